@@ -1,0 +1,39 @@
+# One entry point per chore; CI calls the same ones.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: demo test check proto bench bench-setup wheel clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e .
+	touch $@
+
+demo: $(VENV)/.ready
+	@$(PY) -m bench.demo
+
+test: $(VENV)/.ready check
+	$(PY) -m pytest
+
+check: $(VENV)/.ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+proto: $(VENV)/.ready
+	$(PY) -m tests.architecture.stubs --write
+
+wheel: $(VENV)/.ready
+	$(PY) -m build --wheel --outdir dist .
+
+bench-setup: $(VENV)/.ready
+	bench/setup.sh
+
+bench: $(VENV)/.ready
+	$(PY) -m bench.run
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

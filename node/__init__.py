@@ -1,0 +1,1 @@
+"""The emix node: one facility's encrypted store and its direct exchange with peers."""

@@ -1,0 +1,81 @@
+"""Argon2id in a short-lived child process.
+
+A key from a passphrase needs 256 MiB for half a second. In a child of its own that memory
+is returned to the system when the child ends, instead of staying with the node for months.
+"""
+
+import base64
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import nacl.pwhash
+
+from node.errors import KeysError
+
+# Bounds for parameters read from a file that others can write: enough work to be worth
+# anything, and no more memory than a node can spare.
+_MIN_OPS, _MAX_OPS = 3, 16
+_MIN_BYTES, _MAX_BYTES = 64 * 2**20, 512 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """How much work one guess of the passphrase takes."""
+
+    ops: int
+    memory_bytes: int
+
+    def __post_init__(self) -> None:
+        if not (_MIN_OPS <= self.ops <= _MAX_OPS):
+            raise KeysError(f"Argon2id passes must be {_MIN_OPS} to {_MAX_OPS}")
+        if not (_MIN_BYTES <= self.memory_bytes <= _MAX_BYTES):
+            raise KeysError("Argon2id memory must be 64 to 512 MiB")
+
+
+MODERATE = Cost(3, 256 * 2**20)
+FAST_FOR_TESTS = Cost(3, 64 * 2**20)
+
+
+def stretch(passphrase: bytes, salt: bytes, cost: Cost) -> bytes:
+    """Return the 32-byte key for a passphrase. Blocks for about half a second.
+
+    Raises:
+        KeysError: the child could not get the memory, or died.
+    """
+    request = {
+        "passphrase": base64.b64encode(passphrase).decode(),
+        "salt": base64.b64encode(salt).decode(),
+        "ops": cost.ops,
+        "memory_bytes": cost.memory_bytes,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "node.crypto.argon2"],
+        input=json.dumps(request).encode(),
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    if done.returncode != 0 or len(done.stdout) != 32:
+        raise KeysError(
+            f"stretching the passphrase failed; it needs {cost.memory_bytes // 2**20} MiB free"
+        )
+    return done.stdout
+
+
+def _child() -> None:
+    request = json.load(sys.stdin)
+    cost = Cost(request["ops"], request["memory_bytes"])
+    key = nacl.pwhash.argon2id.kdf(
+        32,
+        base64.b64decode(request["passphrase"]),
+        base64.b64decode(request["salt"]),
+        opslimit=cost.ops,
+        memlimit=cost.memory_bytes,
+    )
+    sys.stdout.buffer.write(key)
+
+
+if __name__ == "__main__":
+    _child()

@@ -1,0 +1,106 @@
+"""TLS keys and certificates: ECDSA P-256, self-signed, 90 days, one constant subject.
+
+gRPC refuses Ed25519 certificates, so TLS has keys of its own, which the node key signs (see
+`node.documents.identity`). All nodes use the same subject name, because a server shows the
+subject names of its roots to every caller and that must not be the list of partners; key
+identifiers tell such certificates apart.
+"""
+
+import datetime
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from node.crypto.digests import sha256
+from node.domain.ids import NodeId
+
+LIFETIME_DAYS = 90
+_SUBJECT = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emix-node")])
+
+
+@dataclass(frozen=True, slots=True)
+class TlsIdentity:
+    """A TLS private key with its certificate."""
+
+    private_pem: bytes
+    certificate_pem: bytes
+
+    def __repr__(self) -> str:
+        return "<TlsIdentity>"
+
+    @property
+    def certificate_der(self) -> bytes:
+        """The certificate's exact bytes, which the TLS binding signs."""
+        return pem_to_der(self.certificate_pem)
+
+
+def server_name(node_id: NodeId) -> str:
+    """Return the name that a node's certificate carries (52 characters and a suffix)."""
+    return f"{node_id}.emix.invalid"
+
+
+def make_tls_identity(node_id: NodeId, now: float) -> TlsIdentity:
+    """Return a fresh TLS key and its certificate, valid from ten minutes before `now`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    start = datetime.datetime.fromtimestamp(now, datetime.UTC) - datetime.timedelta(minutes=10)
+    key_identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    usages = x509.ExtendedKeyUsage(
+        [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    )
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(_SUBJECT)
+        .issuer_name(_SUBJECT)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=LIFETIME_DAYS))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(server_name(node_id))]), False)
+        .add_extension(key_identifier, False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_identifier), False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .add_extension(usages, False)
+        .sign(key, hashes.SHA256())
+    )
+    private_pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return TlsIdentity(private_pem, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def validity(certificate_der: bytes) -> tuple[float, float]:
+    """Return from when and until when a certificate is valid, in seconds since 1970.
+
+    Raises:
+        ValueError: these bytes are not a certificate of the form that nodes use.
+    """
+    certificate = x509.load_der_x509_certificate(certificate_der)
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("a node's TLS key must be ECDSA P-256")
+    return (
+        certificate.not_valid_before_utc.timestamp(),
+        certificate.not_valid_after_utc.timestamp(),
+    )
+
+
+def pem_to_der(pem: bytes) -> bytes:
+    """Return the DER form of one PEM certificate; `ValueError` if it is none."""
+    return x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+
+
+def der_to_pem(der: bytes) -> bytes:
+    """Return the PEM form of one DER certificate; `ValueError` if it is none."""
+    return x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
+
+
+def fingerprint(certificate_der: bytes) -> bytes:
+    """Return the SHA-256 digest that names a certificate."""
+    return sha256(certificate_der)

@@ -1,0 +1,130 @@
+"""The delivery: a sender's signed promise of a package to one receiver."""
+
+from dataclasses import dataclass
+
+from emix.documents.v1 import documents_pb2 as pb
+from google.protobuf.message import DecodeError
+
+from node.crypto.digests import sha256
+from node.documents.signed import Document, DocumentSigner
+from node.domain.ids import FacilityId, PackageId, TransferId
+from node.domain.transfers import Priority
+from node.errors import BadDataKey, BadDelivery
+
+KIND = "delivery"
+MAX_TEXT = 2000
+MAX_CLOCK_SKEW_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a sender promises.
+
+    Attributes:
+        manifest_digest: Of the manifest's document; `manifest_bytes` is its encoded length.
+        sealed_key_digest: SHA-256 of the data key as sealed to the receiver.
+        created_time: Seconds since 1970, as `expires_time`.
+        recipient: For whom at the receiver; may be empty.
+        note: A word with it; may be empty; may hold patient data.
+        instances: How many, for the receiver's decision, as `sealed_bytes`.
+    """
+
+    transfer_id: TransferId
+    package_id: PackageId
+    origin: FacilityId
+    manifest_digest: bytes
+    manifest_bytes: int
+    sender: FacilityId
+    receiver: FacilityId
+    sealed_key_digest: bytes
+    created_time: float
+    expires_time: float
+    priority: Priority
+    recipient: str
+    note: str
+    instances: int
+    sealed_bytes: int
+
+
+def sign_delivery(delivery: Delivery, signer: DocumentSigner) -> Document:
+    """Return the delivery as this facility's signed word."""
+    body = pb.Delivery(
+        transfer_id=delivery.transfer_id.value,
+        package_id=delivery.package_id.digest,
+        origin=delivery.origin.digest,
+        manifest_digest=delivery.manifest_digest,
+        manifest_bytes=delivery.manifest_bytes,
+        sender=delivery.sender.digest,
+        receiver=delivery.receiver.digest,
+        sealed_key_digest=delivery.sealed_key_digest,
+        created_milliseconds=round(delivery.created_time * 1000),
+        expires_milliseconds=round(delivery.expires_time * 1000),
+        priority=int(delivery.priority),
+        recipient=delivery.recipient,
+        note=delivery.note,
+        instances=delivery.instances,
+        sealed_bytes=delivery.sealed_bytes,
+    ).SerializeToString()
+    return signer.sign(KIND, body)
+
+
+def open_delivery(document: Document) -> Delivery:
+    """Return the delivery in a document, after verifying that its sender signed it.
+
+    Raises:
+        BadSignature: the chain does not verify.
+        BadDelivery: it is malformed, or its signer is not its sender.
+    """
+    facility, _ = document.verify(KIND)
+    delivery = _decode(document.body)
+    if delivery.sender != facility:
+        raise BadDelivery("the delivery is signed by another facility than its sender")
+    return delivery
+
+
+def check_delivery(
+    delivery: Delivery, *, peer: FacilityId, me: FacilityId, sealed_key: bytes, now: float
+) -> None:
+    """Hold that a delivery which a peer shows us is that peer's promise to us, now.
+
+    Raises:
+        BadDelivery: it is another's, to another, expired, or from the future.
+        BadDataKey: the sealed key beside it is not the one that it names.
+    """
+    if delivery.sender != peer:
+        raise BadDelivery("the delivery is not from the peer that shows it")
+    if delivery.receiver != me:
+        raise BadDelivery("the delivery is to another facility")
+    if now > delivery.expires_time + MAX_CLOCK_SKEW_SECONDS:
+        raise BadDelivery("the delivery has expired")
+    if delivery.created_time > now + MAX_CLOCK_SKEW_SECONDS:
+        raise BadDelivery("the delivery is from the future; check both clocks")
+    if sha256(sealed_key) != delivery.sealed_key_digest:
+        raise BadDataKey("the sealed key is not the one that the delivery names")
+
+
+def _decode(body: bytes) -> Delivery:
+    try:
+        wire = pb.Delivery.FromString(body)
+        delivery = Delivery(
+            transfer_id=TransferId(wire.transfer_id),
+            package_id=PackageId(wire.package_id),
+            origin=FacilityId(wire.origin),
+            manifest_digest=wire.manifest_digest,
+            manifest_bytes=wire.manifest_bytes,
+            sender=FacilityId(wire.sender),
+            receiver=FacilityId(wire.receiver),
+            sealed_key_digest=wire.sealed_key_digest,
+            created_time=wire.created_milliseconds / 1000,
+            expires_time=wire.expires_milliseconds / 1000,
+            priority=Priority(wire.priority),
+            recipient=wire.recipient,
+            note=wire.note,
+            instances=wire.instances,
+            sealed_bytes=wire.sealed_bytes,
+        )
+    except (DecodeError, ValueError) as exc:
+        raise BadDelivery(f"the delivery is malformed: {exc}") from exc
+    if len(delivery.recipient) > MAX_TEXT or len(delivery.note) > MAX_TEXT:
+        raise BadDelivery("recipient or note are too long")
+    return delivery

@@ -1,0 +1,168 @@
+"""What a node states about itself, and how a peer checks it.
+
+`Statements` travel as bytes: in a file, from the introduction service, in a pin. They are
+verified as a whole every time they are read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from emix.documents.v1 import documents_pb2 as pb
+from google.protobuf.message import DecodeError
+
+from node.crypto.certificates import validity
+from node.crypto.signing import SigningKey, node_id, verify
+from node.documents.signed import Signer
+from node.domain.ids import FacilityId, NodeId
+from node.errors import BadSignature, DocumentError
+
+MAX_STATEMENTS_BYTES = 16 * 1024
+MAX_NAME_CHARACTERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How a facility wishes to be shown and reached."""
+
+    display_name: str
+    endpoints: tuple[str, ...] = ()
+    introduction_endpoints: tuple[str, ...] = ()
+    issued_seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A node's statements after every signature in them was verified.
+
+    Attributes:
+        signer: Facility key and node certificate.
+        node_id: The node.
+        certificates: TLS certificates that the node calls its own, DER, newest first.
+        seal_key: The X25519 key to seal data keys to.
+        profile: Name and endpoints.
+        encoded: The bytes that all this was read from.
+    """
+
+    signer: Signer
+    node_id: NodeId
+    certificates: tuple[bytes, ...] = field(repr=False)
+    seal_key: bytes = field(repr=False)
+    profile: Profile
+    encoded: bytes = field(repr=False)
+
+    @property
+    def facility_id(self) -> FacilityId:
+        """The facility that the node speaks for."""
+        return self.signer.facility_id
+
+    def valid_certificates(self, now: float) -> tuple[bytes, ...]:
+        """Return those certificates that are valid at `now`."""
+        spans = ((der, validity(der)) for der in self.certificates)
+        return tuple(der for der, (start, end) in spans if start <= now < end)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return the verified identity in encoded statements.
+
+        Raises:
+            BadSignature: a statement that its key did not sign.
+            DocumentError: anything else that is wrong with the bytes.
+        """
+        if len(data) > MAX_STATEMENTS_BYTES:
+            raise DocumentError("statements are too long")
+        try:
+            wire = pb.Statements.FromString(data)
+            signer = Signer(wire.facility_key, wire.node_cert.body, wire.node_cert.signature)
+            node_key = signer.verified_node_key()
+            node = node_id(node_key)
+            return cls(
+                signer=signer,
+                node_id=node,
+                certificates=_certificates(wire.tls_bindings, node_key, node),
+                seal_key=_seal_key(wire.seal_key, node_key, node),
+                profile=_profile(wire.profile, node_key, node),
+                encoded=data,
+            )
+        except DecodeError as exc:
+            raise DocumentError("these bytes are not a node's statements") from exc
+
+
+def make_statements(
+    node_key: SigningKey,
+    signer: Signer,
+    certificates: Sequence[bytes],
+    seal_key: bytes,
+    profile: Profile,
+) -> bytes:
+    """Return the encoded statements of this node, signed with its key."""
+    node = node_id(node_key.public).digest
+    bindings = [pb.TlsBinding(node_id=node, certificate=der) for der in certificates]
+    shown = pb.Profile(
+        node_id=node,
+        display_name=profile.display_name,
+        endpoints=profile.endpoints,
+        introduction_endpoints=profile.introduction_endpoints,
+        issued_seconds=profile.issued_seconds,
+    )
+    sealing = pb.SealKey(node_id=node, public_key=seal_key)
+
+    def signed(kind: str, body: bytes) -> pb.SignedBytes:
+        return pb.SignedBytes(body=body, signature=node_key.sign(kind, body))
+
+    return pb.Statements(
+        facility_key=signer.facility_key,
+        node_cert=pb.SignedBytes(body=signer.node_cert, signature=signer.node_cert_signature),
+        tls_bindings=[signed("tls-binding", b.SerializeToString()) for b in bindings],
+        seal_key=signed("seal-key", sealing.SerializeToString()),
+        profile=signed("profile", shown.SerializeToString()),
+    ).SerializeToString()
+
+
+def _certificates(
+    wires: Sequence[pb.SignedBytes], node_key: bytes, node: NodeId
+) -> tuple[bytes, ...]:
+    if not 1 <= len(wires) <= 4:
+        raise DocumentError("statements need one to four TLS bindings")
+    certificates = []
+    for wire in wires:
+        verify(node_key, "tls-binding", wire.body, wire.signature)
+        binding = pb.TlsBinding.FromString(wire.body)
+        _of_node(binding.node_id, node)
+        try:
+            validity(binding.certificate)
+        except ValueError as exc:
+            raise DocumentError("a TLS binding without a usable certificate") from exc
+        certificates.append(binding.certificate)
+    return tuple(certificates)
+
+
+def _seal_key(wire: pb.SignedBytes, node_key: bytes, node: NodeId) -> bytes:
+    verify(node_key, "seal-key", wire.body, wire.signature)
+    value = pb.SealKey.FromString(wire.body)
+    _of_node(value.node_id, node)
+    if len(value.public_key) != 32:
+        raise DocumentError("a seal key has 32 bytes")
+    return value.public_key
+
+
+def _profile(wire: pb.SignedBytes, node_key: bytes, node: NodeId) -> Profile:
+    verify(node_key, "profile", wire.body, wire.signature)
+    value = pb.Profile.FromString(wire.body)
+    _of_node(value.node_id, node)
+    return Profile(
+        display_name=clean_name(value.display_name),
+        endpoints=tuple(value.endpoints)[:8],
+        introduction_endpoints=tuple(value.introduction_endpoints)[:8],
+        issued_seconds=value.issued_seconds,
+    )
+
+
+def _of_node(stated: bytes, node: NodeId) -> None:
+    if stated != node.digest:
+        raise BadSignature("a statement about another node")
+
+
+def clean_name(name: str) -> str:
+    """Return a name that is safe to print: no control or direction characters, bounded."""
+    return "".join(c if c.isprintable() else "?" for c in name)[:MAX_NAME_CHARACTERS].strip()

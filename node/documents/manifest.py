@@ -1,0 +1,112 @@
+"""The manifest as a signed document."""
+
+from emix.documents.v1 import documents_pb2 as pb
+from google.protobuf.message import DecodeError
+
+from node.documents.signed import Document, DocumentSigner
+from node.domain.ids import ChunkId, FacilityId, PackageId
+from node.domain.manifest import (
+    ChunkEntry,
+    Extent,
+    InstanceEntry,
+    Manifest,
+    SeriesInstanceUID,
+    SOPClassUID,
+    SOPInstanceUID,
+    StudyInstanceUID,
+    TransferSyntaxUID,
+)
+from node.errors import BadManifest
+
+KIND = "manifest"
+MAX_BYTES = 512 * 2**20
+
+
+def sign_manifest(manifest: Manifest, signer: DocumentSigner) -> Document:
+    """Return the manifest as this facility's signed word."""
+    return signer.sign(KIND, encode_body(manifest))
+
+
+def open_manifest(document: Document) -> Manifest:
+    """Return the manifest in a document, after verifying that its origin signed it.
+
+    Raises:
+        BadSignature: the chain does not verify.
+        BadManifest: it contradicts itself, or its signer is not its origin.
+    """
+    facility, _ = document.verify(KIND)
+    manifest = decode_body(document.body)
+    if manifest.origin != facility:
+        raise BadManifest("the manifest is signed by another facility than its origin")
+    return manifest
+
+
+def encode_body(manifest: Manifest) -> bytes:
+    """Return the bytes that get signed."""
+    return pb.Manifest(
+        package_id=manifest.package_id.digest,
+        origin=manifest.origin.digest,
+        study_instance_uid=manifest.study_instance_uid,
+        created_milliseconds=round(manifest.created_time * 1000),
+        instances=[_instance_to_wire(instance) for instance in manifest.instances],
+        chunks=[
+            pb.Chunk(
+                chunk_id=chunk.chunk_id.digest,
+                plaintext_bytes=chunk.plaintext_bytes,
+                sealed_bytes=chunk.sealed_bytes,
+                plaintext_digest=chunk.plaintext_digest,
+            )
+            for chunk in manifest.chunks
+        ],
+    ).SerializeToString()
+
+
+def decode_body(body: bytes) -> Manifest:
+    """Return the manifest in signed bytes; `BadManifest` if it contradicts itself."""
+    try:
+        wire = pb.Manifest.FromString(body)
+        return Manifest(
+            package_id=PackageId(wire.package_id),
+            origin=FacilityId(wire.origin),
+            study_instance_uid=StudyInstanceUID(wire.study_instance_uid),
+            created_time=wire.created_milliseconds / 1000,
+            instances=tuple(_instance_from_wire(instance) for instance in wire.instances),
+            chunks=tuple(
+                ChunkEntry(
+                    ChunkId(chunk.chunk_id),
+                    chunk.plaintext_bytes,
+                    chunk.sealed_bytes,
+                    chunk.plaintext_digest,
+                )
+                for chunk in wire.chunks
+            ),
+        )
+    except (DecodeError, ValueError) as exc:
+        raise BadManifest(f"the manifest is malformed: {exc}") from exc
+
+
+def _instance_to_wire(instance: InstanceEntry) -> pb.Instance:
+    return pb.Instance(
+        sop_class_uid=instance.sop_class_uid,
+        sop_instance_uid=instance.sop_instance_uid,
+        series_instance_uid=instance.series_instance_uid,
+        transfer_syntax_uid=instance.transfer_syntax_uid,
+        size_bytes=instance.size_bytes,
+        digest=instance.digest,
+        extents=[
+            pb.Extent(chunk_index=e.chunk_index, offset=e.offset, length=e.length)
+            for e in instance.extents
+        ],
+    )
+
+
+def _instance_from_wire(wire: pb.Instance) -> InstanceEntry:
+    return InstanceEntry(
+        SOPClassUID(wire.sop_class_uid),
+        SOPInstanceUID(wire.sop_instance_uid),
+        SeriesInstanceUID(wire.series_instance_uid),
+        TransferSyntaxUID(wire.transfer_syntax_uid),
+        wire.size_bytes,
+        wire.digest,
+        tuple(Extent(e.chunk_index, e.offset, e.length) for e in wire.extents),
+    )

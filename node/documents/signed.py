@@ -1,0 +1,161 @@
+"""A document signed by a node, with the chain that lets anyone verify it offline.
+
+The body is kept as the exact bytes that were signed. A document is named by its digest,
+which covers body, signature and signer through length-prefixed parts, so that it does not
+depend on how protobuf would encode the wrapper.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Self
+
+from emix.documents.v1 import documents_pb2 as pb
+from google.protobuf.message import DecodeError
+
+from node.crypto.digests import sha256
+from node.crypto.signing import SigningKey, facility_id, node_id, verify
+from node.domain.ids import FacilityId, NodeId
+from node.errors import BadSignature, DocumentError
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A node key certified by a facility key.
+
+    Attributes:
+        facility_key: The facility's public identity key.
+        node_cert: Body of the NodeCert.
+        node_cert_signature: By the facility key, over that body.
+    """
+
+    facility_key: bytes
+    node_cert: bytes
+    node_cert_signature: bytes
+
+    @property
+    def facility_id(self) -> FacilityId:
+        """The facility that the key belongs to."""
+        return facility_id(self.facility_key)
+
+    def verified_node_key(self) -> bytes:
+        """Return the node key that the facility certified.
+
+        Raises:
+            BadSignature: the certificate is not the facility's word.
+        """
+        verify(self.facility_key, "node-cert", self.node_cert, self.node_cert_signature)
+        try:
+            cert = pb.NodeCert.FromString(self.node_cert)
+        except DecodeError as exc:
+            raise BadSignature("a node certificate that is none") from exc
+        if cert.facility_key != self.facility_key or len(cert.node_key) != 32:
+            raise BadSignature("a node certificate of another facility")
+        return cert.node_key
+
+    def to_wire(self) -> pb.Signer:
+        """Return the protobuf form."""
+        cert = pb.SignedBytes(body=self.node_cert, signature=self.node_cert_signature)
+        return pb.Signer(facility_key=self.facility_key, node_cert=cert)
+
+    @classmethod
+    def from_wire(cls, wire: pb.Signer) -> Self:
+        """Return the value of a protobuf form; nothing is verified yet."""
+        return cls(wire.facility_key, wire.node_cert.body, wire.node_cert.signature)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A signed document, as kept and as passed on."""
+
+    kind: str
+    body: bytes
+    signature: bytes
+    signer: Signer
+
+    def verify(self, kind: str) -> tuple[FacilityId, NodeId]:
+        """Hold that this is a `kind` and that its signer's chain verifies.
+
+        Returns:
+            Who signed. Whether that facility may say such a thing is for the caller.
+
+        Raises:
+            BadSignature: it is of another kind, or some signature does not verify.
+        """
+        if self.kind != kind:
+            raise BadSignature(f"expected a {kind}, got another document")
+        node_key = self.signer.verified_node_key()
+        verify(node_key, kind, self.body, self.signature)
+        return self.signer.facility_id, node_id(node_key)
+
+    def digest(self) -> bytes:
+        """Return the digest that names this document, signature and signer included."""
+        parts = (
+            self.kind.encode(),
+            self.body,
+            self.signature,
+            self.signer.facility_key,
+            self.signer.node_cert,
+            self.signer.node_cert_signature,
+        )
+        lengths = struct.pack(f"<{len(parts)}Q", *map(len, parts))
+        return sha256(b"emix/document/v1\0", lengths, *parts)
+
+    def to_wire(self) -> pb.Document:
+        """Return the protobuf form."""
+        return pb.Document(
+            kind=self.kind,
+            body=self.body,
+            signature=self.signature,
+            signer=self.signer.to_wire(),
+        )
+
+    @classmethod
+    def from_wire(cls, wire: pb.Document) -> Self:
+        """Return the value of a protobuf form; nothing is verified yet."""
+        return cls(wire.kind, wire.body, wire.signature, Signer.from_wire(wire.signer))
+
+    def encode(self) -> bytes:
+        """Return the bytes to keep or to send."""
+        return self.to_wire().SerializeToString()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return the document in `data`; nothing is verified yet.
+
+        Raises:
+            DocumentError: `data` is no document.
+        """
+        try:
+            return cls.from_wire(pb.Document.FromString(data))
+        except DecodeError as exc:
+            raise DocumentError("these bytes are not a signed document") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentSigner:
+    """Signs documents for this node."""
+
+    node_key: SigningKey
+    signer: Signer
+
+    @property
+    def facility_id(self) -> FacilityId:
+        """The facility that this node speaks for."""
+        return self.signer.facility_id
+
+    @property
+    def node_id(self) -> NodeId:
+        """This node."""
+        return node_id(self.node_key.public)
+
+    def sign(self, kind: str, body: bytes) -> Document:
+        """Return `body` as a signed document of type `kind`."""
+        return Document(kind, body, self.node_key.sign(kind, body), self.signer)
+
+
+def certify_node(facility_key: SigningKey, node_public: bytes, now: float) -> Signer:
+    """Return the facility's certificate for a node key: needs the key from the recovery kit."""
+    body = pb.NodeCert(
+        facility_key=facility_key.public, node_key=node_public, issued_seconds=int(now)
+    ).SerializeToString()
+    return Signer(facility_key.public, body, facility_key.sign("node-cert", body))

@@ -1,0 +1,1 @@
+"""Values of the exchange, with no I/O and nothing but the standard library."""

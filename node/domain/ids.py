@@ -1,0 +1,136 @@
+"""Our own ids: 32-byte digests as frozen values, each with one text form.
+
+A `FacilityId` is what people compare by telephone, so it carries check characters; all
+others are lower-case base32 without padding. Text forms are parsed strictly: a wrong length
+or character is refused with `ValueError`, never guessed at.
+"""
+
+import base64
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Self
+
+DIGEST_BYTES = 32
+_CHECK_BYTES = 3
+_GROUP = 7
+# What people type for a character that the alphabet lacks.
+_TYPED = str.maketrans({"0": "O", "1": "I", "8": "B", "-": None, " ": None, "\n": None})
+
+
+def _base32(data: bytes) -> str:
+    return base64.b32encode(data).decode("ascii").rstrip("=")
+
+
+def _unbase32(text: str) -> bytes:
+    padding = "=" * (-len(text) % 8)
+    data = base64.b32decode(text + padding)
+    if _base32(data) != text:  # stray bits at the end would give one id two spellings
+        raise ValueError("not canonical base32")
+    return data
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Id:
+    """32 bytes that name one thing."""
+
+    digest: bytes
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.digest, bytes) or len(self.digest) != DIGEST_BYTES:
+            raise ValueError(f"{type(self).__name__} needs {DIGEST_BYTES} bytes")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the id that `text` spells.
+
+        Raises:
+            ValueError: `text` is not a whole id of this kind.
+        """
+        try:
+            return cls(_unbase32(text.upper()))
+        except ValueError:
+            raise ValueError(f"not a {cls.__name__}: {text[:80]!r}") from None
+
+    def __str__(self) -> str:
+        return _base32(self.digest).lower()
+
+    def short(self) -> str:
+        """Return the first eight characters, for logs and tables."""
+        return str(self)[:8]
+
+
+class NodeId(_Id):
+    """One running node: the digest of its node key."""
+
+
+class PackageId(_Id):
+    """A package: the commitment to its data key."""
+
+
+class ChunkId(_Id):
+    """A chunk: the BLAKE3 digest of its sealed bytes."""
+
+
+class FacilityId(_Id):
+    """An organisation: the digest of its identity key, with check characters in its text."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the id that a person typed: case, hyphens and spaces do not matter.
+
+        Raises:
+            ValueError: wrong length, or the check characters show a typing error.
+        """
+        try:
+            data = _unbase32(text.strip().upper().translate(_TYPED))
+        except ValueError:
+            raise ValueError("not a Facility ID: it has characters outside A-Z, 2-7") from None
+        if len(data) != DIGEST_BYTES + _CHECK_BYTES:
+            raise ValueError("not a Facility ID: it has 56 characters in 8 groups of 7")
+        if data[DIGEST_BYTES:] != _check(data[:DIGEST_BYTES]):
+            raise ValueError("the Facility ID has a typing error; compare it once more")
+        return cls(data[:DIGEST_BYTES])
+
+    def __str__(self) -> str:
+        text = _base32(self.digest + _check(self.digest))
+        return "-".join(text[i : i + _GROUP] for i in range(0, len(text), _GROUP))
+
+    def short(self) -> str:
+        """Return the first group, for logs and tables."""
+        return str(self)[:_GROUP]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TransferId:
+    """One delivery's carrying: 16 random bytes, made by the sender."""
+
+    value: bytes
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.value, bytes) or len(self.value) != 16:
+            raise ValueError("TransferId needs 16 bytes")
+
+    @classmethod
+    def new(cls) -> Self:
+        """Return an id that nobody has used."""
+        return cls(secrets.token_bytes(16))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the id that `text` spells; `ValueError` if it is not a whole one."""
+        try:
+            return cls(bytes.fromhex(text))
+        except ValueError:
+            raise ValueError(f"not a transfer id: {text[:80]!r}") from None
+
+    def __str__(self) -> str:
+        return self.value.hex()
+
+    def short(self) -> str:
+        """Return the first eight characters, for logs and tables."""
+        return self.value.hex()[:8]
+
+
+def _check(digest: bytes) -> bytes:
+    return hashlib.sha256(b"emix/facility-id-check/v1\0" + digest).digest()[:_CHECK_BYTES]

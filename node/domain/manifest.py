@@ -1,0 +1,125 @@
+"""What a package holds: instances, the chunks their bytes lie in, and where.
+
+These are checked values: `Manifest` refuses to exist with overlapping, missing or
+uncovered bytes, so that code which takes one need not doubt it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NewType
+
+from node.domain.ids import DIGEST_BYTES, ChunkId, FacilityId, PackageId
+
+StudyInstanceUID = NewType("StudyInstanceUID", str)
+SeriesInstanceUID = NewType("SeriesInstanceUID", str)
+SOPInstanceUID = NewType("SOPInstanceUID", str)
+SOPClassUID = NewType("SOPClassUID", str)
+TransferSyntaxUID = NewType("TransferSyntaxUID", str)
+
+MAX_CHUNK_BYTES = 4 * 1024 * 1024
+"""The most plaintext that one chunk holds."""
+
+MAX_SEALED_OVERHEAD = 1024
+"""The most bytes that sealing adds to a chunk that does not compress."""
+
+MAX_INSTANCES = 1_000_000
+MAX_CHUNKS = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEntry:
+    """One chunk as the manifest names it."""
+
+    chunk_id: ChunkId
+    plaintext_bytes: int
+    sealed_bytes: int
+    plaintext_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A run of an instance's bytes inside one chunk."""
+
+    chunk_index: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceEntry:
+    """One instance: what it is, its digest, and where its bytes lie, in order."""
+
+    sop_class_uid: SOPClassUID
+    sop_instance_uid: SOPInstanceUID
+    series_instance_uid: SeriesInstanceUID
+    transfer_syntax_uid: TransferSyntaxUID
+    size_bytes: int
+    digest: bytes
+    extents: tuple[Extent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A closed package's content, as its origin facility signs it.
+
+    Raises:
+        ValueError: on construction, if sizes, extents and chunks do not fit together.
+    """
+
+    package_id: PackageId
+    origin: FacilityId
+    study_instance_uid: StudyInstanceUID
+    created_time: float
+    instances: tuple[InstanceEntry, ...]
+    chunks: tuple[ChunkEntry, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.instances) > MAX_INSTANCES or len(self.chunks) > MAX_CHUNKS:
+            raise ValueError("too many instances or chunks for one package")
+        if not self.instances:
+            raise ValueError("a package without instances")
+        _check_chunks(self.chunks)
+        _check_coverage(self.instances, self.chunks)
+
+    @property
+    def plaintext_bytes(self) -> int:
+        """The size of all instances together."""
+        return sum(instance.size_bytes for instance in self.instances)
+
+    @property
+    def sealed_bytes(self) -> int:
+        """The size of all chunks as stored and carried."""
+        return sum(chunk.sealed_bytes for chunk in self.chunks)
+
+
+def _check_chunks(chunks: Sequence[ChunkEntry]) -> None:
+    seen = set()
+    for chunk in chunks:
+        if not 0 < chunk.plaintext_bytes <= MAX_CHUNK_BYTES:
+            raise ValueError("a chunk's plaintext size is out of bounds")
+        if not 0 < chunk.sealed_bytes <= MAX_CHUNK_BYTES + MAX_SEALED_OVERHEAD:
+            raise ValueError("a chunk's sealed size is out of bounds")
+        if len(chunk.plaintext_digest) != DIGEST_BYTES:
+            raise ValueError("a chunk's digest has the wrong length")
+        if chunk.chunk_id in seen:
+            raise ValueError("a chunk is named twice")
+        seen.add(chunk.chunk_id)
+
+
+def _check_coverage(instances: Sequence[InstanceEntry], chunks: Sequence[ChunkEntry]) -> None:
+    """Hold that extents tile every chunk: no byte belongs to two instances or to none."""
+    # Each chunk is filled from its start, in the order of the instances.
+    filled = [0] * len(chunks)
+    for instance in instances:
+        if len(instance.digest) != DIGEST_BYTES:
+            raise ValueError("an instance's digest has the wrong length")
+        if sum(extent.length for extent in instance.extents) != instance.size_bytes:
+            raise ValueError("an instance's extents do not add up to its size")
+        for extent in instance.extents:
+            if not 0 <= extent.chunk_index < len(chunks) or extent.length <= 0:
+                raise ValueError("an extent lies outside the package")
+            if extent.offset != filled[extent.chunk_index]:
+                raise ValueError("extents overlap or leave a gap")
+            filled[extent.chunk_index] += extent.length
+    if any(n != chunk.plaintext_bytes for n, chunk in zip(filled, chunks, strict=True)):
+        raise ValueError("a chunk has bytes that no instance names")

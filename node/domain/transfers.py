@@ -1,0 +1,58 @@
+"""The states of a transfer and its priorities, as both sides and the commands name them."""
+
+import enum
+
+
+class Direction(enum.StrEnum):
+    """Which way a transfer goes, seen from here."""
+
+    SEND = "send"
+    RECEIVE = "receive"
+
+
+class Priority(enum.IntEnum):
+    """How urgent a delivery is; a lower number goes first."""
+
+    STAT = 0
+    URGENT = 1
+    ROUTINE = 2
+
+
+class State(enum.StrEnum):
+    """Where a transfer stands.
+
+    The last four are final: a transfer in one of them never moves again.
+    """
+
+    PENDING = "pending"  # the sender has not reached the receiver yet
+    HELD = "held"  # the receiver's policy waits for a person
+    CARRYING = "carrying"  # chunks are on their way
+    CHECKING = "checking"  # all chunks are there; the last are being opened and checked
+    DELIVERED = "delivered"  # the receipt is signed and kept
+    DECLINED = "declined"  # a person at the receiver said no
+    CANCELLED = "cancelled"  # the sender took it back
+    FAILED = "failed"  # it cannot succeed; the reason says why
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens to this transfer."""
+        return self in _FINAL
+
+
+_FINAL = frozenset({State.DELIVERED, State.DECLINED, State.CANCELLED, State.FAILED})
+
+_NEXT: dict[State, frozenset[State]] = {
+    State.PENDING: frozenset(State) - {State.PENDING},
+    State.HELD: frozenset({State.CARRYING, State.DECLINED, State.CANCELLED, State.FAILED}),
+    State.CARRYING: frozenset(
+        {State.CHECKING, State.DELIVERED, State.DECLINED, State.CANCELLED, State.FAILED}
+    ),
+    State.CHECKING: frozenset(
+        {State.CARRYING, State.DELIVERED, State.DECLINED, State.CANCELLED, State.FAILED}
+    ),
+}
+
+
+def can_follow(state: State, following: State) -> bool:
+    """Return whether a transfer may go from one state to the other."""
+    return following in _NEXT.get(state, frozenset())

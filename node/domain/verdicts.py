@@ -1,0 +1,42 @@
+"""What import decides about each file: carry, carry and flag, hold, or refuse."""
+
+import enum
+from dataclasses import dataclass, field
+
+
+class Verdict(enum.StrEnum):
+    """The four answers; only `CARRY` and `FLAG` put an instance into a package."""
+
+    CARRY = "carry"
+    FLAG = "flag"  # odd, and carried: the reasons say what is odd
+    HOLD = "hold"  # sealed byte-exact, released only by a person
+    REFUSE = "refuse"  # not identifiable as one DICOM instance, or over a limit
+
+
+class PixelLayout(enum.IntEnum):
+    """How an instance's bytes are best grouped before compression."""
+
+    PLAIN = 0  # no structure known: text, 8-bit samples
+    WORDS = 1  # 16-bit samples
+    LONGS = 2  # 32-bit samples
+    PACKED = 3  # compressed already: stored as it is
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What the examination of one file found.
+
+    Identifiers are empty unless `verdict` puts the instance into a package or holds it.
+    `index` has the decoded values that people search by, keyed by DICOM keyword; it is
+    patient data and stays inside the encrypted database.
+    """
+
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
+    sop_instance_uid: str = ""
+    sop_class_uid: str = ""
+    transfer_syntax_uid: str = ""
+    layout: PixelLayout = PixelLayout.PLAIN
+    index: dict[str, str] = field(default_factory=dict)

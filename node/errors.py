@@ -1,0 +1,266 @@
+"""Every error that the node raises on purpose, with its code and exit status.
+
+Messages name ids, never patient data, and say what to do next where something can be
+done. Errors of other libraries are translated into these once, at the adapter that calls
+the library.
+"""
+
+import enum
+
+
+class Code(enum.StrEnum):
+    """What went wrong, for machines: on the wire, in `--json`, in logs."""
+
+    INTERNAL = "internal"
+    USAGE = "usage"
+    CONFIG = "config"
+    NOT_FOUND = "not-found"
+    CONFLICT = "conflict"
+    STORE = "store"
+    STORE_FULL = "store-full"
+    STORE_LOCKED = "store-locked"
+    CHUNK_NOT_FOUND = "chunk-not-found"
+    CHUNK_TOO_LARGE = "chunk-too-large"
+    CHUNK_DAMAGED = "chunk-damaged"
+    ROLLED_BACK = "rolled-back"
+    KEYS = "keys"
+    DICOM = "dicom"
+    NOT_PART10 = "not-part10"
+    INVALID_IDENTIFIER = "invalid-identifier"
+    PROTOCOL_LOCAL = "protocol-local"
+    PROTOCOL_REMOTE = "protocol-remote"
+    DOCUMENT = "document"
+    BAD_MANIFEST = "bad-manifest"
+    BAD_DELIVERY = "bad-delivery"
+    BAD_RECEIPT = "bad-receipt"
+    BAD_DATA_KEY = "bad-data-key"
+    BAD_SIGNATURE = "bad-signature"
+    NOT_OFFERED = "not-offered"
+    PEER_UNREACHABLE = "peer-unreachable"
+    PEER_TIMEOUT = "peer-timeout"
+    PEER_REFUSED = "peer-refused"
+    PEER_BUSY = "peer-busy"
+    PEER_UNTRUSTED = "peer-untrusted"
+
+
+class NodeError(Exception):
+    """Base of all errors below; raised itself only for what has no better name."""
+
+    code = Code.INTERNAL
+    exit_code = 1
+
+
+class UsageError(NodeError):
+    """A request that cannot be meant: the caller should change it."""
+
+    code = Code.USAGE
+    exit_code = 2
+
+
+class ConfigError(NodeError):
+    """The configuration or the home directory is wrong; lists every problem found."""
+
+    code = Code.CONFIG
+    exit_code = 3
+
+
+class NotFound(NodeError):
+    """Nothing here has that id or name."""
+
+    code = Code.NOT_FOUND
+    exit_code = 4
+
+
+class Conflict(NodeError):
+    """The request contradicts what is already so: an ambiguous prefix, a state passed."""
+
+    code = Code.CONFLICT
+    exit_code = 5
+
+
+class StoreError(NodeError):
+    """The local store failed; the node says so and acknowledges nothing."""
+
+    code = Code.STORE
+    exit_code = 10
+
+
+class StoreFull(StoreError):
+    """Writing would eat into the reserve that is kept so that a full disk can say so."""
+
+    code = Code.STORE_FULL
+
+
+class StoreLocked(StoreError):
+    """Another process has the store open, or its keys have not been unlocked."""
+
+    code = Code.STORE_LOCKED
+
+
+class RolledBack(StoreError):
+    """The database is older than what was acknowledged: an old copy was put back."""
+
+    code = Code.ROLLED_BACK
+
+
+class ChunkNotFound(StoreError):
+    """The store has no chunk of that id; a peer that has the package can repair it."""
+
+    code = Code.CHUNK_NOT_FOUND
+
+
+class ChunkTooLarge(StoreError):
+    """More plaintext than a chunk may hold; nothing was written."""
+
+    code = Code.CHUNK_TOO_LARGE
+
+
+class ChunkDamaged(StoreError):
+    """The bytes of a chunk are not those that were sealed; never returned as content."""
+
+    code = Code.CHUNK_DAMAGED
+
+
+class KeysError(NodeError):
+    """The keyring cannot be opened: wrong passphrase, changed slot, missing file."""
+
+    code = Code.KEYS
+    exit_code = 11
+
+
+class DicomError(NodeError):
+    """A file is not the DICOM that it should be."""
+
+    code = Code.DICOM
+    exit_code = 12
+
+
+class NotPart10(DicomError):
+    """The bytes are not one DICOM Part 10 instance."""
+
+    code = Code.NOT_PART10
+
+
+class InvalidIdentifier(DicomError):
+    """A UID that breaks PS3.5 §9.1, or another identifier out of form."""
+
+    code = Code.INVALID_IDENTIFIER
+
+
+class ProtocolError(NodeError):
+    """Two nodes do not understand each other."""
+
+    code = Code.PROTOCOL_REMOTE
+    exit_code = 13
+
+
+class LocalProtocolError(ProtocolError):
+    """We would have broken the protocol: a bug of ours."""
+
+    code = Code.PROTOCOL_LOCAL
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke the protocol; the transfer is not resumed by itself."""
+
+    code = Code.PROTOCOL_REMOTE
+
+
+class DocumentError(NodeError):
+    """A signed document is malformed or says what cannot be."""
+
+    code = Code.DOCUMENT
+    exit_code = 14
+
+
+class BadSignature(DocumentError):
+    """The signature, or the chain to the facility's key, does not verify."""
+
+    code = Code.BAD_SIGNATURE
+
+
+class BadManifest(DocumentError):
+    """The manifest contradicts itself, the delivery, or the bytes that came."""
+
+    code = Code.BAD_MANIFEST
+
+
+class BadDelivery(DocumentError):
+    """The delivery is not from this peer, not to us, expired, or reused for other content."""
+
+    code = Code.BAD_DELIVERY
+
+
+class BadReceipt(DocumentError):
+    """The receipt is not the receiver's word on our delivery."""
+
+    code = Code.BAD_RECEIPT
+
+
+class BadDataKey(DocumentError):
+    """The data key does not open, or is not the one that the package id commits to."""
+
+    code = Code.BAD_DATA_KEY
+
+
+class NotOffered(DocumentError):
+    """The peer asked for a chunk that no open delivery to it names."""
+
+    code = Code.NOT_OFFERED
+
+
+class PeerError(NodeError):
+    """Another node could not be used."""
+
+    code = Code.PEER_UNREACHABLE
+    exit_code = 20
+
+
+class PeerUnreachable(PeerError):
+    """No connection: nobody answers at the known endpoints. Tried again by itself."""
+
+    code = Code.PEER_UNREACHABLE
+
+
+class PeerTimeout(PeerError):
+    """Connected, but no progress within the time allowed. Tried again by itself."""
+
+    code = Code.PEER_TIMEOUT
+
+
+class PeerRefused(PeerError):
+    """The peer answered no, for good; its reason is in the message."""
+
+    code = Code.PEER_REFUSED
+
+
+class PeerBusy(PeerError):
+    """The peer has no room now and says when to come back."""
+
+    code = Code.PEER_BUSY
+
+    def __init__(self, message: str, retry_seconds: float = 30.0) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class PeerUntrusted(PeerError):
+    """Not paired, removed, or not who it should be. Never retried without a person."""
+
+    code = Code.PEER_UNTRUSTED
+    exit_code = 21
+
+
+def by_code(code: str) -> type[NodeError]:
+    """Return the error class for a code; `NodeError` for one that we do not know."""
+    return _BY_CODE.get(code, NodeError)
+
+
+def _tree(cls: type[NodeError]) -> list[type[NodeError]]:
+    return [cls, *(leaf for sub in cls.__subclasses__() for leaf in _tree(sub))]
+
+
+# Later (more derived) classes win a shared code, except that a base keeps its own.
+_BY_CODE: dict[str, type[NodeError]] = {}
+for _cls in _tree(NodeError):
+    _BY_CODE.setdefault(_cls.code.value, _cls)

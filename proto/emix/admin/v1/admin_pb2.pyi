@@ -1,0 +1,657 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("facility_id", "display_name", "node_id", "software", "peer_endpoint", "introduction_endpoint", "studies", "instances", "sealed_bytes", "free_bytes", "open_transfers", "held_instances", "held_offers", "alarms", "started_seconds")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    PEER_ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    INTRODUCTION_ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    STUDIES_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    SEALED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OPEN_TRANSFERS_FIELD_NUMBER: _ClassVar[int]
+    HELD_INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    HELD_OFFERS_FIELD_NUMBER: _ClassVar[int]
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    facility_id: str
+    display_name: str
+    node_id: str
+    software: str
+    peer_endpoint: str
+    introduction_endpoint: str
+    studies: int
+    instances: int
+    sealed_bytes: int
+    free_bytes: int
+    open_transfers: int
+    held_instances: int
+    held_offers: int
+    alarms: _containers.RepeatedScalarFieldContainer[str]
+    started_seconds: int
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., software: _Optional[str] = ..., peer_endpoint: _Optional[str] = ..., introduction_endpoint: _Optional[str] = ..., studies: _Optional[int] = ..., instances: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., open_transfers: _Optional[int] = ..., held_instances: _Optional[int] = ..., held_offers: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., started_seconds: _Optional[int] = ...) -> None: ...
+
+class GetIdentityRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetIdentityResponse(_message.Message):
+    __slots__ = ("facility_id", "statements")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    facility_id: str
+    statements: bytes
+    def __init__(self, facility_id: _Optional[str] = ..., statements: _Optional[bytes] = ...) -> None: ...
+
+class DiagnoseRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DiagnoseResponse(_message.Message):
+    __slots__ = ("findings",)
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
+
+class Finding(_message.Message):
+    __slots__ = ("subject", "level", "text", "advice")
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    subject: str
+    level: str
+    text: str
+    advice: str
+    def __init__(self, subject: _Optional[str] = ..., level: _Optional[str] = ..., text: _Optional[str] = ..., advice: _Optional[str] = ...) -> None: ...
+
+class CheckStoreRequest(_message.Message):
+    __slots__ = ("read_data",)
+    READ_DATA_FIELD_NUMBER: _ClassVar[int]
+    read_data: bool
+    def __init__(self, read_data: _Optional[bool] = ...) -> None: ...
+
+class CheckStoreResponse(_message.Message):
+    __slots__ = ("chunks_done", "chunks_total", "problem")
+    CHUNKS_DONE_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    chunks_done: int
+    chunks_total: int
+    problem: str
+    def __init__(self, chunks_done: _Optional[int] = ..., chunks_total: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class BackupRequest(_message.Message):
+    __slots__ = ("directory",)
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    directory: str
+    def __init__(self, directory: _Optional[str] = ...) -> None: ...
+
+class BackupResponse(_message.Message):
+    __slots__ = ("files", "bytes")
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    files: int
+    bytes: int
+    def __init__(self, files: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class ListPeersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListPeersResponse(_message.Message):
+    __slots__ = ("peers",)
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    peers: _containers.RepeatedCompositeFieldContainer[Peer]
+    def __init__(self, peers: _Optional[_Iterable[_Union[Peer, _Mapping]]] = ...) -> None: ...
+
+class Peer(_message.Message):
+    __slots__ = ("facility_id", "display_name", "node_id", "state", "route", "endpoint", "last_seen_seconds", "round_trip_milliseconds", "pinned_how", "pinned_seconds", "problem")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ROUND_TRIP_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    PINNED_HOW_FIELD_NUMBER: _ClassVar[int]
+    PINNED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    facility_id: str
+    display_name: str
+    node_id: str
+    state: str
+    route: str
+    endpoint: str
+    last_seen_seconds: int
+    round_trip_milliseconds: float
+    pinned_how: str
+    pinned_seconds: int
+    problem: str
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., state: _Optional[str] = ..., route: _Optional[str] = ..., endpoint: _Optional[str] = ..., last_seen_seconds: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ..., pinned_how: _Optional[str] = ..., pinned_seconds: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class PairPeerRequest(_message.Message):
+    __slots__ = ("facility_id", "at", "statements", "endpoint", "restore_removed")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    facility_id: str
+    at: str
+    statements: bytes
+    endpoint: str
+    restore_removed: bool
+    def __init__(self, facility_id: _Optional[str] = ..., at: _Optional[str] = ..., statements: _Optional[bytes] = ..., endpoint: _Optional[str] = ..., restore_removed: _Optional[bool] = ...) -> None: ...
+
+class PairPeerResponse(_message.Message):
+    __slots__ = ("peer",)
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    peer: Peer
+    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ...) -> None: ...
+
+class BeginStringPairingRequest(_message.Message):
+    __slots__ = ("at",)
+    AT_FIELD_NUMBER: _ClassVar[int]
+    at: str
+    def __init__(self, at: _Optional[str] = ...) -> None: ...
+
+class BeginStringPairingResponse(_message.Message):
+    __slots__ = ("attempt", "short_string", "display_name")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SHORT_STRING_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    attempt: str
+    short_string: str
+    display_name: str
+    def __init__(self, attempt: _Optional[str] = ..., short_string: _Optional[str] = ..., display_name: _Optional[str] = ...) -> None: ...
+
+class ListStringPairingsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListStringPairingsResponse(_message.Message):
+    __slots__ = ("pairings",)
+    PAIRINGS_FIELD_NUMBER: _ClassVar[int]
+    pairings: _containers.RepeatedCompositeFieldContainer[BeginStringPairingResponse]
+    def __init__(self, pairings: _Optional[_Iterable[_Union[BeginStringPairingResponse, _Mapping]]] = ...) -> None: ...
+
+class ConfirmStringPairingRequest(_message.Message):
+    __slots__ = ("short_string",)
+    SHORT_STRING_FIELD_NUMBER: _ClassVar[int]
+    short_string: str
+    def __init__(self, short_string: _Optional[str] = ...) -> None: ...
+
+class ConfirmStringPairingResponse(_message.Message):
+    __slots__ = ("peer",)
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    peer: Peer
+    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ...) -> None: ...
+
+class RemovePeerRequest(_message.Message):
+    __slots__ = ("facility",)
+    FACILITY_FIELD_NUMBER: _ClassVar[int]
+    facility: str
+    def __init__(self, facility: _Optional[str] = ...) -> None: ...
+
+class RemovePeerResponse(_message.Message):
+    __slots__ = ("peer",)
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    peer: Peer
+    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ...) -> None: ...
+
+class ImportRequest(_message.Message):
+    __slots__ = ("paths", "file", "data")
+    PATHS_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    paths: ImportPaths
+    file: ImportFile
+    data: bytes
+    def __init__(self, paths: _Optional[_Union[ImportPaths, _Mapping]] = ..., file: _Optional[_Union[ImportFile, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ImportPaths(_message.Message):
+    __slots__ = ("paths",)
+    PATHS_FIELD_NUMBER: _ClassVar[int]
+    paths: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, paths: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ImportFile(_message.Message):
+    __slots__ = ("label", "size_bytes")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    size_bytes: int
+    def __init__(self, label: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class ImportResponse(_message.Message):
+    __slots__ = ("progress", "finding", "summary")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    FINDING_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    progress: ImportProgress
+    finding: ImportFinding
+    summary: ImportSummary
+    def __init__(self, progress: _Optional[_Union[ImportProgress, _Mapping]] = ..., finding: _Optional[_Union[ImportFinding, _Mapping]] = ..., summary: _Optional[_Union[ImportSummary, _Mapping]] = ...) -> None: ...
+
+class ImportProgress(_message.Message):
+    __slots__ = ("files_done", "files_total", "bytes_done", "bytes_total")
+    FILES_DONE_FIELD_NUMBER: _ClassVar[int]
+    FILES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    files_done: int
+    files_total: int
+    bytes_done: int
+    bytes_total: int
+    def __init__(self, files_done: _Optional[int] = ..., files_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ...) -> None: ...
+
+class ImportFinding(_message.Message):
+    __slots__ = ("label", "verdict", "reasons")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    verdict: str
+    reasons: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, label: _Optional[str] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ImportSummary(_message.Message):
+    __slots__ = ("carried", "flagged", "known", "held", "refused", "plaintext_bytes", "sealed_bytes", "study_instance_uids", "skipped")
+    CARRIED_FIELD_NUMBER: _ClassVar[int]
+    FLAGGED_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    PLAINTEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SEALED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STUDY_INSTANCE_UIDS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    carried: int
+    flagged: int
+    known: int
+    held: int
+    refused: int
+    plaintext_bytes: int
+    sealed_bytes: int
+    study_instance_uids: _containers.RepeatedScalarFieldContainer[str]
+    skipped: int
+    def __init__(self, carried: _Optional[int] = ..., flagged: _Optional[int] = ..., known: _Optional[int] = ..., held: _Optional[int] = ..., refused: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., study_instance_uids: _Optional[_Iterable[str]] = ..., skipped: _Optional[int] = ...) -> None: ...
+
+class ListStudiesRequest(_message.Message):
+    __slots__ = ("query", "arrived_only")
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    ARRIVED_ONLY_FIELD_NUMBER: _ClassVar[int]
+    query: str
+    arrived_only: bool
+    def __init__(self, query: _Optional[str] = ..., arrived_only: _Optional[bool] = ...) -> None: ...
+
+class ListStudiesResponse(_message.Message):
+    __slots__ = ("studies",)
+    STUDIES_FIELD_NUMBER: _ClassVar[int]
+    studies: _containers.RepeatedCompositeFieldContainer[Study]
+    def __init__(self, studies: _Optional[_Iterable[_Union[Study, _Mapping]]] = ...) -> None: ...
+
+class Study(_message.Message):
+    __slots__ = ("study_instance_uid", "origin", "origin_name", "origin_pinned", "patient_name", "patient_id", "study_date", "study_description", "modalities", "series", "instances", "plaintext_bytes", "sealed_bytes", "packages", "sent_to", "versioned_instances")
+    STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_NAME_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_PINNED_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    STUDY_DATE_FIELD_NUMBER: _ClassVar[int]
+    STUDY_DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    MODALITIES_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    PLAINTEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SEALED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PACKAGES_FIELD_NUMBER: _ClassVar[int]
+    SENT_TO_FIELD_NUMBER: _ClassVar[int]
+    VERSIONED_INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    study_instance_uid: str
+    origin: str
+    origin_name: str
+    origin_pinned: bool
+    patient_name: str
+    patient_id: str
+    study_date: str
+    study_description: str
+    modalities: _containers.RepeatedScalarFieldContainer[str]
+    series: int
+    instances: int
+    plaintext_bytes: int
+    sealed_bytes: int
+    packages: _containers.RepeatedCompositeFieldContainer[Package]
+    sent_to: _containers.RepeatedScalarFieldContainer[str]
+    versioned_instances: int
+    def __init__(self, study_instance_uid: _Optional[str] = ..., origin: _Optional[str] = ..., origin_name: _Optional[str] = ..., origin_pinned: _Optional[bool] = ..., patient_name: _Optional[str] = ..., patient_id: _Optional[str] = ..., study_date: _Optional[str] = ..., study_description: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., series: _Optional[int] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[Package, _Mapping]]] = ..., sent_to: _Optional[_Iterable[str]] = ..., versioned_instances: _Optional[int] = ...) -> None: ...
+
+class Package(_message.Message):
+    __slots__ = ("package_id", "instances", "created_seconds", "received_from", "sealed_bytes")
+    PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    CREATED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FROM_FIELD_NUMBER: _ClassVar[int]
+    SEALED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    package_id: str
+    instances: int
+    created_seconds: int
+    received_from: str
+    sealed_bytes: int
+    def __init__(self, package_id: _Optional[str] = ..., instances: _Optional[int] = ..., created_seconds: _Optional[int] = ..., received_from: _Optional[str] = ..., sealed_bytes: _Optional[int] = ...) -> None: ...
+
+class GetStudyRequest(_message.Message):
+    __slots__ = ("study",)
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    study: str
+    def __init__(self, study: _Optional[str] = ...) -> None: ...
+
+class GetStudyResponse(_message.Message):
+    __slots__ = ("sources",)
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    sources: _containers.RepeatedCompositeFieldContainer[Study]
+    def __init__(self, sources: _Optional[_Iterable[_Union[Study, _Mapping]]] = ...) -> None: ...
+
+class ExportStudyRequest(_message.Message):
+    __slots__ = ("study", "directory", "dicomdir", "safe_preamble", "all_versions")
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    DICOMDIR_FIELD_NUMBER: _ClassVar[int]
+    SAFE_PREAMBLE_FIELD_NUMBER: _ClassVar[int]
+    ALL_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    study: str
+    directory: str
+    dicomdir: bool
+    safe_preamble: bool
+    all_versions: bool
+    def __init__(self, study: _Optional[str] = ..., directory: _Optional[str] = ..., dicomdir: _Optional[bool] = ..., safe_preamble: _Optional[bool] = ..., all_versions: _Optional[bool] = ...) -> None: ...
+
+class ExportStudyResponse(_message.Message):
+    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total")
+    INSTANCES_DONE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    instances_done: int
+    instances_total: int
+    bytes_done: int
+    bytes_total: int
+    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ...) -> None: ...
+
+class DeleteStudyRequest(_message.Message):
+    __slots__ = ("study", "origin")
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    study: str
+    origin: str
+    def __init__(self, study: _Optional[str] = ..., origin: _Optional[str] = ...) -> None: ...
+
+class DeleteStudyResponse(_message.Message):
+    __slots__ = ("packages", "instances")
+    PACKAGES_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    packages: int
+    instances: int
+    def __init__(self, packages: _Optional[int] = ..., instances: _Optional[int] = ...) -> None: ...
+
+class ListHeldRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListHeldResponse(_message.Message):
+    __slots__ = ("held",)
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    held: _containers.RepeatedCompositeFieldContainer[HeldInstance]
+    def __init__(self, held: _Optional[_Iterable[_Union[HeldInstance, _Mapping]]] = ...) -> None: ...
+
+class HeldInstance(_message.Message):
+    __slots__ = ("held_id", "reasons", "size_bytes", "sop_instance_uid", "study_instance_uid", "label", "held_seconds")
+    HELD_ID_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SOP_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    HELD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    held_id: int
+    reasons: _containers.RepeatedScalarFieldContainer[str]
+    size_bytes: int
+    sop_instance_uid: str
+    study_instance_uid: str
+    label: str
+    held_seconds: int
+    def __init__(self, held_id: _Optional[int] = ..., reasons: _Optional[_Iterable[str]] = ..., size_bytes: _Optional[int] = ..., sop_instance_uid: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., label: _Optional[str] = ..., held_seconds: _Optional[int] = ...) -> None: ...
+
+class DecideHeldRequest(_message.Message):
+    __slots__ = ("held_id", "release")
+    HELD_ID_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    held_id: int
+    release: bool
+    def __init__(self, held_id: _Optional[int] = ..., release: _Optional[bool] = ...) -> None: ...
+
+class DecideHeldResponse(_message.Message):
+    __slots__ = ("package_id",)
+    PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    package_id: str
+    def __init__(self, package_id: _Optional[str] = ...) -> None: ...
+
+class SendRequest(_message.Message):
+    __slots__ = ("study", "facility", "recipient", "note", "priority")
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    FACILITY_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    study: str
+    facility: str
+    recipient: str
+    note: str
+    priority: str
+    def __init__(self, study: _Optional[str] = ..., facility: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., priority: _Optional[str] = ...) -> None: ...
+
+class SendResponse(_message.Message):
+    __slots__ = ("transfers",)
+    TRANSFERS_FIELD_NUMBER: _ClassVar[int]
+    transfers: _containers.RepeatedCompositeFieldContainer[Transfer]
+    def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ...) -> None: ...
+
+class ListTransfersRequest(_message.Message):
+    __slots__ = ("open_only", "held_only")
+    OPEN_ONLY_FIELD_NUMBER: _ClassVar[int]
+    HELD_ONLY_FIELD_NUMBER: _ClassVar[int]
+    open_only: bool
+    held_only: bool
+    def __init__(self, open_only: _Optional[bool] = ..., held_only: _Optional[bool] = ...) -> None: ...
+
+class ListTransfersResponse(_message.Message):
+    __slots__ = ("transfers",)
+    TRANSFERS_FIELD_NUMBER: _ClassVar[int]
+    transfers: _containers.RepeatedCompositeFieldContainer[Transfer]
+    def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ...) -> None: ...
+
+class WatchTransfersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchTransfersResponse(_message.Message):
+    __slots__ = ("transfer",)
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    transfer: Transfer
+    def __init__(self, transfer: _Optional[_Union[Transfer, _Mapping]] = ...) -> None: ...
+
+class Transfer(_message.Message):
+    __slots__ = ("transfer_id", "direction", "state", "peer", "peer_name", "study_instance_uid", "package_id", "priority", "bytes_done", "bytes_total", "bytes_carried", "instances", "reason", "recipient", "note", "created_seconds", "updated_seconds", "route", "plaintext_bytes")
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    PEER_NAME_FIELD_NUMBER: _ClassVar[int]
+    STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    BYTES_CARRIED_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    CREATED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    PLAINTEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: str
+    direction: str
+    state: str
+    peer: str
+    peer_name: str
+    study_instance_uid: str
+    package_id: str
+    priority: str
+    bytes_done: int
+    bytes_total: int
+    bytes_carried: int
+    instances: int
+    reason: str
+    recipient: str
+    note: str
+    created_seconds: int
+    updated_seconds: int
+    route: str
+    plaintext_bytes: int
+    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., state: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., package_id: _Optional[str] = ..., priority: _Optional[str] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., bytes_carried: _Optional[int] = ..., instances: _Optional[int] = ..., reason: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., created_seconds: _Optional[int] = ..., updated_seconds: _Optional[int] = ..., route: _Optional[str] = ..., plaintext_bytes: _Optional[int] = ...) -> None: ...
+
+class CancelTransferRequest(_message.Message):
+    __slots__ = ("transfer",)
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    transfer: str
+    def __init__(self, transfer: _Optional[str] = ...) -> None: ...
+
+class CancelTransferResponse(_message.Message):
+    __slots__ = ("transfer",)
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    transfer: Transfer
+    def __init__(self, transfer: _Optional[_Union[Transfer, _Mapping]] = ...) -> None: ...
+
+class DecideOfferRequest(_message.Message):
+    __slots__ = ("transfer", "accept", "reason")
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    transfer: str
+    accept: bool
+    reason: str
+    def __init__(self, transfer: _Optional[str] = ..., accept: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class DecideOfferResponse(_message.Message):
+    __slots__ = ("transfer",)
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    transfer: Transfer
+    def __init__(self, transfer: _Optional[_Union[Transfer, _Mapping]] = ...) -> None: ...
+
+class ListReceiptsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListReceiptsResponse(_message.Message):
+    __slots__ = ("receipts",)
+    RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    receipts: _containers.RepeatedCompositeFieldContainer[ReceiptRow]
+    def __init__(self, receipts: _Optional[_Iterable[_Union[ReceiptRow, _Mapping]]] = ...) -> None: ...
+
+class ReceiptRow(_message.Message):
+    __slots__ = ("transfer_id", "direction", "peer", "peer_name", "study_instance_uid", "instances", "plaintext_bytes", "received_seconds", "reissued")
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    PEER_NAME_FIELD_NUMBER: _ClassVar[int]
+    STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    PLAINTEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REISSUED_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: str
+    direction: str
+    peer: str
+    peer_name: str
+    study_instance_uid: str
+    instances: int
+    plaintext_bytes: int
+    received_seconds: int
+    reissued: bool
+    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., reissued: _Optional[bool] = ...) -> None: ...
+
+class ExportReceiptRequest(_message.Message):
+    __slots__ = ("transfer",)
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    transfer: str
+    def __init__(self, transfer: _Optional[str] = ...) -> None: ...
+
+class ExportReceiptResponse(_message.Message):
+    __slots__ = ("manifest", "delivery", "receipt")
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    manifest: bytes
+    delivery: bytes
+    receipt: bytes
+    def __init__(self, manifest: _Optional[bytes] = ..., delivery: _Optional[bytes] = ..., receipt: _Optional[bytes] = ...) -> None: ...
+
+class ListAuditRequest(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    def __init__(self, limit: _Optional[int] = ...) -> None: ...
+
+class ListAuditResponse(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[AuditEntry]
+    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ...) -> None: ...
+
+class AuditEntry(_message.Message):
+    __slots__ = ("sequence", "time_milliseconds", "kind", "body", "operator", "digest")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    time_milliseconds: int
+    kind: str
+    body: str
+    operator: str
+    digest: bytes
+    def __init__(self, sequence: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., kind: _Optional[str] = ..., body: _Optional[str] = ..., operator: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class VerifyAuditRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class VerifyAuditResponse(_message.Message):
+    __slots__ = ("entries", "head", "problem")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    entries: int
+    head: bytes
+    problem: str
+    def __init__(self, entries: _Optional[int] = ..., head: _Optional[bytes] = ..., problem: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,164 @@
+from emix.documents.v1 import documents_pb2 as _documents_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AnswerKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ANSWER_KIND_UNSPECIFIED: _ClassVar[AnswerKind]
+    ANSWER_KIND_ACCEPTED: _ClassVar[AnswerKind]
+    ANSWER_KIND_HELD: _ClassVar[AnswerKind]
+    ANSWER_KIND_LATER: _ClassVar[AnswerKind]
+    ANSWER_KIND_DECLINED: _ClassVar[AnswerKind]
+ANSWER_KIND_UNSPECIFIED: AnswerKind
+ANSWER_KIND_ACCEPTED: AnswerKind
+ANSWER_KIND_HELD: AnswerKind
+ANSWER_KIND_LATER: AnswerKind
+ANSWER_KIND_DECLINED: AnswerKind
+
+class HelloRequest(_message.Message):
+    __slots__ = ("min_version", "max_version", "time_milliseconds", "software")
+    MIN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MAX_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    min_version: int
+    max_version: int
+    time_milliseconds: int
+    software: str
+    def __init__(self, min_version: _Optional[int] = ..., max_version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ...) -> None: ...
+
+class HelloResponse(_message.Message):
+    __slots__ = ("version", "time_milliseconds", "software")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    time_milliseconds: int
+    software: str
+    def __init__(self, version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchResponse(_message.Message):
+    __slots__ = ("transfer_id",)
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: bytes
+    def __init__(self, transfer_id: _Optional[bytes] = ...) -> None: ...
+
+class CarryRequest(_message.Message):
+    __slots__ = ("message",)
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    message: CarryMessage
+    def __init__(self, message: _Optional[_Union[CarryMessage, _Mapping]] = ...) -> None: ...
+
+class CarryResponse(_message.Message):
+    __slots__ = ("message",)
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    message: CarryMessage
+    def __init__(self, message: _Optional[_Union[CarryMessage, _Mapping]] = ...) -> None: ...
+
+class CarryMessage(_message.Message):
+    __slots__ = ("collect", "offer", "answer", "manifest_frame", "want", "chunk_frame", "progress", "receipt", "receipt_kept", "problem")
+    COLLECT_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FRAME_FIELD_NUMBER: _ClassVar[int]
+    WANT_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FRAME_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_KEPT_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    collect: Collect
+    offer: Offer
+    answer: Answer
+    manifest_frame: ManifestFrame
+    want: Want
+    chunk_frame: ChunkFrame
+    progress: Progress
+    receipt: ReceiptMessage
+    receipt_kept: ReceiptKept
+    problem: Problem
+    def __init__(self, collect: _Optional[_Union[Collect, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., manifest_frame: _Optional[_Union[ManifestFrame, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., chunk_frame: _Optional[_Union[ChunkFrame, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., receipt: _Optional[_Union[ReceiptMessage, _Mapping]] = ..., receipt_kept: _Optional[_Union[ReceiptKept, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ...) -> None: ...
+
+class Collect(_message.Message):
+    __slots__ = ("transfer_id",)
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: bytes
+    def __init__(self, transfer_id: _Optional[bytes] = ...) -> None: ...
+
+class Offer(_message.Message):
+    __slots__ = ("delivery", "sealed_key")
+    DELIVERY_FIELD_NUMBER: _ClassVar[int]
+    SEALED_KEY_FIELD_NUMBER: _ClassVar[int]
+    delivery: _documents_pb2.Document
+    sealed_key: bytes
+    def __init__(self, delivery: _Optional[_Union[_documents_pb2.Document, _Mapping]] = ..., sealed_key: _Optional[bytes] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("kind", "retry_seconds", "reason", "manifest_needed")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    RETRY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_NEEDED_FIELD_NUMBER: _ClassVar[int]
+    kind: AnswerKind
+    retry_seconds: int
+    reason: str
+    manifest_needed: bool
+    def __init__(self, kind: _Optional[_Union[AnswerKind, str]] = ..., retry_seconds: _Optional[int] = ..., reason: _Optional[str] = ..., manifest_needed: _Optional[bool] = ...) -> None: ...
+
+class ManifestFrame(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class Want(_message.Message):
+    __slots__ = ("chunk_ids",)
+    CHUNK_IDS_FIELD_NUMBER: _ClassVar[int]
+    chunk_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, chunk_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ChunkFrame(_message.Message):
+    __slots__ = ("chunk_id", "data")
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    chunk_id: bytes
+    data: bytes
+    def __init__(self, chunk_id: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("durable_bytes", "total_bytes")
+    DURABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    durable_bytes: int
+    total_bytes: int
+    def __init__(self, durable_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+
+class ReceiptMessage(_message.Message):
+    __slots__ = ("receipt",)
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    receipt: _documents_pb2.Document
+    def __init__(self, receipt: _Optional[_Union[_documents_pb2.Document, _Mapping]] = ...) -> None: ...
+
+class ReceiptKept(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Problem(_message.Message):
+    __slots__ = ("code", "message", "final")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    final: bool
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., final: _Optional[bool] = ...) -> None: ...

@@ -1,0 +1,57 @@
+from emix.documents.v1 import documents_pb2 as _documents_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetStatementsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatementsResponse(_message.Message):
+    __slots__ = ("statements",)
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    statements: _documents_pb2.Statements
+    def __init__(self, statements: _Optional[_Union[_documents_pb2.Statements, _Mapping]] = ...) -> None: ...
+
+class PresentRequest(_message.Message):
+    __slots__ = ("statements",)
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    statements: _documents_pb2.Statements
+    def __init__(self, statements: _Optional[_Union[_documents_pb2.Statements, _Mapping]] = ...) -> None: ...
+
+class PresentResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BeginStringRequest(_message.Message):
+    __slots__ = ("commitment",)
+    COMMITMENT_FIELD_NUMBER: _ClassVar[int]
+    commitment: bytes
+    def __init__(self, commitment: _Optional[bytes] = ...) -> None: ...
+
+class BeginStringResponse(_message.Message):
+    __slots__ = ("attempt", "nonce", "statements")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    attempt: bytes
+    nonce: bytes
+    statements: _documents_pb2.Statements
+    def __init__(self, attempt: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., statements: _Optional[_Union[_documents_pb2.Statements, _Mapping]] = ...) -> None: ...
+
+class OpenStringRequest(_message.Message):
+    __slots__ = ("attempt", "nonce", "statements")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    attempt: bytes
+    nonce: bytes
+    statements: _documents_pb2.Statements
+    def __init__(self, attempt: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., statements: _Optional[_Union[_documents_pb2.Statements, _Mapping]] = ...) -> None: ...
+
+class OpenStringResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
