@@ -6,6 +6,8 @@ the library.
 """
 
 import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Code(enum.StrEnum):
@@ -264,3 +266,32 @@ def _tree(cls: type[NodeError]) -> list[type[NodeError]]:
 _BY_CODE: dict[str, type[NodeError]] = {}
 for _cls in _tree(NodeError):
     _BY_CODE.setdefault(_cls.code.value, _cls)
+
+
+def sole_error(error: BaseException) -> NodeError | None:
+    """Return the error of ours that an exception or group consists of; None if of others."""
+    if isinstance(error, NodeError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        ours, others = error.split(NodeError)
+        if ours is not None and others is None:
+            first: BaseException = ours
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            return first if isinstance(first, NodeError) else None
+    return None
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raise the first of ours out of a group that holds only errors of ours.
+
+    Tasks of one nursery often fail together for one reason; callers handle one error.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error = sole_error(group)
+        if error is None:
+            raise
+        raise error from group

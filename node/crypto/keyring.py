@@ -1,8 +1,8 @@
-"""The keyring: one file that holds a node's keys, and the slots that unlock it.
+r"""The keyring: one file that holds a node's keys, and the slots that unlock it.
 
 ```
 passphrase slot: Argon2id -> KEK    host slot: a key file    recovery slot: sealed box
-        \\_______________ each wraps the root key, 32 random bytes _______________/
+        \_______________ each wraps the root key, 32 random bytes _______________/
 root key -> database key | keyring key (seals the rest of this file)
 ```
 

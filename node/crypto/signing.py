@@ -1,6 +1,6 @@
-"""Ed25519 signatures over typed bytes, and the ids that keys give.
+r"""Ed25519 signatures over typed bytes, and the ids that keys give.
 
-Every signature is over `"emix/<type>/v1\\0" || SHA-256(exact bytes)`: a signature over right
+Every signature is over `"emix/<type>/v1\0" || SHA-256(exact bytes)`: a signature over right
 bytes of another type never verifies, and what is signed is the bytes that travel, never a
 re-encoding of them. libsodium refuses small-order points and non-canonical signatures.
 """

@@ -51,6 +51,7 @@ def encode_body(manifest: Manifest) -> bytes:
         instances=[_instance_to_wire(instance) for instance in manifest.instances],
         chunks=[
             pb.Chunk(
+                number=chunk.number,
                 chunk_id=chunk.chunk_id.digest,
                 plaintext_bytes=chunk.plaintext_bytes,
                 sealed_bytes=chunk.sealed_bytes,
@@ -73,6 +74,7 @@ def decode_body(body: bytes) -> Manifest:
             instances=tuple(_instance_from_wire(instance) for instance in wire.instances),
             chunks=tuple(
                 ChunkEntry(
+                    chunk.number,
                     ChunkId(chunk.chunk_id),
                     chunk.plaintext_bytes,
                     chunk.sealed_bytes,

@@ -37,7 +37,7 @@ class _Id:
     digest: bytes
 
     def __post_init__(self) -> None:
-        if not isinstance(self.digest, bytes) or len(self.digest) != DIGEST_BYTES:
+        if len(self.digest) != DIGEST_BYTES:
             raise ValueError(f"{type(self).__name__} needs {DIGEST_BYTES} bytes")
 
     @classmethod
@@ -108,7 +108,7 @@ class TransferId:
     value: bytes
 
     def __post_init__(self) -> None:
-        if not isinstance(self.value, bytes) or len(self.value) != 16:
+        if len(self.value) != 16:
             raise ValueError("TransferId needs 16 bytes")
 
     @classmethod

@@ -28,8 +28,13 @@ MAX_CHUNKS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class ChunkEntry:
-    """One chunk as the manifest names it."""
+    """One chunk as the manifest names it.
 
+    `number` is what it was sealed under. Numbers of abandoned chunks are not used again, so
+    they have gaps where a chunk's place in the manifest has none.
+    """
+
+    number: int
     chunk_id: ChunkId
     plaintext_bytes: int
     sealed_bytes: int
@@ -94,7 +99,11 @@ class Manifest:
 
 def _check_chunks(chunks: Sequence[ChunkEntry]) -> None:
     seen = set()
+    last = -1
     for chunk in chunks:
+        if not last < chunk.number < 2**32:
+            raise ValueError("chunk numbers must rise")
+        last = chunk.number
         if not 0 < chunk.plaintext_bytes <= MAX_CHUNK_BYTES:
             raise ValueError("a chunk's plaintext size is out of bounds")
         if not 0 < chunk.sealed_bytes <= MAX_CHUNK_BYTES + MAX_SEALED_OVERHEAD:

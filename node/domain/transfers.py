@@ -1,6 +1,9 @@
 """The states of a transfer and its priorities, as both sides and the commands name them."""
 
 import enum
+from dataclasses import dataclass
+
+from node.domain.ids import FacilityId, PackageId, TransferId
 
 
 class Direction(enum.StrEnum):
@@ -56,3 +59,47 @@ _NEXT: dict[State, frozenset[State]] = {
 def can_follow(state: State, following: State) -> bool:
     """Return whether a transfer may go from one state to the other."""
     return following in _NEXT.get(state, frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One transfer as it now stands.
+
+    Attributes:
+        id: Its number in this store.
+        peer: The other side: receiver of what we send, sender of what we receive.
+        study_uid: Empty at a receiver that has no manifest yet.
+        accepted: Whether a person accepted a held offer.
+        delivery: The encoded delivery document; `delivery_digest` names it.
+        sealed_key: The package's data key sealed to the receiver.
+        receipt: The encoded receipt document, once there is one.
+        bytes_done: Sealed bytes durable at the receiver, of `bytes_total`.
+        bytes_carried: Sealed bytes that went over links, repeats included.
+    """
+
+    id: int
+    transfer_id: TransferId
+    direction: Direction
+    peer: FacilityId
+    origin: FacilityId
+    package_id: PackageId
+    study_uid: str
+    priority: Priority
+    state: State
+    reason: str
+    accepted: bool
+    delivery: bytes
+    delivery_digest: bytes
+    sealed_key: bytes
+    receipt: bytes | None
+    bytes_total: int
+    bytes_done: int
+    bytes_carried: int
+    instances: int
+    plaintext_bytes: int
+    recipient: str
+    note: str
+    created_time: float
+    updated_time: float
+    expires_time: float
+    received_time: float

@@ -50,7 +50,7 @@ def make_manifest(signer: DocumentSigner = A) -> Manifest:
             extents,
         )
 
-    chunks = tuple(ChunkEntry(ChunkId(bytes([n]) * 32), 100, 80, bytes(32)) for n in (1, 2))
+    chunks = tuple(ChunkEntry(n, ChunkId(bytes([n]) * 32), 100, 80, bytes(32)) for n in (1, 2))
     instances = (instance(1, Extent(0, 0, 60)), instance(2, Extent(0, 60, 40), Extent(1, 0, 100)))
     package_id = DataKey.new().package_id
     return Manifest(

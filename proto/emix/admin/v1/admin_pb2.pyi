@@ -215,14 +215,16 @@ class RemovePeerResponse(_message.Message):
     def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ...) -> None: ...
 
 class ImportRequest(_message.Message):
-    __slots__ = ("paths", "file", "data")
+    __slots__ = ("paths", "file", "data", "cancel")
     PATHS_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
     paths: ImportPaths
     file: ImportFile
     data: bytes
-    def __init__(self, paths: _Optional[_Union[ImportPaths, _Mapping]] = ..., file: _Optional[_Union[ImportFile, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    cancel: ImportCancel
+    def __init__(self, paths: _Optional[_Union[ImportPaths, _Mapping]] = ..., file: _Optional[_Union[ImportFile, _Mapping]] = ..., data: _Optional[bytes] = ..., cancel: _Optional[_Union[ImportCancel, _Mapping]] = ...) -> None: ...
 
 class ImportPaths(_message.Message):
     __slots__ = ("paths",)
@@ -237,6 +239,10 @@ class ImportFile(_message.Message):
     label: str
     size_bytes: int
     def __init__(self, label: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class ImportCancel(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ImportResponse(_message.Message):
     __slots__ = ("progress", "finding", "summary")

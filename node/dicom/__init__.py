@@ -1,0 +1,1 @@
+"""DICOM: examining files in a sandboxed process, reading media, exporting. pydicom only here."""

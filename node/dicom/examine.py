@@ -1,0 +1,187 @@
+"""From a finished walk to a verdict: carry, flag, hold or refuse, with reasons.
+
+Reasons are shown to people and written to logs, so they never hold a value from the file.
+"""
+
+import struct
+from functools import lru_cache
+
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.uid import UID
+from pydicom.valuerep import PersonName
+
+from node.dicom.identifiers import is_loose_uid, is_uid, uid_from_bytes
+from node.dicom.walker import EXPLICIT_BIG, IMPLICIT_LITTLE, Refused, Walker
+from node.domain.verdicts import Examined, PixelLayout, Verdict
+
+# What an operating system or an interpreter would run or open, at the very start of a file.
+# A TIFF header there is common and harmless (dual-personality files, PS3.10 §7.1).
+_ACTIVE_PREAMBLES = (
+    (b"MZ", "a Windows executable"),
+    (b"\x7fELF", "a Linux executable"),
+    (b"\xca\xfe\xba\xbe", "a macOS or Java executable"),
+    (b"\xfe\xed\xfa\xce", "a macOS executable"),
+    (b"\xfe\xed\xfa\xcf", "a macOS executable"),
+    (b"\xce\xfa\xed\xfe", "a macOS executable"),
+    (b"\xcf\xfa\xed\xfe", "a macOS executable"),
+    (b"#!", "a script"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"%PDF", "a PDF"),
+    (b"<", "markup"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+)
+
+_TEXT_TAGS = {
+    0x00100020: "PatientID",
+    0x00080020: "StudyDate",
+    0x00081030: "StudyDescription",
+    0x00080050: "AccessionNumber",
+    0x00080060: "Modality",
+}
+_PERSON_NAME = 0x00100010
+_MAX_TEXT = 256
+_DELIMITERS = {ord(c) for c in "\\\r\n\t\f"}  # PS3.5 §6.1.2.5.3
+
+
+def examine(walker: Walker) -> Examined:
+    """Return the verdict on a file that was walked to its end without being refused."""
+    values = walker.values
+    reasons = list(walker.oddities)
+    study = uid_from_bytes(values.get(0x0020000D, b""))
+    series = uid_from_bytes(values.get(0x0020000E, b""))
+    instance = uid_from_bytes(values.get(0x00080018, b""))
+    sop_class = uid_from_bytes(values.get(0x00080016, b""))
+    meta_class = uid_from_bytes(values.get(0x00020002, b""))
+    meta_instance = uid_from_bytes(values.get(0x00020003, b""))
+    if not instance:
+        return refusal("no SOP Instance UID", sop_class=meta_class)
+    if not study:
+        return refusal("no Study Instance UID", sop_class=sop_class)
+    for uid, name in (
+        (study, "Study Instance UID"),
+        (instance, "SOP Instance UID"),
+        (sop_class, "SOP Class UID"),
+        (series, "Series Instance UID"),
+    ):
+        if uid and not is_uid(uid):
+            if not is_loose_uid(uid):
+                return refusal(f"an impossible {name}")
+            reasons.append(f"a {name} that breaks PS3.5 9.1")
+    if not sop_class:
+        reasons.append("no SOP Class UID")
+    if not series:
+        reasons.append("no Series Instance UID")
+    if (meta_class and meta_class != sop_class) or (meta_instance and meta_instance != instance):
+        reasons.append("file meta and dataset name different instances")
+    syntax = walker.transfer_syntax
+    if syntax and not is_loose_uid(syntax):
+        return refusal("an impossible Transfer Syntax UID")
+    if syntax and UID(syntax).is_private:
+        reasons.append("a private transfer syntax")
+    if _is_short_of_pixels(walker):
+        reasons.append("less pixel data than its dimensions need")
+    verdict = Verdict.FLAG if reasons else Verdict.CARRY
+    active = active_preamble(walker.preamble)
+    if active:
+        verdict = Verdict.HOLD
+        reasons.insert(0, f"its preamble begins like {active}")
+    return Examined(
+        verdict=verdict,
+        reasons=tuple(reasons),
+        study_instance_uid=study,
+        series_instance_uid=series,
+        sop_instance_uid=instance,
+        sop_class_uid=sop_class,
+        transfer_syntax_uid=syntax,
+        layout=_layout(walker),
+        index=_index(values),
+    )
+
+
+def examine_bytes(data: memoryview | bytes) -> Examined:
+    """Walk and examine a whole file in memory; never raises for anything in the bytes."""
+    walker = Walker(len(data))
+    try:
+        walker.feed(data, is_last=True)
+    except Refused as exc:
+        return refusal(str(exc), sop_class=uid_from_bytes(walker.values.get(0x00020002, b"")))
+    return examine(walker)
+
+
+def refusal(reason: str, *, sop_class: str = "") -> Examined:
+    """Return the verdict that refuses a file for one reason."""
+    return Examined(Verdict.REFUSE, (reason,), sop_class_uid=sop_class)
+
+
+def active_preamble(preamble: bytes) -> str:
+    """Return what the preamble pretends to be, or an empty string for nothing active."""
+    start = preamble.lstrip(b" \t\r\n\xef\xbb\xbf")
+    return next((what for magic, what in _ACTIVE_PREAMBLES if start.startswith(magic)), "")
+
+
+def _number(walker: Walker, tag: int) -> int:
+    raw = walker.values.get(tag, b"")
+    if len(raw) < 2:
+        return 0
+    return int(struct.unpack("<H" if walker.little_endian else ">H", raw[:2])[0])
+
+
+def _is_short_of_pixels(walker: Walker) -> bool:
+    if walker.pixel_bytes is None:
+        return False
+    frames_text = walker.values.get(0x00280008, b"1").strip(b"\0 ") or b"1"
+    if not frames_text.isdigit() or len(frames_text) > 10:
+        return True
+    bits = _number(walker, 0x00280100)
+    samples = _number(walker, 0x00280002) or 1
+    pixels = _number(walker, 0x00280010) * _number(walker, 0x00280011) * int(frames_text)
+    return walker.pixel_bytes < pixels * samples * bits // 8
+
+
+def _layout(walker: Walker) -> PixelLayout:
+    native = (IMPLICIT_LITTLE, EXPLICIT_BIG, "1.2.840.10008.1.2.1")
+    if walker.is_encapsulated or (walker.transfer_syntax and walker.transfer_syntax not in native):
+        return PixelLayout.PACKED
+    bits = _number(walker, 0x00280100)
+    if not walker.pixel_bytes:
+        return PixelLayout.PLAIN
+    return {16: PixelLayout.WORDS, 32: PixelLayout.LONGS}.get(bits, PixelLayout.PLAIN)
+
+
+def _index(values: dict[int, bytes]) -> dict[str, str]:
+    charset = values.get(0x00080005, b"")
+    index = {
+        keyword: _text(values[tag], charset) for tag, keyword in _TEXT_TAGS.items() if tag in values
+    }
+    if _PERSON_NAME in values:
+        index["PatientName"] = _person_name(values[_PERSON_NAME], charset)
+    return index
+
+
+@lru_cache(maxsize=256)
+def _encodings(charset: bytes) -> tuple[str, ...]:
+    terms = [term.strip() for term in charset.decode("ascii", "replace").split("\\")]
+    try:
+        return tuple(convert_encodings(terms))
+    except (LookupError, ValueError):
+        return ("iso8859",)
+
+
+# Equal for all instances of a series, so decoded once.
+@lru_cache(maxsize=1024)
+def _text(raw: bytes, charset: bytes) -> str:
+    text = decode_bytes(raw, list(_encodings(charset)), _DELIMITERS)
+    return clean_text(text)
+
+
+@lru_cache(maxsize=1024)
+def _person_name(raw: bytes, charset: bytes) -> str:
+    name = PersonName(raw.rstrip(b"\0 "), list(_encodings(charset)))
+    return clean_text(str(name.decode()))
+
+
+def clean_text(text: str) -> str:
+    """Return text that is safe to print: no control or direction characters, bounded."""
+    return "".join(c if c.isprintable() else " " for c in text[:_MAX_TEXT]).strip()

@@ -1,0 +1,104 @@
+"""The process that parses: fresh, confined, and worth nothing to whoever takes it over.
+
+`python -m node.dicom.worker ARENA_FD ARENA_BYTES` maps the arena that the node shares with it
+and answers one JSON line for each JSON line it reads:
+
+- `{"files": [[offset, length], ...]}`: whole files lying in the arena.
+- `{"window": [offset, length], "is_first": b, "is_last": b, "size": n}`: the next bytes of one
+  file that is larger than a slab; the answer is what is known so far, a refusal is final.
+
+It reads nothing else and writes nothing else. If it dies or hangs, the node holds the files
+that it was given and starts another.
+"""
+
+import ctypes
+import json
+import mmap
+import os
+import resource
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from node.dicom.examine import examine, examine_bytes, refusal
+from node.dicom.walker import Refused, Walker
+from node.domain.verdicts import Examined
+
+MEMORY_LIMIT_BYTES = 1 << 30
+_CLONE_NEWNET = 0x40000000
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_PDEATHSIG = 1
+_SIGKILL = 9
+_NOBODY = 65534
+
+
+def confine() -> list[str]:
+    """Give up what parsing does not need; return what could not be given up here."""
+    missing = []
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
+        resource.setrlimit(limit, (0, 0))
+    if libc.unshare(_CLONE_NEWNET) != 0:
+        missing.append("network")
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(_NOBODY)
+        os.setuid(_NOBODY)
+    else:
+        missing.append("uid")
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    return missing
+
+
+class _Server:
+    def __init__(self, arena: memoryview) -> None:
+        self._arena = arena
+        self._walker: Walker | None = None
+        self._refused: Examined | None = None
+
+    def answer(self, request: dict[str, Any]) -> Any:
+        if "files" in request:
+            return [
+                asdict(examine_bytes(self._arena[offset : offset + length]))
+                for offset, length in request["files"]
+            ]
+        return self._window(request)
+
+    def _window(self, request: dict[str, Any]) -> Any:
+        if request["is_first"]:
+            self._walker, self._refused = Walker(request["size"] or None), None
+        walker = self._walker
+        if walker is None:
+            raise ValueError("a window before the first")
+        offset, length = request["window"]
+        if self._refused is None:
+            try:
+                # A copy: the slab is used again before the walk has left this window.
+                window = bytes(self._arena[offset : offset + length])
+                walker.feed(window, is_last=request["is_last"])
+            except Refused as exc:
+                self._refused = refusal(str(exc))
+        return asdict(self._refused or examine(walker))
+
+
+def main() -> None:
+    """Serve until standard input closes."""
+    fd, size = int(sys.argv[1]), int(sys.argv[2])
+    with mmap.mmap(fd, size, prot=mmap.PROT_READ) as arena:
+        os.close(fd)
+        missing = confine()
+        server = _Server(memoryview(arena))
+        out = sys.stdout.buffer
+        out.write(json.dumps({"unconfined": missing}).encode() + b"\n")
+        out.flush()
+        for line in sys.stdin.buffer:
+            out.write(json.dumps(server.answer(json.loads(line))).encode() + b"\n")
+            out.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Checking what arrived: every instance rebuilt, digested, examined, held against the manifest.
+
+How this works. Plaintext comes chunk by chunk, in any order. Instances that lie whole in one
+chunk are checked at once. An instance that spans chunks must be digested and walked in order,
+so one task follows such instances through their extents; it takes a chunk's plaintext from a
+small cache when it is the next one (it nearly always is), and opens the chunk again if not.
+"""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from node.crypto.digests import Hasher, digest
+from node.domain.manifest import InstanceEntry, Manifest
+from node.domain.verdicts import Examined, Verdict
+from node.errors import BadManifest
+from node.exchange.importing import Examiner, Slab
+
+_CACHE_BYTES = 16 * 2**20
+
+
+class Checker:
+    """Checks one arriving package. Run `follow` beside the calls of `add`."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        examiner: Examiner,
+        reopen: Callable[[int], Awaitable[bytes]],
+    ) -> None:
+        """Prepare for a manifest; `reopen` returns the plaintext at a position once more."""
+        self._manifest = manifest
+        self._examiner = examiner
+        self._reopen = reopen
+        self._whole: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        self._split: list[int] = []
+        self._split_positions: set[int] = set()
+        for i, instance in enumerate(manifest.instances):
+            if len(instance.extents) == 1:
+                extent = instance.extents[0]
+                self._whole[extent.chunk_index].append((i, extent.offset, extent.length))
+            else:
+                self._split.append(i)
+                self._split_positions.update(e.chunk_index for e in instance.extents)
+        self._available: dict[int, trio.Event] = defaultdict(trio.Event)
+        self._cache: dict[int, bytes] = {}
+        self._index: dict[tuple[str, ...], dict[str, str]] = {}
+
+    @property
+    def index(self) -> Sequence[dict[str, str]]:
+        """The distinct searchable values of all instances checked so far."""
+        return list(self._index.values())
+
+    async def add(self, position: int, plaintext: bytes) -> None:
+        """Check the instances that lie whole in a chunk, and offer it to those that do not.
+
+        Raises:
+            BadManifest: an instance is not what the manifest says.
+        """
+        if position in self._split_positions:
+            if sum(map(len, self._cache.values())) + len(plaintext) <= _CACHE_BYTES:
+                self._cache[position] = plaintext
+            self._available[position].set()
+        extents = self._whole.get(position)
+        if not extents:
+            return
+        async with self._examiner.arena.slab() as slab:
+            places = await trio.to_thread.run_sync(
+                self._digest_and_lay_out, slab, plaintext, extents
+            )
+            examined = await self._examiner.examine_files(slab, places)
+        for (i, _, _), found in zip(extents, examined, strict=True):
+            self._hold(self._manifest.instances[i], found)
+
+    def _digest_and_lay_out(
+        self, slab: Slab, plaintext: bytes, extents: Sequence[tuple[int, int, int]]
+    ) -> list[tuple[int, int]]:
+        view = memoryview(plaintext)
+        for i, offset, length in extents:
+            _hold_digest(self._manifest.instances[i], digest(view[offset : offset + length]))
+        slab.write(0, plaintext)
+        return [(offset, length) for _, offset, length in extents]
+
+    async def follow(self) -> None:
+        """Check the instances that span chunks, in order; ends when all are checked.
+
+        Raises:
+            BadManifest: an instance is not what the manifest says.
+        """
+        for i in self._split:
+            instance = self._manifest.instances[i]
+            hasher = Hasher()
+            async with self._examiner.large(instance.size_bytes) as examination:
+                last = len(instance.extents) - 1
+                found = None
+                for n, extent in enumerate(instance.extents):
+                    plaintext = await self._plaintext(extent.chunk_index)
+                    piece = plaintext[extent.offset : extent.offset + extent.length]
+                    await trio.to_thread.run_sync(hasher.update, piece)
+                    found = await examination.feed(piece, is_last=n == last)
+            _hold_digest(instance, hasher.digest())
+            if found is not None:
+                self._hold(instance, found)
+
+    async def _plaintext(self, position: int) -> bytes:
+        await self._available[position].wait()
+        cached = self._cache.pop(position, None)
+        return cached if cached is not None else await self._reopen(position)
+
+    def _hold(self, instance: InstanceEntry, found: Examined) -> None:
+        """Hold an instance's examination against the manifest."""
+        # One that a person at the origin has released is held by nobody again.
+        same = found.verdict is not Verdict.REFUSE and (
+            found.sop_instance_uid,
+            found.sop_class_uid,
+            found.series_instance_uid,
+            found.transfer_syntax_uid,
+            found.study_instance_uid,
+        ) == (
+            instance.sop_instance_uid,
+            instance.sop_class_uid,
+            instance.series_instance_uid,
+            instance.transfer_syntax_uid,
+            self._manifest.study_instance_uid,
+        )
+        if not same:
+            raise BadManifest("an instance is not the DICOM that the manifest says")
+        self._index.setdefault(_key(found), found.index)
+
+
+def _key(found: Examined) -> tuple[str, ...]:
+    return tuple(f"{k}={v}" for k, v in sorted(found.index.items()))
+
+
+def _hold_digest(instance: InstanceEntry, found: bytes) -> None:
+    if found != instance.digest:
+        raise BadManifest("an instance has other bytes than the manifest says")

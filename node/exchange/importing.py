@@ -1,0 +1,564 @@
+"""Import: every file is looked at, and each gets one of four verdicts.
+
+How this works. A scanner lists the files in batches that fit a slab of shared memory. A few
+lanes take batches: one reads the files and digests them on a worker thread, has a parser
+process examine them, and adds what is carried to the open package of its study. Packing,
+sealing and recording go on behind `add`. So reading, parsing and sealing overlap, and memory
+is bounded by the lanes, the slabs and the sealing threads.
+
+At the end all packages are flushed, signed and closed. A job that is cancelled by a person
+discards them; one that is killed leaves them open, and the next import of the same study
+goes on in them: what is recorded there is known by its digest and not done again.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from typing import BinaryIO, Protocol
+
+import trio
+
+from node.crypto.digests import Hasher, digest
+from node.domain.ids import PackageId
+from node.domain.verdicts import Examined, PixelLayout, Verdict
+from node.errors import DicomError
+
+WINDOW_BYTES = 4 * 2**20
+"""What is read of a file at once; files up to this size are handled whole, in batches."""
+
+LANES = 2
+_FILLING_BYTES = 64 * 2**20
+_MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+
+
+class LargeWriter(Protocol):
+    """One instance that is larger than a window, on its way into a package."""
+
+    async def add(self, window: bytes) -> None:
+        """Add the next bytes."""
+
+    async def finish(self, examined: Examined) -> bytes:
+        """Complete it; return its digest."""
+
+    def digest(self) -> bytes:
+        """Return the digest of the bytes so far."""
+
+    def drop(self) -> None:
+        """Give it up."""
+
+
+class Writer(Protocol):
+    """An open package."""
+
+    package_id: PackageId
+    row_id: int
+    plaintext_bytes: int
+    sealed_bytes: int
+
+    @property
+    def filling_bytes(self) -> int:
+        """Plaintext that waits in memory."""
+
+    async def add(self, examined: Examined, digest: bytes, content: bytes) -> None:
+        """Add one whole instance."""
+
+    def begin_large(self, layout: PixelLayout) -> LargeWriter:
+        """Begin an instance that comes in windows."""
+
+    async def flush(self) -> None:
+        """Make everything added durable."""
+
+
+class ImportStore(Protocol):
+    """What import needs of the store."""
+
+    async def open_package(
+        self, study_uid: str, nursery: trio.Nursery, *, state: str = "open"
+    ) -> Writer:
+        """Return the study's open package, or a new one."""
+
+    async def find_known(self, digests: Sequence[bytes]) -> set[bytes]:
+        """Return those digests that were imported before."""
+
+    async def find_versioned(self, sop_instance_uids: Sequence[str]) -> set[str]:
+        """Return those SOP Instance UIDs of which a version was imported before."""
+
+    async def close_packages(self, rows: Iterable[int], operator: str) -> list[PackageId]:
+        """Sign and close flushed packages; durable once this returns."""
+
+    async def discard_packages(self, rows: Iterable[int]) -> None:
+        """Forget open packages and their chunks."""
+
+    async def hold(self, writer: Writer, examined: Examined, label: str) -> int:
+        """Note why a held package waits for a person."""
+
+
+class Slab(Protocol):
+    """Memory that the parsers see."""
+
+    def write(self, start: int, data: bytes) -> None:
+        """Copy bytes into it."""
+
+
+class LargeExamination(Protocol):
+    """The examination of one file in windows."""
+
+    async def feed(self, window: bytes, *, is_last: bool) -> Examined:
+        """Give the next bytes; the verdict stands with the last, a refusal at once."""
+
+
+class Arena(Protocol):
+    """Lends slabs."""
+
+    def slab(self) -> AbstractAsyncContextManager[Slab]:
+        """Lend one for the time of the block."""
+
+
+class Examiner(Protocol):
+    """Has files examined."""
+
+    @property
+    def arena(self) -> Arena:
+        """Where files are put to be examined."""
+
+    async def examine_files(self, slab: Slab, extents: Sequence[tuple[int, int]]) -> list[Examined]:
+        """Examine whole files that lie in a slab."""
+
+    def large(self, size: int) -> AbstractAsyncContextManager[LargeExamination]:
+        """Examine one file in windows."""
+
+
+class IncomingFile(Protocol):
+    """A file to look at, on this node's disk or on its way from the caller."""
+
+    @property
+    def label(self) -> str:
+        """How the person who imports would call it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size, as far as it is known."""
+
+    def open(self) -> BinaryIO:
+        """Open it; raises `DicomError` with the reason if that cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an import is."""
+
+    files_done: int
+    files_total: int
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A file that was not simply carried."""
+
+    label: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
+@dataclass
+class Summary:
+    """What an import did."""
+
+    carried: int = 0
+    flagged: int = 0
+    known: int = 0
+    held: int = 0
+    refused: int = 0
+    skipped: int = 0
+    plaintext_bytes: int = 0
+    sealed_bytes: int = 0
+    study_instance_uids: list[str] = field(default_factory=list)
+
+
+Tell = Callable[[Progress | Finding], None]
+
+
+class ImportJob:
+    """One import. Run it once."""
+
+    def __init__(self, store: ImportStore, examiner: Examiner, tell: Tell, operator: str) -> None:
+        self._store = store
+        self._examiner = examiner
+        self._tell = tell
+        self._operator = operator
+        self._summary = Summary()
+        self._progress = Progress(0, 0, 0, 0)
+        self._writers: dict[str, Writer] = {}
+        self._held: list[int] = []
+        self._opening = trio.Lock()
+        self._seen: set[bytes] = set()
+        self._seen_instances: set[str] = set()
+
+    async def run(self, files: Iterator[IncomingFile]) -> Summary:
+        """Import files that can be opened on this machine.
+
+        Durable once this returns. On an error or when the node stops, what was recorded
+        stays in open packages for the next import; `discard` forgets it.
+        """
+        async with trio.open_nursery() as sealing:
+            send, receive = trio.open_memory_channel[list[IncomingFile]](1000)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._scan, files, send)
+                for _ in range(LANES):
+                    nursery.start_soon(self._lane, receive.clone(), sealing)
+                receive.close()
+            for writer in self._writers.values():
+                await writer.flush()
+        return await self._close()
+
+    async def run_streamed(
+        self, files: AsyncIterator[tuple[str, int, AsyncIterator[bytes]]]
+    ) -> Summary:
+        """Import files whose bytes the caller streams, one after the other."""
+        async with trio.open_nursery() as sealing:
+            async for label, size, windows in files:
+                self._count_found(1, size)
+                await self._take_windows(label, size, windows, sealing)
+            for writer in self._writers.values():
+                await writer.flush()
+        return await self._close()
+
+    async def discard(self) -> None:
+        """Forget everything that this job recorded and did not close."""
+        rows = [writer.row_id for writer in self._writers.values()]
+        await self._store.discard_packages(rows + self._held)
+
+    async def _close(self) -> Summary:
+        writers = {uid: w for uid, w in self._writers.items() if w.plaintext_bytes}
+        for writer in writers.values():
+            self._summary.plaintext_bytes += writer.plaintext_bytes
+            self._summary.sealed_bytes += writer.sealed_bytes
+        self._summary.study_instance_uids = list(writers)
+        rows = [writer.row_id for writer in self._writers.values()]
+        await self._store.close_packages(rows, self._operator)
+        return self._summary
+
+    # -- finding and reading --------------------------------------------------------------
+
+    async def _scan(
+        self,
+        files: Iterator[IncomingFile],
+        send: trio.MemorySendChannel[list[IncomingFile]],
+    ) -> None:
+        async with send:
+            batches = _batches(files)
+            while batch := await trio.to_thread.run_sync(next, batches, None):
+                self._count_found(len(batch), sum(file.size_bytes for file in batch))
+                await send.send(batch)
+
+    async def _lane(
+        self,
+        receive: trio.MemoryReceiveChannel[list[IncomingFile]],
+        sealing: trio.Nursery,
+    ) -> None:
+        async with receive:
+            async for batch in receive:
+                if len(batch) == 1 and batch[0].size_bytes > WINDOW_BYTES:
+                    await self._take_large(batch[0], sealing)
+                else:
+                    await self._take_batch(batch, sealing)
+
+    async def _take_batch(self, batch: list[IncomingFile], sealing: trio.Nursery) -> None:
+        read = await trio.to_thread.run_sync(_read_files, batch)
+        whole = [item for item in read if not item.problem and not item.is_large]
+        async with self._examiner.arena.slab() as slab:
+            extents = await trio.to_thread.run_sync(_lay_out, slab, whole)
+            examined = await self._examiner.examine_files(slab, extents)
+        known = await self._store.find_known([item.digest for item in whole])
+        uids = [e.sop_instance_uid for e in examined if e.verdict in (Verdict.CARRY, Verdict.FLAG)]
+        versioned = await self._store.find_versioned(uids)
+        for item, found in zip(whole, examined, strict=True):
+            if item.digest in known or item.digest in self._seen:
+                self._summary.known += 1
+            else:
+                found = self._noting_version(found, versioned)
+                await self._place(item, found, sealing)
+            self._count_done(item.file.size_bytes)
+        for item in read:
+            if item.problem:
+                self._refuse(item.file.label, (item.problem,))
+                self._count_done(item.file.size_bytes)
+            elif item.is_large:  # it has grown since it was listed
+                await self._take_large(item.file, sealing)
+
+    def _noting_version(self, found: Examined, versioned: set[str]) -> Examined:
+        uid = found.sop_instance_uid
+        if found.verdict not in (Verdict.CARRY, Verdict.FLAG):
+            return found
+        if uid not in versioned and uid not in self._seen_instances:
+            self._seen_instances.add(uid)
+            return found
+        reason = "another version of an instance that is here; both are kept"
+        return replace(found, verdict=Verdict.FLAG, reasons=(*found.reasons, reason))
+
+    async def _place(self, item: "_Read", found: Examined, sealing: trio.Nursery) -> None:
+        if not self._note(item.file.label, found):
+            return
+        self._seen.add(item.digest)
+        if found.verdict is Verdict.HOLD:
+            writer = await self._open_held(found, sealing)
+            await writer.add(found, item.digest, item.content)
+            await self._hold(writer, found, item.file.label)
+            return
+        writer = await self._writer(found.study_instance_uid, sealing)
+        await writer.add(found, item.digest, item.content)
+        self._summary.carried += 1
+        if sum(w.filling_bytes for w in self._writers.values()) > _FILLING_BYTES:
+            await max(self._writers.values(), key=lambda w: w.filling_bytes).flush()
+
+    # -- files larger than a window -------------------------------------------------------
+
+    async def _take_large(self, file: IncomingFile, sealing: trio.Nursery) -> None:
+        async def whole_digest() -> bytes:
+            return await trio.to_thread.run_sync(_digest_file, file)
+
+        try:
+            handle = await trio.to_thread.run_sync(file.open)
+        except DicomError as exc:
+            self._refuse(file.label, (str(exc),))
+            self._count_done(file.size_bytes)
+            return
+        try:
+            windows = _read_windows(handle)
+            await self._take_windows(
+                file.label, file.size_bytes, windows, sealing, whole_digest=whole_digest
+            )
+        finally:
+            handle.close()
+
+    async def _take_windows(
+        self,
+        label: str,
+        size: int,
+        windows: AsyncIterator[bytes],
+        sealing: trio.Nursery,
+        *,
+        whole_digest: Callable[[], Awaitable[bytes]] | None = None,
+    ) -> None:
+        """Take a file that comes in windows: sealed as it comes, judged at its end."""
+        try:
+            first = await anext(windows, b"")
+            second = await anext(windows, None)
+            if second is None:
+                await self._take_batch([_InMemory(label, first)], sealing)
+                return
+            async with self._examiner.large(size) as examination:
+                found = await examination.feed(first, is_last=False)
+                if await self._is_known_large(found, whole_digest):
+                    self._summary.known += 1
+                elif found.verdict is Verdict.REFUSE:
+                    self._note(label, found)
+                else:
+                    taken = _Windows(first, second, windows)
+                    await self._seal_large(label, examination, found, taken, sealing)
+        except DicomError as exc:
+            self._refuse(label, (str(exc),))
+        self._count_done(size)
+
+    async def _is_known_large(
+        self, found: Examined, whole_digest: Callable[[], Awaitable[bytes]] | None
+    ) -> bool:
+        """Read a file whose instance is here already once more rather than seal it again."""
+        if whole_digest is None or not found.sop_instance_uid:
+            return False
+        if not await self._store.find_versioned([found.sop_instance_uid]):
+            return False
+        return bool(await self._store.find_known([await whole_digest()]))
+
+    async def _seal_large(
+        self,
+        label: str,
+        examination: LargeExamination,
+        found: Examined,
+        windows: "_Windows",
+        sealing: trio.Nursery,
+    ) -> None:
+        study = found.study_instance_uid
+        is_held = found.verdict is Verdict.HOLD
+        opened = self._open_held(found, sealing) if is_held else self._writer(study, sealing)
+        writer = await opened
+        large = writer.begin_large(found.layout)
+        is_finished = False
+        try:
+            await large.add(windows.first)
+            window: bytes | None = windows.second
+            while window is not None:
+                following = await anext(windows.rest, None)
+                found = await examination.feed(window, is_last=following is None)
+                if found.verdict is Verdict.REFUSE:
+                    self._note(label, found)
+                    return
+                await large.add(window)
+                window = following
+            if found.study_instance_uid != study:
+                self._refuse(label, ("two Study Instance UIDs",))
+                return
+            is_finished = await self._finish_large(label, large, writer, found)
+        finally:
+            if not is_finished:
+                large.drop()
+
+    async def _finish_large(
+        self, label: str, large: LargeWriter, writer: Writer, found: Examined
+    ) -> bool:
+        whole = large.digest()
+        if whole in self._seen or await self._store.find_known([whole]):
+            self._summary.known += 1
+            return False
+        versioned = await self._store.find_versioned([found.sop_instance_uid])
+        found = self._noting_version(found, versioned)
+        if not self._note(label, found):
+            return False
+        self._seen.add(whole)
+        await large.finish(found)
+        if found.verdict is Verdict.HOLD:
+            await self._hold(writer, found, label)
+        else:
+            self._summary.carried += 1
+        return True
+
+    # -- bookkeeping ----------------------------------------------------------------------
+
+    async def _writer(self, study_uid: str, sealing: trio.Nursery) -> Writer:
+        async with self._opening:
+            if study_uid not in self._writers:
+                self._writers[study_uid] = await self._store.open_package(study_uid, sealing)
+            return self._writers[study_uid]
+
+    async def _open_held(self, found: Examined, sealing: trio.Nursery) -> Writer:
+        writer = await self._store.open_package(found.study_instance_uid, sealing, state="held")
+        self._held.append(writer.row_id)
+        return writer
+
+    async def _hold(self, writer: Writer, found: Examined, label: str) -> None:
+        await writer.flush()
+        await self._store.hold(writer, found, label)
+        self._held.remove(writer.row_id)
+        self._summary.held += 1
+
+    def _note(self, label: str, found: Examined) -> bool:
+        """Tell what is to be told of a file; return whether its bytes are kept."""
+        if found.sop_class_uid == _MEDIA_STORAGE_DIRECTORY:
+            self._summary.skipped += 1
+            return False
+        if found.verdict is Verdict.REFUSE:
+            self._refuse(label, found.reasons)
+            return False
+        if found.verdict is not Verdict.CARRY:
+            self._tell(Finding(label, found.verdict, found.reasons))
+            self._summary.flagged += found.verdict is Verdict.FLAG
+        return True
+
+    def _refuse(self, label: str, reasons: tuple[str, ...]) -> None:
+        self._summary.refused += 1
+        self._tell(Finding(label, Verdict.REFUSE, reasons))
+
+    def _count_found(self, files: int, size: int) -> None:
+        p = self._progress
+        self._progress = replace(
+            p, files_total=p.files_total + files, bytes_total=p.bytes_total + size
+        )
+
+    def _count_done(self, size: int) -> None:
+        p = self._progress
+        self._progress = replace(p, files_done=p.files_done + 1, bytes_done=p.bytes_done + size)
+        self._tell(self._progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """The windows of a large file, the first two read ahead."""
+
+    first: bytes
+    second: bytes
+    rest: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file after reading: its content and digest, or why not."""
+
+    file: IncomingFile
+    content: bytes = b""
+    digest: bytes = b""
+    problem: str = ""
+    is_large: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _InMemory:
+    """A streamed file that turned out to be small."""
+
+    label: str
+    content: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+    def open(self) -> BinaryIO:
+        return BytesIO(self.content)
+
+
+def _batches(files: Iterator[IncomingFile]) -> Iterator[list[IncomingFile]]:
+    """Yield files in lists that fit a window together; a larger one stands alone."""
+    batch: list[IncomingFile] = []
+    size = 0
+    for file in files:
+        if batch and size + file.size_bytes > WINDOW_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file.size_bytes
+    if batch:
+        yield batch
+
+
+def _read_files(batch: Sequence[IncomingFile]) -> list[_Read]:
+    read = []
+    for file in batch:
+        try:
+            with file.open() as handle:
+                content = handle.read(WINDOW_BYTES + 1)
+        except DicomError as exc:
+            read.append(_Read(file, problem=str(exc)))
+            continue
+        except OSError as exc:
+            read.append(_Read(file, problem=f"it cannot be read ({exc.strerror})"))
+            continue
+        if len(content) > WINDOW_BYTES:
+            read.append(_Read(file, is_large=True))
+        else:
+            read.append(_Read(file, content, digest(content)))
+    return read
+
+
+def _lay_out(slab: Slab, items: Sequence[_Read]) -> list[tuple[int, int]]:
+    """Copy files into a slab one behind the other; return where they are."""
+    extents, start = [], 0
+    for item in items:
+        slab.write(start, item.content)
+        extents.append((start, len(item.content)))
+        start += len(item.content)
+    return extents
+
+
+async def _read_windows(handle: BinaryIO) -> AsyncIterator[bytes]:
+    while window := await trio.to_thread.run_sync(handle.read, WINDOW_BYTES):
+        yield window
+
+
+def _digest_file(file: IncomingFile) -> bytes:
+    hasher = Hasher()
+    with file.open() as handle:
+        while window := handle.read(WINDOW_BYTES):
+            hasher.update(window)
+    return hasher.digest()

@@ -1,0 +1,50 @@
+"""What transfers need of the network: links to peers, and what comes in over them."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from node.documents.messages import Message
+from node.domain.ids import FacilityId
+
+
+class Link(Protocol):
+    """One transfer's stream to a peer whose identity was checked, whoever dialled."""
+
+    @property
+    def peer(self) -> FacilityId:
+        """Who is at the other end."""
+
+    @property
+    def route(self) -> str:
+        """How it is reached."""
+
+    async def send(self, message: Message) -> None:
+        """Send a message; waits while the other side is slow.
+
+        Raises:
+            PeerError: the link broke, or the peer is trusted no longer.
+        """
+
+    async def receive(self) -> Message | None:
+        """Return the next message; None when the other side has ended the stream.
+
+        Raises:
+            PeerError: the link broke, made no progress in time, or the peer is trusted
+                no longer.
+            RemoteProtocolError: what came is no message.
+        """
+
+
+class Links(Protocol):
+    """Makes links to peers that can be dialled."""
+
+    def can_dial(self, peer: FacilityId) -> bool:
+        """Return whether an endpoint of the peer is known."""
+
+    def carry(self, peer: FacilityId) -> AbstractAsyncContextManager[Link]:
+        """Open a link for the time of the block.
+
+        Raises:
+            PeerUnreachable: nobody answers.
+            PeerUntrusted: it is not paired, or was removed.
+        """

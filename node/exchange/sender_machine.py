@@ -1,0 +1,159 @@
+"""The sender's side of one transfer, without I/O: messages in, actions out.
+
+The receiver drives. This machine only holds that it does so by the rules: it answers once,
+wants chunks that the manifest names, never more than the window at once, and gives a receipt
+that is its word on exactly this delivery.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from node.documents.delivery import Delivery
+from node.documents.messages import (
+    Answer,
+    AnswerKind,
+    Message,
+    Problem,
+    Progress,
+    ReceiptMessage,
+    Want,
+)
+from node.documents.receipt import check_receipt, open_receipt
+from node.documents.signed import Document
+from node.domain.ids import ChunkId
+from node.domain.manifest import ChunkEntry, Manifest
+from node.errors import NotOffered, RemoteProtocolError
+
+WINDOW_BYTES = 16 * 2**20
+"""The most that may be wanted and not yet sent: what a broken link can cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendManifest:
+    """Send the manifest document in frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendChunk:
+    """Send one chunk in frames."""
+
+    entry: ChunkEntry
+
+
+@dataclass(frozen=True, slots=True)
+class NoteProgress:
+    """The receiver has so many sealed bytes safe."""
+
+    durable_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepReceipt:
+    """Keep the verified receipt durably, say so, and end."""
+
+    receipt: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A person at the receiver decides; end, and offer again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComeLater:
+    """The receiver has no room; end, and offer again."""
+
+    retry_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The receiver said no for good."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The receiver reports a problem; final or not."""
+
+    problem: Problem
+
+
+Action = (
+    SendManifest | SendChunk | NoteProgress | KeepReceipt | Held | ComeLater | Declined | Broken
+)
+
+
+class SenderMachine:
+    """Begins when the offer has been sent; feed it every message with `got`."""
+
+    def __init__(self, delivery: Delivery, delivery_digest: bytes, manifest: Manifest) -> None:
+        self._delivery = delivery
+        self._delivery_digest = delivery_digest
+        self._manifest = manifest
+        self._entries: Mapping[ChunkId, ChunkEntry] = {c.chunk_id: c for c in manifest.chunks}
+        self._is_accepted = False
+        self._outstanding_bytes = 0
+        self._sent_bytes = 0
+
+    def got(self, message: Message) -> list[Action]:
+        """Return what to do about a message.
+
+        Raises:
+            RemoteProtocolError: it may not come now.
+            NotOffered: it wants what this delivery does not name.
+            BadSignature, BadReceipt: the receipt is not what it must be.
+        """
+        match message:
+            case Problem():
+                return [Broken(message)]
+            case Answer() if not self._is_accepted:
+                return self._got_answer(message)
+            case Want() if self._is_accepted:
+                return self._got_want(message)
+            case Progress() if self._is_accepted:
+                return self._got_progress(message)
+            case ReceiptMessage():
+                return self._got_receipt(message.receipt)
+        raise RemoteProtocolError(f"a {type(message).__name__} may not come now")
+
+    def chunk_sent(self, entry: ChunkEntry) -> None:
+        """Note that a chunk has left: the window opens by its size."""
+        self._outstanding_bytes -= entry.sealed_bytes
+        self._sent_bytes += entry.sealed_bytes
+
+    def _got_answer(self, answer: Answer) -> list[Action]:
+        match answer.kind:
+            case AnswerKind.HELD:
+                return [Held()]
+            case AnswerKind.LATER:
+                return [ComeLater(min(max(answer.retry_seconds, 1), 3600))]
+            case AnswerKind.DECLINED:
+                return [Declined(answer.reason)]
+        self._is_accepted = True
+        return [SendManifest()] if answer.is_manifest_needed else []
+
+    def _got_want(self, want: Want) -> list[Action]:
+        actions: list[Action] = []
+        for chunk_id in want.chunk_ids:
+            entry = self._entries.get(chunk_id)
+            if entry is None:
+                raise NotOffered(f"chunk {chunk_id.short()} is not part of this delivery")
+            self._outstanding_bytes += entry.sealed_bytes
+            actions.append(SendChunk(entry))
+        if self._outstanding_bytes > WINDOW_BYTES:
+            raise RemoteProtocolError("more is wanted at once than the window allows")
+        return actions
+
+    def _got_progress(self, progress: Progress) -> list[Action]:
+        return [NoteProgress(min(max(progress.durable_bytes, 0), self._manifest.sealed_bytes))]
+
+    def _got_receipt(self, document: Document) -> list[Action]:
+        check_receipt(
+            open_receipt(document),
+            delivery=self._delivery,
+            delivery_digest=self._delivery_digest,
+            manifest=self._manifest,
+        )
+        return [KeepReceipt(document)]

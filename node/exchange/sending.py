@@ -1,0 +1,187 @@
+"""Sending one transfer over a link: from the offer to the kept receipt."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from node.documents.delivery import open_delivery
+from node.documents.manifest import open_manifest
+from node.documents.messages import ChunkFrame, ManifestFrame, Offer, Problem, ReceiptKept
+from node.documents.signed import Document
+from node.domain.ids import ChunkId
+from node.domain.manifest import ChunkEntry
+from node.domain.transfers import State, Transfer
+from node.errors import NodeError, PeerBusy, PeerRefused, PeerUnreachable, ungrouped
+from node.exchange import sender_machine as machine
+from node.exchange.gate import PriorityGate
+from node.exchange.links import Link
+from node.exchange.receiving import is_final_error, problem_error, tell
+
+FRAME_BYTES = 1 << 20
+_READ_AHEAD = 3
+HELD_RETRY_SECONDS = 30.0
+
+
+class SenderStore(Protocol):
+    """What sending needs of the store's transfers."""
+
+    async def sending_manifest(self, row: Transfer) -> Document:
+        """Return the manifest of the package that a transfer sends."""
+
+    async def set_state(
+        self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
+    ) -> Transfer:
+        """Move a transfer to a state."""
+
+    async def note_progress(self, row: Transfer, done: int, carried: int) -> Transfer:
+        """Keep how far it is."""
+
+    async def keep_receipt(self, row: Transfer, receipt: Document) -> Transfer:
+        """Keep a verified receipt durably."""
+
+
+class SenderCarrier(Protocol):
+    """What sending does with chunks, on worker threads."""
+
+    def get_sealed(self, entry: ChunkEntry) -> bytes:
+        """Return a chunk as sealed, checked."""
+
+
+class Sender:
+    """Sends transfers; one instance serves all links."""
+
+    def __init__(self, store: SenderStore, carrier: SenderCarrier) -> None:
+        self._store = store
+        self._carrier = carrier
+
+    async def send(self, link: Link, row: Transfer, gate: PriorityGate) -> None:
+        """Offer a transfer on a link and serve what the receiver wants, to the receipt.
+
+        Returns when it is delivered, held for a person there, or declined.
+
+        Raises:
+            PeerBusy: the receiver asks to come later.
+            NodeError: the link broke, or something is wrong; a final error has been recorded.
+        """
+        session = _Session(self._store, self._carrier, link, row, gate)
+        try:
+            with gate.active(row.priority), ungrouped():
+                await session.run()
+        except NodeError as exc:
+            if isinstance(exc, PeerRefused):
+                await self._store.set_state(row, State.DECLINED, str(exc))
+            elif is_final_error(exc):
+                await self._store.set_state(row, State.FAILED, str(exc))
+                await tell(link, Problem(exc.code.value, str(exc), is_final=True))
+            raise
+
+
+class _Session:
+    """One transfer on one link."""
+
+    def __init__(
+        self,
+        store: SenderStore,
+        carrier: SenderCarrier,
+        link: Link,
+        row: Transfer,
+        gate: PriorityGate,
+    ) -> None:
+        self._store = store
+        self._carrier = carrier
+        self._link = link
+        self._row = row
+        self._gate = gate
+        self._carried = 0
+        self._machine: machine.SenderMachine
+        self._manifest: Document
+        self._queue, self._queued = trio.open_memory_channel[ChunkEntry](10_000)
+
+    async def run(self) -> None:
+        self._manifest = await self._store.sending_manifest(self._row)
+        delivery = Document.decode(self._row.delivery)
+        manifest = await trio.to_thread.run_sync(open_manifest, self._manifest)
+        self._machine = machine.SenderMachine(open_delivery(delivery), delivery.digest(), manifest)
+        await self._link.send(Offer(delivery, self._row.sealed_key))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_chunks)
+            is_going_on = True
+            while is_going_on:
+                message = await self._link.receive()
+                if message is None:
+                    raise PeerUnreachable("the receiver ended the stream before its time")
+                for action in self._machine.got(message):
+                    is_going_on = await self._do(action)
+            nursery.cancel_scope.cancel()
+
+    async def _do(self, action: machine.Action) -> bool:
+        """Carry an action out; return whether the transfer goes on on this link."""
+        match action:
+            case machine.SendManifest():
+                await self._store.set_state(self._row, State.CARRYING)
+                encoded = self._manifest.encode()
+                for i in range(0, len(encoded), FRAME_BYTES):
+                    await self._link.send(ManifestFrame(encoded[i : i + FRAME_BYTES]))
+            case machine.SendChunk(entry):
+                await self._queue.send(entry)
+            case machine.NoteProgress(durable):
+                carried, self._carried = self._carried, 0
+                await self._store.note_progress(self._row, durable, carried)
+            case machine.KeepReceipt(receipt):
+                await self._store.keep_receipt(self._row, receipt)
+                await self._link.send(ReceiptKept())
+                return False
+            case machine.Held():
+                await self._store.set_state(
+                    self._row, State.HELD, "a person at the receiver decides"
+                )
+                return False
+            case machine.Declined(reason):
+                await self._store.set_state(self._row, State.DECLINED, reason)
+                return False
+            case machine.ComeLater(seconds):
+                raise PeerBusy(f"the receiver has no room; again in {seconds} s", seconds)
+            case machine.Broken(problem):
+                raise problem_error(problem)
+        return True
+
+    async def _send_chunks(self) -> None:
+        """Send wanted chunks in order, a few of them read ahead."""
+        send, receive = trio.open_memory_channel[tuple[ChunkEntry, "_Reading"]](_READ_AHEAD)
+        async with trio.open_nursery() as nursery:
+
+            async def read() -> None:
+                async for entry in self._queued:
+                    await self._gate.wait_turn(self._row.priority)
+                    reading = _Reading()
+                    nursery.start_soon(reading.run, self._carrier.get_sealed, entry)
+                    await send.send((entry, reading))
+
+            nursery.start_soon(read)
+            async for entry, reading in receive:
+                await self._send_chunk(entry, await reading.result())
+
+    async def _send_chunk(self, entry: ChunkEntry, sealed: bytes) -> None:
+        name: ChunkId | None = entry.chunk_id
+        for i in range(0, len(sealed), FRAME_BYTES):
+            await self._link.send(ChunkFrame(name, sealed[i : i + FRAME_BYTES]))
+            name = None
+        self._machine.chunk_sent(entry)
+        self._carried += len(sealed)
+
+
+class _Reading:
+    """A chunk that is being read."""
+
+    def __init__(self) -> None:
+        self._done = trio.Event()
+        self._sealed = b""
+
+    async def run(self, get: Callable[[ChunkEntry], bytes], entry: ChunkEntry) -> None:
+        self._sealed = await trio.to_thread.run_sync(get, entry)
+        self._done.set()
+
+    async def result(self) -> bytes:
+        await self._done.wait()
+        return self._sealed

@@ -1,0 +1,362 @@
+"""The transfers of this node: asked for by people, carried by whoever can dial.
+
+How this works. One worker per peer that can be dialled takes what waits for that peer, most
+urgent first, opens a link for each and sends. A peer that cannot be dialled watches here and
+collects instead; then the same sending runs on the link that it opened. A transfer is on one
+link at a time. Errors that a second try can mend are tried again, with growing pauses.
+"""
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+import trio
+
+from node.crypto.digests import sha256
+from node.crypto.keys import DataKey
+from node.documents.delivery import MAX_TEXT, Delivery, sign_delivery
+from node.documents.manifest import decode_body
+from node.documents.messages import Collect, Offer, Problem
+from node.documents.signed import Document, DocumentSigner
+from node.domain.ids import FacilityId, PackageId, TransferId
+from node.domain.packages import Package
+from node.domain.transfers import Direction, Priority, State, Transfer
+from node.errors import (
+    Conflict,
+    NodeError,
+    PeerBusy,
+    RemoteProtocolError,
+    UsageError,
+)
+from node.exchange.gate import PriorityGate
+from node.exchange.hub import Hub, Subscription
+from node.exchange.links import Link, Links
+from node.exchange.receiving import Receiver, tell
+from node.exchange.sending import HELD_RETRY_SECONDS, Sender
+
+log = structlog.get_logger()
+CONCURRENT_SENDS = 3
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+
+
+@dataclass(frozen=True)
+class SendOrder:
+    """What a person asked to be sent.
+
+    Attributes:
+        study: Beginning of a Study Instance UID.
+        receiver: The facility.
+        seal_key: That facility's node's X25519 key.
+        operator: Who asked.
+    """
+
+    study: str
+    receiver: FacilityId
+    seal_key: bytes
+    recipient: str
+    note: str
+    priority: Priority
+    operator: str
+
+
+class TransferBook(Protocol):
+    """What the transfers' use cases need of the store."""
+
+    async def sendable(self, study: str) -> list[tuple[Package, DataKey, Document, int]]:
+        """Return a study's closed packages with key, manifest and plaintext bytes."""
+
+    async def open_ones(self) -> Sequence[Transfer]:
+        """Return transfers that are not final, oldest first."""
+
+    async def waiting_for(self, peer: FacilityId) -> Sequence[Transfer]:
+        """Return what is still to be sent to a peer, most urgent first."""
+
+    async def sends_of(
+        self, peer: FacilityId, origin: FacilityId, package_id: PackageId
+    ) -> Sequence[Transfer]:
+        """Return all transfers of a package to a peer, newest first."""
+
+    async def get(self, prefix: str) -> Transfer:
+        """Return the transfer whose id begins so."""
+
+    async def add_sends(
+        self,
+        sends: Sequence[tuple[Delivery, Document, bytes, Package, int]],
+        operator: str,
+    ) -> Sequence[Transfer]:
+        """Keep new deliveries of ours."""
+
+    async def set_state(
+        self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
+    ) -> Transfer:
+        """Move a transfer to a state."""
+
+    async def decide_offer(
+        self, row: Transfer, *, accept: bool, reason: str, operator: str
+    ) -> Transfer:
+        """Keep a person's decision on a held offer."""
+
+
+class Transfers:
+    """All transfers of this node. `run_peer` must run for every peer that can be dialled."""
+
+    def __init__(
+        self,
+        *,
+        signer: DocumentSigner,
+        book: TransferBook,
+        sender: Sender,
+        receiver: Receiver,
+        links: Links,
+        offer_seconds: float,
+    ) -> None:
+        self._signer = signer
+        self._book = book
+        self._sender = sender
+        self._receiver = receiver
+        self._links = links
+        self._offer_seconds = offer_seconds
+        self._gates: dict[FacilityId, PriorityGate] = {}
+        self._sending: dict[TransferId, trio.CancelScope] = {}
+        self._routes: dict[TransferId, str] = {}
+        self.changes: Hub[Transfer] = Hub()
+
+    def route(self, transfer_id: TransferId) -> str:
+        """Return how a transfer's peer is or was reached; empty when it never was."""
+        return self._routes.get(transfer_id, "")
+
+    # -- what people ask for --------------------------------------------------------------
+
+    async def send(self, order: SendOrder) -> list[Transfer]:
+        """Promise every package of a study to a facility; durable once this returns.
+
+        Packages that it has a receipt for, or that are on their way there, are not sent twice:
+        their transfers are returned instead.
+
+        Raises:
+            NotFound: no such study.
+            UsageError: note or recipient are too long, or it is to ourselves.
+        """
+        if order.receiver == self._signer.facility_id:
+            raise UsageError("that is this facility itself")
+        if len(order.note) > MAX_TEXT or len(order.recipient) > MAX_TEXT:
+            raise UsageError(f"note and recipient have at most {MAX_TEXT} characters")
+        known: list[Transfer] = []
+        sends = []
+        for package, key, manifest, plaintext_bytes in await self._book.sendable(order.study):
+            earlier = await self._book.sends_of(order.receiver, package.origin, package.package_id)
+            useful = [r for r in earlier if not r.state.is_final or r.state is State.DELIVERED]
+            if useful:
+                known.append(useful[0])
+            else:
+                sends.append(self._deliver(order, package, key, manifest, plaintext_bytes))
+        added = await self._book.add_sends(sends, order.operator) if sends else ()
+        return [*added, *known]
+
+    def _deliver(
+        self,
+        order: SendOrder,
+        package: Package,
+        key: DataKey,
+        manifest: Document,
+        plaintext_bytes: int,
+    ) -> tuple[Delivery, Document, bytes, Package, int]:
+        content = decode_body(manifest.body)
+        transfer_id = TransferId.new()
+        sealed_key = key.seal_to(order.seal_key, transfer_id)
+        now = time.time()
+        delivery = Delivery(
+            transfer_id=transfer_id,
+            package_id=package.package_id,
+            origin=package.origin,
+            manifest_digest=manifest.digest(),
+            manifest_bytes=len(manifest.encode()),
+            sender=self._signer.facility_id,
+            receiver=order.receiver,
+            sealed_key_digest=sha256(sealed_key),
+            created_time=now,
+            expires_time=now + self._offer_seconds,
+            priority=order.priority,
+            recipient=order.recipient,
+            note=order.note,
+            instances=len(content.instances),
+            sealed_bytes=content.sealed_bytes,
+        )
+        document = sign_delivery(delivery, self._signer)
+        return delivery, document, sealed_key, package, plaintext_bytes
+
+    async def cancel(self, prefix: str, operator: str) -> Transfer:
+        """Take back a transfer of ours, or stop one that comes in.
+
+        Raises:
+            Conflict: it is final already.
+        """
+        row = await self._book.get(prefix)
+        if row.direction is Direction.SEND:
+            row = await self._book.set_state(row, State.CANCELLED, operator=operator)
+            if row.transfer_id in self._sending:
+                self._sending[row.transfer_id].cancel()
+            return row
+        row = await self._book.set_state(
+            row, State.DECLINED, "stopped at the receiver", operator=operator
+        )
+        self._receiver.cancel(row.transfer_id)
+        await self._receiver.discard(row)
+        return row
+
+    async def decide(self, prefix: str, *, accept: bool, reason: str, operator: str) -> Transfer:
+        """Accept or decline a held offer; the sender learns it when it asks again."""
+        row = await self._book.get(prefix)
+        return await self._book.decide_offer(row, accept=accept, reason=reason, operator=operator)
+
+    # -- links that peers open ------------------------------------------------------------
+
+    async def serve_link(self, link: Link) -> None:
+        """Run the transfer that a peer comes with or comes for."""
+        message = await link.receive()
+        match message:
+            case Offer():
+                await self._receive(link, message)
+            case Collect(transfer_id):
+                await self._serve_collect(link, transfer_id)
+            case None:
+                return
+            case _:
+                raise RemoteProtocolError("a transfer begins with an offer or a collect")
+
+    async def _receive(self, link: Link, offer: Offer) -> None:
+        await self._receiver.receive(link, offer)
+
+    async def _serve_collect(self, link: Link, transfer_id: TransferId) -> None:
+        rows = await self._book.waiting_for(link.peer)
+        row = next((r for r in rows if r.transfer_id == transfer_id), None)
+        if row is None:
+            problem = Problem("not-found", "that transfer does not wait here", is_final=False)
+            await tell(link, problem)
+            return
+        await self._send_on(link, row)
+
+    async def collect(self, link: Link, transfer_id: TransferId) -> None:
+        """Collect a transfer that waits at a peer which we dialled."""
+        self._routes[transfer_id] = link.route
+        await self._receiver.collect(link, transfer_id)
+
+    def watch_waiting(self, peer: FacilityId) -> "Waiting":
+        """Return what waits for a peer, now and as it comes."""
+        return Waiting(self._book, self.changes, peer, self._sending)
+
+    # -- links that we open ---------------------------------------------------------------
+
+    async def run_peer(self, peer: FacilityId) -> None:
+        """Send what waits for a peer that can be dialled, for ever."""
+        slots = trio.Semaphore(CONCURRENT_SENDS)
+        starting: set[TransferId] = set()
+
+        async def attempt(row: Transfer) -> None:
+            try:
+                async with slots:
+                    await self._send_with_retries(peer, row)
+            finally:
+                starting.discard(row.transfer_id)
+
+        with self.changes.subscribed() as changed:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    for row in await self._book.waiting_for(peer):
+                        if row.transfer_id not in starting:
+                            starting.add(row.transfer_id)
+                            nursery.start_soon(attempt, row)
+                    await _wait_for(changed, peer)
+
+    async def _send_with_retries(self, peer: FacilityId, row: Transfer) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            row = await self._book.get(str(row.transfer_id))
+            if row.state.is_final:
+                return
+            if row.expires_time < time.time():
+                await self._book.set_state(row, State.FAILED, "the delivery has expired")
+                return
+            wait = pause
+            try:
+                async with self._links.carry(peer) as link:
+                    await self._send_on(link, row)
+                wait, pause = HELD_RETRY_SECONDS, _FIRST_PAUSE
+            except PeerBusy as exc:
+                wait = exc.retry_seconds
+                await self._explain(row, str(exc))
+            except NodeError as exc:
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                await self._explain(row, str(exc))
+                log.info(
+                    "transfer interrupted",
+                    transfer=row.transfer_id.short(),
+                    code=exc.code.value,
+                )
+            await self._sleep(wait * random.uniform(0.8, 1.2), row)  # noqa: S311  # jitter
+
+    async def _sleep(self, seconds: float, row: Transfer) -> None:
+        """Wait before another try; a change of the transfer (cancelled) ends the wait."""
+        with self.changes.subscribed() as changed, trio.move_on_after(seconds):
+            while True:
+                other = await changed.next()
+                if other.transfer_id == row.transfer_id and other.state.is_final:
+                    return
+
+    async def _explain(self, row: Transfer, reason: str) -> None:
+        """Show people why a transfer does not go on just now."""
+        now = await self._book.get(str(row.transfer_id))
+        if not now.state.is_final:
+            await self._book.set_state(now, now.state, reason)
+
+    async def _send_on(self, link: Link, row: Transfer) -> None:
+        if row.transfer_id in self._sending:
+            raise Conflict("the transfer is on another link already")
+        self._routes[row.transfer_id] = link.route
+        gate = self._gates.setdefault(link.peer, PriorityGate())
+        with trio.CancelScope() as scope:
+            self._sending[row.transfer_id] = scope
+            try:
+                await self._sender.send(link, row, gate)
+            finally:
+                del self._sending[row.transfer_id]
+        if scope.cancelled_caught:
+            await tell(link, Problem("peer-refused", "cancelled by the sender", is_final=True))
+
+
+class Waiting:
+    """Transfers that wait for one peer, one after the other, each once per change."""
+
+    def __init__(
+        self,
+        book: TransferBook,
+        changes: Hub[Transfer],
+        peer: FacilityId,
+        sending: dict[TransferId, trio.CancelScope],
+    ) -> None:
+        self._book = book
+        self._changes = changes
+        self._peer = peer
+        self._sending = sending
+
+    async def run(self, tell_one: Callable[[TransferId], Awaitable[None]]) -> None:
+        """Call `tell_one` (awaited) for every transfer that waits, now and later, for ever."""
+        with self._changes.subscribed() as changed:
+            told: set[TransferId] = set()
+            while True:
+                rows = await self._book.waiting_for(self._peer)
+                for row in rows:
+                    if row.transfer_id not in self._sending and row.transfer_id not in told:
+                        told.add(row.transfer_id)
+                        await tell_one(row.transfer_id)
+                told &= {row.transfer_id for row in rows}
+                await _wait_for(changed, self._peer)
+
+
+async def _wait_for(changed: Subscription[Transfer], peer: FacilityId) -> None:
+    """Wait for a change that concerns a peer."""
+    while (await changed.next()).peer != peer:
+        pass

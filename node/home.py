@@ -1,0 +1,217 @@
+"""A node's home directory: its files, its lock, making a new one, unlocking its keys.
+
+```
+emix.toml        configuration
+keyring          slots and sealed keys; statements in the clear
+host.key         only with a host slot: what opens it
+metadata.db      SQLCipher
+chunks/ envelopes/
+admin.sock       while the node runs
+node.lock        held while the node runs
+```
+"""
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.config import default_text
+from node.crypto import argon2, keyring
+from node.crypto.certificates import make_tls_identity
+from node.crypto.keys import SealKey
+from node.crypto.signing import SigningKey, node_id
+from node.documents.signed import DocumentSigner, Signer, certify_node
+from node.errors import ConfigError, KeysError, StoreLocked
+from node.store.files import replace_synced
+
+MAX_SOCKET_PATH = 107
+
+
+@dataclass(frozen=True)
+class Home:
+    """The paths of one home."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration file."""
+        return self.root / "emix.toml"
+
+    @property
+    def keyring(self) -> Path:
+        """The keyring file."""
+        return self.root / "keyring"
+
+    @property
+    def host_key(self) -> Path:
+        """What opens the host slot, if there is one."""
+        return self.root / "host.key"
+
+    @property
+    def socket(self) -> Path:
+        """The admin socket."""
+        return self.root / "admin.sock"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the home for this process.
+
+        Raises:
+            StoreLocked: another process holds it.
+            ConfigError: it is no home, or not ours to use.
+        """
+        if not self.keyring.exists():
+            raise ConfigError(f"{self.root} is not a node's home; make one with `emix init`")
+        try:
+            fd = os.open(self.root / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise ConfigError(f"{self.root} cannot be used ({exc.strerror})") from exc
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise StoreLocked(f"another process is using {self.root}") from exc
+            yield
+        finally:
+            os.close(fd)
+
+
+@dataclass(frozen=True)
+class Unlocked:
+    """A home's keys in memory."""
+
+    root_key: keyring.RootKey
+    secrets: keyring.Secrets
+    signer: DocumentSigner
+
+
+@dataclass(frozen=True)
+class NewNode:
+    """What `emix init` was asked to make."""
+
+    display_name: str
+    recovery_kit: Path
+    passphrase: bytes | None
+    peer_listen: str
+    introduction_listen: str
+    cost: argon2.Cost = argon2.MODERATE
+
+
+def make_home(home: Home, new: NewNode) -> DocumentSigner:
+    """Make a new home with fresh keys; write the recovery kit outside it.
+
+    Raises:
+        ConfigError: the home exists, the kit exists or would lie inside the home.
+    """
+    root = home.root.resolve()
+    if len(os.fsencode(root / "admin.sock")) > MAX_SOCKET_PATH:
+        raise ConfigError(f"{root} is too long for a Unix socket in it; choose a shorter path")
+    if home.keyring.exists():
+        raise ConfigError(f"{root} is a node's home already")
+    kit_path = new.recovery_kit.resolve()
+    if kit_path.is_relative_to(root):
+        raise ConfigError("the recovery kit must lie outside the home; it is to be kept offline")
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root.chmod(0o700)
+    kit, root_key, now = keyring.RecoveryKit.new(), keyring.RootKey.new(), time.time()
+    node_key = SigningKey.new()
+    signer = certify_node(kit.facility_key, node_key.public, now)
+    content = keyring.Secrets(
+        node_key=node_key,
+        seal_keys=(SealKey.new(),),
+        tls=(make_tls_identity(node_id(node_key.public), now),),
+        epochs={1: secrets.token_bytes(32)},
+    )
+    slots = [keyring.recovery_slot(root_key, kit.recovery_public)]
+    if new.passphrase is not None:
+        slots.insert(0, keyring.passphrase_slot(root_key, new.passphrase, new.cost))
+    else:
+        host_key = secrets.token_bytes(32)
+        _write_secret(home.host_key, host_key)
+        slots.insert(0, keyring.host_slot(root_key, host_key))
+    _write_secret(kit_path, kit.encode(str(signer.facility_id)))
+    if not home.config.exists():
+        text = default_text(new.display_name, new.peer_listen, new.introduction_listen)
+        replace_synced(home.config, text.encode())
+    public = {
+        "facility_key": signer.facility_key,
+        "node_cert": signer.node_cert,
+        "node_cert_signature": signer.node_cert_signature,
+    }
+    sealed = keyring.seal_secrets(root_key, content)
+    # Last: a home without a keyring is no home, and `init` can simply be repeated.
+    replace_synced(home.keyring, keyring.Keyring(tuple(slots), public, sealed).encode())
+    return DocumentSigner(node_key, signer)
+
+
+def unlock(home: Home, passphrase: bytes | None) -> Unlocked:
+    """Return a home's keys.
+
+    Args:
+        home: The home.
+        passphrase: Opens the passphrase slot; None to use the host slot.
+
+    Raises:
+        KeysError: no slot opens; the message says which way is left.
+    """
+    ring = load_keyring(home)
+    if passphrase is not None:
+        root_key = keyring.unlock_with_passphrase(ring, passphrase)
+    elif home.host_key.exists():
+        root_key = keyring.unlock_with_host_key(ring, home.host_key.read_bytes())
+    else:
+        raise KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
+    return _open(ring, root_key)
+
+
+def load_keyring(home: Home) -> keyring.Keyring:
+    """Return a home's keyring; `KeysError` if it cannot be read."""
+    try:
+        return keyring.Keyring.decode(home.keyring.read_bytes())
+    except OSError as exc:
+        raise KeysError(f"{home.keyring} cannot be read ({exc.strerror})") from exc
+
+
+def needs_passphrase(home: Home) -> bool:
+    """Return whether only a passphrase opens this home."""
+    return not home.host_key.exists()
+
+
+def save_secrets(home: Home, unlocked: Unlocked, content: keyring.Secrets) -> Unlocked:
+    """Replace the secrets in a home's keyring; durable once this returns."""
+    ring = load_keyring(home)
+    sealed = keyring.seal_secrets(unlocked.root_key, content)
+    replace_synced(home.keyring, keyring.Keyring(ring.slots, ring.public, sealed).encode())
+    return Unlocked(unlocked.root_key, content, unlocked.signer)
+
+
+def _open(ring: keyring.Keyring, root_key: keyring.RootKey) -> Unlocked:
+    content = ring.open(root_key)
+    try:
+        public = ring.public
+        signer = Signer(public["facility_key"], public["node_cert"], public["node_cert_signature"])
+    except KeyError as exc:
+        raise KeysError("the keyring lacks the node's certificate") from exc
+    if signer.verified_node_key() != content.node_key.public:
+        raise KeysError("the keyring's certificate is for another node key")
+    return Unlocked(root_key, content, DocumentSigner(content.node_key, signer))
+
+
+def _write_secret(path: Path, data: bytes) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+    except FileExistsError as exc:
+        raise ConfigError(f"{path} exists already; choose another file") from exc
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be written ({exc.strerror})") from exc
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,198 @@
+"""Calling: a channel for trio, whose calls end when their cancel scope does."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Generic, TypeVar
+
+import grpc
+import grpc.aio
+import trio
+import trio_asyncio
+from google.protobuf.message import Message
+
+from node.rpc.methods import Method
+from node.rpc.status import to_error
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),  # a proxy from the environment would divert us
+    ("grpc.max_receive_message_length", 64 * 2**20),
+    ("grpc.max_send_message_length", 4 * 2**20),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.initial_reconnect_backoff_ms", 500),
+)
+KEEPALIVE_OPTIONS = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+"""Options of a channel over a network."""
+
+
+class Stream(Generic[Request, Response]):
+    """The caller's side of a streaming call."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    async def write(self, message: Request) -> None:
+        """Send the next request; a broken stream raises as `read` does."""
+        try:
+            await trio_asyncio.aio_as_trio(self._call.write)(message)
+        except grpc.aio.AioRpcError as exc:
+            raise _translated(exc) from exc
+        except Exception as exc:
+            # grpcio raises InvalidStateError and others once the call is over.
+            await self._raise_status(exc)
+            raise
+
+    async def read(self) -> Response | None:
+        """Return the next response, None at the end.
+
+        Raises:
+            NodeError: what the other side raised, or what the connection came to.
+        """
+        try:
+            message = await trio_asyncio.aio_as_trio(self._call.read)()
+        except grpc.aio.AioRpcError as exc:
+            raise _translated(exc) from exc
+        if message is grpc.aio.EOF:
+            await self._raise_status(None)
+            return None
+        found: Response = message
+        return found
+
+    async def done_writing(self) -> None:
+        """Tell the other side that no request follows."""
+        await trio_asyncio.aio_as_trio(self._call.done_writing)()
+
+    async def _raise_status(self, cause: Exception | None) -> None:
+        code = await trio_asyncio.aio_as_trio(self._call.code)()
+        if code is not grpc.StatusCode.OK:
+            details = await trio_asyncio.aio_as_trio(self._call.details)()
+            trailing = await trio_asyncio.aio_as_trio(self._call.trailing_metadata)()
+            raise to_error(code, details or "", _strings(trailing)) from cause
+
+
+class Channel:
+    """A connection to one server, made when first used. Open it with `open_channel`."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+
+    async def unary(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        timeout: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> Response:
+        """Call a method that takes and returns one message.
+
+        Raises:
+            NodeError: what the other side raised, or what the connection came to.
+        """
+        call = self._channel.unary_unary(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )
+
+        async def run() -> Response:
+            answer: Response = await call(request, timeout=timeout, metadata=tuple(metadata))
+            return answer
+
+        try:
+            response: Response = await trio_asyncio.aio_as_trio(run)()
+            return response
+        except grpc.aio.AioRpcError as exc:
+            raise _translated(exc) from exc
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: Method[Request, Response],
+        request: Request | None = None,
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> AsyncGenerator[Stream[Request, Response]]:
+        """Run a streaming call for the time of the block; leaving it early cancels the call."""
+        make = {
+            (True, True): self._channel.stream_stream,
+            (False, True): self._channel.unary_stream,
+        }[method.is_request_stream, method.is_response_stream]
+        multicallable = make(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )
+
+        async def begin() -> Any:
+            # Begun on the loop, and not awaited: the stream is used message by message.
+            if request is None:
+                return multicallable(metadata=tuple(metadata))
+            return multicallable(request, metadata=tuple(metadata))
+
+        call = await trio_asyncio.aio_as_trio(begin)()
+        try:
+            yield Stream(call)
+        finally:
+            call.cancel()
+
+    async def wait_ready(self) -> None:
+        """Wait until the connection stands; for ever if it never does."""
+
+        async def run() -> None:
+            await self._channel.channel_ready()
+
+        await trio_asyncio.aio_as_trio(run)()
+
+    async def aclose(self) -> None:
+        """Close the connection; calls on it are cancelled."""
+        with trio.CancelScope(shield=True):
+            await trio_asyncio.aio_as_trio(self._channel.close)(None)
+
+
+@asynccontextmanager
+async def open_channel(
+    address: str,
+    *,
+    credentials: grpc.ChannelCredentials | None = None,
+    server_name: str | None = None,
+    options: Sequence[tuple[str, int]] = (),
+) -> AsyncGenerator[Channel]:
+    """Open a channel for the time of the block; needs a trio-asyncio loop around it.
+
+    Args:
+        address: `host:port`, or `unix:/absolute/path`.
+        credentials: None only for Unix sockets.
+        server_name: The name that the server's certificate must carry.
+        options: gRPC's channel arguments, beside our own.
+    """
+    arguments: list[tuple[str, Any]] = [*_OPTIONS, *options]
+    if server_name is not None:
+        arguments.append(("grpc.ssl_target_name_override", server_name))
+
+    async def make() -> Any:
+        if credentials is None:
+            return grpc.aio.insecure_channel(address, options=arguments)
+        return grpc.aio.secure_channel(address, credentials, options=arguments)
+
+    channel = Channel(await trio_asyncio.aio_as_trio(make)())
+    try:
+        yield channel
+    finally:
+        await channel.aclose()
+
+
+def _translated(exc: grpc.aio.AioRpcError) -> Exception:
+    return to_error(exc.code(), exc.details() or "", _strings(exc.trailing_metadata()))
+
+
+def _strings(metadata: Any) -> dict[str, str]:
+    return {key: value for key, value in metadata or () if isinstance(value, str)}

@@ -1,0 +1,55 @@
+"""RPC methods as values, read from the protobuf descriptors; no generated service code."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Request, Response]):
+    """One RPC: its path and the classes of its messages."""
+
+    path: str
+    request: type[Request]
+    response: type[Response]
+    is_request_stream: bool
+    is_response_stream: bool
+
+    @property
+    def name(self) -> str:
+        """The RPC's name in its service."""
+        return self.path.rpartition("/")[2]
+
+
+def method(
+    service: ServiceDescriptor, name: str, request: type[Request], response: type[Response]
+) -> Method[Request, Response]:
+    """Return one method of a service, with its classes held against the descriptor."""
+    descriptor = service.methods_by_name[name]
+    found = _from_descriptor(descriptor)
+    if found.request is not request or found.response is not response:
+        raise TypeError(f"{name} has other messages")
+    return found
+
+
+def methods(service: ServiceDescriptor) -> Iterator[Method[Any, Any]]:
+    """Yield all methods of a service."""
+    for descriptor in service.methods:
+        yield _from_descriptor(descriptor)
+
+
+def _from_descriptor(descriptor: MethodDescriptor) -> Method[Any, Any]:
+    return Method(
+        path=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
+        request=GetMessageClass(descriptor.input_type),
+        response=GetMessageClass(descriptor.output_type),
+        is_request_stream=descriptor.client_streaming,
+        is_response_stream=descriptor.server_streaming,
+    )

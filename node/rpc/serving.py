@@ -1,0 +1,220 @@
+"""Serving: every method of every service goes through one wrapper, which denies by default.
+
+A handler is a trio function of one `Call`. The wrapper asks the guard who calls before the
+handler runs, turns our errors into status, and logs what is not ours without its detail.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import grpc
+import grpc.aio
+import structlog
+import trio
+import trio_asyncio
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+
+from node.errors import ConfigError, NodeError, sole_error
+from node.rpc.methods import Method, methods
+from node.rpc.status import to_status
+
+log = structlog.get_logger()
+Caller = TypeVar("Caller")
+
+
+class Call(Generic[Caller]):
+    """One call as its handler sees it.
+
+    Attributes:
+        method: Which RPC.
+        caller: What the guard said about who calls.
+        metadata: The caller's metadata.
+    """
+
+    def __init__(
+        self,
+        method: Method[Any, Any],
+        context: Any,
+        metadata: Mapping[str, str],
+    ) -> None:
+        self.method = method
+        self.metadata = metadata
+        self.caller: Caller
+        self._context = context
+        self._request: Any = None
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The caller's TLS certificate, PEM, if it showed one."""
+        found = self._context.auth_context().get("x509_pem_cert")
+        return found[0] if found else None
+
+    @property
+    def has_deadline(self) -> bool:
+        """Whether the caller will not wait for ever."""
+        return self._context.time_remaining() is not None
+
+    @property
+    def address(self) -> str:
+        """Where the call comes from, as gRPC writes it."""
+        return str(self._context.peer())
+
+    async def read(self) -> Any:
+        """Return the next message of a request stream; None at its end."""
+        message = await trio_asyncio.aio_as_trio(self._context.read)()
+        return None if message is grpc.aio.EOF else message
+
+    async def write(self, message: Message) -> None:
+        """Send the next message of a response stream."""
+        await trio_asyncio.aio_as_trio(self._context.write)(message)
+
+    @property
+    def request(self) -> Any:
+        """The request of a method that takes one."""
+        return self._request
+
+
+Handler = Callable[[Call[Any]], Awaitable[Message | None]]
+Guard = Callable[[Call[Any]], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service's descriptor, the handlers of all its methods, and who may call them."""
+
+    descriptor: ServiceDescriptor
+    handlers: Mapping[str, Handler]
+    guard: Guard
+
+    def __post_init__(self) -> None:
+        missing = {m.name for m in methods(self.descriptor)} ^ set(self.handlers)
+        if missing:
+            raise TypeError(f"{self.descriptor.full_name}: handlers do not fit: {missing}")
+
+
+class _Behavior:
+    """Runs one method's handler in trio, for gRPC's asyncio server."""
+
+    def __init__(self, method: Method[Any, Any], service: Service) -> None:
+        self._method = method
+        self._service = service
+
+    async def run(self, request: Any, context: Any) -> Any:
+        outcome = await trio_asyncio.trio_as_aio(self._run)(request, context)
+        if isinstance(outcome, tuple):
+            status, details, metadata = outcome
+            await context.abort(status, details, metadata)
+        return outcome
+
+    async def _run(self, request: Any, context: Any) -> Any:
+        metadata = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
+        call: Call[Any] = Call(self._method, context, metadata)
+        if not self._method.is_request_stream:
+            call._request = request
+        try:
+            call.caller = await self._service.guard(call)
+            return await self._service.handlers[self._method.name](call)
+        except (NodeError, BaseExceptionGroup) as exc:
+            error = sole_error(exc)
+            if error is None:
+                raise
+            return to_status(error)
+        except Exception as exc:  # a supervisor: one failed call does not end the node
+            log.exception("call failed", method=self._method.path, error=type(exc).__name__)
+            return grpc.StatusCode.INTERNAL, "internal error; see the node's log", ()
+
+
+_COMMON_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 4 * 2**20),
+    ("grpc.max_send_message_length", 4 * 2**20),
+    ("grpc.max_metadata_size", 8192),
+    ("grpc.absolute_max_metadata_size", 16384),
+)
+PEER_OPTIONS = (
+    ("grpc.max_concurrent_streams", 16),
+    ("grpc.max_allowed_incoming_connections", 256),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Without the next one idle streams stop pinging after two, and a frozen peer goes unnoticed.
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+"""Options of a server that strangers can reach."""
+
+MAX_UNIX_PATH = 107
+_GRACE_SECONDS = 2.0
+
+
+@asynccontextmanager
+async def serve(
+    services: Sequence[Service],
+    address: str,
+    *,
+    credentials: grpc.ServerCredentials | None = None,
+    options: Sequence[tuple[str, int]] = (),
+    max_calls: int = 64,
+) -> AsyncGenerator[int]:
+    """Serve for the time of the block; needs a trio-asyncio loop around it.
+
+    Args:
+        services: What to serve; reflection and health only if they are among them.
+        address: `host:port` (port 0 takes a free one) or `unix:/absolute/path`.
+        credentials: None only for Unix sockets.
+        options: gRPC's channel arguments, beside our own.
+        max_calls: More calls at once are refused with RESOURCE_EXHAUSTED.
+
+    Yields:
+        The port that was bound (1 for a Unix socket).
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    server = grpc.aio.server(
+        options=[*_COMMON_OPTIONS, *options],
+        maximum_concurrent_rpcs=max_calls,
+        compression=grpc.Compression.NoCompression,
+    )
+    for service in services:
+        server.add_generic_rpc_handlers((_generic_handler(service),))
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
+    except RuntimeError as exc:
+        raise ConfigError(f"{address} cannot be bound; is another program using it?") from exc
+    await trio_asyncio.aio_as_trio(server.start)()
+    try:
+        yield port
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio_asyncio.aio_as_trio(server.stop)(_GRACE_SECONDS)
+
+
+def _generic_handler(service: Service) -> grpc.GenericRpcHandler:
+    makers = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }
+    handlers = {
+        m.name: makers[m.is_request_stream, m.is_response_stream](
+            _Behavior(m, service).run,
+            request_deserializer=m.request.FromString,
+            response_serializer=m.response.SerializeToString,
+        )
+        for m in methods(service.descriptor)
+    }
+    return grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
+
+
+async def allow_all(_: Call[Any]) -> None:
+    """Let everyone in: for a Unix socket, where the file's permissions are the guard."""

@@ -1,0 +1,59 @@
+"""Our errors as gRPC status, and back. An error that is not ours becomes INTERNAL, bare."""
+
+import grpc
+
+from node.errors import Code, NodeError, PeerBusy, PeerTimeout, PeerUnreachable, by_code
+
+CODE_KEY = "emix-error-code"
+RETRY_KEY = "emix-retry-seconds"
+
+_STATUS = {
+    Code.USAGE: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.INVALID_IDENTIFIER: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Code.CONFLICT: grpc.StatusCode.FAILED_PRECONDITION,
+    Code.STORE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Code.STORE_LOCKED: grpc.StatusCode.UNAVAILABLE,
+    Code.CHUNK_NOT_FOUND: grpc.StatusCode.DATA_LOSS,
+    Code.CHUNK_DAMAGED: grpc.StatusCode.DATA_LOSS,
+    Code.PEER_UNTRUSTED: grpc.StatusCode.PERMISSION_DENIED,
+    Code.NOT_OFFERED: grpc.StatusCode.PERMISSION_DENIED,
+    Code.PEER_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
+    Code.PEER_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Code.PEER_BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Code.PEER_REFUSED: grpc.StatusCode.FAILED_PRECONDITION,
+    Code.PROTOCOL_REMOTE: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.DOCUMENT: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.BAD_MANIFEST: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.BAD_DELIVERY: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.BAD_RECEIPT: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.BAD_DATA_KEY: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.BAD_SIGNATURE: grpc.StatusCode.INVALID_ARGUMENT,
+}
+_PLAIN = {
+    grpc.StatusCode.UNAVAILABLE: PeerUnreachable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: PeerTimeout,
+}
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+def to_status(error: NodeError) -> tuple[grpc.StatusCode, str, Metadata]:
+    """Return status code, message and trailing metadata for an error of ours."""
+    metadata = [(CODE_KEY, error.code.value)]
+    if isinstance(error, PeerBusy):
+        metadata.append((RETRY_KEY, str(int(error.retry_seconds))))
+    status = _STATUS.get(error.code, grpc.StatusCode.INTERNAL)
+    return status, str(error), tuple(metadata)
+
+
+def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) -> NodeError:
+    """Return the error that a status stands for; `NodeError` for one that tells nothing."""
+    code = metadata.get(CODE_KEY)
+    if code is None:
+        plain = _PLAIN.get(status, NodeError)
+        return plain(details or status.name)
+    if code == Code.PEER_BUSY:
+        seconds = metadata.get(RETRY_KEY, "30")
+        return PeerBusy(details, float(seconds) if seconds.isdigit() else 30.0)
+    return by_code(code)(details)

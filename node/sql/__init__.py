@@ -1,0 +1,1 @@
+"""Opening SQLCipher through sqlite-utils, transactions, and the version floor."""

@@ -1,0 +1,145 @@
+"""One encrypted SQLite database: opened with the right pragmas, one writer at a time.
+
+SQLCipher encrypts the whole file, its write-ahead log and its temporary files. All work
+runs on worker threads under one lock: SQLite has a single writer anyway, and our
+transactions are short.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import sqlcipher3.dbapi2 as sqlcipher
+import sqlite_utils
+import trio
+from sqlite_utils import Migrations
+
+from node.errors import StoreError, StoreFull, StoreLocked
+
+T = TypeVar("T")
+Db = sqlite_utils.Database
+
+_VERSION_FLOOR = (3, 51, 3)  # older ones can lose commits when a WAL is reset
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "trusted_schema=OFF",
+    "cell_size_check=ON",
+    "secure_delete=ON",
+    "temp_store=MEMORY",
+    "busy_timeout=10000",
+    "cache_size=-8192",
+)
+
+
+class Database:
+    """An open database. `read` and `write` run functions on it; nothing else touches it.
+
+    Use `open_database`; call `close` when done.
+    """
+
+    def __init__(self, connection: sqlcipher.Connection) -> None:
+        self._connection = connection
+        self._db = sqlite_utils.Database(connection, execute_plugins=False)
+        self._lock = threading.Lock()
+        self._limiter = trio.CapacityLimiter(1)
+
+    async def read(self, work: Callable[[Db], T]) -> T:
+        """Run `work` on a worker thread and return what it returns.
+
+        Raises:
+            StoreError: the database failed.
+
+        Cancellation:
+            A checkpoint on entry; once begun, `work` runs to its end.
+        """
+        return await trio.to_thread.run_sync(self.read_sync, work, limiter=self._limiter)
+
+    async def write(self, work: Callable[[Db], T]) -> T:
+        """Run `work` in one transaction; durable once this returns.
+
+        Raises:
+            StoreError: the database failed; nothing of `work` was kept. What `work` itself
+                raises passes through, and nothing is kept either.
+
+        Cancellation:
+            A checkpoint on entry; once begun, the transaction commits or fails as a whole.
+        """
+        return await trio.to_thread.run_sync(self.write_sync, work, limiter=self._limiter)
+
+    def read_sync(self, work: Callable[[Db], T]) -> T:
+        """Do as `read`, on the calling thread."""
+        with self._lock, _translated():
+            return work(self._db)
+
+    def write_sync(self, work: Callable[[Db], T]) -> T:
+        """Do as `write`, on the calling thread."""
+        with self._lock, _translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(self._db)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            return result
+
+    def copy_to(self, path: Path) -> None:
+        """Write a consistent, encrypted copy (same key) to a path that does not exist."""
+        with self._lock, _translated():
+            # VACUUM INTO keeps the cipher and key of the connection.
+            self._connection.execute("VACUUM INTO ?", (str(path),))
+
+    def close(self) -> None:
+        """Empty the write-ahead log into the file and close it."""
+        with self._lock:
+            with suppress(sqlcipher.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.close()
+
+
+class _translated:  # noqa: N801  # reads as a clause of the with statement
+    """Turn the library's errors into ours."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlcipher.Error):
+            text = str(error)
+            if "full" in text:
+                raise StoreFull("the disk is full; free space and try again") from error
+            if "locked" in text:
+                raise StoreLocked("another process has the database open") from error
+            raise StoreError(f"the database failed: {type(error).__name__}") from error
+
+
+def open_database(path: Path, key: bytes, migrations: Migrations) -> Database:
+    """Open or create the database at `path` and bring its schema up to date.
+
+    Args:
+        path: The file; its folder exists.
+        key: 32 bytes, the raw SQLCipher key.
+        migrations: Numbered steps; each runs once, in a transaction.
+
+    Raises:
+        StoreError: SQLite is too old, the key is another one, or the file is damaged.
+    """
+    if sqlcipher.sqlite_version_info < _VERSION_FLOOR:
+        raise StoreError(f"SQLite {sqlcipher.sqlite_version} is too old; upgrade sqlcipher3")
+    with _translated():
+        connection = sqlcipher.connect(str(path), check_same_thread=False, isolation_level=None)
+        connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+        try:
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+        except sqlcipher.DatabaseError as exc:
+            connection.close()
+            raise StoreError("the database does not open with this node's key") from exc
+        connection.row_factory = sqlcipher.Row
+        migrations.apply(sqlite_utils.Database(connection, execute_plugins=False))
+    return Database(connection)

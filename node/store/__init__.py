@@ -1,0 +1,1 @@
+"""The encrypted local store: chunks, packing, envelopes, repositories, sweep."""

@@ -1,0 +1,43 @@
+"""The audit log's rows, appended in the transaction of the fact that they record."""
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+
+from node.domain.audit import FIRST, AuditEntry, entry_digest
+from node.sql.database import Db
+
+_COLUMNS = "sequence, time_milliseconds, kind, body, operator, salt, digest"
+
+
+def append(db: Db, kind: str, facts: dict[str, object], operator: str = "node") -> None:
+    """Add one entry to the chain, inside the caller's transaction.
+
+    Args:
+        db: The database, in a transaction.
+        kind: What happened, such as `peer.pinned`.
+        facts: Ids and numbers; never patient data.
+        operator: Who asked for it.
+    """
+    last = db.execute("SELECT sequence, digest FROM audit ORDER BY sequence DESC LIMIT 1")
+    row = last.fetchone()
+    sequence, previous = (row[0] + 1, row[1]) if row else (1, FIRST)
+    body = json.dumps(facts, sort_keys=True)
+    now, salt = time.time_ns() // 1_000_000, secrets.token_bytes(16)
+    digest = entry_digest(previous, sequence, now, kind, body, operator, salt)
+    db.execute(
+        f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (sequence, now, kind, body, operator, salt, digest),
+    )
+
+
+def entries(db: Db, limit: int = 0) -> Iterator[AuditEntry]:
+    """Yield the latest `limit` entries (0 for all), oldest first."""
+    rows = db.execute(
+        f"SELECT * FROM (SELECT {_COLUMNS} FROM audit ORDER BY sequence DESC LIMIT ?)"
+        " ORDER BY sequence",
+        (limit or -1,),
+    )
+    for row in rows:
+        yield AuditEntry(*row)

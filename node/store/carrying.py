@@ -1,0 +1,80 @@
+"""Chunks on their way: read for a peer, put from a peer, opened to be checked. Blocking."""
+
+from collections.abc import Iterable, Sequence
+
+from node.domain.ids import ChunkId
+from node.domain.manifest import ChunkEntry
+from node.store.chunk_format import check_sealed, open_chunk
+from node.store.context import StoreContext
+from node.store.removal import remove_packages
+from node.store.transfers import Arrival
+
+
+class ChunkCarrier:
+    """What transfers do with chunks. Call it on worker threads."""
+
+    def __init__(self, context: StoreContext) -> None:
+        self._context = context
+
+    def get_sealed(self, entry: ChunkEntry) -> bytes:
+        """Return a chunk as sealed, checked against its id.
+
+        Raises:
+            ChunkNotFound, ChunkDamaged: the store no longer has it as it was.
+        """
+        sealed = self._context.storage.get(entry.chunk_id)
+        check_sealed(entry, sealed)
+        return sealed
+
+    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> bytes:
+        """Keep a chunk that a peer sent, and return its plaintext; durable after `sync`.
+
+        Raises:
+            ChunkDamaged: it is not the chunk that the manifest names, or does not open.
+                It was not kept.
+        """
+        check_sealed(entry, sealed)
+        keys = arrival.data_key.sealing_keys()
+        plaintext = open_chunk(keys, arrival.package.package_id, entry, sealed)
+        self._context.storage.put(entry.chunk_id, sealed)
+        return plaintext
+
+    def open_stored(self, arrival: Arrival, entry: ChunkEntry) -> bytes:
+        """Return the plaintext of a chunk that is here already."""
+        keys = arrival.data_key.sealing_keys()
+        sealed = self._context.storage.get(entry.chunk_id)
+        return open_chunk(keys, arrival.package.package_id, entry, sealed)
+
+    def find_unrecorded(self, arrival: Arrival, entries: Sequence[ChunkEntry]) -> list[int]:
+        """Return the positions of chunks that a kill left here without recording them.
+
+        They were renamed into place after their own sync, so what has the right digest is
+        whole; their directories are synced here before they are counted.
+        """
+        found = []
+        for position, entry in enumerate(entries):
+            if position in arrival.present:
+                continue
+            if self._context.storage.size(entry.chunk_id) == entry.sealed_bytes:
+                found.append(position)
+        self.sync(entries[position].chunk_id for position in found)
+        return found
+
+    def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """Make chunks durable that were put before."""
+        self._context.storage.sync(chunk_ids)
+
+    def free_bytes(self) -> int:
+        """Return how much more fits, the reserve left out."""
+        return self._context.storage.free_bytes()
+
+    def used_bytes(self) -> int:
+        """Return the sealed bytes that packages name."""
+        total = self._context.database.read_sync(
+            lambda db: db.execute("SELECT SUM(sealed_bytes) FROM chunks").fetchone()[0]
+        )
+        return int(total or 0)
+
+    def remove_packages(self, rows: Sequence[int]) -> None:
+        """Remove packages that will never be complete."""
+        remove_packages(self._context, rows)

@@ -1,0 +1,73 @@
+"""What the parts of the store share: database, chunks, envelopes, keys."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.crypto.keyring import RootKey, Secrets
+from node.crypto.keys import DataKey, unwrap
+from node.documents.signed import DocumentSigner
+from node.domain.ids import FacilityId
+from node.domain.packages import Package
+from node.sql.database import Database, open_database
+from node.store.chunk_files import ChunkStorage, FileChunkStorage
+from node.store.envelopes import Envelopes
+from node.store.schema import migrations
+
+
+@dataclass(frozen=True)
+class StoreContext:
+    """An open store. Close it when done; the lock on the home is the caller's."""
+
+    database: Database
+    storage: ChunkStorage
+    envelopes: Envelopes
+    secrets: Secrets
+    signer: DocumentSigner
+
+    @property
+    def facility(self) -> FacilityId:
+        """This node's facility."""
+        return self.signer.facility_id
+
+    def data_key(self, package: Package) -> DataKey:
+        """Return a package's data key; `BadDataKey` if its row was changed."""
+        keys = self.secrets.epoch_keys(package.epoch)
+        return unwrap(keys, package.epoch, package.origin, package.package_id, package.wrapped_key)
+
+    def wrap(self, key: DataKey, origin: FacilityId) -> tuple[int, bytes]:
+        """Return the current epoch and the key wrapped under it."""
+        epoch = self.secrets.epoch
+        return epoch, key.wrap(self.secrets.epoch_keys(epoch), epoch, origin)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+def open_store(
+    home: Path,
+    root_key: RootKey,
+    secrets: Secrets,
+    signer: DocumentSigner,
+    *,
+    reserve_bytes: int,
+) -> StoreContext:
+    """Open or create the store in a home that this process has locked.
+
+    Raises:
+        StoreError: the database does not open.
+    """
+    database = open_database(home / "metadata.db", root_key.database_key(), migrations)
+    return StoreContext(
+        database=database,
+        storage=FileChunkStorage(home / "chunks", reserve_bytes),
+        envelopes=Envelopes(home / "envelopes", secrets),
+        secrets=secrets,
+        signer=signer,
+    )
+
+
+def marks(values: Sequence[object]) -> str:
+    """Return as many question marks as there are values, for an SQL list."""
+    return ", ".join("?" * len(values))

@@ -1,0 +1,118 @@
+"""Envelopes: beside its chunks, each closed package has one sealed file.
+
+It holds what the database cannot be rebuilt without: the wrapped data key, the manifest
+document, and the delivery if it arrived by one. It is written only when every chunk has been
+opened and checked (or was just sealed here), and synced before the database commits.
+
+```
+4  magic "emxe"
+8  epoch, little endian: which key opens it
+   a small sealed object: origin, then length-prefixed parts
+```
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.crypto.keyring import Secrets
+from node.crypto.sealing import OpenFailed, open_small, seal_small
+from node.domain.ids import DIGEST_BYTES, FacilityId, PackageId
+from node.errors import StoreError
+from node.store import files
+
+_HEADER = struct.Struct("<4sQ")
+_MAGIC = b"emxe"
+_KIND = "emix/envelope/v1"
+_LENGTHS = struct.Struct("<3Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What one envelope holds; `delivery` is empty for a package sealed here."""
+
+    package_id: PackageId
+    origin: FacilityId
+    epoch: int
+    wrapped_key: bytes
+    manifest: bytes
+    delivery: bytes
+
+
+class Envelopes:
+    """The folder of envelopes. Blocking: call it on worker threads."""
+
+    def __init__(self, root: Path, secrets: Secrets) -> None:
+        self._root = root
+        self._secrets = secrets
+        root.mkdir(mode=0o700, exist_ok=True)
+        files.remove_temporaries(root)
+
+    def _path(self, origin: FacilityId, package_id: PackageId) -> Path:
+        # The origin is part of the name: two facilities' packages never share a file.
+        return self._root / f"{package_id}-{origin.digest[:8].hex()}"
+
+    def put(self, envelope: Envelope) -> None:
+        """Write or replace an envelope; durable once this returns."""
+        parts = (envelope.wrapped_key, envelope.manifest, envelope.delivery)
+        body = envelope.origin.digest + _LENGTHS.pack(*map(len, parts)) + b"".join(parts)
+        sealed = seal_small(
+            self._secrets.epoch_keys(envelope.epoch),
+            _KIND,
+            _context(envelope.epoch, envelope.package_id),
+            body,
+        )
+        files.replace_synced(
+            self._path(envelope.origin, envelope.package_id),
+            _HEADER.pack(_MAGIC, envelope.epoch) + sealed,
+        )
+
+    def remove(self, origin: FacilityId, package_id: PackageId) -> None:
+        """Remove an envelope durably; one that is not there is no error."""
+        self._path(origin, package_id).unlink(missing_ok=True)
+        files.sync_directories([self._root])
+
+    def read(self, path: Path) -> Envelope:
+        """Return the envelope in a file of this folder.
+
+        Raises:
+            StoreError: it does not open; the message names the file.
+        """
+        try:
+            data = path.read_bytes()
+            magic, epoch = _HEADER.unpack_from(data)
+            if magic != _MAGIC:
+                raise StoreError(f"{path.name} is not an envelope")
+            package_id = PackageId.parse(path.name.partition("-")[0])
+            body = open_small(
+                self._secrets.epoch_keys(epoch),
+                _KIND,
+                _context(epoch, package_id),
+                data[_HEADER.size :],
+            )
+            lengths = _LENGTHS.unpack_from(body, DIGEST_BYTES)
+            rest = body[DIGEST_BYTES + _LENGTHS.size :]
+            wrapped, manifest, delivery = _split(rest, lengths)
+        except (OSError, OpenFailed, ValueError, struct.error) as exc:
+            raise StoreError(f"envelope {path.name} does not open") from exc
+        origin = FacilityId(body[:DIGEST_BYTES])
+        return Envelope(package_id, origin, epoch, wrapped, manifest, delivery)
+
+    def paths(self) -> Iterator[Path]:
+        """Yield the envelope files."""
+        yield from sorted(p for p in self._root.iterdir() if not p.name.startswith("."))
+
+
+def _split(data: bytes, lengths: tuple[int, ...]) -> list[bytes]:
+    if sum(lengths) != len(data):
+        raise ValueError("lengths do not add up")
+    parts, start = [], 0
+    for length in lengths:
+        parts.append(data[start : start + length])
+        start += length
+    return parts
+
+
+def _context(epoch: int, package_id: PackageId) -> bytes:
+    return struct.pack("<Q", epoch) + package_id.digest

@@ -1,0 +1,229 @@
+"""What import needs of the store: open packages, known instances, held instances."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import trio
+
+from node.crypto.keys import DataKey
+from node.documents.manifest import sign_manifest
+from node.domain.ids import PackageId
+from node.domain.packages import Package
+from node.domain.verdicts import Examined
+from node.errors import NotFound
+from node.sql.database import Db
+from node.store import audit_rows, package_rows
+from node.store.context import StoreContext, marks
+from node.store.envelopes import Envelope
+from node.store.package_writer import PackageWriter
+from node.store.removal import remove_packages
+
+T = TypeVar("T")
+
+SEALING_THREADS = 4
+_SQL_VARIABLES = 500
+
+
+class ImportStore:
+    """Packages of this facility, while they fill and when they close."""
+
+    def __init__(self, context: StoreContext) -> None:
+        self._context = context
+        # Bounds plaintext in memory: that many chunks are being sealed at once.
+        self._limiter = trio.CapacityLimiter(SEALING_THREADS)
+
+    async def open_package(
+        self, study_uid: str, nursery: trio.Nursery, *, state: str = "open"
+    ) -> PackageWriter:
+        """Return a writer for the study's open package: a killed import's, or a new one.
+
+        The package row is durable before this returns. Sealing runs in `nursery`.
+        """
+        context = self._context
+
+        def work(db: Db) -> Package:
+            where = "state = 'open' AND origin = ? AND study_uid = ?"
+            args = (context.facility.digest, study_uid)
+            found = package_rows.find_packages(db, where, args) if state == "open" else []
+            if found:
+                return found[0]
+            key = DataKey.new()
+            epoch, wrapped = context.wrap(key, context.facility)
+            row_id = package_rows.add_package(
+                db,
+                package_id=key.package_id,
+                origin=context.facility,
+                study_uid=study_uid,
+                state=state,
+                epoch=epoch,
+                wrapped_key=wrapped,
+            )
+            return package_rows.find_packages(db, "id = ?", (row_id,))[0]
+
+        package = await context.database.write(work)
+        return PackageWriter(
+            package=package.id,
+            data_key=context.data_key(package),
+            next_number=package.next_number,
+            database=context.database,
+            storage=context.storage,
+            nursery=nursery,
+            limiter=self._limiter,
+        )
+
+    async def find_known(self, digests: Sequence[bytes]) -> set[bytes]:
+        """Return those digests whose instances this facility has imported already."""
+        me = self._context.facility.digest
+
+        def work(db: Db) -> set[bytes]:
+            found: set[bytes] = set()
+            for some in _slices(digests):
+                sql = (
+                    "SELECT i.digest FROM instances i JOIN packages p ON p.id = i.package"
+                    " WHERE p.origin = ? AND p.state IN ('open', 'closed', 'held')"
+                    f" AND i.digest IN ({marks(some)})"
+                )
+                found.update(row[0] for row in db.execute(sql, (me, *some)))
+            return found
+
+        return await self._context.database.read(work)
+
+    async def find_versioned(self, sop_instance_uids: Sequence[str]) -> set[str]:
+        """Return those SOP Instance UIDs of which this facility has imported some version."""
+        me = self._context.facility.digest
+
+        def work(db: Db) -> set[str]:
+            found: set[str] = set()
+            for some in _slices(sop_instance_uids):
+                sql = (
+                    "SELECT i.sop_instance_uid FROM instances i JOIN packages p"
+                    " ON p.id = i.package WHERE p.origin = ? AND p.state IN ('open', 'closed')"
+                    f" AND i.sop_instance_uid IN ({marks(some)})"
+                )
+                found.update(row[0] for row in db.execute(sql, (me, *some)))
+            return found
+
+        return await self._context.database.read(work)
+
+    async def close_packages(self, rows: Iterable[int], operator: str) -> list[PackageId]:
+        """Sign and close packages that are flushed; those without instances are removed.
+
+        Durable once this returns: the envelopes first, then the rows.
+        """
+        closed = []
+        for row in rows:
+            package_id = await trio.to_thread.run_sync(self._close, row, operator)
+            if package_id:
+                closed.append(package_id)
+        return closed
+
+    def _close(self, row: int, operator: str) -> PackageId | None:
+        context = self._context
+        package = context.database.read_sync(
+            lambda db: package_rows.find_packages(db, "id = ?", (row,))[0]
+        )
+        count = context.database.read_sync(lambda db: _count_instances(db, row))
+        if not count:
+            context.database.write_sync(lambda db: db.execute(_REMOVE, (row,)))
+            return None
+        manifest = context.database.read_sync(
+            lambda db: package_rows.get_manifest(db, package, time.time())
+        )
+        document = sign_manifest(manifest, context.signer)
+        encoded = document.encode()
+        context.envelopes.put(
+            Envelope(
+                package.package_id,
+                package.origin,
+                package.epoch,
+                package.wrapped_key,
+                encoded,
+                b"",
+            )
+        )
+
+        def work(db: Db) -> None:
+            package_rows.close_package(db, row, encoded, document.digest())
+            facts: dict[str, object] = {
+                "package": str(package.package_id),
+                "instances": len(manifest.instances),
+                "bytes": manifest.plaintext_bytes,
+            }
+            audit_rows.append(db, "package.closed", facts, operator)
+
+        context.database.write_sync(work)
+        return package.package_id
+
+    async def discard_packages(self, rows: Iterable[int]) -> None:
+        """Forget open packages and their chunks: a cancelled import leaves nothing."""
+        await trio.to_thread.run_sync(remove_packages, self._context, list(rows))
+
+    async def hold(self, writer: PackageWriter, examined: Examined, label: str) -> int:
+        """Note why the one instance in a held package waits for a person; return its number."""
+
+        def work(db: Db) -> int:
+            cursor = db.execute(
+                "INSERT INTO held (package, reasons, label, held_time) VALUES (?, ?, ?, ?)",
+                (writer.row_id, json.dumps(examined.reasons), label, time.time()),
+            )
+            held_id = int(cursor.lastrowid or 0)
+            facts: dict[str, object] = {"held": held_id, "package": str(writer.package_id)}
+            audit_rows.append(db, "instance.held", facts)
+            return held_id
+
+        return await self._context.database.write(work)
+
+    async def list_held(self) -> list[dict[str, object]]:
+        """Return held instances, oldest first."""
+        return await self._context.database.read(
+            lambda db: [
+                {**row, "reasons": json.loads(row["reasons"])}
+                for row in db.query(
+                    "SELECT h.id, h.reasons, h.label, h.held_time, i.size_bytes,"
+                    " i.sop_instance_uid, p.study_uid FROM held h"
+                    " JOIN packages p ON p.id = h.package JOIN instances i ON i.package = p.id"
+                    " WHERE p.state = 'held' ORDER BY h.id"
+                )
+            ]
+        )
+
+    async def decide_held(self, held_id: int, *, release: bool, operator: str) -> PackageId | None:
+        """Release a held instance as a package of its own, or discard it.
+
+        Raises:
+            NotFound: nothing is held under that number.
+        """
+        row = await self._context.database.read(
+            lambda db: db.execute(
+                "SELECT h.package FROM held h JOIN packages p ON p.id = h.package"
+                " WHERE h.id = ? AND p.state = 'held'",
+                (held_id,),
+            ).fetchone()
+        )
+        if row is None:
+            raise NotFound(f"nothing is held under number {held_id}; see `emix held`")
+        package = int(row[0])
+        if release:
+            return (await self.close_packages([package], operator))[0]
+
+        def work(db: Db) -> None:
+            audit_rows.append(db, "held.discarded", {"held": held_id}, operator)
+
+        await self._context.database.write(work)
+        await self.discard_packages([package])
+        return None
+
+
+_REMOVE = "DELETE FROM packages WHERE id = ?"
+
+
+def _count_instances(db: Db, package: int) -> int:
+    sql = "SELECT COUNT(*) FROM instances WHERE package = ?"
+    return int(db.execute(sql, (package,)).fetchone()[0])
+
+
+def _slices(values: Sequence[T]) -> Iterable[Sequence[T]]:
+    for i in range(0, len(values), _SQL_VARIABLES):
+        yield values[i : i + _SQL_VARIABLES]

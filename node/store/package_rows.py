@@ -1,0 +1,247 @@
+"""Packages, chunks and instances as rows. Every function runs inside a caller's transaction."""
+
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from node.domain.ids import ChunkId, FacilityId, PackageId
+from node.domain.manifest import (
+    ChunkEntry,
+    Extent,
+    InstanceEntry,
+    Manifest,
+    SeriesInstanceUID,
+    SOPClassUID,
+    SOPInstanceUID,
+    StudyInstanceUID,
+    TransferSyntaxUID,
+)
+from node.domain.packages import Package
+from node.errors import Conflict, NotFound
+from node.sql.database import Db
+
+_EXTENT = struct.Struct("<3I")
+
+INDEX_KEYWORDS = (
+    "PatientName",
+    "PatientID",
+    "StudyDate",
+    "StudyDescription",
+    "AccessionNumber",
+    "Modality",
+)
+"""The DICOM keywords that studies are listed and searched by."""
+
+
+_PACKAGE = (
+    "id, package_id, origin, study_uid, state, epoch, wrapped_key, next_number, created_time,"
+    " manifest_digest, received_from"
+)
+
+
+def _package(row: Any) -> Package:
+    return Package(
+        id=row[0],
+        package_id=PackageId(row[1]),
+        origin=FacilityId(row[2]),
+        study_uid=StudyInstanceUID(row[3]),
+        state=row[4],
+        epoch=row[5],
+        wrapped_key=row[6],
+        next_number=row[7],
+        created_time=row[8],
+        manifest_digest=row[9],
+        received_from=FacilityId(row[10]) if row[10] is not None else None,
+    )
+
+
+def find_packages(db: Db, where: str, args: Sequence[object]) -> list[Package]:
+    """Return packages that match an SQL condition written by us."""
+    sql = f"SELECT {_PACKAGE} FROM packages WHERE {where} ORDER BY id"
+    return [_package(row) for row in db.execute(sql, tuple(args))]
+
+
+def get_package(db: Db, origin: FacilityId, package_id: PackageId) -> Package | None:
+    """Return the package of that name, in whatever state, or None."""
+    found = find_packages(db, "origin = ? AND package_id = ?", (origin.digest, package_id.digest))
+    return found[0] if found else None
+
+
+def add_package(
+    db: Db,
+    *,
+    package_id: PackageId,
+    origin: FacilityId,
+    study_uid: str,
+    state: str,
+    epoch: int,
+    wrapped_key: bytes,
+    received_from: FacilityId | None = None,
+) -> int:
+    """Add a package and return its row id."""
+    cursor = db.execute(
+        "INSERT INTO packages (package_id, origin, study_uid, state, epoch, wrapped_key,"
+        " created_time, received_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            package_id.digest,
+            origin.digest,
+            study_uid,
+            state,
+            epoch,
+            wrapped_key,
+            time.time(),
+            received_from.digest if received_from else None,
+        ),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def add_chunks(
+    db: Db, package: int, first_position: int, chunks: Iterable[ChunkEntry], *, present: bool
+) -> None:
+    """Add chunk rows from a position on."""
+    db.conn.executemany(
+        "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                package,
+                first_position + i,
+                c.number,
+                c.chunk_id.digest,
+                c.plaintext_bytes,
+                c.sealed_bytes,
+                c.plaintext_digest,
+                int(present),
+            )
+            for i, c in enumerate(chunks)
+        ],
+    )
+
+
+def add_instances(
+    db: Db, package: int, first_position: int, instances: Iterable[InstanceEntry]
+) -> None:
+    """Add instance rows from a position on."""
+    db.conn.executemany(
+        "INSERT INTO instances (package, position, sop_instance_uid, sop_class_uid, series_uid,"
+        " transfer_syntax_uid, size_bytes, digest, extents) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                package,
+                first_position + i,
+                x.sop_instance_uid,
+                x.sop_class_uid,
+                x.series_instance_uid,
+                x.transfer_syntax_uid,
+                x.size_bytes,
+                x.digest,
+                b"".join(_EXTENT.pack(e.chunk_index, e.offset, e.length) for e in x.extents),
+            )
+            for i, x in enumerate(instances)
+        ],
+    )
+
+
+def get_chunks(db: Db, package: int) -> tuple[ChunkEntry, ...]:
+    """Return a package's chunks by position."""
+    rows = db.execute(
+        "SELECT number, chunk_id, plaintext_bytes, sealed_bytes, plaintext_digest FROM chunks"
+        " WHERE package = ? ORDER BY position",
+        (package,),
+    )
+    return tuple(ChunkEntry(r[0], ChunkId(r[1]), *r[2:]) for r in rows)
+
+
+def get_instances(db: Db, package: int) -> tuple[InstanceEntry, ...]:
+    """Return a package's instances by position."""
+    rows = db.execute(
+        "SELECT sop_class_uid, sop_instance_uid, series_uid, transfer_syntax_uid, size_bytes,"
+        " digest, extents FROM instances WHERE package = ? ORDER BY position",
+        (package,),
+    )
+    return tuple(
+        InstanceEntry(
+            SOPClassUID(r[0]),
+            SOPInstanceUID(r[1]),
+            SeriesInstanceUID(r[2]),
+            TransferSyntaxUID(r[3]),
+            r[4],
+            r[5],
+            tuple(Extent(*e) for e in _EXTENT.iter_unpack(r[6])),
+        )
+        for r in rows
+    )
+
+
+def get_manifest(db: Db, package: Package, created_time: float) -> Manifest:
+    """Return what a filled package holds, as the value to sign."""
+    return Manifest(
+        package_id=package.package_id,
+        origin=package.origin,
+        study_instance_uid=package.study_uid,
+        created_time=created_time,
+        instances=get_instances(db, package.id),
+        chunks=get_chunks(db, package.id),
+    )
+
+
+def close_package(db: Db, package: int, manifest: bytes, manifest_digest: bytes) -> None:
+    """Make a package immutable, with its signed manifest."""
+    db.execute(
+        "UPDATE packages SET state = 'closed', manifest = ?, manifest_digest = ? WHERE id = ?",
+        (manifest, manifest_digest, package),
+    )
+
+
+def manifest_document(db: Db, package: int) -> bytes:
+    """Return a closed package's encoded manifest document."""
+    row = db.execute("SELECT manifest FROM packages WHERE id = ?", (package,)).fetchone()
+    if row is None or row[0] is None:
+        raise NotFound("the package has no manifest")
+    return bytes(row[0])
+
+
+def merge_index(db: Db, package: int, index: dict[str, str]) -> None:
+    """Merge an instance's searchable values into its package's; first word wins, modalities add."""
+    row = db.execute(
+        "SELECT patient_name, patient_id, study_date, study_description, accession_number,"
+        " modalities, search FROM study_index WHERE package = ?",
+        (package,),
+    ).fetchone()
+    old = list(row[:6]) if row else [""] * 6
+    new = [index.get(keyword, "") for keyword in INDEX_KEYWORDS]
+    merged = [a or b for a, b in zip(old, new, strict=True)]
+    modalities = sorted({*old[5].split(), *new[5].split()} - {""})
+    merged[5] = " ".join(modalities)
+    if row and merged == old:
+        return
+    search = " ".join(merged).casefold()
+    db.execute(
+        "INSERT OR REPLACE INTO study_index VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (package, *merged, search),
+    )
+
+
+def expand_study(db: Db, prefix: str) -> StudyInstanceUID:
+    """Return the one Study Instance UID that begins so.
+
+    Raises:
+        NotFound: none does.
+        Conflict: several do; the message says how many.
+    """
+    if not prefix or prefix.strip("0123456789."):
+        raise NotFound("a Study Instance UID has only digits and dots; see `emix studies`")
+    rows = db.execute(
+        "SELECT DISTINCT study_uid FROM packages WHERE state = 'closed'"
+        " AND (study_uid = ? OR study_uid GLOB ? || '*') LIMIT 20",
+        (prefix, prefix),
+    ).fetchall()
+    uids = [row[0] for row in rows]
+    if prefix in uids:
+        return StudyInstanceUID(prefix)
+    if not uids:
+        raise NotFound(f"no study begins with {prefix}; `emix studies` lists what is here")
+    if len(uids) > 1:
+        raise Conflict(f"{prefix} is the beginning of {len(uids)} studies; give more of the UID")
+    return StudyInstanceUID(uids[0])

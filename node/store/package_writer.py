@@ -1,0 +1,275 @@
+"""Filling an open package: pieces are packed into chunks, sealed, written, and recorded.
+
+How this works. Instances are grouped into *units*: many small instances that share one
+chunk, or one large instance with chunks of its own. Each chunk is sealed and written on a
+worker thread; units are recorded strictly in the order in which they were begun, in batches:
+first the chunk directories are synced, then one transaction adds the chunks and the
+instances in them. So a row never points at bytes that a power cut can take away, a killed
+import resumes after its last batch, and the numbers of chunks that never got recorded are
+simply not used again.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from node.crypto.digests import Hasher
+from node.crypto.keys import DataKey
+from node.domain.ids import PackageId
+from node.domain.manifest import (
+    MAX_CHUNK_BYTES,
+    ChunkEntry,
+    Extent,
+    InstanceEntry,
+    SeriesInstanceUID,
+    SOPClassUID,
+    SOPInstanceUID,
+    TransferSyntaxUID,
+)
+from node.domain.verdicts import Examined, PixelLayout
+from node.sql.database import Database, Db
+from node.store import package_rows
+from node.store.chunk_files import ChunkStorage
+from node.store.chunk_format import seal_chunk
+
+BATCH_BYTES = 64 * 2**20
+"""Plaintext after which a batch is recorded: what a killed import does again at most."""
+
+
+@dataclass
+class _Unit:
+    """Chunks and the instances whose bytes they hold, recorded together."""
+
+    layout: PixelLayout
+    instances: list[tuple[Examined, bytes, int]] = field(default_factory=list)
+    chunks: dict[int, ChunkEntry | None] = field(default_factory=dict)  # by number, rising
+    plaintext_bytes: int = 0
+    is_complete: bool = False
+    is_dropped: bool = False
+
+    @property
+    def is_ready(self) -> bool:
+        return self.is_complete and all(entry is not None for entry in self.chunks.values())
+
+
+class PackageWriter:
+    """Fills one open package of this facility.
+
+    Sealing happens in the background, in the nursery given;
+    an error there cancels that nursery.
+    """
+
+    def __init__(
+        self,
+        *,
+        package: int,
+        data_key: DataKey,
+        next_number: int,
+        database: Database,
+        storage: ChunkStorage,
+        nursery: trio.Nursery,
+        limiter: trio.CapacityLimiter,
+    ) -> None:
+        self.package_id: PackageId = data_key.package_id
+        self.row_id = package
+        self.plaintext_bytes = 0
+        self.sealed_bytes = 0
+        self._keys = data_key.sealing_keys()
+        self._next_number = next_number
+        self._database = database
+        self._storage = storage
+        self._nursery = nursery
+        self._limiter = limiter
+        self._units: deque[_Unit] = deque()
+        self._filling: dict[PixelLayout, tuple[_Unit, list[bytes]]] = {}
+        self._unrecorded_bytes = 0
+        self._idle = trio.Condition()
+        self._recording = trio.Lock()
+        self._adding = trio.Lock()
+
+    async def add(self, examined: Examined, digest: bytes, content: bytes) -> None:
+        """Add one whole instance of at most a chunk's size.
+
+        It is recorded with some later batch, at the latest by `flush`.
+        """
+        async with self._adding:
+            await self._add(examined, digest, content)
+
+    async def _add(self, examined: Examined, digest: bytes, content: bytes) -> None:
+        unit, pieces = self._filling.get(examined.layout) or self._new_filling(examined.layout)
+        if unit.plaintext_bytes + len(content) > MAX_CHUNK_BYTES:
+            await self._seal_filling(examined.layout)
+            unit, pieces = self._new_filling(examined.layout)
+        pieces.append(content)
+        unit.instances.append((examined, digest, len(content)))
+        unit.plaintext_bytes += len(content)
+
+    def _new_filling(self, layout: PixelLayout) -> tuple[_Unit, list[bytes]]:
+        filling = (_Unit(layout), list[bytes]())
+        self._filling[layout] = filling
+        return filling
+
+    async def _seal_filling(self, layout: PixelLayout) -> None:
+        unit, pieces = self._filling.pop(layout)
+        unit.is_complete = True
+        self._units.append(unit)
+        self._unrecorded_bytes += unit.plaintext_bytes
+        await self._start_sealing(unit, pieces)
+        await self._record_if_due()
+
+    def begin_large(self, layout: PixelLayout) -> "LargeInstance":
+        """Begin an instance that is larger than a chunk; its bytes come in windows."""
+        unit = _Unit(layout)
+        self._units.append(unit)
+        return LargeInstance(self, unit)
+
+    async def _start_sealing(self, unit: _Unit, pieces: Sequence[bytes]) -> None:
+        number, self._next_number = self._next_number, self._next_number + 1
+        unit.chunks[number] = None
+        token = object()
+        await self._limiter.acquire_on_behalf_of(token)
+        self._nursery.start_soon(self._seal, unit, number, pieces, token)
+
+    async def _seal(self, unit: _Unit, number: int, pieces: Sequence[bytes], token: object) -> None:
+        try:
+            entry = await trio.to_thread.run_sync(self._seal_sync, number, pieces, unit.layout)
+        finally:
+            self._limiter.release_on_behalf_of(token)
+        async with self._idle:
+            unit.chunks[number] = entry
+            self._idle.notify_all()
+
+    def _seal_sync(self, number: int, pieces: Sequence[bytes], layout: PixelLayout) -> ChunkEntry:
+        plaintext = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        entry, sealed = seal_chunk(self._keys, self.package_id, number, plaintext, layout)
+        self._storage.put(entry.chunk_id, sealed)
+        return entry
+
+    async def _record_if_due(self) -> None:
+        if self._unrecorded_bytes >= BATCH_BYTES:
+            await self._record()
+
+    async def _record(self) -> None:
+        """Record the units at the head of the queue that are ready."""
+        async with self._recording:
+            ready: list[_Unit] = []
+            while self._units and (self._units[0].is_ready or self._units[0].is_dropped):
+                unit = self._units.popleft()
+                if not unit.is_dropped:
+                    ready.append(unit)
+            if not ready:
+                return
+            self._unrecorded_bytes -= sum(unit.plaintext_bytes for unit in ready)
+            next_number = self._next_number
+            await trio.to_thread.run_sync(
+                self._storage.sync, [c.chunk_id for unit in ready for c in _entries(unit)]
+            )
+            await self._database.write(lambda db: self._record_rows(db, ready, next_number))
+            self.plaintext_bytes += sum(unit.plaintext_bytes for unit in ready)
+            self.sealed_bytes += sum(c.sealed_bytes for unit in ready for c in _entries(unit))
+
+    def _record_rows(self, db: Db, units: Sequence[_Unit], next_number: int) -> None:
+        position = _count(db, "chunks", self.row_id)
+        instance_position = _count(db, "instances", self.row_id)
+        for unit in units:
+            chunks = _entries(unit)
+            instances = list(_lay_out(unit, chunks, position))
+            package_rows.add_chunks(db, self.row_id, position, chunks, present=True)
+            package_rows.add_instances(db, self.row_id, instance_position, instances)
+            position += len(chunks)
+            instance_position += len(instances)
+        seen: set[tuple[str, ...]] = set()
+        for unit in units:
+            for examined, _, _ in unit.instances:
+                values = tuple(examined.index.get(k, "") for k in package_rows.INDEX_KEYWORDS)
+                if values not in seen:
+                    seen.add(values)
+                    package_rows.merge_index(db, self.row_id, examined.index)
+        db.execute("UPDATE packages SET next_number = ? WHERE id = ?", (next_number, self.row_id))
+
+    @property
+    def filling_bytes(self) -> int:
+        """Plaintext that waits in memory for more of its kind."""
+        return sum(unit.plaintext_bytes for unit, _ in self._filling.values())
+
+    async def flush(self) -> None:
+        """Seal what is still filling and record everything; durable once this returns."""
+        async with self._adding:
+            for layout in list(self._filling):
+                await self._seal_filling(layout)
+        async with self._idle:
+            while not all(unit.is_ready or unit.is_dropped for unit in self._units):
+                await self._idle.wait()
+        await self._record()
+
+
+class LargeInstance:
+    """One instance that spans chunks, while its bytes come."""
+
+    def __init__(self, writer: PackageWriter, unit: _Unit) -> None:
+        self._writer = writer
+        self._unit = unit
+        self._hasher = Hasher()
+
+    async def add(self, window: bytes) -> None:
+        """Add the next bytes, at most a chunk's worth."""
+        await trio.to_thread.run_sync(self._hasher.update, window)
+        self._unit.plaintext_bytes += len(window)
+        await self._writer._start_sealing(self._unit, [window])
+
+    async def finish(self, examined: Examined) -> bytes:
+        """Complete the instance and return its digest."""
+        digest = self._hasher.digest()
+        self._unit.instances.append((examined, digest, self._unit.plaintext_bytes))
+        self._unit.is_complete = True
+        self._writer._unrecorded_bytes += self._unit.plaintext_bytes
+        await self._writer._record_if_due()
+        return digest
+
+    def drop(self) -> None:
+        """Give the instance up; its chunks are swept later."""
+        self._unit.is_dropped = True
+
+    def digest(self) -> bytes:
+        """Return the digest of the bytes so far."""
+        return self._hasher.digest()
+
+
+def _entries(unit: _Unit) -> list[ChunkEntry]:
+    return [entry for entry in unit.chunks.values() if entry is not None]
+
+
+def _lay_out(
+    unit: _Unit, chunks: Sequence[ChunkEntry], first_position: int
+) -> "list[InstanceEntry]":
+    """Return the unit's instances with their extents over its chunks, in order."""
+    laid, index, offset = [], 0, 0
+    for examined, digest, size in unit.instances:
+        extents, left = [], size
+        while left:
+            room = chunks[index].plaintext_bytes - offset
+            if room == 0:
+                index, offset = index + 1, 0
+                continue
+            length = min(room, left)
+            extents.append(Extent(first_position + index, offset, length))
+            offset, left = offset + length, left - length
+        laid.append(
+            InstanceEntry(
+                SOPClassUID(examined.sop_class_uid),
+                SOPInstanceUID(examined.sop_instance_uid),
+                SeriesInstanceUID(examined.series_instance_uid),
+                TransferSyntaxUID(examined.transfer_syntax_uid),
+                size,
+                digest,
+                tuple(extents),
+            )
+        )
+    return laid
+
+
+def _count(db: Db, table: str, package: int) -> int:
+    sql = f"SELECT COUNT(*) FROM {table} WHERE package = ?"
+    return int(db.execute(sql, (package,)).fetchone()[0])

@@ -1,0 +1,79 @@
+"""Removing packages, and sweeping chunks that nothing names any more.
+
+The order is what makes it safe to be killed: the state first (no more answers for it), then
+the envelope (or a repair would bring it back), then the rows, then the chunks.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from node.domain.ids import ChunkId
+from node.domain.packages import Package
+from node.sql.database import Db
+from node.store import package_rows
+from node.store.context import StoreContext, marks
+
+_SLICE = 500
+
+
+def remove_packages(context: StoreContext, rows: Sequence[int]) -> int:
+    """Remove packages with their envelopes and unshared chunks; return how many chunks.
+
+    Killed in between, `finish_removals` completes it at the next start.
+    """
+
+    def mark(db: Db) -> None:
+        for row in rows:
+            db.execute("UPDATE packages SET state = 'deleting' WHERE id = ?", (row,))
+
+    context.database.write_sync(mark)
+    return finish_removals(context)
+
+
+def finish_removals(context: StoreContext) -> int:
+    """Complete every removal that was begun; return how many chunks were deleted."""
+    packages = context.database.read_sync(
+        lambda db: package_rows.find_packages(db, "state = 'deleting'", ())
+    )
+    return sum(_finish_removal(context, package) for package in packages)
+
+
+def _finish_removal(context: StoreContext, package: Package) -> int:
+    context.envelopes.remove(package.origin, package.package_id)
+
+    def work(db: Db) -> list[ChunkId]:
+        chunk_ids = [chunk.chunk_id for chunk in package_rows.get_chunks(db, package.id)]
+        db.execute("DELETE FROM packages WHERE id = ?", (package.id,))
+        return chunk_ids
+
+    return _delete_unnamed(context, context.database.write_sync(work))
+
+
+def sweep(context: StoreContext) -> int:
+    """Delete every chunk that no package names; return how many.
+
+    Only for when nothing is being imported or received: at start.
+    """
+    deleted, some = 0, []
+    for chunk_id in context.storage.ids():
+        some.append(chunk_id)
+        if len(some) == _SLICE:
+            deleted += _delete_unnamed(context, some)
+            some = []
+    return deleted + _delete_unnamed(context, some)
+
+
+def _delete_unnamed(context: StoreContext, chunk_ids: Sequence[ChunkId]) -> int:
+    deleted = 0
+    for i in range(0, len(chunk_ids), _SLICE):
+        some = [chunk_id.digest for chunk_id in chunk_ids[i : i + _SLICE]]
+        named = context.database.read_sync(partial(_named, some))
+        unnamed = [ChunkId(digest) for digest in some if digest not in named]
+        context.storage.delete(unnamed)
+        deleted += len(unnamed)
+    return deleted
+
+
+def _named(digests: Sequence[bytes], db: Db) -> set[bytes]:
+    sql = f"SELECT chunk_id FROM chunks WHERE chunk_id IN ({marks(digests)})"
+    return {row[0] for row in db.execute(sql, tuple(digests))}

@@ -1,0 +1,142 @@
+"""The metadata database's schema, as numbered migrations that are never edited once released.
+
+All of it is inside SQLCipher: this is where patient data may stand in the clear.
+"""
+
+import sqlite_utils
+from sqlite_utils import Migrations
+
+migrations = Migrations("emix-node")
+
+
+@migrations(name="0001_initial")
+def _initial(db: sqlite_utils.Database) -> None:
+    # One statement at a time: executescript would commit the migration's own transaction.
+    for statement in _INITIAL.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+_INITIAL = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT;
+
+-- One package per (origin, package id), ever: a second manifest for it is equivocation.
+CREATE TABLE packages (
+    id INTEGER PRIMARY KEY,
+    package_id BLOB NOT NULL,
+    origin BLOB NOT NULL,
+    study_uid TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('open', 'held', 'arriving', 'closed', 'deleting')),
+    epoch INTEGER NOT NULL,
+    wrapped_key BLOB NOT NULL,
+    next_number INTEGER NOT NULL DEFAULT 0,
+    created_time REAL NOT NULL,
+    manifest BLOB,
+    manifest_digest BLOB,
+    received_from BLOB,
+    UNIQUE (origin, package_id)
+) STRICT;
+CREATE INDEX packages_study ON packages (study_uid, origin);
+
+CREATE TABLE chunks (
+    package INTEGER NOT NULL REFERENCES packages (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    chunk_id BLOB NOT NULL,
+    plaintext_bytes INTEGER NOT NULL,
+    sealed_bytes INTEGER NOT NULL,
+    plaintext_digest BLOB NOT NULL,
+    present INTEGER NOT NULL,
+    PRIMARY KEY (package, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX chunks_id ON chunks (chunk_id);
+
+CREATE TABLE instances (
+    id INTEGER PRIMARY KEY,
+    package INTEGER NOT NULL REFERENCES packages (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    sop_instance_uid TEXT NOT NULL,
+    sop_class_uid TEXT NOT NULL,
+    series_uid TEXT NOT NULL,
+    transfer_syntax_uid TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    extents BLOB NOT NULL,
+    UNIQUE (package, position)
+) STRICT;
+CREATE INDEX instances_sop ON instances (sop_instance_uid);
+CREATE INDEX instances_digest ON instances (digest);
+
+-- What people search by, merged over a package's instances.
+CREATE TABLE study_index (
+    package INTEGER PRIMARY KEY REFERENCES packages (id) ON DELETE CASCADE,
+    patient_name TEXT NOT NULL DEFAULT '',
+    patient_id TEXT NOT NULL DEFAULT '',
+    study_date TEXT NOT NULL DEFAULT '',
+    study_description TEXT NOT NULL DEFAULT '',
+    accession_number TEXT NOT NULL DEFAULT '',
+    modalities TEXT NOT NULL DEFAULT '',
+    search TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE TABLE held (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    package INTEGER NOT NULL REFERENCES packages (id) ON DELETE CASCADE,
+    reasons TEXT NOT NULL,
+    label TEXT NOT NULL,
+    held_time REAL NOT NULL
+) STRICT;
+
+CREATE TABLE peers (
+    facility BLOB PRIMARY KEY,
+    statements BLOB NOT NULL,
+    endpoint TEXT NOT NULL,
+    pinned_how TEXT NOT NULL,
+    pinned_by TEXT NOT NULL,
+    pinned_time REAL NOT NULL,
+    removed_time REAL,
+    last_seen_time REAL NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE transfers (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    transfer_id BLOB NOT NULL,
+    direction TEXT NOT NULL CHECK (direction IN ('send', 'receive')),
+    peer BLOB NOT NULL,
+    origin BLOB NOT NULL,
+    package_id BLOB NOT NULL,
+    study_uid TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',
+    accepted INTEGER NOT NULL DEFAULT 0,
+    delivery BLOB NOT NULL,
+    delivery_digest BLOB NOT NULL,
+    sealed_key BLOB NOT NULL,
+    receipt BLOB,
+    bytes_total INTEGER NOT NULL,
+    bytes_done INTEGER NOT NULL DEFAULT 0,
+    bytes_carried INTEGER NOT NULL DEFAULT 0,
+    instances INTEGER NOT NULL,
+    plaintext_bytes INTEGER NOT NULL DEFAULT 0,
+    recipient TEXT NOT NULL DEFAULT '',
+    note TEXT NOT NULL DEFAULT '',
+    created_time REAL NOT NULL,
+    updated_time REAL NOT NULL,
+    expires_time REAL NOT NULL,
+    received_time REAL NOT NULL DEFAULT 0,
+    UNIQUE (peer, transfer_id, direction)
+) STRICT;
+CREATE INDEX transfers_state ON transfers (state);
+CREATE INDEX transfers_package ON transfers (origin, package_id);
+
+CREATE TABLE audit (
+    sequence INTEGER PRIMARY KEY,
+    time_milliseconds INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL,
+    operator TEXT NOT NULL,
+    salt BLOB NOT NULL,
+    digest BLOB NOT NULL
+) STRICT;
+"""
