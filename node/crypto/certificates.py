@@ -91,6 +91,19 @@ def validity(certificate_der: bytes) -> tuple[float, float]:
     )
 
 
+def name_in(certificate_der: bytes) -> str:
+    """Return the first DNS name that a certificate carries; `ValueError` if it has none."""
+    certificate = x509.load_der_x509_certificate(certificate_der)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound as exc:
+        raise ValueError("the certificate names no host") from exc
+    found: list[str] = names.value.get_values_for_type(x509.DNSName)
+    if not found:
+        raise ValueError("the certificate names no host")
+    return found[0]
+
+
 def pem_to_der(pem: bytes) -> bytes:
     """Return the DER form of one PEM certificate; `ValueError` if it is none."""
     return x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -20,6 +20,14 @@ from node.domain.verdicts import Examined, PixelLayout, Verdict
 ANSWER_SECONDS = 30.0
 _MAX_ANSWER_BYTES = 16 * 2**20
 _FAILED = Examined(Verdict.REFUSE, ("the parser failed on it",))
+
+
+class Place(Protocol):
+    """A slab, or anything else that lies at an offset of the arena."""
+
+    @property
+    def offset(self) -> int:
+        """Where it begins."""
 
 
 class ParserFailed(Exception):
@@ -117,7 +125,9 @@ class Examiner:
                 else:
                     await parser.aclose()
 
-    async def examine_files(self, slab: Slab, extents: Sequence[tuple[int, int]]) -> list[Examined]:
+    async def examine_files(
+        self, slab: Place, extents: Sequence[tuple[int, int]]
+    ) -> list[Examined]:
         """Examine whole files that lie in a slab, given as offset and length in it."""
         if not extents:
             return []
@@ -129,7 +139,7 @@ class Examiner:
         # Find the one that did it, so that it does not take its neighbours along.
         return [(await self.examine_files(slab, [extent]))[0] for extent in extents]
 
-    async def _ask_files(self, slab: Slab, extents: Sequence[tuple[int, int]]) -> list[Examined]:
+    async def _ask_files(self, slab: Place, extents: Sequence[tuple[int, int]]) -> list[Examined]:
         async with self._parser() as parser:
             answer = await parser.ask({"files": [[slab.offset + o, n] for o, n in extents]})
             if not isinstance(answer, list) or len(answer) != len(extents):

@@ -90,12 +90,16 @@ class ImportStore(Protocol):
     async def discard_packages(self, rows: Iterable[int]) -> None:
         """Forget open packages and their chunks."""
 
-    async def hold(self, writer: Writer, examined: Examined, label: str) -> int:
+    async def hold(self, row: int, examined: Examined, label: str) -> int:
         """Note why a held package waits for a person."""
 
 
 class Slab(Protocol):
     """Memory that the parsers see."""
+
+    @property
+    def offset(self) -> int:
+        """Where it begins in that memory."""
 
     def write(self, start: int, data: bytes) -> None:
         """Copy bytes into it."""
@@ -440,7 +444,7 @@ class ImportJob:
 
     async def _hold(self, writer: Writer, found: Examined, label: str) -> None:
         await writer.flush()
-        await self._store.hold(writer, found, label)
+        await self._store.hold(writer.row_id, found, label)
         self._held.remove(writer.row_id)
         self._summary.held += 1
 

@@ -38,8 +38,8 @@ class Link(Protocol):
 class Links(Protocol):
     """Makes links to peers that can be dialled."""
 
-    def can_dial(self, peer: FacilityId) -> bool:
-        """Return whether an endpoint of the peer is known."""
+    def is_connected(self, peer: FacilityId) -> bool:
+        """Return whether we have a connection to the peer that we dialled."""
 
     def carry(self, peer: FacilityId) -> AbstractAsyncContextManager[Link]:
         """Open a link for the time of the block.

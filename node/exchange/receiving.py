@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from node.crypto.keys import DataKey, SealKey, open_sealed_key
+from node.documents.arrivals import Arrival
 from node.documents.delivery import Delivery, check_delivery, open_delivery
 from node.documents.manifest import MAX_BYTES, open_manifest
 from node.documents.messages import (
@@ -61,14 +62,6 @@ STORING_TASKS = 3
 _BUSY_SECONDS = 5
 _FULL_SECONDS = 60
 M = TypeVar("M")
-
-
-class Arrival(Protocol):
-    """A package on its way in."""
-
-    @property
-    def present(self) -> frozenset[int]:
-        """Positions of chunks that are recorded as durable."""
 
 
 class ReceiverStore(Protocol):

@@ -6,6 +6,7 @@ collects instead; then the same sending runs on the link that it opened. A trans
 link at a time. Errors that a second try can mend are tried again, with growing pauses.
 """
 
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -40,6 +41,7 @@ from node.exchange.sending import HELD_RETRY_SECONDS, Sender
 log = structlog.get_logger()
 CONCURRENT_SENDS = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_TELL_AGAIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -246,7 +248,11 @@ class Transfers:
 
     def watch_waiting(self, peer: FacilityId) -> "Waiting":
         """Return what waits for a peer, now and as it comes."""
-        return Waiting(self._book, self.changes, peer, self._sending)
+
+        def is_carried(transfer_id: TransferId) -> bool:
+            return transfer_id in self._sending or self._links.is_connected(peer)
+
+        return Waiting(self._book, self.changes, peer, is_carried)
 
     # -- links that we open ---------------------------------------------------------------
 
@@ -328,32 +334,33 @@ class Transfers:
 
 
 class Waiting:
-    """Transfers that wait for one peer, one after the other, each once per change."""
+    """Transfers that wait for one peer to collect them."""
 
     def __init__(
         self,
         book: TransferBook,
         changes: Hub[Transfer],
         peer: FacilityId,
-        sending: dict[TransferId, trio.CancelScope],
+        is_carried: Callable[[TransferId], bool],
     ) -> None:
         self._book = book
         self._changes = changes
         self._peer = peer
-        self._sending = sending
+        self._is_carried = is_carried
 
     async def run(self, tell_one: Callable[[TransferId], Awaitable[None]]) -> None:
-        """Call `tell_one` (awaited) for every transfer that waits, now and later, for ever."""
+        """Tell of every transfer that waits, now and later, and again while it still waits."""
+        told: dict[TransferId, float] = {}
         with self._changes.subscribed() as changed:
-            told: set[TransferId] = set()
             while True:
-                rows = await self._book.waiting_for(self._peer)
-                for row in rows:
-                    if row.transfer_id not in self._sending and row.transfer_id not in told:
-                        told.add(row.transfer_id)
+                now = trio.current_time()
+                for row in await self._book.waiting_for(self._peer):
+                    is_due = told.get(row.transfer_id, -math.inf) + _TELL_AGAIN_SECONDS <= now
+                    if is_due and not self._is_carried(row.transfer_id):
+                        told[row.transfer_id] = now
                         await tell_one(row.transfer_id)
-                told &= {row.transfer_id for row in rows}
-                await _wait_for(changed, self._peer)
+                with trio.move_on_after(_TELL_AGAIN_SECONDS):
+                    await _wait_for(changed, self._peer)
 
 
 async def _wait_for(changed: Subscription[Transfer], peer: FacilityId) -> None:

@@ -143,3 +143,8 @@ def open_database(path: Path, key: bytes, migrations: Migrations) -> Database:
         connection.row_factory = sqlcipher.Row
         migrations.apply(sqlite_utils.Database(connection, execute_plugins=False))
     return Database(connection)
+
+
+def sqlite_version() -> str:
+    """Return the version of SQLite in use."""
+    return str(sqlcipher.sqlite_version)

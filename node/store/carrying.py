@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
+from node.documents.arrivals import Arrival
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.store.chunk_format import check_sealed, open_chunk
 from node.store.context import StoreContext
 from node.store.removal import remove_packages
-from node.store.transfers import Arrival
 
 
 class ChunkCarrier:

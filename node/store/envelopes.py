@@ -49,9 +49,12 @@ class Envelopes:
         root.mkdir(mode=0o700, exist_ok=True)
         files.remove_temporaries(root)
 
+    def name(self, origin: FacilityId, package_id: PackageId) -> str:
+        """Return an envelope's file name; two facilities' packages never share one."""
+        return f"{package_id}-{origin.digest[:8].hex()}"
+
     def _path(self, origin: FacilityId, package_id: PackageId) -> Path:
-        # The origin is part of the name: two facilities' packages never share a file.
-        return self._root / f"{package_id}-{origin.digest[:8].hex()}"
+        return self._root / self.name(origin, package_id)
 
     def put(self, envelope: Envelope) -> None:
         """Write or replace an envelope; durable once this returns."""

@@ -160,17 +160,16 @@ class ImportStore:
         """Forget open packages and their chunks: a cancelled import leaves nothing."""
         await trio.to_thread.run_sync(remove_packages, self._context, list(rows))
 
-    async def hold(self, writer: PackageWriter, examined: Examined, label: str) -> int:
+    async def hold(self, row: int, examined: Examined, label: str) -> int:
         """Note why the one instance in a held package waits for a person; return its number."""
 
         def work(db: Db) -> int:
             cursor = db.execute(
                 "INSERT INTO held (package, reasons, label, held_time) VALUES (?, ?, ?, ?)",
-                (writer.row_id, json.dumps(examined.reasons), label, time.time()),
+                (row, json.dumps(examined.reasons), label, time.time()),
             )
             held_id = int(cursor.lastrowid or 0)
-            facts: dict[str, object] = {"held": held_id, "package": str(writer.package_id)}
-            audit_rows.append(db, "instance.held", facts)
+            audit_rows.append(db, "instance.held", {"held": held_id})
             return held_id
 
         return await self._context.database.write(work)

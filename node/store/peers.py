@@ -1,38 +1,14 @@
 """Pinned peers. A removal is kept: it holds for good, until a person says otherwise."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from node.documents.identity import Identity
+from node.documents.peers import Peer
 from node.domain.ids import FacilityId
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
 from node.store import audit_rows
 from node.store.context import StoreContext
-
-
-@dataclass(frozen=True, slots=True)
-class PeerRow:
-    """One facility that is or was pinned here."""
-
-    identity: Identity
-    endpoint: str
-    pinned_how: str
-    pinned_by: str
-    pinned_time: float
-    removed_time: float | None
-    last_seen_time: float
-
-    @property
-    def facility_id(self) -> FacilityId:
-        """The peer's facility."""
-        return self.identity.facility_id
-
-    @property
-    def is_removed(self) -> bool:
-        """Whether a person removed it."""
-        return self.removed_time is not None
 
 
 class PeerStore:
@@ -41,7 +17,7 @@ class PeerStore:
     def __init__(self, context: StoreContext) -> None:
         self._database = context.database
 
-    async def all(self) -> list[PeerRow]:
+    async def all(self) -> list[Peer]:
         """Return all peers, removed ones too."""
         return await self._database.read(_all)
 
@@ -53,14 +29,14 @@ class PeerStore:
         how: str,
         operator: str,
         restore_removed: bool = False,
-    ) -> PeerRow:
+    ) -> Peer:
         """Pin a facility, or renew the statements of one that is pinned.
 
         Raises:
             Conflict: it was removed here, and nobody says to bring it back.
         """
 
-        def work(db: Db) -> PeerRow:
+        def work(db: Db) -> Peer:
             old = _get(db, identity.facility_id)
             if old and old.is_removed and not restore_removed:
                 raise Conflict(
@@ -105,10 +81,10 @@ class PeerStore:
 
         await self._database.write(work)
 
-    async def remove(self, facility: FacilityId, operator: str) -> PeerRow:
+    async def remove(self, facility: FacilityId, operator: str) -> Peer:
         """Remove a peer for good; durable once this returns."""
 
-        def work(db: Db) -> PeerRow:
+        def work(db: Db) -> Peer:
             db.execute(
                 "UPDATE peers SET removed_time = ? WHERE facility = ? AND removed_time IS NULL",
                 (time.time(), facility.digest),
@@ -131,37 +107,18 @@ class PeerStore:
         )
 
 
-def find_peer(peers: Sequence[PeerRow], text: str) -> PeerRow:
-    """Return the peer that a person means by an ID, the beginning of one, or a name.
-
-    Raises:
-        NotFound: nobody.
-        Conflict: several.
-    """
-    wanted = text.strip()
-    plain = wanted.upper().replace("-", "").replace(" ", "")
-    found = [p for p in peers if p.identity.profile.display_name.casefold() == wanted.casefold()]
-    if not found and len(plain) >= 4:
-        found = [p for p in peers if str(p.facility_id).replace("-", "").startswith(plain)]
-    if not found:
-        raise NotFound(f"no paired facility is called {wanted!r}; `emix peers` lists them")
-    if len(found) > 1:
-        raise Conflict(f"{len(found)} facilities are called so; use the Facility ID")
-    return found[0]
-
-
-def _all(db: Db) -> list[PeerRow]:
+def _all(db: Db) -> list[Peer]:
     return [_row(row) for row in db.query("SELECT * FROM peers ORDER BY pinned_time")]
 
 
-def _get(db: Db, facility: FacilityId) -> PeerRow | None:
+def _get(db: Db, facility: FacilityId) -> Peer | None:
     rows = list(db.query("SELECT * FROM peers WHERE facility = ?", (facility.digest,)))
     return _row(rows[0]) if rows else None
 
 
-def _row(row: dict[str, object]) -> PeerRow:
+def _row(row: dict[str, object]) -> Peer:
     values = {k: v for k, v in row.items() if k not in ("facility", "statements")}
     statements = row["statements"]
     if not isinstance(statements, bytes):
         raise TypeError("statements are bytes")
-    return PeerRow(identity=Identity.decode(statements), **values)  # type: ignore[arg-type]
+    return Peer(identity=Identity.decode(statements), **values)  # type: ignore[arg-type]

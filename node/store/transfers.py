@@ -6,11 +6,11 @@ meet the one that was kept.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import trio
 
 from node.crypto.keys import DataKey
+from node.documents.arrivals import Arrival
 from node.documents.delivery import Delivery
 from node.documents.receipt import Receipt, sign_receipt
 from node.documents.signed import Document
@@ -23,15 +23,6 @@ from node.sql.database import Db
 from node.store import audit_rows, package_rows
 from node.store.context import StoreContext, marks
 from node.store.envelopes import Envelope
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A package on its way in: its row, its key, and which chunks are there."""
-
-    package: Package
-    data_key: DataKey
-    present: frozenset[int]  # positions recorded as durable
 
 
 def _row(row: dict[str, object]) -> Transfer:

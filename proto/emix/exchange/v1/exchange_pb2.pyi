@@ -22,26 +22,30 @@ ANSWER_KIND_LATER: AnswerKind
 ANSWER_KIND_DECLINED: AnswerKind
 
 class HelloRequest(_message.Message):
-    __slots__ = ("min_version", "max_version", "time_milliseconds", "software")
+    __slots__ = ("min_version", "max_version", "time_milliseconds", "software", "statements")
     MIN_VERSION_FIELD_NUMBER: _ClassVar[int]
     MAX_VERSION_FIELD_NUMBER: _ClassVar[int]
     TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     min_version: int
     max_version: int
     time_milliseconds: int
     software: str
-    def __init__(self, min_version: _Optional[int] = ..., max_version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ...) -> None: ...
+    statements: bytes
+    def __init__(self, min_version: _Optional[int] = ..., max_version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ...) -> None: ...
 
 class HelloResponse(_message.Message):
-    __slots__ = ("version", "time_milliseconds", "software")
+    __slots__ = ("version", "time_milliseconds", "software", "statements")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     version: int
     time_milliseconds: int
     software: str
-    def __init__(self, version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ...) -> None: ...
+    statements: bytes
+    def __init__(self, version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ()
@@ -66,7 +70,7 @@ class CarryResponse(_message.Message):
     def __init__(self, message: _Optional[_Union[CarryMessage, _Mapping]] = ...) -> None: ...
 
 class CarryMessage(_message.Message):
-    __slots__ = ("collect", "offer", "answer", "manifest_frame", "want", "chunk_frame", "progress", "receipt", "receipt_kept", "problem")
+    __slots__ = ("collect", "offer", "answer", "manifest_frame", "want", "chunk_frame", "progress", "receipt", "receipt_kept", "problem", "heartbeat")
     COLLECT_FIELD_NUMBER: _ClassVar[int]
     OFFER_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +81,7 @@ class CarryMessage(_message.Message):
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_KEPT_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     collect: Collect
     offer: Offer
     answer: Answer
@@ -87,7 +92,8 @@ class CarryMessage(_message.Message):
     receipt: ReceiptMessage
     receipt_kept: ReceiptKept
     problem: Problem
-    def __init__(self, collect: _Optional[_Union[Collect, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., manifest_frame: _Optional[_Union[ManifestFrame, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., chunk_frame: _Optional[_Union[ChunkFrame, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., receipt: _Optional[_Union[ReceiptMessage, _Mapping]] = ..., receipt_kept: _Optional[_Union[ReceiptKept, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ...) -> None: ...
+    heartbeat: Heartbeat
+    def __init__(self, collect: _Optional[_Union[Collect, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., manifest_frame: _Optional[_Union[ManifestFrame, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., chunk_frame: _Optional[_Union[ChunkFrame, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., receipt: _Optional[_Union[ReceiptMessage, _Mapping]] = ..., receipt_kept: _Optional[_Union[ReceiptKept, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
 
 class Collect(_message.Message):
     __slots__ = ("transfer_id",)
@@ -150,6 +156,10 @@ class ReceiptMessage(_message.Message):
     def __init__(self, receipt: _Optional[_Union[_documents_pb2.Document, _Mapping]] = ...) -> None: ...
 
 class ReceiptKept(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Heartbeat(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

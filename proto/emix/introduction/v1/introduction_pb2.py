@@ -22,32 +22,31 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from emix.documents.v1 import documents_pb2 as emix_dot_documents_dot_v1_dot_documents__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'emix/introduction/v1/introduction.proto\x12\x14\x65mix.introduction.v1\x1a!emix/documents/v1/documents.proto\"\x16\n\x14GetStatementsRequest\"J\n\x15GetStatementsResponse\x12\x31\n\nstatements\x18\x01 \x01(\x0b\x32\x1d.emix.documents.v1.Statements\"C\n\x0ePresentRequest\x12\x31\n\nstatements\x18\x01 \x01(\x0b\x32\x1d.emix.documents.v1.Statements\"\x11\n\x0fPresentResponse\"(\n\x12\x42\x65ginStringRequest\x12\x12\n\ncommitment\x18\x01 \x01(\x0c\"h\n\x13\x42\x65ginStringResponse\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x31\n\nstatements\x18\x03 \x01(\x0b\x32\x1d.emix.documents.v1.Statements\"f\n\x11OpenStringRequest\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x31\n\nstatements\x18\x03 \x01(\x0b\x32\x1d.emix.documents.v1.Statements\"\x14\n\x12OpenStringResponse2\x9c\x03\n\x13IntroductionService\x12h\n\rGetStatements\x12*.emix.introduction.v1.GetStatementsRequest\x1a+.emix.introduction.v1.GetStatementsResponse\x12V\n\x07Present\x12$.emix.introduction.v1.PresentRequest\x1a%.emix.introduction.v1.PresentResponse\x12\x62\n\x0b\x42\x65ginString\x12(.emix.introduction.v1.BeginStringRequest\x1a).emix.introduction.v1.BeginStringResponse\x12_\n\nOpenString\x12\'.emix.introduction.v1.OpenStringRequest\x1a(.emix.introduction.v1.OpenStringResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'emix/introduction/v1/introduction.proto\x12\x14\x65mix.introduction.v1\"\x16\n\x14GetStatementsRequest\"+\n\x15GetStatementsResponse\x12\x12\n\nstatements\x18\x01 \x01(\x0c\"$\n\x0ePresentRequest\x12\x12\n\nstatements\x18\x01 \x01(\x0c\"\x11\n\x0fPresentResponse\"(\n\x12\x42\x65ginStringRequest\x12\x12\n\ncommitment\x18\x01 \x01(\x0c\"I\n\x13\x42\x65ginStringResponse\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\nstatements\x18\x03 \x01(\x0c\"G\n\x11OpenStringRequest\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\nstatements\x18\x03 \x01(\x0c\"\x14\n\x12OpenStringResponse2\x9c\x03\n\x13IntroductionService\x12h\n\rGetStatements\x12*.emix.introduction.v1.GetStatementsRequest\x1a+.emix.introduction.v1.GetStatementsResponse\x12V\n\x07Present\x12$.emix.introduction.v1.PresentRequest\x1a%.emix.introduction.v1.PresentResponse\x12\x62\n\x0b\x42\x65ginString\x12(.emix.introduction.v1.BeginStringRequest\x1a).emix.introduction.v1.BeginStringResponse\x12_\n\nOpenString\x12\'.emix.introduction.v1.OpenStringRequest\x1a(.emix.introduction.v1.OpenStringResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'emix.introduction.v1.introduction_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSTATEMENTSREQUEST']._serialized_start=100
-  _globals['_GETSTATEMENTSREQUEST']._serialized_end=122
-  _globals['_GETSTATEMENTSRESPONSE']._serialized_start=124
-  _globals['_GETSTATEMENTSRESPONSE']._serialized_end=198
-  _globals['_PRESENTREQUEST']._serialized_start=200
-  _globals['_PRESENTREQUEST']._serialized_end=267
-  _globals['_PRESENTRESPONSE']._serialized_start=269
-  _globals['_PRESENTRESPONSE']._serialized_end=286
-  _globals['_BEGINSTRINGREQUEST']._serialized_start=288
-  _globals['_BEGINSTRINGREQUEST']._serialized_end=328
-  _globals['_BEGINSTRINGRESPONSE']._serialized_start=330
-  _globals['_BEGINSTRINGRESPONSE']._serialized_end=434
-  _globals['_OPENSTRINGREQUEST']._serialized_start=436
-  _globals['_OPENSTRINGREQUEST']._serialized_end=538
-  _globals['_OPENSTRINGRESPONSE']._serialized_start=540
-  _globals['_OPENSTRINGRESPONSE']._serialized_end=560
-  _globals['_INTRODUCTIONSERVICE']._serialized_start=563
-  _globals['_INTRODUCTIONSERVICE']._serialized_end=975
+  _globals['_GETSTATEMENTSREQUEST']._serialized_start=65
+  _globals['_GETSTATEMENTSREQUEST']._serialized_end=87
+  _globals['_GETSTATEMENTSRESPONSE']._serialized_start=89
+  _globals['_GETSTATEMENTSRESPONSE']._serialized_end=132
+  _globals['_PRESENTREQUEST']._serialized_start=134
+  _globals['_PRESENTREQUEST']._serialized_end=170
+  _globals['_PRESENTRESPONSE']._serialized_start=172
+  _globals['_PRESENTRESPONSE']._serialized_end=189
+  _globals['_BEGINSTRINGREQUEST']._serialized_start=191
+  _globals['_BEGINSTRINGREQUEST']._serialized_end=231
+  _globals['_BEGINSTRINGRESPONSE']._serialized_start=233
+  _globals['_BEGINSTRINGRESPONSE']._serialized_end=306
+  _globals['_OPENSTRINGREQUEST']._serialized_start=308
+  _globals['_OPENSTRINGREQUEST']._serialized_end=379
+  _globals['_OPENSTRINGRESPONSE']._serialized_start=381
+  _globals['_OPENSTRINGRESPONSE']._serialized_end=401
+  _globals['_INTRODUCTIONSERVICE']._serialized_start=404
+  _globals['_INTRODUCTIONSERVICE']._serialized_end=816
 # @@protoc_insertion_point(module_scope)

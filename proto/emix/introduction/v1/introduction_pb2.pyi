@@ -1,8 +1,6 @@
-from emix.documents.v1 import documents_pb2 as _documents_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Optional as _Optional
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -13,14 +11,14 @@ class GetStatementsRequest(_message.Message):
 class GetStatementsResponse(_message.Message):
     __slots__ = ("statements",)
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
-    statements: _documents_pb2.Statements
-    def __init__(self, statements: _Optional[_Union[_documents_pb2.Statements, _Mapping]] = ...) -> None: ...
+    statements: bytes
+    def __init__(self, statements: _Optional[bytes] = ...) -> None: ...
 
 class PresentRequest(_message.Message):
     __slots__ = ("statements",)
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
-    statements: _documents_pb2.Statements
-    def __init__(self, statements: _Optional[_Union[_documents_pb2.Statements, _Mapping]] = ...) -> None: ...
+    statements: bytes
+    def __init__(self, statements: _Optional[bytes] = ...) -> None: ...
 
 class PresentResponse(_message.Message):
     __slots__ = ()
@@ -39,8 +37,8 @@ class BeginStringResponse(_message.Message):
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     attempt: bytes
     nonce: bytes
-    statements: _documents_pb2.Statements
-    def __init__(self, attempt: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., statements: _Optional[_Union[_documents_pb2.Statements, _Mapping]] = ...) -> None: ...
+    statements: bytes
+    def __init__(self, attempt: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., statements: _Optional[bytes] = ...) -> None: ...
 
 class OpenStringRequest(_message.Message):
     __slots__ = ("attempt", "nonce", "statements")
@@ -49,8 +47,8 @@ class OpenStringRequest(_message.Message):
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     attempt: bytes
     nonce: bytes
-    statements: _documents_pb2.Statements
-    def __init__(self, attempt: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., statements: _Optional[_Union[_documents_pb2.Statements, _Mapping]] = ...) -> None: ...
+    statements: bytes
+    def __init__(self, attempt: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., statements: _Optional[bytes] = ...) -> None: ...
 
 class OpenStringResponse(_message.Message):
     __slots__ = ()

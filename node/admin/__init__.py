@@ -1,0 +1,1 @@
+"""The admin services: gRPC on a Unix socket, for the `emix` command and for stock tools."""

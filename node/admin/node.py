@@ -1,0 +1,87 @@
+"""NodeService: status, identity, doctor, store check, backup."""
+
+from pathlib import Path
+
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.admin.parts import Parts
+from node.domain.transfers import State
+from node.errors import UsageError
+from node.rpc.serving import Call, Service, allow_all
+from node.version import SOFTWARE
+
+
+class NodeHandlers:
+    """Handlers of NodeService."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def service(self) -> Service:
+        """Return the service to serve."""
+        handlers = {
+            "GetStatus": self._status,
+            "GetIdentity": self._identity,
+            "Diagnose": self._diagnose,
+            "CheckStore": self._check_store,
+            "Backup": self._backup,
+        }
+        return Service(pb.DESCRIPTOR.services_by_name["NodeService"], handlers, allow_all)
+
+    async def _status(self, _: Call[None]) -> pb.GetStatusResponse:
+        parts = self._parts
+        counts = await parts.maintenance.counts()
+        open_ones = await parts.transfer_store.open_ones()
+        peer_endpoint, introduction_endpoint = parts.endpoints()
+        alarms = [f"{f.subject}: {f.text}" for f in await parts.diagnose() if f.level == "problem"]
+        if counts["alarms"]:
+            alarms.append(f"{counts['alarms']} alarms in the audit log; see `emix audit`")
+        return pb.GetStatusResponse(
+            facility_id=str(parts.signer.facility_id),
+            display_name=parts.display_name,
+            node_id=str(parts.signer.node_id),
+            software=SOFTWARE,
+            peer_endpoint=peer_endpoint,
+            introduction_endpoint=introduction_endpoint,
+            studies=counts["studies"],
+            instances=counts["instances"],
+            sealed_bytes=counts["sealed_bytes"],
+            free_bytes=counts["free_bytes"],
+            open_transfers=len(open_ones),
+            held_instances=counts["held_instances"],
+            held_offers=sum(
+                r.state is State.HELD and r.direction == "receive" and not r.accepted
+                for r in open_ones
+            ),
+            alarms=alarms,
+            started_seconds=int(parts.started_time),
+        )
+
+    async def _identity(self, _: Call[None]) -> pb.GetIdentityResponse:
+        return pb.GetIdentityResponse(
+            facility_id=str(self._parts.signer.facility_id),
+            statements=self._parts.statements(),
+        )
+
+    async def _diagnose(self, _: Call[None]) -> pb.DiagnoseResponse:
+        return pb.DiagnoseResponse(
+            findings=[
+                pb.Finding(subject=f.subject, level=f.level, text=f.text, advice=f.advice)
+                for f in await self._parts.diagnose()
+            ]
+        )
+
+    async def _check_store(self, call: Call[None]) -> None:
+        async def tell(done: int, total: int, problem: str) -> None:
+            await call.write(
+                pb.CheckStoreResponse(chunks_done=done, chunks_total=total, problem=problem)
+            )
+
+        await self._parts.maintenance.check(read_data=call.request.read_data, tell=tell)
+
+    async def _backup(self, call: Call[None]) -> pb.BackupResponse:
+        directory = Path(call.request.directory)
+        if not directory.is_absolute():
+            raise UsageError("the directory must be an absolute path")
+        files, size = await self._parts.maintenance.backup(directory)
+        return pb.BackupResponse(files=files, bytes=size)

@@ -1,0 +1,65 @@
+"""What the admin services work on: the node's parts, as `node.app` joins them."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.dicom.examiner import Examiner
+from node.documents.peers import Peer
+from node.documents.signed import DocumentSigner
+from node.domain.findings import Finding
+from node.exchange.pairing import Pairing
+from node.exchange.transfers import Transfers
+from node.federation.supervisor import Federation
+from node.federation.trust import Trust
+from node.rpc.serving import Call
+from node.store.audit import AuditStore
+from node.store.imports import ImportStore
+from node.store.maintenance import Maintenance
+from node.store.peers import PeerStore
+from node.store.studies import StudyStore
+from node.store.transfers import TransferStore
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The node's parts."""
+
+    display_name: str
+    signer: DocumentSigner
+    started_time: float
+    imports: ImportStore
+    examiner: Examiner
+    studies: StudyStore
+    transfer_store: TransferStore
+    transfers: Transfers
+    peer_store: PeerStore
+    pairing: Pairing
+    federation: Federation
+    trust: Trust
+    audit: AuditStore
+    maintenance: Maintenance
+    statements: Callable[[], bytes]
+    endpoints: Callable[[], tuple[str, str]]
+    diagnose: Callable[[], Awaitable[list[Finding]]]
+    export: Callable[
+        [pb.ExportStudyRequest, Path, Callable[[int, int, int, int], None]], Awaitable[None]
+    ]
+
+    def names(self) -> dict[bytes, str]:
+        """Return the names of this facility and of those pinned here, by id."""
+        names = {p.facility_id.digest: p.name for p in self.trust.peers.values()}
+        names[self.signer.facility_id.digest] = self.display_name
+        return names
+
+    def peer_name(self, peer: Peer | None) -> str:
+        """Return a peer's name; empty for nobody."""
+        return peer.name if peer else ""
+
+
+def operator_of(call: Call[None]) -> str:
+    """Return who asks, for the audit log: the name that the command says, made printable."""
+    name = call.metadata.get("emix-operator", "")
+    return "".join(c for c in name if c.isprintable())[:64] or "admin"

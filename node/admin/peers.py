@@ -1,0 +1,89 @@
+"""PeerService: pairing, listing, removing."""
+
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.admin import wire
+from node.admin.parts import Parts, operator_of
+from node.documents.peers import Peer
+from node.domain.ids import FacilityId
+from node.errors import UsageError
+from node.exchange.pairing import StringPairing
+from node.rpc.serving import Call, Service, allow_all
+
+
+class PeerHandlers:
+    """Handlers of PeerService."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def service(self) -> Service:
+        """Return the service to serve."""
+        handlers = {
+            "ListPeers": self._list,
+            "PairPeer": self._pair,
+            "BeginStringPairing": self._begin_string,
+            "ListStringPairings": self._list_strings,
+            "ConfirmStringPairing": self._confirm_string,
+            "RemovePeer": self._remove,
+        }
+        return Service(pb.DESCRIPTOR.services_by_name["PeerService"], handlers, allow_all)
+
+    def _wire(self, peer: Peer) -> pb.Peer:
+        return wire.peer_to_wire(peer, self._parts.federation.connection(peer.facility_id))
+
+    async def _list(self, _: Call[None]) -> pb.ListPeersResponse:
+        peers = sorted(await self._parts.peer_store.all(), key=lambda p: p.name.casefold())
+        return pb.ListPeersResponse(peers=[self._wire(peer) for peer in peers])
+
+    async def _pair(self, call: Call[None]) -> pb.PairPeerResponse:
+        request: pb.PairPeerRequest = call.request
+        pairing, operator = self._parts.pairing, operator_of(call)
+        restore = request.restore_removed
+        if request.statements:
+            peer = await pairing.pair_by_statements(
+                request.statements,
+                endpoint=request.endpoint,
+                operator=operator,
+                restore=restore,
+            )
+            return pb.PairPeerResponse(peer=self._wire(peer))
+        try:
+            facility = FacilityId.parse(request.facility_id)
+        except ValueError as exc:
+            raise UsageError(str(exc)) from exc
+        if not request.at:
+            raise UsageError(
+                "say where its introduction service is: --at HOST:PORT (or pair with its file)"
+            )
+        peer = await pairing.pair_by_id(
+            facility,
+            request.at,
+            endpoint=request.endpoint,
+            operator=operator,
+            restore=restore,
+        )
+        return pb.PairPeerResponse(peer=self._wire(peer))
+
+    async def _begin_string(self, call: Call[None]) -> pb.BeginStringPairingResponse:
+        return _string(await self._parts.pairing.begin(call.request.at))
+
+    async def _list_strings(self, _: Call[None]) -> pb.ListStringPairingsResponse:
+        pending = self._parts.pairing.pending()
+        return pb.ListStringPairingsResponse(pairings=[_string(p) for p in pending])
+
+    async def _confirm_string(self, call: Call[None]) -> pb.ConfirmStringPairingResponse:
+        peer = await self._parts.pairing.confirm(call.request.short_string, operator_of(call))
+        return pb.ConfirmStringPairingResponse(peer=self._wire(peer))
+
+    async def _remove(self, call: Call[None]) -> pb.RemovePeerResponse:
+        peer = await self._parts.pairing.remove(call.request.facility, operator_of(call))
+        return pb.RemovePeerResponse(peer=self._wire(peer))
+
+
+def _string(pairing: StringPairing) -> pb.BeginStringPairingResponse:
+    return pb.BeginStringPairingResponse(
+        attempt=pairing.attempt,
+        short_string=pairing.short_string,
+        display_name=pairing.identity.profile.display_name,
+    )

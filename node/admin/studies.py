@@ -1,0 +1,260 @@
+"""StudyService: import, list, export, delete, held instances."""
+
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import trio
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.admin import wire
+from node.admin.parts import Parts, operator_of
+from node.dicom.media import find_files
+from node.errors import UsageError, ungrouped
+from node.exchange.importing import (
+    WINDOW_BYTES,
+    Finding,
+    ImportJob,
+    IncomingFile,
+    Progress,
+    Summary,
+)
+from node.rpc.serving import Call, Service, allow_all
+
+_PROGRESS_SECONDS = 0.2
+
+
+class StudyHandlers:
+    """Handlers of StudyService."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def service(self) -> Service:
+        """Return the service to serve."""
+        handlers = {
+            "Import": self._import,
+            "ListStudies": self._list,
+            "GetStudy": self._get,
+            "ExportStudy": self._export,
+            "DeleteStudy": self._delete,
+            "ListHeld": self._list_held,
+            "DecideHeld": self._decide_held,
+        }
+        return Service(pb.DESCRIPTOR.services_by_name["StudyService"], handlers, allow_all)
+
+    async def _import(self, call: Call[None]) -> None:
+        send, receive = trio.open_memory_channel[pb.ImportResponse](math.inf)
+        teller = _Teller(send)
+        job = ImportJob(self._parts.imports, self._parts.examiner, teller.tell, operator_of(call))
+        first: pb.ImportRequest | None = await call.read()
+        if first is None:
+            raise UsageError("an import begins with paths or a file")
+        is_cancelled = False
+        with ungrouped():
+            async with trio.open_nursery() as nursery:
+
+                async def run() -> None:
+                    async with send:
+                        summary = await self._run_import(job, call, first)
+                        teller.finish(summary)
+
+                async def watch_for_cancel() -> None:
+                    nonlocal is_cancelled
+                    while (request := await call.read()) is not None:
+                        if request.WhichOneof("part") == "cancel":
+                            is_cancelled = True
+                            nursery.cancel_scope.cancel()
+
+                if first.WhichOneof("part") == "paths":
+                    nursery.start_soon(watch_for_cancel)
+                nursery.start_soon(run)
+                async with receive:
+                    async for response in receive:
+                        await call.write(response)
+                nursery.cancel_scope.cancel()
+        if is_cancelled:
+            await job.discard()
+
+    async def _run_import(
+        self, job: ImportJob, call: Call[None], first: pb.ImportRequest
+    ) -> Summary:
+        match first.WhichOneof("part"):
+            case "paths":
+                return await job.run(_find_all(first.paths.paths))
+            case "file":
+                async with aclosing(_streamed_files(call, first)) as files:
+                    return await job.run_streamed(files)
+        raise UsageError("an import begins with paths or a file")
+
+    async def _list(self, call: Call[None]) -> pb.ListStudiesResponse:
+        sources = await self._parts.studies.search(
+            call.request.query, arrived_only=call.request.arrived_only
+        )
+        return pb.ListStudiesResponse(studies=[self._study(source) for source in sources])
+
+    async def _get(self, call: Call[None]) -> pb.GetStudyResponse:
+        sources = await self._parts.studies.get(call.request.study)
+        return pb.GetStudyResponse(sources=[self._study(source) for source in sources])
+
+    def _study(self, source: Any) -> pb.Study:
+        names = self._parts.names()
+        name = names.get(source.origin.digest, "")
+        return wire.study_to_wire(source, name, names, is_pinned=bool(name))
+
+    async def _export(self, call: Call[None]) -> None:
+        request: pb.ExportStudyRequest = call.request
+        directory = Path(request.directory)
+        if not directory.is_absolute():
+            raise UsageError("the directory must be an absolute path")
+        send, receive = trio.open_memory_channel[pb.ExportStudyResponse](1000)
+
+        def tell(done: int, total: int, bytes_done: int, bytes_total: int) -> None:
+            try:
+                send.send_nowait(
+                    pb.ExportStudyResponse(
+                        instances_done=done,
+                        instances_total=total,
+                        bytes_done=bytes_done,
+                        bytes_total=bytes_total,
+                    )
+                )
+            except trio.WouldBlock:
+                return  # progress only
+
+        async def run() -> None:
+            async with send:
+                await self._parts.export(request, directory, tell)
+
+        with ungrouped():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run)
+                async for response in receive:
+                    await call.write(response)
+
+    async def _delete(self, call: Call[None]) -> pb.DeleteStudyResponse:
+        packages, instances = await self._parts.studies.delete(
+            call.request.study, call.request.origin, operator_of(call)
+        )
+        return pb.DeleteStudyResponse(packages=packages, instances=instances)
+
+    async def _list_held(self, _: Call[None]) -> pb.ListHeldResponse:
+        rows: list[dict[str, Any]] = await self._parts.imports.list_held()
+        return pb.ListHeldResponse(
+            held=[
+                pb.HeldInstance(
+                    held_id=row["id"],
+                    reasons=row["reasons"],
+                    size_bytes=row["size_bytes"],
+                    sop_instance_uid=row["sop_instance_uid"],
+                    study_instance_uid=row["study_uid"],
+                    label=row["label"],
+                    held_seconds=int(row["held_time"]),
+                )
+                for row in rows
+            ]
+        )
+
+    async def _decide_held(self, call: Call[None]) -> pb.DecideHeldResponse:
+        package = await self._parts.imports.decide_held(
+            call.request.held_id, release=call.request.release, operator=operator_of(call)
+        )
+        return pb.DecideHeldResponse(package_id=str(package) if package else "")
+
+
+class _Teller:
+    """Puts an import's events into the response stream; progress only now and then."""
+
+    def __init__(self, send: trio.MemorySendChannel[pb.ImportResponse]) -> None:
+        self._send = send
+        self._next_progress = 0.0
+        self._last = Progress(0, 0, 0, 0)
+
+    def tell(self, event: Progress | Finding) -> None:
+        if isinstance(event, Finding):
+            finding = pb.ImportFinding(
+                label=event.label, verdict=event.verdict, reasons=event.reasons
+            )
+            self._put(pb.ImportResponse(finding=finding))
+            return
+        self._last = event
+        now = trio.current_time()
+        if now >= self._next_progress:
+            self._next_progress = now + _PROGRESS_SECONDS
+            self._put_progress()
+
+    def _put_progress(self) -> None:
+        p = self._last
+        progress = pb.ImportProgress(
+            files_done=p.files_done,
+            files_total=p.files_total,
+            bytes_done=p.bytes_done,
+            bytes_total=p.bytes_total,
+        )
+        self._put(pb.ImportResponse(progress=progress))
+
+    def _put(self, response: pb.ImportResponse) -> None:
+        self._send.send_nowait(response)
+
+    def finish(self, summary: Summary) -> None:
+        self._put_progress()
+        self._put(
+            pb.ImportResponse(
+                summary=pb.ImportSummary(
+                    carried=summary.carried,
+                    flagged=summary.flagged,
+                    known=summary.known,
+                    held=summary.held,
+                    refused=summary.refused,
+                    skipped=summary.skipped,
+                    plaintext_bytes=summary.plaintext_bytes,
+                    sealed_bytes=summary.sealed_bytes,
+                    study_instance_uids=summary.study_instance_uids,
+                )
+            )
+        )
+
+
+def _find_all(paths: Any) -> Iterator[IncomingFile]:
+    for path in paths:
+        if not Path(path).is_absolute():
+            raise UsageError("paths must be absolute")
+    return chain.from_iterable(find_files(Path(path)) for path in paths)
+
+
+async def _streamed_files(
+    call: Call[None], first: pb.ImportRequest
+) -> AsyncGenerator[tuple[str, int, AsyncIterator[bytes]]]:
+    """Yield the files of a request stream, each with its windows."""
+    following: pb.ImportRequest | None = first
+
+    async def windows() -> AsyncIterator[bytes]:
+        nonlocal following
+        parts, size = [], 0
+        while True:
+            following = await call.read()
+            if following is None or following.WhichOneof("part") != "data":
+                break
+            parts.append(following.data)
+            size += len(following.data)
+            if size >= WINDOW_BYTES:
+                whole = b"".join(parts)
+                yield whole[:WINDOW_BYTES]
+                rest = whole[WINDOW_BYTES:]
+                parts, size = [rest] if rest else [], len(rest)
+        if size:
+            yield b"".join(parts)
+
+    while following is not None:
+        if following.WhichOneof("part") != "file":
+            raise UsageError("a file's name must come before its bytes")
+        current = following
+        yield current.file.label, current.file.size_bytes, windows()
+        # Bytes that nobody wanted (the file was refused early) go by.
+        while following is current or (
+            following is not None and following.WhichOneof("part") == "data"
+        ):
+            following = await call.read()

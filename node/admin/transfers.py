@@ -1,0 +1,153 @@
+"""TransferService and AuditService: sending, watching, deciding; receipts and the audit log."""
+
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.admin import wire
+from node.admin.parts import Parts, operator_of
+from node.documents.peers import find_peer
+from node.documents.receipt import open_receipt
+from node.documents.signed import Document
+from node.domain.transfers import Direction, Priority, State, Transfer
+from node.errors import Conflict, UsageError
+from node.exchange.transfers import SendOrder
+from node.rpc.serving import Call, Service, allow_all
+
+
+class TransferHandlers:
+    """Handlers of TransferService."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def service(self) -> Service:
+        """Return the service to serve."""
+        handlers = {
+            "Send": self._send,
+            "ListTransfers": self._list,
+            "WatchTransfers": self._watch,
+            "CancelTransfer": self._cancel,
+            "DecideOffer": self._decide,
+        }
+        return Service(pb.DESCRIPTOR.services_by_name["TransferService"], handlers, allow_all)
+
+    def _wire(self, row: Transfer) -> pb.Transfer:
+        name = self._parts.peer_name(self._parts.trust.peers.get(row.peer))
+        return wire.transfer_to_wire(row, name, self._parts.transfers.route(row.transfer_id))
+
+    async def _send(self, call: Call[None]) -> pb.SendResponse:
+        request: pb.SendRequest = call.request
+        peers = [p for p in await self._parts.peer_store.all() if not p.is_removed]
+        peer = find_peer(peers, request.facility)
+        try:
+            priority = Priority[(request.priority or "routine").upper()]
+        except KeyError as exc:
+            raise UsageError("the priority is stat, urgent or routine") from exc
+        order = SendOrder(
+            study=request.study,
+            receiver=peer.facility_id,
+            seal_key=peer.identity.seal_key,
+            recipient=request.recipient,
+            note=request.note,
+            priority=priority,
+            operator=operator_of(call),
+        )
+        rows = await self._parts.transfers.send(order)
+        return pb.SendResponse(transfers=[self._wire(row) for row in rows])
+
+    async def _list(self, call: Call[None]) -> pb.ListTransfersResponse:
+        rows = await self._parts.transfer_store.find()
+        if call.request.open_only:
+            rows = [row for row in rows if not row.state.is_final]
+        if call.request.held_only:
+            rows = [
+                row
+                for row in rows
+                if row.direction is Direction.RECEIVE
+                and row.state is State.HELD
+                and not row.accepted
+            ]
+        return pb.ListTransfersResponse(transfers=[self._wire(row) for row in rows])
+
+    async def _watch(self, call: Call[None]) -> None:
+        with self._parts.transfers.changes.subscribed() as changed:
+            for row in reversed(await self._parts.transfer_store.find()):
+                await call.write(pb.WatchTransfersResponse(transfer=self._wire(row)))
+            while True:
+                row = await changed.next()
+                await call.write(pb.WatchTransfersResponse(transfer=self._wire(row)))
+
+    async def _cancel(self, call: Call[None]) -> pb.CancelTransferResponse:
+        row = await self._parts.transfers.cancel(call.request.transfer, operator_of(call))
+        return pb.CancelTransferResponse(transfer=self._wire(row))
+
+    async def _decide(self, call: Call[None]) -> pb.DecideOfferResponse:
+        row = await self._parts.transfers.decide(
+            call.request.transfer,
+            accept=call.request.accept,
+            reason=call.request.reason,
+            operator=operator_of(call),
+        )
+        return pb.DecideOfferResponse(transfer=self._wire(row))
+
+
+class AuditHandlers:
+    """Handlers of AuditService."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def service(self) -> Service:
+        """Return the service to serve."""
+        handlers = {
+            "ListReceipts": self._list_receipts,
+            "ExportReceipt": self._export_receipt,
+            "ListAudit": self._list_audit,
+            "VerifyAudit": self._verify_audit,
+        }
+        return Service(pb.DESCRIPTOR.services_by_name["AuditService"], handlers, allow_all)
+
+    async def _list_receipts(self, _: Call[None]) -> pb.ListReceiptsResponse:
+        rows = await self._parts.transfer_store.find("receipt IS NOT NULL")
+        return pb.ListReceiptsResponse(receipts=[self._receipt(row) for row in rows])
+
+    def _receipt(self, row: Transfer) -> pb.ReceiptRow:
+        receipt = open_receipt(Document.decode(row.receipt or b""))
+        return pb.ReceiptRow(
+            transfer_id=str(row.transfer_id),
+            direction=row.direction,
+            peer=str(row.peer),
+            peer_name=self._parts.peer_name(self._parts.trust.peers.get(row.peer)),
+            study_instance_uid=row.study_uid,
+            instances=receipt.instances,
+            plaintext_bytes=receipt.plaintext_bytes,
+            received_seconds=int(receipt.received_time),
+            reissued=receipt.reissued,
+        )
+
+    async def _export_receipt(self, call: Call[None]) -> pb.ExportReceiptResponse:
+        row = await self._parts.transfer_store.get(call.request.transfer)
+        manifest = await self._parts.transfer_store.stored_manifest(row)
+        if row.receipt is None or manifest is None:
+            raise Conflict(f"transfer {row.transfer_id.short()} has no receipt; it is {row.state}")
+        return pb.ExportReceiptResponse(
+            manifest=manifest.encode(), delivery=row.delivery, receipt=row.receipt
+        )
+
+    async def _list_audit(self, call: Call[None]) -> pb.ListAuditResponse:
+        return pb.ListAuditResponse(
+            entries=[
+                pb.AuditEntry(
+                    sequence=entry.sequence,
+                    time_milliseconds=entry.time_milliseconds,
+                    kind=entry.kind,
+                    body=entry.body,
+                    operator=entry.operator,
+                    digest=entry.digest,
+                )
+                for entry in await self._parts.audit.entries(call.request.limit)
+            ]
+        )
+
+    async def _verify_audit(self, _: Call[None]) -> pb.VerifyAuditResponse:
+        entries, head, problem = await self._parts.audit.verify()
+        return pb.VerifyAuditResponse(entries=entries, head=head, problem=problem)

@@ -1,0 +1,86 @@
+"""Values of the node to the admin services' messages."""
+
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.documents.peers import Peer
+from node.domain.ids import PackageId
+from node.domain.transfers import Transfer
+from node.federation.supervisor import Connection
+from node.store.studies import StudySource
+
+
+def peer_to_wire(peer: Peer, connection: Connection) -> pb.Peer:
+    """Return a peer with what is known of the way to it."""
+    return pb.Peer(
+        facility_id=str(peer.facility_id),
+        display_name=peer.name,
+        node_id=str(peer.identity.node_id),
+        state="removed" if peer.is_removed else connection.state,
+        route="" if peer.is_removed else connection.route,
+        endpoint=connection.endpoint or (peer.endpoints[0] if peer.endpoints else ""),
+        last_seen_seconds=int(peer.last_seen_time),
+        round_trip_milliseconds=connection.round_trip_seconds * 1000,
+        pinned_how=peer.pinned_how,
+        pinned_seconds=int(peer.pinned_time),
+        problem="" if peer.is_removed else connection.problem,
+    )
+
+
+def transfer_to_wire(row: Transfer, peer_name: str, route: str) -> pb.Transfer:
+    """Return a transfer with its peer's name and route."""
+    return pb.Transfer(
+        transfer_id=str(row.transfer_id),
+        direction=row.direction,
+        state=row.state,
+        peer=str(row.peer),
+        peer_name=peer_name,
+        study_instance_uid=row.study_uid,
+        package_id=str(row.package_id),
+        priority=row.priority.name.lower(),
+        bytes_done=row.bytes_done,
+        bytes_total=row.bytes_total,
+        bytes_carried=row.bytes_carried,
+        instances=row.instances,
+        reason=row.reason,
+        recipient=row.recipient,
+        note=row.note,
+        created_seconds=int(row.created_time),
+        updated_seconds=int(row.updated_time),
+        route=route,
+        plaintext_bytes=row.plaintext_bytes,
+    )
+
+
+def study_to_wire(
+    source: StudySource, origin_name: str, names: dict[bytes, str], *, is_pinned: bool
+) -> pb.Study:
+    """Return one source of a study; `names` has the facilities that are known here."""
+    return pb.Study(
+        study_instance_uid=source.study_uid,
+        origin=str(source.origin),
+        origin_name=origin_name,
+        origin_pinned=is_pinned,
+        patient_name=source.index.get("patient_name", ""),
+        patient_id=source.index.get("patient_id", ""),
+        study_date=source.index.get("study_date", ""),
+        study_description=source.index.get("study_description", ""),
+        modalities=source.index.get("modalities", "").split(),
+        series=source.series,
+        instances=source.instances,
+        plaintext_bytes=source.plaintext_bytes,
+        sealed_bytes=source.sealed_bytes,
+        packages=[_package(row, names) for row in source.packages],
+        sent_to=[names.get(facility, "?") for facility in source.sent_to],
+        versioned_instances=source.versioned_instances,
+    )
+
+
+def _package(row: dict[str, object], names: dict[bytes, str]) -> pb.Package:
+    received = row["received_from"]
+    return pb.Package(
+        package_id=str(PackageId(row["package_id"])),  # type: ignore[arg-type]
+        instances=row["instances"],  # type: ignore[arg-type]
+        created_seconds=int(row["created_time"]),  # type: ignore[call-overload]
+        received_from=names.get(received, "?") if isinstance(received, bytes) else "",
+        sealed_bytes=row["sealed_bytes"],  # type: ignore[arg-type]
+    )

@@ -1,0 +1,63 @@
+"""The `emix` command."""
+
+import sys
+from typing import Any
+
+import click
+
+from node.cli import node_commands, peer_commands, study_commands, transfer_commands
+from node.cli.client import DEFAULT_HOME, exit_with
+from node.errors import NodeError
+from node.version import VERSION
+
+
+class _Group(click.Group):
+    """Turns our errors into a line and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NodeError as exc:
+            exit_with(exc)
+        except BrokenPipeError:
+            sys.stderr.close()
+            raise SystemExit(0) from None
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 done, 1 something failed or was not carried, 2 wrong usage,"
+    " 3 configuration, 4 not found, 5 conflict, 10 to 14 store, keys, files, protocol, documents,"
+    " 20 peer not reachable, 21 peer not trusted.",
+)
+@click.option(
+    "--home",
+    metavar="DIR",
+    envvar="EMIX_HOME",
+    help=f"The node's home. [default: {DEFAULT_HOME}, or EMIX_HOME]",
+)
+@click.version_option(VERSION, prog_name="emix")
+def cli(home: str | None) -> None:
+    """Exchange imaging studies directly with other facilities.
+
+    A node keeps a facility's encrypted store (`emix init`, `emix serve`); all other commands
+    talk to the node that runs in the same home.
+
+    \b
+    Examples:
+      emix init --name "Great Falls Clinic" --recovery-kit /media/usb/kit.json
+      emix serve
+      emix import /media/cdrom
+      emix send 1.2.840.113619.2 "Billings Hospital" --priority stat --wait
+    """
+
+
+for _module in (node_commands, peer_commands, study_commands, transfer_commands):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command."""
+    cli.main(prog_name="emix")

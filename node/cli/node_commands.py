@@ -1,0 +1,237 @@
+"""Commands about the node itself: init, serve, id, status, doctor, store, backup, restore."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import click
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.cli.client import Client, home_path, run_call, run_with_node
+from node.cli.output import show_bytes, show_json, show_time
+from node.errors import ConfigError, KeysError, UsageError
+
+as_json = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
+
+
+def _passphrase_from(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        data = Path(path).read_bytes()
+    except OSError as exc:
+        raise UsageError(f"{path} cannot be read ({exc.strerror})") from exc
+    passphrase = data.rstrip(b"\r\n")
+    if not passphrase:
+        raise UsageError(f"{path} is empty; write a passphrase into it")
+    return passphrase
+
+
+@click.command()
+@click.option("--name", required=True, help="The facility's name, as others see it.")
+@click.option(
+    "--recovery-kit",
+    required=True,
+    metavar="FILE",
+    help="Where to write the recovery kit: outside the home, to be kept offline.",
+)
+@click.option("--passphrase-file", metavar="FILE", help="A file that holds the passphrase.")
+@click.option("--host-key", is_flag=True, help="No passphrase: a key file in the home unlocks it.")
+@click.option("--peer-listen", default="0.0.0.0:7410", show_default=True, metavar="HOST:PORT")
+@click.option(
+    "--introduction-listen", default="0.0.0.0:7411", show_default=True, metavar="HOST:PORT"
+)
+@click.pass_context
+def init(
+    context: click.Context,
+    name: str,
+    recovery_kit: str,
+    passphrase_file: str | None,
+    host_key: bool,
+    peer_listen: str,
+    introduction_listen: str,
+) -> None:
+    """Make a new node: keys, encrypted store, configuration.
+
+    \b
+    Example:
+      emix --home /srv/emix init --name "Great Falls Clinic" --recovery-kit /media/usb/kit.json
+    """
+    from node.home import Home, NewNode, make_home
+
+    home = Home(home_path(context))
+    passphrase = _passphrase_from(passphrase_file)
+    if host_key and passphrase is not None:
+        raise UsageError("choose either --host-key or --passphrase-file")
+    if not host_key and passphrase is None:
+        if not sys.stdin.isatty():
+            raise UsageError("say how to unlock: --passphrase-file FILE or --host-key")
+        passphrase = click.prompt("Passphrase", hide_input=True, confirmation_prompt=True).encode()
+    signer = make_home(
+        home,
+        NewNode(
+            display_name=name,
+            recovery_kit=Path(recovery_kit),
+            passphrase=passphrase,
+            peer_listen=peer_listen,
+            introduction_listen=introduction_listen,
+        ),
+    )
+    click.echo(f"Made a node in {home.root}.")
+    click.echo(f"Facility ID: {signer.facility_id}")
+    click.echo(f"Keep {recovery_kit} offline: it recovers the keys and speaks for the facility.")
+    click.echo("Next: look at emix.toml in the home, then `emix serve`.")
+
+
+@click.command()
+@click.option("--passphrase-file", metavar="FILE", help="A file that holds the passphrase.")
+@click.pass_context
+def serve(context: click.Context, passphrase_file: str | None) -> None:
+    """Run the node until it is stopped (Ctrl-C, SIGTERM)."""
+    from node.app import run_node
+    from node.home import Home, needs_passphrase
+
+    home = Home(home_path(context))
+    passphrase = _passphrase_from(passphrase_file)
+    if passphrase is None and home.keyring.exists() and needs_passphrase(home):
+        if not sys.stdin.isatty():
+            raise KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
+        passphrase = click.prompt("Passphrase", hide_input=True).encode()
+    run_node(home, passphrase)
+
+
+@click.command("id")
+@click.option("--export", "export", metavar="FILE", help="Write the statements for pairing.")
+@click.option("--qr/--no-qr", default=None, help="A QR code of the ID. [default: on a terminal]")
+@as_json
+@click.pass_context
+def show_id(context: click.Context, export: str | None, qr: bool | None, json_: bool) -> None:
+    """Show this facility's ID: compare it with partners out of band.
+
+    \b
+    Example:
+      emix id --export great-falls.emix      # send the file; the partner pairs with it
+    """
+    answer = run_call(context, "NodeService.GetIdentity", pb.GetIdentityRequest())
+    if export is not None:
+        try:
+            Path(export).write_bytes(answer.statements)
+        except OSError as exc:
+            raise ConfigError(f"{export} cannot be written ({exc.strerror})") from exc
+    if json_:
+        show_json({"facility_id": answer.facility_id})
+        return
+    click.echo(answer.facility_id)
+    if qr or (qr is None and sys.stdout.isatty()):
+        import segno
+
+        segno.make(answer.facility_id, micro=False).terminal(compact=True)
+
+
+@click.command()
+@as_json
+@click.pass_context
+def status(context: click.Context, json_: bool) -> None:
+    """Show how the node fares, and what an admin should know now."""
+    answer = run_call(context, "NodeService.GetStatus", pb.GetStatusRequest())
+    if json_:
+        show_json(answer)
+        return
+    rows = [
+        ("facility", f"{answer.display_name}  {answer.facility_id}"),
+        ("software", answer.software),
+        ("running since", show_time(answer.started_seconds)),
+        ("peer service", answer.peer_endpoint),
+        ("introduction", answer.introduction_endpoint),
+        ("studies", f"{answer.studies} ({answer.instances} instances)"),
+        ("store", f"{show_bytes(answer.sealed_bytes)}, {show_bytes(answer.free_bytes)} free"),
+        ("open transfers", answer.open_transfers),
+        ("held", f"{answer.held_instances} instances, {answer.held_offers} offers"),
+    ]
+    for name, value in rows:
+        click.echo(f"{name:>15}  {value}")
+    for alarm in answer.alarms:
+        click.echo(click.style(f"{'ALARM':>15}  {alarm}", fg="red"))
+
+
+@click.command()
+@as_json
+@click.pass_context
+def doctor(context: click.Context, json_: bool) -> None:
+    """Look for what is wrong and say what to do. Exit status 1 if there is a problem."""
+    answer = run_call(context, "NodeService.Diagnose", pb.DiagnoseRequest())
+    if json_:
+        show_json(answer)
+    else:
+        for finding in answer.findings:
+            colour = {"ok": "green", "warning": "yellow", "problem": "red"}[finding.level]
+            click.echo(
+                f"{click.style(f'{finding.level:>8}', fg=colour)}  {finding.subject}:"
+                f" {finding.text}"
+            )
+            if finding.advice:
+                click.echo(f"{'':>8}  -> {finding.advice}")
+    if any(finding.level == "problem" for finding in answer.findings):
+        raise SystemExit(1)
+
+
+@click.group()
+def store() -> None:
+    """Look after the local store."""
+
+
+@store.command()
+@click.option("--read-data", is_flag=True, help="Open every chunk too.")
+@click.pass_context
+def check(context: click.Context, read_data: bool) -> None:
+    """Verify the store. Exit status 1 if something is wrong."""
+
+    async def work(client: Client) -> tuple[int, list[str]]:
+        problems, chunks = [], 0
+        request = pb.CheckStoreRequest(read_data=read_data)
+        async with client.stream("NodeService.CheckStore", request) as stream:
+            while (event := await stream.read()) is not None:
+                chunks = event.chunks_done
+                if event.problem:
+                    problems.append(event.problem)
+                    click.echo(f"PROBLEM  {event.problem}")
+        return chunks, problems
+
+    chunks, problems = run_with_node(context, work)
+    click.echo(
+        f"{chunks} chunks {'read and opened' if read_data else 'looked at'},"
+        f" {len(problems)} problems."
+    )
+    if problems:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("directory")
+@click.pass_context
+def backup(context: click.Context, directory: str) -> None:
+    """Write a copy of the whole node, as encrypted as the original."""
+    request = pb.BackupRequest(directory=str(Path(directory).absolute()))
+    answer = run_call(context, "NodeService.Backup", request)
+    click.echo(f"{answer.files} files, {show_bytes(answer.bytes)} in {directory}.")
+
+
+@click.command()
+@click.argument("directory")
+@click.pass_context
+def restore(context: click.Context, directory: str) -> None:
+    """Make the home from a backup (on a new machine, say). The old node must not run any more."""
+    source, target = Path(directory), home_path(context)
+    if not (source / "keyring").exists():
+        raise UsageError(f"{source} is not a backup: it has no keyring")
+    if target.exists() and any(target.iterdir()):
+        raise ConfigError(f"{target} is not empty; choose another --home")
+    try:
+        shutil.copytree(source, target, dirs_exist_ok=True)
+        target.chmod(0o700)
+    except OSError as exc:
+        raise ConfigError(f"{target} cannot be written ({exc})") from exc
+    click.echo(f"Restored into {target}. Start it with `emix serve`, then `emix store check`.")
+
+
+COMMANDS = (init, serve, show_id, status, doctor, store, backup, restore)

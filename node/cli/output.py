@@ -1,0 +1,121 @@
+"""How the command shows things: tables for people, JSON for machines."""
+
+import json
+import sys
+import time
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+
+def show_json(value: Message | dict[str, Any] | list[Any]) -> None:
+    """Print a message or value as JSON, every field of it."""
+    if isinstance(value, Message):
+        value = MessageToDict(
+            value, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """Print a table; columns whose name begins with `>` are aligned to the right.
+
+    Values are printed as they are asked for, with control characters made visible.
+    """
+    lines = [[clean(cell) for cell in row] for row in rows]
+    if not lines:
+        click.echo(empty)
+        return
+    names = [column.lstrip(">") for column in columns]
+    widths = [max(_width(line[i]) for line in [names, *lines]) for i in range(len(names))]
+    click.echo(click.style(_line(names, columns, widths), bold=True))
+    for line in lines:
+        click.echo(_line(line, columns, widths))
+
+
+def _line(cells: Sequence[str], columns: Sequence[str], widths: Sequence[int]) -> str:
+    parts = []
+    for cell, column, width in zip(cells, columns, widths, strict=True):
+        padding = " " * (width - _width(cell))
+        parts.append(padding + cell if column.startswith(">") else cell + padding)
+    return "  ".join(parts).rstrip()
+
+
+def _width(text: str) -> int:
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def clean(value: object) -> str:
+    """Return text that a terminal cannot be fooled with."""
+    return "".join(c if c.isprintable() else "?" for c in str(value))
+
+
+def show_bytes(count: int) -> str:
+    """Return a size for people, in decimal units as disks and lines have them."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def show_time(seconds: int) -> str:
+    """Return a moment in local time; empty for none."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else ""
+
+
+def show_ago(seconds: int) -> str:
+    """Return how long ago something was; `never` for zero."""
+    if not seconds:
+        return "never"
+    ago = max(0, int(time.time()) - seconds)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if ago >= size:
+            return f"{ago // size} {unit} ago"
+    return f"{ago} s ago"
+
+
+class ProgressBar:
+    """A bar with rate and time left on a terminal; nothing elsewhere."""
+
+    def __init__(self, label: str) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task(label, total=None)
+
+    def __enter__(self) -> "ProgressBar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Show how far it is."""
+        self._bar.update(self._task, completed=done, total=total or None)

@@ -1,0 +1,120 @@
+"""Commands about other facilities."""
+
+from pathlib import Path
+
+import click
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.cli.client import run_call
+from node.cli.node_commands import as_json
+from node.cli.output import show_ago, show_json, show_table
+from node.errors import UsageError
+
+
+@click.group(invoke_without_command=True)
+@as_json
+@click.pass_context
+def peers(context: click.Context, json_: bool) -> None:
+    """List paired facilities: state, route, last seen, round-trip time."""
+    if context.invoked_subcommand is not None:
+        return
+    answer = run_call(context, "PeerService.ListPeers", pb.ListPeersRequest())
+    if json_:
+        show_json(answer)
+        return
+    show_table(
+        ("FACILITY", "ID", "STATE", "ROUTE", "ENDPOINT", "LAST SEEN", ">RTT ms", "PROBLEM"),
+        [
+            (
+                p.display_name,
+                p.facility_id[:7],
+                p.state,
+                p.route,
+                p.endpoint,
+                show_ago(p.last_seen_seconds),
+                f"{p.round_trip_milliseconds:.1f}" if p.round_trip_milliseconds else "",
+                p.problem,
+            )
+            for p in answer.peers
+        ],
+        "No facility is paired yet: `emix peers pair --help`.",
+    )
+
+
+@peers.command()
+@click.argument("facility", metavar="[FACILITY-ID|FILE]", required=False)
+@click.option("--at", metavar="HOST:PORT", help="Where its introduction service is.")
+@click.option("--endpoint", metavar="HOST:PORT", help="Where its peer service is, if elsewhere.")
+@click.option("--restore-removed", is_flag=True, help="Bring back a facility removed before.")
+@click.pass_context
+def pair(
+    context: click.Context,
+    facility: str | None,
+    at: str | None,
+    endpoint: str | None,
+    restore_removed: bool,
+) -> None:
+    """Pair with a facility, by its ID, by its exported file, or by a short string.
+
+    \b
+    Examples:
+      emix peers pair ABCDEFG-HIJKLMN-... --at imaging.example.org:7411
+      emix peers pair billings.emix                 # the file from its `emix id --export`
+      emix peers pair --at imaging.example.org:7411 # compare eight characters by telephone
+
+    Both facilities pair with each other; before that no patient data flows.
+    """
+    if facility is None:
+        if not at:
+            raise UsageError("name a Facility ID, a file, or an address with --at")
+        answer = run_call(
+            context, "PeerService.BeginStringPairing", pb.BeginStringPairingRequest(at=at)
+        )
+        click.echo(f"The node there calls itself {answer.display_name!r} (not verified yet).")
+        click.echo(f"Both sides now show:  {answer.short_string}")
+        click.echo("Call a number that you know, read it to each other, and if it is the same:")
+        click.echo("  emix peers confirm " + answer.short_string)
+        return
+    request = pb.PairPeerRequest(
+        at=at or "", endpoint=endpoint or "", restore_removed=restore_removed
+    )
+    if Path(facility).is_file():
+        request.statements = Path(facility).read_bytes()
+    else:
+        request.facility_id = facility
+    peer = run_call(context, "PeerService.PairPeer", request).peer
+    click.echo(f"Paired with {peer.display_name}.")
+    click.echo(f"Its Facility ID, to be compared out of band: {peer.facility_id}")
+
+
+@peers.command()
+@click.argument("short_string", required=False)
+@click.pass_context
+def confirm(context: click.Context, short_string: str | None) -> None:
+    """Confirm a pairing by short string, or list those that wait."""
+    if short_string is None:
+        waiting = run_call(
+            context, "PeerService.ListStringPairings", pb.ListStringPairingsRequest()
+        )
+        show_table(
+            ("STRING", "CALLS ITSELF"),
+            [(p.short_string, p.display_name) for p in waiting.pairings],
+            "No pairing waits here.",
+        )
+        return
+    request = pb.ConfirmStringPairingRequest(short_string=short_string)
+    peer = run_call(context, "PeerService.ConfirmStringPairing", request).peer
+    click.echo(f"Paired with {peer.display_name} ({peer.facility_id}).")
+
+
+@peers.command()
+@click.argument("facility")
+@click.pass_context
+def remove(context: click.Context, facility: str) -> None:
+    """Remove a facility for good: its running calls end, new ones are refused."""
+    request = pb.RemovePeerRequest(facility=facility)
+    peer = run_call(context, "PeerService.RemovePeer", request).peer
+    click.echo(f"Removed {peer.display_name}. What it received before, it keeps.")
+
+
+COMMANDS = (peers,)

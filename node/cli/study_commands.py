@@ -1,0 +1,339 @@
+"""Commands about studies: import, held, studies, study, export, delete."""
+
+import os
+import signal
+from pathlib import Path
+
+import click
+import trio
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.cli.client import Client, run_call, run_with_node
+from node.cli.node_commands import as_json
+from node.cli.output import ProgressBar, clean, show_bytes, show_json, show_table, show_time
+from node.errors import UsageError
+
+_DATA_BYTES = 1 << 20
+
+
+@click.command("import")
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--stream", is_flag=True, help="Send the bytes, even if the node can read the paths.")
+@as_json
+@click.pass_context
+def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_: bool) -> None:
+    """Import files, folders, ZIPs or media with a DICOMDIR.
+
+    Every file gets one of four answers: carried, carried and flagged (odd), held (a person must
+    decide: `emix held`), or refused. All but the first are listed with their reasons. Exit
+    status 1 if a file was held or refused. Importing again changes nothing.
+
+    \b
+    Examples:
+      emix import /media/cdrom
+      emix import study.zip /srv/incoming/2026-11-24
+    """
+    absolute = [Path(path).absolute() for path in paths]
+    for path in absolute:
+        if not path.exists():
+            raise UsageError(f"{path} is not there")
+
+    async def work(client: Client) -> tuple[pb.ImportSummary, list[pb.ImportFinding]]:
+        async with client.stream("StudyService.Import") as call, trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_at_interrupt, call)
+            if stream:
+                nursery.start_soon(_stream_files, call, absolute)
+            else:
+                request = pb.ImportPaths(paths=[str(path) for path in absolute])
+                await call.write(pb.ImportRequest(paths=request))
+            result = await _follow_import(call, json_)
+            nursery.cancel_scope.cancel()
+        return result
+
+    summary, findings = run_with_node(context, work)
+    if json_:
+        show_json(
+            {
+                "summary": _dict(summary),
+                "findings": [_dict(finding) for finding in findings],
+            }
+        )
+    else:
+        _show_summary(summary)
+    if summary.held or summary.refused:
+        raise SystemExit(1)
+
+
+def _dict(message: pb.ImportSummary | pb.ImportFinding) -> dict[str, object]:
+    from google.protobuf.json_format import MessageToDict
+
+    return MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+async def _follow_import(
+    call: object, json_: bool
+) -> tuple[pb.ImportSummary, list[pb.ImportFinding]]:
+    findings: list[pb.ImportFinding] = []
+    with ProgressBar("importing") as bar:
+        while (event := await call.read()) is not None:  # type: ignore[attr-defined]
+            match event.WhichOneof("event"):
+                case "progress":
+                    bar.update(event.progress.bytes_done, event.progress.bytes_total)
+                case "finding":
+                    findings.append(event.finding)
+                    if not json_:
+                        _show_finding(event.finding)
+                case "summary":
+                    return event.summary, findings
+    click.echo("emix: the import was cancelled; nothing of it was kept", err=True)
+    raise SystemExit(130)
+
+
+def _show_finding(finding: pb.ImportFinding) -> None:
+    colour = {"flag": None, "hold": "yellow", "refuse": "red"}[finding.verdict]
+    word = {"flag": "flagged", "hold": "held", "refuse": "refused"}[finding.verdict]
+    click.echo(
+        f"{click.style(f'{word:>8}', fg=colour)}  {clean(finding.label)}:"
+        f" {'; '.join(finding.reasons)}"
+    )
+
+
+def _show_summary(summary: pb.ImportSummary) -> None:
+    click.echo(
+        f"{summary.carried} instances imported ({show_bytes(summary.plaintext_bytes)},"
+        f" sealed {show_bytes(summary.sealed_bytes)}), {summary.flagged} of them flagged;"
+        f" {summary.known} known already, {summary.held} held, {summary.refused} refused."
+    )
+    for uid in summary.study_instance_uids[:20]:
+        click.echo(f"  study {uid}")
+    if len(summary.study_instance_uids) > 20:
+        click.echo(f"  and {len(summary.study_instance_uids) - 20} more; see `emix studies`")
+
+
+async def _cancel_at_interrupt(call: object) -> None:
+    """Give the import up at Ctrl-C: the node then leaves nothing of it behind."""
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        async for _ in signals:
+            await call.write(pb.ImportRequest(cancel=pb.ImportCancel()))  # type: ignore[attr-defined]
+            return
+
+
+async def _stream_files(call: object, paths: list[Path]) -> None:
+    write, done = call.write, call.done_writing  # type: ignore[attr-defined]
+    for path in paths:
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        for file in files:
+            with file.open("rb") as handle:
+                size = os.fstat(handle.fileno()).st_size
+                named = pb.ImportFile(label=str(file), size_bytes=size)
+                await write(pb.ImportRequest(file=named))
+                while data := await trio.to_thread.run_sync(handle.read, _DATA_BYTES):
+                    await write(pb.ImportRequest(data=data))
+    await done()
+
+
+@click.group(invoke_without_command=True)
+@as_json
+@click.pass_context
+def held(context: click.Context, json_: bool) -> None:
+    """List instances that a person must decide about."""
+    if context.invoked_subcommand is not None:
+        return
+    answer = run_call(context, "StudyService.ListHeld", pb.ListHeldRequest())
+    if json_:
+        show_json(answer)
+        return
+    show_table(
+        (">NUMBER", "SINCE", ">SIZE", "FILE", "WHY"),
+        [
+            (
+                h.held_id,
+                show_time(h.held_seconds),
+                show_bytes(h.size_bytes),
+                h.label,
+                "; ".join(h.reasons),
+            )
+            for h in answer.held
+        ],
+        "Nothing is held.",
+    )
+
+
+@held.command()
+@click.argument("numbers", nargs=-1, type=int, required=True)
+@click.pass_context
+def release(context: click.Context, numbers: tuple[int, ...]) -> None:
+    """Let held instances into packages of their studies."""
+    for number in numbers:
+        request = pb.DecideHeldRequest(held_id=number, release=True)
+        answer = run_call(context, "StudyService.DecideHeld", request)
+        click.echo(f"{number}: released as package {answer.package_id[:8]}")
+
+
+@held.command()
+@click.argument("numbers", nargs=-1, type=int, required=True)
+@click.pass_context
+def discard(context: click.Context, numbers: tuple[int, ...]) -> None:
+    """Delete held instances."""
+    for number in numbers:
+        request = pb.DecideHeldRequest(held_id=number, release=False)
+        run_call(context, "StudyService.DecideHeld", request)
+        click.echo(f"{number}: discarded")
+
+
+@click.command()
+@click.argument("query", nargs=-1)
+@as_json
+@click.pass_context
+def studies(context: click.Context, query: tuple[str, ...], json_: bool) -> None:
+    """List studies, newest first; every word of QUERY must occur in them.
+
+    \b
+    Examples:
+      emix studies
+      emix studies smith 20261124 CT
+    """
+    request = pb.ListStudiesRequest(query=" ".join(query))
+    answer = run_call(context, "StudyService.ListStudies", request)
+    if json_:
+        show_json(answer)
+    else:
+        _show_studies(answer.studies, "No study matches." if query else "No study is here yet.")
+
+
+def _show_studies(found: object, empty: str) -> None:
+    show_table(
+        (
+            "PATIENT",
+            "ID",
+            "DATE",
+            "MOD",
+            "DESCRIPTION",
+            ">SER",
+            ">INST",
+            ">SIZE",
+            "ORIGIN",
+            "STUDY UID",
+        ),
+        [
+            (
+                s.patient_name,
+                s.patient_id,
+                s.study_date,
+                "/".join(s.modalities),
+                s.study_description,
+                s.series,
+                s.instances,
+                show_bytes(s.plaintext_bytes),
+                _origin(s),
+                s.study_instance_uid,
+            )
+            for s in found  # type: ignore[attr-defined]
+        ],
+        empty,
+    )
+
+
+def _origin(study: pb.Study) -> str:
+    return study.origin_name or f"{study.origin[:7]} (not paired)"
+
+
+@click.command()
+@click.argument("uid")
+@as_json
+@click.pass_context
+def study(context: click.Context, uid: str, json_: bool) -> None:
+    """Show one study: its packages, origin, versions, where it was sent."""
+    answer = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid))
+    if json_:
+        show_json(answer)
+        return
+    for source in answer.sources:
+        rows = [
+            ("study", source.study_instance_uid),
+            ("origin", f"{_origin(source)}  {source.origin}"),
+            ("patient", f"{clean(source.patient_name)}  {clean(source.patient_id)}"),
+            ("examination", f"{source.study_date} {clean(source.study_description)}"),
+            (
+                "content",
+                f"{source.series} series, {source.instances} instances,"
+                f" {show_bytes(source.plaintext_bytes)}"
+                f" (sealed {show_bytes(source.sealed_bytes)})",
+            ),
+            ("sent to", ", ".join(source.sent_to) or "nobody"),
+        ]
+        if source.versioned_instances:
+            rows.append(("versions", f"{source.versioned_instances} more than instances"))
+        for name, value in rows:
+            click.echo(f"{name:>12}  {value}")
+        for package in source.packages:
+            came = f"from {package.received_from}" if package.received_from else "imported here"
+            click.echo(
+                f"{'package':>12}  {package.package_id[:8]}  {package.instances} instances,"
+                f" {show_time(package.created_seconds)}, {came}"
+            )
+        click.echo()
+    if len(answer.sources) > 1:
+        click.echo(f"{len(answer.sources)} facilities have sealed this study; they stay apart.")
+
+
+@click.command()
+@click.argument("uid")
+@click.argument("directory")
+@click.option("--dicomdir", is_flag=True, help="Write a DICOMDIR too.")
+@click.option("--safe-preamble", is_flag=True, help="Zero the 128 bytes before DICM.")
+@click.option("--all-versions", is_flag=True, help="Every version of an instance.")
+@click.pass_context
+def export(
+    context: click.Context,
+    uid: str,
+    directory: str,
+    dicomdir: bool,
+    safe_preamble: bool,
+    all_versions: bool,
+) -> None:
+    """Write a study's files into a new folder, byte for byte as they came in.
+
+    \b
+    Example:
+      emix export 1.2.840.113619.2 /tmp/for-the-pacs
+    """
+    request = pb.ExportStudyRequest(
+        study=uid,
+        directory=str(Path(directory).absolute()),
+        dicomdir=dicomdir,
+        safe_preamble=safe_preamble,
+        all_versions=all_versions,
+    )
+
+    async def work(client: Client) -> tuple[int, int]:
+        done = size = 0
+        with ProgressBar("exporting") as bar:
+            async with client.stream("StudyService.ExportStudy", request) as stream:
+                while (event := await stream.read()) is not None:
+                    done, size = event.instances_done, event.bytes_done
+                    bar.update(size, event.bytes_total)
+        return done, size
+
+    done, size = run_with_node(context, work)
+    click.echo(f"{done} instances, {show_bytes(size)} in {directory}.")
+
+
+@click.command()
+@click.argument("uid")
+@click.option("--origin", default="", help="Only from this facility (ID or its beginning).")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def delete(context: click.Context, uid: str, origin: str, yes: bool) -> None:
+    """Delete a study here. Facilities that it was sent to keep it."""
+    if not yes:
+        click.confirm(f"Delete study {uid} from this node?", abort=True)
+    request = pb.DeleteStudyRequest(study=uid, origin=origin)
+    answer = run_call(context, "StudyService.DeleteStudy", request)
+    click.echo(f"Deleted {answer.instances} instances in {answer.packages} packages.")
+
+
+COMMANDS = (import_, held, studies, study, export, delete)
+show_studies = _show_studies

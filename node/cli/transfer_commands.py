@@ -1,0 +1,381 @@
+"""Commands about transfers, receipts and the audit log."""
+
+from pathlib import Path
+
+import click
+import trio
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.cli.client import Client, run_call, run_with_node
+from node.cli.node_commands import as_json
+from node.cli.output import ProgressBar, clean, show_bytes, show_json, show_table, show_time
+from node.cli.study_commands import show_studies
+from node.documents.receipt import Proof
+from node.documents.signed import Document
+from node.errors import ConfigError, NodeError, UsageError
+
+_FINAL = ("delivered", "declined", "cancelled", "failed")
+
+
+@click.command()
+@click.argument("study")
+@click.argument("facility")
+@click.option("--to", "recipient", default="", help="For whom there.")
+@click.option("--note", default="", help="A word with it.")
+@click.option(
+    "--priority",
+    type=click.Choice(["stat", "urgent", "routine"]),
+    default="routine",
+    show_default=True,
+)
+@click.option("--wait", is_flag=True, help="Wait for the verified receipt.")
+@as_json
+@click.pass_context
+def send(
+    context: click.Context,
+    study: str,
+    facility: str,
+    recipient: str,
+    note: str,
+    priority: str,
+    wait: bool,
+    json_: bool,
+) -> None:
+    """Send a study to a paired facility.
+
+    The transfer survives restarts and broken links; `emix transfers` shows how far it is. With
+    --wait the exit status is 0 only when the receiver's signed receipt was verified here.
+
+    \b
+    Example:
+      emix send 1.2.840.113619.2 "Billings Hospital" --to "Dr. Jones" --priority stat --wait
+    """
+    request = pb.SendRequest(
+        study=study, facility=facility, recipient=recipient, note=note, priority=priority
+    )
+
+    async def work(client: Client) -> list[pb.Transfer]:
+        answer = await client.call("TransferService.Send", request)
+        transfers = {t.transfer_id: t for t in answer.transfers}
+        if wait:
+            with ProgressBar("sending") as bar:
+                await _follow(client, transfers, bar)
+        return list(transfers.values())
+
+    transfers = run_with_node(context, work)
+    if json_:
+        show_json(pb.SendResponse(transfers=transfers))
+    else:
+        for t in transfers:
+            reason = f" ({clean(t.reason)})" if t.reason else ""
+            click.echo(
+                f"transfer {t.transfer_id[:8]} to {clean(t.peer_name)}: {t.state}{reason},"
+                f" {t.instances} instances, {show_bytes(t.plaintext_bytes)}"
+            )
+    if wait and any(t.state != "delivered" for t in transfers):
+        raise SystemExit(1)
+
+
+async def _follow(client: Client, transfers: dict[str, pb.Transfer], bar: ProgressBar) -> None:
+    """Watch until all these transfers are final."""
+    request = pb.WatchTransfersRequest()
+    async with client.stream("TransferService.WatchTransfers", request) as stream:
+        while any(t.state not in _FINAL for t in transfers.values()):
+            event = await stream.read()
+            if event is None:
+                return
+            if event.transfer.transfer_id in transfers:
+                transfers[event.transfer.transfer_id] = event.transfer
+                bar.update(
+                    sum(t.bytes_done for t in transfers.values()),
+                    sum(t.bytes_total for t in transfers.values()),
+                )
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Go on showing changes until Ctrl-C.")
+@click.option("--open", "open_only", is_flag=True, help="Only those that are not final.")
+@as_json
+@click.pass_context
+def transfers(context: click.Context, watch: bool, open_only: bool, json_: bool) -> None:
+    """List transfers, newest first."""
+    if watch:
+        run_with_node(context, lambda client: _watch(client, json_))
+        return
+    request = pb.ListTransfersRequest(open_only=open_only)
+    answer = run_call(context, "TransferService.ListTransfers", request)
+    if json_:
+        show_json(answer)
+    else:
+        _show_transfers(answer.transfers, "No transfers.")
+
+
+def _show_transfers(found: object, empty: str) -> None:
+    show_table(
+        (
+            "TRANSFER",
+            "",
+            "FACILITY",
+            "STATE",
+            "PRIORITY",
+            "ROUTE",
+            ">DONE",
+            ">SIZE",
+            ">INST",
+            "CHANGED",
+            "STUDY",
+            "WHY",
+        ),
+        [
+            (
+                t.transfer_id[:8],
+                "->" if t.direction == "send" else "<-",
+                t.peer_name or t.peer[:7],
+                t.state,
+                t.priority,
+                t.route,
+                f"{100 * t.bytes_done // (t.bytes_total or 1)} %",
+                show_bytes(t.bytes_total),
+                t.instances,
+                show_time(t.updated_seconds),
+                t.study_instance_uid,
+                t.reason,
+            )
+            for t in found  # type: ignore[attr-defined]
+        ],
+        empty,
+    )
+
+
+async def _watch(client: Client, json_: bool) -> None:
+    request = pb.WatchTransfersRequest()
+    async with client.stream("TransferService.WatchTransfers", request) as stream:
+        while (event := await stream.read()) is not None:
+            t = event.transfer
+            if json_:
+                show_json(t)
+                continue
+            arrow = "->" if t.direction == "send" else "<-"
+            click.echo(
+                f"{t.transfer_id[:8]} {arrow} {clean(t.peer_name or t.peer[:7])}: {t.state},"
+                f" {show_bytes(t.bytes_done)} of {show_bytes(t.bytes_total)} {clean(t.reason)}"
+            )
+            await trio.lowlevel.checkpoint()
+
+
+@click.command()
+@click.argument("transfer")
+@click.pass_context
+def cancel(context: click.Context, transfer: str) -> None:
+    """Take back a transfer that is not delivered yet."""
+    request = pb.CancelTransferRequest(transfer=transfer)
+    t = run_call(context, "TransferService.CancelTransfer", request).transfer
+    click.echo(f"transfer {t.transfer_id[:8]}: {t.state}")
+
+
+@click.command()
+@as_json
+@click.pass_context
+def inbox(context: click.Context, json_: bool) -> None:
+    """List studies that arrived, and offers that wait for a person."""
+
+    async def work(client: Client) -> tuple[pb.ListStudiesResponse, pb.ListTransfersResponse]:
+        studies = pb.ListStudiesRequest(arrived_only=True)
+        return (
+            await client.call("StudyService.ListStudies", studies),
+            await client.call(
+                "TransferService.ListTransfers", pb.ListTransfersRequest(held_only=True)
+            ),
+        )
+
+    arrived, offers = run_with_node(context, work)
+    if json_:
+        show_json(arrived)
+        show_json(offers)
+        return
+    show_studies(arrived.studies, "No study has arrived yet.")
+    if offers.transfers:
+        click.echo()
+        show_table(
+            ("OFFER", "FROM", "PRIORITY", ">INST", ">SIZE", "TO", "NOTE"),
+            [
+                (
+                    t.transfer_id[:8],
+                    t.peer_name,
+                    t.priority,
+                    t.instances,
+                    show_bytes(t.bytes_total),
+                    t.recipient,
+                    t.note,
+                )
+                for t in offers.transfers
+            ],
+            "",
+        )
+        click.echo("`emix accept OFFER` or `emix decline OFFER --reason TEXT`")
+
+
+@click.command()
+@click.argument("offer")
+@click.pass_context
+def accept(context: click.Context, offer: str) -> None:
+    """Accept an offer that waits here; it arrives when the sender asks again."""
+    request = pb.DecideOfferRequest(transfer=offer, accept=True)
+    t = run_call(context, "TransferService.DecideOffer", request).transfer
+    click.echo(f"offer {t.transfer_id[:8]}: accepted")
+
+
+@click.command()
+@click.argument("offer")
+@click.option("--reason", default="", help="What the sender is told.")
+@click.pass_context
+def decline(context: click.Context, offer: str, reason: str) -> None:
+    """Decline an offer that waits here."""
+    request = pb.DecideOfferRequest(transfer=offer, accept=False, reason=reason)
+    t = run_call(context, "TransferService.DecideOffer", request).transfer
+    click.echo(f"offer {t.transfer_id[:8]}: declined")
+
+
+@click.group(invoke_without_command=True)
+@as_json
+@click.pass_context
+def receipts(context: click.Context, json_: bool) -> None:
+    """List receipts, given and got."""
+    if context.invoked_subcommand is not None:
+        return
+    answer = run_call(context, "AuditService.ListReceipts", pb.ListReceiptsRequest())
+    if json_:
+        show_json(answer)
+        return
+    show_table(
+        ("TRANSFER", "", "FACILITY", ">INST", ">SIZE", "RECEIVED", "STUDY"),
+        [
+            (
+                r.transfer_id[:8],
+                "got from" if r.direction == "send" else "given to",
+                r.peer_name or r.peer[:7],
+                r.instances,
+                show_bytes(r.plaintext_bytes),
+                show_time(r.received_seconds),
+                r.study_instance_uid,
+            )
+            for r in answer.receipts
+        ],
+        "No receipts.",
+    )
+
+
+@receipts.command("export")
+@click.argument("transfer")
+@click.argument("file")
+@click.pass_context
+def export_receipt(context: click.Context, transfer: str, file: str) -> None:
+    """Write a transfer's manifest, delivery and receipt into one file, as proof."""
+    request = pb.ExportReceiptRequest(transfer=transfer)
+    answer = run_call(context, "AuditService.ExportReceipt", request)
+    proof = Proof(
+        Document.decode(answer.manifest),
+        Document.decode(answer.delivery),
+        Document.decode(answer.receipt),
+    )
+    try:
+        Path(file).write_bytes(proof.encode())
+    except OSError as exc:
+        raise ConfigError(f"{file} cannot be written ({exc.strerror})") from exc
+    click.echo(f"Wrote {file}; anyone can check it with `emix receipts verify {file}`.")
+
+
+@receipts.command()
+@click.argument("file")
+@as_json
+@click.pass_context
+def verify(context: click.Context, file: str, json_: bool) -> None:
+    """Verify an exported receipt, offline; says whether its signer is pinned here."""
+    try:
+        proof = Proof.decode(Path(file).read_bytes())
+    except OSError as exc:
+        raise UsageError(f"{file} cannot be read ({exc.strerror})") from exc
+    manifest, delivery, receipt = proof.verify()
+    pinned = _pinned(context)
+    who = {
+        "sealed_by": manifest.origin,
+        "sent_by": delivery.sender,
+        "received_by": receipt.receiver,
+    }
+    if json_:
+        show_json(
+            {
+                "valid": True,
+                "transfer_id": str(receipt.transfer_id),
+                "study_instance_uid": manifest.study_instance_uid,
+                "instances": receipt.instances,
+                "plaintext_bytes": receipt.plaintext_bytes,
+                "received_seconds": int(receipt.received_time),
+                "reissued": receipt.reissued,
+                **{name: str(facility) for name, facility in who.items()},
+                "pinned": None if pinned is None else pinned.get(str(receipt.receiver), ""),
+            }
+        )
+        return
+    click.echo("VALID: manifest, delivery and receipt are signed and belong together.")
+    click.echo(f"{'study':>12}  {manifest.study_instance_uid}")
+    click.echo(
+        f"{'content':>12}  {receipt.instances} instances, {show_bytes(receipt.plaintext_bytes)}"
+    )
+    click.echo(
+        f"{'received':>12}  {show_time(int(receipt.received_time))}"
+        f"{' (reissued)' if receipt.reissued else ''}"
+    )
+    for name, facility in who.items():
+        known = "" if pinned is None else pinned.get(str(facility), "NOT PINNED HERE")
+        click.echo(f"{name.replace('_', ' '):>12}  {facility}  {known}")
+    if pinned is None:
+        click.echo("No node runs here: compare the Facility IDs with those that you know.")
+
+
+def _pinned(context: click.Context) -> dict[str, str] | None:
+    """Return the names of pinned facilities and our own, if a node runs here."""
+    try:
+        peers = run_call(context, "PeerService.ListPeers", pb.ListPeersRequest()).peers
+        own = run_call(context, "NodeService.GetStatus", pb.GetStatusRequest())
+    except NodeError:
+        return None
+    names = {p.facility_id: f"pinned: {p.display_name}" for p in peers if p.state != "removed"}
+    names[own.facility_id] = f"this facility: {own.display_name}"
+    return names
+
+
+@click.group(invoke_without_command=True)
+@click.option("--limit", default=50, show_default=True, help="How many entries; 0 for all.")
+@as_json
+@click.pass_context
+def audit(context: click.Context, limit: int, json_: bool) -> None:
+    """List the audit log's latest entries."""
+    if context.invoked_subcommand is not None:
+        return
+    answer = run_call(context, "AuditService.ListAudit", pb.ListAuditRequest(limit=limit))
+    if json_:
+        show_json(answer)
+        return
+    show_table(
+        (">NO", "TIME", "WHAT", "BY", "FACTS"),
+        [
+            (e.sequence, show_time(e.time_milliseconds // 1000), e.kind, e.operator, e.body)
+            for e in answer.entries
+        ],
+        "The audit log is empty.",
+    )
+
+
+@audit.command("verify")
+@click.pass_context
+def verify_audit(context: click.Context) -> None:
+    """Verify the audit log's hash chain. Exit status 1 if it is broken."""
+    answer = run_call(context, "AuditService.VerifyAudit", pb.VerifyAuditRequest())
+    click.echo(f"{answer.entries} entries, head {answer.head.hex()}")
+    if answer.problem:
+        click.echo(f"BROKEN: {answer.problem}")
+        raise SystemExit(1)
+
+
+COMMANDS = (send, transfers, cancel, inbox, accept, decline, receipts, audit)

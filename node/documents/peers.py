@@ -1,0 +1,68 @@
+"""A facility that is or was pinned here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from node.documents.identity import Identity
+from node.domain.ids import FacilityId
+from node.errors import Conflict, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One facility that is or was pinned here.
+
+    Attributes:
+        identity: Its statements, verified.
+        endpoint: Where a person said it is reached; empty for what it states itself.
+        pinned_how: "id", "file" or "string"; `pinned_by` is the operator.
+        removed_time: When a person removed it; None while it is pinned.
+        last_seen_time: Last word from it; 0 for never.
+    """
+
+    identity: Identity
+    endpoint: str
+    pinned_how: str
+    pinned_by: str
+    pinned_time: float
+    removed_time: float | None
+    last_seen_time: float
+
+    @property
+    def facility_id(self) -> FacilityId:
+        """The peer's facility."""
+        return self.identity.facility_id
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether a person removed it."""
+        return self.removed_time is not None
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where to try to reach it, best first."""
+        return (self.endpoint,) if self.endpoint else self.identity.profile.endpoints
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        return self.identity.profile.display_name
+
+
+def find_peer(peers: Sequence[Peer], text: str) -> Peer:
+    """Return the peer that a person means by an ID, the beginning of one, or a name.
+
+    Raises:
+        NotFound: nobody.
+        Conflict: several.
+    """
+    wanted = text.strip()
+    plain = wanted.upper().replace("-", "").replace(" ", "")
+    found = [p for p in peers if p.identity.profile.display_name.casefold() == wanted.casefold()]
+    if not found and len(plain) >= 4:
+        found = [p for p in peers if str(p.facility_id).replace("-", "").startswith(plain)]
+    if not found:
+        raise NotFound(f"no paired facility is called {wanted!r}; `emix peers` lists them")
+    if len(found) > 1:
+        raise Conflict(f"{len(found)} facilities are called so; use the Facility ID")
+    return found[0]

@@ -1,0 +1,266 @@
+"""Pairing: from an ID, a file or a short string to a pin; and statements renewed later.
+
+A full Facility ID compared out of band is 256 bits, so fetching the statements from anywhere
+and comparing is enough. Without an ID, two people compare eight characters: the caller commits
+to its nonce before it sees the other's, so neither side can search for a collision, and one
+attempt a minute, three in all, leave an attacker 3 chances in 2^40.
+"""
+
+import base64
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from node.crypto.digests import sha256
+from node.documents.identity import Identity
+from node.documents.peers import Peer, find_peer
+from node.domain.ids import FacilityId
+from node.errors import Conflict, NotFound, PeerBusy, PeerUntrusted, UsageError
+
+_ATTEMPT_SECONDS = 60.0
+_MAX_ATTEMPTS = 3
+_PENDING_SECONDS = 600.0
+_NONCE_BYTES = 32
+
+
+class Pins(Protocol):
+    """What pairing needs of the store."""
+
+    async def all(self) -> list[Peer]:
+        """Return all peers, removed ones too."""
+
+    async def pin(
+        self,
+        identity: Identity,
+        *,
+        endpoint: str,
+        how: str,
+        operator: str,
+        restore_removed: bool = False,
+    ) -> Peer:
+        """Pin a facility."""
+
+    async def renew(self, identity: Identity) -> None:
+        """Keep newer statements of a pinned facility."""
+
+    async def remove(self, facility: FacilityId, operator: str) -> Peer:
+        """Remove a peer for good."""
+
+    async def note_seen(self, facility: FacilityId, when: float) -> None:
+        """Keep when a peer was last heard of."""
+
+
+class Introductions(Protocol):
+    """Asks other nodes' introduction services; `node.federation.introduction` does."""
+
+    async def fetch_statements(self, address: str) -> Identity:
+        """Return the verified statements of whoever answers there."""
+
+    async def begin_string(self, address: str, commitment: bytes) -> tuple[bytes, bytes, Identity]:
+        """Commit to our nonce; return attempt, the other's nonce and statements."""
+
+    async def open_string(
+        self, address: str, attempt: bytes, nonce: bytes, statements: bytes
+    ) -> None:
+        """Open our commitment."""
+
+
+@dataclass(frozen=True)
+class StringPairing:
+    """A pairing by short string that waits for a person here."""
+
+    attempt: str
+    short_string: str
+    identity: Identity
+    began: float
+
+
+@dataclass(frozen=True)
+class _Committed:
+    commitment: bytes
+    nonce: bytes
+    began: float
+
+
+class Pairing:
+    """Pins and their changes. `on_change` is awaited after each."""
+
+    def __init__(
+        self,
+        pins: Pins,
+        introductions: Introductions,
+        me: FacilityId,
+        statements: Callable[[], bytes],
+    ) -> None:
+        self._pins = pins
+        self._introductions = introductions
+        self._me = me
+        self._statements = statements
+        self._committed: dict[bytes, _Committed] = {}
+        self._pending: dict[str, StringPairing] = {}
+        self._last_attempt = -_ATTEMPT_SECONDS
+        self._attempts = 0
+        self.on_change: Callable[[], Awaitable[None]] = _nothing
+
+    # -- by ID or file --------------------------------------------------------------------
+
+    async def pair_by_id(
+        self, facility: FacilityId, at: str, *, endpoint: str, operator: str, restore: bool
+    ) -> Peer:
+        """Fetch a facility's statements where it is said to be, compare, and pin.
+
+        Raises:
+            PeerUnreachable: no node answers there.
+            PeerUntrusted: another facility does.
+        """
+        identity = await self._introductions.fetch_statements(at)
+        if identity.facility_id != facility:
+            raise PeerUntrusted(
+                f"the node at {at} is of facility {identity.facility_id}, not of the one"
+                " that you named; nothing was pinned"
+            )
+        return await self._pin(identity, endpoint, "id", operator, restore=restore)
+
+    async def pair_by_statements(
+        self, encoded: bytes, *, endpoint: str, operator: str, restore: bool
+    ) -> Peer:
+        """Pin the facility whose exported statements these are."""
+        identity = Identity.decode(encoded)
+        return await self._pin(identity, endpoint, "file", operator, restore=restore)
+
+    async def _pin(
+        self, identity: Identity, endpoint: str, how: str, operator: str, *, restore: bool
+    ) -> Peer:
+        if identity.facility_id == self._me:
+            raise UsageError("that is this facility itself")
+        peer = await self._pins.pin(
+            identity, endpoint=endpoint, how=how, operator=operator, restore_removed=restore
+        )
+        await self.on_change()
+        return peer
+
+    async def remove(self, text: str, operator: str) -> Peer:
+        """Remove a peer for good; its running calls end before this returns."""
+        peer = find_peer([p for p in await self._pins.all() if not p.is_removed], text)
+        removed = await self._pins.remove(peer.facility_id, operator)
+        await self.on_change()
+        return removed
+
+    # -- what peers state anew ------------------------------------------------------------
+
+    async def got_statements(self, identity: Identity) -> None:
+        """Keep a pinned facility's statements if they are newer than the pin's."""
+        await self.presented(identity)
+
+    async def presented(self, identity: Identity) -> bool:
+        """Do as `got_statements`; return False for a facility that is not pinned."""
+        peers = {p.facility_id: p for p in await self._pins.all()}
+        peer = peers.get(identity.facility_id)
+        if peer is None or peer.is_removed:
+            return False
+        if identity.profile.issued_seconds > peer.identity.profile.issued_seconds:
+            await self._pins.renew(identity)
+            await self.on_change()
+        return True
+
+    async def note_seen(self, facility: FacilityId) -> None:
+        """Keep that a peer was heard of just now."""
+        await self._pins.note_seen(facility, time.time())
+
+    # -- by short string ------------------------------------------------------------------
+
+    async def begin(self, at: str) -> StringPairing:
+        """Begin with the node at an address; both sides then show the same string."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        mine = self._statements()
+        attempt, theirs, identity = await self._introductions.begin_string(
+            at, _commitment(nonce, mine)
+        )
+        await self._introductions.open_string(at, attempt, nonce, mine)
+        me = Identity.decode(mine)
+        return self._add(attempt, _short_string(nonce, theirs, me, identity), identity)
+
+    def begin_string(self, commitment: bytes) -> tuple[bytes, bytes]:
+        """Answer a stranger's commitment.
+
+        Raises:
+            PeerBusy: there was an attempt within the last minute, or three since a person
+                looked.
+        """
+        now = time.monotonic()
+        self._forget_old(now)
+        if now - self._last_attempt < _ATTEMPT_SECONDS or self._attempts >= _MAX_ATTEMPTS:
+            raise PeerBusy("too many attempts at pairing by string; try again later", 60)
+        self._last_attempt, self._attempts = now, self._attempts + 1
+        attempt, nonce = secrets.token_bytes(8), secrets.token_bytes(_NONCE_BYTES)
+        self._committed[attempt] = _Committed(commitment, nonce, now)
+        return attempt, nonce
+
+    async def open_string(self, attempt: bytes, nonce: bytes, identity: Identity) -> None:
+        """Take a stranger's opened commitment; a person here compares the string."""
+        committed = self._committed.pop(attempt, None)
+        if committed is None:
+            raise NotFound("no such attempt, or it is too old")
+        if committed.commitment != _commitment(nonce, identity.encoded):
+            raise PeerUntrusted("the commitment does not open")
+        me = Identity.decode(self._statements())
+        self._add(attempt, _short_string(nonce, committed.nonce, identity, me), identity)
+
+    def pending(self) -> list[StringPairing]:
+        """Return what waits for a person here."""
+        self._forget_old(time.monotonic())
+        return list(self._pending.values())
+
+    async def confirm(self, short_string: str, operator: str) -> Peer:
+        """Pin the facility whose string a person has compared.
+
+        Raises:
+            NotFound: no pairing waits with that string.
+        """
+        wanted = short_string.upper().replace("-", "").replace(" ", "")
+        for pairing in self.pending():
+            if secrets.compare_digest(pairing.short_string.replace("-", ""), wanted):
+                del self._pending[pairing.attempt]
+                self._attempts = 0
+                return await self._pin(pairing.identity, "", "string", operator, restore=False)
+        raise NotFound("no pairing waits with that string; if you read it right, do not go on")
+
+    def _add(self, attempt: bytes, short_string: str, identity: Identity) -> StringPairing:
+        if len(self._pending) >= _MAX_ATTEMPTS:
+            raise Conflict("several pairings wait here; confirm them, or wait ten minutes")
+        pairing = StringPairing(attempt.hex(), short_string, identity, time.monotonic())
+        self._pending[pairing.attempt] = pairing
+        return pairing
+
+    def _forget_old(self, now: float) -> None:
+        self._committed = {
+            k: v for k, v in self._committed.items() if now - v.began < _ATTEMPT_SECONDS
+        }
+        self._pending = {k: v for k, v in self._pending.items() if now - v.began < _PENDING_SECONDS}
+        if not self._pending and now - self._last_attempt > _PENDING_SECONDS:
+            self._attempts = 0
+
+
+def _commitment(nonce: bytes, statements: bytes) -> bytes:
+    return sha256(b"emix/string-commitment/v1\0", nonce, statements)
+
+
+def _short_string(
+    caller_nonce: bytes, answer_nonce: bytes, caller: Identity, answerer: Identity
+) -> str:
+    """Return eight characters, 40 bits, that both sides compute alike."""
+    digest = sha256(
+        b"emix/short-string/v1\0",
+        caller_nonce,
+        answer_nonce,
+        sha256(caller.encoded),
+        sha256(answerer.encoded),
+    )
+    text = base64.b32encode(digest[:5]).decode()
+    return f"{text[:4]}-{text[4:]}"
+
+
+async def _nothing() -> None:
+    return

@@ -1,0 +1,162 @@
+"""The peer service: what paired nodes may call, and nobody else."""
+
+import time
+from typing import Any, Protocol
+
+import structlog
+import trio
+from emix.exchange.v1 import exchange_pb2 as pb
+
+from node.documents.identity import Identity
+from node.documents.peers import Peer
+from node.domain.ids import FacilityId, TransferId
+from node.errors import NodeError, PeerUntrusted, RemoteProtocolError, UsageError, ungrouped
+from node.federation.link import GrpcLink, open_link
+from node.federation.trust import Trust
+from node.rpc.serving import Call, Service
+from node.version import SOFTWARE
+
+log = structlog.get_logger()
+PROTOCOL_VERSION = 1
+MAX_CLOCK_SKEW_SECONDS = 600
+WATCH_HEARTBEAT_SECONDS = 10.0
+
+
+class Waiting(Protocol):
+    """Transfers that wait for one peer."""
+
+    async def run(self, tell_one: Any) -> None:
+        """Call `tell_one` for each, now and later, for ever."""
+
+
+class Exchange(Protocol):
+    """What a peer's calls do here; `node.exchange` has it."""
+
+    async def serve_link(self, link: GrpcLink) -> None:
+        """Run the transfer that a peer comes with or comes for."""
+
+    def watch_waiting(self, peer: FacilityId) -> Waiting:
+        """Return what waits for a peer."""
+
+    async def collect(self, link: GrpcLink, transfer_id: TransferId) -> None:
+        """Collect a transfer that waits at a peer which we dialled."""
+
+    async def run_peer(self, peer: FacilityId) -> None:
+        """Send what waits for a peer that can be dialled, for ever."""
+
+
+class PeerNews(Protocol):
+    """Takes what peers state anew about themselves."""
+
+    async def got_statements(self, identity: Identity) -> None:
+        """Keep newer statements of a pinned facility; ignore others."""
+
+    async def note_seen(self, facility: FacilityId) -> None:
+        """Note a word from a peer."""
+
+
+class ExchangeServer:
+    """Handlers of the peer service."""
+
+    def __init__(
+        self, trust: Trust, exchange: Exchange, news: PeerNews, statements: "Statements"
+    ) -> None:
+        self._trust = trust
+        self._exchange = exchange
+        self._news = news
+        self._statements = statements
+
+    def service(self) -> Service:
+        """Return the service to serve, every method of it behind the guard."""
+        handlers = {"Hello": self._hello, "Watch": self._watch, "Carry": self._carry}
+        descriptor = pb.DESCRIPTOR.services_by_name["ExchangeService"]
+        return Service(descriptor, handlers, self._guard)
+
+    async def _guard(self, call: Call[Peer]) -> Peer:
+        try:
+            peer = self._trust.identify(call.certificate)
+        except PeerUntrusted as exc:
+            log.warning("call refused", method=call.method.name, reason=str(exc))
+            raise
+        if not call.method.is_response_stream and not call.has_deadline:
+            raise UsageError("unary calls need a deadline")
+        return peer
+
+    async def _hello(self, call: Call[Peer]) -> pb.HelloResponse:
+        request: pb.HelloRequest = call.request
+        if not request.min_version <= PROTOCOL_VERSION <= request.max_version:
+            raise RemoteProtocolError(
+                f"no protocol version in common: this node speaks {PROTOCOL_VERSION}"
+            )
+        hold_clock(request.time_milliseconds)
+        await take_statements(self._news, call.caller.facility_id, request.statements)
+        await self._news.note_seen(call.caller.facility_id)
+        return pb.HelloResponse(
+            version=PROTOCOL_VERSION,
+            time_milliseconds=time.time_ns() // 1_000_000,
+            software=SOFTWARE,
+            statements=self._statements(),
+        )
+
+    async def _watch(self, call: Call[Peer]) -> None:
+        writing = trio.Lock()
+
+        async def write(message: pb.WatchResponse) -> None:
+            async with writing:
+                await call.write(message)
+
+        async def beat() -> None:
+            while True:
+                await write(pb.WatchResponse())
+                await trio.sleep(WATCH_HEARTBEAT_SECONDS)
+
+        async def tell_one(transfer_id: TransferId) -> None:
+            await write(pb.WatchResponse(transfer_id=transfer_id.value))
+
+        peer = call.caller.facility_id
+        with self._trust.lease(peer), ungrouped():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(beat)
+                await self._exchange.watch_waiting(peer).run(tell_one)
+
+    async def _carry(self, call: Call[Peer]) -> None:
+        async def read() -> pb.CarryMessage | None:
+            request: pb.CarryRequest | None = await call.read()
+            return None if request is None else request.message
+
+        async def write(message: pb.CarryMessage) -> None:
+            await call.write(pb.CarryResponse(message=message))
+
+        peer = call.caller.facility_id
+        with self._trust.lease(peer), ungrouped():
+            link = GrpcLink(peer, "direct", read, write)
+            async with open_link(link):
+                try:
+                    await self._exchange.serve_link(link)
+                except NodeError as exc:
+                    log.info("transfer ended early", peer=peer.short(), code=exc.code.value)
+                    raise
+
+
+class Statements(Protocol):
+    """Returns this node's encoded statements as they now are."""
+
+    def __call__(self) -> bytes:
+        """Return them."""
+
+
+def hold_clock(time_milliseconds: int) -> None:
+    """Hold that a peer's clock is not far from ours; `UsageError` says by how much."""
+    skew = abs(time.time() - time_milliseconds / 1000)
+    if skew > MAX_CLOCK_SKEW_SECONDS:
+        raise UsageError(f"the clocks of the two nodes are {skew:.0f} s apart; set them right")
+
+
+async def take_statements(news: PeerNews, facility: FacilityId, encoded: bytes) -> None:
+    """Take a peer's statements, if they are its own."""
+    if not encoded:
+        return
+    identity = Identity.decode(encoded)
+    if identity.facility_id != facility:
+        raise RemoteProtocolError("the statements are another facility's")
+    await news.got_statements(identity)

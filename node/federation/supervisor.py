@@ -1,0 +1,252 @@
+"""Connections to peers: one supervisor each, which keeps a channel up while it can.
+
+A peer's failure stays in its supervisor. When a connection cannot be made, both sides' present
+statements are exchanged at the introduction service and tried again, so a peer that was away
+for longer than a certificate lives comes back by itself.
+"""
+
+import random
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+from emix.exchange.v1 import exchange_pb2 as pb
+
+from node.crypto.certificates import TlsIdentity, server_name
+from node.documents.peers import Peer
+from node.domain.ids import FacilityId, TransferId
+from node.errors import NodeError, PeerTimeout, PeerUnreachable, PeerUntrusted, ungrouped
+from node.federation import introduction
+from node.federation.link import SILENCE_SECONDS, GrpcLink, open_link
+from node.federation.server import (
+    PROTOCOL_VERSION,
+    Exchange,
+    PeerNews,
+    Statements,
+    hold_clock,
+    take_statements,
+)
+from node.federation.trust import Trust
+from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
+from node.rpc.credentials import client_credentials
+from node.rpc.methods import method
+from node.version import SOFTWARE
+
+log = structlog.get_logger()
+_SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]
+_HELLO = method(_SERVICE, "Hello", pb.HelloRequest, pb.HelloResponse)
+_WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse)
+_CARRY = method(_SERVICE, "Carry", pb.CarryRequest, pb.CarryResponse)
+
+CONNECT_SECONDS = 8.0
+HELLO_SECONDS = 15.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+
+
+@dataclass
+class Connection:
+    """What is known of the way to one peer."""
+
+    state: str = "waiting"  # waiting, connected, unreachable
+    route: str = ""
+    endpoint: str = ""
+    round_trip_seconds: float = 0.0
+    problem: str = ""
+    channel: Channel | None = field(default=None, repr=False)
+
+
+class Federation:
+    """All supervisors. Run it for the life of the node; call `refresh` when pins change."""
+
+    def __init__(
+        self,
+        *,
+        identity: TlsIdentity,
+        trust: Trust,
+        news: PeerNews,
+        statements: Statements,
+    ) -> None:
+        self._identity = identity
+        self._trust = trust
+        self._exchange: Exchange
+        self._news = news
+        self._statements = statements
+        self._connections: dict[FacilityId, Connection] = {}
+        self._supervised: dict[FacilityId, tuple[Peer, trio.CancelScope]] = {}
+        self._changed = trio.Event()
+
+    def connection(self, facility: FacilityId) -> Connection:
+        """Return what is known of the way to a peer."""
+        return self._connections.setdefault(facility, Connection())
+
+    def is_connected(self, peer: FacilityId) -> bool:
+        """See `Links.is_connected`."""
+        return self.connection(peer).channel is not None
+
+    def refresh(self) -> None:
+        """Look at the pins again: some peer was added, renewed or removed."""
+        self._changed.set()
+
+    async def run(self, exchange: Exchange) -> None:
+        """Supervise every trusted peer, for ever; `exchange` does what connections are for."""
+        self._exchange = exchange
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._changed = trio.Event()
+                for facility, peer in self._trust.peers.items():
+                    supervised = self._supervised.get(facility)
+                    is_same = supervised is not None and _same_way(supervised[0], peer)
+                    if supervised is not None and (peer.is_removed or not is_same):
+                        supervised[1].cancel()
+                        del self._supervised[facility]
+                    if not peer.is_removed and not is_same:
+                        scope = trio.CancelScope()
+                        self._supervised[facility] = (peer, scope)
+                        nursery.start_soon(self._supervise, peer, scope)
+                await self._changed.wait()
+
+    async def _supervise(self, peer: Peer, scope: trio.CancelScope) -> None:
+        connection = self.connection(peer.facility_id)
+        pause = _FIRST_PAUSE
+        with scope:
+            while True:
+                started = trio.current_time()
+                try:
+                    await self._connect(peer, connection)
+                except NodeError as exc:
+                    self._note_lost(connection, exc)
+                if not peer.endpoints:
+                    connection.state = "waiting"
+                await self._introduce(peer, connection)
+                is_long = trio.current_time() - started > _LONGEST_PAUSE
+                pause = _FIRST_PAUSE if is_long else min(pause * 2, _LONGEST_PAUSE)
+                await trio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+        connection.channel = None
+        connection.state, connection.route = "waiting", ""
+
+    def _note_lost(self, connection: Connection, error: NodeError) -> None:
+        connection.channel = None
+        connection.state, connection.route = "unreachable", ""
+        connection.problem = str(error)
+
+    async def _connect(self, peer: Peer, connection: Connection) -> None:
+        """Try a peer's endpoints; hold the first that answers until it is lost."""
+        error: NodeError = PeerUnreachable("no endpoint is known; waiting for it to connect")
+        for endpoint in peer.endpoints:
+            connection.endpoint = endpoint
+            try:
+                await self._hold(peer, endpoint, connection)
+            except (PeerUnreachable, PeerTimeout) as exc:
+                error = exc
+        raise error
+
+    async def _hold(self, peer: Peer, endpoint: str, connection: Connection) -> None:
+        credentials = client_credentials(self._identity, peer.identity.certificates)
+        async with open_channel(
+            endpoint,
+            credentials=credentials,
+            server_name=server_name(peer.identity.node_id),
+            options=KEEPALIVE_OPTIONS,
+        ) as channel:
+            with trio.move_on_after(CONNECT_SECONDS) as waiting:
+                await channel.wait_ready()
+            if waiting.cancelled_caught:
+                raise PeerUnreachable(f"no connection to {endpoint}")
+            with self._trust.lease(peer.facility_id), ungrouped():
+                await self._hello(peer, channel, connection)
+                connection.channel, connection.problem = channel, ""
+                connection.state, connection.route = "connected", "direct"
+                log.info("peer connected", peer=peer.facility_id.short(), endpoint=endpoint)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._keep_saying_hello, peer, channel, connection)
+                    nursery.start_soon(self._watch, peer, channel)
+                    nursery.start_soon(self._exchange.run_peer, peer.facility_id)
+
+    async def _keep_saying_hello(
+        self, peer: Peer, channel: Channel, connection: Connection
+    ) -> None:
+        while True:
+            await trio.sleep(HELLO_SECONDS)
+            await self._hello(peer, channel, connection)
+
+    async def _hello(self, peer: Peer, channel: Channel, connection: Connection) -> None:
+        request = pb.HelloRequest(
+            min_version=PROTOCOL_VERSION,
+            max_version=PROTOCOL_VERSION,
+            time_milliseconds=time.time_ns() // 1_000_000,
+            software=SOFTWARE,
+            statements=self._statements(),
+        )
+        started = trio.current_time()
+        response = await channel.unary(_HELLO, request, timeout=CONNECT_SECONDS)
+        connection.round_trip_seconds = trio.current_time() - started
+        hold_clock(response.time_milliseconds)
+        await self._news.note_seen(peer.facility_id)
+        await take_statements(self._news, peer.facility_id, response.statements)
+
+    async def _watch(self, peer: Peer, channel: Channel) -> None:
+        """Collect what waits for us at a peer, as it tells us."""
+        async with (
+            trio.open_nursery() as nursery,
+            channel.stream(_WATCH, pb.WatchRequest()) as stream,
+        ):
+            while True:
+                with trio.move_on_after(SILENCE_SECONDS) as waiting:
+                    message = await stream.read()
+                if waiting.cancelled_caught:
+                    raise PeerTimeout("the other side has gone silent")
+                if message is None:
+                    raise PeerUnreachable("the other side ended the watch")
+                if message.transfer_id:
+                    transfer_id = TransferId(message.transfer_id)
+                    nursery.start_soon(self._collect, peer, transfer_id)
+
+    async def _collect(self, peer: Peer, transfer_id: TransferId) -> None:
+        try:
+            async with self.carry(peer.facility_id) as link:
+                await self._exchange.collect(link, transfer_id)
+        except NodeError as exc:
+            # The sender tells us again when it has something for us.
+            log.info("collecting ended early", peer=peer.facility_id.short(), code=exc.code.value)
+
+    @asynccontextmanager
+    async def carry(self, peer: FacilityId) -> AsyncGenerator[GrpcLink]:
+        """See `Links.carry`."""
+        channel = self.connection(peer).channel
+        self._trust.trusted(peer)
+        if channel is None:
+            raise PeerUnreachable(self.connection(peer).problem or "not connected")
+        with self._trust.lease(peer), ungrouped():
+            async with channel.stream(_CARRY) as stream:
+
+                async def read() -> pb.CarryMessage | None:
+                    response = await stream.read()
+                    return None if response is None else response.message
+
+                async def write(message: pb.CarryMessage) -> None:
+                    await stream.write(pb.CarryRequest(message=message))
+
+                async with open_link(GrpcLink(peer, "direct", read, write)) as link:
+                    yield link
+                    await stream.done_writing()
+
+    async def _introduce(self, peer: Peer, connection: Connection) -> None:
+        """Exchange present statements with a peer that cannot be connected to."""
+        for address in peer.identity.profile.introduction_endpoints:
+            try:
+                identity = await introduction.renewed(address, peer.facility_id)
+                await self._news.got_statements(identity)
+                await introduction.present_statements(address, self._statements())
+            except PeerUntrusted as exc:
+                connection.problem = str(exc)
+            except NodeError:
+                continue
+            return
+
+
+def _same_way(a: Peer, b: Peer) -> bool:
+    """Whether two states of a peer are reached in the same way."""
+    return (a.endpoints, a.identity.certificates) == (b.endpoints, b.identity.certificates)

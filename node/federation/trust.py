@@ -1,0 +1,107 @@
+"""Who is trusted, now: decided on every handshake, every call, and while a call runs.
+
+`Trust` is an in-memory snapshot of the pins. A removal takes effect at once: handshakes see
+the new set, calls are refused, and leases of the removed peer are cancelled, also on channels
+that are open.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import trio
+
+from node.crypto.certificates import TlsIdentity, fingerprint, pem_to_der
+from node.documents.peers import Peer
+from node.domain.ids import FacilityId
+from node.errors import PeerUntrusted
+from node.rpc.credentials import TrustSnapshot
+
+
+class Trust:
+    """The pins in force."""
+
+    def __init__(self, identity: TlsIdentity) -> None:
+        self._identity = identity
+        self._peers: dict[FacilityId, Peer] = {}
+        self._by_certificate: dict[bytes, FacilityId] = {}
+        self._snapshot = TrustSnapshot(identity, ())
+        self._leases: dict[FacilityId, set[trio.CancelScope]] = defaultdict(set)
+
+    @property
+    def peers(self) -> dict[FacilityId, Peer]:
+        """All peers, removed ones too."""
+        return self._peers
+
+    def update(self, peers: Sequence[Peer]) -> None:
+        """Take over a new set of pins; leases of those no longer trusted end."""
+        trusted = [peer for peer in peers if not peer.is_removed]
+        certificates = {
+            fingerprint(der): peer.facility_id
+            for peer in trusted
+            for der in peer.identity.certificates
+        }
+        ders = tuple(der for peer in trusted for der in peer.identity.certificates)
+        self._peers = {peer.facility_id: peer for peer in peers}
+        self._by_certificate = certificates
+        self._snapshot = TrustSnapshot(self._identity, ders)
+        for facility, scopes in self._leases.items():
+            if facility not in {peer.facility_id for peer in trusted}:
+                for scope in list(scopes):
+                    scope.cancel()
+
+    def snapshot(self) -> TrustSnapshot:
+        """Return what handshakes trust; called on gRPC's threads."""
+        return self._snapshot
+
+    def trusted(self, facility: FacilityId) -> Peer:
+        """Return a peer that is pinned and not removed.
+
+        Raises:
+            PeerUntrusted: it is not.
+        """
+        peer = self._peers.get(facility)
+        if peer is None:
+            raise PeerUntrusted(f"facility {facility.short()} is not paired with this one")
+        if peer.is_removed:
+            raise PeerUntrusted(f"facility {facility.short()} was removed here")
+        return peer
+
+    def identify(self, certificate_pem: bytes | None) -> Peer:
+        """Return the trusted peer that a certificate is bound to, now.
+
+        Raises:
+            PeerUntrusted: no certificate, an unknown one, or one out of date.
+        """
+        if not certificate_pem:
+            raise PeerUntrusted("no client certificate")
+        try:
+            der = pem_to_der(certificate_pem)
+        except ValueError as exc:
+            raise PeerUntrusted("an unreadable client certificate") from exc
+        facility = self._by_certificate.get(fingerprint(der))
+        if facility is None:
+            raise PeerUntrusted("a certificate that no paired facility calls its own")
+        peer = self.trusted(facility)
+        if der not in peer.identity.valid_certificates(time.time()):
+            raise PeerUntrusted("a certificate outside its time")
+        return peer
+
+    @contextmanager
+    def lease(self, facility: FacilityId) -> Iterator[Peer]:
+        """Work with a peer for the time of the block, as long as it is trusted.
+
+        Raises:
+            PeerUntrusted: it is not, or it was removed meanwhile: then what runs in the
+                block is cancelled.
+        """
+        peer = self.trusted(facility)
+        with trio.CancelScope() as scope:
+            self._leases[facility].add(scope)
+            try:
+                yield peer
+            finally:
+                self._leases[facility].discard(scope)
+        if scope.cancelled_caught:
+            raise PeerUntrusted(f"facility {facility.short()} was removed here")

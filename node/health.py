@@ -1,0 +1,129 @@
+"""What `emix doctor` looks at."""
+
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+
+import trio
+
+from node.crypto.certificates import validity
+from node.dicom.examiner import Examiner
+from node.domain.findings import Finding
+from node.federation.supervisor import Federation
+from node.federation.trust import Trust
+from node.home import Home, load_keyring
+from node.sql.database import sqlite_version
+from node.store.audit import AuditStore
+from node.store.context import StoreContext
+
+_LOW_BYTES = 5 * 2**30
+_DAY = 86400.0
+
+
+class Doctor:
+    """Looks at a running node."""
+
+    def __init__(
+        self,
+        home: Home,
+        context: StoreContext,
+        audit: AuditStore,
+        trust: Trust,
+        federation: Federation,
+        examiner: Examiner,
+    ) -> None:
+        self._home = home
+        self._context = context
+        self._audit = audit
+        self._trust = trust
+        self._federation = federation
+        self._examiner = examiner
+
+    async def diagnose(self) -> list[Finding]:
+        """Return one finding for everything that was looked at."""
+        last = await self._audit.last_time()
+        local = await trio.to_thread.run_sync(lambda: list(self._local()))
+        return [_clock(last), *local, *self._peers()]
+
+    def _local(self) -> Iterator[Finding]:
+        yield self._disk()
+        yield self._permissions()
+        yield from self._slots()
+        yield self._certificate()
+        yield Finding("sqlite", "ok", f"SQLCipher with SQLite {sqlite_version()}")
+        yield self._parsers()
+
+    def _disk(self) -> Finding:
+        free = shutil.disk_usage(self._home.root).free
+        if free < _LOW_BYTES:
+            advice = "free space, or move the home to a larger disk"
+            return Finding("disk", "warning", f"{free / 2**30:.1f} GiB free", advice)
+        return Finding("disk", "ok", f"{free / 2**30:.0f} GiB free")
+
+    def _permissions(self) -> Finding:
+        wrong = [
+            str(path)
+            for path in (self._home.root, self._home.keyring, self._home.host_key)
+            if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077
+        ]
+        if wrong:
+            names = ", ".join(wrong)
+            return Finding("permissions", "problem", f"others may read {names}", "chmod go= them")
+        if os.geteuid() == 0:
+            advice = "run the node as a user of its own"
+            return Finding("permissions", "warning", "the node runs as root", advice)
+        return Finding("permissions", "ok", "only the node's user can read its home")
+
+    def _slots(self) -> Iterator[Finding]:
+        kinds = [str(slot.get("type")) for slot in load_keyring(self._home).slots]
+        if "host" in kinds:
+            yield Finding(
+                "keys",
+                "warning",
+                "the host slot lies on the same disk: it protects backups, not a stolen machine",
+                "use a passphrase where the machine itself could be stolen",
+            )
+        else:
+            yield Finding("keys", "ok", f"slots: {', '.join(kinds)}")
+
+    def _certificate(self) -> Finding:
+        _, end = validity(self._trust.snapshot().identity.certificate_der)
+        days = (end - time.time()) / _DAY
+        if days < 20:
+            advice = "restart the node; it renews its certificate when it starts"
+            return Finding("certificate", "warning", f"{days:.0f} days left", advice)
+        return Finding("certificate", "ok", f"{days:.0f} days left")
+
+    def _parsers(self) -> Finding:
+        missing = self._examiner.unconfined
+        if missing:
+            text = f"parser processes could not give up: {', '.join(missing)}"
+            return Finding("parsers", "warning", text, "start the node by systemd's unit")
+        return Finding("parsers", "ok", "confined as far as they have started")
+
+    def _peers(self) -> Iterator[Finding]:
+        for peer in self._trust.peers.values():
+            if peer.is_removed:
+                continue
+            subject = f"peer {peer.name}"
+            connection = self._federation.connection(peer.facility_id)
+            certificates = peer.identity.valid_certificates(time.time())
+            if not certificates:
+                advice = "it renews itself when the peer's node is next reached"
+                yield Finding(subject, "warning", "its certificate has expired", advice)
+            elif connection.state == "connected":
+                yield Finding(subject, "ok", f"connected, {connection.route}")
+            else:
+                text = connection.problem or "not connected"
+                advice = "look at the network, the firewall and the peer's own doctor"
+                yield Finding(subject, "warning", text, advice)
+
+
+def _clock(last: float) -> Finding:
+    behind = last - time.time()
+    if behind > 1:
+        text = f"the clock is {behind:.0f} s behind the node's own last audit entry"
+        return Finding("clock", "problem", text, "set the clock right (NTP) and restart the node")
+    return Finding("clock", "ok", "not behind the audit log")

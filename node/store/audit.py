@@ -1,0 +1,29 @@
+"""The audit log as use cases read and write it."""
+
+from node.domain.audit import AuditEntry, find_break
+from node.store import audit_rows
+from node.store.context import StoreContext
+
+
+class AuditStore:
+    """The audit log of this node."""
+
+    def __init__(self, context: StoreContext) -> None:
+        self._database = context.database
+
+    async def append(self, kind: str, facts: dict[str, object], operator: str = "node") -> None:
+        """Record a fact that has no transaction of its own."""
+        await self._database.write(lambda db: audit_rows.append(db, kind, facts, operator))
+
+    async def entries(self, limit: int = 0) -> list[AuditEntry]:
+        """Return the latest entries (0 for all), oldest first."""
+        return await self._database.read(lambda db: list(audit_rows.entries(db, limit)))
+
+    async def verify(self) -> tuple[int, bytes, str]:
+        """Walk the chain; return good entries, the head's digest, and the first problem."""
+        return await self._database.read(lambda db: find_break(audit_rows.entries(db)))
+
+    async def last_time(self) -> float:
+        """Return the time of the newest entry, 0 if there is none."""
+        entries = await self.entries(1)
+        return entries[-1].time_milliseconds / 1000 if entries else 0.0

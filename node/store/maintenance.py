@@ -1,0 +1,178 @@
+"""Looking after a store: counts, checks, retention, backup."""
+
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from node.domain.manifest import ChunkEntry
+from node.domain.packages import Package
+from node.errors import ConfigError, StoreError
+from node.sql.database import Db
+from node.store import audit_rows, package_rows
+from node.store.chunk_format import open_chunk
+from node.store.context import StoreContext
+from node.store.files import sync_directories
+from node.store.removal import finish_removals, remove_packages, sweep
+
+_TELL_EVERY = 64
+_COPIED = ("emix.toml", "keyring", "host.key")
+
+
+class Maintenance:
+    """Maintenance of one open store."""
+
+    def __init__(self, context: StoreContext, home: Path) -> None:
+        self._context = context
+        self._home = home
+
+    async def tidy_at_start(self) -> int:
+        """Complete what a kill interrupted and delete chunks that nothing names.
+
+        Only before anything is imported or received.
+        """
+
+        def work() -> int:
+            return finish_removals(self._context) + sweep(self._context)
+
+        return await trio.to_thread.run_sync(work)
+
+    async def counts(self) -> dict[str, int]:
+        """Return how much is here: studies, instances, sealed bytes, held, free bytes."""
+
+        def work(db: Db) -> dict[str, int]:
+            sql = {
+                "studies": "SELECT COUNT(DISTINCT study_uid) FROM packages WHERE state = 'closed'",
+                "instances": "SELECT COUNT(*) FROM instances i JOIN packages p"
+                " ON p.id = i.package WHERE p.state = 'closed'",
+                "sealed_bytes": "SELECT COALESCE(SUM(sealed_bytes), 0) FROM chunks",
+                "held_instances": "SELECT COUNT(*) FROM packages WHERE state = 'held'",
+                "unfinished_imports": "SELECT COUNT(*) FROM packages WHERE state = 'open'",
+                "alarms": "SELECT COUNT(*) FROM audit WHERE kind LIKE 'alarm.%'",
+            }
+            return {name: int(db.execute(q).fetchone()[0]) for name, q in sql.items()}
+
+        counts = await self._context.database.read(work)
+        counts["free_bytes"] = self._context.storage.free_bytes()
+        return counts
+
+    async def check(
+        self, *, read_data: bool, tell: Callable[[int, int, str], Awaitable[None]]
+    ) -> int:
+        """Hold every closed package against its envelope and its chunks.
+
+        Args:
+            read_data: Open every chunk too, instead of looking at sizes only.
+            tell: Called with chunks done and in all, and a problem or an empty text.
+
+        Returns:
+            How many problems were found.
+        """
+        context, problems, done = self._context, 0, 0
+        packages = await context.database.read(
+            lambda db: package_rows.find_packages(db, "state = 'closed'", ())
+        )
+        total = (await self._chunk_count()) or 0
+        names = {p.name for p in context.envelopes.paths()}
+        for package in packages:
+            if context.envelopes.name(package.origin, package.package_id) not in names:
+                problems += 1
+                await tell(done, total, f"package {package.package_id.short()}: no envelope")
+            for entry in await context.database.read(partial(_chunks_of, package)):
+                try:
+                    await trio.to_thread.run_sync(self._look, package, entry, read_data)
+                except StoreError as exc:
+                    problems += 1
+                    await tell(done, total, f"chunk {entry.chunk_id.short()}: {exc}")
+                done += 1
+                if done % _TELL_EVERY == 0:
+                    await tell(done, total, "")
+        await tell(done, total, "")
+        return problems
+
+    def _look(self, package: Package, entry: ChunkEntry, read_data: bool) -> None:
+        if not read_data:
+            if self._context.storage.size(entry.chunk_id) != entry.sealed_bytes:
+                raise StoreError("it is missing or has another size")
+            return
+        sealed = self._context.storage.get(entry.chunk_id)
+        keys = self._context.data_key(package).sealing_keys()
+        open_chunk(keys, package.package_id, entry, sealed)
+
+    async def _chunk_count(self) -> int:
+        return await self._context.database.read(
+            lambda db: int(
+                db.execute(
+                    "SELECT COUNT(*) FROM chunks c JOIN packages p ON p.id = c.package"
+                    " WHERE p.state = 'closed'"
+                ).fetchone()[0]
+            )
+        )
+
+    async def apply_retention(self, days: int) -> int:
+        """Delete received packages older than so many days; return how many."""
+        before = time.time() - days * 86400
+
+        def work(db: Db) -> list[int]:
+            found = package_rows.find_packages(
+                db,
+                "state = 'closed' AND received_from IS NOT NULL AND created_time < ?",
+                (before,),
+            )
+            for package in found:
+                facts: dict[str, object] = {
+                    "package": str(package.package_id),
+                    "why": f"older than {days} days",
+                }
+                audit_rows.append(db, "package.expired", facts)
+            return [package.id for package in found]
+
+        rows = await self._context.database.write(work)
+        if rows:
+            await trio.to_thread.run_sync(remove_packages, self._context, rows)
+        return len(rows)
+
+    async def backup(self, directory: Path) -> tuple[int, int]:
+        """Write a copy of the whole node; durable once this returns. Files and bytes of it.
+
+        The copy is a home like any other: moved to another machine, `emix serve --home` runs
+        it. It is as encrypted as the original.
+
+        Raises:
+            ConfigError: the directory is not empty or cannot be written.
+        """
+        return await trio.to_thread.run_sync(self._backup, directory)
+
+    def _backup(self, directory: Path) -> tuple[int, int]:
+        if directory.resolve().is_relative_to(self._home.resolve()):
+            raise ConfigError("a backup inside the home itself is none")
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if any(directory.iterdir()):
+                raise ConfigError(f"{directory} is not empty")
+            # The database first: chunks and envelopes only ever get more while it is copied,
+            # apart from deletions, and what it names is then copied after it.
+            self._context.database.copy_to(directory / "metadata.db")
+            for name in ("envelopes", "chunks"):
+                shutil.copytree(
+                    self._home / name, directory / name, ignore=shutil.ignore_patterns(".*.tmp")
+                )
+            for name in _COPIED:
+                if (self._home / name).exists():
+                    shutil.copy2(self._home / name, directory / name)
+        except OSError as exc:
+            raise ConfigError(f"{directory} cannot be written ({exc.strerror})") from exc
+        files = [path for path in directory.rglob("*") if path.is_file()]
+        for path in files:
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+        sync_directories([directory, *(p for p in directory.rglob("*") if p.is_dir())])
+        return len(files), sum(path.stat().st_size for path in files)
+
+
+def _chunks_of(package: Package, db: Db) -> tuple[ChunkEntry, ...]:
+    return package_rows.get_chunks(db, package.id)

@@ -1,0 +1,58 @@
+"""Structured logs: one JSON line an event, ids and numbers only.
+
+The rule is at the call: nothing read from a DICOM file, a path or a note is ever passed to a
+logger. As a second line, values that are not plain are replaced by their type.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def configure_logs(level: str) -> None:
+    """Send logs as JSON lines to standard error from now on."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _only_plain,
+            _without_messages_of_errors,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _only_plain(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if key != "exc_info" and not isinstance(value, _PLAIN):
+            event[key] = f"<{type(value).__name__}>"
+    return event
+
+
+def _without_messages_of_errors(
+    _: object, __: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Turn exception information into types and places: messages may quote what they met."""
+    if event.pop("exc_info", None):
+        error = sys.exc_info()[1]
+        places = []
+        while error is not None:
+            trace = error.__traceback__
+            while trace is not None:
+                code = trace.tb_frame.f_code
+                places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+                trace = trace.tb_next
+            places.append(type(error).__name__)
+            error = error.__cause__
+        event["trace"] = " ".join(places[-30:])
+    return event
