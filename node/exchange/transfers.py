@@ -263,8 +263,7 @@ class Transfers:
 
         async def attempt(row: Transfer) -> None:
             try:
-                async with slots:
-                    await self._send_with_retries(peer, row)
+                await self._send_with_retries(peer, row, slots)
             finally:
                 starting.discard(row.transfer_id)
 
@@ -277,7 +276,9 @@ class Transfers:
                             nursery.start_soon(attempt, row)
                     await _wait_for(changed, peer)
 
-    async def _send_with_retries(self, peer: FacilityId, row: Transfer) -> None:
+    async def _send_with_retries(
+        self, peer: FacilityId, row: Transfer, slots: trio.Semaphore
+    ) -> None:
         pause = _FIRST_PAUSE
         while True:
             row = await self._book.get(str(row.transfer_id))
@@ -288,7 +289,7 @@ class Transfers:
                 return
             wait = pause
             try:
-                async with self._links.carry(peer) as link:
+                async with slots, self._links.carry(peer) as link:
                     await self._send_on(link, row)
                 wait, pause = HELD_RETRY_SECONDS, _FIRST_PAUSE
             except PeerBusy as exc:
@@ -307,6 +308,9 @@ class Transfers:
     async def _sleep(self, seconds: float, row: Transfer) -> None:
         """Wait before another try; a change of the transfer (cancelled) ends the wait."""
         with self.changes.subscribed() as changed, trio.move_on_after(seconds):
+            # Subscribed first: a change between the look and the wait is not missed.
+            if (await self._book.get(str(row.transfer_id))).state.is_final:
+                return
             while True:
                 other = await changed.next()
                 if other.transfer_id == row.transfer_id and other.state.is_final:

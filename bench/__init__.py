@@ -1,0 +1,1 @@
+"""Side by side with real peers, and the demo; scripts, not part of the package."""
