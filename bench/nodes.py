@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -61,9 +62,9 @@ class Node:
             str(self.kit),
             "--host-key",
             "--peer-listen",
-            "127.0.0.1:0",
+            f"127.0.0.1:{_free_port()}",
             "--introduction-listen",
-            "127.0.0.1:0",
+            f"127.0.0.1:{_free_port()}",
         )
 
     def start(self) -> None:
@@ -114,6 +115,14 @@ class Node:
         if self.process is not None and self.process.stderr is not None:
             self.process.stderr.close()
         self.process = None
+
+
+def _free_port() -> int:
+    """Return a port that nobody uses now; a node keeps its port over restarts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def pair(a: Node, b: Node) -> None:

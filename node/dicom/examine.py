@@ -172,14 +172,19 @@ def _encodings(charset: bytes) -> tuple[str, ...]:
 # Equal for all instances of a series, so decoded once.
 @lru_cache(maxsize=1024)
 def _text(raw: bytes, charset: bytes) -> str:
-    text = decode_bytes(raw, list(_encodings(charset)), _DELIMITERS)
-    return clean_text(text)
+    try:
+        return clean_text(decode_bytes(raw, list(_encodings(charset)), _DELIMITERS))
+    except (LookupError, ValueError):
+        return clean_text(raw.decode("ascii", "replace"))
 
 
 @lru_cache(maxsize=1024)
 def _person_name(raw: bytes, charset: bytes) -> str:
-    name = PersonName(raw.rstrip(b"\0 "), list(_encodings(charset)))
-    return clean_text(str(name.decode()))
+    try:
+        name = PersonName(raw.rstrip(b"\0 "), list(_encodings(charset)))
+        return clean_text(str(name.decode()))
+    except (LookupError, ValueError):
+        return clean_text(raw.decode("ascii", "replace"))
 
 
 def clean_text(text: str) -> str:

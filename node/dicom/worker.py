@@ -11,14 +11,19 @@ It reads nothing else and writes nothing else. If it dies or hangs, the node hol
 that it was given and starts another.
 """
 
+import codecs
 import ctypes
 import json
 import mmap
 import os
 import resource
 import sys
+import warnings
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
+
+from pydicom.charset import python_encoding
 
 from node.dicom.examine import examine, examine_bytes, refusal
 from node.dicom.walker import Refused, Walker
@@ -30,6 +35,13 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
 _NOBODY = 65534
+
+
+def load_codecs() -> None:
+    """Load every text codec that a file can ask for, before files can no longer be opened."""
+    for name in set(python_encoding.values()):
+        with suppress(LookupError):
+            codecs.lookup(name)
 
 
 def confine() -> list[str]:
@@ -87,9 +99,11 @@ class _Server:
 
 def main() -> None:
     """Serve until standard input closes."""
+    warnings.simplefilter("ignore")
     fd, size = int(sys.argv[1]), int(sys.argv[2])
     with mmap.mmap(fd, size, prot=mmap.PROT_READ) as arena:
         os.close(fd)
+        load_codecs()
         missing = confine()
         server = _Server(memoryview(arena))
         out = sys.stdout.buffer

@@ -365,11 +365,15 @@ class _Session:
         here = sorted({*self._arrival.present, *unrecorded})
         self._machine = ReceiverMachine(self._manifest, here)
         self._durable_bytes = sum(chunks[p].sealed_bytes for p in here)
-        with ungrouped():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._checker.follow)
-                nursery.start_soon(self._check_present, here)
-                await self._read(link, nursery)
+        try:
+            with ungrouped():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._checker.follow)
+                    nursery.start_soon(self._check_present, here)
+                    await self._read(link, nursery)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._note_carried()
         await self._record(link)
         await self._store.set_state(self._row, State.CHECKING)
         return self._checker.index
@@ -420,10 +424,13 @@ class _Session:
             await trio.to_thread.run_sync(self._carrier.sync, [e.chunk_id for e in entries])
             await self._store.mark_present(self._arrival, positions)
             self._durable_bytes += sum(e.sealed_bytes for e in entries)
-            carried = self._machine.carried_bytes - self._noted_carried
-            self._noted_carried += carried
-            await self._store.note_progress(self._row, self._durable_bytes, carried)
+            await self._note_carried()
             await link.send(Progress(self._durable_bytes, self._manifest.sealed_bytes))
+
+    async def _note_carried(self) -> None:
+        carried = self._machine.carried_bytes - self._noted_carried
+        self._noted_carried += carried
+        await self._store.note_progress(self._row, self._durable_bytes, carried)
 
 
 def _hold_manifest(manifest: Manifest, document: Document, delivery: Delivery) -> None:

@@ -94,11 +94,25 @@ class _Session:
         self._row = row
         self._gate = gate
         self._carried = 0
+        self._durable_bytes = 0
         self._machine: machine.SenderMachine
         self._manifest: Document
         self._queue, self._queued = trio.open_memory_channel[ChunkEntry](10_000)
 
+    async def note_carried(self) -> None:
+        """Keep what went over the link since the last time."""
+        carried, self._carried = self._carried, 0
+        await self._store.note_progress(self._row, self._durable_bytes, carried)
+
     async def run(self) -> None:
+        try:
+            await self._run()
+        finally:
+            if self._carried:
+                with trio.CancelScope(shield=True):
+                    await self.note_carried()
+
+    async def _run(self) -> None:
         self._manifest = await self._store.sending_manifest(self._row)
         delivery = Document.decode(self._row.delivery)
         manifest = await trio.to_thread.run_sync(open_manifest, self._manifest)
@@ -126,8 +140,8 @@ class _Session:
             case machine.SendChunk(entry):
                 await self._queue.send(entry)
             case machine.NoteProgress(durable):
-                carried, self._carried = self._carried, 0
-                await self._store.note_progress(self._row, durable, carried)
+                self._durable_bytes = durable
+                await self.note_carried()
             case machine.KeepReceipt(receipt):
                 await self._store.keep_receipt(self._row, receipt)
                 await self._link.send(ReceiptKept())

@@ -113,17 +113,17 @@ class Federation:
         pause = _FIRST_PAUSE
         with scope:
             while True:
-                started = trio.current_time()
                 try:
                     await self._connect(peer, connection)
                 except NodeError as exc:
+                    if connection.state == "connected":
+                        pause = _FIRST_PAUSE
                     self._note_lost(connection, exc)
                 if not peer.endpoints:
                     connection.state = "waiting"
                 await self._introduce(peer, connection)
-                is_long = trio.current_time() - started > _LONGEST_PAUSE
-                pause = _FIRST_PAUSE if is_long else min(pause * 2, _LONGEST_PAUSE)
                 await trio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+                pause = min(pause * 2, _LONGEST_PAUSE)
         connection.channel = None
         connection.state, connection.route = "waiting", ""
 

@@ -147,8 +147,8 @@ class TransferStore:
 
         def work(db: Db) -> None:
             db.execute(
-                "UPDATE transfers SET bytes_done = ?, bytes_carried = bytes_carried + ?,"
-                " updated_time = ? WHERE id = ?",
+                "UPDATE transfers SET bytes_done = MAX(bytes_done, ?),"
+                " bytes_carried = bytes_carried + ?, updated_time = ? WHERE id = ?",
                 (done, carried, time.time(), row.id),
             )
 

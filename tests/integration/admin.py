@@ -1,0 +1,53 @@
+"""An admin client for tests that watch a node closely: many calls on one connection."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from emix.admin.v1 import admin_pb2 as pb
+
+from bench.nodes import Node
+from node.cli.client import Client
+from node.rpc.calling import open_channel
+
+
+@asynccontextmanager
+async def admin(node: Node) -> AsyncGenerator[Client]:
+    """Connect to a running node's admin socket for the time of the block."""
+    async with open_channel(f"unix:{(node.home / 'admin.sock').resolve()}") as channel:
+        yield Client(channel)
+
+
+async def import_folder(client: Client, folder: Path) -> pb.ImportSummary:
+    """Import a folder and return the summary."""
+    async with client.stream("StudyService.Import") as stream:
+        paths = pb.ImportPaths(paths=[str(folder)])
+        await stream.write(pb.ImportRequest(paths=paths))
+        while (event := await stream.read()) is not None:
+            if event.WhichOneof("event") == "summary":
+                summary: pb.ImportSummary = event.summary
+                return summary
+    raise AssertionError("the import ended without a summary")
+
+
+async def transfer(client: Client, transfer_id: str) -> pb.Transfer:
+    """Return one transfer as it now stands."""
+    answer = await client.call("TransferService.ListTransfers", pb.ListTransfersRequest())
+    found: pb.Transfer = next(t for t in answer.transfers if t.transfer_id == transfer_id)
+    return found
+
+
+async def wait_delivered(client: Client, transfer_id: str) -> pb.Transfer:
+    """Wait until a transfer is final and return it."""
+    request = pb.WatchTransfersRequest()
+    async with client.stream("TransferService.WatchTransfers", request) as stream:
+        while (event := await stream.read()) is not None:
+            t: pb.Transfer = event.transfer
+            if t.transfer_id == transfer_id and t.state in (
+                "delivered",
+                "failed",
+                "declined",
+                "cancelled",
+            ):
+                return t
+    raise AssertionError("the watch ended")

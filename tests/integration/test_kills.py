@@ -1,0 +1,223 @@
+"""SIGKILL at 100 moments of imports and transfers: complete afterwards, nothing lost.
+
+Each round makes a new study, waits until the node to be killed has reached the state that it
+is this round's turn for, and kills it some milliseconds later. A kill counts only if it landed
+before what was going on had completed; a round whose kill came too late is done again.
+"""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import trio
+import trio_asyncio
+from emix.admin.v1 import admin_pb2 as pb
+
+from bench.nodes import Node, two_nodes
+from node.cli.client import Client
+from node.errors import NodeError
+from tests.dicom_files import encode, make_dataset, study_uid
+from tests.integration.admin import admin, import_folder, wait_delivered
+
+KILLS = 100
+SENT_AGAIN_BYTES = 16 * 2**20
+INSTANCES = 40
+_IMPORT_STATES = ("import begun", "import half", "import closing")
+_SENDER_STATES = ("sender pending", "sender carrying", "sender checked")
+_RECEIVER_STATES = ("receiver begun", "receiver carrying", "receiver checking", "receiver receipt")
+STATES = _IMPORT_STATES + _SENDER_STATES + _RECEIVER_STATES
+
+
+class TooLate(Exception):
+    """The kill landed after completion; the round does not count."""
+
+
+def write_noisy_study(folder: Path, study: int) -> dict[str, str]:
+    """Write a study that hardly compresses; return digest by file name."""
+    noise = random.Random(study)
+    folder.mkdir(parents=True)
+    digests = {}
+    for n in range(1, INSTANCES + 1):
+        ds = make_dataset(study, n, size=512)
+        ds.PixelData = noise.randbytes(512 * 512 * 2)
+        data = encode(ds)
+        (folder / f"{n:03d}").write_bytes(data)
+        digests[f"{n:03d}"] = hashlib.sha256(data).hexdigest()
+    return digests
+
+
+class Rounds:
+    """Two nodes and what has been done to them."""
+
+    def __init__(self, a: Node, b: Node, folder: Path) -> None:
+        self.a, self.b, self.folder = a, b, folder
+        self.kills: Counter[str] = Counter()
+        self.too_late: Counter[str] = Counter()
+        self.sent_again: list[int] = []
+        self._study = 0
+        self._random = random.Random(7)
+
+    async def run(self) -> None:
+        turn = 0
+        while self.kills.total() < KILLS:
+            state = STATES[turn % len(STATES)]
+            turn += 1
+            try:
+                await self._round(state)
+                self.kills[state] += 1
+            except TooLate:
+                self.too_late[state] += 1
+                assert self.too_late[state] < 100, f"{state} is never caught"
+
+    async def _round(self, state: str) -> None:
+        self._study += 1
+        source = self.folder / f"in{self._study}"
+        digests = write_noisy_study(source, self._study)
+        try:
+            if state in _IMPORT_STATES:
+                await self._kill_in_import(state, source)
+            else:
+                async with admin(self.a) as client:
+                    await import_folder(client, source)
+                await self._kill_in_transfer(state)
+        finally:
+            for node in (self.a, self.b):
+                if node.process is None:
+                    node.start()
+        await self._complete(source, digests, is_import=state in _IMPORT_STATES)
+
+    def _kill(self, node: Node) -> None:
+        assert node.process is not None
+        os.kill(node.process.pid, signal.SIGKILL)
+        node.process.wait()
+        node.kill()
+
+    async def _soon(self) -> None:
+        await trio.sleep(self._random.uniform(0, 0.03))
+
+    async def _kill_in_import(self, state: str, source: Path) -> None:
+        async with admin(self.a) as client:
+            try:
+                async with client.stream("StudyService.Import") as stream:
+                    paths = pb.ImportPaths(paths=[str(source)])
+                    await stream.write(pb.ImportRequest(paths=paths))
+                    while (event := await stream.read()) is not None:
+                        progress, kind = event.progress, event.WhichOneof("event")
+                        if kind == "summary":
+                            break
+                        if _import_state(progress) == state or state == _IMPORT_STATES[0]:
+                            await self._soon()
+                            self._kill(self.a)
+            except NodeError:
+                return
+        if self.a.process is not None:
+            raise TooLate
+
+    async def _kill_in_transfer(self, state: str) -> None:
+        victim = self.a if state in _SENDER_STATES else self.b
+        watched = {
+            "sender pending": (self.a, "pending"),
+            "sender carrying": (self.a, "carrying"),
+            "sender checked": (self.b, "checking"),
+            "receiver begun": (self.a, "pending"),
+            "receiver carrying": (self.b, "carrying"),
+            "receiver checking": (self.b, "checking"),
+            "receiver receipt": (self.b, "delivered"),
+        }[state]
+        async with admin(self.a) as sender, admin(watched[0]) as observer:
+            request = pb.WatchTransfersRequest()
+            async with observer.stream("TransferService.WatchTransfers", request) as stream:
+                order = pb.SendRequest(study=study_uid(self._study), facility=self.b.display_name)
+                answer = await sender.call("TransferService.Send", order)
+                wanted = answer.transfers[0].transfer_id
+                while (event := await stream.read()) is not None:
+                    t = event.transfer
+                    if t.transfer_id == wanted and t.state == watched[1]:
+                        break
+                    if t.transfer_id == wanted and t.state == "delivered":
+                        raise TooLate  # a listener gets the latest state, and may miss one
+                if watched[1] in ("pending", "carrying"):
+                    await self._soon()
+                self._kill(victim)
+        if victim is self.b:
+            async with admin(self.a) as sender:
+                answer = await sender.call(
+                    "TransferService.ListTransfers", pb.ListTransfersRequest()
+                )
+                now = next(t for t in answer.transfers if t.transfer_id == wanted)
+                if now.state == "delivered":
+                    raise TooLate
+
+    async def _complete(self, source: Path, digests: dict[str, str], *, is_import: bool) -> None:
+        """Everything must complete by itself, or by repeating the command that was killed."""
+        uid = study_uid(self._study)
+        async with admin(self.a) as sender:
+            if is_import:
+                await import_folder(sender, source)
+            request = pb.SendRequest(study=uid, facility=self.b.display_name)
+            sent = await sender.call("TransferService.Send", request)
+            done = []
+            with trio.fail_after(90):
+                done = [await wait_delivered(sender, t.transfer_id) for t in sent.transfers]
+        assert [t.state for t in done] == ["delivered"] * len(done), done
+        async with admin(self.b) as receiver:
+            here = await _transfers(receiver)
+        carried = max(
+            sum(t.bytes_carried for t in done),
+            sum(here[t.transfer_id].bytes_carried for t in done),
+        )
+        again = carried - sum(t.bytes_total for t in done)
+        self.sent_again.append(again)
+        assert again <= SENT_AGAIN_BYTES
+        out = self.folder / f"out{self._study}"
+        async with admin(self.b) as receiver:
+            await _export(receiver, uid, out)
+        found = {hashlib.sha256(p.read_bytes()).hexdigest() for p in out.rglob("IM*")}
+        assert found == set(digests.values())
+        for folder in (source, out):
+            subprocess.run(["rm", "-r", str(folder)], check=True)
+        for node in (self.a, self.b):
+            async with admin(node) as client:
+                await client.call("StudyService.DeleteStudy", pb.DeleteStudyRequest(study=uid))
+
+
+def _import_state(progress: pb.ImportProgress) -> str:
+    if not progress.files_total:
+        return _IMPORT_STATES[0]
+    if progress.files_done == INSTANCES:
+        return _IMPORT_STATES[2]
+    return _IMPORT_STATES[1] if progress.files_done else _IMPORT_STATES[0]
+
+
+async def _transfers(client: Client) -> dict[str, pb.Transfer]:
+    answer = await client.call("TransferService.ListTransfers", pb.ListTransfersRequest())
+    return {t.transfer_id: t for t in answer.transfers}
+
+
+async def _export(client: Client, uid: str, out: Path) -> None:
+    request = pb.ExportStudyRequest(study=uid, directory=str(out))
+    async with client.stream("StudyService.ExportStudy", request) as stream:
+        while await stream.read() is not None:
+            pass
+
+
+@pytest.mark.integration
+def test_a_hundred_kills_lose_nothing_and_send_little_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with two_nodes(tmp_path) as (a, b):
+        rounds = Rounds(a, b, tmp_path)
+        trio_asyncio.run(rounds.run)
+        for node in (a, b):
+            node.run("audit", "verify")
+            node.run("store", "check", "--read-data")
+    with capsys.disabled():
+        print(f"\nkills by state: {dict(rounds.kills)}; came too late: {dict(rounds.too_late)}")
+        print(f"sent again at most: {max(rounds.sent_again) / 2**20:.1f} MiB")
+    assert rounds.kills.total() == KILLS
+    assert min(rounds.kills[state] for state in STATES) >= 3
