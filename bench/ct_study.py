@@ -30,14 +30,14 @@ class NoVolume(Exception):
 def make_ct_study(folder: Path, slices: int = 1000, *, first: int = 0, study: int = 1) -> None:
     """Write the study as Part 10 files; the same files every time."""
     folder.mkdir(parents=True, exist_ok=True)
-    template = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    template = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
     template.StudyInstanceUID = f"{_ROOT}{study}"
     template.SeriesInstanceUID = f"{_ROOT}{study}.1"
     template.Rows = template.Columns = 512
     template.RescaleIntercept = 0
     template.PixelRepresentation = 1
     for n, pixels in enumerate(_slices(slices), start=first):
-        uid = f"{_ROOT}{study}.1.{n + 1}"
+        uid = pydicom.uid.UID(f"{_ROOT}{study}.1.{n + 1}")
         template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = uid
         template.InstanceNumber = n + 1
         template.SliceLocation = template.ImagePositionPatient[2] = f"{n * 0.25:.2f}"

@@ -38,7 +38,7 @@ def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_:
         if not path.exists():
             raise UsageError(f"{path} is not there")
 
-    async def work(client: Client) -> tuple[pb.ImportSummary, list[pb.ImportFinding]]:
+    async def work(client: Client) -> tuple[pb.ImportSummary | None, list[pb.ImportFinding]]:
         async with client.stream("StudyService.Import") as call, trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_at_interrupt, call)
             if stream:
@@ -51,6 +51,9 @@ def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_:
         return result
 
     summary, findings = run_with_node(context, work)
+    if summary is None:
+        click.echo("emix: the import was cancelled; nothing of it was kept", err=True)
+        raise SystemExit(130)
     if json_:
         show_json(
             {
@@ -74,7 +77,7 @@ def _dict(message: pb.ImportSummary | pb.ImportFinding) -> dict[str, object]:
 
 async def _follow_import(
     call: object, json_: bool
-) -> tuple[pb.ImportSummary, list[pb.ImportFinding]]:
+) -> tuple[pb.ImportSummary | None, list[pb.ImportFinding]]:
     findings: list[pb.ImportFinding] = []
     with ProgressBar("importing") as bar:
         while (event := await call.read()) is not None:  # type: ignore[attr-defined]
@@ -87,8 +90,7 @@ async def _follow_import(
                         _show_finding(event.finding)
                 case "summary":
                     return event.summary, findings
-    click.echo("emix: the import was cancelled; nothing of it was kept", err=True)
-    raise SystemExit(130)
+    return None, findings
 
 
 def _show_finding(finding: pb.ImportFinding) -> None:

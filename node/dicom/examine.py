@@ -129,8 +129,10 @@ def _number(walker: Walker, tag: int) -> int:
 
 
 def _is_short_of_pixels(walker: Walker) -> bool:
-    if walker.pixel_bytes is None:
+    if walker.is_encapsulated:
         return False
+    if walker.pixel_bytes is None:
+        return not walker.has_other_pixels and 0x00280010 in walker.values
     frames_text = walker.values.get(0x00280008, b"1").strip(b"\0 ") or b"1"
     if not frames_text.isdigit() or len(frames_text) > 10:
         return True

@@ -81,6 +81,7 @@ class Walker:
         preamble: The first 128 bytes.
         transfer_syntax: As the file meta states it, without padding.
         pixel_bytes: Length of native pixel data; None when encapsulated or absent.
+        has_other_pixels: Whether there is float or double float pixel data.
         is_encapsulated: Whether pixel data came in fragments.
         little_endian: The byte order of the dataset.
     """
@@ -93,6 +94,7 @@ class Walker:
         self.transfer_syntax = ""
         self.pixel_bytes: int | None = None
         self.is_encapsulated = False
+        self.has_other_pixels = False
         self.little_endian = True
         self._size = size
         self._buffer: _Window = b""
@@ -365,6 +367,8 @@ class Walker:
         is_outermost = len(frames) == 1
         if is_outermost and tag == 0x7FE00010:
             self.pixel_bytes = length
+        elif is_outermost and tag in _PIXEL_DATA:
+            self.has_other_pixels = True
         if is_outermost and tag in WANTED and length <= MAX_WANTED_VALUE:
             self.values[tag] = yield from self._take(length)
         elif len(self._buffer) - self._position >= length:

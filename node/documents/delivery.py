@@ -6,7 +6,7 @@ from emix.documents.v1 import documents_pb2 as pb
 from google.protobuf.message import DecodeError
 
 from node.crypto.digests import sha256
-from node.documents.signed import Document, DocumentSigner
+from node.documents.signed import Document, DocumentSigner, signed_as
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.transfers import Priority
 from node.errors import BadDataKey, BadDelivery
@@ -72,10 +72,11 @@ def open_delivery(document: Document) -> Delivery:
     """Return the delivery in a document, after verifying that its sender signed it.
 
     Raises:
-        BadSignature: the chain does not verify.
-        BadDelivery: it is malformed, or its signer is not its sender.
+        BadDelivery: a signature does not verify, it is malformed, or its signer is not its
+            sender.
     """
-    facility, _ = document.verify(KIND)
+    with signed_as(BadDelivery):
+        facility, _ = document.verify(KIND)
     delivery = _decode(document.body)
     if delivery.sender != facility:
         raise BadDelivery("the delivery is signed by another facility than its sender")

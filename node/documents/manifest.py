@@ -3,7 +3,7 @@
 from emix.documents.v1 import documents_pb2 as pb
 from google.protobuf.message import DecodeError
 
-from node.documents.signed import Document, DocumentSigner
+from node.documents.signed import Document, DocumentSigner, signed_as
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.manifest import (
     ChunkEntry,
@@ -31,10 +31,11 @@ def open_manifest(document: Document) -> Manifest:
     """Return the manifest in a document, after verifying that its origin signed it.
 
     Raises:
-        BadSignature: the chain does not verify.
-        BadManifest: it contradicts itself, or its signer is not its origin.
+        BadManifest: a signature does not verify, it contradicts itself, or its signer is not
+            its origin.
     """
-    facility, _ = document.verify(KIND)
+    with signed_as(BadManifest):
+        facility, _ = document.verify(KIND)
     manifest = decode_body(document.body)
     if manifest.origin != facility:
         raise BadManifest("the manifest is signed by another facility than its origin")

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from node.documents.delivery import Delivery, open_delivery
 from node.documents.manifest import open_manifest
-from node.documents.signed import Document, DocumentSigner
+from node.documents.signed import Document, DocumentSigner, signed_as
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import Manifest
 from node.errors import BadReceipt, DocumentError
@@ -54,10 +54,11 @@ def open_receipt(document: Document) -> Receipt:
     """Return the receipt in a document, after verifying that its receiver signed it.
 
     Raises:
-        BadSignature: the chain does not verify.
-        BadReceipt: it is malformed, or its signer is not its receiver.
+        BadReceipt: a signature does not verify, it is malformed, or its signer is not its
+            receiver.
     """
-    facility, _ = document.verify(KIND)
+    with signed_as(BadReceipt):
+        facility, _ = document.verify(KIND)
     receipt = _decode(document.body)
     if receipt.receiver != facility:
         raise BadReceipt("the receipt is signed by another facility than its receiver")

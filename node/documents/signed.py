@@ -6,6 +6,8 @@ depend on how protobuf would encode the wrapper.
 """
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -129,6 +131,15 @@ class Document:
             return cls.from_wire(pb.Document.FromString(data))
         except DecodeError as exc:
             raise DocumentError("these bytes are not a signed document") from exc
+
+
+@contextmanager
+def signed_as(error: type[DocumentError]) -> Iterator[None]:
+    """Raise a bad signature as the error of the document that it is on."""
+    try:
+        yield
+    except BadSignature as exc:
+        raise error(str(exc)) from exc
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,15 @@ discards them; one that is killed leaves them open, and the next import of the s
 goes on in them: what is recorded there is known by its digest and not done again.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -20,7 +28,7 @@ from typing import BinaryIO, Protocol
 import trio
 
 from node.crypto.digests import Hasher, digest
-from node.domain.ids import PackageId
+from node.domain.ids import ChunkId, PackageId
 from node.domain.verdicts import Examined, PixelLayout, Verdict
 from node.errors import DicomError
 
@@ -55,6 +63,7 @@ class Writer(Protocol):
     row_id: int
     plaintext_bytes: int
     sealed_bytes: int
+    unrecorded_ids: set[ChunkId]
 
     @property
     def filling_bytes(self) -> int:
@@ -89,6 +98,9 @@ class ImportStore(Protocol):
 
     async def discard_packages(self, rows: Iterable[int]) -> None:
         """Forget open packages and their chunks."""
+
+    async def forget_chunks(self, chunk_ids: Collection[ChunkId]) -> None:
+        """Delete those chunks that nothing names."""
 
     async def hold(self, row: int, examined: Examined, label: str) -> int:
         """Note why a held package waits for a person."""
@@ -196,7 +208,7 @@ class ImportJob:
         self._summary = Summary()
         self._progress = Progress(0, 0, 0, 0)
         self._writers: dict[str, Writer] = {}
-        self._held: list[int] = []
+        self._held: list[Writer] = []
         self._opening = trio.Lock()
         self._seen: set[bytes] = set()
         self._seen_instances: set[str] = set()
@@ -233,7 +245,12 @@ class ImportJob:
     async def discard(self) -> None:
         """Forget everything that this job recorded and did not close."""
         rows = [writer.row_id for writer in self._writers.values()]
-        await self._store.discard_packages(rows + self._held)
+        await self._store.discard_packages(rows + [writer.row_id for writer in self._held])
+        await self._forget_chunks()
+
+    async def _forget_chunks(self) -> None:
+        for writer in (*self._writers.values(), *self._held):
+            await self._store.forget_chunks(writer.unrecorded_ids)
 
     async def _close(self) -> Summary:
         writers = {uid: w for uid, w in self._writers.items() if w.plaintext_bytes}
@@ -243,6 +260,7 @@ class ImportJob:
         self._summary.study_instance_uids = list(writers)
         rows = [writer.row_id for writer in self._writers.values()]
         await self._store.close_packages(rows, self._operator)
+        await self._forget_chunks()
         return self._summary
 
     # -- finding and reading --------------------------------------------------------------
@@ -439,13 +457,13 @@ class ImportJob:
 
     async def _open_held(self, found: Examined, sealing: trio.Nursery) -> Writer:
         writer = await self._store.open_package(found.study_instance_uid, sealing, state="held")
-        self._held.append(writer.row_id)
+        self._held.append(writer)
         return writer
 
     async def _hold(self, writer: Writer, found: Examined, label: str) -> None:
         await writer.flush()
         await self._store.hold(writer.row_id, found, label)
-        self._held.remove(writer.row_id)
+        self._held.remove(writer)
         self._summary.held += 1
 
     def _note(self, label: str, found: Examined) -> bool:

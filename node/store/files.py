@@ -50,12 +50,15 @@ def write_synced(path: Path, data: bytes) -> None:
 
 def sync_directories(paths: Iterable[Path]) -> None:
     """Make the renames and removals in these directories durable."""
-    for path in paths:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            _sync(fd)
-        finally:
-            os.close(fd)
+    try:
+        for path in paths:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _sync(fd)
+            finally:
+                os.close(fd)
+    except OSError as exc:
+        raise _translated(exc) from exc
 
 
 def replace_synced(path: Path, data: bytes) -> None:

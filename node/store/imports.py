@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 
 import trio
 
 from node.crypto.keys import DataKey
 from node.documents.manifest import sign_manifest
-from node.domain.ids import PackageId
+from node.domain.ids import ChunkId, PackageId
 from node.domain.packages import Package
 from node.domain.verdicts import Examined
 from node.errors import NotFound
@@ -18,7 +18,7 @@ from node.store import audit_rows, package_rows
 from node.store.context import StoreContext, marks
 from node.store.envelopes import Envelope
 from node.store.package_writer import PackageWriter
-from node.store.removal import remove_packages
+from node.store.removal import delete_unnamed, remove_packages
 
 T = TypeVar("T")
 
@@ -159,6 +159,10 @@ class ImportStore:
     async def discard_packages(self, rows: Iterable[int]) -> None:
         """Forget open packages and their chunks: a cancelled import leaves nothing."""
         await trio.to_thread.run_sync(remove_packages, self._context, list(rows))
+
+    async def forget_chunks(self, chunk_ids: Collection[ChunkId]) -> None:
+        """Delete those chunks that nothing names: what was written and then given up."""
+        await trio.to_thread.run_sync(delete_unnamed, self._context, list(chunk_ids))
 
     async def hold(self, row: int, examined: Examined, label: str) -> int:
         """Note why the one instance in a held package waits for a person; return its number."""

@@ -17,7 +17,7 @@ import trio
 
 from node.crypto.digests import Hasher
 from node.crypto.keys import DataKey
-from node.domain.ids import PackageId
+from node.domain.ids import ChunkId, PackageId
 from node.domain.manifest import (
     MAX_CHUNK_BYTES,
     ChunkEntry,
@@ -59,6 +59,9 @@ class PackageWriter:
 
     Sealing happens in the background, in the nursery given;
     an error there cancels that nursery.
+
+    Attributes:
+        unrecorded_ids: Chunks that were written and that no row names yet, or ever will.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class PackageWriter:
         self._storage = storage
         self._nursery = nursery
         self._limiter = limiter
+        self.unrecorded_ids: set[ChunkId] = set()
         self._units: deque[_Unit] = deque()
         self._filling: dict[PixelLayout, tuple[_Unit, list[bytes]]] = {}
         self._unrecorded_bytes = 0
@@ -144,6 +148,7 @@ class PackageWriter:
     def _seal_sync(self, number: int, pieces: Sequence[bytes], layout: PixelLayout) -> ChunkEntry:
         plaintext = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         entry, sealed = seal_chunk(self._keys, self.package_id, number, plaintext, layout)
+        self.unrecorded_ids.add(entry.chunk_id)
         self._storage.put(entry.chunk_id, sealed)
         return entry
 
@@ -167,6 +172,7 @@ class PackageWriter:
                 self._storage.sync, [c.chunk_id for unit in ready for c in _entries(unit)]
             )
             await self._database.write(lambda db: self._record_rows(db, ready, next_number))
+            self.unrecorded_ids -= {c.chunk_id for unit in ready for c in _entries(unit)}
             self.plaintext_bytes += sum(unit.plaintext_bytes for unit in ready)
             self.sealed_bytes += sum(c.sealed_bytes for unit in ready for c in _entries(unit))
 

@@ -46,7 +46,7 @@ def _finish_removal(context: StoreContext, package: Package) -> int:
         db.execute("DELETE FROM packages WHERE id = ?", (package.id,))
         return chunk_ids
 
-    return _delete_unnamed(context, context.database.write_sync(work))
+    return delete_unnamed(context, context.database.write_sync(work))
 
 
 def sweep(context: StoreContext) -> int:
@@ -58,12 +58,13 @@ def sweep(context: StoreContext) -> int:
     for chunk_id in context.storage.ids():
         some.append(chunk_id)
         if len(some) == _SLICE:
-            deleted += _delete_unnamed(context, some)
+            deleted += delete_unnamed(context, some)
             some = []
-    return deleted + _delete_unnamed(context, some)
+    return deleted + delete_unnamed(context, some)
 
 
-def _delete_unnamed(context: StoreContext, chunk_ids: Sequence[ChunkId]) -> int:
+def delete_unnamed(context: StoreContext, chunk_ids: Sequence[ChunkId]) -> int:
+    """Delete those of these chunks that no package names; return how many."""
     deleted = 0
     for i in range(0, len(chunk_ids), _SLICE):
         some = [chunk_id.digest for chunk_id in chunk_ids[i : i + _SLICE]]

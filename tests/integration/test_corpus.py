@@ -16,7 +16,7 @@ def _expected_exceptions() -> dict[str, str]:
     """Return name -> verdict and reason, from the file beside this test."""
     lines = NOT_CARRIED.read_text().splitlines()
     pairs = (line.split(": ", 1) for line in lines if line and not line.startswith("#"))
-    return {name: reason for name, reason in pairs}
+    return dict(pairs)
 
 
 def _names(paths: list[Path]) -> dict[str, str]:

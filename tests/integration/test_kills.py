@@ -8,14 +8,13 @@ before what was going on had completed; a round whose kill came too late is done
 import hashlib
 import os
 import random
+import shutil
 import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import trio
-import trio_asyncio
 from emix.admin.v1 import admin_pb2 as pb
 
 from bench.nodes import Node, two_nodes
@@ -23,6 +22,7 @@ from node.cli.client import Client
 from node.errors import NodeError
 from tests.dicom_files import encode, make_dataset, study_uid
 from tests.integration.admin import admin, import_folder, wait_delivered
+from tests.integration.loop import run
 
 KILLS = 100
 SENT_AGAIN_BYTES = 16 * 2**20
@@ -180,7 +180,7 @@ class Rounds:
         found = {hashlib.sha256(p.read_bytes()).hexdigest() for p in out.rglob("IM*")}
         assert found == set(digests.values())
         for folder in (source, out):
-            subprocess.run(["rm", "-r", str(folder)], check=True)
+            await trio.to_thread.run_sync(shutil.rmtree, folder)
         for node in (self.a, self.b):
             async with admin(node) as client:
                 await client.call("StudyService.DeleteStudy", pb.DeleteStudyRequest(study=uid))
@@ -212,7 +212,7 @@ def test_a_hundred_kills_lose_nothing_and_send_little_again(
 ) -> None:
     with two_nodes(tmp_path) as (a, b):
         rounds = Rounds(a, b, tmp_path)
-        trio_asyncio.run(rounds.run)
+        run(rounds.run)
         for node in (a, b):
             node.run("audit", "verify")
             node.run("store", "check", "--read-data")

@@ -1,0 +1,87 @@
+"""Rules that hold the whole house together."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from emix.admin.v1 import admin_pb2
+from emix.exchange.v1 import exchange_pb2
+from emix.introduction.v1 import introduction_pb2
+
+from node import config, errors
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_stubs_are_fresh() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.architecture.stubs"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_everything_in_the_protocols_is_commented() -> None:
+    declaration = re.compile(
+        r"^\s*(service|rpc|message|enum|oneof|[\w.]+(?: [\w.]+)? \w+ =|\w+ = \d)"
+    )
+    for path in (ROOT / "proto").rglob("*.proto"):
+        lines = path.read_text().splitlines()
+        for n, line in enumerate(lines):
+            is_code = declaration.match(line) and not line.startswith(
+                ("syntax", "package", "import")
+            )
+            if is_code:
+                before = lines[n - 1].strip()
+                assert before.startswith("//"), f"{path.name}:{n + 1}: {line.strip()}"
+
+
+def test_every_service_denies_by_default() -> None:
+    """A service cannot be made without a guard, nor with a method missing."""
+    from node.rpc.serving import Service
+
+    fields = {f.name: f for f in dataclasses.fields(Service)}
+    assert fields["guard"].default is dataclasses.MISSING
+    for pb in (admin_pb2, exchange_pb2, introduction_pb2):
+        for descriptor in pb.DESCRIPTOR.services_by_name.values():
+            try:
+                Service(descriptor, {}, None)  # type: ignore[arg-type]
+            except TypeError:
+                continue
+            raise AssertionError(f"{descriptor.full_name} was made without handlers")
+
+
+def test_every_error_has_a_code_that_leads_back_to_it() -> None:
+    classes = [
+        c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.NodeError)
+    ]
+    for cls in classes:
+        assert cls.__doc__
+        assert issubclass(cls, errors.by_code(cls.code))
+    assert {cls.code for cls in classes} <= set(errors.Code)
+
+
+def test_new_configuration_loads_and_mentions_every_setting(tmp_path: Path) -> None:
+    path = tmp_path / "emix.toml"
+    text = config.default_text('A "quoted" name', "127.0.0.1:1", "127.0.0.1:2")
+    path.write_text(text)
+    loaded = config.load_config(path)
+    assert loaded.display_name == 'A "quoted" name'
+    for setting in dataclasses.fields(config.Config):
+        assert re.search(rf"\b{setting.metadata.get('key', setting.name)} =", text), setting.name
+
+
+def test_configuration_with_problems_lists_them_all(tmp_path: Path) -> None:
+    import pytest
+
+    path = tmp_path / "emix.toml"
+    path.write_text('[listen]\npeer = "nowhere"\ncolour = 1\n[policy]\nincoming = "maybe"\n')
+    with pytest.raises(errors.ConfigError) as caught:
+        config.load_config(path)
+    for word in ("display_name is missing", "peer must be", "colour is not", "incoming must be"):
+        assert word in str(caught.value)

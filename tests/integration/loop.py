@@ -1,0 +1,59 @@
+"""One trio-asyncio loop for all tests of a process, on a thread of its own.
+
+grpcio has one completion queue a process, and hands events of a finished test to loops that
+are closed by then; a node has one loop for its life, and so do the tests.
+"""
+
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import trio
+import trio_asyncio
+
+T = TypeVar("T")
+LIMIT_SECONDS = 500
+
+
+class LoopThread:
+    """Runs async functions for tests that are not async."""
+
+    def __init__(self) -> None:
+        self._ready: Future[trio.lowlevel.TrioToken] = Future()
+        self._send: trio.MemorySendChannel[Any]
+        threading.Thread(target=trio_asyncio.run, args=(self._main,), daemon=True).start()
+        self._token = self._ready.result(10)
+
+    async def _main(self) -> None:
+        self._send, receive = trio.open_memory_channel[Any](100)
+        self._ready.set_result(trio.lowlevel.current_trio_token())
+        async with trio.open_nursery() as nursery:
+            async for work, future in receive:
+                nursery.start_soon(self._run, work, future)
+
+    async def _run(self, work: Callable[[], Awaitable[Any]], future: "Future[Any]") -> None:
+        try:
+            with trio.fail_after(LIMIT_SECONDS):
+                future.set_result(await work())
+        except BaseException as exc:
+            future.set_exception(exc)
+            if isinstance(exc, trio.Cancelled):
+                raise
+
+    def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run an async function to its end and return what it returns."""
+        future: Future[T] = Future()
+        self._token.run_sync_soon(self._send.send_nowait, (work, future))
+        return future.result(LIMIT_SECONDS + 10)
+
+
+_thread: LoopThread | None = None
+
+
+def run(work: Callable[[], Awaitable[T]]) -> T:
+    """Run an async function on the process's loop."""
+    global _thread
+    if _thread is None:
+        _thread = LoopThread()
+    return _thread.run(work)

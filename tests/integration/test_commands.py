@@ -1,0 +1,375 @@
+"""The commands as a person uses them, against running nodes."""
+
+import json
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bench.nodes import CommandFailed, Node, wait_until
+from tests.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
+
+pytestmark = pytest.mark.integration
+
+
+def imported(node: Node, path: Path, *options: str) -> dict[str, int]:
+    answer = node.json("import", str(path), *options, statuses=(0, 1))
+    return {k: int(v) for k, v in answer["summary"].items() if isinstance(v, int | str)}
+
+
+def test_importing_again_changes_nothing(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, _ = nodes
+    folder = write_study(tmp_path / "s", 1, 5)
+    assert imported(a, folder)["carried"] == 5
+    again = imported(a, folder)
+    assert (again["carried"], again["known"]) == (0, 5)
+    for n in range(6, 9):
+        (folder / f"{n}.dcm").write_bytes(make_instance(1, n))
+    more = imported(a, folder)
+    assert (more["carried"], more["known"]) == (3, 5)
+    packages = a.json("study", study_uid(1))["sources"][0]["packages"]
+    assert [p["instances"] for p in packages] == ["5", "3"]
+
+
+def test_streamed_import_gives_the_same(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, _ = nodes
+    folder = write_study(tmp_path / "s", 2, 3)
+    (folder / "large.dcm").write_bytes(make_instance(2, 99, size=2048))
+    summary = imported(a, folder, "--stream")
+    assert summary["carried"] == 4
+    a.run("export", study_uid(2), str(tmp_path / "out"))
+    out = {p.read_bytes() for p in (tmp_path / "out").rglob("IM*")}
+    assert out == {p.read_bytes() for p in folder.iterdir()}
+
+
+def test_zip_is_looked_into_and_bad_members_are_listed(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    path = tmp_path / "study.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../../evil.dcm", make_instance(3, 1))
+        big = make_dataset(3, 2, size=2048)
+        big.PixelData = random.Random(3).randbytes(2048 * 2048 * 2)
+        archive.writestr("big.dcm", encode(big))
+        archive.writestr("notes.txt", "hello")
+        archive.writestr("bomb.bin", bytes(50_000_000))
+        link = zipfile.ZipInfo("link.dcm")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    answer = a.json("import", str(path), statuses=(1,))
+    assert answer["summary"]["carried"] == "2"
+    reasons = {f["label"].rpartition("!")[2]: f["reasons"][0] for f in answer["findings"]}
+    assert set(reasons) == {"notes.txt", "bomb.bin", "link.dcm"}
+    assert reasons["bomb.bin"] == "expands beyond all measure"
+    assert reasons["link.dcm"] == "a link inside a ZIP"
+
+
+def test_special_files_are_refused_and_do_not_block(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "empty.dcm").touch()
+    (folder / "link.dcm").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "fifo.dcm")
+    answer = a.json("import", str(folder), statuses=(1,))
+    reasons = {Path(f["label"]).name: f["reasons"][0] for f in answer["findings"]}
+    assert reasons["link.dcm"] == "a symbolic link"
+    assert reasons["fifo.dcm"] == "not a regular file"
+    assert "too short" in reasons["empty.dcm"]
+
+
+def test_same_instance_with_other_bytes_is_kept_as_a_version(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    folder = write_study(tmp_path / "s", 4, 1)
+    imported(a, folder)
+    ds = make_dataset(4, 1)
+    ds.PatientComments = "corrected"
+    (folder / "00001.dcm").write_bytes(encode(ds))
+    answer = a.json("import", str(folder))
+    assert "another version" in answer["findings"][0]["reasons"][0]
+    a.run("export", study_uid(4), str(tmp_path / "latest"))
+    latest = [p.read_bytes() for p in (tmp_path / "latest").rglob("IM*")]
+    assert latest == [encode(ds)]
+    a.run("export", study_uid(4), str(tmp_path / "all"), "--all-versions")
+    assert len(list((tmp_path / "all").rglob("IM*"))) == 2
+
+
+def test_held_file_is_released_by_a_person_only(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, b = nodes
+    folder = tmp_path / "held"
+    folder.mkdir()
+    data = b"MZ" + make_instance(5, 1)[2:]
+    (folder / "x.dcm").write_bytes(data)
+    answer = a.json("import", str(folder), statuses=(1,))
+    assert answer["findings"][0]["verdict"] == "hold"
+    assert not a.json("studies", study_uid(5))["studies"]
+    number = a.json("held")["held"][0]["held_id"]
+    a.run("held", "release", number)
+    assert not a.json("held")["held"]
+    a.run("send", study_uid(5), b.display_name, "--wait")
+    b.run("export", study_uid(5), str(tmp_path / "out"))
+    assert [p.read_bytes() for p in (tmp_path / "out").rglob("IM*")] == [data]
+    b.run("export", study_uid(5), str(tmp_path / "safe"), "--safe-preamble")
+    safe = next((tmp_path / "safe").rglob("IM*")).read_bytes()
+    assert safe == bytes(128) + data[128:]
+
+
+def test_study_from_two_facilities_stays_two_sources(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    folder = write_study(tmp_path / "s", 6, 2)
+    imported(a, folder)
+    imported(b, folder)
+    a.run("send", study_uid(6), b.display_name, "--wait")
+    sources = b.json("study", study_uid(6))["sources"]
+    assert len({s["origin"] for s in sources}) == 2
+
+
+def test_received_study_is_sent_on_with_its_manifest_unchanged(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    third = Node(tmp_path, "third", "Third Clinic")
+    third.make()
+    third.start()
+    try:
+        for node, other in ((b, third), (third, b)):
+            file = tmp_path / f"{other.home.name}.emix"
+            other.run("id", "--export", str(file), "--no-qr")
+            node.run("peers", "pair", str(file))
+        imported(a, write_study(tmp_path / "s", 7, 3))
+        first = a.json("send", study_uid(7), b.display_name, "--wait")["transfers"][0]
+        second = b.json("send", study_uid(7), "Third Clinic", "--wait")["transfers"][0]
+        assert second["state"] == "delivered"
+        for node, transfer, name in ((a, first, "one"), (b, second, "two")):
+            node.run("receipts", "export", transfer["transfer_id"], str(tmp_path / name))
+        one, two = (json.loads((tmp_path / name).read_text()) for name in ("one", "two"))
+        assert one["manifest"] == two["manifest"]
+        study = third.json("study", study_uid(7))["sources"][0]
+        assert not study["origin_pinned"]
+        shown = third.run("receipts", "verify", str(tmp_path / "two"))
+        assert "NOT PINNED HERE" in shown
+        assert "this facility: Third Clinic" in shown
+    finally:
+        third.stop()
+        b.run("peers", "remove", "Third Clinic")
+
+
+def test_policy_ask_holds_an_offer_until_a_person_decides(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    config = b.home / "emix.toml"
+    text = config.read_text()
+    config.write_text(text.replace('# incoming = "accept"', 'incoming = "ask"'))
+    b.stop()
+    b.start()
+    try:
+        imported(a, write_study(tmp_path / "s", 8, 1))
+        imported(a, write_study(tmp_path / "t", 9, 1))
+        for study in (8, 9):
+            a.run("send", study_uid(study), b.display_name, "--to", "Dr. Who")
+        wait_until(lambda: len(_offers(b)) == 2, "the offers do not arrive")
+        assert {o["recipient"] for o in _offers(b)} == {"Dr. Who"}
+        ids = {t["study_instance_uid"]: t["transfer_id"] for t in a.json("transfers")["transfers"]}
+        b.run("decline", ids[study_uid(8)], "--reason", "wrong department")
+        b.run("accept", ids[study_uid(9)])
+        wait_until(lambda: _state(a, ids[study_uid(8)]) == "declined", "not declined", 60)
+        wait_until(lambda: _state(a, ids[study_uid(9)]) == "delivered", "not delivered", 60)
+        told = next(t for t in a.json("transfers")["transfers"] if t["state"] == "declined")
+        assert "wrong department" in told["reason"]
+    finally:
+        config.write_text(text)
+        b.stop()
+        b.start()
+
+
+def _offers(node: Node) -> list[dict[str, str]]:
+    transfers = node.json("transfers")["transfers"]
+    return [t for t in transfers if t["state"] == "held" and t["direction"] == "receive"]
+
+
+def _state(node: Node, transfer_id: str) -> str:
+    transfers = node.json("transfers")["transfers"]
+    return next(str(t["state"]) for t in transfers if t["transfer_id"] == transfer_id)
+
+
+def test_cancelled_import_leaves_nothing(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, _ = nodes
+    folder = write_study(tmp_path / "s", 10, 300, size=512)
+    before = _chunks(a)
+    process = subprocess.Popen(
+        a.command("import", str(folder)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    wait_until(lambda: _chunks(a) > before or process.poll() is not None, "it does not begin")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    wait_until(lambda: _chunks(a) == before, "chunks are left behind")
+    assert not a.json("studies", study_uid(10))["studies"]
+
+
+def _chunks(node: Node) -> int:
+    return sum(1 for p in (node.home / "chunks").rglob("*") if p.is_file())
+
+
+def test_cancelled_transfer_leaves_nothing_at_the_receiver(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    imported(a, write_study(tmp_path / "s", 11, 4))
+    before = _chunks(b)
+    b.stop()
+    sent = a.json("send", study_uid(11), b.display_name)["transfers"][0]
+    a.run("cancel", sent["transfer_id"])
+    b.start()
+    wait_until(lambda: a.json("peers")["peers"][0]["state"] == "connected", "not connected")
+    assert _state(a, sent["transfer_id"]) == "cancelled"
+    assert _chunks(b) == before
+    a.run("cancel", sent["transfer_id"])  # once more is no error
+
+
+def _error(node: Node, *arguments: str) -> str:
+    with pytest.raises(CommandFailed) as caught:
+        node.run(*arguments)
+    return str(caught.value)
+
+
+def test_delete_removes_envelope_rows_and_chunks(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, _ = nodes
+    chunks, envelopes = _chunks(a), len(list((a.home / "envelopes").iterdir()))
+    imported(a, write_study(tmp_path / "s", 12, 4))
+    assert _chunks(a) > chunks
+    a.run("delete", study_uid(12), "--yes")
+    assert _chunks(a) == chunks
+    assert len(list((a.home / "envelopes").iterdir())) == envelopes
+    assert "no study begins with" in _error(a, "study", study_uid(12))
+
+
+def test_backup_restored_elsewhere_is_the_same_node(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    imported(a, write_study(tmp_path / "s", 13, 4))
+    a.run("backup", str(tmp_path / "backup"))
+    moved = Node(tmp_path, "moved", a.display_name)
+    moved.run("restore", str(tmp_path / "backup"))
+    config = (moved.home / "emix.toml").read_text()
+    for port in (a.addresses["peer"], a.addresses["introduction"]):
+        config = config.replace(port, "127.0.0.1:0")
+    (moved.home / "emix.toml").write_text(config)
+    moved.start()
+    try:
+        assert moved.json("id") == a.json("id")
+        moved.run("store", "check", "--read-data")
+        moved.run("export", study_uid(13), str(tmp_path / "out"))
+        out = {p.read_bytes() for p in (tmp_path / "out").rglob("IM*")}
+        assert out == {p.read_bytes() for p in (tmp_path / "s").iterdir()}
+    finally:
+        moved.stop()
+
+
+def test_second_node_on_one_home_says_so(nodes: tuple[Node, Node]) -> None:
+    a, _ = nodes
+    assert "another process is using" in _error(a, "serve")
+
+
+def test_errors_name_the_next_step(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, _ = nodes
+    nowhere = Node(tmp_path, "nowhere", "")
+    assert "emix init" in _error(nowhere, "status")
+    assert "emix studies" in _error(a, "study", "9.9.9")
+    assert "emix peers" in _error(a, "send", "1", "Nobody")
+    assert "--at" in _error(a, "peers", "pair", a.json("id")["facility_id"])
+    assert "typing error" in _error(a, "peers", "pair", "A" * 56, "--at", "127.0.0.1:1")
+
+
+def test_pairing_by_short_string_needs_both_people(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    other = Node(tmp_path, "other", "Other Clinic")
+    other.make()
+    other.start()
+    try:
+        other.run("peers", "pair", "--at", a.addresses["introduction"])
+        there = other.run("peers", "confirm").splitlines()[1].split()[0]
+        here = a.run("peers", "confirm").splitlines()[1].split()[0]
+        assert here == there
+        assert "do not go on" in _error(a, "peers", "confirm", "AAAA-AAAA")
+        a.run("peers", "confirm", here)
+        other.run("peers", "confirm", there)
+        wait_until(lambda: other.json("peers")["peers"][0]["state"] == "connected", "not connected")
+        again = _error(other, "peers", "pair", "--at", a.addresses["introduction"])
+        assert "too many attempts" in again
+    finally:
+        other.stop()
+        a.run("peers", "remove", "Other Clinic")
+
+
+def grpcurl_command(node: Node, *arguments: str, data: str = "") -> list[str]:
+    """Return a command line of the stock grpcurl for a node's admin socket."""
+    binary = str(Path(sys.executable).with_name("grpcurl"))
+    given = ["-d", data] if data else []
+    socket = str(node.home / "admin.sock")
+    return [binary, "-plaintext", "-unix", *given, socket, *arguments]
+
+
+def grpcurl(node: Node, *arguments: str, data: str = "") -> str:
+    command = grpcurl_command(node, *arguments, data=data)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_stock_grpcurl_lists_describes_calls_and_watches(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    imported(a, write_study(tmp_path / "s", 14, 2))
+    assert "emix.admin.v1.TransferService" in grpcurl(a, "list").split()
+    described = grpcurl(a, "describe", "emix.admin.v1.PeerService")
+    assert "rpc RemovePeer" in described
+    peers = json.loads(grpcurl(a, "emix.admin.v1.PeerService/ListPeers"))["peers"]
+    assert b.display_name in {p["display_name"] for p in peers}
+    query = json.dumps({"query": study_uid(14)})
+    studies = json.loads(grpcurl(a, "emix.admin.v1.StudyService/ListStudies", data=query))
+    assert studies["studies"][0]["instances"] == "2"
+    health = json.loads(grpcurl(a, "grpc.health.v1.Health/Check"))
+    assert health["status"] == "SERVING"
+
+    watch = grpcurl_command(a, "emix.admin.v1.TransferService/WatchTransfers")
+    with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            sent = a.json("send", study_uid(14), b.display_name, "--wait")["transfers"][0]
+            assert process.stdout is not None
+            wanted, is_it = sent["transfer_id"], False
+            for line in process.stdout:
+                is_it = wanted in line or (is_it and "transfer_id" not in line)
+                if is_it and '"delivered"' in line:
+                    break
+        finally:
+            process.terminate()
+    transfers = json.loads(grpcurl(a, "emix.admin.v1.TransferService/ListTransfers"))
+    assert wanted in {t["transfer_id"] for t in transfers["transfers"]}
+
+
+def test_grpcurl_works_with_the_shipped_protoset(nodes: tuple[Node, Node]) -> None:
+    a, _ = nodes
+    protoset = Path(__file__).resolve().parents[2] / "proto" / "emix" / "emix.protoset"
+    command = grpcurl_command(a, "emix.admin.v1.NodeService/GetStatus")
+    command[1:1] = ["-protoset", str(protoset)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert a.display_name in done.stdout
