@@ -112,6 +112,12 @@ class Examiner:
         self._idle: list[_Parser] = []
         self._limiter = trio.Semaphore(parsers)
 
+    async def start_parser(self) -> None:
+        """Start one parser ahead of need."""
+        parser = await _Parser.start(self.arena)
+        self.unconfined = parser.unconfined
+        self._idle.append(parser)
+
     @asynccontextmanager
     async def _parser(self) -> AsyncGenerator[_Parser]:
         async with self._limiter:
@@ -194,9 +200,12 @@ class LargeExamination:
 
 @asynccontextmanager
 async def open_examiner(*, slabs: int = 6, parsers: int = 2) -> AsyncGenerator[Examiner]:
-    """Run an examiner for the time of the block; parsers start when first needed."""
+    """Run an examiner for the time of the block."""
     examiner = Examiner(Arena(slabs), parsers)
     try:
+        async with trio.open_nursery() as nursery:
+            for _ in range(parsers):
+                nursery.start_soon(examiner.start_parser)
         yield examiner
     finally:
         with trio.CancelScope(shield=True):

@@ -35,7 +35,7 @@ from node.errors import DicomError
 WINDOW_BYTES = 4 * 2**20
 """What is read of a file at once; files up to this size are handled whole, in batches."""
 
-LANES = 2
+LANES = 3
 _FILLING_BYTES = 64 * 2**20
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 
