@@ -10,8 +10,6 @@ from node.cli.client import Client, run_call, run_with_node
 from node.cli.node_commands import as_json
 from node.cli.output import ProgressBar, clean, show_bytes, show_json, show_table, show_time
 from node.cli.study_commands import show_studies
-from node.documents.receipt import Proof
-from node.documents.signed import Document
 from node.errors import ConfigError, NodeError, UsageError
 
 _FINAL = ("delivered", "declined", "cancelled", "failed")
@@ -272,6 +270,10 @@ def receipts(context: click.Context, json_: bool) -> None:
 def export_receipt(context: click.Context, transfer: str, file: str) -> None:
     """Write a transfer's manifest, delivery and receipt into one file, as proof."""
     request = pb.ExportReceiptRequest(transfer=transfer)
+    # The documents' cryptography takes a while to load, and most commands do without.
+    from node.documents.receipt import Proof
+    from node.documents.signed import Document
+
     answer = run_call(context, "AuditService.ExportReceipt", request)
     proof = Proof(
         Document.decode(answer.manifest),
@@ -291,6 +293,8 @@ def export_receipt(context: click.Context, transfer: str, file: str) -> None:
 @click.pass_context
 def verify(context: click.Context, file: str, json_: bool) -> None:
     """Verify an exported receipt, offline; says whether its signer is pinned here."""
+    from node.documents.receipt import Proof
+
     try:
         proof = Proof.decode(Path(file).read_bytes())
     except OSError as exc:

@@ -389,8 +389,9 @@ class _Session:
         while self._machine.is_receiving:
             whole = self._machine.got_frame(await expect(link, ChunkFrame))
             if whole is not None:
-                await self._storing.acquire_on_behalf_of(whole)
-                nursery.start_soon(self._store_chunk, link, whole)
+                token = object()  # the chunk itself would be hashed, all of it
+                await self._storing.acquire_on_behalf_of(token)
+                nursery.start_soon(self._store_chunk, link, whole, token)
 
     async def _want(self, link: Link) -> None:
         """Want more whenever the window has opened."""
@@ -400,13 +401,13 @@ class _Session:
                 await link.send(wanted)
             await self._opened.wait()
 
-    async def _store_chunk(self, link: Link, chunk: WholeChunk) -> None:
+    async def _store_chunk(self, link: Link, chunk: WholeChunk, token: object) -> None:
         try:
             plaintext = await trio.to_thread.run_sync(
                 self._carrier.put_sealed, self._arrival, chunk.entry, chunk.sealed
             )
         finally:
-            self._storing.release_on_behalf_of(chunk)
+            self._storing.release_on_behalf_of(token)
         self._unsynced.append(chunk.position)
         self._machine.stored(chunk.position)
         self._opened.set()

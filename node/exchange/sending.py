@@ -18,7 +18,7 @@ from node.exchange.gate import PriorityGate
 from node.exchange.links import Link
 from node.exchange.receiving import is_final_error, problem_error, tell
 
-FRAME_BYTES = 1 << 20
+FRAME_BYTES = 2 << 20
 _READ_AHEAD = 3
 HELD_RETRY_SECONDS = 30.0
 

