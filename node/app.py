@@ -8,7 +8,8 @@ import ctypes
 import signal
 import socket
 import time
-from collections.abc import AsyncGenerator
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from node.crypto.certificates import make_tls_identity, validity
 from node.dicom.examiner import open_examiner
 from node.documents.identity import Profile, make_statements
 from node.domain.transfers import Transfer
+from node.errors import ungrouped
 from node.exchange.pairing import Pairing
 from node.exchange.receiving import Receiver, ReceiverPolicy
 from node.exchange.sending import Sender
@@ -43,15 +45,18 @@ from node.home import Home, Unlocked, save_secrets, unlock
 from node.rpc.credentials import introduction_credentials, server_credentials
 from node.rpc.serving import PEER_OPTIONS, Service, allow_all, serve
 from node.rpc.standard import health_service, reflection_service
+from node.store import files
 from node.store.audit import AuditStore
 from node.store.carrying import ChunkCarrier
 from node.store.context import StoreContext, open_store
+from node.store.files import SyncFailed
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
 from node.store.peers import PeerStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
 from node.telemetry.logs import configure_logs
+from node.telemetry.metrics import Gauges, served_metrics
 
 log = structlog.get_logger()
 _GIB, _MIB = 2**30, 2**20
@@ -78,7 +83,8 @@ def run_node(home: Home, passphrase: bytes | None) -> None:
     configure_logs(config.log_level)
     with home.locked():
         unlocked = unlock(home, passphrase)
-        trio_asyncio.run(_run_until_signal, home, config, unlocked)
+        with ungrouped():
+            trio_asyncio.run(_run_until_signal, home, config, unlocked)
 
 
 async def _run_until_signal(home: Home, config: Config, unlocked: Unlocked) -> None:
@@ -92,9 +98,28 @@ async def _run_until_signal(home: Home, config: Config, unlocked: Unlocked) -> N
                     return
 
             nursery.start_soon(stop_at_signal)
-            async with open_node(home, config, unlocked) as addresses:
-                log.info("node serves", peer=addresses.peer, introduction=addresses.introduction)
-                await trio.sleep_forever()
+            with files.watched_syncs(_stopper(nursery)):
+                await _serve_until_stopped(home, config, unlocked)
+    if files.has_failed():
+        raise SyncFailed("syncing to disk failed; the node stopped and acknowledged nothing more")
+
+
+def _stopper(nursery: trio.Nursery) -> Callable[[], None]:
+    """Return what stops the node from any thread."""
+    token = trio.lowlevel.current_trio_token()
+
+    def stop() -> None:
+        log.error("syncing to disk failed; stopping")
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(nursery.cancel_scope.cancel)
+
+    return stop
+
+
+async def _serve_until_stopped(home: Home, config: Config, unlocked: Unlocked) -> None:
+    async with open_node(home, config, unlocked) as addresses:
+        log.info("node serves", peer=addresses.peer, introduction=addresses.introduction)
+        await trio.sleep_forever()
 
 
 @asynccontextmanager
@@ -175,6 +200,7 @@ class _Node:
         await self._serve(
             stack, parts, ExchangeServer(self._trust, transfers, self._pairing, self._statements)
         )
+        stack.enter_context(served_metrics(config.metrics_listen, self._gauges))
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
         nursery.start_soon(federation.run, transfers)
@@ -245,6 +271,34 @@ class _Node:
             all_versions=request.all_versions,
             tell=tell,
         )
+
+    def _gauges(self) -> Gauges:
+        """Return the metrics; called on a thread of the HTTP server's."""
+        counts = self._maintenance.counts_sync()
+        peers = [p for p in self._trust.peers.values() if not p.is_removed]
+        states = Counter(self._federation.connection(p.facility_id).state for p in peers)
+        meanings = {
+            "studies": "Studies in the store",
+            "instances": "Instances in the store",
+            "sealed_bytes": "Sealed bytes in the store",
+            "free_bytes": "Bytes that still fit, the reserve left out",
+            "held_instances": "Instances that wait for a person",
+            "unfinished_imports": "Packages that an import left open",
+            "alarms": "Alarms in the audit log",
+        }
+        gauges: dict[str, Any] = {
+            name: (text, {(): float(counts[name])}) for name, text in meanings.items()
+        }
+        transfers = self._maintenance.transfers_sync()
+        gauges["transfers"] = (
+            "Transfers by direction and state",
+            {(("direction", d), ("state", s)): float(n) for (d, s), n in transfers.items()},
+        )
+        gauges["peers"] = (
+            "Paired facilities by state of their connection",
+            {(("state", state),): float(n) for state, n in states.items()},
+        )
+        return gauges
 
     def _tell_changes(self, transfers: Transfers) -> None:
         token = trio.lowlevel.current_trio_token()

@@ -43,22 +43,22 @@ class Maintenance:
 
     async def counts(self) -> dict[str, int]:
         """Return how much is here: studies, instances, sealed bytes, held, free bytes."""
+        return await trio.to_thread.run_sync(self.counts_sync)
 
-        def work(db: Db) -> dict[str, int]:
-            sql = {
-                "studies": "SELECT COUNT(DISTINCT study_uid) FROM packages WHERE state = 'closed'",
-                "instances": "SELECT COUNT(*) FROM instances i JOIN packages p"
-                " ON p.id = i.package WHERE p.state = 'closed'",
-                "sealed_bytes": "SELECT COALESCE(SUM(sealed_bytes), 0) FROM chunks",
-                "held_instances": "SELECT COUNT(*) FROM packages WHERE state = 'held'",
-                "unfinished_imports": "SELECT COUNT(*) FROM packages WHERE state = 'open'",
-                "alarms": "SELECT COUNT(*) FROM audit WHERE kind LIKE 'alarm.%'",
-            }
-            return {name: int(db.execute(q).fetchone()[0]) for name, q in sql.items()}
-
-        counts = await self._context.database.read(work)
+    def counts_sync(self) -> dict[str, int]:
+        """Do as `counts`, on the calling thread."""
+        counts = self._context.database.read_sync(_counts)
         counts["free_bytes"] = self._context.storage.free_bytes()
         return counts
+
+    def transfers_sync(self) -> dict[tuple[str, str], int]:
+        """Return how many transfers there are by direction and state."""
+        rows = self._context.database.read_sync(
+            lambda db: db.execute(
+                "SELECT direction, state, COUNT(*) FROM transfers GROUP BY 1, 2"
+            ).fetchall()
+        )
+        return {(row[0], row[1]): row[2] for row in rows}
 
     async def check(
         self, *, read_data: bool, tell: Callable[[int, int, str], Awaitable[None]]
@@ -176,3 +176,16 @@ class Maintenance:
 
 def _chunks_of(package: Package, db: Db) -> tuple[ChunkEntry, ...]:
     return package_rows.get_chunks(db, package.id)
+
+
+def _counts(db: Db) -> dict[str, int]:
+    sql = {
+        "studies": "SELECT COUNT(DISTINCT study_uid) FROM packages WHERE state = 'closed'",
+        "instances": "SELECT COUNT(*) FROM instances i JOIN packages p"
+        " ON p.id = i.package WHERE p.state = 'closed'",
+        "sealed_bytes": "SELECT COALESCE(SUM(sealed_bytes), 0) FROM chunks",
+        "held_instances": "SELECT COUNT(*) FROM packages WHERE state = 'held'",
+        "unfinished_imports": "SELECT COUNT(*) FROM packages WHERE state = 'open'",
+        "alarms": "SELECT COUNT(*) FROM audit WHERE kind LIKE 'alarm.%'",
+    }
+    return {name: int(db.execute(query).fetchone()[0]) for name, query in sql.items()}

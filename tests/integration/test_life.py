@@ -1,0 +1,180 @@
+"""A node's life: failing disks, long absences, metrics, stopping, installing."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.nodes import CommandFailed, Node, pair, wait_until
+from node.crypto.certificates import make_tls_identity
+from node.home import Home, save_secrets, unlock
+from tests.dicom_files import study_uid, write_study
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def needs(program: str) -> str:
+    """Return a program's path; without it the test is skipped, and in CI fails."""
+    found = shutil.which(program)
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{program} is not installed; .ci/run installs it")
+        pytest.skip(f"{program} is not installed (Debian package {program})")
+    return found
+
+
+def test_failed_sync_stops_the_node_and_nothing_is_acknowledged(tmp_path: Path) -> None:
+    node = Node(tmp_path, "node", "Failing Disk Clinic")
+    node.make()
+    study = write_study(tmp_path / "s", 1, 30, size=512)
+    strace = [needs("strace"), "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]
+    inject = ["-e", "inject=fdatasync:error=EIO:when=40+"]
+    plain = node.command
+    node.command = lambda *a: [*strace, *inject, *plain(*a)] if a == ("serve",) else plain(*a)  # type: ignore[method-assign]
+    node.start()
+    assert node.process is not None
+    with pytest.raises(CommandFailed):
+        _import_many(node, tmp_path)
+    assert node.process.wait(30) == 10
+    assert "syncing to disk failed" in node.log.read_text()
+    node.command = plain  # type: ignore[method-assign]
+    node.kill()
+    node.start()
+    node.run("store", "check", "--read-data")
+    node.run("import", str(study))
+    assert node.stop() == 0
+
+
+def _import_many(node: Node, folder: Path) -> None:
+    for n in range(20):
+        node.run("import", str(write_study(folder / f"s{n}", 100 + n, 5)))
+
+
+def test_peer_that_comes_back_with_a_new_certificate_reconnects_by_itself(
+    tmp_path: Path,
+) -> None:
+    a, b = Node(tmp_path, "a", "Away Clinic"), Node(tmp_path, "b", "Steady Hospital")
+    try:
+        for node in (a, b):
+            node.make()
+            node.start()
+        pair(a, b)
+        a.stop()
+        _expire_certificate(a)
+        a.start()
+        wait_until(lambda: _connected(a) and _connected(b), "they do not find each other", 60)
+        a.run("import", str(write_study(tmp_path / "s", 2, 2)))
+        a.run("send", study_uid(2), b.display_name, "--wait")
+    finally:
+        for node in (a, b):
+            node.stop()
+
+
+def _expire_certificate(node: Node) -> None:
+    """Leave the node as it is after months: with a certificate that has run out."""
+    home = Home(node.home)
+    unlocked = unlock(home, None)
+    old = make_tls_identity(unlocked.signer.node_id, time.time() - 100 * 86400)
+    save_secrets(home, unlocked, replace(unlocked.secrets, tls=(old,)))
+
+
+def _connected(node: Node) -> bool:
+    return bool(node.json("peers")["peers"][0]["state"] == "connected")
+
+
+def test_stopping_leaves_no_socket_and_no_process(tmp_path: Path) -> None:
+    node = Node(tmp_path, "node", "Clinic")
+    node.make()
+    node.start()
+    assert node.process is not None
+    pid = node.process.pid
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    children = [c for t in tasks for c in (t / "children").read_text().split()]
+    assert children
+    assert node.stop() == 0
+    assert not (node.home / "admin.sock").exists()
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_metrics_are_served_and_name_nobody(tmp_path: Path) -> None:
+    node = Node(tmp_path, "node", "Clinic")
+    node.make()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = node.home / "emix.toml"
+    config.write_text(config.read_text().replace('# listen = ""', f'listen = "127.0.0.1:{port}"'))
+    node.start()
+    try:
+        node.run("import", str(write_study(tmp_path / "s", 3, 2)))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+            page = response.read().decode()
+        assert "emix_instances 2.0" in page
+        assert study_uid(3) not in page
+        assert "Synthetic" not in page
+    finally:
+        node.stop()
+
+
+def test_port_in_use_is_an_error_with_a_word_of_advice(tmp_path: Path) -> None:
+    node = Node(tmp_path, "node", "Clinic")
+    node.make()
+    config = node.home / "emix.toml"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        lines = config.read_text().splitlines()
+        config.write_text(
+            "\n".join(f'peer = "{address}"' if x.startswith("peer =") else x for x in lines)
+        )
+        done = subprocess.run(
+            node.command("serve"), capture_output=True, text=True, check=False, timeout=60
+        )
+    assert done.returncode == 3
+    assert "cannot be bound" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_wheel_installs_in_a_clean_environment_and_runs(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    wheel = next(tmp_path.glob("emix-*.whl"))
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    constraints = ["-c", str(ROOT / "constraints.txt")]
+    installed = subprocess.run(
+        [str(python), "-m", "pip", "install", "-q", *constraints, str(wheel)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert installed.returncode == 0, installed.stderr
+    emix = tmp_path / "venv" / "bin" / "emix"
+    home = ["--home", str(tmp_path / "home")]
+    kit = ["--recovery-kit", str(tmp_path / "kit")]
+    subprocess.run(
+        [str(emix), *home, "init", "--name", "X", "--host-key", *kit], check=True, cwd="/"
+    )
+    shown = subprocess.run(
+        [str(emix), "--version"], capture_output=True, text=True, check=True, cwd="/"
+    )
+    assert shown.stdout.startswith("emix, version 0.")
+    protoset = "import emix, pathlib; print(pathlib.Path(emix.__path__[0]) / 'emix.protoset')"
+    where = subprocess.run(
+        [str(python), "-c", protoset], capture_output=True, text=True, check=True, cwd="/"
+    )
+    assert Path(where.stdout.strip()).exists()
