@@ -78,11 +78,11 @@ def run_with_node(context: click.Context, work: Callable[[Client], Awaitable[T]]
 
     async def main() -> T:
         async with open_channel(f"unix:{socket.resolve()}") as channel:
-            with ungrouped():
-                return await work(Client(channel))
+            return await work(Client(channel))
 
     try:
-        result: T = trio_asyncio.run(main)
+        with ungrouped():
+            result: T = trio_asyncio.run(main)
         return result
     except PeerUnreachable as exc:
         raise PeerUnreachable(f"the node in {home} does not answer; is it running?") from exc

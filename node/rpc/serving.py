@@ -117,12 +117,10 @@ class _Behavior:
         try:
             call.caller = await self._service.guard(call)
             return await self._service.handlers[self._method.name](call)
-        except (NodeError, BaseExceptionGroup) as exc:
-            error = sole_error(exc)
-            if error is None:
-                raise
-            return to_status(error)
         except Exception as exc:  # a supervisor: one failed call does not end the node
+            error = sole_error(exc)
+            if error is not None:
+                return to_status(error)
             log.exception("call failed", method=self._method.path, error=type(exc).__name__)
             return grpc.StatusCode.INTERNAL, "internal error; see the node's log", ()
 

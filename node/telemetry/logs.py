@@ -53,6 +53,7 @@ def _without_messages_of_errors(
                 places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
                 trace = trace.tb_next
             places.append(type(error).__name__)
-            error = error.__cause__
+            inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
+            error = inner or error.__cause__
         event["trace"] = " ".join(places[-30:])
     return event

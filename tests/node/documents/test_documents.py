@@ -260,3 +260,17 @@ def test_statements_signed_by_another_node_key_are_refused() -> None:
         Identity.decode(make_identity(certificates=[]))
     with pytest.raises(DocumentError):
         Identity.decode(make_identity(certificates=[b"junk"]))
+
+
+def test_manifest_with_one_chunk_number_twice_is_refused() -> None:
+    manifest = make_manifest()
+    chunks = tuple(dataclasses.replace(c, number=3) for c in manifest.chunks)
+    with pytest.raises(ValueError, match="numbers"):
+        dataclasses.replace(manifest, chunks=chunks)
+
+
+def test_chunk_numbers_need_not_rise() -> None:
+    """A large instance is sealed between the chunks of small ones."""
+    manifest = make_manifest()
+    chunks = tuple(dataclasses.replace(c, number=9 - c.number) for c in manifest.chunks)
+    dataclasses.replace(manifest, chunks=chunks)
