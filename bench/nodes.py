@@ -77,9 +77,10 @@ class Node:
         self.process = subprocess.Popen(
             self.command("serve"), stderr=subprocess.PIPE, env=environment, cwd="/"
         )
+        self.addresses = {}
         ready = threading.Event()
         threading.Thread(target=self._keep_log, args=(self.process, ready), daemon=True).start()
-        if not ready.wait(START_SECONDS) or self.process.poll() is not None:
+        if not ready.wait(START_SECONDS) or not self.addresses:
             self.kill()
             raise CommandFailed(f"the node did not start: {self.log.read_text()}")
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +53,7 @@ from node.store.files import SyncFailed
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
 from node.store.peers import PeerStore
+from node.store.repair import Repaired, repair
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
 from node.telemetry.logs import configure_logs
@@ -136,6 +137,45 @@ async def open_node(home: Home, config: Config, unlocked: Unlocked) -> AsyncGene
     try:
         async with AsyncExitStack() as stack:
             yield await _Node(home, config, unlocked, context).start(stack)
+    finally:
+        context.close()
+
+
+def repair_home(home: Home, passphrase: bytes | None) -> list[Repaired]:
+    """Rebuild rows from envelopes, in a home in which no node runs.
+
+    Raises:
+        NodeError: the home is in use, or its keys do not open.
+    """
+    tune_memory()
+    config = load_config(home.config)
+    configure_logs(config.log_level)
+    with home.locked(), ungrouped():
+        unlocked = unlock(home, passphrase)
+        return trio.run(_repair, home, config, unlocked)
+
+
+async def _repair(home: Home, config: Config, unlocked: Unlocked) -> list[Repaired]:
+    context = open_store(
+        home.root,
+        unlocked.root_key,
+        unlocked.secrets,
+        unlocked.signer,
+        reserve_bytes=config.reserve_mib * _MIB,
+        may_be_lost=True,
+    )
+    try:
+        async with open_examiner(parsers=1) as examiner:
+
+            async def index(
+                plaintext: bytes, places: Sequence[tuple[int, int]]
+            ) -> list[dict[str, str]]:
+                async with examiner.arena.slab() as slab:
+                    slab.write(0, plaintext)
+                    found = await examiner.examine_files(slab, places)
+                return [examined.index for examined in found]
+
+            return await repair(context, index)
     finally:
         context.close()
 

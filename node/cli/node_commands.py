@@ -3,6 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from emix.admin.v1 import admin_pb2 as pb
@@ -10,6 +11,9 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.client import Client, home_path, run_call, run_with_node
 from node.cli.output import show_bytes, show_json, show_time
 from node.errors import ConfigError, KeysError, UsageError
+
+if TYPE_CHECKING:
+    from node.home import Home
 
 as_json = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
 
@@ -89,15 +93,23 @@ def init(
 def serve(context: click.Context, passphrase_file: str | None) -> None:
     """Run the node until it is stopped (Ctrl-C, SIGTERM)."""
     from node.app import run_node
-    from node.home import Home, needs_passphrase
+    from node.home import Home
 
     home = Home(home_path(context))
-    passphrase = _passphrase_from(passphrase_file)
+    run_node(home, _passphrase(home, passphrase_file))
+
+
+def _passphrase(home: "Home", file: str | None) -> bytes | None:
+    """Return the passphrase from a file or the prompt; None where a host key serves."""
+    from node.home import needs_passphrase
+
+    passphrase = _passphrase_from(file)
     if passphrase is None and home.keyring.exists() and needs_passphrase(home):
         if not sys.stdin.isatty():
             raise KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
-        passphrase = click.prompt("Passphrase", hide_input=True).encode()
-    run_node(home, passphrase)
+        prompted: str = click.prompt("Passphrase", hide_input=True)
+        passphrase = prompted.encode()
+    return passphrase
 
 
 @click.command("id")
@@ -202,6 +214,31 @@ def check(context: click.Context, read_data: bool) -> None:
         f"{chunks} chunks {'read and opened' if read_data else 'looked at'},"
         f" {len(problems)} problems."
     )
+    if problems:
+        raise SystemExit(1)
+
+
+@store.command("repair")
+@click.option("--passphrase-file", metavar="FILE", help="A file that holds the passphrase.")
+@click.pass_context
+def repair_store(context: click.Context, passphrase_file: str | None) -> None:
+    """Rebuild a lost database from the envelopes; the node must not run.
+
+    Studies and receipts come back (receipts say that they were reissued). Pairings, the audit
+    log, and what was on its way do not: pair again with each facility.
+    """
+    from node.app import repair_home
+    from node.home import Home
+
+    home = Home(home_path(context))
+    repaired = repair_home(home, _passphrase(home, passphrase_file))
+    problems = 0
+    for found in repaired:
+        if found.problem or found.missing_chunks:
+            problems += 1
+            missing = f"{found.missing_chunks} chunks are missing"
+            click.echo(f"PROBLEM  {found.name}: {found.problem or missing}")
+    click.echo(f"{len(repaired)} packages without rows, {len(repaired) - problems} repaired whole.")
     if problems:
         raise SystemExit(1)
 

@@ -17,7 +17,7 @@ import trio_asyncio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from node.errors import ConfigError, NodeError, sole_error
+from node.errors import ConfigError, sole_error
 from node.rpc.methods import Method, methods
 from node.rpc.status import to_status
 

@@ -9,6 +9,7 @@ from node.crypto.keys import DataKey, unwrap
 from node.documents.signed import DocumentSigner
 from node.domain.ids import FacilityId
 from node.domain.packages import Package
+from node.errors import StoreError
 from node.sql.database import Database, open_database
 from node.store.chunk_files import ChunkStorage, FileChunkStorage
 from node.store.envelopes import Envelopes
@@ -52,17 +53,25 @@ def open_store(
     signer: DocumentSigner,
     *,
     reserve_bytes: int,
+    may_be_lost: bool = False,
 ) -> StoreContext:
     """Open or create the store in a home that this process has locked.
 
     Raises:
-        StoreError: the database does not open.
+        StoreError: the database does not open, or is gone while its envelopes are there.
     """
-    database = open_database(home / "metadata.db", root_key.database_key(), migrations)
+    path = home / "metadata.db"
+    envelopes = Envelopes(home / "envelopes", secrets)
+    if not path.exists() and not may_be_lost and next(envelopes.paths(), None) is not None:
+        raise StoreError(
+            "the database is gone, but envelopes are there: put metadata.db back, or rebuild it"
+            " with `emix store repair`"
+        )
+    database = open_database(path, root_key.database_key(), migrations)
     return StoreContext(
         database=database,
         storage=FileChunkStorage(home / "chunks", reserve_bytes),
-        envelopes=Envelopes(home / "envelopes", secrets),
+        envelopes=envelopes,
         secrets=secrets,
         signer=signer,
     )

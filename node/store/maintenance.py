@@ -18,6 +18,7 @@ from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
 from node.store.files import sync_directories
 from node.store.removal import finish_removals, remove_packages, sweep
+from node.store.repair import find_orphans
 
 _TELL_EVERY = 64
 _COPIED = ("emix.toml", "keyring", "host.key")
@@ -33,13 +34,22 @@ class Maintenance:
     async def tidy_at_start(self) -> int:
         """Complete what a kill interrupted and delete chunks that nothing names.
 
-        Only before anything is imported or received.
+        Only before anything is imported or received. Nothing is deleted while there are
+        envelopes without rows: then it is the rows that are missing, not the chunks that are
+        too many.
         """
+        return await trio.to_thread.run_sync(self._tidy_at_start)
 
-        def work() -> int:
-            return finish_removals(self._context) + sweep(self._context)
-
-        return await trio.to_thread.run_sync(work)
+    def _tidy_at_start(self) -> int:
+        removed = finish_removals(self._context)
+        orphans = find_orphans(self._context)
+        if not orphans:
+            return removed + sweep(self._context)
+        facts: dict[str, object] = {"envelopes": len(orphans)}
+        self._context.database.write_sync(
+            lambda db: audit_rows.append(db, "alarm.envelopes-without-rows", facts)
+        )
+        return removed
 
     async def counts(self) -> dict[str, int]:
         """Return how much is here: studies, instances, sealed bytes, held, free bytes."""

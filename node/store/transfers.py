@@ -171,7 +171,7 @@ class TransferStore:
         def work(db: Db) -> list[Transfer]:
             rows = []
             for delivery, document, sealed_key, package, plaintext_bytes in sends:
-                row_id = _add(
+                row_id = add_transfer(
                     db,
                     Direction.SEND,
                     delivery,
@@ -252,7 +252,7 @@ class TransferStore:
                     raise BadDelivery("the transfer id was used for another delivery before")
                 return rows[0]
             state = State.HELD if is_held else State.CARRYING
-            row_id = _add(
+            row_id = add_transfer(
                 db, Direction.RECEIVE, delivery, document, sealed_key, state, study_uid=""
             )
             facts: dict[str, object] = {
@@ -498,7 +498,7 @@ class TransferStore:
 _FINAL = "'delivered', 'declined', 'cancelled', 'failed'"
 
 
-def _add(
+def add_transfer(
     db: Db,
     direction: Direction,
     delivery: Delivery,
@@ -509,6 +509,7 @@ def _add(
     study_uid: str,
     plaintext_bytes: int = 0,
 ) -> int:
+    """Add a transfer's row, inside the caller's transaction; return its number."""
     now = time.time()
     peer = delivery.receiver if direction is Direction.SEND else delivery.sender
     values = {

@@ -90,6 +90,64 @@ def _connected(node: Node) -> bool:
     return bool(node.json("peers")["peers"][0]["state"] == "connected")
 
 
+def test_lost_database_is_rebuilt_from_the_envelopes(tmp_path: Path) -> None:
+    a, b = Node(tmp_path, "a", "Sender"), Node(tmp_path, "b", "Loser")
+    try:
+        for node in (a, b):
+            node.make()
+            node.start()
+        pair(a, b)
+        a.run("import", str(write_study(tmp_path / "s", 5, 3)))
+        b.run("import", str(write_study(tmp_path / "t", 6, 3)))
+        a.run("send", study_uid(5), b.display_name, "--wait")
+        before = b.json("studies")
+        b.stop()
+        for path in b.home.glob("metadata.db*"):
+            path.unlink()
+        with pytest.raises(CommandFailed, match="emix store repair"):
+            b.start()
+        assert "2 packages without rows, 2 repaired whole" in b.run("store", "repair")
+        b.start()
+        after = b.json("studies")
+        for study in (*before["studies"], *after["studies"]):
+            for volatile in ("packages", "origin_name", "origin_pinned"):
+                study.pop(volatile)
+        by_uid = {s["study_instance_uid"]: s for s in after["studies"]}
+        assert by_uid == {s["study_instance_uid"]: s for s in before["studies"]}
+        b.run("store", "check", "--read-data")
+        assert b.json("receipts")["receipts"][0]["reissued"]
+        out = tmp_path / "out"
+        b.run("export", study_uid(5), str(out))
+        assert {p.read_bytes() for p in out.rglob("IM*")} == {
+            p.read_bytes() for p in (tmp_path / "s").iterdir()
+        }
+    finally:
+        for node in (a, b):
+            node.stop()
+
+
+def test_old_database_put_back_does_not_cost_newer_packages(tmp_path: Path) -> None:
+    node = Node(tmp_path, "node", "Clinic")
+    node.make()
+    node.start()
+    node.run("import", str(write_study(tmp_path / "s", 7, 2)))
+    node.stop()
+    old = (node.home / "metadata.db").read_bytes()
+    node.start()
+    node.run("import", str(write_study(tmp_path / "t", 8, 2)))
+    node.stop()
+    (node.home / "metadata.db").write_bytes(old)
+    node.start()
+    assert any("alarm" in alarm for alarm in node.json("status")["alarms"])
+    assert not node.json("studies", study_uid(8))["studies"]
+    node.stop()
+    assert "1 packages without rows, 1 repaired whole" in node.run("store", "repair")
+    node.start()
+    node.run("store", "check", "--read-data")
+    assert node.json("studies", study_uid(8))["studies"]
+    node.stop()
+
+
 def test_stopping_leaves_no_socket_and_no_process(tmp_path: Path) -> None:
     node = Node(tmp_path, "node", "Clinic")
     node.make()

@@ -1,0 +1,191 @@
+"""Rebuilding rows from envelopes: after the database was lost, or an old copy was put back.
+
+An envelope is written only when all of its package's chunks were opened and checked, so what it
+names is worth a row. Pins, audit log and what was still on its way are in the database only;
+they do not come back.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from node.crypto.keys import unwrap
+from node.documents.delivery import Delivery, open_delivery
+from node.documents.manifest import open_manifest
+from node.documents.receipt import Receipt, sign_receipt
+from node.documents.signed import Document
+from node.domain.manifest import ChunkEntry, InstanceEntry, Manifest
+from node.domain.packages import Package
+from node.domain.transfers import Direction, State
+from node.errors import DocumentError, StoreError
+from node.sql.database import Db
+from node.store import audit_rows, package_rows, transfers
+from node.store.chunk_format import open_chunk
+from node.store.context import StoreContext
+from node.store.envelopes import Envelope
+
+Index = Callable[[bytes, Sequence[tuple[int, int]]], Awaitable[list[dict[str, str]]]]
+"""Returns the searchable values of whole instances at these places of a chunk's plaintext."""
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What became of one envelope."""
+
+    name: str
+    problem: str = ""
+    missing_chunks: int = 0
+
+
+def find_orphans(context: StoreContext) -> list[Path]:
+    """Return envelopes whose packages have no row: the database is older than they are."""
+    named = context.database.read_sync(
+        lambda db: {
+            context.envelopes.name(p.origin, p.package_id)
+            for p in package_rows.find_packages(db, "1", ())
+        }
+    )
+    return [path for path in context.envelopes.paths() if path.name not in named]
+
+
+async def repair(context: StoreContext, index: Index) -> list[Repaired]:
+    """Give every envelope without a row its rows again; durable once this returns."""
+    repaired = []
+    for path in await trio.to_thread.run_sync(find_orphans, context):
+        try:
+            repaired.append(await _repair_one(context, path, index))
+        except (StoreError, DocumentError) as exc:
+            repaired.append(Repaired(path.name, str(exc)))
+    return repaired
+
+
+async def _repair_one(context: StoreContext, path: Path, index: Index) -> Repaired:
+    envelope = await trio.to_thread.run_sync(context.envelopes.read, path)
+    document = Document.decode(envelope.manifest)
+    manifest = await trio.to_thread.run_sync(open_manifest, document)
+    if (manifest.package_id, manifest.origin) != (envelope.package_id, envelope.origin):
+        raise StoreError("the envelope holds another package's manifest")
+    keys = context.secrets.epoch_keys(envelope.epoch)
+    unwrap(keys, envelope.epoch, envelope.origin, envelope.package_id, envelope.wrapped_key)
+    missing = [
+        chunk
+        for chunk in manifest.chunks
+        if context.storage.size(chunk.chunk_id) != chunk.sealed_bytes
+    ]
+    delivery = Document.decode(envelope.delivery) if envelope.delivery else None
+    promised = open_delivery(delivery) if delivery else None
+
+    def work(db: Db) -> int:
+        return _add_rows(db, context, envelope, document, manifest, delivery, promised)
+
+    row = await context.database.write(work)
+    values = await _first_values(context, row, manifest, index)
+
+    def add_index(db: Db) -> None:
+        for found in values:
+            package_rows.merge_index(db, row, found)
+
+    await context.database.write(add_index)
+    return Repaired(path.name, missing_chunks=len(missing))
+
+
+def _add_rows(
+    db: Db,
+    context: StoreContext,
+    envelope: Envelope,
+    document: Document,
+    manifest: Manifest,
+    delivery: Document | None,
+    promised: Delivery | None,
+) -> int:
+    row = package_rows.add_package(
+        db,
+        package_id=envelope.package_id,
+        origin=envelope.origin,
+        study_uid=manifest.study_instance_uid,
+        state="closed",
+        epoch=envelope.epoch,
+        wrapped_key=envelope.wrapped_key,
+        received_from=promised.sender if promised else None,
+    )
+    package_rows.add_chunks(db, row, 0, manifest.chunks, present=True)
+    package_rows.add_instances(db, row, 0, manifest.instances)
+    package_rows.close_package(db, row, envelope.manifest, document.digest())
+    if delivery is not None and promised is not None:
+        _reissue(db, context, delivery, promised, document, manifest)
+    facts: dict[str, object] = {"package": str(envelope.package_id)}
+    audit_rows.append(db, "package.repaired", facts)
+    return row
+
+
+def _reissue(
+    db: Db,
+    context: StoreContext,
+    delivery: Document,
+    promised: Delivery,
+    document: Document,
+    manifest: Manifest,
+) -> None:
+    """Sign the lost receipt anew, and say that it is so."""
+    receipt = Receipt(
+        transfer_id=promised.transfer_id,
+        delivery_digest=delivery.digest(),
+        manifest_digest=document.digest(),
+        package_id=manifest.package_id,
+        receiver=context.facility,
+        instances=len(manifest.instances),
+        plaintext_bytes=manifest.plaintext_bytes,
+        received_time=time.time(),
+        reissued=True,
+    )
+    row = transfers.add_transfer(
+        db,
+        Direction.RECEIVE,
+        promised,
+        delivery,
+        b"",
+        State.DELIVERED,
+        study_uid=manifest.study_instance_uid,
+        plaintext_bytes=manifest.plaintext_bytes,
+    )
+    signed = sign_receipt(receipt, context.signer).encode()
+    db.execute(
+        "UPDATE transfers SET receipt = ?, bytes_done = bytes_total, received_time = ?"
+        " WHERE id = ?",
+        (signed, receipt.received_time, row),
+    )
+
+
+async def _first_values(
+    context: StoreContext, row: int, manifest: Manifest, index: Index
+) -> list[dict[str, str]]:
+    """Return the searchable values of the instances in the first chunk that has whole ones."""
+    for position, chunk in enumerate(manifest.chunks):
+        places = [
+            (i.extents[0].offset, i.extents[0].length)
+            for i in manifest.instances
+            if _lies_in(i, position)
+        ]
+        if not places:
+            continue
+        try:
+            package = await context.database.read(
+                lambda db: package_rows.find_packages(db, "id = ?", (row,))[0]
+            )
+            plaintext = await trio.to_thread.run_sync(_open, context, package, chunk)
+        except StoreError:
+            continue
+        return await index(plaintext, places)
+    return []
+
+
+def _lies_in(instance: InstanceEntry, position: int) -> bool:
+    return len(instance.extents) == 1 and instance.extents[0].chunk_index == position
+
+
+def _open(context: StoreContext, package: Package, chunk: ChunkEntry) -> bytes:
+    keys = context.data_key(package).sealing_keys()
+    return open_chunk(keys, package.package_id, chunk, context.storage.get(chunk.chunk_id))
