@@ -35,6 +35,13 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdraw:
+    """The sender has taken a transfer back."""
+
+    transfer_id: TransferId
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The receiver's decision."""
 
@@ -98,6 +105,7 @@ class Problem:
 Message = (
     Collect
     | Offer
+    | Withdraw
     | Answer
     | ManifestFrame
     | Want

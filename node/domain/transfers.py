@@ -74,6 +74,7 @@ class Transfer:
         sealed_key: The package's data key sealed to the receiver.
         receipt: The encoded receipt document, once there is one.
         bytes_done: Sealed bytes durable at the receiver, of `bytes_total`.
+        untold: Cancelled here, and the receiver does not know it yet.
         bytes_carried: Sealed bytes that went over links, repeats included.
     """
 
@@ -103,3 +104,4 @@ class Transfer:
     updated_time: float
     expires_time: float
     received_time: float
+    untold: bool

@@ -31,6 +31,7 @@ from node.documents.messages import (
     Progress,
     ReceiptKept,
     ReceiptMessage,
+    Withdraw,
 )
 from node.documents.signed import Document
 from node.domain.ids import ChunkId, FacilityId, PackageId, TransferId
@@ -71,6 +72,9 @@ class ReceiverStore(Protocol):
         self, delivery: Delivery, document: Document, sealed_key: bytes, *, is_held: bool
     ) -> Transfer:
         """Return the transfer of a delivery, kept if it is new."""
+
+    async def find_received(self, peer: FacilityId, transfer_id: TransferId) -> Transfer | None:
+        """Return a transfer that a peer sends us, if it is known here."""
 
     async def find_package(self, row: Transfer) -> Package | None:
         """Return the package that a transfer is about."""
@@ -167,7 +171,20 @@ class Receiver:
     async def collect(self, link: Link, transfer_id: TransferId) -> None:
         """Come for a transfer that waits at a peer that we dialled; see `receive`."""
         await link.send(Collect(transfer_id))
-        await self.receive(link, await expect(link, Offer))
+        message = await link.receive()
+        if isinstance(message, Withdraw):
+            await self.withdrawn(link, message)
+        else:
+            await self.receive(link, held_as(message, Offer))
+
+    async def withdrawn(self, link: Link, message: Withdraw) -> None:
+        """Forget what a sender has taken back; a receipt that was given stands."""
+        row = await self._store.find_received(link.peer, message.transfer_id)
+        if row is not None and not row.state.is_final:
+            await self._store.set_state(row, State.CANCELLED, "cancelled by the sender")
+            self.cancel(row.transfer_id)
+            await self.discard(row)
+        await link.send(Answer(AnswerKind.DECLINED, reason="withdrawn"))
 
     async def receive(self, link: Link, offer: Offer) -> None:
         """Receive what is offered, as far as it goes on this link.
@@ -453,7 +470,11 @@ async def expect(link: Link, kind: type[M]) -> M:
         RemoteProtocolError: it is of another kind.
         PeerUnreachable: the other side ended the stream.
     """
-    message: Message | None = await link.receive()
+    return held_as(await link.receive(), kind)
+
+
+def held_as(message: Message | None, kind: type[M]) -> M:
+    """Return a message that must be of one kind; see `expect`."""
     if isinstance(message, kind):
         return message
     if message is None:

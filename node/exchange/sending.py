@@ -7,7 +7,15 @@ import trio
 
 from node.documents.delivery import open_delivery
 from node.documents.manifest import open_manifest
-from node.documents.messages import ChunkFrame, ManifestFrame, Offer, Problem, ReceiptKept
+from node.documents.messages import (
+    Answer,
+    ChunkFrame,
+    ManifestFrame,
+    Offer,
+    Problem,
+    ReceiptKept,
+    Withdraw,
+)
 from node.documents.signed import Document
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
@@ -16,7 +24,7 @@ from node.errors import NodeError, PeerBusy, PeerRefused, PeerUnreachable, ungro
 from node.exchange import sender_machine as machine
 from node.exchange.gate import PriorityGate
 from node.exchange.links import Link
-from node.exchange.receiving import is_final_error, problem_error, tell
+from node.exchange.receiving import expect, is_final_error, problem_error, tell
 
 FRAME_BYTES = 2 << 20
 _READ_AHEAD = 3
@@ -39,6 +47,9 @@ class SenderStore(Protocol):
 
     async def keep_receipt(self, row: Transfer, receipt: Document) -> Transfer:
         """Keep a verified receipt durably."""
+
+    async def set_untold(self, row: Transfer, *, is_untold: bool) -> Transfer:
+        """Keep whether the receiver is still to be told of a withdrawal."""
 
 
 class SenderCarrier(Protocol):
@@ -75,6 +86,12 @@ class Sender:
                 await self._store.set_state(row, State.FAILED, str(exc))
                 await tell(link, Problem(exc.code.value, str(exc), is_final=True))
             raise
+
+    async def withdraw(self, link: Link, row: Transfer) -> None:
+        """Tell the receiver that a transfer was taken back."""
+        await link.send(Withdraw(row.transfer_id))
+        await expect(link, Answer)
+        await self._store.set_untold(row, is_untold=False)
 
 
 class _Session:

@@ -20,7 +20,7 @@ from node.crypto.digests import sha256
 from node.crypto.keys import DataKey
 from node.documents.delivery import MAX_TEXT, Delivery, sign_delivery
 from node.documents.manifest import decode_body
-from node.documents.messages import Collect, Offer, Problem
+from node.documents.messages import Collect, Offer, Problem, Withdraw
 from node.documents.signed import Document, DocumentSigner
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.packages import Package
@@ -95,6 +95,9 @@ class TransferBook(Protocol):
         self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
     ) -> Transfer:
         """Move a transfer to a state."""
+
+    async def set_untold(self, row: Transfer, *, is_untold: bool) -> Transfer:
+        """Keep whether the receiver is still to be told of a withdrawal."""
 
     async def decide_offer(
         self, row: Transfer, *, accept: bool, reason: str, operator: str
@@ -198,6 +201,8 @@ class Transfers:
         """
         row = await self._book.get(prefix)
         if row.direction is Direction.SEND:
+            if not row.state.is_final:
+                row = await self._book.set_untold(row, is_untold=True)
             row = await self._book.set_state(row, State.CANCELLED, operator=operator)
             if row.transfer_id in self._sending:
                 self._sending[row.transfer_id].cancel()
@@ -224,6 +229,8 @@ class Transfers:
                 await self._receive(link, message)
             case Collect(transfer_id):
                 await self._serve_collect(link, transfer_id)
+            case Withdraw():
+                await self._receiver.withdrawn(link, message)
             case None:
                 return
             case _:
@@ -282,7 +289,10 @@ class Transfers:
         pause = _FIRST_PAUSE
         while True:
             row = await self._book.get(str(row.transfer_id))
-            if row.state.is_final:
+            if row.state.is_final and not row.untold:
+                return
+            if row.untold and row.expires_time < time.time():
+                await self._book.set_untold(row, is_untold=False)
                 return
             if row.expires_time < time.time():
                 await self._book.set_state(row, State.FAILED, "the delivery has expired")
@@ -307,6 +317,9 @@ class Transfers:
 
     async def _sleep(self, seconds: float, row: Transfer) -> None:
         """Wait before another try; a change of the transfer (cancelled) ends the wait."""
+        if row.untold:
+            await trio.sleep(seconds)
+            return
         with self.changes.subscribed() as changed, trio.move_on_after(seconds):
             # Subscribed first: a change between the look and the wait is not missed.
             if (await self._book.get(str(row.transfer_id))).state.is_final:
@@ -327,6 +340,9 @@ class Transfers:
             raise Conflict("the transfer is on another link already")
         self._routes[row.transfer_id] = link.route
         gate = self._gates.setdefault(link.peer, PriorityGate())
+        if row.untold:
+            await self._sender.withdraw(link, row)
+            return
         with trio.CancelScope() as scope:
             self._sending[row.transfer_id] = scope
             try:

@@ -16,6 +16,7 @@ from node.documents.messages import (
     ReceiptKept,
     ReceiptMessage,
     Want,
+    Withdraw,
 )
 from node.documents.signed import Document
 from node.domain.ids import ChunkId, TransferId
@@ -45,6 +46,9 @@ def to_wire(message: Message) -> pb.CarryMessage:
             return pb.CarryMessage(progress=progress)
         case Collect(transfer_id):
             return pb.CarryMessage(collect=pb.Collect(transfer_id=transfer_id.value))
+        case Withdraw(transfer_id):
+            withdraw = pb.Withdraw(transfer_id=transfer_id.value)
+            return pb.CarryMessage(withdraw=withdraw)
         case Offer(delivery, sealed_key):
             offer = pb.Offer(delivery=delivery.to_wire(), sealed_key=sealed_key)
             return pb.CarryMessage(offer=offer)
@@ -89,6 +93,8 @@ def _from_wire(wire: pb.CarryMessage) -> Message | None:
             return Progress(wire.progress.durable_bytes, wire.progress.total_bytes)
         case "collect":
             return Collect(TransferId(wire.collect.transfer_id))
+        case "withdraw":
+            return Withdraw(TransferId(wire.withdraw.transfer_id))
         case "offer":
             return Offer(_document(wire.offer.delivery), wire.offer.sealed_key)
         case "answer":

@@ -125,6 +125,7 @@ CREATE TABLE transfers (
     updated_time REAL NOT NULL,
     expires_time REAL NOT NULL,
     received_time REAL NOT NULL DEFAULT 0,
+    untold INTEGER NOT NULL DEFAULT 0,
     UNIQUE (peer, transfer_id, direction)
 ) STRICT;
 CREATE INDEX transfers_state ON transfers (state);

@@ -35,6 +35,7 @@ def _row(row: dict[str, object]) -> Transfer:
     values["priority"] = Priority(row["priority"])  # type: ignore[arg-type]
     values["state"] = State(str(row["state"]))
     values["accepted"] = bool(row["accepted"])
+    values["untold"] = bool(row["untold"])
     return Transfer(**values)  # type: ignore[arg-type]
 
 
@@ -68,9 +69,10 @@ class TransferStore:
         return (await self.find(f"state NOT IN ({_FINAL})"))[::-1]
 
     async def waiting_for(self, peer: FacilityId) -> list[Transfer]:
-        """Return what this node still has to send to a peer, most urgent first."""
+        """Return what this node still has to send, or to take back, most urgent first."""
         rows = await self.find(
-            f"direction = 'send' AND peer = ? AND state NOT IN ({_FINAL})", (peer.digest,)
+            f"direction = 'send' AND peer = ? AND (state NOT IN ({_FINAL}) OR untold = 1)",
+            (peer.digest,),
         )
         return sorted(rows, key=lambda row: (row.priority, row.id))
 
@@ -139,6 +141,20 @@ class TransferStore:
             if now.state is not state and state.is_final:
                 facts: dict[str, object] = {"transfer": str(row.transfer_id), "state": state}
                 audit_rows.append(db, f"transfer.{state}", facts, operator)
+
+        return await self._change(row.id, work)
+
+    async def find_received(self, peer: FacilityId, transfer_id: TransferId) -> Transfer | None:
+        """Return a transfer that a peer sends us, if it is known here."""
+        where = "direction = 'receive' AND peer = ? AND transfer_id = ?"
+        rows = await self.find(where, (peer.digest, transfer_id.value))
+        return rows[0] if rows else None
+
+    async def set_untold(self, row: Transfer, *, is_untold: bool) -> Transfer:
+        """Keep whether the receiver is still to be told that a transfer was taken back."""
+
+        def work(db: Db) -> None:
+            db.execute("UPDATE transfers SET untold = ? WHERE id = ?", (int(is_untold), row.id))
 
         return await self._change(row.id, work)
 

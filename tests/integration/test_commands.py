@@ -231,12 +231,20 @@ def test_cancelled_transfer_leaves_nothing_at_the_receiver(
     a, b = nodes
     imported(a, write_study(tmp_path / "s", 11, 4))
     before = _chunks(b)
+    config = b.home / "emix.toml"
+    text = config.read_text()
+    config.write_text(text.replace('# incoming = "accept"', 'incoming = "ask"'))
     b.stop()
+    b.start()
     sent = a.json("send", study_uid(11), b.display_name)["transfers"][0]
+    wait_until(lambda: len(_offers(b)) == 1, "the offer does not arrive")
+    config.write_text(text)
+    b.stop()
     a.run("cancel", sent["transfer_id"])
     b.start()
-    wait_until(lambda: a.json("peers")["peers"][0]["state"] == "connected", "not connected")
+    wait_until(lambda: _state(b, sent["transfer_id"]) == "cancelled", "it is not told", 60)
     assert _state(a, sent["transfer_id"]) == "cancelled"
+    assert not _offers(b)
     assert _chunks(b) == before
     a.run("cancel", sent["transfer_id"])  # once more is no error
 

@@ -70,7 +70,7 @@ class CarryResponse(_message.Message):
     def __init__(self, message: _Optional[_Union[CarryMessage, _Mapping]] = ...) -> None: ...
 
 class CarryMessage(_message.Message):
-    __slots__ = ("collect", "offer", "answer", "manifest_frame", "want", "chunk_frame", "progress", "receipt", "receipt_kept", "problem", "heartbeat")
+    __slots__ = ("collect", "offer", "answer", "manifest_frame", "want", "chunk_frame", "progress", "receipt", "receipt_kept", "problem", "heartbeat", "withdraw")
     COLLECT_FIELD_NUMBER: _ClassVar[int]
     OFFER_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +82,7 @@ class CarryMessage(_message.Message):
     RECEIPT_KEPT_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAW_FIELD_NUMBER: _ClassVar[int]
     collect: Collect
     offer: Offer
     answer: Answer
@@ -93,7 +94,8 @@ class CarryMessage(_message.Message):
     receipt_kept: ReceiptKept
     problem: Problem
     heartbeat: Heartbeat
-    def __init__(self, collect: _Optional[_Union[Collect, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., manifest_frame: _Optional[_Union[ManifestFrame, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., chunk_frame: _Optional[_Union[ChunkFrame, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., receipt: _Optional[_Union[ReceiptMessage, _Mapping]] = ..., receipt_kept: _Optional[_Union[ReceiptKept, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    withdraw: Withdraw
+    def __init__(self, collect: _Optional[_Union[Collect, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., manifest_frame: _Optional[_Union[ManifestFrame, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., chunk_frame: _Optional[_Union[ChunkFrame, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., receipt: _Optional[_Union[ReceiptMessage, _Mapping]] = ..., receipt_kept: _Optional[_Union[ReceiptKept, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., withdraw: _Optional[_Union[Withdraw, _Mapping]] = ...) -> None: ...
 
 class Collect(_message.Message):
     __slots__ = ("transfer_id",)
@@ -108,6 +110,12 @@ class Offer(_message.Message):
     delivery: _documents_pb2.Document
     sealed_key: bytes
     def __init__(self, delivery: _Optional[_Union[_documents_pb2.Document, _Mapping]] = ..., sealed_key: _Optional[bytes] = ...) -> None: ...
+
+class Withdraw(_message.Message):
+    __slots__ = ("transfer_id",)
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: bytes
+    def __init__(self, transfer_id: _Optional[bytes] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("kind", "retry_seconds", "reason", "manifest_needed")
