@@ -27,6 +27,7 @@ from node.admin.studies import StudyHandlers
 from node.admin.transfers import AuditHandlers, TransferHandlers
 from node.config import Config, load_config
 from node.crypto.certificates import make_tls_identity, validity
+from node.dicom.dicomdir import write_dicomdir
 from node.dicom.examiner import open_examiner
 from node.documents.identity import Profile, make_statements
 from node.domain.transfers import Transfer
@@ -311,6 +312,8 @@ class _Node:
             all_versions=request.all_versions,
             tell=tell,
         )
+        if request.dicomdir:
+            await trio.to_thread.run_sync(write_dicomdir, directory)
 
     def _gauges(self) -> Gauges:
         """Return the metrics; called on a thread of the HTTP server's."""

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from pydicom.fileset import FileSet
 
 from bench.nodes import CommandFailed, Node, wait_until
 from tests.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
@@ -69,6 +70,22 @@ def test_zip_is_looked_into_and_bad_members_are_listed(
     assert set(reasons) == {"notes.txt", "bomb.bin", "link.dcm"}
     assert reasons["bomb.bin"] == "expands beyond all measure"
     assert reasons["link.dcm"] == "a link inside a ZIP"
+
+
+def test_dicomdir_lists_the_files_and_leaves_them_as_they_are(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    folder = write_study(tmp_path / "s", 15, 3)
+    imported(a, folder)
+    out = tmp_path / "out"
+    a.run("export", study_uid(15), str(out), "--dicomdir")
+    listed = [Path(str(i.path)) for i in FileSet(out / "DICOMDIR")]
+    wanted = {p.read_bytes() for p in folder.iterdir()}
+    assert {p.read_bytes() for p in listed} == wanted
+    assert {p.name for p in out.iterdir()} == {"DICOMDIR", "PT000000"}
+    again = imported(a, out / "DICOMDIR")
+    assert (again["known"], again["skipped"]) == (3, 1)
 
 
 def test_special_files_are_refused_and_do_not_block(
