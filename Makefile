@@ -34,6 +34,7 @@ bench-setup: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(PY) -m bench.run
+	$(PY) -m bench.more
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

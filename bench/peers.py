@@ -65,9 +65,18 @@ def storescu(folder: Path, study: Path) -> Iterator[Callable[[], float]]:
     yield once
 
 
+Once = Callable[[], float]
+
+
 @contextmanager
-def rsync_ssh(folder: Path, study: Path) -> Iterator[Callable[[], float]]:
-    """`rsync -a` over ssh to an sshd of our own on the loopback."""
+def rsync_ssh(
+    folder: Path, study: Path, *, options: str = "-a", through: int = 0
+) -> Iterator[tuple[Once, int]]:
+    """Rsync over ssh to an sshd of our own on the loopback.
+
+    Yields what does it once, and the port of the sshd; `through` is the port to connect to,
+    where that is another one.
+    """
     host_key, user_key, port = folder / "host_key", folder / "user_key", _free_port()
     for key in (host_key, user_key):
         _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)])
@@ -80,7 +89,7 @@ def rsync_ssh(folder: Path, study: Path) -> Iterator[Callable[[], float]]:
         f"AuthorizedKeysFile {authorized}\nPermitRootLogin yes\nUsePAM no\n"
     )
     shell = (
-        f"ssh -p {port} -i {user_key} -o StrictHostKeyChecking=no"
+        f"ssh -p {through or port} -i {user_key} -o StrictHostKeyChecking=no"
         f" -o UserKnownHostsFile={folder / 'known_hosts'} -o LogLevel=ERROR"
     )
     out = folder / "rsync"
@@ -88,13 +97,13 @@ def rsync_ssh(folder: Path, study: Path) -> Iterator[Callable[[], float]]:
     def once() -> float:
         shutil.rmtree(out, ignore_errors=True)
         seconds = _timed(
-            lambda: _run(["rsync", "-a", "-e", shell, f"{study}/", f"localhost:{out}/"])
+            lambda: _run(["rsync", options, "-e", shell, f"{study}/", f"localhost:{out}/"])
         )
         _hold_count(out, study)
         return seconds
 
     with _served(["/usr/sbin/sshd", "-D", "-f", str(config)]):
-        yield once
+        yield once, port
 
 
 class Orthanc:

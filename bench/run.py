@@ -125,7 +125,7 @@ def main() -> None:
                 ours.send,
                 {
                     "storescu TLS": storescu,
-                    "rsync ssh": enter(peers.rsync_ssh(folder, study)),
+                    "rsync ssh": enter(peers.rsync_ssh(folder, study))[0],
                     "Orthanc peer": enter(peers.orthanc_peer(folder, study)),
                 },
             )

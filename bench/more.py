@@ -1,0 +1,242 @@
+"""Sizes and lines other than the CT study: `python -m bench.more`, into results-more.md.
+
+10,000 small instances, one instance of 2 GB, memory while 1 GB and 4 GB are sent, and a slow
+line (20 ms each way, 50 Mbit/s, a proxy in trio) beside rsync -z through the same.
+"""
+
+import math
+import os
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import trio
+from pydicom.data import get_testdata_file
+
+from bench import peers
+from bench.ct_study import make_ct_study
+from bench.nodes import Node, _free_port, two_nodes
+
+DATA = Path(__file__).parent / ".data"
+RESULTS = Path(__file__).with_name("results-more.md")
+RUNS = int(os.environ.get("RUNS", "3"))
+DELAY_SECONDS, LINE_BYTES = 0.020, 50e6 / 8
+_ROOT = "1.2.826.0.1.3680043.10.1338.9."
+
+
+def make_mr_study(folder: Path, count: int = 10_000) -> None:
+    """Write instances of 130 KB: 256x256x16 bit, smooth with noise, all different."""
+    folder.mkdir(parents=True)
+    template = pydicom.dcmread(str(get_testdata_file("MR_small.dcm")))
+    template.StudyInstanceUID, template.SeriesInstanceUID = f"{_ROOT}1", f"{_ROOT}1.1"
+    template.Rows = template.Columns = 256
+    rng = np.random.default_rng(1)
+    x = np.linspace(0, 6, 256)
+    base = 400 + 300 * np.sin(x)[:, None] * np.cos(x)[None, :]
+    for n in range(count):
+        uid = pydicom.uid.UID(f"{_ROOT}1.1.{n + 1}")
+        template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = uid
+        template.InstanceNumber = n + 1
+        pixels = (base + rng.normal(0, 8, base.shape)).astype("<i2")
+        template.PixelData = pixels.tobytes()
+        template.save_as(folder / f"MR{n + 1:05d}.dcm", enforce_file_format=True)
+
+
+def make_large_instance(folder: Path, source: Path, megabytes: int = 2000) -> None:
+    """Write one multi-frame instance of about 2 GB, its frames the CT study's slices."""
+    folder.mkdir(parents=True)
+    frames = sorted(source.iterdir())
+    first = pydicom.dcmread(frames[0])
+    size = len(first.PixelData)
+    count = megabytes * 1_000_000 // size
+    first.SOPClassUID = first.file_meta.MediaStorageSOPClassUID = pydicom.uid.UID(
+        "1.2.840.10008.5.1.4.1.1.2.1"
+    )
+    uid = pydicom.uid.UID(f"{_ROOT}2.1.1")
+    first.StudyInstanceUID, first.SeriesInstanceUID = f"{_ROOT}2", f"{_ROOT}2.1"
+    first.SOPInstanceUID = first.file_meta.MediaStorageSOPInstanceUID = uid
+    first.NumberOfFrames = count
+    first.PixelData = b"".join(
+        pydicom.dcmread(frames[n % len(frames)]).PixelData for n in range(count)
+    )
+    first.save_as(folder / "large.dcm", enforce_file_format=True)
+
+
+def measure(study: Path, runs: int = RUNS) -> tuple[float, float, list[float]]:
+    """Return seconds and megabytes of a send (median), and both nodes' peak memory in MB."""
+    seconds: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="emix-bench-") as name, two_nodes(Path(name)) as pair:
+        a, b = pair
+        for n in range(runs):
+            summary = a.json("import", str(study))["summary"]
+            uid = summary["study_instance_uids"][0]
+            started = time.perf_counter()
+            a.run("send", uid, b.display_name, "--wait")
+            seconds.append(time.perf_counter() - started)
+            print(f"{study.name} {n + 1}/{runs}: {seconds[-1]:.2f} s", flush=True)
+            for node in pair:
+                node.run("delete", uid, "--yes")
+        memory = [_peak_memory(node) for node in pair]
+    return statistics.median(seconds), int(summary["plaintext_bytes"]) / 1e6, memory
+
+
+def _peak_memory(node: Node) -> float:
+    if node.process is None:
+        return math.nan
+    status = Path(f"/proc/{node.process.pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+class SlowLine:
+    """A TCP proxy with delay and rate, each direction for itself."""
+
+    def __init__(self, port: int, target: int) -> None:
+        self._port, self._target = port, target
+        self._scope = trio.CancelScope()
+        self._thread = threading.Thread(target=trio.run, args=(self._run,), daemon=True)
+        self._ready = threading.Event()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+        self._ready.wait(10)
+
+    def __exit__(self, *_: object) -> None:
+        self._token.run_sync_soon(self._scope.cancel)
+        self._thread.join()
+
+    async def _run(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(trio.serve_tcp, self._handle, self._port)
+                self._ready.set()
+
+    async def _handle(self, near: trio.SocketStream) -> None:
+        far = await trio.open_tcp_stream("127.0.0.1", self._target)
+        async with near, far, trio.open_nursery() as nursery:
+            nursery.start_soon(self._pump, near, far)
+            nursery.start_soon(self._pump, far, near)
+
+    async def _pump(self, source: trio.SocketStream, sink: trio.SocketStream) -> None:
+        send, receive = trio.open_memory_channel[tuple[float, bytes]](64)
+
+        async def deliver() -> None:
+            async for due, data in receive:
+                await trio.sleep_until(due)
+                await sink.send_all(data)
+            await sink.send_eof()
+
+        free = trio.current_time()
+        try:
+            async with trio.open_nursery() as nursery, send:
+                nursery.start_soon(deliver)
+                async for data in source:
+                    free = max(free, trio.current_time()) + len(data) / LINE_BYTES
+                    await trio.sleep_until(free)
+                    await send.send((free + DELAY_SECONDS, bytes(data)))
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+
+def slow_line(study: Path) -> tuple[float, float]:
+    """Return seconds of ours and of rsync -z through the same slow line."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="emix-bench-") as name:
+        folder = Path(name)
+        with two_nodes(folder) as (a, b), _slow_rsync(folder, study) as rsync:
+            port = _free_port()
+            with SlowLine(port, int(b.addresses["peer"].rpartition(":")[2])):
+                # Reached through the proxy from now on, both ways of dialling.
+                _only_through(a, b, f"127.0.0.1:{port}")
+                for _ in range(RUNS):
+                    uid = a.json("import", str(study))["summary"]["study_instance_uids"][0]
+                    started = time.perf_counter()
+                    a.run("send", uid, b.display_name, "--wait")
+                    ours.append(time.perf_counter() - started)
+                    for node in (a, b):
+                        node.run("delete", uid, "--yes")
+                    theirs.append(rsync())
+                    print(f"slow line: {ours[-1]:.1f} s, rsync -z {theirs[-1]:.1f} s", flush=True)
+    return statistics.median(ours), statistics.median(theirs)
+
+
+def _only_through(a: Node, b: Node, address: str) -> None:
+    """Have A reach B by the slow line, and B not reach A at all."""
+    a.run("peers", "pair", str(b.home.with_suffix(".emix")), "--endpoint", address)
+    b.run("peers", "pair", str(a.home.with_suffix(".emix")), "--endpoint", "127.0.0.1:1")
+    pause = threading.Event()
+    for _ in range(300):
+        peer = a.json("peers")["peers"][0]
+        if peer["state"] == "connected" and peer["endpoint"] == address:
+            return
+        pause.wait(0.1)
+    raise TimeoutError("not connected by the slow line")
+
+
+@contextmanager
+def _slow_rsync(folder: Path, study: Path) -> Iterator[peers.Once]:
+    """`rsync -az` over ssh through a slow line of its own."""
+    slow = _free_port()
+    rsync = peers.rsync_ssh(folder, study, options="-az", through=slow)
+    with rsync as (once, port), SlowLine(slow, port):
+        yield once
+
+
+def main() -> None:
+    """Measure all and write the results."""
+    ct = DATA / "ct"
+    studies: dict[str, tuple[Path, Callable[[Path], None]]] = {
+        "MR, 10,000 instances of 130 KB": (DATA / "mr", make_mr_study),
+        "one instance of 2 GB": (DATA / "large", lambda p: make_large_instance(p, ct)),
+        "CT, 1 GB": (DATA / "ct1gb", lambda p: make_ct_study(p, 2000, study=11)),
+        "CT, 4 GB": (DATA / "ct4gb", lambda p: make_ct_study(p, 8000, study=14)),
+    }
+    rows = []
+    seconds, size, memory = measure(ct)
+    rate = size / seconds
+    rows.append(("CT, 1,000 instances", size, seconds, memory))
+    for label, (path, make) in studies.items():
+        if not path.exists():
+            make(path)
+        seconds, size, memory = measure(path, 1 if size > 1e9 else RUNS)
+        rows.append((label, size, seconds, memory))
+        shutil.rmtree(path)
+    part = DATA / "ct200"
+    if not part.exists():
+        part.mkdir()
+        for file in sorted(ct.iterdir())[:200]:
+            os.link(file, part / file.name)
+    ours, theirs = slow_line(part)
+    lines = [
+        "# More bench results",
+        "",
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores. Sends, from the command to the"
+        " verified receipt.",
+        "",
+        "| study | MB | s | MB/s | of the CT study's rate | peak memory: sender, receiver |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {label} | {size:.0f} | {s:.2f} | {size / s:.0f} | {size / s / rate:.2f} |"
+            f" {memory[0]:.0f} MB, {memory[1]:.0f} MB |"
+            for label, size, s, memory in rows
+        ),
+        "",
+        f"Slow line (20 ms each way, 50 Mbit/s), 200 CT instances: ours {ours:.1f} s, rsync -z"
+        f" {theirs:.1f} s, {theirs / ours:.2f} times as fast (to reach: 1.4).",
+        "",
+    ]
+    RESULTS.write_text("\n".join(lines))
+    print(RESULTS.read_text())
+
+
+if __name__ == "__main__":
+    main()
