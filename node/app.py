@@ -20,6 +20,7 @@ import trio
 import trio_asyncio
 from emix.admin.v1 import admin_pb2
 
+from node import failure
 from node.admin.node import NodeHandlers
 from node.admin.parts import Parts
 from node.admin.peers import PeerHandlers
@@ -31,7 +32,7 @@ from node.dicom.dicomdir import write_dicomdir
 from node.dicom.examiner import open_examiner
 from node.documents.identity import Profile, make_statements
 from node.domain.transfers import Transfer
-from node.errors import ungrouped
+from node.errors import SyncFailed, ungrouped
 from node.exchange.pairing import Pairing
 from node.exchange.receiving import Receiver, ReceiverPolicy
 from node.exchange.sending import Sender
@@ -46,11 +47,9 @@ from node.home import Home, Unlocked, save_secrets, unlock
 from node.rpc.credentials import introduction_credentials, server_credentials
 from node.rpc.serving import PEER_OPTIONS, Service, allow_all, serve
 from node.rpc.standard import health_service, reflection_service
-from node.store import files
 from node.store.audit import AuditStore
 from node.store.carrying import ChunkCarrier
 from node.store.context import StoreContext, open_store
-from node.store.files import SyncFailed
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
 from node.store.peers import PeerStore
@@ -100,9 +99,9 @@ async def _run_until_signal(home: Home, config: Config, unlocked: Unlocked) -> N
                     return
 
             nursery.start_soon(stop_at_signal)
-            with files.watched_syncs(_stopper(nursery)):
+            with failure.watched(_stopper(nursery)):
                 await _serve_until_stopped(home, config, unlocked)
-    if files.has_failed():
+    if failure.has_failed():
         raise SyncFailed("syncing to disk failed; the node stopped and acknowledged nothing more")
 
 

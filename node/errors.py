@@ -99,6 +99,10 @@ class StoreLocked(StoreError):
     code = Code.STORE_LOCKED
 
 
+class SyncFailed(StoreError):
+    """Writing or syncing failed: the node stops and acknowledges nothing more."""
+
+
 class RolledBack(StoreError):
     """The database is older than what was acknowledged: an old copy was put back."""
 

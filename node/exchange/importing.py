@@ -20,7 +20,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import BinaryIO, Protocol
@@ -86,6 +86,9 @@ class ImportStore(Protocol):
         self, study_uid: str, nursery: trio.Nursery, *, state: str = "open"
     ) -> Writer:
         """Return the study's open package, or a new one."""
+
+    def release_packages(self, rows: Iterable[int]) -> None:
+        """Let the next import of their studies go on in packages that are still open."""
 
     async def find_known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Return those digests that were imported before."""
@@ -219,6 +222,19 @@ class ImportJob:
         Durable once this returns. On an error or when the node stops, what was recorded
         stays in open packages for the next import; `discard` forgets it.
         """
+        with self._releasing():
+            return await self._run(files)
+
+    @contextmanager
+    def _releasing(self) -> Iterator[None]:
+        """Whatever happens, leave open packages to the next import."""
+        try:
+            yield
+        finally:
+            writers = (*self._writers.values(), *self._held)
+            self._store.release_packages([writer.row_id for writer in writers])
+
+    async def _run(self, files: Iterator[IncomingFile]) -> Summary:
         async with trio.open_nursery() as sealing:
             send, receive = trio.open_memory_channel[list[IncomingFile]](1000)
             async with trio.open_nursery() as nursery:
@@ -234,13 +250,14 @@ class ImportJob:
         self, files: AsyncIterator[tuple[str, int, AsyncIterator[bytes]]]
     ) -> Summary:
         """Import files whose bytes the caller streams, one after the other."""
-        async with trio.open_nursery() as sealing:
-            async for label, size, windows in files:
-                self._count_found(1, size)
-                await self._take_windows(label, size, windows, sealing)
-            for writer in self._writers.values():
-                await writer.flush()
-        return await self._close()
+        with self._releasing():
+            async with trio.open_nursery() as sealing:
+                async for label, size, windows in files:
+                    self._count_found(1, size)
+                    await self._take_windows(label, size, windows, sealing)
+                for writer in self._writers.values():
+                    await writer.flush()
+            return await self._close()
 
     async def discard(self) -> None:
         """Forget everything that this job recorded and did not close."""

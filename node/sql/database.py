@@ -16,7 +16,8 @@ import sqlite_utils
 import trio
 from sqlite_utils import Migrations
 
-from node.errors import StoreError, StoreFull, StoreLocked
+from node import failure
+from node.errors import StoreError, StoreFull, StoreLocked, SyncFailed
 
 T = TypeVar("T")
 Db = sqlite_utils.Database
@@ -111,6 +112,9 @@ class _translated:  # noqa: N801  # reads as a clause of the with statement
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, sqlcipher.Error):
             text = str(error)
+            if "disk I/O error" in text:
+                failure.note()
+                raise SyncFailed("the database could not be written or synced") from error
             if "full" in text:
                 raise StoreFull("the disk is full; free space and try again") from error
             if "locked" in text:

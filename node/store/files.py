@@ -10,47 +10,13 @@ import mmap
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
-from node.errors import StoreError, StoreFull
+from node import failure
+from node.errors import StoreError, StoreFull, SyncFailed
 
 TEMPORARY_SUFFIX = ".tmp"
-
-
-class SyncFailed(StoreError):
-    """A sync failed. The node must stop and acknowledge nothing more."""
-
-
-class _Failure:
-    """Whether a sync has failed in this process, and whom to tell."""
-
-    def __init__(self) -> None:
-        self.has_failed = False
-        self.tell: Callable[[], None] = lambda: None
-
-    def note(self) -> None:
-        self.has_failed = True
-        self.tell()
-
-
-_failure = _Failure()
-
-
-def has_failed() -> bool:
-    """Return whether a sync has failed since this process began."""
-    return _failure.has_failed
-
-
-@contextmanager
-def watched_syncs(tell: Callable[[], None]) -> Iterator[None]:
-    """Call `tell`, from whatever thread it happens on, when a sync fails."""
-    _failure.tell = tell
-    try:
-        yield
-    finally:
-        _failure.tell = lambda: None
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -162,7 +128,7 @@ def _sync(fd: int) -> None:
     except OSError as exc:
         if exc.errno == errno.ENOSPC:
             raise
-        _failure.note()
+        failure.note()
         raise SyncFailed(f"syncing to disk failed ({os.strerror(exc.errno or 0)})") from exc
 
 

@@ -33,6 +33,10 @@ class ImportStore:
         self._context = context
         # Bounds plaintext in memory: that many chunks are being sealed at once.
         self._limiter = trio.CapacityLimiter(SEALING_THREADS)
+        # Rows that some running import fills: two imports of one study at the same time
+        # fill a package each.
+        self._in_use: set[int] = set()
+        self._opening = trio.Lock()
 
     async def open_package(
         self, study_uid: str, nursery: trio.Nursery, *, state: str = "open"
@@ -47,8 +51,9 @@ class ImportStore:
             where = "state = 'open' AND origin = ? AND study_uid = ?"
             args = (context.facility.digest, study_uid)
             found = package_rows.find_packages(db, where, args) if state == "open" else []
-            if found:
-                return found[0]
+            left = [package for package in found if package.id not in self._in_use]
+            if left:
+                return left[0]
             key = DataKey.new()
             epoch, wrapped = context.wrap(key, context.facility)
             row_id = package_rows.add_package(
@@ -62,7 +67,9 @@ class ImportStore:
             )
             return package_rows.find_packages(db, "id = ?", (row_id,))[0]
 
-        package = await context.database.write(work)
+        async with self._opening:
+            package = await context.database.write(work)
+            self._in_use.add(package.id)
         return PackageWriter(
             package=package.id,
             data_key=context.data_key(package),
@@ -72,6 +79,10 @@ class ImportStore:
             nursery=nursery,
             limiter=self._limiter,
         )
+
+    def release_packages(self, rows: Iterable[int]) -> None:
+        """Let the next import of their studies go on in packages that are still open."""
+        self._in_use.difference_update(rows)
 
     async def find_known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Return those digests whose instances this facility has imported already."""

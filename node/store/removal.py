@@ -64,17 +64,21 @@ def sweep(context: StoreContext) -> int:
 
 
 def delete_unnamed(context: StoreContext, chunk_ids: Sequence[ChunkId]) -> int:
-    """Delete those of these chunks that no package names; return how many."""
+    """Delete those of these chunks that no package names; return how many.
+
+    Looked up and deleted under the writer's lock: a package that arrives again meanwhile has
+    its rows either before the look or after the deletion, and then its chunks are written anew.
+    """
     deleted = 0
     for i in range(0, len(chunk_ids), _SLICE):
         some = [chunk_id.digest for chunk_id in chunk_ids[i : i + _SLICE]]
-        named = context.database.read_sync(partial(_named, some))
-        unnamed = [ChunkId(digest) for digest in some if digest not in named]
-        context.storage.delete(unnamed)
-        deleted += len(unnamed)
+        deleted += context.database.write_sync(partial(_delete_unnamed, context, some))
     return deleted
 
 
-def _named(digests: Sequence[bytes], db: Db) -> set[bytes]:
+def _delete_unnamed(context: StoreContext, digests: Sequence[bytes], db: Db) -> int:
     sql = f"SELECT chunk_id FROM chunks WHERE chunk_id IN ({marks(digests)})"
-    return {row[0] for row in db.execute(sql, tuple(digests))}
+    named = {row[0] for row in db.execute(sql, tuple(digests))}
+    unnamed = [ChunkId(digest) for digest in digests if digest not in named]
+    context.storage.delete(unnamed)
+    return len(unnamed)

@@ -38,6 +38,24 @@ def test_importing_again_changes_nothing(nodes: tuple[Node, Node], tmp_path: Pat
     assert [p["instances"] for p in packages] == ["5", "3"]
 
 
+def test_two_imports_of_one_study_at_once_each_keep_what_they_carried(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    whole = write_study(tmp_path / "s", 16, 120, size=256)
+    for half in ("x", "y"):
+        (tmp_path / half).mkdir()
+    for n, path in enumerate(sorted(whole.iterdir())):
+        path.rename(tmp_path / ("x" if n % 2 else "y") / path.name)
+    commands = [a.command("import", str(tmp_path / half)) for half in ("x", "y")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE) for command in commands]
+    for process in running:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    a.run("send", study_uid(16), b.display_name, "--wait")
+    assert b.json("study", study_uid(16))["sources"][0]["instances"] == "120"
+
+
 def test_streamed_import_gives_the_same(nodes: tuple[Node, Node], tmp_path: Path) -> None:
     a, _ = nodes
     folder = write_study(tmp_path / "s", 2, 3)

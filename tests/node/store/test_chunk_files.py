@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from node.errors import StoreFull
+from node.errors import StoreFull, SyncFailed
 from node.store.chunk_files import ChunkStorage, FileChunkStorage
-from node.store.files import SyncFailed
 from tests.node.store.contract import ChunkStorageContract, chunk
 
 
