@@ -12,12 +12,19 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from node.crypto.digests import sha256
 from node.domain.ids import NodeId
 
 LIFETIME_DAYS = 90
+_EXTENSIONS = {
+    ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+    ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+    ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+    ExtensionOID.BASIC_CONSTRAINTS,
+    ExtensionOID.EXTENDED_KEY_USAGE,
+}
 _SUBJECT = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emix-node")])
 
 
@@ -73,6 +80,35 @@ def make_tls_identity(node_id: NodeId, now: float) -> TlsIdentity:
         serialization.NoEncryption(),
     )
     return TlsIdentity(private_pem, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def check_own(certificate_der: bytes, node_id: NodeId) -> None:
+    """Hold that a certificate is one that this node made for itself, in just our form.
+
+    A node that names another's certificate as its own would take over the other's calls, and
+    one of another form can upset gRPC's loading of all others.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(certificate_der)
+        key = certificate.public_key()
+        right = (
+            certificate.version is x509.Version.v3
+            and isinstance(key, ec.EllipticCurvePublicKey)
+            and isinstance(key.curve, ec.SECP256R1)
+            and certificate.subject == certificate.issuer == _SUBJECT
+            and certificate.public_bytes(serialization.Encoding.DER) == certificate_der
+            and {e.oid for e in certificate.extensions} == _EXTENSIONS
+            and name_in(certificate_der) == server_name(node_id)
+        )
+        if right:
+            certificate.verify_directly_issued_by(certificate)
+    except Exception as exc:  # the library has many errors for foreign bytes; all mean no
+        raise ValueError("not a certificate of the form that nodes use") from exc
+    if not right:
+        raise ValueError("not this node's own certificate")
 
 
 def validity(certificate_der: bytes) -> tuple[float, float]:

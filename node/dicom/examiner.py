@@ -4,6 +4,7 @@ A parser that dies, hangs, or answers nonsense costs the files that it was looki
 are held for a person, and another process takes its place.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -14,12 +15,12 @@ from typing import Any, Protocol
 
 import trio
 
-from node.dicom.arena import SLAB_BYTES, Arena, Slab
+from node.dicom.arena import Arena
 from node.domain.verdicts import Examined, PixelLayout, Verdict
 
 ANSWER_SECONDS = 30.0
 _MAX_ANSWER_BYTES = 16 * 2**20
-_FAILED = Examined(Verdict.REFUSE, ("the parser failed on it",))
+FAILED = Examined(Verdict.REFUSE, ("the parser failed on it",), is_failure=True)
 
 
 class Place(Protocol):
@@ -104,32 +105,27 @@ class _Parser:
 
 
 class Examiner:
-    """Examines files in parser processes. Open it with `open_examiner`."""
+    """Examines files in parser processes. Open it with `open_examiner`.
+
+    Nobody holds a parser or a slab while waiting for anything else: files that come slowly are
+    walked in sessions, side by side, and a request takes a parser only for as long as it takes.
+    """
 
     def __init__(self, arena: Arena, parsers: int) -> None:
         self.arena = arena
         self.unconfined: list[str] = []
-        self._idle: list[_Parser] = []
-        self._limiter = trio.Semaphore(parsers)
+        self._slots = [_Slot(arena) for _ in range(parsers)]
+        self._sessions = itertools.count()
 
-    async def start_parser(self) -> None:
-        """Start one parser ahead of need."""
-        parser = await _Parser.start(self.arena)
-        self.unconfined = parser.unconfined
-        self._idle.append(parser)
+    async def start(self) -> None:
+        """Start all parsers ahead of need."""
+        async with trio.open_nursery() as nursery:
+            for slot in self._slots:
+                nursery.start_soon(slot.start)
+        self.unconfined = self._slots[0].unconfined
 
-    @asynccontextmanager
-    async def _parser(self) -> AsyncGenerator[_Parser]:
-        async with self._limiter:
-            parser = self._idle.pop() if self._idle else await _Parser.start(self.arena)
-            self.unconfined = parser.unconfined
-            try:
-                yield parser
-            finally:
-                if parser.is_idle:
-                    self._idle.append(parser)
-                else:
-                    await parser.aclose()
+    def _least_busy(self) -> "_Slot":
+        return min(self._slots, key=lambda slot: slot.waiting)
 
     async def examine_files(
         self, slab: Place, extents: Sequence[tuple[int, int]]
@@ -140,62 +136,114 @@ class Examiner:
         try:
             return await self._ask_files(slab, extents)
         except ParserFailed:
-            if len(extents) == 1:
-                return [_FAILED]
-        # Find the one that did it, so that it does not take its neighbours along.
-        return [(await self.examine_files(slab, [extent]))[0] for extent in extents]
+            pass
+        if len(extents) > 1:
+            # Find the one that did it, so that it does not take its neighbours along.
+            return [(await self.examine_files(slab, [extent]))[0] for extent in extents]
+        try:
+            # Once more by a fresh parser: it may have died of something else.
+            return await self._ask_files(slab, extents)
+        except ParserFailed:
+            return [FAILED]
 
     async def _ask_files(self, slab: Place, extents: Sequence[tuple[int, int]]) -> list[Examined]:
-        async with self._parser() as parser:
-            answer = await parser.ask({"files": [[slab.offset + o, n] for o, n in extents]})
-            if not isinstance(answer, list) or len(answer) != len(extents):
-                raise ParserFailed
-            return [_from_json(value) for value in answer]
+        request = {"files": [[slab.offset + o, n] for o, n in extents]}
+        answer = await self._least_busy().ask(request)
+        if not isinstance(answer, list) or len(answer) != len(extents):
+            raise ParserFailed
+        return [_from_json(value) for value in answer]
 
     @asynccontextmanager
     async def large(self, size: int) -> AsyncGenerator["LargeExamination"]:
         """Examine one file that comes in windows; `size` 0 when it is not known."""
-        async with self.arena.slab() as slab:
-            examination = LargeExamination(slab, size)
-            async with self._parser() as parser:
-                examination._parser = parser
-                yield examination
+        slot, session = self._least_busy(), next(self._sessions)
+        try:
+            yield LargeExamination(self.arena, slot, session, size)
+        finally:
+            slot.dropped.append(session)
 
     async def aclose(self) -> None:
         """End all parsers and free the arena."""
-        for parser in self._idle:
-            await parser.aclose()
-        self._idle.clear()
+        for slot in self._slots:
+            await slot.aclose()
         self.arena.close()
+
+
+class _Slot:
+    """A place for one parser: the process that is in it, replaced when it fails."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        self._parser: _Parser | None = None
+        self._lock = trio.Lock()
+        self.waiting = 0
+        self.dropped: list[int] = []
+        self.unconfined: list[str] = []
+        self.generation = 0
+
+    async def start(self) -> "_Parser":
+        if self._parser is None:
+            self._parser = await _Parser.start(self._arena)
+            self.unconfined = self._parser.unconfined
+            self.generation += 1
+        return self._parser
+
+    async def ask(self, request: dict[str, Any], generation: int | None = None) -> Any:
+        """Ask the parser; with a `generation`, only if it is still the one of then."""
+        self.waiting += 1
+        try:
+            async with self._lock:
+                parser = await self.start()
+                if generation is not None and generation != self.generation:
+                    raise ParserFailed
+                dropped, self.dropped = self.dropped, []
+                try:
+                    return await parser.ask({**request, "drop": dropped})
+                finally:
+                    # Cancelled, late or wrong: of no more use.
+                    if not parser.is_idle:
+                        self._parser = None
+                        await parser.aclose()
+        finally:
+            self.waiting -= 1
+
+    async def aclose(self) -> None:
+        if self._parser is not None:
+            await self._parser.aclose()
+            self._parser = None
 
 
 class LargeExamination:
     """The examination of one large file."""
 
-    def __init__(self, slab: Slab, size: int) -> None:
-        self._slab = slab
+    def __init__(self, arena: Arena, slot: _Slot, session: int, size: int) -> None:
+        self._arena = arena
+        self._slot = slot
+        self._session = session
         self._size = size
-        self._parser: _Parser | None = None
-        self._is_first = True
-        self.is_failed = False
+        self._generation: int | None = None
+        self._is_failed = False
 
     async def feed(self, window: bytes, *, is_last: bool) -> Examined:
         """Give the next bytes; the verdict stands with the last window, a refusal at once."""
-        if self.is_failed or self._parser is None:
-            return _FAILED
-        self._slab.write(0, window)
-        request = {
-            "window": [self._slab.offset, len(window)],
-            "is_first": self._is_first,
+        if self._is_failed:
+            return FAILED
+        request: dict[str, Any] = {
+            "session": self._session,
+            "is_first": self._generation is None,
             "is_last": is_last,
             "size": self._size,
         }
-        self._is_first = False
         try:
-            return _from_json(await self._parser.ask(request))
+            async with self._arena.slab() as slab:
+                await trio.to_thread.run_sync(slab.write, 0, window)
+                request["window"] = [slab.offset, len(window)]
+                answer = await self._slot.ask(request, self._generation)
+                self._generation = self._slot.generation
+                return _from_json(answer)
         except ParserFailed:
-            self.is_failed = True
-            return _FAILED
+            self._is_failed = True
+            return FAILED
 
 
 @asynccontextmanager
@@ -203,9 +251,7 @@ async def open_examiner(*, slabs: int = 6, parsers: int = 2) -> AsyncGenerator[E
     """Run an examiner for the time of the block."""
     examiner = Examiner(Arena(slabs), parsers)
     try:
-        async with trio.open_nursery() as nursery:
-            for _ in range(parsers):
-                nursery.start_soon(examiner.start_parser)
+        await examiner.start()
         yield examiner
     finally:
         with trio.CancelScope(shield=True):
@@ -221,7 +267,7 @@ def _environment() -> dict[str, str]:
 def _from_json(value: Any) -> Examined:
     """Return the verdict in an answer; a parser that was taken over can send anything."""
     try:
-        texts = {
+        texts: dict[str, Any] = {
             name: str(value[name])[:64]
             for name in (
                 "study_instance_uid",
@@ -240,6 +286,3 @@ def _from_json(value: Any) -> Examined:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ParserFailed from exc
-
-
-__all__ = ["SLAB_BYTES", "Examiner", "LargeExamination", "open_examiner"]

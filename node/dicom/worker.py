@@ -4,8 +4,9 @@
 and answers one JSON line for each JSON line it reads:
 
 - `{"files": [[offset, length], ...]}`: whole files lying in the arena.
-- `{"window": [offset, length], "is_first": b, "is_last": b, "size": n}`: the next bytes of one
-  file that is larger than a slab; the answer is what is known so far, a refusal is final.
+- `{"window": [offset, length], "session": s, "is_first": b, "is_last": b, "size": n}`: the next
+  bytes of one file that is larger than a slab; the answer is what is known so far, a refusal is
+  final. Walks of several files go on side by side; `"drop": [s, ...]` in any request ends some.
 
 It reads nothing else and writes nothing else. If it dies or hangs, the node holds the files
 that it was given and starts another.
@@ -32,8 +33,6 @@ from node.domain.verdicts import Examined
 MEMORY_LIMIT_BYTES = 1 << 30
 _CLONE_NEWNET = 0x40000000
 _PR_SET_NO_NEW_PRIVS = 38
-_PR_SET_PDEATHSIG = 1
-_SIGKILL = 9
 _NOBODY = 65534
 
 
@@ -48,17 +47,16 @@ def confine() -> list[str]:
     """Give up what parsing does not need; return what could not be given up here."""
     missing = []
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         resource.setrlimit(limit, (0, 0))
     if libc.unshare(_CLONE_NEWNET) != 0:
         missing.append("network")
-    if os.geteuid() == 0:
+    try:
         os.setgroups([])
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
-    else:
+    except PermissionError:
         missing.append("uid")
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
@@ -69,10 +67,11 @@ def confine() -> list[str]:
 class _Server:
     def __init__(self, arena: memoryview) -> None:
         self._arena = arena
-        self._walker: Walker | None = None
-        self._refused: Examined | None = None
+        self._walkers: dict[int, Walker | Examined] = {}  # a verdict once refused
 
     def answer(self, request: dict[str, Any]) -> Any:
+        for session in request.get("drop", ()):
+            self._walkers.pop(session, None)
         if "files" in request:
             return [
                 asdict(examine_bytes(self._arena[offset : offset + length]))
@@ -81,20 +80,21 @@ class _Server:
         return self._window(request)
 
     def _window(self, request: dict[str, Any]) -> Any:
+        session = request["session"]
         if request["is_first"]:
-            self._walker, self._refused = Walker(request["size"] or None), None
-        walker = self._walker
-        if walker is None:
-            raise ValueError("a window before the first")
+            self._walkers[session] = Walker(request["size"] or None)
+        walker = self._walkers[session]
+        if isinstance(walker, Examined):
+            return asdict(walker)
         offset, length = request["window"]
-        if self._refused is None:
-            try:
-                # A copy: the slab is used again before the walk has left this window.
-                window = bytes(self._arena[offset : offset + length])
-                walker.feed(window, is_last=request["is_last"])
-            except Refused as exc:
-                self._refused = refusal(str(exc))
-        return asdict(self._refused or examine(walker))
+        try:
+            # A copy: the slab is used again before the walk has left this window.
+            window = bytes(self._arena[offset : offset + length])
+            walker.feed(window, is_last=request["is_last"])
+        except Refused as exc:
+            refused = self._walkers[session] = refusal(str(exc))
+            return asdict(refused)
+        return asdict(examine(walker))
 
 
 def main() -> None:

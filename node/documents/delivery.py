@@ -13,6 +13,8 @@ from node.errors import BadDataKey, BadDelivery
 
 KIND = "delivery"
 MAX_TEXT = 2000
+MAX_BODY_BYTES = 32 * 1024
+_MAX_LIFE = 400 * 86400.0
 MAX_CLOCK_SKEW_SECONDS = 600.0
 
 
@@ -105,6 +107,8 @@ def check_delivery(
 
 
 def _decode(body: bytes) -> Delivery:
+    if len(body) > MAX_BODY_BYTES:
+        raise BadDelivery("the delivery is too long")
     try:
         wire = pb.Delivery.FromString(body)
         delivery = Delivery(
@@ -128,4 +132,8 @@ def _decode(body: bytes) -> Delivery:
         raise BadDelivery(f"the delivery is malformed: {exc}") from exc
     if len(delivery.recipient) > MAX_TEXT or len(delivery.note) > MAX_TEXT:
         raise BadDelivery("recipient or note are too long")
+    if max(delivery.sealed_bytes, delivery.instances, delivery.manifest_bytes) >= 2**50:
+        raise BadDelivery("numbers beyond all measure")
+    if not delivery.created_time <= delivery.expires_time < delivery.created_time + _MAX_LIFE:
+        raise BadDelivery("a delivery stands for 400 days at most")
     return delivery

@@ -11,7 +11,7 @@ from typing import Self
 from emix.documents.v1 import documents_pb2 as pb
 from google.protobuf.message import DecodeError
 
-from node.crypto.certificates import validity
+from node.crypto.certificates import check_own, validity
 from node.crypto.signing import SigningKey, node_id, verify
 from node.documents.signed import Signer
 from node.domain.ids import FacilityId, NodeId
@@ -130,7 +130,7 @@ def _certificates(
         binding = pb.TlsBinding.FromString(wire.body)
         _of_node(binding.node_id, node)
         try:
-            validity(binding.certificate)
+            check_own(binding.certificate, node)
         except ValueError as exc:
             raise DocumentError("a TLS binding without a usable certificate") from exc
         certificates.append(binding.certificate)
@@ -150,6 +150,10 @@ def _profile(wire: pb.SignedBytes, node_key: bytes, node: NodeId) -> Profile:
     verify(node_key, "profile", wire.body, wire.signature)
     value = pb.Profile.FromString(wire.body)
     _of_node(value.node_id, node)
+    if not all(map(is_endpoint, (*value.endpoints, *value.introduction_endpoints))):
+        raise DocumentError("a profile with an impossible endpoint")
+    if not 0 <= value.issued_seconds < 2**40:
+        raise DocumentError("a profile of an impossible time")
     return Profile(
         display_name=clean_name(value.display_name),
         endpoints=tuple(value.endpoints)[:8],
@@ -161,6 +165,12 @@ def _profile(wire: pb.SignedBytes, node_key: bytes, node: NodeId) -> Profile:
 def _of_node(stated: bytes, node: NodeId) -> None:
     if stated != node.digest:
         raise BadSignature("a statement about another node")
+
+
+def is_endpoint(text: str) -> bool:
+    """Return whether `text` is `host:port`."""
+    host, _, port = text.rpartition(":")
+    return 0 < len(host) <= 255 and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
 
 
 def clean_name(name: str) -> str:

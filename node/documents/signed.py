@@ -19,6 +19,8 @@ from node.crypto.signing import SigningKey, facility_id, node_id, verify
 from node.domain.ids import FacilityId, NodeId
 from node.errors import BadSignature, DocumentError
 
+_MAX_PART_BYTES = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Signer:
@@ -113,7 +115,15 @@ class Document:
 
     @classmethod
     def from_wire(cls, wire: pb.Document) -> Self:
-        """Return the value of a protobuf form; nothing is verified yet."""
+        """Return the value of a protobuf form; nothing is verified yet.
+
+        Raises:
+            DocumentError: its wrapper is longer than any of ours.
+        """
+        signer = wire.signer
+        parts = (wire.kind, wire.signature, signer.facility_key, signer.node_cert.body)
+        if any(len(part) > _MAX_PART_BYTES for part in (*parts, signer.node_cert.signature)):
+            raise DocumentError("a document of another form")
         return cls(wire.kind, wire.body, wire.signature, Signer.from_wire(wire.signer))
 
     def encode(self) -> bytes:

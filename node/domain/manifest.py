@@ -22,6 +22,7 @@ MAX_CHUNK_BYTES = 4 * 1024 * 1024
 MAX_SEALED_OVERHEAD = 1024
 """The most bytes that sealing adds to a chunk that does not compress."""
 
+MAX_UID = 64  # PS3.5 §9.1
 MAX_INSTANCES = 1_000_000
 MAX_CHUNKS = 4_000_000
 
@@ -84,6 +85,12 @@ class Manifest:
             raise ValueError("too many instances or chunks for one package")
         if not self.instances:
             raise ValueError("a package without instances")
+        uids: list[str] = [self.study_instance_uid]
+        for instance in self.instances:
+            uids += (instance.sop_class_uid, instance.sop_instance_uid)
+            uids += (instance.series_instance_uid, instance.transfer_syntax_uid)
+        if any(len(uid) > MAX_UID for uid in uids):
+            raise ValueError("a UID is too long")
         _check_chunks(self.chunks)
         _check_coverage(self.instances, self.chunks)
 
@@ -120,6 +127,8 @@ def _check_coverage(instances: Sequence[InstanceEntry], chunks: Sequence[ChunkEn
     # Each chunk is filled from its start, in the order of the instances.
     filled = [0] * len(chunks)
     for instance in instances:
+        if not instance.extents or instance.size_bytes <= 0:
+            raise ValueError("an instance without bytes")
         if len(instance.digest) != DIGEST_BYTES:
             raise ValueError("an instance's digest has the wrong length")
         if sum(extent.length for extent in instance.extents) != instance.size_bytes:

@@ -27,6 +27,7 @@ class Examined:
     """What the examination of one file found.
 
     Identifiers are empty unless `verdict` puts the instance into a package or holds it.
+    `is_failure` says that it is the examination that failed, whatever the file is like.
     `index` has the decoded values that people search by, keyed by DICOM keyword; it is
     patient data and stays inside the encrypted database.
     """
@@ -40,3 +41,4 @@ class Examined:
     transfer_syntax_uid: str = ""
     layout: PixelLayout = PixelLayout.PLAIN
     index: dict[str, str] = field(default_factory=dict)
+    is_failure: bool = False

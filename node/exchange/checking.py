@@ -14,7 +14,7 @@ import trio
 from node.crypto.digests import Hasher, digest
 from node.domain.manifest import InstanceEntry, Manifest
 from node.domain.verdicts import Examined, Verdict
-from node.errors import BadManifest
+from node.errors import BadManifest, StoreError
 from node.exchange.importing import Examiner, Slab
 
 _CACHE_BYTES = 16 * 2**20
@@ -100,8 +100,9 @@ class Checker:
                     await trio.to_thread.run_sync(hasher.update, piece)
                     found = await examination.feed(piece, is_last=n == last)
             _hold_digest(instance, hasher.digest())
-            if found is not None:
-                self._hold(instance, found)
+            if found is None:
+                raise BadManifest("an instance without bytes")
+            self._hold(instance, found)
 
     async def _plaintext(self, position: int) -> bytes:
         await self._available[position].wait()
@@ -111,6 +112,8 @@ class Checker:
     def _hold(self, instance: InstanceEntry, found: Examined) -> None:
         """Hold an instance's examination against the manifest."""
         # One that a person at the origin has released is held by nobody again.
+        if found.is_failure:
+            raise StoreError("an instance could not be examined; it is tried again")
         same = found.verdict is not Verdict.REFUSE and (
             found.sop_instance_uid,
             found.sop_class_uid,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from node.crypto.digests import sha256
+from node.documents.delivery import MAX_CLOCK_SKEW_SECONDS
 from node.documents.identity import Identity
 from node.documents.peers import Peer, find_peer
 from node.domain.ids import FacilityId
@@ -160,6 +161,8 @@ class Pairing:
         peer = peers.get(identity.facility_id)
         if peer is None or peer.is_removed:
             return False
+        if identity.profile.issued_seconds > time.time() + MAX_CLOCK_SKEW_SECONDS:
+            return True  # from the future: kept, it would shut out all that follow
         if identity.profile.issued_seconds > peer.identity.profile.issued_seconds:
             await self._pins.renew(identity)
             await self.on_change()

@@ -53,10 +53,11 @@ class RateLimit:
             self._minute = minute
             self._counts.clear()
         host = address.rpartition(":")[0]
-        self._counts[host] = self._counts.get(host, 0) + 1
-        too_many = self._counts[host] > self._limit
-        if too_many or sum(self._counts.values()) > 10 * self._limit:
+        # Only calls that are let in count, or one caller could shut out all others.
+        so_far = self._counts.get(host, 0)
+        if so_far >= self._limit or sum(self._counts.values()) >= 10 * self._limit:
             raise PeerBusy("asked too often; try again in a minute", 60)
+        self._counts[host] = so_far + 1
         if len(self._counts) > _MAX_ADDRESSES:
             self._counts.popitem(last=False)
 
@@ -170,7 +171,7 @@ async def _call(address: str, rpc: Method[Request, Response], request: Request) 
             )
         der = pem_to_der(pem.encode())
         name = name_in(der)
-    except (OSError, ValueError, trio.TooSlowError) as exc:
+    except (OSError, ValueError, OverflowError, trio.TooSlowError) as exc:
         raise PeerUnreachable(f"no node answers at {address}") from exc
     credentials = client_credentials(None, [der])
     async with open_channel(address, credentials=credentials, server_name=name) as channel:

@@ -18,7 +18,15 @@ from emix.exchange.v1 import exchange_pb2 as pb
 from node.crypto.certificates import TlsIdentity, server_name
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, TransferId
-from node.errors import NodeError, PeerTimeout, PeerUnreachable, PeerUntrusted, ungrouped
+from node.errors import (
+    NodeError,
+    PeerTimeout,
+    PeerUnreachable,
+    PeerUntrusted,
+    RemoteProtocolError,
+    sole_error,
+    ungrouped,
+)
 from node.federation import introduction
 from node.federation.link import SILENCE_SECONDS, GrpcLink, open_link
 from node.federation.server import (
@@ -44,6 +52,8 @@ _CARRY = method(_SERVICE, "Carry", pb.CarryRequest, pb.CarryResponse)
 CONNECT_SECONDS = 8.0
 HELLO_SECONDS = 15.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_UP_SECONDS = 3.0  # a connection that stood so long is tried again at once
+_MAX_COLLECTS = 8
 
 
 @dataclass
@@ -113,12 +123,11 @@ class Federation:
         pause = _FIRST_PAUSE
         with scope:
             while True:
-                try:
-                    await self._connect(peer, connection)
-                except NodeError as exc:
-                    if connection.state == "connected":
-                        pause = _FIRST_PAUSE
-                    self._note_lost(connection, exc)
+                started = trio.current_time()
+                error = await self._try_connect(peer, connection)
+                if connection.state == "connected" and trio.current_time() - started > _UP_SECONDS:
+                    pause = _FIRST_PAUSE
+                self._note_lost(connection, error)
                 if not peer.endpoints:
                     connection.state = "waiting"
                 await self._introduce(peer, connection)
@@ -126,6 +135,19 @@ class Federation:
                 pause = min(pause * 2, _LONGEST_PAUSE)
         connection.channel = None
         connection.state, connection.route = "waiting", ""
+
+    async def _try_connect(self, peer: Peer, connection: Connection) -> NodeError:
+        """Connect and stay connected; return why it ended. Nothing of one peer ends the node."""
+        try:
+            await self._connect(peer, connection)
+        except NodeError as exc:
+            return exc
+        except Exception as exc:  # a supervisor
+            log.exception(
+                "connection failed", peer=peer.facility_id.short(), error=type(exc).__name__
+            )
+            return sole_error(exc) or NodeError("internal error; see the node's log")
+        return NodeError("the connection ended")
 
     def _note_lost(self, connection: Connection, error: NodeError) -> None:
         connection.channel = None
@@ -189,6 +211,7 @@ class Federation:
 
     async def _watch(self, peer: Peer, channel: Channel) -> None:
         """Collect what waits for us at a peer, as it tells us."""
+        collecting: set[TransferId] = set()
         async with (
             trio.open_nursery() as nursery,
             channel.stream(_WATCH, pb.WatchRequest()) as stream,
@@ -201,16 +224,26 @@ class Federation:
                 if message is None:
                     raise PeerUnreachable("the other side ended the watch")
                 if message.transfer_id:
+                    if len(message.transfer_id) != 16:
+                        raise RemoteProtocolError("a transfer id of another length")
                     transfer_id = TransferId(message.transfer_id)
-                    nursery.start_soon(self._collect, peer, transfer_id)
+                    if transfer_id not in collecting and len(collecting) < _MAX_COLLECTS:
+                        collecting.add(transfer_id)
+                        nursery.start_soon(self._collect, peer, transfer_id, collecting)
 
-    async def _collect(self, peer: Peer, transfer_id: TransferId) -> None:
+    async def _collect(
+        self, peer: Peer, transfer_id: TransferId, collecting: set[TransferId]
+    ) -> None:
+        # However it ends, the sender tells us again when it has something for us.
         try:
             async with self.carry(peer.facility_id) as link:
                 await self._exchange.collect(link, transfer_id)
         except NodeError as exc:
-            # The sender tells us again when it has something for us.
             log.info("collecting ended early", peer=peer.facility_id.short(), code=exc.code.value)
+        except Exception as exc:  # a supervisor
+            log.exception("collecting failed", error=type(exc).__name__)
+        finally:
+            collecting.discard(transfer_id)
 
     @asynccontextmanager
     async def carry(self, peer: FacilityId) -> AsyncGenerator[GrpcLink]:

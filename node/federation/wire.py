@@ -23,6 +23,7 @@ from node.domain.ids import ChunkId, TransferId
 from node.errors import RemoteProtocolError
 
 MAX_PROBLEM_TEXT = 500
+MAX_SEALED_KEY_BYTES = 256
 
 _ANSWER_TO_WIRE = {
     AnswerKind.ACCEPTED: pb.ANSWER_KIND_ACCEPTED,
@@ -96,6 +97,8 @@ def _from_wire(wire: pb.CarryMessage) -> Message | None:
         case "withdraw":
             return Withdraw(TransferId(wire.withdraw.transfer_id))
         case "offer":
+            if len(wire.offer.sealed_key) > MAX_SEALED_KEY_BYTES:
+                raise ValueError("a sealed key of another length")
             return Offer(_document(wire.offer.delivery), wire.offer.sealed_key)
         case "answer":
             return _answer_from_wire(wire.answer)

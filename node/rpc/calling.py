@@ -1,5 +1,6 @@
 """Calling: a channel for trio, whose calls end when their cancel scope does."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
@@ -10,6 +11,7 @@ import trio
 import trio_asyncio
 from google.protobuf.message import Message
 
+from node.errors import PeerUnreachable
 from node.rpc.methods import Method
 from node.rpc.status import to_error
 
@@ -45,10 +47,10 @@ class Stream(Generic[Request, Response]):
             await trio_asyncio.aio_as_trio(self._call.write)(message)
         except grpc.aio.AioRpcError as exc:
             raise _translated(exc) from exc
-        except Exception as exc:
+        except (Exception, asyncio.CancelledError) as exc:
             # grpcio raises InvalidStateError and others once the call is over.
             await self._raise_status(exc)
-            raise
+            raise PeerUnreachable("the other side has ended the stream") from exc
 
     async def read(self) -> Response | None:
         """Return the next response, None at the end.
@@ -60,6 +62,9 @@ class Stream(Generic[Request, Response]):
             message = await trio_asyncio.aio_as_trio(self._call.read)()
         except grpc.aio.AioRpcError as exc:
             raise _translated(exc) from exc
+        except asyncio.CancelledError as exc:
+            # The call was cancelled, not this task: that would be trio's.
+            raise PeerUnreachable("the stream was cancelled") from exc
         if message is grpc.aio.EOF:
             await self._raise_status(None)
             return None
@@ -68,9 +73,12 @@ class Stream(Generic[Request, Response]):
 
     async def done_writing(self) -> None:
         """Tell the other side that no request follows."""
-        await trio_asyncio.aio_as_trio(self._call.done_writing)()
+        try:
+            await trio_asyncio.aio_as_trio(self._call.done_writing)()
+        except (Exception, asyncio.CancelledError) as exc:
+            raise PeerUnreachable("the other side has ended the stream") from exc
 
-    async def _raise_status(self, cause: Exception | None) -> None:
+    async def _raise_status(self, cause: BaseException | None) -> None:
         code = await trio_asyncio.aio_as_trio(self._call.code)()
         if code is not grpc.StatusCode.OK:
             details = await trio_asyncio.aio_as_trio(self._call.details)()

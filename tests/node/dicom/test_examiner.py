@@ -2,14 +2,23 @@
 
 import os
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import trio
 
 from node.dicom import examiner as module
-from node.dicom.examiner import open_examiner
+from node.dicom import worker
+from node.dicom.examiner import Examiner, _Parser, open_examiner
 from node.domain.verdicts import Verdict
 from tests.dicom_files import make_instance
+
+
+def parser_of(examiner: Examiner) -> _Parser:
+    parser = examiner._slots[0]._parser
+    assert parser is not None
+    return parser
 
 
 async def test_files_in_a_slab_are_examined_each() -> None:
@@ -27,11 +36,11 @@ async def test_killed_parser_is_replaced() -> None:
     async with open_examiner(parsers=1) as examiner, examiner.arena.slab() as slab:
         slab.write(0, one)
         await examiner.examine_files(slab, [(0, len(one))])
-        os.kill(examiner._idle[0]._process.pid, signal.SIGKILL)
-        await examiner._idle[0]._process.wait()
+        os.kill(parser_of(examiner)._process.pid, signal.SIGKILL)
+        await parser_of(examiner)._process.wait()
         first = await examiner.examine_files(slab, [(0, len(one))])
         second = await examiner.examine_files(slab, [(0, len(one))])
-    assert first[0].reasons == ("the parser failed on it",)
+    assert first[0].verdict is Verdict.CARRY
     assert second[0].verdict is Verdict.CARRY
 
 
@@ -41,17 +50,17 @@ async def test_hanging_parser_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_examiner(parsers=1) as examiner, examiner.arena.slab() as slab:
         slab.write(0, one)
         await examiner.examine_files(slab, [(0, len(one))])
-        pid = examiner._idle[0]._process.pid
+        pid = parser_of(examiner)._process.pid
         os.kill(pid, signal.SIGSTOP)
         found = await examiner.examine_files(slab, [(0, len(one))])
-        assert found[0].reasons == ("the parser failed on it",)
+        assert found[0].verdict is Verdict.CARRY
         assert not Path(f"/proc/{pid}").exists()
 
 
 async def test_parser_has_no_network_and_no_files() -> None:
     async with open_examiner(parsers=1) as examiner, examiner.arena.slab() as slab:
         await examiner.examine_files(slab, [(0, 10)])
-        pid = examiner._idle[0]._process.pid
+        pid = parser_of(examiner)._process.pid
         limits = Path(f"/proc/{pid}/limits").read_text()
         assert "Max open files            3" in limits
         assert "Max file size             0" in limits
@@ -60,3 +69,25 @@ async def test_parser_has_no_network_and_no_files() -> None:
             status = Path(f"/proc/{pid}/status").read_text()
             assert "Uid:\t65534\t65534" in status
             assert Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+
+
+async def test_slow_files_hold_no_parser() -> None:
+    """Files that come slowly, more than there are parsers, and others beside them."""
+    one = make_instance(1, 1)
+    async with open_examiner(slabs=2, parsers=2) as examiner, AsyncExitStack() as stack:
+        slow = [await stack.enter_async_context(examiner.large(len(one))) for _ in range(6)]
+        for examination in slow:
+            await examination.feed(one[:1000], is_last=False)
+        with trio.fail_after(20):
+            async with examiner.arena.slab() as slab:
+                slab.write(0, one)
+                found = await examiner.examine_files(slab, [(0, len(one))])
+        assert found[0].verdict is Verdict.CARRY
+        for examination in slow:
+            assert (await examination.feed(one[1000:], is_last=True)).verdict is Verdict.CARRY
+
+
+async def test_parser_outlives_the_thread_that_started_it() -> None:
+    """Threads end after ten idle seconds; a parser bound to one would end with it."""
+    source = Path(worker.__file__).read_text()
+    assert "PDEATHSIG" not in source
