@@ -5,6 +5,7 @@ node loudly. Shutdown: stop accepting, give running calls two seconds, close the
 """
 
 import ctypes
+import os
 import signal
 import socket
 import time
@@ -80,6 +81,7 @@ def run_node(home: Home, passphrase: bytes | None) -> None:
         NodeError: it could not start, or the store failed; the message says what to do.
     """
     tune_memory()
+    os.umask(0o077)
     config = load_config(home.config)
     configure_logs(config.log_level)
     with home.locked():
@@ -244,7 +246,7 @@ class _Node:
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
         nursery.start_soon(federation.run, transfers)
-        nursery.start_soon(self._look_after)
+        nursery.start_soon(self._look_after, transfers)
         return self._addresses
 
     async def _serve(self, stack: AsyncExitStack, parts: Parts, exchange: ExchangeServer) -> None:
@@ -355,9 +357,12 @@ class _Node:
         self._trust.update(await self._peer_store.all())
         self._federation.refresh()
 
-    async def _look_after(self) -> None:
-        """Once a day: retention."""
+    async def _look_after(self, transfers: Transfers) -> None:
+        """Once a day: what has expired, and retention."""
         while True:
+            expired = await transfers.expire()
+            if expired:
+                log.info("transfers expired", transfers=expired)
             if self._config.retention_days:
                 removed = await self._maintenance.apply_retention(self._config.retention_days)
                 log.info("retention applied", packages=removed)

@@ -50,6 +50,7 @@ class NodeError(Exception):
 
     code = Code.INTERNAL
     exit_code = 1
+    is_final: bool | None = None  # as the other side reports it; None for our own
 
 
 class UsageError(NodeError):

@@ -50,6 +50,7 @@ class TransferHandlers:
             note=request.note,
             priority=priority,
             operator=operator_of(call),
+            is_again=request.again,
         )
         rows = await self._parts.transfers.send(order)
         return pb.SendResponse(transfers=[self._wire(row) for row in rows])

@@ -26,6 +26,7 @@ _FINAL = ("delivered", "declined", "cancelled", "failed")
     default="routine",
     show_default=True,
 )
+@click.option("--again", is_flag=True, help="Even what it has given a receipt for already.")
 @click.option("--wait", is_flag=True, help="Wait for the verified receipt.")
 @as_json
 @click.pass_context
@@ -36,6 +37,7 @@ def send(
     recipient: str,
     note: str,
     priority: str,
+    again: bool,
     wait: bool,
     json_: bool,
 ) -> None:
@@ -49,7 +51,12 @@ def send(
       emix send 1.2.840.113619.2 "Billings Hospital" --to "Dr. Jones" --priority stat --wait
     """
     request = pb.SendRequest(
-        study=study, facility=facility, recipient=recipient, note=note, priority=priority
+        study=study,
+        facility=facility,
+        recipient=recipient,
+        note=note,
+        priority=priority,
+        again=again,
     )
 
     async def work(client: Client) -> list[pb.Transfer]:

@@ -90,6 +90,9 @@ class ReceiverStore(Protocol):
     async def mark_present(self, arrival: Arrival, positions: Sequence[int]) -> None:
         """Record synced chunks."""
 
+    async def forget_chunk(self, arrival: Arrival, position: int) -> None:
+        """Record a chunk as not there."""
+
     async def commit_arrival(
         self,
         row: Transfer,
@@ -122,6 +125,9 @@ class Carrier(Protocol):
 
     def find_unrecorded(self, arrival: Arrival, entries: Sequence[ChunkEntry]) -> list[int]:
         """Return positions of chunks that a kill left here unrecorded."""
+
+    def delete(self, chunk_id: ChunkId) -> None:
+        """Delete a chunk that is damaged."""
 
     def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
         """Make chunks durable."""
@@ -166,7 +172,7 @@ class Receiver:
         self._policy = policy
         self._clock = clock
         self._active: dict[tuple[FacilityId, PackageId], trio.CancelScope] = {}
-        self._active_transfers: dict[TransferId, trio.CancelScope] = {}
+        self._active_transfers: dict[tuple[FacilityId, TransferId], trio.CancelScope] = {}
 
     async def collect(self, link: Link, transfer_id: TransferId) -> None:
         """Come for a transfer that waits at a peer that we dialled; see `receive`."""
@@ -182,7 +188,7 @@ class Receiver:
         row = await self._store.find_received(link.peer, message.transfer_id)
         if row is not None and not row.state.is_final:
             await self._store.set_state(row, State.CANCELLED, "cancelled by the sender")
-            self.cancel(row.transfer_id)
+            self.cancel(row)
             await self.discard(row)
         await link.send(Answer(AnswerKind.DECLINED, reason="withdrawn"))
 
@@ -235,10 +241,11 @@ class Receiver:
                     raise
         raise BadDataKey("this node has no seal key")
 
-    def cancel(self, transfer_id: TransferId) -> None:
+    def cancel(self, row: Transfer) -> None:
         """End the carrying of a transfer on whatever link it is."""
-        if transfer_id in self._active_transfers:
-            self._active_transfers[transfer_id].cancel()
+        scope = self._active_transfers.get((row.peer, row.transfer_id))
+        if scope is not None:
+            scope.cancel()
 
     @contextmanager
     def _claimed(self, delivery: Delivery, scope: trio.CancelScope) -> Iterator[bool]:
@@ -247,11 +254,12 @@ class Receiver:
         if key in self._active:
             yield False
             return
-        self._active[key] = self._active_transfers[delivery.transfer_id] = scope
+        name = (delivery.sender, delivery.transfer_id)
+        self._active[key] = self._active_transfers[name] = scope
         try:
             yield True
         finally:
-            del self._active[key], self._active_transfers[delivery.transfer_id]
+            del self._active[key], self._active_transfers[name]
 
     async def _carry(
         self, link: Link, row: Transfer, delivery: Delivery, data_key: DataKey
@@ -260,7 +268,7 @@ class Receiver:
             if not is_mine:
                 await link.send(Answer(AnswerKind.LATER, retry_seconds=_BUSY_SECONDS))
                 return
-            if not await self._has_room(delivery):
+            if not await self._has_room(row, delivery):
                 await link.send(Answer(AnswerKind.LATER, retry_seconds=_FULL_SECONDS))
                 return
             try:
@@ -274,7 +282,9 @@ class Receiver:
             problem = Problem("peer-refused", "cancelled by the receiver", is_final=True)
             await tell(link, problem)
 
-    async def _has_room(self, delivery: Delivery) -> bool:
+    async def _has_room(self, row: Transfer, delivery: Delivery) -> bool:
+        if await self._store.find_package(row) is not None:
+            return True  # begun before: it is counted already
         if self._carrier.free_bytes() < delivery.sealed_bytes:
             return False
         quota = self._policy.quota_bytes
@@ -296,7 +306,10 @@ class Receiver:
             await tell(link, Problem(exc.code.value, str(exc), is_final=True))
 
     async def discard(self, row: Transfer) -> None:
-        """Remove what arrived of a transfer that ended without a receipt."""
+        """Remove what arrived of a transfer that ended without a receipt.
+
+        What another transfer of the same package still needs stays.
+        """
         rows = await self._store.discard_arrival(row)
         if rows:
             await trio.to_thread.run_sync(self._carrier.remove_packages, rows)
@@ -325,7 +338,9 @@ class Receiver:
         return await self._store.commit_arrival(row, manifest, document, index)
 
     async def _receive_manifest(self, link: Link, delivery: Delivery) -> Document:
-        if not 0 < delivery.manifest_bytes <= MAX_BYTES:
+        # An instance takes up to some 600 bytes, a chunk 90; chunks are rarely tiny.
+        plausible = 2**20 + 2048 * delivery.instances + delivery.sealed_bytes // 64
+        if not 0 < delivery.manifest_bytes <= min(MAX_BYTES, plausible):
             raise BadManifest("the manifest's length is out of bounds")
         parts, size = [], 0
         while size < delivery.manifest_bytes:
@@ -371,7 +386,13 @@ class _Session:
 
     async def _reopen(self, position: int) -> bytes:
         entry = self._manifest.chunks[position]
-        return await trio.to_thread.run_sync(self._carrier.open_stored, self._arrival, entry)
+        try:
+            return await trio.to_thread.run_sync(self._carrier.open_stored, self._arrival, entry)
+        except (ChunkDamaged, ChunkNotFound) as exc:
+            # Our own disk's fault, not the sender's: this chunk is carried again.
+            await self._store.forget_chunk(self._arrival, position)
+            await trio.to_thread.run_sync(self._carrier.delete, entry.chunk_id)
+            raise StoreError("a chunk was damaged here; it is carried again") from exc
 
     async def run(self, link: Link) -> Sequence[dict[str, str]]:
         """Carry and check everything; return the searchable values. All chunks are durable."""
@@ -426,11 +447,13 @@ class _Session:
         finally:
             self._storing.release_on_behalf_of(token)
         self._unsynced.append(chunk.position)
-        self._machine.stored(chunk.position)
-        self._opened.set()
         if sum(self._manifest.chunks[p].sealed_bytes for p in self._unsynced) >= BATCH_BYTES:
             await self._record(link)
         await self._checker.add(chunk.position, plaintext)
+        # Only now the window opens: what is not checked yet counts as outstanding, so memory
+        # stays bounded however slow checking is.
+        self._machine.stored(chunk.position)
+        self._opened.set()
 
     async def _record(self, link: Link) -> None:
         """Sync what was stored and record it; then the sender may forget that it sent it."""
@@ -489,11 +512,15 @@ def problem_error(problem: Problem) -> NodeError:
     text = f"the other side reports: {problem.message}"
     if problem.is_final and problem.code == "peer-refused":
         return PeerRefused(problem.message)
-    return by_code(problem.code)(text)
+    error = by_code(problem.code)(text)
+    error.is_final = problem.is_final
+    return error
 
 
 def is_final_error(error: NodeError) -> bool:
-    """Return whether no second try can mend this."""
+    """Return whether no second try can mend this; a reported one says so itself."""
+    if error.is_final is not None:
+        return error.is_final
     if isinstance(error, ChunkDamaged | ChunkNotFound | NotFound):
         return True
     if isinstance(error, StoreError):

@@ -10,6 +10,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +19,7 @@ import trio
 
 from node.crypto.digests import sha256
 from node.crypto.keys import DataKey
-from node.documents.delivery import MAX_TEXT, Delivery, sign_delivery
+from node.documents.delivery import MAX_CLOCK_SKEW_SECONDS, MAX_TEXT, Delivery, sign_delivery
 from node.documents.manifest import decode_body
 from node.documents.messages import Collect, Offer, Problem, Withdraw
 from node.documents.signed import Document, DocumentSigner
@@ -53,6 +54,7 @@ class SendOrder:
         receiver: The facility.
         seal_key: That facility's node's X25519 key.
         operator: Who asked.
+        is_again: Also what the receiver has given a receipt for: it may have deleted it.
     """
 
     study: str
@@ -62,6 +64,7 @@ class SendOrder:
     note: str
     priority: Priority
     operator: str
+    is_again: bool = False
 
 
 class TransferBook(Protocol):
@@ -83,6 +86,12 @@ class TransferBook(Protocol):
 
     async def get(self, prefix: str) -> Transfer:
         """Return the transfer whose id begins so."""
+
+    async def reload(self, row: Transfer) -> Transfer:
+        """Return a transfer as it now stands."""
+
+    async def expired(self, now: float) -> Sequence[Transfer]:
+        """Return transfers to us that are not final and whose delivery stands no longer."""
 
     async def add_sends(
         self,
@@ -153,7 +162,8 @@ class Transfers:
         sends = []
         for package, key, manifest, plaintext_bytes in await self._book.sendable(order.study):
             earlier = await self._book.sends_of(order.receiver, package.origin, package.package_id)
-            useful = [r for r in earlier if not r.state.is_final or r.state is State.DELIVERED]
+            wanted = {State.DELIVERED} if not order.is_again else set[State]()
+            useful = [r for r in earlier if not r.state.is_final or r.state in wanted]
             if useful:
                 known.append(useful[0])
             else:
@@ -210,9 +220,18 @@ class Transfers:
         row = await self._book.set_state(
             row, State.DECLINED, "stopped at the receiver", operator=operator
         )
-        self._receiver.cancel(row.transfer_id)
+        self._receiver.cancel(row)
         await self._receiver.discard(row)
         return row
+
+    async def expire(self) -> int:
+        """End transfers to us that never completed in their time; return how many."""
+        rows = await self._book.expired(time.time() - MAX_CLOCK_SKEW_SECONDS)
+        for row in rows:
+            await self._book.set_state(row, State.FAILED, "the delivery has expired")
+            self._receiver.cancel(row)
+            await self._receiver.discard(row)
+        return len(rows)
 
     async def decide(self, prefix: str, *, accept: bool, reason: str, operator: str) -> Transfer:
         """Accept or decline a held offer; the sender learns it when it asks again."""
@@ -271,6 +290,11 @@ class Transfers:
         async def attempt(row: Transfer) -> None:
             try:
                 await self._send_with_retries(peer, row, slots)
+            except Conflict:
+                pass  # it was ended by a person meanwhile
+            except Exception as exc:  # a supervisor: one transfer does not end the others
+                log.exception("sending failed", error=type(exc).__name__)
+                await trio.sleep(_LONGEST_PAUSE)
             finally:
                 starting.discard(row.transfer_id)
 
@@ -288,7 +312,7 @@ class Transfers:
     ) -> None:
         pause = _FIRST_PAUSE
         while True:
-            row = await self._book.get(str(row.transfer_id))
+            row = await self._book.reload(row)
             if row.state.is_final and not row.untold:
                 return
             if row.untold and row.expires_time < time.time():
@@ -299,7 +323,10 @@ class Transfers:
                 return
             wait = pause
             try:
-                async with slots, self._links.carry(peer) as link:
+                async with AsyncExitStack() as stack:
+                    if row.priority is not Priority.STAT:  # stat waits for nobody
+                        await stack.enter_async_context(slots)
+                    link = await stack.enter_async_context(self._links.carry(peer))
                     await self._send_on(link, row)
                 wait, pause = HELD_RETRY_SECONDS, _FIRST_PAUSE
             except PeerBusy as exc:
@@ -322,7 +349,7 @@ class Transfers:
             return
         with self.changes.subscribed() as changed, trio.move_on_after(seconds):
             # Subscribed first: a change between the look and the wait is not missed.
-            if (await self._book.get(str(row.transfer_id))).state.is_final:
+            if (await self._book.reload(row)).state.is_final:
                 return
             while True:
                 other = await changed.next()
@@ -331,9 +358,10 @@ class Transfers:
 
     async def _explain(self, row: Transfer, reason: str) -> None:
         """Show people why a transfer does not go on just now."""
-        now = await self._book.get(str(row.transfer_id))
+        now = await self._book.reload(row)
         if not now.state.is_final:
-            await self._book.set_state(now, now.state, reason)
+            with suppress(Conflict):  # it was ended just now
+                await self._book.set_state(now, now.state, reason)
 
     async def _send_on(self, link: Link, row: Transfer) -> None:
         if row.transfer_id in self._sending:

@@ -60,6 +60,10 @@ class ChunkCarrier:
         self.sync(entries[position].chunk_id for position in found)
         return found
 
+    def delete(self, chunk_id: ChunkId) -> None:
+        """Delete a chunk that is damaged."""
+        self._context.storage.delete([chunk_id])
+
     def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
         """Make chunks durable that were put before."""
         self._context.storage.sync(chunk_ids)

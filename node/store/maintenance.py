@@ -17,11 +17,12 @@ from node.store import audit_rows, package_rows
 from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
 from node.store.files import sync_directories
-from node.store.removal import finish_removals, remove_packages, sweep
+from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans
 
 _TELL_EVERY = 64
-_COPIED = ("emix.toml", "keyring", "host.key")
+# Not the host key: beside its keyring it would open the backup to whoever has it.
+_COPIED = ("emix.toml", "keyring")
 
 
 class Maintenance:
@@ -130,7 +131,10 @@ class Maintenance:
         def work(db: Db) -> list[int]:
             found = package_rows.find_packages(
                 db,
-                "state = 'closed' AND received_from IS NOT NULL AND created_time < ?",
+                "state = 'closed' AND received_from IS NOT NULL AND created_time < ? AND NOT"
+                " EXISTS (SELECT 1 FROM transfers t WHERE t.origin = packages.origin AND"
+                " t.package_id = packages.package_id AND t.direction = 'send' AND t.state"
+                " NOT IN ('delivered', 'declined', 'cancelled', 'failed'))",
                 (before,),
             )
             for package in found:
@@ -139,11 +143,12 @@ class Maintenance:
                     "why": f"older than {days} days",
                 }
                 audit_rows.append(db, "package.expired", facts)
+                db.execute("UPDATE packages SET state = 'deleting' WHERE id = ?", (package.id,))
             return [package.id for package in found]
 
         rows = await self._context.database.write(work)
         if rows:
-            await trio.to_thread.run_sync(remove_packages, self._context, rows)
+            await trio.to_thread.run_sync(finish_removals, self._context)
         return len(rows)
 
     async def backup(self, directory: Path) -> tuple[int, int]:

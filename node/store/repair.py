@@ -152,6 +152,7 @@ def _reissue(
         plaintext_bytes=manifest.plaintext_bytes,
     )
     signed = sign_receipt(receipt, context.signer).encode()
+    db.execute("INSERT INTO transfer_manifests VALUES (?, ?)", (row, document.encode()))
     db.execute(
         "UPDATE transfers SET receipt = ?, bytes_done = bytes_total, received_time = ?"
         " WHERE id = ?",

@@ -131,6 +131,12 @@ CREATE TABLE transfers (
 CREATE INDEX transfers_state ON transfers (state);
 CREATE INDEX transfers_package ON transfers (origin, package_id);
 
+-- The third document of a proof; apart, since it can be large.
+CREATE TABLE transfer_manifests (
+    transfer INTEGER PRIMARY KEY REFERENCES transfers (id) ON DELETE CASCADE,
+    manifest BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE audit (
     sequence INTEGER PRIMARY KEY,
     time_milliseconds INTEGER NOT NULL,

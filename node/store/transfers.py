@@ -238,6 +238,7 @@ class TransferStore:
                 " bytes_done = bytes_total, updated_time = ? WHERE id = ?",
                 (receipt.encode(), time.time(), row.id),
             )
+            _keep_manifest(db, row)
             facts: dict[str, object] = {
                 "transfer": str(row.transfer_id),
                 "receipt": receipt.digest().hex(),
@@ -320,9 +321,17 @@ class TransferStore:
         )
 
     async def stored_manifest(self, row: Transfer) -> Document | None:
-        """Return the manifest kept for the package that a transfer is about, if there is one."""
+        """Return the manifest kept for the package that a transfer is about, if there is one.
+
+        A delivered transfer keeps it even when the package was deleted here.
+        """
 
         def work(db: Db) -> Document | None:
+            kept = db.execute(
+                "SELECT manifest FROM transfer_manifests WHERE transfer = ?", (row.id,)
+            ).fetchone()
+            if kept is not None:
+                return Document.decode(kept[0])
             package = package_rows.get_package(db, row.origin, row.package_id)
             if package is None or package.manifest_digest is None:
                 return None
@@ -344,6 +353,8 @@ class TransferStore:
         context = self._context
 
         def work(db: Db) -> None:
+            if _by_id(db, row.id).state.is_final:
+                raise Conflict("the transfer was ended meanwhile")
             package = package_rows.get_package(db, row.origin, row.package_id)
             if package is None:
                 epoch, wrapped = context.wrap(data_key, row.origin)
@@ -492,6 +503,7 @@ class TransferStore:
                     row.id,
                 ),
             )
+            _keep_manifest(db, row)
             facts: dict[str, object] = {
                 "transfer": str(row.transfer_id),
                 "package": str(row.package_id),
@@ -506,9 +518,46 @@ class TransferStore:
         return committed
 
     async def discard_arrival(self, row: Transfer) -> list[int]:
-        """Return the package rows to remove after an arrival ended without a receipt."""
+        """Return the package rows to remove after an arrival ended without a receipt.
+
+        None, while another transfer that is not final is about the same package.
+        """
         package = await self.find_package(row)
-        return [package.id] if package is not None and package.state == "arriving" else []
+        if package is None or package.state != "arriving":
+            return []
+        others = await self.find(
+            "direction = 'receive' AND origin = ? AND package_id = ? AND id != ?"
+            f" AND state NOT IN ({_FINAL})",
+            (row.origin.digest, row.package_id.digest, row.id),
+        )
+        return [] if others else [package.id]
+
+    async def forget_chunk(self, arrival: Arrival, position: int) -> None:
+        """Record a chunk as not there: it was damaged here."""
+        await self._context.database.write(
+            lambda db: db.execute(
+                "UPDATE chunks SET present = 0 WHERE package = ? AND position = ?",
+                (arrival.package.id, position),
+            )
+        )
+
+    async def expired(self, now: float) -> list[Transfer]:
+        """Return transfers to us that are not final and whose delivery stands no longer."""
+        where = f"direction = 'receive' AND state NOT IN ({_FINAL}) AND expires_time < ?"
+        return await self.find(where, (now,))
+
+    async def reload(self, row: Transfer) -> Transfer:
+        """Return a transfer as it now stands."""
+        return await self._context.database.read(lambda db: _by_id(db, row.id))
+
+
+def _keep_manifest(db: Db, row: Transfer) -> None:
+    """Keep the manifest beside delivery and receipt: the proof outlives the package."""
+    db.execute(
+        "INSERT OR IGNORE INTO transfer_manifests SELECT ?, manifest FROM packages"
+        " WHERE origin = ? AND package_id = ? AND manifest IS NOT NULL",
+        (row.id, row.origin.digest, row.package_id.digest),
+    )
 
 
 _FINAL = "'delivered', 'declined', 'cancelled', 'failed'"

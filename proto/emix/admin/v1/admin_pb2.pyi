@@ -459,18 +459,20 @@ class DecideHeldResponse(_message.Message):
     def __init__(self, package_id: _Optional[str] = ...) -> None: ...
 
 class SendRequest(_message.Message):
-    __slots__ = ("study", "facility", "recipient", "note", "priority")
+    __slots__ = ("study", "facility", "recipient", "note", "priority", "again")
     STUDY_FIELD_NUMBER: _ClassVar[int]
     FACILITY_FIELD_NUMBER: _ClassVar[int]
     RECIPIENT_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
     study: str
     facility: str
     recipient: str
     note: str
     priority: str
-    def __init__(self, study: _Optional[str] = ..., facility: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., priority: _Optional[str] = ...) -> None: ...
+    again: bool
+    def __init__(self, study: _Optional[str] = ..., facility: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., priority: _Optional[str] = ..., again: _Optional[bool] = ...) -> None: ...
 
 class SendResponse(_message.Message):
     __slots__ = ("transfers",)
