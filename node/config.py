@@ -14,9 +14,10 @@ from node.errors import ConfigError
 
 
 def _name(value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value.strip()) <= MAX_NAME_CHARACTERS:
-        raise ValueError(f"a text of 1 to {MAX_NAME_CHARACTERS} characters")
-    return value.strip()
+    is_text = isinstance(value, str) and value.isprintable()
+    if not is_text or not 0 < len(value.strip()) <= MAX_NAME_CHARACTERS:
+        raise ValueError(f"a text of 1 to {MAX_NAME_CHARACTERS} printable characters")
+    return str(value).strip()
 
 
 def _address(value: Any) -> str:
@@ -115,11 +116,20 @@ def load_config(path: Path) -> Config:
         ConfigError: it cannot be read; or it has problems, all of which are listed.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as exc:
         raise ConfigError(f"{path} is not there; `emix init` makes it") from exc
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+    except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}") from exc
+    return check_text(text, str(path))
+
+
+def check_text(text: str, name: str = "the configuration") -> Config:
+    """Return the settings in a text; `ConfigError` lists all its problems."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{name} is no TOML: {exc}") from exc
     problems: list[str] = []
     values: dict[str, Any] = {}
     left = {
@@ -142,7 +152,7 @@ def load_config(path: Path) -> Config:
             problems.append(f"[{section}] {key} must be {exc}")
     problems += [f"[{section}] {key} is not a setting".strip() for section, key in sorted(left)]
     if problems:
-        raise ConfigError("\n".join([f"{path} has problems:", *(f"  {p}" for p in problems)]))
+        raise ConfigError("\n".join([f"{name} has problems:", *(f"  {p}" for p in problems)]))
     return Config(**values)
 
 

@@ -118,6 +118,8 @@ class Doctor:
             else:
                 text = connection.problem or "not connected"
                 advice = "look at the network, the firewall and the peer's own doctor"
+                if "not paired" in text:
+                    advice = "have the other side pair with this facility"
                 yield Finding(subject, "warning", text, advice)
 
 

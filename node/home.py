@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.config import default_text
+from node.config import check_text, default_text
 from node.crypto import argon2, keyring
 from node.crypto.certificates import make_tls_identity
 from node.crypto.keys import SealKey
@@ -117,8 +117,13 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
     kit_path = new.recovery_kit.resolve()
     if kit_path.is_relative_to(root):
         raise ConfigError("the recovery kit must lie outside the home; it is to be kept offline")
+    if kit_path.exists() or not kit_path.parent.is_dir():
+        raise ConfigError(f"{kit_path} exists already, or its folder does not")
+    text = default_text(new.display_name, new.peer_listen, new.introduction_listen)
+    check_text(text)
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)
+    home.host_key.unlink(missing_ok=True)  # of an `init` that was interrupted
     kit, root_key, now = keyring.RecoveryKit.new(), keyring.RootKey.new(), time.time()
     node_key = SigningKey.new()
     signer = certify_node(kit.facility_key, node_key.public, now)
@@ -137,7 +142,6 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
         slots.insert(0, keyring.host_slot(root_key, host_key))
     _write_secret(kit_path, kit.encode(str(signer.facility_id)))
     if not home.config.exists():
-        text = default_text(new.display_name, new.peer_listen, new.introduction_listen)
         replace_synced(home.config, text.encode())
     public = {
         "facility_key": signer.facility_key,
@@ -168,6 +172,22 @@ def unlock(home: Home, passphrase: bytes | None) -> Unlocked:
     else:
         raise KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
     return _open(ring, root_key)
+
+
+def add_host_key(home: Home, kit: keyring.RecoveryKit) -> None:
+    """Give a home a new host key, by its recovery kit: after a restore from a backup.
+
+    Raises:
+        KeysError: the kit is another node's.
+    """
+    ring = load_keyring(home)
+    root_key = keyring.unlock_with_kit(ring, kit)
+    host_key = secrets.token_bytes(32)
+    slots = [slot for slot in ring.slots if slot.get("type") != "host"]
+    slots.insert(0, keyring.host_slot(root_key, host_key))
+    home.host_key.unlink(missing_ok=True)
+    _write_secret(home.host_key, host_key)
+    replace_synced(home.keyring, keyring.Keyring(tuple(slots), ring.public, ring.sealed).encode())
 
 
 def load_keyring(home: Home) -> keyring.Keyring:

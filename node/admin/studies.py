@@ -77,7 +77,8 @@ class StudyHandlers:
                         await call.write(response)
                 nursery.cancel_scope.cancel()
         if is_cancelled:
-            await job.discard()
+            with trio.CancelScope(shield=True):
+                await job.discard()
 
     async def _run_import(
         self, job: ImportJob, call: Call[None], first: pb.ImportRequest
@@ -176,7 +177,7 @@ class _Teller:
     def tell(self, event: Progress | Finding) -> None:
         if isinstance(event, Finding):
             finding = pb.ImportFinding(
-                label=event.label, verdict=event.verdict, reasons=event.reasons
+                label=_label(event.label), verdict=event.verdict, reasons=event.reasons
             )
             self._put(pb.ImportResponse(finding=finding))
             return
@@ -216,6 +217,11 @@ class _Teller:
                 )
             )
         )
+
+
+def _label(text: str) -> str:
+    """Return a label that protobuf takes: names of other encodings have their bytes shown."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _find_all(paths: Any) -> Iterator[IncomingFile]:

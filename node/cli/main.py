@@ -1,5 +1,6 @@
 """The `emix` command."""
 
+import os
 import sys
 from typing import Any
 
@@ -19,9 +20,33 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except NodeError as exc:
             exit_with(exc)
+        except (KeyboardInterrupt, BaseExceptionGroup) as exc:
+            _end_of(exc)
+            raise
         except BrokenPipeError:
-            sys.stderr.close()
-            raise SystemExit(0) from None
+            _leave_pipe()
+
+
+def _end_of(error: BaseException) -> None:
+    """End as a person expects who pressed Ctrl-C or closed the pipe; return for the rest."""
+    kinds = {type(leaf) for leaf in _leaves(error)}
+    if BrokenPipeError in kinds:
+        _leave_pipe()
+    if KeyboardInterrupt in kinds:
+        click.echo("emix: interrupted; what the node was asked to do goes on there", err=True)
+        raise SystemExit(130)
+
+
+def _leave_pipe() -> None:
+    # Python would complain once more when it flushes what nobody reads.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
 
 
 @click.group(

@@ -255,17 +255,41 @@ def backup(context: click.Context, directory: str) -> None:
 
 @click.command()
 @click.argument("directory")
+@click.option(
+    "--recovery-kit", metavar="FILE", help="Makes a new host key, where no passphrase was set."
+)
 @click.pass_context
-def restore(context: click.Context, directory: str) -> None:
-    """Make the home from a backup (on a new machine, say). The old node must not run any more."""
+def restore(context: click.Context, directory: str, recovery_kit: str | None) -> None:
+    """Make the home from a backup (on a new machine, say). The old node must not run any more.
+
+    A backup never holds the host key. Of a node without a passphrase, restore with its recovery
+    kit.
+    """
+    from node.crypto.keyring import RecoveryKit
+    from node.home import Home, add_host_key
+
     source, target = Path(directory), home_path(context)
     if not (source / "keyring").exists():
         raise UsageError(f"{source} is not a backup: it has no keyring")
     if target.exists() and any(target.iterdir()):
         raise ConfigError(f"{target} is not empty; choose another --home")
+    kit = None
+    if recovery_kit is not None:
+        try:
+            kit = RecoveryKit.decode(Path(recovery_kit).read_bytes())
+        except OSError as exc:
+            raise UsageError(f"{recovery_kit} cannot be read ({exc.strerror})") from exc
+    # Under another name until it is whole: a half-restored home must not start.
+    aside = target.with_name(f".{target.name}.restoring")
     try:
-        shutil.copytree(source, target, dirs_exist_ok=True)
-        target.chmod(0o700)
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(source, aside)
+        aside.chmod(0o700)
+        if kit is not None:
+            add_host_key(Home(aside), kit)
+        if target.exists():
+            target.rmdir()
+        aside.rename(target)
     except OSError as exc:
         raise ConfigError(f"{target} cannot be written ({exc})") from exc
     click.echo(f"Restored into {target}. Start it with `emix serve`, then `emix store check`.")

@@ -12,12 +12,17 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 
+def as_dict(message: Message) -> dict[str, Any]:
+    """Return a message as plain values, every field of it."""
+    return MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
 def show_json(value: Message | dict[str, Any] | list[Any]) -> None:
     """Print a message or value as JSON, every field of it."""
     if isinstance(value, Message):
-        value = MessageToDict(
-            value, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )
+        value = as_dict(value)
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 

@@ -78,6 +78,10 @@ def pair(
     request = pb.PairPeerRequest(
         at=at or "", endpoint=endpoint or "", restore_removed=restore_removed
     )
+    if at and not at.rpartition(":")[0]:
+        raise UsageError("--at takes HOST:PORT, such as imaging.example.org:7411")
+    if not Path(facility).exists() and ("." in facility or "/" in facility):
+        raise UsageError(f"{facility} is not there")
     if Path(facility).is_file():
         request.statements = Path(facility).read_bytes()
     else:
@@ -85,6 +89,7 @@ def pair(
     peer = run_call(context, "PeerService.PairPeer", request).peer
     click.echo(f"Paired with {peer.display_name}.")
     click.echo(f"Its Facility ID, to be compared out of band: {peer.facility_id}")
+    click.echo("The other side must pair with this facility too (`emix id --export FILE`).")
 
 
 @peers.command()

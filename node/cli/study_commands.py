@@ -8,9 +8,17 @@ import click
 import trio
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.client import Client, run_call, run_with_node
+from node.cli.client import Client, home_path, run_call, run_with_node
 from node.cli.node_commands import as_json
-from node.cli.output import ProgressBar, clean, show_bytes, show_json, show_table, show_time
+from node.cli.output import (
+    ProgressBar,
+    as_dict,
+    clean,
+    show_bytes,
+    show_json,
+    show_table,
+    show_time,
+)
 from node.errors import UsageError
 
 _DATA_BYTES = 1 << 20
@@ -33,17 +41,24 @@ def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_:
       emix import /media/cdrom
       emix import study.zip /srv/incoming/2026-11-24
     """
+    if not all(paths):
+        raise UsageError("an empty path")
     absolute = [Path(path).absolute() for path in paths]
     for path in absolute:
-        if not path.exists():
-            raise UsageError(f"{path} is not there")
+        try:
+            path.lstat()
+        except OSError as exc:
+            raise UsageError(f"{path} cannot be looked at ({exc.strerror})") from exc
+    # Another user's node may not read what this one may: then the bytes are streamed.
+    socket = home_path(context) / "admin.sock"
+    is_streamed = stream or (socket.exists() and socket.stat().st_uid != os.geteuid())
 
     async def work(client: Client) -> tuple[pb.ImportSummary | None, list[pb.ImportFinding]]:
         async with client.stream("StudyService.Import") as call, trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_at_interrupt, call)
-            if stream:
+            if is_streamed:
                 nursery.start_soon(_stream_files, call, absolute)
             else:
+                nursery.start_soon(_cancel_at_interrupt, call)
                 request = pb.ImportPaths(paths=[str(path) for path in absolute])
                 await call.write(pb.ImportRequest(paths=request))
             result = await _follow_import(call, json_)
@@ -57,22 +72,14 @@ def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_:
     if json_:
         show_json(
             {
-                "summary": _dict(summary),
-                "findings": [_dict(finding) for finding in findings],
+                "summary": as_dict(summary),
+                "findings": [as_dict(finding) for finding in findings],
             }
         )
     else:
         _show_summary(summary)
     if summary.held or summary.refused:
         raise SystemExit(1)
-
-
-def _dict(message: pb.ImportSummary | pb.ImportFinding) -> dict[str, object]:
-    from google.protobuf.json_format import MessageToDict
-
-    return MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
 
 
 async def _follow_import(
@@ -127,7 +134,12 @@ async def _stream_files(call: object, paths: list[Path]) -> None:
     for path in paths:
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         for file in files:
-            with file.open("rb") as handle:
+            try:
+                handle = file.open("rb")
+            except OSError as exc:
+                click.echo(f" refused  {clean(file)}: it cannot be opened ({exc.strerror})")
+                continue
+            with handle:
                 size = os.fstat(handle.fileno()).st_size
                 named = pb.ImportFile(label=str(file), size_bytes=size)
                 await write(pb.ImportRequest(file=named))
@@ -331,7 +343,13 @@ def export(
 def delete(context: click.Context, uid: str, origin: str, yes: bool) -> None:
     """Delete a study here. Facilities that it was sent to keep it."""
     if not yes:
-        click.confirm(f"Delete study {uid} from this node?", abort=True)
+        found = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid)).sources
+        for source in found:
+            click.echo(
+                f"{source.study_instance_uid}: {clean(source.patient_name)}, {source.instances}"
+                f" instances, from {_origin(source)}"
+            )
+        click.confirm("Delete it from this node?", abort=True)
     request = pb.DeleteStudyRequest(study=uid, origin=origin)
     answer = run_call(context, "StudyService.DeleteStudy", request)
     click.echo(f"Deleted {answer.instances} instances in {answer.packages} packages.")

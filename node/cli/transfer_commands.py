@@ -1,5 +1,6 @@
 """Commands about transfers, receipts and the audit log."""
 
+import json
 from pathlib import Path
 
 import click
@@ -8,7 +9,15 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import Client, run_call, run_with_node
 from node.cli.node_commands import as_json
-from node.cli.output import ProgressBar, clean, show_bytes, show_json, show_table, show_time
+from node.cli.output import (
+    ProgressBar,
+    as_dict,
+    clean,
+    show_bytes,
+    show_json,
+    show_table,
+    show_time,
+)
 from node.cli.study_commands import show_studies
 from node.errors import ConfigError, NodeError, UsageError
 
@@ -103,9 +112,9 @@ async def _follow(client: Client, transfers: dict[str, pb.Transfer], bar: Progre
 @as_json
 @click.pass_context
 def transfers(context: click.Context, watch: bool, open_only: bool, json_: bool) -> None:
-    """List transfers, newest first."""
+    """List transfers, newest first; --watch with --json prints one object a line."""
     if watch:
-        run_with_node(context, lambda client: _watch(client, json_))
+        run_with_node(context, lambda client: _watch(client, open_only, json_))
         return
     request = pb.ListTransfersRequest(open_only=open_only)
     answer = run_call(context, "TransferService.ListTransfers", request)
@@ -152,13 +161,17 @@ def _show_transfers(found: object, empty: str) -> None:
     )
 
 
-async def _watch(client: Client, json_: bool) -> None:
+async def _watch(client: Client, open_only: bool, json_: bool) -> None:
     request = pb.WatchTransfersRequest()
+    shown: set[str] = set()
     async with client.stream("TransferService.WatchTransfers", request) as stream:
         while (event := await stream.read()) is not None:
             t = event.transfer
+            if open_only and t.state in _FINAL and t.transfer_id not in shown:
+                continue
+            shown.add(t.transfer_id)
             if json_:
-                show_json(t)
+                click.echo(json.dumps(as_dict(t), ensure_ascii=False))
                 continue
             arrow = "->" if t.direction == "send" else "<-"
             click.echo(
@@ -195,8 +208,7 @@ def inbox(context: click.Context, json_: bool) -> None:
 
     arrived, offers = run_with_node(context, work)
     if json_:
-        show_json(arrived)
-        show_json(offers)
+        show_json({**as_dict(arrived), "offers": as_dict(offers)["transfers"]})
         return
     show_studies(arrived.studies, "No study has arrived yet.")
     if offers.transfers:
@@ -357,7 +369,13 @@ def _pinned(context: click.Context) -> dict[str, str] | None:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--limit", default=50, show_default=True, help="How many entries; 0 for all.")
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(0, 2**31),
+    help="How many entries; 0 for all.",
+)
 @as_json
 @click.pass_context
 def audit(context: click.Context, limit: int, json_: bool) -> None:

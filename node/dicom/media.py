@@ -5,9 +5,11 @@ name from outside becomes a path: ZIP members are read, never extracted, and lin
 special files are not opened.
 """
 
+import lzma
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,17 @@ from node.errors import DicomError
 MAX_ZIP_ENTRIES = 100_000
 MAX_ZIP_RATIO = 200
 _ZIP_MAGIC = b"PK\x03\x04"
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    IndexError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 class Unreadable(DicomError):
@@ -74,18 +87,28 @@ def find_files(path: Path) -> Iterator[MediaFile]:
 
 
 def _find_in_folder(root: Path) -> Iterator[MediaFile]:
-    for directory, names, file_names in os.walk(root):
+    unreadable: list[OSError] = []
+    for directory, names, file_names in os.walk(root, onerror=unreadable.append):
         names.sort()
         for name in sorted(file_names):
             path = Path(directory) / name
             yield from _find_in_file(path, str(path))
+        while unreadable:
+            error = unreadable.pop()
+            problem = f"the folder cannot be read ({error.strerror})"
+            yield MediaFile(str(error.filename), root, None, 0, problem)
+    for error in unreadable:
+        problem = f"the folder cannot be read ({error.strerror})"
+        yield MediaFile(str(error.filename), root, None, 0, problem)
 
 
 def _find_in_file(path: Path, label: str) -> Iterator[MediaFile]:
     try:
         with _open_plain(path) as handle:
             size = os.fstat(handle.fileno()).st_size
-            is_zip = handle.read(4) == _ZIP_MAGIC
+            # A DICOM file may begin like a ZIP; then it is for a person to decide about.
+            start = handle.read(132)
+            is_zip = start[:4] == _ZIP_MAGIC and start[128:] != b"DICM"
     except Unreadable as exc:
         yield MediaFile(label, path, None, 0, str(exc))
         return
@@ -94,7 +117,7 @@ def _find_in_file(path: Path, label: str) -> Iterator[MediaFile]:
         return
     try:
         yield from _find_in_zip(path, label)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+    except _ZIP_ERRORS:
         yield MediaFile(label, path, None, 0, "a damaged ZIP")
 
 
@@ -134,7 +157,7 @@ class _Member:
         """Return the next bytes."""
         try:
             data = self._stream.read(size)
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError) as exc:
+        except _ZIP_ERRORS as exc:
             raise Unreadable("damaged inside its ZIP") from exc
         self._left -= len(data)
         if self._left < 0:
@@ -157,7 +180,7 @@ class _Member:
 def _open_member(handle: BinaryIO, index: int) -> BinaryIO:
     try:
         return _Member(handle, zipfile.ZipFile(handle), index)  # type: ignore[return-value]
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, IndexError) as exc:
+    except _ZIP_ERRORS as exc:
         raise Unreadable("damaged inside its ZIP") from exc
 
 

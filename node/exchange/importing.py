@@ -90,8 +90,8 @@ class ImportStore(Protocol):
     def release_packages(self, rows: Iterable[int]) -> None:
         """Let the next import of their studies go on in packages that are still open."""
 
-    async def find_known(self, digests: Sequence[bytes]) -> set[bytes]:
-        """Return those digests that were imported before."""
+    async def find_known(self, digests: Sequence[bytes]) -> dict[bytes, int | None]:
+        """Return those digests that were imported before, with the open package to close."""
 
     async def find_versioned(self, sop_instance_uids: Sequence[str]) -> set[str]:
         """Return those SOP Instance UIDs of which a version was imported before."""
@@ -212,6 +212,7 @@ class ImportJob:
         self._progress = Progress(0, 0, 0, 0)
         self._writers: dict[str, Writer] = {}
         self._held: list[Writer] = []
+        self._adopted: set[int] = set()
         self._opening = trio.Lock()
         self._seen: set[bytes] = set()
         self._seen_instances: set[str] = set()
@@ -275,8 +276,8 @@ class ImportJob:
             self._summary.plaintext_bytes += writer.plaintext_bytes
             self._summary.sealed_bytes += writer.sealed_bytes
         self._summary.study_instance_uids = list(writers)
-        rows = [writer.row_id for writer in self._writers.values()]
-        await self._store.close_packages(rows, self._operator)
+        rows = {writer.row_id for writer in self._writers.values()} | self._adopted
+        await self._store.close_packages(sorted(rows), self._operator)
         await self._forget_chunks()
         return self._summary
 
@@ -311,7 +312,7 @@ class ImportJob:
         async with self._examiner.arena.slab() as slab:
             extents = await trio.to_thread.run_sync(_lay_out, slab, whole)
             examined = await self._examiner.examine_files(slab, extents)
-        known = await self._store.find_known([item.digest for item in whole])
+        known = await self._find_known([item.digest for item in whole])
         uids = [e.sop_instance_uid for e in examined if e.verdict in (Verdict.CARRY, Verdict.FLAG)]
         versioned = await self._store.find_versioned(uids)
         for item, found in zip(whole, examined, strict=True):
@@ -410,7 +411,13 @@ class ImportJob:
             return False
         if not await self._store.find_versioned([found.sop_instance_uid]):
             return False
-        return bool(await self._store.find_known([await whole_digest()]))
+        return bool(await self._find_known([await whole_digest()]))
+
+    async def _find_known(self, digests: Sequence[bytes]) -> Collection[bytes]:
+        """Look up digests, and take over the packages that a killed import left around them."""
+        known = await self._store.find_known(digests)
+        self._adopted.update(row for row in known.values() if row is not None)
+        return known.keys()
 
     async def _seal_large(
         self,
@@ -449,7 +456,7 @@ class ImportJob:
         self, label: str, large: LargeWriter, writer: Writer, found: Examined
     ) -> bool:
         whole = large.digest()
-        if whole in self._seen or await self._store.find_known([whole]):
+        if whole in self._seen or await self._find_known([whole]):
             self._summary.known += 1
             return False
         versioned = await self._store.find_versioned([found.sop_instance_uid])
@@ -591,8 +598,15 @@ def _lay_out(slab: Slab, items: Sequence[_Read]) -> list[tuple[int, int]]:
 
 
 async def _read_windows(handle: BinaryIO) -> AsyncIterator[bytes]:
-    while window := await trio.to_thread.run_sync(handle.read, WINDOW_BYTES):
+    while window := await trio.to_thread.run_sync(_read_window, handle):
         yield window
+
+
+def _read_window(handle: BinaryIO) -> bytes:
+    try:
+        return handle.read(WINDOW_BYTES)
+    except OSError as exc:
+        raise DicomError(f"it cannot be read ({exc.strerror})") from exc
 
 
 def _digest_file(file: IncomingFile) -> bytes:

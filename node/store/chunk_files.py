@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -113,10 +114,9 @@ class FileChunkStorage:
 
     def ids(self) -> Iterator[ChunkId]:
         """See `ChunkStorage.ids`."""
-        for directory in sorted(self._root.iterdir()):
-            for path in directory.iterdir():
-                if not path.name.startswith("."):
-                    yield ChunkId.parse(path.name)
+        for path in self._root.glob("??/*"):
+            with suppress(ValueError):  # a file that somebody put there is not ours to judge
+                yield ChunkId.parse(path.name)
 
     def free_bytes(self) -> int:
         """See `ChunkStorage.free_bytes`."""

@@ -84,19 +84,26 @@ class ImportStore:
         """Let the next import of their studies go on in packages that are still open."""
         self._in_use.difference_update(rows)
 
-    async def find_known(self, digests: Sequence[bytes]) -> set[bytes]:
-        """Return those digests whose instances this facility has imported already."""
+    async def find_known(self, digests: Sequence[bytes]) -> dict[bytes, int | None]:
+        """Return those digests whose instances this facility has imported already.
+
+        With each stands the package that a killed import left open around it, for the caller
+        to close; None for one that is closed, held, or filled by another running import.
+        """
         me = self._context.facility.digest
 
-        def work(db: Db) -> set[bytes]:
-            found: set[bytes] = set()
+        def work(db: Db) -> dict[bytes, int | None]:
+            found: dict[bytes, int | None] = {}
             for some in _slices(digests):
                 sql = (
-                    "SELECT i.digest FROM instances i JOIN packages p ON p.id = i.package"
-                    " WHERE p.origin = ? AND p.state IN ('open', 'closed', 'held')"
+                    "SELECT i.digest, p.id, p.state FROM instances i"
+                    " JOIN packages p ON p.id = i.package WHERE p.origin = ?"
+                    " AND p.state IN ('open', 'closed', 'held')"
                     f" AND i.digest IN ({marks(some)})"
                 )
-                found.update(row[0] for row in db.execute(sql, (me, *some)))
+                for digest, package, state in db.execute(sql, (me, *some)):
+                    is_left = state == "open" and package not in self._in_use
+                    found[digest] = package if is_left else None
             return found
 
         return await self._context.database.read(work)
@@ -132,9 +139,14 @@ class ImportStore:
 
     def _close(self, row: int, operator: str) -> PackageId | None:
         context = self._context
-        package = context.database.read_sync(
-            lambda db: package_rows.find_packages(db, "id = ?", (row,))[0]
+        found = context.database.read_sync(
+            lambda db: package_rows.find_packages(
+                db, "id = ? AND state IN ('open', 'held')", (row,)
+            )
         )
+        if not found:
+            return None  # another import has closed it meanwhile
+        package = found[0]
         count = context.database.read_sync(lambda db: _count_instances(db, row))
         if not count:
             context.database.write_sync(lambda db: db.execute(_REMOVE, (row,)))
@@ -181,7 +193,7 @@ class ImportStore:
         def work(db: Db) -> int:
             cursor = db.execute(
                 "INSERT INTO held (package, reasons, label, held_time) VALUES (?, ?, ?, ?)",
-                (row, json.dumps(examined.reasons), label, time.time()),
+                (row, json.dumps(examined.reasons), _printable(label), time.time()),
             )
             held_id = int(cursor.lastrowid or 0)
             audit_rows.append(db, "instance.held", {"held": held_id})
@@ -228,6 +240,11 @@ class ImportStore:
         await self._context.database.write(work)
         await self.discard_packages([package])
         return None
+
+
+def _printable(text: str) -> str:
+    """Return a label that SQLite takes: names of other encodings have their bytes shown."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 _REMOVE = "DELETE FROM packages WHERE id = ?"

@@ -42,6 +42,14 @@ class Maintenance:
         return await trio.to_thread.run_sync(self._tidy_at_start)
 
     def _tidy_at_start(self) -> int:
+        # A kill between a held instance and the word why it is held: imported again, it is
+        # looked at again.
+        self._context.database.write_sync(
+            lambda db: db.execute(
+                "UPDATE packages SET state = 'deleting' WHERE state = 'held'"
+                " AND id NOT IN (SELECT package FROM held)"
+            )
+        )
         removed = finish_removals(self._context)
         orphans = find_orphans(self._context)
         if not orphans:

@@ -89,7 +89,7 @@ class PackageWriter:
         self._units: deque[_Unit] = deque()
         self._filling: dict[PixelLayout, tuple[_Unit, list[bytes]]] = {}
         self._unrecorded_bytes = 0
-        self._idle = trio.Condition()
+        self._changed = trio.Event()
         self._recording = trio.Lock()
         self._adding = trio.Lock()
 
@@ -141,9 +141,13 @@ class PackageWriter:
             entry = await trio.to_thread.run_sync(self._seal_sync, number, pieces, unit.layout)
         finally:
             self._limiter.release_on_behalf_of(token)
-        async with self._idle:
-            unit.chunks[number] = entry
-            self._idle.notify_all()
+        unit.chunks[number] = entry
+        self.note_change()
+
+    def note_change(self) -> None:
+        """Wake whoever waits for units to become ready."""
+        self._changed.set()
+        self._changed = trio.Event()
 
     def _seal_sync(self, number: int, pieces: Sequence[bytes], layout: PixelLayout) -> ChunkEntry:
         plaintext = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -205,9 +209,8 @@ class PackageWriter:
         async with self._adding:
             for layout in list(self._filling):
                 await self._seal_filling(layout)
-        async with self._idle:
-            while not all(unit.is_ready or unit.is_dropped for unit in self._units):
-                await self._idle.wait()
+        while not all(unit.is_ready or unit.is_dropped for unit in self._units):
+            await self._changed.wait()
         await self._record()
 
 
@@ -230,6 +233,7 @@ class LargeInstance:
         digest = self._hasher.digest()
         self._unit.instances.append((examined, digest, self._unit.plaintext_bytes))
         self._unit.is_complete = True
+        self._writer.note_change()
         self._writer._unrecorded_bytes += self._unit.plaintext_bytes
         await self._writer._record_if_due()
         return digest
@@ -237,6 +241,7 @@ class LargeInstance:
     def drop(self) -> None:
         """Give the instance up; its chunks are swept later."""
         self._unit.is_dropped = True
+        self._writer.note_change()
 
     def digest(self) -> bytes:
         """Return the digest of the bytes so far."""

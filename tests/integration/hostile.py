@@ -162,12 +162,17 @@ def forge(
     entry_changes: dict[str, object] | None = None,
     chunk_changes: dict[str, object] | None = None,
     origin: HostilePeer | None = None,
+    split_at: int = 0,
 ) -> Forgery:
     """Make a package of one instance for a real node; the changes make its manifest lie."""
     content = make_instance(study, 1) if instance is None else instance
     key = DataKey.new()
-    chunk, sealed = seal_chunk(key.sealing_keys(), key.package_id, 0, content, PixelLayout.WORDS)
-    chunk = replace(chunk, **(chunk_changes or {}))  # type: ignore[arg-type]
+    parts = [content[:split_at], content[split_at:]] if split_at else [content]
+    keys = key.sealing_keys()
+    made = [
+        seal_chunk(keys, key.package_id, n, part, PixelLayout.WORDS) for n, part in enumerate(parts)
+    ]
+    chunks = [replace(c, **(chunk_changes or {})) for c, _ in made]  # type: ignore[arg-type]
     entry = InstanceEntry(
         "1.2.840.10008.5.1.4.1.1.2",  # type: ignore[arg-type]
         f"{study_uid(study)}.1.1",  # type: ignore[arg-type]
@@ -175,7 +180,7 @@ def forge(
         "1.2.840.10008.1.2.1",  # type: ignore[arg-type]
         len(content),
         digest(content),
-        (Extent(0, 0, len(content)),),
+        tuple(Extent(n, 0, len(part)) for n, part in enumerate(parts)),
     )
     entry = replace(entry, **(entry_changes or {}))  # type: ignore[arg-type]
     signer = (origin or peer).keys.signer
@@ -185,7 +190,7 @@ def forge(
         StudyInstanceUID(study_uid(study)),
         time(),
         (entry,),
-        (chunk,),
+        tuple(chunks),
     )
     document = sign_manifest(manifest, signer)
     transfer_id = TransferId.new()
@@ -213,7 +218,7 @@ def forge(
         document,
         sign_delivery(delivery, peer.keys.signer),
         sealed_key,
-        {chunk.chunk_id.digest: sealed},
+        {c.chunk_id.digest: sealed for c, (_, sealed) in zip(chunks, made, strict=True)},
     )
 
 

@@ -98,7 +98,9 @@ def test_dicomdir_lists_the_files_and_leaves_them_as_they_are(
     imported(a, folder)
     out = tmp_path / "out"
     a.run("export", study_uid(15), str(out), "--dicomdir")
-    listed = [Path(str(i.path)) for i in FileSet(out / "DICOMDIR")]
+    file_set = FileSet(out / "DICOMDIR")
+    listed = [Path(str(i.path)) for i in file_set]
+    file_set._stage["t"].cleanup()  # pydicom leaves it to the garbage collector
     wanted = {p.read_bytes() for p in folder.iterdir()}
     assert {p.read_bytes() for p in listed} == wanted
     assert {p.name for p in out.iterdir()} == {"DICOMDIR", "PT000000"}
@@ -308,7 +310,8 @@ def test_backup_restored_elsewhere_is_the_same_node(
     imported(a, write_study(tmp_path / "s", 13, 4))
     a.run("backup", str(tmp_path / "backup"))
     moved = Node(tmp_path, "moved", a.display_name)
-    moved.run("restore", str(tmp_path / "backup"))
+    assert not (tmp_path / "backup" / "host.key").exists()
+    moved.run("restore", str(tmp_path / "backup"), "--recovery-kit", str(a.kit))
     config = (moved.home / "emix.toml").read_text()
     for port in (a.addresses["peer"], a.addresses["introduction"]):
         config = config.replace(port, "127.0.0.1:0")
@@ -322,6 +325,54 @@ def test_backup_restored_elsewhere_is_the_same_node(
         assert out == {p.read_bytes() for p in (tmp_path / "s").iterdir()}
     finally:
         moved.stop()
+
+
+def test_interrupted_command_says_so_in_one_line(nodes: tuple[Node, Node]) -> None:
+    a, _ = nodes
+    process = subprocess.Popen(
+        a.command("transfers", "--watch"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.startswith("emix: interrupted")
+    assert "Traceback" not in said
+
+
+def test_init_checks_everything_before_it_makes_anything(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for wrong in (
+        ("--name", "two\nlines"),
+        ("--name", "X", "--peer-listen", "nowhere"),
+        ("--name", "X", "--recovery-kit", str(tmp_path / "no" / "kit")),
+    ):
+        kit = () if "--recovery-kit" in wrong else ("--recovery-kit", str(tmp_path / "kit"))
+        done = subprocess.run(
+            [sys.executable, "-m", "node", "--home", str(home), "init", "--host-key", *wrong, *kit],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 3, done.stderr
+        assert not home.exists()
+
+
+def test_odd_names_and_folders_do_not_end_an_import(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    folder = write_study(tmp_path / "s", 17, 2)
+    Path(os.fsdecode(bytes(folder) + b"/bad\xff\xfename.txt")).write_text("x")
+    with zipfile.ZipFile(folder / "damaged.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.dcm", make_instance(17, 3))
+    data = bytearray((folder / "damaged.zip").read_bytes())
+    data[60:90] = bytes(30)
+    (folder / "damaged.zip").write_bytes(data)
+    answer = a.json("import", str(folder), statuses=(1,))
+    assert answer["summary"]["carried"] == "2"
+    assert len(answer["findings"]) == 2
 
 
 def test_second_node_on_one_home_says_so(nodes: tuple[Node, Node]) -> None:

@@ -1,5 +1,6 @@
 """Who is not trusted gets nothing, and what was tampered with is refused by its own name."""
 
+import random
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -34,7 +35,7 @@ from node.domain.ids import ChunkId, FacilityId, TransferId
 from node.errors import NodeError, PeerUnreachable, PeerUntrusted
 from node.federation.link import GrpcLink
 from node.rpc.calling import Stream
-from tests.dicom_files import make_instance, study_uid, write_study
+from tests.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
 from tests.integration.hostile import HELLO, WATCH, Forgery, HostilePeer, forge, hello
 from tests.integration.loop import run
 
@@ -477,6 +478,44 @@ def test_sender_refuses_a_receipt_that_was_tampered_with(
         t["state"] for t in node.json("transfers")["transfers"] if t["transfer_id"] == str(waiting)
     )
     assert state == ("delivered" if tamper == "nothing" else "failed")
+
+
+def test_idle_offers_of_one_peer_stop_nobody_else(
+    node: Node, paired: tuple[HostilePeer, Identity], tmp_path: Path
+) -> None:
+    """Manifests of instances over several chunks, and then silence."""
+    peer, identity = paired
+    noise = make_dataset(3400, 1, size=1500)
+    noise.PixelData = random.Random(1).randbytes(1500 * 1500 * 2)
+    large = encode(noise)
+    folder = write_study(tmp_path / "s", 3450, 2)
+
+    async def offer_and_wait(ready: trio.Semaphore, study: int) -> None:
+        forgery = forge(peer, identity, study, instance=large, split_at=len(large) // 2)
+        async with (
+            peer.channel(node, identity) as channel,
+            peer.carry(channel, identity) as link,
+        ):
+            await link.send(Offer(forgery.delivery, forgery.sealed_key))
+            await link.receive()
+            await link.send(ManifestFrame(forgery.manifest.encode()))
+            assert isinstance(await link.receive(), Want)
+            ready.release()
+            await trio.sleep_forever()
+
+    async def work() -> None:
+        ready = trio.Semaphore(0)
+        async with trio.open_nursery() as nursery:
+            for n in range(4):
+                nursery.start_soon(offer_and_wait, ready, 3400 + n)
+            for _ in range(4):
+                await ready.acquire()
+            with trio.fail_after(30):
+                await trio.to_thread.run_sync(node.run, "import", str(folder))
+            nursery.cancel_scope.cancel()
+
+    run(work)
+    assert node.json("studies", study_uid(3450))["studies"]
 
 
 def test_chunk_frame_that_was_not_wanted_is_refused(

@@ -253,6 +253,22 @@ def test_statements_verify_and_names_are_made_printable() -> None:
     assert not identity.valid_certificates(NOW + 91 * 86400)
 
 
+def test_certificate_of_another_node_is_not_taken_for_ones_own() -> None:
+    """Whoever could name a victim's certificate would be taken for the victim, or the reverse."""
+    for foreign in (
+        make_tls_identity(C.node_id, NOW).certificate_der,
+        make_tls_identity(A.node_id, NOW).certificate_der + b"\0",
+    ):
+        with pytest.raises(DocumentError):
+            Identity.decode(make_identity(certificates=[foreign]))
+
+
+@pytest.mark.parametrize("endpoint", ["host", "host:0", "host:99999999999", ":1", "host:x"])
+def test_impossible_endpoint_is_refused(endpoint: str) -> None:
+    with pytest.raises(DocumentError):
+        Identity.decode(make_identity(profile=Profile("X", (endpoint,))))
+
+
 def test_statements_signed_by_another_node_key_are_refused() -> None:
     with pytest.raises(BadSignature):
         Identity.decode(make_identity(node_key=C.node_key))
