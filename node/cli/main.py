@@ -9,7 +9,6 @@ import click
 from node.cli import node_commands, peer_commands, study_commands, transfer_commands
 from node.cli.client import DEFAULT_HOME, exit_with
 from node.errors import NodeError
-from node.version import VERSION
 
 
 class _Group(click.Group):
@@ -62,7 +61,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
     envvar="EMIX_HOME",
     help=f"The node's home. [default: {DEFAULT_HOME}, or EMIX_HOME]",
 )
-@click.version_option(VERSION, prog_name="emix")
+@click.version_option(package_name="emix", prog_name="emix")
 def cli(home: str | None) -> None:
     """Exchange imaging studies directly with other facilities.
 
