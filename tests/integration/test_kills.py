@@ -64,15 +64,20 @@ class Rounds:
 
     async def run(self) -> None:
         turn = 0
-        while self.kills.total() < KILLS:
+        while self.kills.total() < KILLS or self._rarest() < 3:
             state = STATES[turn % len(STATES)]
             turn += 1
+            if self.kills.total() >= KILLS and self.kills[state] >= 3:
+                continue
             try:
                 await self._round(state)
                 self.kills[state] += 1
             except TooLate:
                 self.too_late[state] += 1
                 assert self.too_late[state] < 100, f"{state} is never caught"
+
+    def _rarest(self) -> int:
+        return min(self.kills[state] for state in STATES)
 
     async def _round(self, state: str) -> None:
         self._study += 1
@@ -219,5 +224,5 @@ def test_a_hundred_kills_lose_nothing_and_send_little_again(
     with capsys.disabled():
         print(f"\nkills by state: {dict(rounds.kills)}; came too late: {dict(rounds.too_late)}")
         print(f"sent again at most: {max(rounds.sent_again) / 2**20:.1f} MiB")
-    assert rounds.kills.total() == KILLS
+    assert rounds.kills.total() >= KILLS
     assert min(rounds.kills[state] for state in STATES) >= 3
