@@ -180,7 +180,8 @@ def _versions() -> str:
     found = []
     for command in (["storescu", "--version"], ["borg", "--version"], ["rsync", "--version"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        found.append(" ".join((done.stdout or done.stderr).split()[:4]))
+        words = (done.stdout or done.stderr).replace("$dcmtk:", "").split()
+        found.append(" ".join(words[:3]))
     return "; ".join(found)
 
 
