@@ -220,7 +220,8 @@ def main() -> None:
         "# More bench results",
         "",
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores. Sends, from the command to the"
-        " verified receipt.",
+        f" verified receipt. The first row and the slow line are medians of {RUNS}, all others"
+        " single runs.",
         "",
         "| study | MB | s | MB/s | of the CT study's rate | peak memory: sender, receiver |",
         "|---|---|---|---|---|---|",
