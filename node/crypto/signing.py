@@ -15,8 +15,6 @@ from node.crypto.digests import sha256
 from node.domain.ids import FacilityId, NodeId
 from node.errors import BadSignature
 
-SIGNATURE_BYTES = 64
-
 
 class SigningKey:
     """An Ed25519 identity key: a facility's or a node's."""

@@ -7,8 +7,6 @@ _UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+\Z", re.ASCII)
 _LOOSE_UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z", re.ASCII)
 MAX_UID = 64
 
-MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
-
 
 def is_uid(text: str) -> bool:
     """Return whether `text` is a UID as PS3.5 §9.1 has it."""

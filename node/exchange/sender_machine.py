@@ -95,7 +95,6 @@ class SenderMachine:
         self._entries: Mapping[ChunkId, ChunkEntry] = {c.chunk_id: c for c in manifest.chunks}
         self._is_accepted = False
         self._outstanding_bytes = 0
-        self._sent_bytes = 0
 
     def got(self, message: Message) -> list[Action]:
         """Return what to do about a message.
@@ -121,7 +120,6 @@ class SenderMachine:
     def chunk_sent(self, entry: ChunkEntry) -> None:
         """Note that a chunk has left: the window opens by its size."""
         self._outstanding_bytes -= entry.sealed_bytes
-        self._sent_bytes += entry.sealed_bytes
 
     def _got_answer(self, answer: Answer) -> list[Action]:
         match answer.kind:

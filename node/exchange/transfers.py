@@ -245,7 +245,7 @@ class Transfers:
         message = await link.receive()
         match message:
             case Offer():
-                await self._receive(link, message)
+                await self._receiver.receive(link, message)
             case Collect(transfer_id):
                 await self._serve_collect(link, transfer_id)
             case Withdraw():
@@ -254,9 +254,6 @@ class Transfers:
                 return
             case _:
                 raise RemoteProtocolError("a transfer begins with an offer or a collect")
-
-    async def _receive(self, link: Link, offer: Offer) -> None:
-        await self._receiver.receive(link, offer)
 
     async def _serve_collect(self, link: Link, transfer_id: TransferId) -> None:
         rows = await self._book.waiting_for(link.peer)

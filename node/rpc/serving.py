@@ -146,7 +146,6 @@ PEER_OPTIONS = (
 )
 """Options of a server that strangers can reach."""
 
-MAX_UNIX_PATH = 107
 _GRACE_SECONDS = 2.0
 
 
