@@ -330,7 +330,12 @@ def test_backup_restored_elsewhere_is_the_same_node(
 def test_interrupted_command_says_so_in_one_line(nodes: tuple[Node, Node]) -> None:
     a, _ = nodes
     process = subprocess.Popen(
-        a.command("transfers", "--watch"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        a.command("transfers", "--watch"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run as a background job, Ctrl-C would be ignored from the start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     process.stdout.readline()
