@@ -1,7 +1,8 @@
 """StudyService: import, list, export, delete, held instances."""
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.admin import wire
 from node.admin.parts import Parts, operator_of
 from node.dicom.media import find_files
-from node.errors import UsageError, ungrouped
+from node.errors import DicomError, UsageError, ungrouped
 from node.exchange.importing import (
     WINDOW_BYTES,
     Finding,
@@ -25,6 +26,7 @@ from node.exchange.importing import (
 from node.rpc.serving import Call, Service, allow_all
 
 _PROGRESS_SECONDS = 0.2
+_MAX_REASON = 200
 
 
 class StudyHandlers:
@@ -53,21 +55,28 @@ class StudyHandlers:
         first: pb.ImportRequest | None = await call.read()
         if first is None:
             raise UsageError("an import begins with paths or a file")
+        if unreadable := await trio.to_thread.run_sync(_unreadable, list(first.paths.paths)):
+            event = pb.ImportUnreadable(paths=unreadable)
+            await call.write(pb.ImportResponse(unreadable=event))
+            return
         is_cancelled = False
         with ungrouped():
             async with trio.open_nursery() as nursery:
 
+                def give_up() -> None:
+                    nonlocal is_cancelled
+                    is_cancelled = True
+                    nursery.cancel_scope.cancel()
+
                 async def run() -> None:
                     async with send:
-                        summary = await self._run_import(job, call, first)
+                        summary = await self._run_import(job, call, first, give_up)
                         teller.finish(summary)
 
                 async def watch_for_cancel() -> None:
-                    nonlocal is_cancelled
                     while (request := await call.read()) is not None:
                         if request.WhichOneof("part") == "cancel":
-                            is_cancelled = True
-                            nursery.cancel_scope.cancel()
+                            give_up()
 
                 if first.WhichOneof("part") == "paths":
                     nursery.start_soon(watch_for_cancel)
@@ -81,13 +90,17 @@ class StudyHandlers:
                 await job.discard()
 
     async def _run_import(
-        self, job: ImportJob, call: Call[None], first: pb.ImportRequest
+        self,
+        job: ImportJob,
+        call: Call[None],
+        first: pb.ImportRequest,
+        give_up: Callable[[], None],
     ) -> Summary:
         match first.WhichOneof("part"):
             case "paths":
                 return await job.run(_find_all(first.paths.paths))
             case "file":
-                async with aclosing(_streamed_files(call, first)) as files:
+                async with aclosing(_streamed_files(call, first, give_up)) as files:
                     return await job.run_streamed(files)
         raise UsageError("an import begins with paths or a file")
 
@@ -224,6 +237,15 @@ def _label(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def _unreadable(paths: Sequence[str]) -> list[str]:
+    """Return those paths that this process may not read, or does not see."""
+    return [
+        path
+        for path in paths
+        if not os.access(path, os.R_OK | (os.X_OK if Path(path).is_dir() else 0))
+    ]
+
+
 def _find_all(paths: Any) -> Iterator[IncomingFile]:
     for path in paths:
         if not Path(path).is_absolute():
@@ -232,16 +254,25 @@ def _find_all(paths: Any) -> Iterator[IncomingFile]:
 
 
 async def _streamed_files(
-    call: Call[None], first: pb.ImportRequest
+    call: Call[None], first: pb.ImportRequest, give_up: Callable[[], None]
 ) -> AsyncGenerator[tuple[str, int, AsyncIterator[bytes]]]:
     """Yield the files of a request stream, each with its windows."""
     following: pb.ImportRequest | None = first
+
+    async def read() -> pb.ImportRequest | None:
+        request: pb.ImportRequest | None = await call.read()
+        if request is not None and request.WhichOneof("part") == "cancel":
+            give_up()
+            await trio.lowlevel.checkpoint()
+        return request
 
     async def windows() -> AsyncIterator[bytes]:
         nonlocal following
         parts, size = [], 0
         while True:
-            following = await call.read()
+            following = await read()
+            if following is not None and following.WhichOneof("part") == "broken":
+                raise DicomError(following.broken.reason[:_MAX_REASON])
             if following is None or following.WhichOneof("part") != "data":
                 break
             parts.append(following.data)
@@ -261,6 +292,6 @@ async def _streamed_files(
         yield current.file.label, current.file.size_bytes, windows()
         # Bytes that nobody wanted (the file was refused early) go by.
         while following is current or (
-            following is not None and following.WhichOneof("part") == "data"
+            following is not None and following.WhichOneof("part") in ("data", "broken")
         ):
-            following = await call.read()
+            following = await read()

@@ -2,21 +2,19 @@
 
 import getpass
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-import trio_asyncio
 from emix.admin.v1 import admin_pb2 as pb
 from google.protobuf.message import Message
 
-from node.errors import NodeError, PeerUnreachable, UsageError, ungrouped
-from node.rpc.calling import Channel, Stream, open_channel
+from node.errors import NodeError, PeerUnreachable, UsageError
+from node.rpc.blocking import BlockingChannel, open_blocking_channel
 from node.rpc.methods import Method, methods
 
-T = TypeVar("T")
 DEFAULT_HOME = "~/.emix"
 
 _METHODS: dict[str, Method[Any, Any]] = {
@@ -29,22 +27,18 @@ _METHODS: dict[str, Method[Any, Any]] = {
 class Client:
     """Calls of the admin services, by `Service.Method`."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: BlockingChannel) -> None:
         self._channel = channel
-        self._metadata = (("emix-operator", operator()),)
 
-    async def call(self, name: str, request: Message) -> Any:
+    def call(self, name: str, request: Message) -> Any:
         """Call a method that takes and returns one message."""
-        return await self._channel.unary(_METHODS[name], request, metadata=self._metadata)
+        return self._channel.unary(_METHODS[name], request)
 
-    @asynccontextmanager
-    async def stream(
-        self, name: str, request: Message | None = None
-    ) -> AsyncGenerator[Stream[Any, Any]]:
-        """Run a streaming call for the time of the block."""
-        method = _METHODS[name]
-        async with self._channel.stream(method, request, metadata=self._metadata) as stream:
-            yield stream
+    def stream(
+        self, name: str, requests: Message | Iterable[Message]
+    ) -> AbstractContextManager[Iterator[Any]]:
+        """Run a streaming call for the time of the block; see `BlockingChannel.stream`."""
+        return self._channel.stream(_METHODS[name], requests)
 
 
 def operator() -> str:
@@ -61,8 +55,9 @@ def home_path(context: click.Context) -> Path:
     return Path(context.find_root().params.get("home") or DEFAULT_HOME).expanduser()
 
 
-def run_with_node(context: click.Context, work: Callable[[Client], Awaitable[T]]) -> T:
-    """Run `work` with a connection to the node and return what it returns.
+@contextmanager
+def node_client(context: click.Context) -> Generator[Client]:
+    """Connect to the node for the time of the block.
 
     Raises:
         NodeError: what the node raised; `PeerUnreachable` with advice if it does not run.
@@ -75,22 +70,18 @@ def run_with_node(context: click.Context, work: Callable[[Client], Awaitable[T]]
         )
     if not socket.exists():
         raise PeerUnreachable(f"no node runs in {home}; start it with `emix serve`")
-
-    async def main() -> T:
-        async with open_channel(f"unix:{socket.resolve()}") as channel:
-            return await work(Client(channel))
-
     try:
-        with ungrouped():
-            result: T = trio_asyncio.run(main)
-        return result
+        metadata = (("emix-operator", operator()),)
+        with open_blocking_channel(f"unix:{socket.resolve()}", metadata) as channel:
+            yield Client(channel)
     except PeerUnreachable as exc:
         raise PeerUnreachable(f"the node in {home} does not answer; is it running?") from exc
 
 
 def run_call(context: click.Context, name: str, request: Message) -> Any:
     """Call one method of the node and return its answer."""
-    return run_with_node(context, lambda client: client.call(name, request))
+    with node_client(context) as client:
+        return client.call(name, request)
 
 
 def exit_with(error: NodeError) -> None:
@@ -99,4 +90,4 @@ def exit_with(error: NodeError) -> None:
     raise SystemExit(error.exit_code)
 
 
-__all__: Sequence[str] = ("Client", "exit_with", "home_path", "run_call", "run_with_node")
+__all__: Sequence[str] = ("Client", "exit_with", "home_path", "node_client", "run_call")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.client import Client, home_path, run_call, run_with_node
+from node.cli.client import home_path, node_client, run_call
 from node.cli.output import show_bytes, show_json, show_time
 from node.errors import ConfigError, KeysError, UsageError
 
@@ -197,22 +197,16 @@ def store() -> None:
 @click.pass_context
 def check(context: click.Context, read_data: bool) -> None:
     """Verify the store. Exit status 1 if something is wrong."""
-
-    async def work(client: Client) -> tuple[int, list[str]]:
-        problems, chunks = [], 0
-        request = pb.CheckStoreRequest(read_data=read_data)
-        async with client.stream("NodeService.CheckStore", request) as stream:
-            while (event := await stream.read()) is not None:
-                chunks = event.chunks_done
-                if event.problem:
-                    problems.append(event.problem)
-                    click.echo(f"PROBLEM  {event.problem}")
-        return chunks, problems
-
-    chunks, problems = run_with_node(context, work)
+    problems = chunks = 0
+    request = pb.CheckStoreRequest(read_data=read_data)
+    with node_client(context) as client, client.stream("NodeService.CheckStore", request) as events:
+        for event in events:
+            chunks = event.chunks_done
+            if event.problem:
+                problems += 1
+                click.echo(f"PROBLEM  {event.problem}")
     click.echo(
-        f"{chunks} chunks {'read and opened' if read_data else 'looked at'},"
-        f" {len(problems)} problems."
+        f"{chunks} chunks {'read and opened' if read_data else 'looked at'}, {problems} problems."
     )
     if problems:
         raise SystemExit(1)

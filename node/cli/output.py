@@ -62,6 +62,11 @@ def clean(value: object) -> str:
     return "".join(c if c.isprintable() else "?" for c in str(value))
 
 
+def printable(text: str) -> str:
+    """Return text that protobuf takes: names of other encodings have their bytes shown."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def show_bytes(count: int) -> str:
     """Return a size for people, in decimal units as disks and lines have them."""
     size = float(count)
@@ -92,6 +97,9 @@ class ProgressBar:
     """A bar with rate and time left on a terminal; nothing elsewhere."""
 
     def __init__(self, label: str) -> None:
+        self._bar: Any = None
+        if not sys.stderr.isatty():
+            return
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -109,18 +117,20 @@ class ProgressBar:
             TransferSpeedColumn(),
             TimeRemainingColumn(),
             transient=True,
-            disable=not sys.stderr.isatty(),
             console=Console(stderr=True),
         )
         self._task = self._bar.add_task(label, total=None)
 
     def __enter__(self) -> "ProgressBar":
-        self._bar.start()
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
 
     def update(self, done: int, total: int) -> None:
         """Show how far it is."""
-        self._bar.update(self._task, completed=done, total=total or None)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total or None)

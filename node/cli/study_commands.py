@@ -1,25 +1,28 @@
 """Commands about studies: import, held, studies, study, export, delete."""
 
-import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
+from queue import SimpleQueue
 
 import click
-import trio
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.client import Client, home_path, run_call, run_with_node
+from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
 from node.cli.output import (
     ProgressBar,
     as_dict,
     clean,
+    printable,
     show_bytes,
     show_json,
     show_table,
     show_time,
 )
-from node.errors import UsageError
+from node.errors import DicomError, UsageError
 
 _DATA_BYTES = 1 << 20
 
@@ -49,23 +52,7 @@ def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_:
             path.lstat()
         except OSError as exc:
             raise UsageError(f"{path} cannot be looked at ({exc.strerror})") from exc
-    # Another user's node may not read what this one may: then the bytes are streamed.
-    socket = home_path(context) / "admin.sock"
-    is_streamed = stream or (socket.exists() and socket.stat().st_uid != os.geteuid())
-
-    async def work(client: Client) -> tuple[pb.ImportSummary | None, list[pb.ImportFinding]]:
-        async with client.stream("StudyService.Import") as call, trio.open_nursery() as nursery:
-            if is_streamed:
-                nursery.start_soon(_stream_files, call, absolute)
-            else:
-                nursery.start_soon(_cancel_at_interrupt, call)
-                request = pb.ImportPaths(paths=[str(path) for path in absolute])
-                await call.write(pb.ImportRequest(paths=request))
-            result = await _follow_import(call, json_)
-            nursery.cancel_scope.cancel()
-        return result
-
-    summary, findings = run_with_node(context, work)
+    summary, findings = _import(context, absolute, is_streamed=stream, json_=json_)
     if summary is None:
         click.echo("emix: the import was cancelled; nothing of it was kept", err=True)
         raise SystemExit(130)
@@ -82,22 +69,54 @@ def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_:
         raise SystemExit(1)
 
 
-async def _follow_import(
-    call: object, json_: bool
+def _import(
+    context: click.Context, paths: list[Path], *, is_streamed: bool, json_: bool
 ) -> tuple[pb.ImportSummary | None, list[pb.ImportFinding]]:
+    """Run an import; at Ctrl-C the node is told to leave nothing of it behind."""
     findings: list[pb.ImportFinding] = []
-    with ProgressBar("importing") as bar:
-        while (event := await call.read()) is not None:  # type: ignore[attr-defined]
+
+    def note(finding: pb.ImportFinding) -> None:
+        findings.append(finding)
+        if not json_:
+            _show_finding(finding)
+
+    said: SimpleQueue[pb.ImportRequest | None] = SimpleQueue()
+    requests = _stream_files(paths, said, note) if is_streamed else _name_paths(paths, said)
+    summary = None
+    with (
+        node_client(context) as client,
+        ProgressBar("importing") as bar,
+        client.stream("StudyService.Import", requests) as events,
+        _at_interrupt(lambda: said.put(pb.ImportRequest(cancel=pb.ImportCancel()))),
+    ):
+        for event in events:
             match event.WhichOneof("event"):
                 case "progress":
                     bar.update(event.progress.bytes_done, event.progress.bytes_total)
                 case "finding":
-                    findings.append(event.finding)
-                    if not json_:
-                        _show_finding(event.finding)
+                    note(event.finding)
                 case "summary":
-                    return event.summary, findings
-    return None, findings
+                    summary = event.summary
+                case "unreadable":
+                    said.put(None)
+                    return _import(context, paths, is_streamed=True, json_=json_)
+        said.put(None)
+    if summary is not None and is_streamed:
+        # What could not even be sent was refused here.
+        summary.refused = sum(finding.verdict == "refuse" for finding in findings)
+    return summary, findings
+
+
+@contextmanager
+def _at_interrupt(work: Callable[[], None]) -> Iterator[None]:
+    """Do something at Ctrl-C for the time of the block, and go on."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: work())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _show_finding(finding: pb.ImportFinding) -> None:
@@ -121,31 +140,42 @@ def _show_summary(summary: pb.ImportSummary) -> None:
         click.echo(f"  and {len(summary.study_instance_uids) - 20} more; see `emix studies`")
 
 
-async def _cancel_at_interrupt(call: object) -> None:
-    """Give the import up at Ctrl-C: the node then leaves nothing of it behind."""
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
-        async for _ in signals:
-            await call.write(pb.ImportRequest(cancel=pb.ImportCancel()))  # type: ignore[attr-defined]
-            return
+def _name_paths(
+    paths: list[Path], said: "SimpleQueue[pb.ImportRequest | None]"
+) -> Iterator[pb.ImportRequest]:
+    yield pb.ImportRequest(paths=pb.ImportPaths(paths=[str(path) for path in paths]))
+    yield from iter(said.get, None)
 
 
-async def _stream_files(call: object, paths: list[Path]) -> None:
-    write, done = call.write, call.done_writing  # type: ignore[attr-defined]
-    for path in paths:
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-        for file in files:
-            try:
-                handle = file.open("rb")
-            except OSError as exc:
-                click.echo(f" refused  {clean(file)}: it cannot be opened ({exc.strerror})")
+def _stream_files(
+    paths: list[Path],
+    said: "SimpleQueue[pb.ImportRequest | None]",
+    note: Callable[[pb.ImportFinding], None],
+) -> Iterator[pb.ImportRequest]:
+    """Read the files here, as the node would, for a node that cannot; on a thread of gRPC's."""
+    from node.dicom.media import find_files
+
+    for file in chain.from_iterable(find_files(path) for path in paths):
+        is_named = False
+        try:
+            with file.open() as handle:
+                named = pb.ImportFile(label=printable(file.label), size_bytes=file.size_bytes)
+                yield pb.ImportRequest(file=named)
+                is_named = True
+                while data := handle.read(_DATA_BYTES):
+                    yield pb.ImportRequest(data=data)
+                    if not said.empty():
+                        if (request := said.get()) is not None:
+                            yield request
+                        return
+        except (DicomError, OSError) as exc:
+            reason = (
+                str(exc) if isinstance(exc, DicomError) else f"it cannot be read ({exc.strerror})"
+            )
+            if is_named:
+                yield pb.ImportRequest(broken=pb.ImportBroken(reason=reason))
                 continue
-            with handle:
-                size = os.fstat(handle.fileno()).st_size
-                named = pb.ImportFile(label=str(file), size_bytes=size)
-                await write(pb.ImportRequest(file=named))
-                while data := await trio.to_thread.run_sync(handle.read, _DATA_BYTES):
-                    await write(pb.ImportRequest(data=data))
-    await done()
+            note(pb.ImportFinding(label=printable(file.label), verdict="refuse", reasons=[reason]))
 
 
 @click.group(invoke_without_command=True)
@@ -322,16 +352,15 @@ def export(
         all_versions=all_versions,
     )
 
-    async def work(client: Client) -> tuple[int, int]:
-        done = size = 0
-        with ProgressBar("exporting") as bar:
-            async with client.stream("StudyService.ExportStudy", request) as stream:
-                while (event := await stream.read()) is not None:
-                    done, size = event.instances_done, event.bytes_done
-                    bar.update(size, event.bytes_total)
-        return done, size
-
-    done, size = run_with_node(context, work)
+    done = size = 0
+    with (
+        node_client(context) as client,
+        ProgressBar("exporting") as bar,
+        client.stream("StudyService.ExportStudy", request) as events,
+    ):
+        for event in events:
+            done, size = event.instances_done, event.bytes_done
+            bar.update(size, event.bytes_total)
     click.echo(f"{done} instances, {show_bytes(size)} in {directory}.")
 
 

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import click
-import trio
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.client import Client, run_call, run_with_node
+from node.cli.client import Client, node_client, run_call
 from node.cli.node_commands import as_json
 from node.cli.output import (
     ProgressBar,
@@ -68,34 +67,33 @@ def send(
         again=again,
     )
 
-    async def work(client: Client) -> list[pb.Transfer]:
-        answer = await client.call("TransferService.Send", request)
+    with node_client(context) as client:
+        answer = client.call("TransferService.Send", request)
         transfers = {t.transfer_id: t for t in answer.transfers}
         if wait:
-            with ProgressBar("sending") as bar:
-                await _follow(client, transfers, bar)
-        return list(transfers.values())
-
-    transfers = run_with_node(context, work)
+            _follow(client, transfers)
     if json_:
-        show_json(pb.SendResponse(transfers=transfers))
+        show_json(pb.SendResponse(transfers=transfers.values()))
     else:
-        for t in transfers:
+        for t in transfers.values():
             reason = f" ({clean(t.reason)})" if t.reason else ""
             click.echo(
                 f"transfer {t.transfer_id[:8]} to {clean(t.peer_name)}: {t.state}{reason},"
                 f" {t.instances} instances, {show_bytes(t.plaintext_bytes)}"
             )
-    if wait and any(t.state != "delivered" for t in transfers):
+    if wait and any(t.state != "delivered" for t in transfers.values()):
         raise SystemExit(1)
 
 
-async def _follow(client: Client, transfers: dict[str, pb.Transfer], bar: ProgressBar) -> None:
+def _follow(client: Client, transfers: dict[str, pb.Transfer]) -> None:
     """Watch until all these transfers are final."""
     request = pb.WatchTransfersRequest()
-    async with client.stream("TransferService.WatchTransfers", request) as stream:
+    with (
+        ProgressBar("sending") as bar,
+        client.stream("TransferService.WatchTransfers", request) as events,
+    ):
         while any(t.state not in _FINAL for t in transfers.values()):
-            event = await stream.read()
+            event = next(events, None)
             if event is None:
                 return
             if event.transfer.transfer_id in transfers:
@@ -114,7 +112,8 @@ async def _follow(client: Client, transfers: dict[str, pb.Transfer], bar: Progre
 def transfers(context: click.Context, watch: bool, open_only: bool, json_: bool) -> None:
     """List transfers, newest first; --watch with --json prints one object a line."""
     if watch:
-        run_with_node(context, lambda client: _watch(client, open_only, json_))
+        with node_client(context) as client:
+            _watch(client, open_only, json_)
         return
     request = pb.ListTransfersRequest(open_only=open_only)
     answer = run_call(context, "TransferService.ListTransfers", request)
@@ -161,11 +160,11 @@ def _show_transfers(found: object, empty: str) -> None:
     )
 
 
-async def _watch(client: Client, open_only: bool, json_: bool) -> None:
+def _watch(client: Client, open_only: bool, json_: bool) -> None:
     request = pb.WatchTransfersRequest()
     shown: set[str] = set()
-    async with client.stream("TransferService.WatchTransfers", request) as stream:
-        while (event := await stream.read()) is not None:
+    with client.stream("TransferService.WatchTransfers", request) as events:
+        for event in events:
             t = event.transfer
             if open_only and t.state in _FINAL and t.transfer_id not in shown:
                 continue
@@ -178,7 +177,6 @@ async def _watch(client: Client, open_only: bool, json_: bool) -> None:
                 f"{t.transfer_id[:8]} {arrow} {clean(t.peer_name or t.peer[:7])}: {t.state},"
                 f" {show_bytes(t.bytes_done)} of {show_bytes(t.bytes_total)} {clean(t.reason)}"
             )
-            await trio.lowlevel.checkpoint()
 
 
 @click.command()
@@ -196,17 +194,11 @@ def cancel(context: click.Context, transfer: str) -> None:
 @click.pass_context
 def inbox(context: click.Context, json_: bool) -> None:
     """List studies that arrived, and offers that wait for a person."""
-
-    async def work(client: Client) -> tuple[pb.ListStudiesResponse, pb.ListTransfersResponse]:
-        studies = pb.ListStudiesRequest(arrived_only=True)
-        return (
-            await client.call("StudyService.ListStudies", studies),
-            await client.call(
-                "TransferService.ListTransfers", pb.ListTransfersRequest(held_only=True)
-            ),
+    with node_client(context) as client:
+        arrived = client.call("StudyService.ListStudies", pb.ListStudiesRequest(arrived_only=True))
+        offers = client.call(
+            "TransferService.ListTransfers", pb.ListTransfersRequest(held_only=True)
         )
-
-    arrived, offers = run_with_node(context, work)
     if json_:
         show_json({**as_dict(arrived), "offers": as_dict(offers)["transfers"]})
         return

@@ -44,14 +44,14 @@ class MediaFile:
     Attributes:
         label: How the person who imports would call it.
         path: The file, or the ZIP that it is in.
-        member: Its place in that ZIP; None for a plain file.
+        member: What that ZIP's directory says of it; None for a plain file.
         size_bytes: As the folder or the ZIP says.
         problem: Why it cannot be looked at; empty when it can.
     """
 
     label: str
     path: Path
-    member: int | None
+    member: zipfile.ZipInfo | None
     size_bytes: int
     problem: str = ""
 
@@ -127,10 +127,10 @@ def _find_in_zip(path: Path, label: str) -> Iterator[MediaFile]:
         if len(entries) > MAX_ZIP_ENTRIES:
             yield MediaFile(label, path, None, 0, f"a ZIP of over {MAX_ZIP_ENTRIES:,} entries")
             return
-        for i, entry in enumerate(entries):
+        for entry in entries:
             if not entry.is_dir():
                 name = f"{label}!{entry.filename}"
-                yield MediaFile(name, path, i, entry.file_size, _entry_problem(entry))
+                yield MediaFile(name, path, entry, entry.file_size, _entry_problem(entry))
 
 
 def _entry_problem(entry: zipfile.ZipInfo) -> str:
@@ -146,12 +146,11 @@ def _entry_problem(entry: zipfile.ZipInfo) -> str:
 class _Member:
     """A ZIP member as a plain reader that counts what really comes out."""
 
-    def __init__(self, handle: BinaryIO, archive: zipfile.ZipFile, index: int) -> None:
+    def __init__(self, handle: BinaryIO, entry: zipfile.ZipInfo) -> None:
         self._handle = handle
-        self._archive = archive
-        entry = archive.infolist()[index]
+        self._archive = _KnownDirectory(handle)
         self._left = MAX_ZIP_RATIO * max(entry.compress_size, 4096)
-        self._stream = archive.open(entry)
+        self._stream = self._archive.open(entry)
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes."""
@@ -177,9 +176,16 @@ class _Member:
         self.close()
 
 
-def _open_member(handle: BinaryIO, index: int) -> BinaryIO:
+class _KnownDirectory(zipfile.ZipFile):
+    """An archive whose directory was read before: reading it for every member is quadratic."""
+
+    def _RealGetContents(self) -> None:  # noqa: N802  # zipfile's name
+        pass
+
+
+def _open_member(handle: BinaryIO, entry: zipfile.ZipInfo) -> BinaryIO:
     try:
-        return _Member(handle, zipfile.ZipFile(handle), index)  # type: ignore[return-value]
+        return _Member(handle, entry)  # type: ignore[return-value]
     except _ZIP_ERRORS as exc:
         raise Unreadable("damaged inside its ZIP") from exc
 

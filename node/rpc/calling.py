@@ -13,19 +13,12 @@ from google.protobuf.message import Message
 
 from node.errors import PeerUnreachable
 from node.rpc.methods import Method
-from node.rpc.status import to_error
+from node.rpc.options import CLIENT_OPTIONS
+from node.rpc.status import strings, to_error
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
-_OPTIONS = (
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),  # a proxy from the environment would divert us
-    ("grpc.max_receive_message_length", 64 * 2**20),
-    ("grpc.max_send_message_length", 4 * 2**20),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.initial_reconnect_backoff_ms", 500),
-)
 KEEPALIVE_OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -83,7 +76,7 @@ class Stream(Generic[Request, Response]):
         if code is not grpc.StatusCode.OK:
             details = await trio_asyncio.aio_as_trio(self._call.details)()
             trailing = await trio_asyncio.aio_as_trio(self._call.trailing_metadata)()
-            raise to_error(code, details or "", _strings(trailing)) from cause
+            raise to_error(code, details or "", strings(trailing)) from cause
 
 
 class Channel:
@@ -182,7 +175,7 @@ async def open_channel(
         server_name: The name that the server's certificate must carry.
         options: gRPC's channel arguments, beside our own.
     """
-    arguments: list[tuple[str, Any]] = [*_OPTIONS, *options]
+    arguments: list[tuple[str, Any]] = [*CLIENT_OPTIONS, *options]
     if server_name is not None:
         arguments.append(("grpc.ssl_target_name_override", server_name))
 
@@ -199,8 +192,4 @@ async def open_channel(
 
 
 def _translated(exc: grpc.aio.AioRpcError) -> Exception:
-    return to_error(exc.code(), exc.details() or "", _strings(exc.trailing_metadata()))
-
-
-def _strings(metadata: Any) -> dict[str, str]:
-    return {key: value for key, value in metadata or () if isinstance(value, str)}
+    return to_error(exc.code(), exc.details() or "", strings(exc.trailing_metadata()))

@@ -1,5 +1,7 @@
 """Our errors as gRPC status, and back. An error that is not ours becomes INTERNAL, bare."""
 
+from typing import Any
+
 import grpc
 
 from node.errors import Code, NodeError, PeerBusy, PeerTimeout, PeerUnreachable, by_code
@@ -57,3 +59,8 @@ def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) ->
         seconds = metadata.get(RETRY_KEY, "30")
         return PeerBusy(details, float(seconds) if seconds.isdigit() else 30.0)
     return by_code(code)(details)
+
+
+def strings(metadata: Any) -> dict[str, str]:
+    """Return the metadata whose values are text."""
+    return {key: value for key, value in metadata or () if isinstance(value, str)}

@@ -3,12 +3,39 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from emix.admin.v1 import admin_pb2 as pb
+from google.protobuf.message import Message
 
 from bench.nodes import Node
-from node.cli.client import Client
-from node.rpc.calling import open_channel
+from node.rpc.calling import Channel, Stream, open_channel
+from node.rpc.methods import methods
+
+_METHODS = {
+    f"{service.name}.{m.name}": m
+    for service in pb.DESCRIPTOR.services_by_name.values()
+    for m in methods(service)
+}
+
+
+class Client:
+    """Calls of the admin services, by `Service.Method`."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def call(self, name: str, request: Message) -> Any:
+        """Call a method that takes and returns one message."""
+        return await self._channel.unary(_METHODS[name], request)
+
+    @asynccontextmanager
+    async def stream(
+        self, name: str, request: Message | None = None
+    ) -> AsyncGenerator[Stream[Any, Any]]:
+        """Run a streaming call for the time of the block."""
+        async with self._channel.stream(_METHODS[name], request) as stream:
+            yield stream
 
 
 @asynccontextmanager

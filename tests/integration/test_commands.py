@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -67,10 +68,56 @@ def test_streamed_import_gives_the_same(nodes: tuple[Node, Node], tmp_path: Path
     assert out == {p.read_bytes() for p in folder.iterdir()}
 
 
-def test_zip_is_looked_into_and_bad_members_are_listed(
-    nodes: tuple[Node, Node], tmp_path: Path
+def test_what_the_node_may_not_read_is_streamed_without_asking(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs root and setpriv (Debian package util-linux)")
+    node = Node(tmp_path, "node", "Other User Clinic")
+    node.make()
+    plain = node.command
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    node.command = lambda *a: [*drop, *plain(*a)] if a == ("serve",) else plain(*a)  # type: ignore[method-assign]
+    node.start()
+    try:
+        folder = write_study(tmp_path / "s", 20, 3)
+        folder.chmod(0)  # for the node too: it is root without root's rights over files
+        assert imported(node, folder)["carried"] == 3
+    finally:
+        node.stop()
+
+
+@pytest.mark.parametrize("options", [(), ("--stream",)], ids=["named", "streamed"])
+def test_interrupted_import_leaves_nothing(
+    nodes: tuple[Node, Node], tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     a, _ = nodes
+    a.run("delete", study_uid(21), "--yes", statuses=(0, 4))
+    chunks = _count_files(a.home / "chunks")
+    folder = write_study(tmp_path / "s", 21, 300, size=512)
+    process = subprocess.Popen(
+        a.command("import", str(folder), *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    wait_until(lambda: _count_files(a.home / "chunks") > chunks, "nothing is imported")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, "nothing of it was kept" in said) == (130, True), said
+    assert _count_files(a.home / "chunks") == chunks
+    assert imported(a, folder)["known"] == 0
+
+
+def _count_files(folder: Path) -> int:
+    return sum(1 for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("options", [(), ("--stream",)], ids=["read by the node", "streamed"])
+def test_zip_is_looked_into_and_bad_members_are_listed(
+    nodes: tuple[Node, Node], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    a, _ = nodes
+    a.run("delete", study_uid(3), "--yes", statuses=(0, 4))
     path = tmp_path / "study.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../evil.dcm", make_instance(3, 1))
@@ -82,10 +129,16 @@ def test_zip_is_looked_into_and_bad_members_are_listed(
         link = zipfile.ZipInfo("link.dcm")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/passwd")
-    answer = a.json("import", str(path), statuses=(1,))
-    assert answer["summary"]["carried"] == "2"
+        archive.writestr("broken.dcm", random.Random(4).randbytes(5_000_000))
+        broken = archive.infolist()[-1].header_offset
+    with path.open("r+b") as handle:
+        handle.seek(broken + 3_000_000)
+        handle.write(bytes(1000))
+    answer = a.json("import", str(path), *options, statuses=(1,))
+    assert (answer["summary"]["carried"], answer["summary"]["refused"]) == ("2", "4")
     reasons = {f["label"].rpartition("!")[2]: f["reasons"][0] for f in answer["findings"]}
-    assert set(reasons) == {"notes.txt", "bomb.bin", "link.dcm"}
+    assert set(reasons) == {"notes.txt", "bomb.bin", "link.dcm", "broken.dcm"}
+    assert reasons["broken.dcm"] == "damaged inside its ZIP"
     assert reasons["bomb.bin"] == "expands beyond all measure"
     assert reasons["link.dcm"] == "a link inside a ZIP"
 

@@ -18,10 +18,9 @@ import trio
 from emix.admin.v1 import admin_pb2 as pb
 
 from bench.nodes import Node, two_nodes
-from node.cli.client import Client
 from node.errors import NodeError
 from tests.dicom_files import encode, make_dataset, study_uid
-from tests.integration.admin import admin, import_folder, wait_delivered
+from tests.integration.admin import Client, admin, import_folder, wait_delivered
 from tests.integration.loop import run
 
 KILLS = 100

@@ -215,16 +215,18 @@ class RemovePeerResponse(_message.Message):
     def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ...) -> None: ...
 
 class ImportRequest(_message.Message):
-    __slots__ = ("paths", "file", "data", "cancel")
+    __slots__ = ("paths", "file", "data", "cancel", "broken")
     PATHS_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
+    BROKEN_FIELD_NUMBER: _ClassVar[int]
     paths: ImportPaths
     file: ImportFile
     data: bytes
     cancel: ImportCancel
-    def __init__(self, paths: _Optional[_Union[ImportPaths, _Mapping]] = ..., file: _Optional[_Union[ImportFile, _Mapping]] = ..., data: _Optional[bytes] = ..., cancel: _Optional[_Union[ImportCancel, _Mapping]] = ...) -> None: ...
+    broken: ImportBroken
+    def __init__(self, paths: _Optional[_Union[ImportPaths, _Mapping]] = ..., file: _Optional[_Union[ImportFile, _Mapping]] = ..., data: _Optional[bytes] = ..., cancel: _Optional[_Union[ImportCancel, _Mapping]] = ..., broken: _Optional[_Union[ImportBroken, _Mapping]] = ...) -> None: ...
 
 class ImportPaths(_message.Message):
     __slots__ = ("paths",)
@@ -240,19 +242,33 @@ class ImportFile(_message.Message):
     size_bytes: int
     def __init__(self, label: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
+class ImportBroken(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
 class ImportCancel(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ImportResponse(_message.Message):
-    __slots__ = ("progress", "finding", "summary")
+    __slots__ = ("progress", "finding", "summary", "unreadable")
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     FINDING_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    UNREADABLE_FIELD_NUMBER: _ClassVar[int]
     progress: ImportProgress
     finding: ImportFinding
     summary: ImportSummary
-    def __init__(self, progress: _Optional[_Union[ImportProgress, _Mapping]] = ..., finding: _Optional[_Union[ImportFinding, _Mapping]] = ..., summary: _Optional[_Union[ImportSummary, _Mapping]] = ...) -> None: ...
+    unreadable: ImportUnreadable
+    def __init__(self, progress: _Optional[_Union[ImportProgress, _Mapping]] = ..., finding: _Optional[_Union[ImportFinding, _Mapping]] = ..., summary: _Optional[_Union[ImportSummary, _Mapping]] = ..., unreadable: _Optional[_Union[ImportUnreadable, _Mapping]] = ...) -> None: ...
+
+class ImportUnreadable(_message.Message):
+    __slots__ = ("paths",)
+    PATHS_FIELD_NUMBER: _ClassVar[int]
+    paths: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, paths: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ImportProgress(_message.Message):
     __slots__ = ("files_done", "files_total", "bytes_done", "bytes_total")

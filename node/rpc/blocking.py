@@ -1,0 +1,89 @@
+"""Calling without an event loop, for the command: it does one thing and ends.
+
+*Measured*: a command that starts trio and asyncio for its one call takes 0.1 s longer.
+"""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from node.rpc.methods import Method
+from node.rpc.options import CLIENT_OPTIONS
+from node.rpc.status import strings, to_error
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+
+class BlockingChannel:
+    """A connection to a node on this machine. Open it with `open_blocking_channel`."""
+
+    def __init__(self, channel: Any, metadata: Sequence[tuple[str, str]]) -> None:
+        self._channel = channel
+        self._metadata = tuple(metadata)
+
+    def unary(self, method: Method[Request, Response], request: Request) -> Response:
+        """Call a method that takes and returns one message.
+
+        Raises:
+            NodeError: what the other side raised, or what the connection came to.
+        """
+        call = self._channel.unary_unary(method.path, **_codec(method))
+        with _translated():
+            response: Response = call(request, metadata=self._metadata)
+        return response
+
+    @contextmanager
+    def stream(
+        self, method: Method[Request, Response], requests: Request | Iterable[Request]
+    ) -> Generator[Iterator[Response]]:
+        """Run a streaming call for the time of the block; leaving it early cancels the call.
+
+        Args:
+            method: A method that returns a stream.
+            requests: Its request, or what yields them where it takes a stream: that runs on
+                a thread of gRPC's, and waits there while the other side is slow.
+        """
+        if method.is_request_stream:
+            call = self._channel.stream_stream(method.path, **_codec(method))
+        else:
+            call = self._channel.unary_stream(method.path, **_codec(method))
+        running = call(requests, metadata=self._metadata)
+        try:
+            yield _responses(running)
+        finally:
+            running.cancel()
+
+
+@contextmanager
+def open_blocking_channel(
+    address: str, metadata: Sequence[tuple[str, str]] = ()
+) -> Generator[BlockingChannel]:
+    """Open a channel to a Unix socket (`unix:/absolute/path`) for the time of the block."""
+    with grpc.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
+        yield BlockingChannel(channel, metadata)
+
+
+def _responses(running: Any) -> Iterator[Any]:
+    with _translated():
+        yield from running
+
+
+def _codec(method: Method[Any, Any]) -> dict[str, Any]:
+    return {
+        "request_serializer": method.request.SerializeToString,
+        "response_deserializer": method.response.FromString,
+    }
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as exc:
+        call: Any = exc  # gRPC raises the call itself
+        metadata = strings(call.trailing_metadata())
+        raise to_error(call.code(), call.details() or "", metadata) from exc

@@ -1,0 +1,47 @@
+"""Finding files: every member of a ZIP is opened without reading its directory again."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from node.dicom.media import Unreadable, find_files
+
+
+def test_members_open_in_any_order_and_all_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for n in range(50):
+            archive.writestr(f"{n}.dcm", f"content {n}")
+    handles = [(n, file.open()) for n, file in enumerate(find_files(path))]
+    for n, handle in reversed(handles):
+        with handle:
+            assert handle.read() == f"content {n}".encode()
+
+
+def test_opening_a_member_reads_a_bounded_part_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for n in range(20):
+            archive.writestr(f"{n}.dcm", b"x")
+    found = list(find_files(path))
+
+    def unwanted(*_: object) -> None:
+        raise AssertionError("the directory is read again")
+
+    monkeypatch.setattr(zipfile, "_EndRecData", unwanted)
+    for file in found:
+        with file.open() as handle:
+            assert handle.read() == b"x"
+
+
+def test_an_archive_that_changed_meanwhile_is_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("first.dcm", b"first")
+    (file,) = find_files(path)
+    path.write_bytes(b"something else altogether" * 10)
+    with pytest.raises(Unreadable):
+        file.open()
