@@ -9,7 +9,6 @@ import os
 import shutil
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,17 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-import trio
 from pydicom.data import get_testdata_file
 
 from bench import peers
 from bench.ct_study import make_ct_study
-from bench.nodes import Node, _free_port, two_nodes
+from bench.nodes import Node, free_port, two_nodes
+from bench.slow_line import SlowLine, only_through
 
 DATA = Path(__file__).parent / ".data"
 RESULTS = Path(__file__).with_name("results-more.md")
 RUNS = int(os.environ.get("RUNS", "3"))
-DELAY_SECONDS, LINE_BYTES = 0.020, 50e6 / 8
 _ROOT = "1.2.826.0.1.3680043.10.1338.9."
 
 
@@ -95,57 +93,6 @@ def _peak_memory(node: Node) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-class SlowLine:
-    """A TCP proxy with delay and rate, each direction for itself."""
-
-    def __init__(self, port: int, target: int) -> None:
-        self._port, self._target = port, target
-        self._scope = trio.CancelScope()
-        self._thread = threading.Thread(target=trio.run, args=(self._run,), daemon=True)
-        self._ready = threading.Event()
-
-    def __enter__(self) -> None:
-        self._thread.start()
-        self._ready.wait(10)
-
-    def __exit__(self, *_: object) -> None:
-        self._token.run_sync_soon(self._scope.cancel)
-        self._thread.join()
-
-    async def _run(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(trio.serve_tcp, self._handle, self._port)
-                self._ready.set()
-
-    async def _handle(self, near: trio.SocketStream) -> None:
-        far = await trio.open_tcp_stream("127.0.0.1", self._target)
-        async with near, far, trio.open_nursery() as nursery:
-            nursery.start_soon(self._pump, near, far)
-            nursery.start_soon(self._pump, far, near)
-
-    async def _pump(self, source: trio.SocketStream, sink: trio.SocketStream) -> None:
-        send, receive = trio.open_memory_channel[tuple[float, bytes]](64)
-
-        async def deliver() -> None:
-            async for due, data in receive:
-                await trio.sleep_until(due)
-                await sink.send_all(data)
-            await sink.send_eof()
-
-        free = trio.current_time()
-        try:
-            async with trio.open_nursery() as nursery, send:
-                nursery.start_soon(deliver)
-                async for data in source:
-                    free = max(free, trio.current_time()) + len(data) / LINE_BYTES
-                    await trio.sleep_until(free)
-                    await send.send((free + DELAY_SECONDS, bytes(data)))
-        except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-
-
 def slow_line(study: Path) -> tuple[float, float]:
     """Return seconds of ours and of rsync -z through the same slow line."""
     ours: list[float] = []
@@ -153,10 +100,10 @@ def slow_line(study: Path) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(prefix="emix-bench-") as name:
         folder = Path(name)
         with two_nodes(folder) as (a, b), _slow_rsync(folder, study) as rsync:
-            port = _free_port()
+            port = free_port()
             with SlowLine(port, int(b.addresses["peer"].rpartition(":")[2])):
                 # Reached through the proxy from now on, both ways of dialling.
-                _only_through(a, b, f"127.0.0.1:{port}")
+                only_through(a, b, f"127.0.0.1:{port}")
                 for _ in range(RUNS):
                     uid = a.json("import", str(study))["summary"]["study_instance_uids"][0]
                     started = time.perf_counter()
@@ -169,23 +116,10 @@ def slow_line(study: Path) -> tuple[float, float]:
     return statistics.median(ours), statistics.median(theirs)
 
 
-def _only_through(a: Node, b: Node, address: str) -> None:
-    """Have A reach B by the slow line, and B not reach A at all."""
-    a.run("peers", "pair", str(b.home.with_suffix(".emix")), "--endpoint", address)
-    b.run("peers", "pair", str(a.home.with_suffix(".emix")), "--endpoint", "127.0.0.1:1")
-    pause = threading.Event()
-    for _ in range(300):
-        peer = a.json("peers")["peers"][0]
-        if peer["state"] == "connected" and peer["endpoint"] == address:
-            return
-        pause.wait(0.1)
-    raise TimeoutError("not connected by the slow line")
-
-
 @contextmanager
 def _slow_rsync(folder: Path, study: Path) -> Iterator[peers.Once]:
     """`rsync -az` over ssh through a slow line of its own."""
-    slow = _free_port()
+    slow = free_port()
     rsync = peers.rsync_ssh(folder, study, options="-az", through=slow)
     with rsync as (once, port), SlowLine(slow, port):
         yield once

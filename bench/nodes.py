@@ -62,9 +62,9 @@ class Node:
             str(self.kit),
             "--host-key",
             "--peer-listen",
-            f"127.0.0.1:{_free_port()}",
+            f"127.0.0.1:{free_port()}",
             "--introduction-listen",
-            f"127.0.0.1:{_free_port()}",
+            f"127.0.0.1:{free_port()}",
         )
 
     def start(self) -> None:
@@ -118,7 +118,7 @@ class Node:
         self.process = None
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port that nobody uses now; a node keeps its port over restarts."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

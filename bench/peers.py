@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.nodes import _free_port
+from bench.nodes import free_port
 
 ROOT = Path(__file__).parent
 QUIET = subprocess.DEVNULL
@@ -51,7 +51,7 @@ def storescu(folder: Path, study: Path) -> Iterator[Callable[[], float]]:
     )  # fmt: skip
     tls = ["--max-pdu", "131072", "+tls", str(key), str(cert), "+cf", str(cert)]
     environment = {**os.environ, "LD_PRELOAD": str(library)}
-    out, port = folder / "storescp", str(_free_port())
+    out, port = folder / "storescp", str(free_port())
 
     def once() -> float:
         shutil.rmtree(out, ignore_errors=True)
@@ -77,7 +77,7 @@ def rsync_ssh(
     Yields what does it once, and the port of the sshd; `through` is the port to connect to,
     where that is another one.
     """
-    host_key, user_key, port = folder / "host_key", folder / "user_key", _free_port()
+    host_key, user_key, port = folder / "host_key", folder / "user_key", free_port()
     for key in (host_key, user_key):
         _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)])
     authorized = folder / "authorized_keys"
@@ -110,7 +110,7 @@ class Orthanc:
     """One Orthanc server."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.port, self.dicom_port = _free_port(), _free_port()
+        self.port, self.dicom_port = free_port(), free_port()
         self.folder = folder / f"orthanc-{name}"
         self.url = f"http://127.0.0.1:{self.port}"
         self.peers: dict[str, list[str]] = {}

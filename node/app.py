@@ -46,7 +46,14 @@ from node.federation.trust import Trust
 from node.health import Doctor
 from node.home import Home, Unlocked, save_secrets, unlock
 from node.rpc.credentials import introduction_credentials, server_credentials
-from node.rpc.serving import PEER_OPTIONS, Service, allow_all, serve
+from node.rpc.serving import (
+    ADMIN_OPTIONS,
+    INTRODUCTION_OPTIONS,
+    PEER_OPTIONS,
+    Service,
+    allow_all,
+    serve,
+)
 from node.rpc.standard import health_service, reflection_service
 from node.store.audit import AuditStore
 from node.store.carrying import ChunkCarrier
@@ -59,6 +66,7 @@ from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
 from node.telemetry.logs import configure_logs
 from node.telemetry.metrics import Gauges, served_metrics
+from node.version import SOFTWARE
 
 log = structlog.get_logger()
 _GIB, _MIB = 2**30, 2**20
@@ -210,6 +218,8 @@ class _Node:
         removed = await self._maintenance.tidy_at_start()
         if removed:
             log.info("removed chunks that nothing names", chunks=removed)
+        await self._audit.note_start(SOFTWARE)
+        stack.push_async_callback(self._note_stop)
         self._trust.update(await self._peer_store.all())
         examiner = await stack.enter_async_context(open_examiner())
         carrier = ChunkCarrier(context)
@@ -249,6 +259,11 @@ class _Node:
         nursery.start_soon(self._look_after, transfers)
         return self._addresses
 
+    async def _note_stop(self) -> None:
+        if not failure.has_failed():
+            with trio.CancelScope(shield=True):
+                await self._audit.append("node.stopped", {})
+
     async def _serve(self, stack: AsyncExitStack, parts: Parts, exchange: ExchangeServer) -> None:
         config = self._config
         peer_port = await stack.enter_async_context(
@@ -264,8 +279,7 @@ class _Node:
                 [IntroductionServer(self._statements, self._pairing).service()],
                 config.introduction_listen,
                 credentials=introduction_credentials(self._tls),
-                options=PEER_OPTIONS,
-                max_calls=16,
+                options=INTRODUCTION_OPTIONS,
             )
         )
         self._addresses = Addresses(
@@ -275,13 +289,26 @@ class _Node:
         self._home.socket.unlink(missing_ok=True)
         # gRPC makes the socket with the umask; the home itself lets in only its owner.
         await stack.enter_async_context(
-            serve(admin_services(parts), f"unix:{self._home.socket.resolve()}", max_calls=64)
+            serve(
+                admin_services(parts), f"unix:{self._home.socket.resolve()}", options=ADMIN_OPTIONS
+            )
         )
         self._home.socket.chmod(0o600)
         stack.callback(self._home.socket.unlink, missing_ok=True)
 
     def _parts(self, examiner: Any, transfers: Transfers, federation: Federation) -> Parts:
-        doctor = Doctor(self._home, self._context, self._audit, self._trust, federation, examiner)
+        doctor = Doctor(
+            self._home,
+            self._context,
+            self._audit,
+            self._trust,
+            federation,
+            examiner,
+            lambda: {
+                "peer service": self._profile().endpoints,
+                "introduction": self._profile().introduction_endpoints,
+            },
+        )
         return Parts(
             display_name=self._config.display_name,
             signer=self._unlocked.signer,
@@ -368,21 +395,24 @@ class _Node:
                 log.info("retention applied", packages=removed)
             await trio.sleep(_DAY_SECONDS)
 
-    def _statements(self) -> bytes:
-        config, secrets = self._config, self._unlocked.secrets
-        profile = Profile(
+    def _profile(self) -> Profile:
+        config = self._config
+        return Profile(
             display_name=config.display_name,
             endpoints=config.announce or (_reachable(self._addresses.peer),),
             introduction_endpoints=config.announce_introduction
             or (_reachable(self._addresses.introduction),),
             issued_seconds=int(self._started_time),
         )
+
+    def _statements(self) -> bytes:
+        secrets = self._unlocked.secrets
         return make_statements(
             secrets.node_key,
             self._unlocked.signer.signer,
             [tls.certificate_der for tls in secrets.tls],
             secrets.seal_keys[0].public,
-            profile,
+            self._profile(),
         )
 
 

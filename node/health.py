@@ -1,10 +1,13 @@
 """What `emix doctor` looks at."""
 
 import os
+import platform
 import shutil
+import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 
 import trio
 
@@ -17,7 +20,9 @@ from node.home import Home, load_keyring
 from node.sql.database import sqlite_version
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
+from node.version import SOFTWARE
 
+_CONNECT_SECONDS = 3.0
 _LOW_BYTES = 5 * 2**30
 _DAY = 86400.0
 
@@ -33,27 +38,37 @@ class Doctor:
         trust: Trust,
         federation: Federation,
         examiner: Examiner,
+        announced: Callable[[], Mapping[str, Sequence[str]]],
     ) -> None:
+        """Prepare; `announced` has what peers are told to connect to, by service."""
         self._home = home
         self._context = context
         self._audit = audit
         self._trust = trust
         self._federation = federation
         self._examiner = examiner
+        self._announced = announced
 
-    async def diagnose(self) -> list[Finding]:
-        """Return one finding for everything that was looked at."""
+    async def diagnose(self, *, is_quick: bool) -> list[Finding]:
+        """Return one finding for everything that was looked at; quickly, nothing is dialled."""
         last = await self._audit.last_time()
         local = await trio.to_thread.run_sync(lambda: list(self._local()))
-        return [_clock(last), *local, *self._peers()]
+        ports = [] if is_quick else await trio.to_thread.run_sync(lambda: list(self._ports()))
+        return [_clock(last), *local, *ports, *self._peers()]
 
     def _local(self) -> Iterator[Finding]:
         yield self._disk()
         yield self._permissions()
         yield from self._slots()
         yield self._certificate()
-        yield Finding("sqlite", "ok", f"SQLCipher with SQLite {sqlite_version()}")
+        yield Finding("versions", "ok", _versions())
         yield self._parsers()
+
+    def _ports(self) -> Iterator[Finding]:
+        """Try to connect to what peers are told, from here."""
+        for name, addresses in self._announced().items():
+            for address in addresses:
+                yield _port(name, address)
 
     def _disk(self) -> Finding:
         free = shutil.disk_usage(self._home.root).free
@@ -114,13 +129,32 @@ class Doctor:
                 advice = "it renews itself when the peer's node is next reached"
                 yield Finding(subject, "warning", "its certificate has expired", advice)
             elif connection.state == "connected":
-                yield Finding(subject, "ok", f"connected, {connection.route}")
+                software = connection.software or "it does not say what it runs"
+                yield Finding(subject, "ok", f"connected, {connection.route}; {software}")
             else:
                 text = connection.problem or "not connected"
                 advice = "look at the network, the firewall and the peer's own doctor"
                 if "not paired" in text:
                     advice = "have the other side pair with this facility"
                 yield Finding(subject, "warning", text, advice)
+
+
+def _versions() -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("grpcio", "pydicom", "blosc2"))
+    python = platform.python_version()
+    return f"{SOFTWARE}, Python {python}, {packages}, SQLCipher with SQLite {sqlite_version()}"
+
+
+def _port(name: str, address: str) -> Finding:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else "no answer"
+        text = f"{address}, which peers are told, cannot be connected to from here ({why})"
+        advice = "announce another address in emix.toml, unless only this machine cannot reach it"
+        return Finding(name, "warning", text, advice)
+    return Finding(name, "ok", f"{address} answers here; whether it does outside, a peer must say")
 
 
 def _clock(last: float) -> Finding:

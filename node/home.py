@@ -30,6 +30,7 @@ from node.errors import ConfigError, KeysError, StoreLocked
 from node.store.files import replace_synced
 
 MAX_SOCKET_PATH = 107
+MIN_PASSPHRASE_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
 
     Raises:
         ConfigError: the home exists, the kit exists or would lie inside the home.
+        KeysError: the passphrase is too short.
     """
     root = home.root.resolve()
     if len(os.fsencode(root / "admin.sock")) > MAX_SOCKET_PATH:
@@ -119,6 +121,8 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
         raise ConfigError("the recovery kit must lie outside the home; it is to be kept offline")
     if kit_path.exists() or not kit_path.parent.is_dir():
         raise ConfigError(f"{kit_path} exists already, or its folder does not")
+    if new.passphrase is not None:
+        hold_passphrase(new.passphrase)
     text = default_text(new.display_name, new.peer_listen, new.introduction_listen)
     check_text(text)
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -165,13 +169,15 @@ def unlock(home: Home, passphrase: bytes | None) -> Unlocked:
         KeysError: no slot opens; the message says which way is left.
     """
     ring = load_keyring(home)
+    return _open(ring, _root_key(home, ring, passphrase))
+
+
+def _root_key(home: Home, ring: keyring.Keyring, passphrase: bytes | None) -> keyring.RootKey:
     if passphrase is not None:
-        root_key = keyring.unlock_with_passphrase(ring, passphrase)
-    elif home.host_key.exists():
-        root_key = keyring.unlock_with_host_key(ring, home.host_key.read_bytes())
-    else:
-        raise KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
-    return _open(ring, root_key)
+        return keyring.unlock_with_passphrase(ring, passphrase)
+    if home.host_key.exists():
+        return keyring.unlock_with_host_key(ring, home.host_key.read_bytes())
+    raise KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
 
 
 def add_host_key(home: Home, kit: keyring.RecoveryKit) -> None:
@@ -188,6 +194,41 @@ def add_host_key(home: Home, kit: keyring.RecoveryKit) -> None:
     home.host_key.unlink(missing_ok=True)
     _write_secret(home.host_key, host_key)
     replace_synced(home.keyring, keyring.Keyring(tuple(slots), ring.public, ring.sealed).encode())
+
+
+def set_passphrase(
+    home: Home, root_key: keyring.RootKey, passphrase: bytes, cost: argon2.Cost = argon2.MODERATE
+) -> None:
+    """Have a passphrase open this home from now on, and nothing else but the recovery kit.
+
+    Raises:
+        KeysError: the passphrase is too short.
+    """
+    hold_passphrase(passphrase)
+    ring = load_keyring(home)
+    slots = [slot for slot in ring.slots if slot.get("type") == "recovery"]
+    slots.insert(0, keyring.passphrase_slot(root_key, passphrase, cost))
+    replace_synced(home.keyring, keyring.Keyring(tuple(slots), ring.public, ring.sealed).encode())
+    home.host_key.unlink(missing_ok=True)
+
+
+def hold_passphrase(passphrase: bytes) -> None:
+    """Hold that a passphrase is long enough to be one; `KeysError` says what to do."""
+    if len(passphrase) < MIN_PASSPHRASE_BYTES:
+        raise KeysError(
+            f"the passphrase is shorter than {MIN_PASSPHRASE_BYTES} characters;"
+            " five or six random words make a good one"
+        )
+
+
+def unlock_root_key(
+    home: Home, *, passphrase: bytes | None, kit: keyring.RecoveryKit | None
+) -> keyring.RootKey:
+    """Return a home's root key by its recovery kit, its passphrase, or its host key."""
+    ring = load_keyring(home)
+    if kit is not None:
+        return keyring.unlock_with_kit(ring, kit)
+    return _root_key(home, ring, passphrase)
 
 
 def load_keyring(home: Home) -> keyring.Keyring:

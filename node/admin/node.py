@@ -33,7 +33,8 @@ class NodeHandlers:
         counts = await parts.maintenance.counts()
         open_ones = await parts.transfer_store.open_ones()
         peer_endpoint, introduction_endpoint = parts.endpoints()
-        alarms = [f"{f.subject}: {f.text}" for f in await parts.diagnose() if f.level == "problem"]
+        findings = await parts.diagnose(is_quick=True)
+        alarms = [f"{f.subject}: {f.text}" for f in findings if f.level == "problem"]
         if counts["alarms"]:
             alarms.append(f"{counts['alarms']} alarms in the audit log; see `emix audit`")
         return pb.GetStatusResponse(
@@ -67,7 +68,7 @@ class NodeHandlers:
         return pb.DiagnoseResponse(
             findings=[
                 pb.Finding(subject=f.subject, level=f.level, text=f.text, advice=f.advice)
-                for f in await self._parts.diagnose()
+                for f in await self._parts.diagnose(is_quick=False)
             ]
         )
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from emix.admin.v1 import admin_pb2 as pb
 
@@ -43,7 +44,7 @@ class Parts:
     maintenance: Maintenance
     statements: Callable[[], bytes]
     endpoints: Callable[[], tuple[str, str]]
-    diagnose: Callable[[], Awaitable[list[Finding]]]
+    diagnose: "Diagnose"
     export: Callable[
         [pb.ExportStudyRequest, Path, Callable[[int, int, int, int], None]], Awaitable[None]
     ]
@@ -57,6 +58,13 @@ class Parts:
     def peer_name(self, peer: Peer | None) -> str:
         """Return a peer's name; empty for nobody."""
         return peer.name if peer else ""
+
+
+class Diagnose(Protocol):
+    """Looks for what is wrong; `node.health` does."""
+
+    async def __call__(self, *, is_quick: bool) -> list[Finding]:
+        """Return one finding for everything that was looked at; quickly, nothing is dialled."""
 
 
 def operator_of(call: Call[None]) -> str:

@@ -23,6 +23,7 @@ def peer_to_wire(peer: Peer, connection: Connection) -> pb.Peer:
         pinned_how=peer.pinned_how,
         pinned_seconds=int(peer.pinned_time),
         problem="" if peer.is_removed else connection.problem,
+        software="" if peer.is_removed else connection.software,
     )
 
 
@@ -83,4 +84,7 @@ def _package(row: dict[str, object], names: dict[bytes, str]) -> pb.Package:
         created_seconds=int(row["created_time"]),  # type: ignore[call-overload]
         received_from=names.get(received, "?") if isinstance(received, bytes) else "",
         sealed_bytes=row["sealed_bytes"],  # type: ignore[arg-type]
+        received_seconds=int(row["received_time"] or 0),  # type: ignore[call-overload]
+        recipient=str(row["recipient"] or ""),
+        note=str(row["note"] or ""),
     )

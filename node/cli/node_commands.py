@@ -13,6 +13,7 @@ from node.cli.output import show_bytes, show_json, show_time
 from node.errors import ConfigError, KeysError, UsageError
 
 if TYPE_CHECKING:
+    from node.crypto.keyring import RecoveryKit
     from node.home import Home
 
 as_json = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
@@ -112,6 +113,57 @@ def _passphrase(home: "Home", file: str | None) -> bytes | None:
     return passphrase
 
 
+@click.command()
+@click.option("--passphrase-file", metavar="FILE", help="A file that holds the present passphrase.")
+@click.option("--recovery-kit", metavar="FILE", help="Instead, where the passphrase is lost.")
+@click.option("--new-passphrase-file", metavar="FILE", help="A file that holds the new passphrase.")
+@click.pass_context
+def passphrase(
+    context: click.Context,
+    passphrase_file: str | None,
+    recovery_kit: str | None,
+    new_passphrase_file: str | None,
+) -> None:
+    """Set a new passphrase; the node must not run.
+
+    From then on only it and the recovery kit open the node: a host key is deleted. Copies of
+    the home that were made before still open as they did.
+
+    \b
+    Examples:
+      emix passphrase
+      emix passphrase --recovery-kit /media/usb/kit.json      # the old one is lost
+    """
+    from node.home import Home, set_passphrase, unlock_root_key
+
+    home = Home(home_path(context))
+    with home.locked():
+        kit = _kit_from(recovery_kit)
+        old = _passphrase(home, passphrase_file) if kit is None else None
+        root_key = unlock_root_key(home, passphrase=old, kit=kit)
+        new = _passphrase_from(new_passphrase_file)
+        if new is None:
+            if not sys.stdin.isatty():
+                raise UsageError("say the new one: --new-passphrase-file FILE")
+            prompted: str = click.prompt(
+                "New passphrase", hide_input=True, confirmation_prompt=True
+            )
+            new = prompted.encode()
+        set_passphrase(home, root_key, new)
+    click.echo("The new passphrase is set. Start the node with `emix serve`.")
+
+
+def _kit_from(path: str | None) -> "RecoveryKit | None":
+    from node.crypto.keyring import RecoveryKit
+
+    if path is None:
+        return None
+    try:
+        return RecoveryKit.decode(Path(path).read_bytes())
+    except OSError as exc:
+        raise UsageError(f"{path} cannot be read ({exc.strerror})") from exc
+
+
 @click.command("id")
 @click.option("--export", "export", metavar="FILE", help="Write the statements for pairing.")
 @click.option("--qr/--no-qr", default=None, help="A QR code of the ID. [default: on a terminal]")
@@ -130,6 +182,7 @@ def show_id(context: click.Context, export: str | None, qr: bool | None, json_: 
             Path(export).write_bytes(answer.statements)
         except OSError as exc:
             raise ConfigError(f"{export} cannot be written ({exc.strerror})") from exc
+        click.echo(f"Statements written to {export}; the partner pairs with them.", err=True)
     if json_:
         show_json({"facility_id": answer.facility_id})
         return
@@ -259,7 +312,6 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
     A backup never holds the host key. Of a node without a passphrase, restore with its recovery
     kit.
     """
-    from node.crypto.keyring import RecoveryKit
     from node.home import Home, add_host_key
 
     source, target = Path(directory), home_path(context)
@@ -267,12 +319,7 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
         raise UsageError(f"{source} is not a backup: it has no keyring")
     if target.exists() and any(target.iterdir()):
         raise ConfigError(f"{target} is not empty; choose another --home")
-    kit = None
-    if recovery_kit is not None:
-        try:
-            kit = RecoveryKit.decode(Path(recovery_kit).read_bytes())
-        except OSError as exc:
-            raise UsageError(f"{recovery_kit} cannot be read ({exc.strerror})") from exc
+    kit = _kit_from(recovery_kit)
     # Under another name until it is whole: a half-restored home must not start.
     aside = target.with_name(f".{target.name}.restoring")
     try:
@@ -289,4 +336,4 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
     click.echo(f"Restored into {target}. Start it with `emix serve`, then `emix store check`.")
 
 
-COMMANDS = (init, serve, show_id, status, doctor, store, backup, restore)
+COMMANDS = (init, serve, passphrase, show_id, status, doctor, store, backup, restore)

@@ -385,4 +385,3 @@ def delete(context: click.Context, uid: str, origin: str, yes: bool) -> None:
 
 
 COMMANDS = (import_, held, studies, study, export, delete)
-show_studies = _show_studies

@@ -17,7 +17,6 @@ from node.cli.output import (
     show_table,
     show_time,
 )
-from node.cli.study_commands import show_studies
 from node.errors import ConfigError, NodeError, UsageError
 
 _FINAL = ("delivered", "declined", "cancelled", "failed")
@@ -202,7 +201,28 @@ def inbox(context: click.Context, json_: bool) -> None:
     if json_:
         show_json({**as_dict(arrived), "offers": as_dict(offers)["transfers"]})
         return
-    show_studies(arrived.studies, "No study has arrived yet.")
+    show_table(
+        ("RECEIVED", "FROM", "TO", "NOTE", "PATIENT", "ID", "DATE", "MOD", ">INST", "STUDY UID"),
+        [
+            (
+                show_time(package.received_seconds or package.created_seconds),
+                package.received_from,
+                package.recipient,
+                package.note,
+                study.patient_name,
+                study.patient_id,
+                study.study_date,
+                "/".join(study.modalities),
+                package.instances,
+                study.study_instance_uid,
+            )
+            for package, study in sorted(
+                ((p, s) for s in arrived.studies for p in s.packages if p.received_from),
+                key=lambda found: -found[0].received_seconds,
+            )
+        ],
+        "No study has arrived yet.",
+    )
     if offers.transfers:
         click.echo()
         show_table(

@@ -46,6 +46,7 @@ from node.errors import (
     DocumentError,
     NodeError,
     NotFound,
+    PeerBusy,
     PeerRefused,
     PeerUnreachable,
     RemoteProtocolError,
@@ -218,9 +219,13 @@ class Receiver:
             now=self._clock(),
         )
         data_key = self._open_key(delivery, offer.sealed_key)
-        row = await self._store.keep_offer(
-            delivery, offer.delivery, offer.sealed_key, is_held=self._policy.asks_first
-        )
+        try:
+            row = await self._store.keep_offer(
+                delivery, offer.delivery, offer.sealed_key, is_held=self._policy.asks_first
+            )
+        except PeerBusy as exc:
+            await link.send(Answer(AnswerKind.LATER, retry_seconds=int(exc.retry_seconds)))
+            return
         if row.receipt is not None:
             await self._give_receipt(link, row.receipt)
         elif row.state.is_final:

@@ -43,6 +43,7 @@ log = structlog.get_logger()
 CONCURRENT_SENDS = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _TELL_AGAIN_SECONDS = 10.0
+_REMEMBER_SECONDS = 30 * 86400.0  # people look at what was declined and failed
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,9 @@ class TransferBook(Protocol):
 
     async def expired(self, now: float) -> Sequence[Transfer]:
         """Return transfers to us that are not final and whose delivery stands no longer."""
+
+    async def forget_expired(self, now: float) -> int:
+        """Remove offers to us that ended without a receipt and cannot be replayed any more."""
 
     async def add_sends(
         self,
@@ -231,6 +235,7 @@ class Transfers:
             await self._book.set_state(row, State.FAILED, "the delivery has expired")
             self._receiver.cancel(row)
             await self._receiver.discard(row)
+        await self._book.forget_expired(time.time() - _REMEMBER_SECONDS)
         return len(rows)
 
     async def decide(self, prefix: str, *, accept: bool, reason: str, operator: str) -> Transfer:

@@ -34,6 +34,7 @@ from node.federation.server import (
     Exchange,
     PeerNews,
     Statements,
+    clean_software,
     hold_clock,
     take_statements,
 )
@@ -65,6 +66,7 @@ class Connection:
     endpoint: str = ""
     round_trip_seconds: float = 0.0
     problem: str = ""
+    software: str = ""  # as the peer says
     channel: Channel | None = field(default=None, repr=False)
 
 
@@ -206,6 +208,7 @@ class Federation:
         response = await channel.unary(_HELLO, request, timeout=CONNECT_SECONDS)
         connection.round_trip_seconds = trio.current_time() - started
         hold_clock(response.time_milliseconds)
+        connection.software = clean_software(response.software)
         await self._news.note_seen(peer.facility_id)
         await take_statements(self._news, peer.facility_id, response.statements)
 

@@ -14,6 +14,9 @@ from node.rpc.methods import Method
 from node.rpc.options import CLIENT_OPTIONS
 from node.rpc.status import strings, to_error
 
+# Lists of a large store are long, and the node on this machine is trusted.
+_OPTIONS = (*CLIENT_OPTIONS, ("grpc.max_receive_message_length", 256 * 2**20))
+
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
@@ -63,7 +66,7 @@ def open_blocking_channel(
     address: str, metadata: Sequence[tuple[str, str]] = ()
 ) -> Generator[BlockingChannel]:
     """Open a channel to a Unix socket (`unix:/absolute/path`) for the time of the block."""
-    with grpc.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
+    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
         yield BlockingChannel(channel, metadata)
 
 

@@ -19,6 +19,7 @@ from node.rpc.status import strings, to_error
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
+_MAX_RECEIVE = ("grpc.max_receive_message_length", 4 * 2**20)
 KEEPALIVE_OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -175,7 +176,7 @@ async def open_channel(
         server_name: The name that the server's certificate must carry.
         options: gRPC's channel arguments, beside our own.
     """
-    arguments: list[tuple[str, Any]] = [*CLIENT_OPTIONS, *options]
+    arguments: list[tuple[str, Any]] = [*CLIENT_OPTIONS, _MAX_RECEIVE, *options]
     if server_name is not None:
         arguments.append(("grpc.ssl_target_name_override", server_name))
 

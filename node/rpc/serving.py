@@ -146,6 +146,18 @@ PEER_OPTIONS = (
 )
 """Options of a server that strangers can reach."""
 
+INTRODUCTION_OPTIONS = (
+    *(option for option in PEER_OPTIONS if option[0] != "grpc.max_concurrent_streams"),
+    ("grpc.max_concurrent_streams", 2),
+    # A call whose request never comes holds one of the server's places; not for long.
+    ("grpc.max_connection_age_ms", 15_000),
+    ("grpc.max_connection_age_grace_ms", 5_000),
+)
+"""Options of a server that anybody may call before being paired, for a moment."""
+
+ADMIN_OPTIONS = (("grpc.max_send_message_length", 256 * 2**20),)
+"""Options of the admin socket: lists of a large store are long."""
+
 _GRACE_SECONDS = 2.0
 
 

@@ -1,6 +1,7 @@
 """The audit log as use cases read and write it."""
 
 from node.domain.audit import AuditEntry, find_break
+from node.sql.database import Db
 from node.store import audit_rows
 from node.store.context import StoreContext
 
@@ -10,10 +11,23 @@ class AuditStore:
 
     def __init__(self, context: StoreContext) -> None:
         self._database = context.database
+        self._facility = context.facility
 
     async def append(self, kind: str, facts: dict[str, object], operator: str = "node") -> None:
         """Record a fact that has no transaction of its own."""
         await self._database.write(lambda db: audit_rows.append(db, kind, facts, operator))
+
+    async def note_start(self, software: str) -> None:
+        """Record that the node runs, and before that, once, that it was made."""
+        facts: dict[str, object] = {"software": software}
+        me = str(self._facility)
+
+        def work(db: Db) -> None:
+            if next(audit_rows.entries(db, 1), None) is None:
+                audit_rows.append(db, "node.made", {"facility": me})
+            audit_rows.append(db, "node.started", facts)
+
+        await self._database.write(work)
 
     async def entries(self, limit: int = 0) -> list[AuditEntry]:
         """Return the latest entries (0 for all), oldest first."""

@@ -1,7 +1,9 @@
 """What the parts of the store share: database, chunks, envelopes, keys."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from node.crypto.keyring import RootKey, Secrets
@@ -25,6 +27,7 @@ class StoreContext:
     envelopes: Envelopes
     secrets: Secrets
     signer: DocumentSigner
+    removals: "Removals" = field(default_factory=lambda: Removals())
 
     @property
     def facility(self) -> FacilityId:
@@ -75,6 +78,31 @@ def open_store(
         secrets=secrets,
         signer=signer,
     )
+
+
+class Removals:
+    """Holds removals back while a copy of the store is made. Used from worker threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._copies = 0
+
+    @contextmanager
+    def allowed(self) -> Iterator[bool]:
+        """Keep copies from beginning for the time of the block; False while one is made."""
+        with self._lock:
+            yield self._copies == 0
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Have nothing removed for the time of the block."""
+        with self._lock:
+            self._copies += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._copies -= 1
 
 
 def marks(values: Sequence[object]) -> str:

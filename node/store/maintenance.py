@@ -168,7 +168,11 @@ class Maintenance:
         Raises:
             ConfigError: the directory is not empty or cannot be written.
         """
-        return await trio.to_thread.run_sync(self._backup, directory)
+        try:
+            return await trio.to_thread.run_sync(self._backup, directory)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(finish_removals, self._context)
 
     def _backup(self, directory: Path) -> tuple[int, int]:
         if directory.resolve().is_relative_to(self._home.resolve()):
@@ -177,13 +181,16 @@ class Maintenance:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if any(directory.iterdir()):
                 raise ConfigError(f"{directory} is not empty")
-            # The database first: chunks and envelopes only ever get more while it is copied,
-            # apart from deletions, and what it names is then copied after it.
-            self._context.database.copy_to(directory / "metadata.db")
-            for name in ("envelopes", "chunks"):
-                shutil.copytree(
-                    self._home / name, directory / name, ignore=shutil.ignore_patterns(".*.tmp")
-                )
+            # The database first: chunks and envelopes only get more while it is copied, and
+            # what it names is then copied after it.
+            with self._context.removals.held_back():
+                self._context.database.copy_to(directory / "metadata.db")
+                for name in ("envelopes", "chunks"):
+                    shutil.copytree(
+                        self._home / name,
+                        directory / name,
+                        ignore=shutil.ignore_patterns(".*.tmp"),
+                    )
             for name in _COPIED:
                 if (self._home / name).exists():
                     shutil.copy2(self._home / name, directory / name)

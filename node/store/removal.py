@@ -31,11 +31,17 @@ def remove_packages(context: StoreContext, rows: Sequence[int]) -> int:
 
 
 def finish_removals(context: StoreContext) -> int:
-    """Complete every removal that was begun; return how many chunks were deleted."""
-    packages = context.database.read_sync(
-        lambda db: package_rows.find_packages(db, "state = 'deleting'", ())
-    )
-    return sum(_finish_removal(context, package) for package in packages)
+    """Complete every removal that was begun; return how many chunks were deleted.
+
+    Not while a backup is made: it completes them at its end.
+    """
+    with context.removals.allowed() as is_allowed:
+        if not is_allowed:
+            return 0
+        packages = context.database.read_sync(
+            lambda db: package_rows.find_packages(db, "state = 'deleting'", ())
+        )
+        return sum(_finish_removal(context, package) for package in packages)
 
 
 def _finish_removal(context: StoreContext, package: Package) -> int:

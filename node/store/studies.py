@@ -275,17 +275,25 @@ def _make_folders(directory: Path, files: Sequence[Path]) -> None:
         raise StoreError(f"{directory} cannot be made or written ({reason})") from exc
 
 
+# The first transfer that brought a package here whole.
+_BROUGHT_BY = (
+    "SELECT MIN(b.id) FROM transfers b WHERE b.direction = 'receive' AND b.state = 'delivered'"
+    " AND b.origin = p.origin AND b.package_id = p.package_id"
+)
+
+
 def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
     source = StudySource(StudyInstanceUID(study_uid), origin)
     args = (study_uid, origin.digest)
     inside = "p.state = 'closed' AND p.study_uid = ? AND p.origin = ?"
     for row in db.query(
         "SELECT p.id, p.package_id, p.created_time, p.received_from, s.*,"
+        " t.recipient, t.note, t.received_time,"
         " (SELECT COUNT(*) FROM instances WHERE package = p.id) AS instances,"
         " (SELECT SUM(size_bytes) FROM instances WHERE package = p.id) AS plaintext_bytes,"
         " (SELECT SUM(sealed_bytes) FROM chunks WHERE package = p.id) AS sealed_bytes"
-        f" FROM packages p LEFT JOIN study_index s ON s.package = p.id WHERE {inside}"
-        " ORDER BY p.id",
+        f" FROM packages p LEFT JOIN study_index s ON s.package = p.id"
+        f" LEFT JOIN transfers t ON t.id = ({_BROUGHT_BY}) WHERE {inside} ORDER BY p.id",
         args,
     ):
         source.packages.append(row)

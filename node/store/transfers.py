@@ -18,7 +18,7 @@ from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import Manifest
 from node.domain.packages import Package
 from node.domain.transfers import Direction, Priority, State, Transfer, can_follow
-from node.errors import BadDelivery, BadManifest, Conflict, NotFound
+from node.errors import BadDelivery, BadManifest, Conflict, NotFound, PeerBusy
 from node.sql.database import Db
 from node.store import audit_rows, package_rows
 from node.store.context import StoreContext, marks
@@ -256,6 +256,7 @@ class TransferStore:
 
         Raises:
             BadDelivery: the peer used this transfer id for another delivery before.
+            PeerBusy: so many of its offers wait here that no more are kept.
         """
 
         def work(db: Db) -> Transfer:
@@ -268,6 +269,13 @@ class TransferStore:
                 if rows[0].delivery_digest != document.digest():
                     raise BadDelivery("the transfer id was used for another delivery before")
                 return rows[0]
+            waiting = db.execute(
+                "SELECT COUNT(*) FROM transfers WHERE direction = 'receive' AND peer = ?"
+                f" AND receipt IS NULL AND expires_time >= ? AND state IN ({_OPEN})",
+                (delivery.sender.digest, time.time()),
+            ).fetchone()[0]
+            if waiting >= MAX_OPEN_OFFERS:
+                raise PeerBusy("too many offers of this facility wait here", _FULL_SECONDS)
             state = State.HELD if is_held else State.CARRYING
             row_id = add_transfer(
                 db, Direction.RECEIVE, delivery, document, sealed_key, state, study_uid=""
@@ -546,6 +554,14 @@ class TransferStore:
         where = f"direction = 'receive' AND state NOT IN ({_FINAL}) AND expires_time < ?"
         return await self.find(where, (now,))
 
+    async def forget_expired(self, now: float) -> int:
+        """Remove offers to us that ended without a receipt and cannot be replayed any more."""
+        sql = (
+            f"DELETE FROM transfers WHERE direction = 'receive' AND state IN ({_FINAL})"
+            " AND receipt IS NULL AND expires_time < ?"
+        )
+        return await self._context.database.write(lambda db: int(db.execute(sql, (now,)).rowcount))
+
     async def reload(self, row: Transfer) -> Transfer:
         """Return a transfer as it now stands."""
         return await self._context.database.read(lambda db: _by_id(db, row.id))
@@ -561,6 +577,10 @@ def _keep_manifest(db: Db, row: Transfer) -> None:
 
 
 _FINAL = "'delivered', 'declined', 'cancelled', 'failed'"
+_OPEN = "'pending', 'held', 'carrying', 'checking'"
+MAX_OPEN_OFFERS = 10_000
+"""How many offers of one peer are kept while they are not final."""
+_FULL_SECONDS = 300.0
 
 
 def add_transfer(
