@@ -91,7 +91,7 @@ def test_interrupted_import_leaves_nothing(
 ) -> None:
     a, _ = nodes
     a.run("delete", study_uid(21), "--yes", statuses=(0, 4))
-    chunks = _count_files(a.home / "chunks")
+    chunks = _chunks(a)
     folder = write_study(tmp_path / "s", 21, 300, size=512)
     process = subprocess.Popen(
         a.command("import", str(folder), *options),
@@ -100,16 +100,12 @@ def test_interrupted_import_leaves_nothing(
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    wait_until(lambda: _count_files(a.home / "chunks") > chunks, "nothing is imported")
+    wait_until(lambda: _chunks(a) > chunks, "nothing is imported")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert (process.returncode, "nothing of it was kept" in said) == (130, True), said
-    assert _count_files(a.home / "chunks") == chunks
+    assert _chunks(a) == chunks
     assert imported(a, folder)["known"] == 0
-
-
-def _count_files(folder: Path) -> int:
-    return sum(1 for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("options", [(), ("--stream",)], ids=["read by the node", "streamed"])
@@ -294,21 +290,6 @@ def _offers(node: Node) -> list[dict[str, str]]:
 def _state(node: Node, transfer_id: str) -> str:
     transfers = node.json("transfers")["transfers"]
     return next(str(t["state"]) for t in transfers if t["transfer_id"] == transfer_id)
-
-
-def test_cancelled_import_leaves_nothing(nodes: tuple[Node, Node], tmp_path: Path) -> None:
-    a, _ = nodes
-    folder = write_study(tmp_path / "s", 10, 300, size=512)
-    before = _chunks(a)
-    process = subprocess.Popen(
-        a.command("import", str(folder)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    wait_until(lambda: _chunks(a) > before or process.poll() is not None, "it does not begin")
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    wait_until(lambda: _chunks(a) == before, "chunks are left behind")
-    assert not a.json("studies", study_uid(10))["studies"]
 
 
 def _chunks(node: Node) -> int:

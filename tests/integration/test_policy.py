@@ -1,0 +1,248 @@
+"""What a facility decides about its node: room, time, urgency, keys; between real processes."""
+
+import json
+import random
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bench.nodes import CommandFailed, Node, free_port, two_nodes, wait_until
+from bench.slow_line import SlowLine, only_through
+from tests.dicom_files import encode, make_dataset, study_uid, write_study
+
+pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def configured(node: Node, **settings: object) -> Iterator[None]:
+    """Run a node with other settings for the time of the block."""
+    config = node.home / "emix.toml"
+    before = text = config.read_text()
+    for name, value in settings.items():
+        text, count = re.subn(rf"(?m)^# {name} = .*$", f"{name} = {json.dumps(value)}", text)
+        assert count == 1, name
+    config.write_text(text)
+    node.stop()
+    node.start()
+    try:
+        yield
+    finally:
+        config.write_text(before)
+        node.stop()
+        node.start()
+
+
+def write_noise(folder: Path, study: int, megabytes: int) -> Path:
+    """Write a study that does not compress."""
+    folder.mkdir(parents=True)
+    for n in range(megabytes):
+        ds = make_dataset(study, n + 1, size=724)
+        ds.PixelData = random.Random(study * 1000 + n).randbytes(724 * 724 * 2)
+        (folder / f"{n:04d}.dcm").write_bytes(encode(ds))
+    return folder
+
+
+def transfer(node: Node, transfer_id: str) -> dict[str, str]:
+    found = node.json("transfers")["transfers"]
+    return next(t for t in found if t["transfer_id"] == transfer_id)
+
+
+def test_full_quota_asks_to_come_later_and_never_evicts(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    a.run("import", str(write_noise(tmp_path / "first", 1, 600)))
+    a.run("import", str(write_noise(tmp_path / "second", 2, 500)))
+    with configured(b, quota_gib=1):
+        a.run("send", study_uid(1), b.display_name, "--wait")
+        second = a.json("send", study_uid(2), b.display_name)["transfers"][0]["transfer_id"]
+        wait_until(lambda: "no room" in transfer(a, second)["reason"], "it is not told to wait")
+        assert transfer(a, second)["state"] == "pending"
+        assert b.json("study", study_uid(1))["sources"][0]["instances"] == "600"
+    # With the quota gone it arrives by itself, when the sender asks again.
+    wait_until(lambda: transfer(a, second)["state"] == "delivered", "it never arrives", 100)
+    for node in nodes:
+        for study in (1, 2):
+            node.run("delete", study_uid(study), "--yes")
+
+
+def test_retention_removes_what_was_received_and_says_so(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    a.run("import", str(write_study(tmp_path / "s", 3, 3)))
+    b.run("import", str(write_study(tmp_path / "own", 4, 3)))
+    a.run("send", study_uid(3), b.display_name, "--wait")
+    age_packages(b, days=40)
+    with configured(b, retention_days=30):
+        wait_until(
+            lambda: not b.json("studies", study_uid(3))["studies"], "the old study is still here"
+        )
+        assert b.json("studies", study_uid(4))["studies"], "an import of one's own is kept"
+        entries = [e for e in b.json("audit")["entries"] if e["kind"] == "package.expired"]
+        assert json.loads(entries[-1]["body"])["why"] == "older than 30 days"
+    b.run("store", "check", "--read-data")
+    assert b.json("receipts")["receipts"], "the receipt outlives the study"
+
+
+def age_packages(node: Node, days: int) -> None:
+    """Make all packages of a stopped node older."""
+    from node.home import Home, unlock
+    from node.sql.database import open_database
+    from node.store.schema import migrations
+
+    node.stop()
+    key = unlock(Home(node.home), None).root_key.database_key()
+    database = open_database(node.home / "metadata.db", key, migrations)
+    sql = "UPDATE packages SET created_time = created_time - ?"
+    database.write_sync(lambda db: db.execute(sql, (days * 86400,)))
+    database.close()
+    node.start()
+
+
+def test_stat_overtakes_and_nothing_waits_for_ever(tmp_path: Path) -> None:
+    """Three routine transfers fill every slot of a slow line; then a stat one comes."""
+    with two_nodes(tmp_path) as (a, b):
+        port = free_port()
+        with SlowLine(port, int(b.addresses["peer"].rpartition(":")[2]), rate=12e6):
+            only_through(a, b, f"127.0.0.1:{port}")
+            for study in range(1, 5):
+                a.run("import", str(write_noise(tmp_path / f"s{study}", study, 25)))
+            a.run("import", str(write_noise(tmp_path / "stat", 9, 4)))
+            ended = _ends(a)
+            for study in range(1, 5):
+                a.run("send", study_uid(study), b.display_name)
+            wait_until(
+                lambda: "carrying" in {t["state"] for t in a.json("transfers")["transfers"]},
+                "nothing is carried",
+            )
+            a.run("send", study_uid(9), b.display_name, "--priority", "stat", "--wait")
+            assert not ended, "the routine transfers were faster"
+            wait_until(lambda: len(ended) == 4, "a routine transfer never ends", 120)
+            states = {t["state"] for t in a.json("transfers")["transfers"]}
+    assert states == {"delivered"}
+
+
+def _ends(node: Node) -> list[str]:
+    """Return a list that fills with the routine transfers that end."""
+    ended: list[str] = []
+    watch = subprocess.Popen(
+        node.command("transfers", "--watch", "--json"), stdout=subprocess.PIPE, text=True
+    )
+
+    def follow() -> None:
+        with watch:
+            for line in watch.stdout or ():
+                t = json.loads(line)
+                if t["state"] == "delivered" and t["priority"] == "routine":
+                    ended.append(t["transfer_id"])
+
+    threading.Thread(target=follow, daemon=True).start()
+    return ended
+
+
+def test_inbox_shows_from_whom_for_whom_and_why(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, b = nodes
+    a.run("import", str(write_study(tmp_path / "s", 5, 2)))
+    note = ("--to", "Dr. Jones", "--note", "second opinion")
+    a.run("send", study_uid(5), b.display_name, *note, "--wait")
+    line = next(x for x in b.run("inbox").splitlines() if study_uid(5) in x)
+    for what in (a.display_name, "Dr. Jones", "second opinion", "Synthetic^Person"):
+        assert what in line
+    package = b.json("inbox")["studies"][0]["packages"][0]
+    assert (package["recipient"], package["note"]) == ("Dr. Jones", "second opinion")
+
+
+def test_audit_tells_a_nodes_own_life(nodes: tuple[Node, Node]) -> None:
+    a, _ = nodes
+    a.stop()
+    a.start()
+    kinds = [e["kind"] for e in a.json("audit")["entries"]]
+    assert kinds[:2] == ["node.made", "node.started"]
+    assert kinds[-2:] == ["node.stopped", "node.started"]
+    assert kinds.count("node.made") == 1
+    a.run("audit", "verify")
+
+
+def test_doctor_tries_what_peers_are_told(nodes: tuple[Node, Node]) -> None:
+    a, b = nodes
+    found = {f["subject"]: f for f in a.json("doctor", statuses=(0, 1))["findings"]}
+    for subject in ("clock", "disk", "permissions", "versions", "certificate", "keys"):
+        assert subject in found
+    assert found["peer service"]["level"] == found["introduction"]["level"] == "ok"
+    assert "emix/" in found["versions"]["text"]
+    wait_until(
+        lambda: any(p["software"].startswith("emix/") for p in a.json("peers")["peers"]),
+        "the peer's software is not known",
+    )
+    with configured(a, announce=["127.0.0.1:1"]):
+        found = {f["subject"]: f for f in a.json("doctor", statuses=(0, 1))["findings"]}
+        assert found["peer service"]["level"] == "warning"
+        assert "announce" in found["peer service"]["advice"]
+    b.run("status")
+
+
+def test_lost_passphrase_is_replaced_with_the_recovery_kit(tmp_path: Path) -> None:
+    node = Node(tmp_path, "node", "Forgetful Clinic")
+    node.make()
+    node.start()
+    node.run("import", str(write_study(tmp_path / "s", 6, 2)))
+    node.stop()
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("six random words make a passphrase\n")
+    second.write_text("and these are six other ones\n")
+    short = tmp_path / "short"
+    short.write_text("secret\n")
+    assert "shorter than 12" in _error(node, "passphrase", "--new-passphrase-file", str(short))
+    node.run("passphrase", "--new-passphrase-file", str(first))
+    assert not (node.home / "host.key").exists()
+    assert "passphrase is needed" in _error(node, "serve")
+    old = ("--passphrase-file", str(second))
+    assert "opens" in _error(node, "passphrase", *old, "--new-passphrase-file", str(second))
+    kit = ("--recovery-kit", str(node.kit))
+    node.run("passphrase", *kit, "--new-passphrase-file", str(second))
+    assert "opens" in _error(node, "serve", "--passphrase-file", str(first))
+    plain = node.command
+    node.command = lambda *x: plain(*x, *old) if x == ("serve",) else plain(*x)  # type: ignore[method-assign]
+    node.start()
+    try:
+        assert "is using" in _error(node, "passphrase", *kit, "--new-passphrase-file", str(first))
+        assert node.json("studies")["studies"]
+    finally:
+        node.stop()
+
+
+def test_backup_holds_everything_though_studies_are_deleted_meanwhile(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    for study in range(20, 26):
+        a.run("import", str(write_noise(tmp_path / f"s{study}", study, 40)))
+    backup = subprocess.Popen(a.command("backup", str(tmp_path / "copy")), stdout=subprocess.PIPE)
+    wait_until(lambda: (tmp_path / "copy" / "metadata.db").exists(), "no backup is made")
+    for study in range(20, 26):
+        a.run("delete", study_uid(study), "--yes")
+    backup.communicate(timeout=60)
+    assert backup.returncode == 0
+    restored = Node(tmp_path, "restored", a.display_name)
+    restored.run("restore", str(tmp_path / "copy"), "--recovery-kit", str(a.kit))
+    a.stop()
+    restored.start()
+    try:
+        assert "0 problems" in restored.run("store", "check", "--read-data")
+    finally:
+        restored.stop()
+        a.start()
+    assert not a.json("studies", study_uid(20))["studies"]
+    a.run("store", "check", "--read-data")
+
+
+def _error(node: Node, *arguments: str) -> str:
+    with pytest.raises(CommandFailed) as caught:
+        node.run(*arguments)
+    return str(caught.value)

@@ -1,0 +1,69 @@
+"""Trust: what is pinned now, and what is not any more."""
+
+from dataclasses import replace
+from pathlib import Path
+from time import time
+
+import pytest
+import trio
+
+from node.crypto.certificates import der_to_pem, make_tls_identity
+from node.documents.identity import Identity
+from node.documents.peers import Peer
+from node.domain.ids import NodeId
+from node.errors import PeerUntrusted
+from node.federation.trust import Trust
+from tests.integration.hostile import HostilePeer
+
+ME = make_tls_identity(NodeId(bytes(32)), time())
+
+
+@pytest.fixture(scope="module")
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Peer:
+    identity = Identity.decode(_statements(tmp_path_factory.mktemp("peer")))
+    return Peer(identity, "", "file", "somebody", time(), None, 0.0)
+
+
+def _statements(folder: Path) -> bytes:
+    return HostilePeer(folder).statements()
+
+
+def test_only_pinned_certificates_are_in_the_snapshot(peer: Peer) -> None:
+    trust = Trust(ME)
+    assert trust.snapshot().certificates == ()
+    trust.update([peer])
+    assert trust.snapshot().certificates == tuple(peer.identity.certificates)
+    trust.update([replace(peer, removed_time=time())])
+    assert trust.snapshot().certificates == ()
+
+
+def test_certificate_names_its_peer_and_others_nobody(peer: Peer) -> None:
+    trust = Trust(ME)
+    trust.update([peer])
+    assert trust.identify(der_to_pem(peer.identity.certificates[0])) == peer
+    for wrong in (None, b"", b"no certificate", der_to_pem(ME.certificate_der)):
+        with pytest.raises(PeerUntrusted):
+            trust.identify(wrong)
+    trust.update([replace(peer, removed_time=time())])
+    with pytest.raises(PeerUntrusted):
+        trust.identify(der_to_pem(peer.identity.certificates[0]))
+
+
+async def test_lease_ends_when_its_peer_is_removed(peer: Peer) -> None:
+    trust = Trust(ME)
+    trust.update([peer])
+    with pytest.raises(PeerUntrusted, match="removed"):  # noqa: PT012  # all of it is meant
+        with trust.lease(peer.facility_id):
+            trust.update([replace(peer, removed_time=time())])
+            await trio.sleep_forever()
+    with pytest.raises(PeerUntrusted):
+        with trust.lease(peer.facility_id):
+            raise AssertionError("a removed peer got a lease")
+
+
+async def test_lease_lives_on_through_changes_of_others(peer: Peer) -> None:
+    trust = Trust(ME)
+    trust.update([peer])
+    with trust.lease(peer.facility_id):
+        trust.update([replace(peer, last_seen_time=time())])
+        await trio.lowlevel.checkpoint()

@@ -1,0 +1,46 @@
+"""Every error of ours crosses gRPC and comes out as itself."""
+
+import grpc
+import pytest
+
+from node.errors import Code, NodeError, PeerBusy, PeerTimeout, PeerUnreachable, by_code
+from node.rpc.status import to_error, to_status
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_error_comes_out_as_itself(code: Code) -> None:
+    error = by_code(code.value)("what happened")
+    status, details, metadata = to_status(error)
+    assert status is not grpc.StatusCode.OK
+    again = to_error(status, details, dict(metadata))
+    assert (type(again), str(again), again.code) == (type(error), "what happened", code)
+
+
+def test_busy_peer_says_when_to_come_again() -> None:
+    again = to_error(*_crossed(PeerBusy("full", 45)))
+    assert isinstance(again, PeerBusy)
+    assert again.retry_seconds == 45
+
+
+@pytest.mark.parametrize("seconds", ["-1", "1e9", "soon", ""])
+def test_nonsense_for_a_time_is_a_plain_half_minute(seconds: str) -> None:
+    metadata = {"emix-error-code": "peer-busy", "emix-retry-seconds": seconds}
+    again = to_error(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", metadata)
+    assert isinstance(again, PeerBusy)
+    assert again.retry_seconds == 30
+
+
+def test_status_without_our_code_is_told_by_grpcs() -> None:
+    assert isinstance(to_error(grpc.StatusCode.UNAVAILABLE, "", {}), PeerUnreachable)
+    assert isinstance(to_error(grpc.StatusCode.DEADLINE_EXCEEDED, "", {}), PeerTimeout)
+    assert type(to_error(grpc.StatusCode.INTERNAL, "", {})) is NodeError
+
+
+def test_unknown_code_is_an_error_all_the_same() -> None:
+    again = to_error(grpc.StatusCode.INTERNAL, "x", {"emix-error-code": "of-a-later-version"})
+    assert isinstance(again, NodeError)
+
+
+def _crossed(error: NodeError) -> tuple[grpc.StatusCode, str, dict[str, str]]:
+    status, details, metadata = to_status(error)
+    return status, details, dict(metadata)
