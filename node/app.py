@@ -55,6 +55,7 @@ from node.rpc.serving import (
     serve,
 )
 from node.rpc.standard import health_service, reflection_service
+from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
 from node.store.carrying import ChunkCarrier
 from node.store.context import StoreContext, open_store
@@ -206,6 +207,7 @@ class _Node:
         self._trust = Trust(self._tls)
         self._peer_store = PeerStore(context)
         self._transfer_store = TransferStore(context)
+        self._arrivals = ArrivalStore(context, self._transfer_store)
         self._maintenance = Maintenance(context, home.root)
         self._audit = AuditStore(context)
         self._studies = StudyStore(context)
@@ -232,7 +234,8 @@ class _Node:
         receiver = Receiver(
             me=context.facility,
             seal_keys=self._unlocked.secrets.seal_keys,
-            store=self._transfer_store,
+            store=self._arrivals,
+            transfers=self._transfer_store,
             carrier=carrier,
             examiner=examiner,
             policy=ReceiverPolicy(config.incoming == "ask", config.quota_gib * _GIB),

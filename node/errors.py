@@ -24,12 +24,8 @@ class Code(enum.StrEnum):
     CHUNK_NOT_FOUND = "chunk-not-found"
     CHUNK_TOO_LARGE = "chunk-too-large"
     CHUNK_DAMAGED = "chunk-damaged"
-    ROLLED_BACK = "rolled-back"
     KEYS = "keys"
     DICOM = "dicom"
-    NOT_PART10 = "not-part10"
-    INVALID_IDENTIFIER = "invalid-identifier"
-    PROTOCOL_LOCAL = "protocol-local"
     PROTOCOL_REMOTE = "protocol-remote"
     DOCUMENT = "document"
     BAD_MANIFEST = "bad-manifest"
@@ -104,12 +100,6 @@ class SyncFailed(StoreError):
     """Writing or syncing failed: the node stops and acknowledges nothing more."""
 
 
-class RolledBack(StoreError):
-    """The database is older than what was acknowledged: an old copy was put back."""
-
-    code = Code.ROLLED_BACK
-
-
 class ChunkNotFound(StoreError):
     """The store has no chunk of that id; a peer that has the package can repair it."""
 
@@ -142,29 +132,11 @@ class DicomError(NodeError):
     exit_code = 12
 
 
-class NotPart10(DicomError):
-    """The bytes are not one DICOM Part 10 instance."""
-
-    code = Code.NOT_PART10
-
-
-class InvalidIdentifier(DicomError):
-    """A UID that breaks PS3.5 §9.1, or another identifier out of form."""
-
-    code = Code.INVALID_IDENTIFIER
-
-
 class ProtocolError(NodeError):
     """Two nodes do not understand each other."""
 
     code = Code.PROTOCOL_REMOTE
     exit_code = 13
-
-
-class LocalProtocolError(ProtocolError):
-    """We would have broken the protocol: a bug of ours."""
-
-    code = Code.PROTOCOL_LOCAL
 
 
 class RemoteProtocolError(ProtocolError):

@@ -15,14 +15,9 @@ from node.admin import wire
 from node.admin.parts import Parts, operator_of
 from node.dicom.media import find_files
 from node.errors import DicomError, UsageError, ungrouped
-from node.exchange.importing import (
-    WINDOW_BYTES,
-    Finding,
-    ImportJob,
-    IncomingFile,
-    Progress,
-    Summary,
-)
+from node.exchange.import_ports import IncomingFile
+from node.exchange.importing import Finding, ImportJob, Progress, Summary
+from node.exchange.reading import WINDOW_BYTES
 from node.rpc.serving import Call, Service, allow_all
 
 _PROGRESS_SECONDS = 0.2

@@ -15,7 +15,7 @@ from node.crypto.digests import Hasher, digest
 from node.domain.manifest import InstanceEntry, Manifest
 from node.domain.verdicts import Examined, Verdict
 from node.errors import BadManifest, StoreError
-from node.exchange.importing import Examiner, Slab
+from node.exchange.import_ports import Examiner, Slab
 
 _CACHE_BYTES = 16 * 2**20
 

@@ -16,151 +16,38 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Iterable,
     Iterator,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from io import BytesIO
-from typing import BinaryIO, Protocol
 
 import trio
 
-from node.crypto.digests import Hasher, digest
-from node.domain.ids import ChunkId, PackageId
-from node.domain.verdicts import Examined, PixelLayout, Verdict
+from node.domain.verdicts import Examined, Verdict
 from node.errors import DicomError
-
-WINDOW_BYTES = 4 * 2**20
-"""What is read of a file at once; files up to this size are handled whole, in batches."""
+from node.exchange.import_ports import (
+    Examiner,
+    ImportStore,
+    IncomingFile,
+    LargeExamination,
+    LargeWriter,
+    Writer,
+)
+from node.exchange.reading import (
+    WINDOW_BYTES,
+    FileInMemory,
+    ReadFile,
+    batches,
+    digest_file,
+    lay_out,
+    read_files,
+    read_windows,
+)
 
 LANES = 3
 _FILLING_BYTES = 64 * 2**20
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
-
-
-class LargeWriter(Protocol):
-    """One instance that is larger than a window, on its way into a package."""
-
-    async def add(self, window: bytes) -> None:
-        """Add the next bytes."""
-
-    async def finish(self, examined: Examined) -> bytes:
-        """Complete it; return its digest."""
-
-    def digest(self) -> bytes:
-        """Return the digest of the bytes so far."""
-
-    def drop(self) -> None:
-        """Give it up."""
-
-
-class Writer(Protocol):
-    """An open package."""
-
-    package_id: PackageId
-    row_id: int
-    plaintext_bytes: int
-    sealed_bytes: int
-    unrecorded_ids: set[ChunkId]
-
-    @property
-    def filling_bytes(self) -> int:
-        """Plaintext that waits in memory."""
-
-    async def add(self, examined: Examined, digest: bytes, content: bytes) -> None:
-        """Add one whole instance."""
-
-    def begin_large(self, layout: PixelLayout) -> LargeWriter:
-        """Begin an instance that comes in windows."""
-
-    async def flush(self) -> None:
-        """Make everything added durable."""
-
-
-class ImportStore(Protocol):
-    """What import needs of the store."""
-
-    async def open_package(
-        self, study_uid: str, nursery: trio.Nursery, *, state: str = "open"
-    ) -> Writer:
-        """Return the study's open package, or a new one."""
-
-    def release_packages(self, rows: Iterable[int]) -> None:
-        """Let the next import of their studies go on in packages that are still open."""
-
-    async def find_known(self, digests: Sequence[bytes]) -> dict[bytes, int | None]:
-        """Return those digests that were imported before, with the open package to close."""
-
-    async def find_versioned(self, sop_instance_uids: Sequence[str]) -> set[str]:
-        """Return those SOP Instance UIDs of which a version was imported before."""
-
-    async def close_packages(self, rows: Iterable[int], operator: str) -> list[PackageId]:
-        """Sign and close flushed packages; durable once this returns."""
-
-    async def discard_packages(self, rows: Iterable[int]) -> None:
-        """Forget open packages and their chunks."""
-
-    async def forget_chunks(self, chunk_ids: Collection[ChunkId]) -> None:
-        """Delete those chunks that nothing names."""
-
-    async def hold(self, row: int, examined: Examined, label: str) -> int:
-        """Note why a held package waits for a person."""
-
-
-class Slab(Protocol):
-    """Memory that the parsers see."""
-
-    @property
-    def offset(self) -> int:
-        """Where it begins in that memory."""
-
-    def write(self, start: int, data: bytes) -> None:
-        """Copy bytes into it."""
-
-
-class LargeExamination(Protocol):
-    """The examination of one file in windows."""
-
-    async def feed(self, window: bytes, *, is_last: bool) -> Examined:
-        """Give the next bytes; the verdict stands with the last, a refusal at once."""
-
-
-class Arena(Protocol):
-    """Lends slabs."""
-
-    def slab(self) -> AbstractAsyncContextManager[Slab]:
-        """Lend one for the time of the block."""
-
-
-class Examiner(Protocol):
-    """Has files examined."""
-
-    @property
-    def arena(self) -> Arena:
-        """Where files are put to be examined."""
-
-    async def examine_files(self, slab: Slab, extents: Sequence[tuple[int, int]]) -> list[Examined]:
-        """Examine whole files that lie in a slab."""
-
-    def large(self, size: int) -> AbstractAsyncContextManager[LargeExamination]:
-        """Examine one file in windows."""
-
-
-class IncomingFile(Protocol):
-    """A file to look at, on this node's disk or on its way from the caller."""
-
-    @property
-    def label(self) -> str:
-        """How the person who imports would call it."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Its size, as far as it is known."""
-
-    def open(self) -> BinaryIO:
-        """Open it; raises `DicomError` with the reason if that cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,8 +176,8 @@ class ImportJob:
         send: trio.MemorySendChannel[list[IncomingFile]],
     ) -> None:
         async with send:
-            batches = _batches(files)
-            while batch := await trio.to_thread.run_sync(next, batches, None):
+            found = batches(files)
+            while batch := await trio.to_thread.run_sync(next, found, None):
                 self._count_found(len(batch), sum(file.size_bytes for file in batch))
                 await send.send(batch)
 
@@ -307,10 +194,10 @@ class ImportJob:
                     await self._take_batch(batch, sealing)
 
     async def _take_batch(self, batch: list[IncomingFile], sealing: trio.Nursery) -> None:
-        read = await trio.to_thread.run_sync(_read_files, batch)
+        read = await trio.to_thread.run_sync(read_files, batch)
         whole = [item for item in read if not item.problem and not item.is_large]
         async with self._examiner.arena.slab() as slab:
-            extents = await trio.to_thread.run_sync(_lay_out, slab, whole)
+            extents = await trio.to_thread.run_sync(lay_out, slab, whole)
             examined = await self._examiner.examine_files(slab, extents)
         known = await self._find_known([item.digest for item in whole])
         uids = [e.sop_instance_uid for e in examined if e.verdict in (Verdict.CARRY, Verdict.FLAG)]
@@ -339,7 +226,7 @@ class ImportJob:
         reason = "another version of an instance that is here; both are kept"
         return replace(found, verdict=Verdict.FLAG, reasons=(*found.reasons, reason))
 
-    async def _place(self, item: "_Read", found: Examined, sealing: trio.Nursery) -> None:
+    async def _place(self, item: ReadFile, found: Examined, sealing: trio.Nursery) -> None:
         if not self._note(item.file.label, found):
             return
         self._seen.add(item.digest)
@@ -358,7 +245,7 @@ class ImportJob:
 
     async def _take_large(self, file: IncomingFile, sealing: trio.Nursery) -> None:
         async def whole_digest() -> bytes:
-            return await trio.to_thread.run_sync(_digest_file, file)
+            return await trio.to_thread.run_sync(digest_file, file)
 
         try:
             handle = await trio.to_thread.run_sync(file.open)
@@ -367,7 +254,7 @@ class ImportJob:
             self._count_done(file.size_bytes)
             return
         try:
-            windows = _read_windows(handle)
+            windows = read_windows(handle)
             await self._take_windows(
                 file.label, file.size_bytes, windows, sealing, whole_digest=whole_digest
             )
@@ -388,7 +275,7 @@ class ImportJob:
             first = await anext(windows, b"")
             second = await anext(windows, None)
             if second is None:
-                await self._take_batch([_InMemory(label, first)], sealing)
+                await self._take_batch([FileInMemory(label, first)], sealing)
                 return
             async with self._examiner.large(size) as examination:
                 found = await examination.feed(first, is_last=False)
@@ -526,92 +413,3 @@ class _Windows:
     first: bytes
     second: bytes
     rest: AsyncIterator[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A file after reading: its content and digest, or why not."""
-
-    file: IncomingFile
-    content: bytes = b""
-    digest: bytes = b""
-    problem: str = ""
-    is_large: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _InMemory:
-    """A streamed file that turned out to be small."""
-
-    label: str
-    content: bytes
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.content)
-
-    def open(self) -> BinaryIO:
-        return BytesIO(self.content)
-
-
-def _batches(files: Iterator[IncomingFile]) -> Iterator[list[IncomingFile]]:
-    """Yield files in lists that fit a window together; a larger one stands alone."""
-    batch: list[IncomingFile] = []
-    size = 0
-    for file in files:
-        if batch and size + file.size_bytes > WINDOW_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(file)
-        size += file.size_bytes
-    if batch:
-        yield batch
-
-
-def _read_files(batch: Sequence[IncomingFile]) -> list[_Read]:
-    read = []
-    for file in batch:
-        try:
-            with file.open() as handle:
-                content = handle.read(WINDOW_BYTES + 1)
-        except DicomError as exc:
-            read.append(_Read(file, problem=str(exc)))
-            continue
-        except OSError as exc:
-            read.append(_Read(file, problem=f"it cannot be read ({exc.strerror})"))
-            continue
-        if len(content) > WINDOW_BYTES:
-            read.append(_Read(file, is_large=True))
-        else:
-            read.append(_Read(file, content, digest(content)))
-    return read
-
-
-def _lay_out(slab: Slab, items: Sequence[_Read]) -> list[tuple[int, int]]:
-    """Copy files into a slab one behind the other; return where they are."""
-    extents, start = [], 0
-    for item in items:
-        slab.write(start, item.content)
-        extents.append((start, len(item.content)))
-        start += len(item.content)
-    return extents
-
-
-async def _read_windows(handle: BinaryIO) -> AsyncIterator[bytes]:
-    while window := await trio.to_thread.run_sync(_read_window, handle):
-        yield window
-
-
-def _read_window(handle: BinaryIO) -> bytes:
-    try:
-        return handle.read(WINDOW_BYTES)
-    except OSError as exc:
-        raise DicomError(f"it cannot be read ({exc.strerror})") from exc
-
-
-def _digest_file(file: IncomingFile) -> bytes:
-    hasher = Hasher()
-    with file.open() as handle:
-        while window := handle.read(WINDOW_BYTES):
-            hasher.update(window)
-    return hasher.digest()

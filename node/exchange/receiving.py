@@ -1,17 +1,14 @@
 """Receiving one transfer over a link: from the offer to the receipt.
 
-How this works. A reader takes frames off the link and gives whole chunks to a few tasks; each
-of those, on a worker thread, holds the chunk against its id, opens it, and writes it; then
-the checker rebuilds the instances in it. So opening and checking overlap the carrying. Every
-16 MiB the chunk directories are synced and the chunks recorded, so that a kill costs at most
-what the window holds. When the last instance is checked, one transaction commits the package
-with its receipt, and only then the receipt leaves.
+An offer is held against the rules and the facility's policy, its manifest fetched, its chunks
+carried and checked (`node.exchange.arriving`). When the last instance is checked, one
+transaction commits the package with its receipt, and only then the receipt leaves.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import trio
 
@@ -22,77 +19,51 @@ from node.documents.manifest import MAX_BYTES, open_manifest
 from node.documents.messages import (
     Answer,
     AnswerKind,
-    ChunkFrame,
     Collect,
     ManifestFrame,
-    Message,
     Offer,
     Problem,
-    Progress,
     ReceiptKept,
     ReceiptMessage,
     Withdraw,
 )
 from node.documents.signed import Document
-from node.domain.ids import ChunkId, FacilityId, PackageId, TransferId
-from node.domain.manifest import ChunkEntry, Manifest
+from node.domain.ids import FacilityId, PackageId, TransferId
+from node.domain.manifest import Manifest
 from node.domain.packages import Package
 from node.domain.transfers import State, Transfer
 from node.errors import (
     BadDataKey,
     BadManifest,
-    ChunkDamaged,
-    ChunkNotFound,
-    DocumentError,
     NodeError,
-    NotFound,
     PeerBusy,
     PeerRefused,
     PeerUnreachable,
-    RemoteProtocolError,
-    StoreError,
-    by_code,
-    ungrouped,
 )
-from node.exchange.checking import Checker
-from node.exchange.importing import Examiner
+from node.exchange.arriving import Arriving, ArrivingStore, ChunkKeeper, TransferStates
+from node.exchange.import_ports import Examiner
 from node.exchange.links import Link
-from node.exchange.receiver_machine import ReceiverMachine, WholeChunk
+from node.exchange.problems import expect, held_as, is_final_error, tell
 
-BATCH_BYTES = 16 * 2**20
-STORING_TASKS = 3
 _BUSY_SECONDS = 5
 _FULL_SECONDS = 60
-M = TypeVar("M")
 
 
-class ReceiverStore(Protocol):
-    """What receiving needs of the store's transfers."""
+class ReceiverStore(ArrivingStore, Protocol):
+    """What receiving needs of the store's arrivals."""
 
     async def keep_offer(
         self, delivery: Delivery, document: Document, sealed_key: bytes, *, is_held: bool
     ) -> Transfer:
         """Return the transfer of a delivery, kept if it is new."""
 
-    async def find_received(self, peer: FacilityId, transfer_id: TransferId) -> Transfer | None:
-        """Return a transfer that a peer sends us, if it is known here."""
-
     async def find_package(self, row: Transfer) -> Package | None:
         """Return the package that a transfer is about."""
-
-    async def stored_manifest(self, row: Transfer) -> Document | None:
-        """Return the manifest kept for the package that a transfer is about."""
 
     async def begin_arrival(
         self, row: Transfer, data_key: DataKey, manifest: Manifest, document: Document
     ) -> Arrival:
         """Commit what must be there before the first chunk is written."""
-
-    async def mark_present(self, arrival: Arrival, positions: Sequence[int]) -> None:
-        """Record synced chunks."""
-
-    async def forget_chunk(self, arrival: Arrival, position: int) -> None:
-        """Record a chunk as not there."""
 
     async def commit_arrival(
         self,
@@ -103,35 +74,12 @@ class ReceiverStore(Protocol):
     ) -> Transfer:
         """Commit a whole package with its receipt."""
 
-    async def set_state(
-        self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
-    ) -> Transfer:
-        """Move a transfer to a state."""
-
-    async def note_progress(self, row: Transfer, done: int, carried: int) -> Transfer:
-        """Keep how far it is."""
-
     async def discard_arrival(self, row: Transfer) -> list[int]:
         """Return the package rows to remove after an arrival ended."""
 
 
-class Carrier(Protocol):
+class Carrier(ChunkKeeper, Protocol):
     """What receiving does with chunks, on worker threads."""
-
-    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> bytes:
-        """Check, open and keep a chunk; return its plaintext."""
-
-    def open_stored(self, arrival: Arrival, entry: ChunkEntry) -> bytes:
-        """Return the plaintext of a chunk that is here."""
-
-    def find_unrecorded(self, arrival: Arrival, entries: Sequence[ChunkEntry]) -> list[int]:
-        """Return positions of chunks that a kill left here unrecorded."""
-
-    def delete(self, chunk_id: ChunkId) -> None:
-        """Delete a chunk that is damaged."""
-
-    def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
-        """Make chunks durable."""
 
     def free_bytes(self) -> int:
         """Return how much more fits."""
@@ -160,6 +108,7 @@ class Receiver:
         me: FacilityId,
         seal_keys: Sequence[SealKey],
         store: ReceiverStore,
+        transfers: TransferStates,
         carrier: Carrier,
         examiner: Examiner,
         policy: ReceiverPolicy,
@@ -168,6 +117,7 @@ class Receiver:
         self._me = me
         self._seal_keys = seal_keys
         self._store = store
+        self._transfers = transfers
         self._carrier = carrier
         self._examiner = examiner
         self._policy = policy
@@ -186,9 +136,9 @@ class Receiver:
 
     async def withdrawn(self, link: Link, message: Withdraw) -> None:
         """Forget what a sender has taken back; a receipt that was given stands."""
-        row = await self._store.find_received(link.peer, message.transfer_id)
+        row = await self._transfers.find_received(link.peer, message.transfer_id)
         if row is not None and not row.state.is_final:
-            await self._store.set_state(row, State.CANCELLED, "cancelled by the sender")
+            await self._transfers.set_state(row, State.CANCELLED, "cancelled by the sender")
             self.cancel(row)
             await self.discard(row)
         await link.send(Answer(AnswerKind.DECLINED, reason="withdrawn"))
@@ -305,7 +255,7 @@ class Receiver:
         state = State.FAILED
         if isinstance(exc, PeerRefused):
             state = State.CANCELLED
-        await self._store.set_state(row, state, str(exc))
+        await self._transfers.set_state(row, state, str(exc))
         await self.discard(row)
         if state is State.FAILED:
             await tell(link, Problem(exc.code.value, str(exc), is_final=True))
@@ -327,7 +277,7 @@ class Receiver:
         package = await self._store.find_package(row)
         if package is not None and package.state in ("deleting", "open", "held"):
             raise BadManifest("the package id is in use here")
-        document = await self._store.stored_manifest(row)
+        document = await self._transfers.stored_manifest(row)
         if document is not None and document.digest() != delivery.manifest_digest:
             document = None  # compared with the kept one as soon as it is here
         await link.send(Answer(AnswerKind.ACCEPTED, is_manifest_needed=document is None))
@@ -338,8 +288,10 @@ class Receiver:
         arrival = await self._store.begin_arrival(row, data_key, manifest, document)
         if package is not None and package.state == "closed":
             return await self._store.commit_arrival(row, manifest, document, ())
-        session = _Session(self._store, self._carrier, self._examiner, row, manifest, arrival)
-        index = await session.run(link)
+        arriving = Arriving(
+            self._store, self._transfers, self._carrier, self._examiner, row, manifest, arrival
+        )
+        index = await arriving.run(link)
         return await self._store.commit_arrival(row, manifest, document, index)
 
     async def _receive_manifest(self, link: Link, delivery: Delivery) -> Document:
@@ -363,122 +315,6 @@ class Receiver:
             await expect(link, ReceiptKept)
 
 
-class _Session:
-    """The carrying of one package's chunks over one link."""
-
-    def __init__(
-        self,
-        store: ReceiverStore,
-        carrier: Carrier,
-        examiner: Examiner,
-        row: Transfer,
-        manifest: Manifest,
-        arrival: Arrival,
-    ) -> None:
-        self._store = store
-        self._carrier = carrier
-        self._row = row
-        self._manifest = manifest
-        self._arrival = arrival
-        self._checker = Checker(manifest, examiner, self._reopen)
-        self._unsynced: list[int] = []
-        self._durable_bytes = 0
-        self._noted_carried = 0
-        self._recording = trio.Lock()
-        self._storing = trio.CapacityLimiter(STORING_TASKS)
-        self._opened = trio.Event()
-        self._machine: ReceiverMachine
-
-    async def _reopen(self, position: int) -> bytes:
-        entry = self._manifest.chunks[position]
-        try:
-            return await trio.to_thread.run_sync(self._carrier.open_stored, self._arrival, entry)
-        except (ChunkDamaged, ChunkNotFound) as exc:
-            # Our own disk's fault, not the sender's: this chunk is carried again.
-            await self._store.forget_chunk(self._arrival, position)
-            await trio.to_thread.run_sync(self._carrier.delete, entry.chunk_id)
-            raise StoreError("a chunk was damaged here; it is carried again") from exc
-
-    async def run(self, link: Link) -> Sequence[dict[str, str]]:
-        """Carry and check everything; return the searchable values. All chunks are durable."""
-        chunks = self._manifest.chunks
-        unrecorded = await trio.to_thread.run_sync(
-            self._carrier.find_unrecorded, self._arrival, chunks
-        )
-        here = sorted({*self._arrival.present, *unrecorded})
-        self._machine = ReceiverMachine(self._manifest, here)
-        self._durable_bytes = sum(chunks[p].sealed_bytes for p in here)
-        try:
-            with ungrouped():
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._checker.follow)
-                    nursery.start_soon(self._check_present, here)
-                    await self._read(link, nursery)
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._note_carried()
-        await self._record(link)
-        await self._store.set_state(self._row, State.CHECKING)
-        return self._checker.index
-
-    async def _check_present(self, positions: Sequence[int]) -> None:
-        """Check what an earlier link brought: nothing of it is believed but its digest."""
-        for position in positions:
-            await self._checker.add(position, await self._reopen(position))
-
-    async def _read(self, link: Link, nursery: trio.Nursery) -> None:
-        """Take frames until every chunk has been handed to a storing task."""
-        nursery.start_soon(self._want, link)
-        while self._machine.is_receiving:
-            whole = self._machine.got_frame(await expect(link, ChunkFrame))
-            if whole is not None:
-                token = object()  # the chunk itself would be hashed, all of it
-                await self._storing.acquire_on_behalf_of(token)
-                nursery.start_soon(self._store_chunk, link, whole, token)
-
-    async def _want(self, link: Link) -> None:
-        """Want more whenever the window has opened."""
-        while not self._machine.is_complete:
-            self._opened = trio.Event()
-            if wanted := self._machine.next_want():
-                await link.send(wanted)
-            await self._opened.wait()
-
-    async def _store_chunk(self, link: Link, chunk: WholeChunk, token: object) -> None:
-        try:
-            plaintext = await trio.to_thread.run_sync(
-                self._carrier.put_sealed, self._arrival, chunk.entry, chunk.sealed
-            )
-        finally:
-            self._storing.release_on_behalf_of(token)
-        self._unsynced.append(chunk.position)
-        if sum(self._manifest.chunks[p].sealed_bytes for p in self._unsynced) >= BATCH_BYTES:
-            await self._record(link)
-        await self._checker.add(chunk.position, plaintext)
-        # Only now the window opens: what is not checked yet counts as outstanding, so memory
-        # stays bounded however slow checking is.
-        self._machine.stored(chunk.position)
-        self._opened.set()
-
-    async def _record(self, link: Link) -> None:
-        """Sync what was stored and record it; then the sender may forget that it sent it."""
-        async with self._recording:
-            positions, self._unsynced = self._unsynced, []
-            if not positions:
-                return
-            entries = [self._manifest.chunks[p] for p in positions]
-            await trio.to_thread.run_sync(self._carrier.sync, [e.chunk_id for e in entries])
-            await self._store.mark_present(self._arrival, positions)
-            self._durable_bytes += sum(e.sealed_bytes for e in entries)
-            await self._note_carried()
-            await link.send(Progress(self._durable_bytes, self._manifest.sealed_bytes))
-
-    async def _note_carried(self) -> None:
-        carried = self._machine.carried_bytes - self._noted_carried
-        self._noted_carried += carried
-        await self._store.note_progress(self._row, self._durable_bytes, carried)
-
-
 def _hold_manifest(manifest: Manifest, document: Document, delivery: Delivery) -> None:
     if document.digest() != delivery.manifest_digest:
         raise BadManifest("the manifest is not the one that the delivery names")
@@ -488,55 +324,3 @@ def _hold_manifest(manifest: Manifest, document: Document, delivery: Delivery) -
         raise BadManifest("the manifest has another number of instances than the delivery says")
     if manifest.sealed_bytes != delivery.sealed_bytes:
         raise BadManifest("the manifest has another size than the delivery says")
-
-
-async def expect(link: Link, kind: type[M]) -> M:
-    """Return the next message, which must be of one kind.
-
-    Raises:
-        NodeError: the other side reports a problem instead.
-        RemoteProtocolError: it is of another kind.
-        PeerUnreachable: the other side ended the stream.
-    """
-    return held_as(await link.receive(), kind)
-
-
-def held_as(message: Message | None, kind: type[M]) -> M:
-    """Return a message that must be of one kind; see `expect`."""
-    if isinstance(message, kind):
-        return message
-    if message is None:
-        raise PeerUnreachable("the other side ended the stream before its time")
-    if isinstance(message, Problem):
-        raise problem_error(message)
-    raise RemoteProtocolError(f"a {type(message).__name__} may not come now")
-
-
-def problem_error(problem: Problem) -> NodeError:
-    """Return the error that a peer reports."""
-    text = f"the other side reports: {problem.message}"
-    if problem.is_final and problem.code == "peer-refused":
-        return PeerRefused(problem.message)
-    error = by_code(problem.code)(text)
-    error.is_final = problem.is_final
-    return error
-
-
-def is_final_error(error: NodeError) -> bool:
-    """Return whether no second try can mend this; a reported one says so itself."""
-    if error.is_final is not None:
-        return error.is_final
-    if isinstance(error, ChunkDamaged | ChunkNotFound | NotFound):
-        return True
-    if isinstance(error, StoreError):
-        return False
-    return isinstance(error, DocumentError | RemoteProtocolError | PeerRefused)
-
-
-async def tell(link: Link, problem: Problem) -> None:
-    """Tell the other side, if it still listens."""
-    with trio.move_on_after(5, shield=True):
-        try:
-            await link.send(problem)
-        except NodeError:
-            return

@@ -24,7 +24,7 @@ from node.errors import NodeError, PeerBusy, PeerRefused, PeerUnreachable, ungro
 from node.exchange import sender_machine as machine
 from node.exchange.gate import PriorityGate
 from node.exchange.links import Link
-from node.exchange.receiving import expect, is_final_error, problem_error, tell
+from node.exchange.problems import expect, is_final_error, problem_error, tell
 
 FRAME_BYTES = 2 << 20
 _READ_AHEAD = 3

@@ -36,7 +36,8 @@ from node.errors import (
 from node.exchange.gate import PriorityGate
 from node.exchange.hub import Hub, Subscription
 from node.exchange.links import Link, Links
-from node.exchange.receiving import Receiver, tell
+from node.exchange.problems import tell
+from node.exchange.receiving import Receiver
 from node.exchange.sending import HELD_RETRY_SECONDS, Sender
 
 log = structlog.get_logger()

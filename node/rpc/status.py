@@ -11,7 +11,6 @@ RETRY_KEY = "emix-retry-seconds"
 
 _STATUS = {
     Code.USAGE: grpc.StatusCode.INVALID_ARGUMENT,
-    Code.INVALID_IDENTIFIER: grpc.StatusCode.INVALID_ARGUMENT,
     Code.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Code.CONFLICT: grpc.StatusCode.FAILED_PRECONDITION,
     Code.STORE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -22,7 +22,7 @@ from node.domain.packages import Package
 from node.domain.transfers import Direction, State
 from node.errors import DocumentError, StoreError
 from node.sql.database import Db
-from node.store import audit_rows, package_rows, transfers
+from node.store import audit_rows, package_rows, transfer_rows
 from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
 from node.store.envelopes import Envelope
@@ -141,7 +141,7 @@ def _reissue(
         received_time=time.time(),
         reissued=True,
     )
-    row = transfers.add_transfer(
+    row = transfer_rows.add_transfer(
         db,
         Direction.RECEIVE,
         promised,

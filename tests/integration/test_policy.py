@@ -109,11 +109,11 @@ def test_stat_overtakes_and_nothing_waits_for_ever(tmp_path: Path) -> None:
     """Three routine transfers fill every slot of a slow line; then a stat one comes."""
     with two_nodes(tmp_path) as (a, b):
         port = free_port()
-        with SlowLine(port, int(b.addresses["peer"].rpartition(":")[2]), rate=12e6):
+        with SlowLine(port, int(b.addresses["peer"].rpartition(":")[2]), rate=20e6):
             only_through(a, b, f"127.0.0.1:{port}")
             for study in range(1, 5):
-                a.run("import", str(write_noise(tmp_path / f"s{study}", study, 25)))
-            a.run("import", str(write_noise(tmp_path / "stat", 9, 4)))
+                a.run("import", str(write_noise(tmp_path / f"s{study}", study, 40)))
+            a.run("import", str(write_noise(tmp_path / "stat", 9, 40)))
             ended = _ends(a)
             for study in range(1, 5):
                 a.run("send", study_uid(study), b.display_name)

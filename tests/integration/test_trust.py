@@ -32,7 +32,7 @@ from node.documents.messages import (
 from node.documents.receipt import Receipt, open_receipt, sign_receipt
 from node.documents.signed import Document
 from node.domain.ids import ChunkId, FacilityId, TransferId
-from node.errors import NodeError, PeerUnreachable, PeerUntrusted
+from node.errors import DocumentError, NodeError, PeerUnreachable, PeerUntrusted, ungrouped
 from node.federation.link import GrpcLink
 from node.rpc.calling import Stream
 from tests.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
@@ -230,6 +230,14 @@ def _delivery_count(f: Forgery) -> Forgery:
     return f.redelivered(instances=2)
 
 
+def _delivery_too_long(f: Forgery) -> Forgery:
+    return replace(f, delivery=replace(f.delivery, body=f.delivery.body + bytes(20_000)))
+
+
+def _manifest_beyond_measure(f: Forgery) -> Forgery:
+    return f.redelivered(manifest_bytes=400 * 2**20)
+
+
 def _data_key(f: Forgery) -> Forgery:
     return replace(f, sealed_key=_flipped(f.sealed_key))
 
@@ -255,6 +263,8 @@ IDENTITY: list[Identity] = []
         (_delivery_to_another, "bad-delivery"),
         (_delivery_expired, "bad-delivery"),
         (_delivery_count, "bad-manifest"),
+        (_delivery_too_long, "bad-delivery"),
+        (_manifest_beyond_measure, "bad-manifest"),
         (_data_key, "bad-data-key"),
         (_data_key_other, "bad-data-key"),
     ],
@@ -279,6 +289,23 @@ def test_receiver_refuses_what_was_tampered_with(
         assert last.code == code
     held = node.json("studies", study_uid(study))["studies"]
     assert len(held) == (0 if code else 1)
+
+
+def test_document_of_another_form_ends_the_stream(
+    node: Node, paired: tuple[HostilePeer, Identity]
+) -> None:
+    """A wrapper longer than any of ours is refused before anything in it is looked at."""
+    peer, identity = paired
+    forgery = forge(peer, identity, 3200)
+    signer = replace(forgery.delivery.signer, node_cert=bytes(5_000))
+    odd = replace(forgery, delivery=replace(forgery.delivery, signer=signer))
+
+    async def work() -> None:
+        with ungrouped():
+            await _send(node, peer, identity, odd)
+
+    with pytest.raises(DocumentError, match="another form"):
+        run(work)
 
 
 async def _send(node: Node, peer: HostilePeer, identity: Identity, forgery: Forgery) -> Any:

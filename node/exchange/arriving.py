@@ -1,0 +1,194 @@
+"""The carrying of one package's chunks over one link, with their checking.
+
+How this works. A reader takes frames off the link and gives whole chunks to a few tasks; each
+of those, on a worker thread, holds the chunk against its id, opens it, and writes it; then
+the checker rebuilds the instances in it. So opening and checking overlap the carrying. Every
+16 MiB the chunk directories are synced and the chunks recorded, so that a kill costs at most
+what the window holds.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import trio
+
+from node.documents.arrivals import Arrival
+from node.documents.messages import ChunkFrame, Progress
+from node.documents.signed import Document
+from node.domain.ids import ChunkId, FacilityId, TransferId
+from node.domain.manifest import ChunkEntry, Manifest
+from node.domain.transfers import State, Transfer
+from node.errors import ChunkDamaged, ChunkNotFound, StoreError, ungrouped
+from node.exchange.checking import Checker
+from node.exchange.import_ports import Examiner
+from node.exchange.links import Link
+from node.exchange.problems import expect
+from node.exchange.receiver_machine import ReceiverMachine, WholeChunk
+
+BATCH_BYTES = 16 * 2**20
+STORING_TASKS = 3
+
+
+class ArrivingStore(Protocol):
+    """What arriving needs of the store's arrivals."""
+
+    async def mark_present(self, arrival: Arrival, positions: Sequence[int]) -> None:
+        """Record synced chunks."""
+
+    async def forget_chunk(self, arrival: Arrival, position: int) -> None:
+        """Record a chunk as not there."""
+
+
+class TransferStates(Protocol):
+    """What receiving needs of the store's transfers, whichever side they are of."""
+
+    async def find_received(self, peer: FacilityId, transfer_id: TransferId) -> Transfer | None:
+        """Return a transfer that a peer sends us, if it is known here."""
+
+    async def stored_manifest(self, row: Transfer) -> Document | None:
+        """Return the manifest kept for the package that a transfer is about."""
+
+    async def set_state(
+        self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
+    ) -> Transfer:
+        """Move a transfer to a state."""
+
+    async def note_progress(self, row: Transfer, done: int, carried: int) -> Transfer:
+        """Keep how far it is."""
+
+
+class ChunkKeeper(Protocol):
+    """What arriving does with chunks, on worker threads."""
+
+    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> bytes:
+        """Check, open and keep a chunk; return its plaintext."""
+
+    def open_stored(self, arrival: Arrival, entry: ChunkEntry) -> bytes:
+        """Return the plaintext of a chunk that is here."""
+
+    def find_unrecorded(self, arrival: Arrival, entries: Sequence[ChunkEntry]) -> list[int]:
+        """Return positions of chunks that a kill left here unrecorded."""
+
+    def delete(self, chunk_id: ChunkId) -> None:
+        """Delete a chunk that is damaged."""
+
+    def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """Make chunks durable."""
+
+
+class Arriving:
+    """One package on its way in. Run it once."""
+
+    def __init__(
+        self,
+        store: ArrivingStore,
+        transfers: TransferStates,
+        keeper: ChunkKeeper,
+        examiner: Examiner,
+        row: Transfer,
+        manifest: Manifest,
+        arrival: Arrival,
+    ) -> None:
+        self._store = store
+        self._transfers = transfers
+        self._keeper = keeper
+        self._row = row
+        self._manifest = manifest
+        self._arrival = arrival
+        self._checker = Checker(manifest, examiner, self._reopen)
+        self._unsynced: list[int] = []
+        self._durable_bytes = 0
+        self._noted_carried = 0
+        self._recording = trio.Lock()
+        self._storing = trio.CapacityLimiter(STORING_TASKS)
+        self._opened = trio.Event()
+        self._machine: ReceiverMachine
+
+    async def _reopen(self, position: int) -> bytes:
+        entry = self._manifest.chunks[position]
+        try:
+            return await trio.to_thread.run_sync(self._keeper.open_stored, self._arrival, entry)
+        except (ChunkDamaged, ChunkNotFound) as exc:
+            # Our own disk's fault, not the sender's: this chunk is carried again.
+            await self._store.forget_chunk(self._arrival, position)
+            await trio.to_thread.run_sync(self._keeper.delete, entry.chunk_id)
+            raise StoreError("a chunk was damaged here; it is carried again") from exc
+
+    async def run(self, link: Link) -> Sequence[dict[str, str]]:
+        """Carry and check everything; return the searchable values. All chunks are durable."""
+        chunks = self._manifest.chunks
+        unrecorded = await trio.to_thread.run_sync(
+            self._keeper.find_unrecorded, self._arrival, chunks
+        )
+        here = sorted({*self._arrival.present, *unrecorded})
+        self._machine = ReceiverMachine(self._manifest, here)
+        self._durable_bytes = sum(chunks[p].sealed_bytes for p in here)
+        try:
+            with ungrouped():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._checker.follow)
+                    nursery.start_soon(self._check_present, here)
+                    await self._read(link, nursery)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._note_carried()
+        await self._record(link)
+        await self._transfers.set_state(self._row, State.CHECKING)
+        return self._checker.index
+
+    async def _check_present(self, positions: Sequence[int]) -> None:
+        """Check what an earlier link brought: nothing of it is believed but its digest."""
+        for position in positions:
+            await self._checker.add(position, await self._reopen(position))
+
+    async def _read(self, link: Link, nursery: trio.Nursery) -> None:
+        """Take frames until every chunk has been handed to a storing task."""
+        nursery.start_soon(self._want, link)
+        while self._machine.is_receiving:
+            whole = self._machine.got_frame(await expect(link, ChunkFrame))
+            if whole is not None:
+                token = object()  # the chunk itself would be hashed, all of it
+                await self._storing.acquire_on_behalf_of(token)
+                nursery.start_soon(self._store_chunk, link, whole, token)
+
+    async def _want(self, link: Link) -> None:
+        """Want more whenever the window has opened."""
+        while not self._machine.is_complete:
+            self._opened = trio.Event()
+            if wanted := self._machine.next_want():
+                await link.send(wanted)
+            await self._opened.wait()
+
+    async def _store_chunk(self, link: Link, chunk: WholeChunk, token: object) -> None:
+        try:
+            plaintext = await trio.to_thread.run_sync(
+                self._keeper.put_sealed, self._arrival, chunk.entry, chunk.sealed
+            )
+        finally:
+            self._storing.release_on_behalf_of(token)
+        self._unsynced.append(chunk.position)
+        if sum(self._manifest.chunks[p].sealed_bytes for p in self._unsynced) >= BATCH_BYTES:
+            await self._record(link)
+        await self._checker.add(chunk.position, plaintext)
+        # Only now the window opens: what is not checked yet counts as outstanding, so memory
+        # stays bounded however slow checking is.
+        self._machine.stored(chunk.position)
+        self._opened.set()
+
+    async def _record(self, link: Link) -> None:
+        """Sync what was stored and record it; then the sender may forget that it sent it."""
+        async with self._recording:
+            positions, self._unsynced = self._unsynced, []
+            if not positions:
+                return
+            entries = [self._manifest.chunks[p] for p in positions]
+            await trio.to_thread.run_sync(self._keeper.sync, [e.chunk_id for e in entries])
+            await self._store.mark_present(self._arrival, positions)
+            self._durable_bytes += sum(e.sealed_bytes for e in entries)
+            await self._note_carried()
+            await link.send(Progress(self._durable_bytes, self._manifest.sealed_bytes))
+
+    async def _note_carried(self) -> None:
+        carried = self._machine.carried_bytes - self._noted_carried
+        self._noted_carried += carried
+        await self._transfers.note_progress(self._row, self._durable_bytes, carried)

@@ -1,0 +1,133 @@
+"""What import and checking need of the store, of the parsers, and of who hands files over."""
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import BinaryIO, Protocol
+
+import trio
+
+from node.domain.ids import ChunkId, PackageId
+from node.domain.verdicts import Examined, PixelLayout
+
+
+class LargeWriter(Protocol):
+    """One instance that is larger than a window, on its way into a package."""
+
+    async def add(self, window: bytes) -> None:
+        """Add the next bytes."""
+
+    async def finish(self, examined: Examined) -> bytes:
+        """Complete it; return its digest."""
+
+    def digest(self) -> bytes:
+        """Return the digest of the bytes so far."""
+
+    def drop(self) -> None:
+        """Give it up."""
+
+
+class Writer(Protocol):
+    """An open package."""
+
+    package_id: PackageId
+    row_id: int
+    plaintext_bytes: int
+    sealed_bytes: int
+    unrecorded_ids: set[ChunkId]
+
+    @property
+    def filling_bytes(self) -> int:
+        """Plaintext that waits in memory."""
+
+    async def add(self, examined: Examined, digest: bytes, content: bytes) -> None:
+        """Add one whole instance."""
+
+    def begin_large(self, layout: PixelLayout) -> LargeWriter:
+        """Begin an instance that comes in windows."""
+
+    async def flush(self) -> None:
+        """Make everything added durable."""
+
+
+class ImportStore(Protocol):
+    """What import needs of the store."""
+
+    async def open_package(
+        self, study_uid: str, nursery: trio.Nursery, *, state: str = "open"
+    ) -> Writer:
+        """Return the study's open package, or a new one."""
+
+    def release_packages(self, rows: Iterable[int]) -> None:
+        """Let the next import of their studies go on in packages that are still open."""
+
+    async def find_known(self, digests: Sequence[bytes]) -> dict[bytes, int | None]:
+        """Return those digests that were imported before, with the open package to close."""
+
+    async def find_versioned(self, sop_instance_uids: Sequence[str]) -> set[str]:
+        """Return those SOP Instance UIDs of which a version was imported before."""
+
+    async def close_packages(self, rows: Iterable[int], operator: str) -> list[PackageId]:
+        """Sign and close flushed packages; durable once this returns."""
+
+    async def discard_packages(self, rows: Iterable[int]) -> None:
+        """Forget open packages and their chunks."""
+
+    async def forget_chunks(self, chunk_ids: Collection[ChunkId]) -> None:
+        """Delete those chunks that nothing names."""
+
+    async def hold(self, row: int, examined: Examined, label: str) -> int:
+        """Note why a held package waits for a person."""
+
+
+class Slab(Protocol):
+    """Memory that the parsers see."""
+
+    @property
+    def offset(self) -> int:
+        """Where it begins in that memory."""
+
+    def write(self, start: int, data: bytes) -> None:
+        """Copy bytes into it."""
+
+
+class LargeExamination(Protocol):
+    """The examination of one file in windows."""
+
+    async def feed(self, window: bytes, *, is_last: bool) -> Examined:
+        """Give the next bytes; the verdict stands with the last, a refusal at once."""
+
+
+class Arena(Protocol):
+    """Lends slabs."""
+
+    def slab(self) -> AbstractAsyncContextManager[Slab]:
+        """Lend one for the time of the block."""
+
+
+class Examiner(Protocol):
+    """Has files examined."""
+
+    @property
+    def arena(self) -> Arena:
+        """Where files are put to be examined."""
+
+    async def examine_files(self, slab: Slab, extents: Sequence[tuple[int, int]]) -> list[Examined]:
+        """Examine whole files that lie in a slab."""
+
+    def large(self, size: int) -> AbstractAsyncContextManager[LargeExamination]:
+        """Examine one file in windows."""
+
+
+class IncomingFile(Protocol):
+    """A file to look at, on this node's disk or on its way from the caller."""
+
+    @property
+    def label(self) -> str:
+        """How the person who imports would call it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size, as far as it is known."""
+
+    def open(self) -> BinaryIO:
+        """Open it; raises `DicomError` with the reason if that cannot be."""

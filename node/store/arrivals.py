@@ -1,0 +1,312 @@
+"""What arrives: offers, the chunks that are here already, and the commit of the whole."""
+
+import time
+from collections.abc import Sequence
+
+import trio
+
+from node.crypto.keys import DataKey
+from node.documents.arrivals import Arrival
+from node.documents.delivery import Delivery
+from node.documents.receipt import Receipt, sign_receipt
+from node.documents.signed import Document
+from node.domain.manifest import Manifest
+from node.domain.packages import Package
+from node.domain.transfers import Direction, State, Transfer
+from node.errors import BadDelivery, BadManifest, Conflict, NotFound, PeerBusy
+from node.sql.database import Db
+from node.store import audit_rows, package_rows, transfer_rows
+from node.store.context import StoreContext
+from node.store.envelopes import Envelope
+from node.store.transfer_rows import FINAL, OPEN
+from node.store.transfers import TransferStore
+
+MAX_OPEN_OFFERS = 10_000
+"""How many offers of one peer are kept while they are not final."""
+
+_FULL_SECONDS = 300.0
+
+
+class ArrivalStore:
+    """The receiver's side of transfers."""
+
+    def __init__(self, context: StoreContext, transfers: TransferStore) -> None:
+        self._context = context
+        self._transfers = transfers
+
+    async def keep_offer(
+        self, delivery: Delivery, document: Document, sealed_key: bytes, *, is_held: bool
+    ) -> Transfer:
+        """Return the transfer of a delivery that was shown to us, kept if it is new.
+
+        Raises:
+            BadDelivery: the peer used this transfer id for another delivery before.
+            PeerBusy: so many of its offers wait here that no more are kept.
+        """
+
+        def work(db: Db) -> Transfer:
+            rows = transfer_rows.find(
+                db,
+                "direction = 'receive' AND peer = ? AND transfer_id = ?",
+                (delivery.sender.digest, delivery.transfer_id.value),
+            )
+            if rows:
+                if rows[0].delivery_digest != document.digest():
+                    raise BadDelivery("the transfer id was used for another delivery before")
+                return rows[0]
+            waiting = db.execute(
+                "SELECT COUNT(*) FROM transfers WHERE direction = 'receive' AND peer = ?"
+                f" AND receipt IS NULL AND expires_time >= ? AND state IN ({OPEN})",
+                (delivery.sender.digest, time.time()),
+            ).fetchone()[0]
+            if waiting >= MAX_OPEN_OFFERS:
+                raise PeerBusy("too many offers of this facility wait here", _FULL_SECONDS)
+            state = State.HELD if is_held else State.CARRYING
+            row_id = transfer_rows.add_transfer(
+                db, Direction.RECEIVE, delivery, document, sealed_key, state, study_uid=""
+            )
+            facts: dict[str, object] = {
+                "transfer": str(delivery.transfer_id),
+                "sender": str(delivery.sender),
+                "state": state,
+            }
+            audit_rows.append(db, "offer.received", facts)
+            return transfer_rows.by_id(db, row_id)
+
+        row = await self._context.database.write(work)
+        self._transfers.on_change(row)
+        return row
+
+    async def find_package(self, row: Transfer) -> Package | None:
+        """Return the package that a transfer is about, in whatever state it is here."""
+        return await self._context.database.read(
+            lambda db: package_rows.get_package(db, row.origin, row.package_id)
+        )
+
+    async def begin_arrival(
+        self, row: Transfer, data_key: DataKey, manifest: Manifest, document: Document
+    ) -> Arrival:
+        """Commit what must be there before the first chunk is written: key, manifest, chunks.
+
+        Begun before, the same arrival goes on: with the chunks that were recorded.
+
+        Raises:
+            BadManifest: another manifest is kept for this package: equivocation.
+            Conflict: the package is being deleted here.
+        """
+        context = self._context
+
+        def work(db: Db) -> None:
+            if transfer_rows.by_id(db, row.id).state.is_final:
+                raise Conflict("the transfer was ended meanwhile")
+            package = package_rows.get_package(db, row.origin, row.package_id)
+            if package is None:
+                epoch, wrapped = context.wrap(data_key, row.origin)
+                package_id = package_rows.add_package(
+                    db,
+                    package_id=row.package_id,
+                    origin=row.origin,
+                    study_uid=manifest.study_instance_uid,
+                    state="arriving",
+                    epoch=epoch,
+                    wrapped_key=wrapped,
+                    received_from=row.peer,
+                )
+                db.execute(
+                    "UPDATE packages SET manifest = ?, manifest_digest = ? WHERE id = ?",
+                    (document.encode(), document.digest(), package_id),
+                )
+                package_rows.add_chunks(db, package_id, 0, manifest.chunks, present=False)
+            elif package.manifest_digest != document.digest():
+                facts: dict[str, object] = {
+                    "package": str(row.package_id),
+                    "origin": str(row.origin),
+                    "sender": str(row.peer),
+                }
+                audit_rows.append(db, "alarm.equivocation", facts)
+            elif package.state == "deleting":
+                raise Conflict("the package is being deleted here; offer it again later")
+            db.execute(
+                "UPDATE transfers SET study_uid = ?, plaintext_bytes = ?, state = 'carrying',"
+                " reason = '', updated_time = ? WHERE id = ?",
+                (manifest.study_instance_uid, manifest.plaintext_bytes, time.time(), row.id),
+            )
+
+        await self._transfers.change(row.id, work)
+        return await self.arrival(row, document.digest())
+
+    async def arrival(self, row: Transfer, manifest_digest: bytes) -> Arrival:
+        """Return an arrival that was begun.
+
+        Raises:
+            BadManifest: another manifest is kept for this package: equivocation.
+        """
+
+        def work(db: Db) -> tuple[Package, frozenset[int]]:
+            package = package_rows.get_package(db, row.origin, row.package_id)
+            if package is None:
+                raise NotFound("the arrival was not begun")
+            positions = db.execute(
+                "SELECT position FROM chunks WHERE package = ? AND present = 1", (package.id,)
+            )
+            return package, frozenset(r[0] for r in positions)
+
+        package, present = await self._context.database.read(work)
+        if package.manifest_digest != manifest_digest:
+            raise BadManifest("another manifest is kept here for the same package")
+        return Arrival(package, self._context.data_key(package), present)
+
+    async def mark_present(self, arrival: Arrival, positions: Sequence[int]) -> None:
+        """Record chunks as durable; their directories have been synced."""
+
+        def work(db: Db) -> None:
+            db.conn.executemany(
+                "UPDATE chunks SET present = 1 WHERE package = ? AND position = ?",
+                [(arrival.package.id, position) for position in positions],
+            )
+
+        await self._context.database.write(work)
+
+    async def forget_chunk(self, arrival: Arrival, position: int) -> None:
+        """Record a chunk as not there: it was damaged here."""
+        await self._context.database.write(
+            lambda db: db.execute(
+                "UPDATE chunks SET present = 0 WHERE package = ? AND position = ?",
+                (arrival.package.id, position),
+            )
+        )
+
+    async def commit_arrival(
+        self,
+        row: Transfer,
+        manifest: Manifest,
+        manifest_document: Document,
+        index: Sequence[dict[str, str]],
+    ) -> Transfer:
+        """Commit a whole package whose chunks are all durable, opened and checked.
+
+        The envelope is synced first. Then one transaction makes the package visible and keeps
+        the signed receipt and the audit entry. Only after that may the receipt leave.
+        """
+        return await trio.to_thread.run_sync(
+            self._commit_arrival, row, manifest, manifest_document, index
+        )
+
+    def _commit_arrival(
+        self,
+        row: Transfer,
+        manifest: Manifest,
+        manifest_document: Document,
+        index: Sequence[dict[str, str]],
+    ) -> Transfer:
+        context = self._context
+        package = context.database.read_sync(
+            lambda db: package_rows.get_package(db, row.origin, row.package_id)
+        )
+        if package is None:
+            raise NotFound("the arrival was discarded meanwhile")
+        if package.state == "arriving":
+            self._put_envelope(row, package, manifest_document)
+        received_time = time.time()
+        receipt = self._sign_receipt(row, manifest, manifest_document, received_time)
+
+        def work(db: Db) -> Transfer:
+            now = transfer_rows.by_id(db, row.id)
+            if now.receipt is not None:
+                return now
+            if now.state.is_final:
+                raise Conflict(f"the transfer is {now.state} already")
+            _close_arrived(db, row, manifest, manifest_document, index)
+            _deliver(db, row, manifest, receipt, received_time)
+            return transfer_rows.by_id(db, row.id)
+
+        committed = context.database.write_sync(work)
+        self._transfers.on_change(committed)
+        return committed
+
+    def _put_envelope(self, row: Transfer, package: Package, manifest: Document) -> None:
+        self._context.envelopes.put(
+            Envelope(
+                package.package_id,
+                package.origin,
+                package.epoch,
+                package.wrapped_key,
+                manifest.encode(),
+                row.delivery,
+            )
+        )
+
+    def _sign_receipt(
+        self, row: Transfer, manifest: Manifest, document: Document, received_time: float
+    ) -> Document:
+        receipt = Receipt(
+            transfer_id=row.transfer_id,
+            delivery_digest=row.delivery_digest,
+            manifest_digest=document.digest(),
+            package_id=row.package_id,
+            receiver=self._context.facility,
+            instances=len(manifest.instances),
+            plaintext_bytes=manifest.plaintext_bytes,
+            received_time=received_time,
+        )
+        return sign_receipt(receipt, self._context.signer)
+
+    async def discard_arrival(self, row: Transfer) -> list[int]:
+        """Return the package rows to remove after an arrival ended without a receipt.
+
+        None, while another transfer that is not final is about the same package.
+        """
+        package = await self.find_package(row)
+        if package is None or package.state != "arriving":
+            return []
+        others = await self._transfers.find(
+            "direction = 'receive' AND origin = ? AND package_id = ? AND id != ?"
+            f" AND state NOT IN ({FINAL})",
+            (row.origin.digest, row.package_id.digest, row.id),
+        )
+        return [] if others else [package.id]
+
+
+def _close_arrived(
+    db: Db,
+    row: Transfer,
+    manifest: Manifest,
+    document: Document,
+    index: Sequence[dict[str, str]],
+) -> None:
+    """Make a package visible that is whole; one that is closed already stays as it is."""
+    package = package_rows.get_package(db, row.origin, row.package_id)
+    if package is None or package.state not in ("arriving", "closed"):
+        raise Conflict("the package was deleted here meanwhile")
+    if package.state == "closed":
+        return
+    package_rows.add_instances(db, package.id, 0, manifest.instances)
+    for values in index:
+        package_rows.merge_index(db, package.id, values)
+    package_rows.close_package(db, package.id, document.encode(), document.digest())
+
+
+def _deliver(
+    db: Db, row: Transfer, manifest: Manifest, receipt: Document, received_time: float
+) -> None:
+    db.execute(
+        "UPDATE transfers SET state = 'delivered', reason = '', receipt = ?, study_uid = ?,"
+        " bytes_done = bytes_total, plaintext_bytes = ?, updated_time = ?, received_time = ?"
+        " WHERE id = ?",
+        (
+            receipt.encode(),
+            manifest.study_instance_uid,
+            manifest.plaintext_bytes,
+            time.time(),
+            received_time,
+            row.id,
+        ),
+    )
+    transfer_rows.keep_manifest(db, row)
+    facts: dict[str, object] = {
+        "transfer": str(row.transfer_id),
+        "package": str(row.package_id),
+        "sender": str(row.peer),
+        "receipt": receipt.digest().hex(),
+    }
+    audit_rows.append(db, "transfer.received", facts)

@@ -1,0 +1,94 @@
+"""Transfers as rows. Every function runs inside a caller's transaction."""
+
+import time
+from collections.abc import Sequence
+
+from node.documents.delivery import Delivery
+from node.documents.signed import Document
+from node.domain.ids import FacilityId, PackageId, TransferId
+from node.domain.transfers import Direction, Priority, State, Transfer
+from node.errors import NotFound
+from node.sql.database import Db
+from node.store.context import marks
+
+FINAL = "'delivered', 'declined', 'cancelled', 'failed'"
+OPEN = "'pending', 'held', 'carrying', 'checking'"
+
+
+def find(db: Db, where: str, args: Sequence[object]) -> list[Transfer]:
+    """Return transfers that match an SQL condition written by us, newest first."""
+    sql = f"SELECT * FROM transfers WHERE {where} ORDER BY id DESC"
+    return [_row(row) for row in db.query(sql, tuple(args))]
+
+
+def by_id(db: Db, row_id: int) -> Transfer:
+    """Return the transfer of that number; `NotFound` when it is gone."""
+    rows = find(db, "id = ?", (row_id,))
+    if not rows:
+        raise NotFound("the transfer is gone")
+    return rows[0]
+
+
+def add_transfer(
+    db: Db,
+    direction: Direction,
+    delivery: Delivery,
+    document: Document,
+    sealed_key: bytes,
+    state: State,
+    *,
+    study_uid: str,
+    plaintext_bytes: int = 0,
+) -> int:
+    """Add a transfer's row, inside the caller's transaction; return its number."""
+    now = time.time()
+    peer = delivery.receiver if direction is Direction.SEND else delivery.sender
+    values = {
+        "transfer_id": delivery.transfer_id.value,
+        "direction": direction,
+        "peer": peer.digest,
+        "origin": delivery.origin.digest,
+        "package_id": delivery.package_id.digest,
+        "study_uid": study_uid,
+        "priority": int(delivery.priority),
+        "state": state,
+        "delivery": document.encode(),
+        "delivery_digest": document.digest(),
+        "sealed_key": sealed_key,
+        "bytes_total": delivery.sealed_bytes,
+        "instances": delivery.instances,
+        "plaintext_bytes": plaintext_bytes,
+        "recipient": delivery.recipient,
+        "note": delivery.note,
+        "created_time": now,
+        "updated_time": now,
+        "expires_time": delivery.expires_time,
+    }
+    cursor = db.execute(
+        f"INSERT INTO transfers ({', '.join(values)}) VALUES ({marks(list(values))})",
+        tuple(values.values()),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def keep_manifest(db: Db, row: Transfer) -> None:
+    """Keep the manifest beside delivery and receipt: the proof outlives the package."""
+    db.execute(
+        "INSERT OR IGNORE INTO transfer_manifests SELECT ?, manifest FROM packages"
+        " WHERE origin = ? AND package_id = ? AND manifest IS NOT NULL",
+        (row.id, row.origin.digest, row.package_id.digest),
+    )
+
+
+def _row(row: dict[str, object]) -> Transfer:
+    values = dict(row)
+    values["transfer_id"] = TransferId(row["transfer_id"])  # type: ignore[arg-type]
+    values["direction"] = Direction(str(row["direction"]))
+    values["peer"] = FacilityId(row["peer"])  # type: ignore[arg-type]
+    values["origin"] = FacilityId(row["origin"])  # type: ignore[arg-type]
+    values["package_id"] = PackageId(row["package_id"])  # type: ignore[arg-type]
+    values["priority"] = Priority(row["priority"])  # type: ignore[arg-type]
+    values["state"] = State(str(row["state"]))
+    values["accepted"] = bool(row["accepted"])
+    values["untold"] = bool(row["untold"])
+    return Transfer(**values)  # type: ignore[arg-type]

@@ -1,0 +1,105 @@
+"""Offers as the store keeps them: bounded, forgotten when they can no longer come again."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from node.crypto.keys import DataKey
+from node.crypto.signing import SigningKey
+from node.documents.delivery import Delivery, sign_delivery
+from node.documents.signed import Document, DocumentSigner, certify_node
+from node.domain.ids import FacilityId, TransferId
+from node.domain.transfers import Priority, State
+from node.errors import BadDelivery, PeerBusy
+from node.store import arrivals
+from node.store.arrivals import ArrivalStore
+from node.store.context import StoreContext
+from node.store.transfers import TransferStore
+from tests.node.store.test_import_resumes import make_store
+
+
+def make_signer() -> DocumentSigner:
+    facility, node = SigningKey.new(), SigningKey.new()
+    return DocumentSigner(node, certify_node(facility, node.public, time.time()))
+
+
+def make_delivery(
+    sender: DocumentSigner, receiver: FacilityId, *, expires: float = 3600.0
+) -> tuple[Delivery, Document]:
+    now = time.time()
+    delivery = Delivery(
+        transfer_id=TransferId.new(),
+        package_id=DataKey.new().package_id,
+        origin=sender.facility_id,
+        manifest_digest=bytes(32),
+        manifest_bytes=1,
+        sender=sender.facility_id,
+        receiver=receiver,
+        sealed_key_digest=bytes(32),
+        created_time=now,
+        expires_time=now + expires,
+        priority=Priority.ROUTINE,
+        recipient="",
+        note="",
+        instances=1,
+        sealed_bytes=1,
+    )
+    return delivery, sign_delivery(delivery, sender)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[StoreContext]:
+    context = make_store(tmp_path)
+    yield context
+    context.close()
+
+
+async def test_one_peer_can_leave_only_so_many_offers(
+    context: StoreContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "MAX_OPEN_OFFERS", 3)
+    transfers = TransferStore(context)
+    store = ArrivalStore(context, transfers)
+    sender, other = make_signer(), make_signer()
+    kept = []
+    for _ in range(3):
+        delivery, document = make_delivery(sender, context.facility)
+        kept.append(await store.keep_offer(delivery, document, b"", is_held=True))
+    delivery, document = make_delivery(sender, context.facility)
+    with pytest.raises(PeerBusy):
+        await store.keep_offer(delivery, document, b"", is_held=True)
+    # What was kept is found again, others are not kept out, and an end makes room.
+    theirs, from_other = make_delivery(other, context.facility)
+    await store.keep_offer(theirs, from_other, b"", is_held=True)
+    await transfers.set_state(kept[0], State.DECLINED)
+    await store.keep_offer(delivery, document, b"", is_held=True)
+    again = await store.keep_offer(delivery, document, b"", is_held=True)
+    assert again.transfer_id == delivery.transfer_id
+
+
+async def test_transfer_id_stands_for_one_delivery(context: StoreContext) -> None:
+    store = ArrivalStore(context, TransferStore(context))
+    sender = make_signer()
+    delivery, document = make_delivery(sender, context.facility)
+    await store.keep_offer(delivery, document, b"", is_held=True)
+    second = replace(delivery, note="other")
+    with pytest.raises(BadDelivery):
+        await store.keep_offer(second, sign_delivery(second, sender), b"", is_held=True)
+
+
+async def test_only_offers_that_cannot_come_again_are_forgotten(context: StoreContext) -> None:
+    transfers = TransferStore(context)
+    store = ArrivalStore(context, transfers)
+    sender = make_signer()
+    rows = {}
+    for name, expires in (("ended", 1.0), ("open", 1.0), ("ended, stands", 3600.0)):
+        delivery, document = make_delivery(sender, context.facility, expires=expires)
+        rows[name] = await store.keep_offer(delivery, document, b"", is_held=True)
+        if name != "open":
+            await transfers.set_state(rows[name], State.DECLINED)
+    assert await transfers.forget_expired(time.time() + 60) == 1
+    left = {row.transfer_id for row in await transfers.find()}
+    assert left == {rows["open"].transfer_id, rows["ended, stands"].transfer_id}
