@@ -223,12 +223,23 @@ class LargeExamination:
         self._size = size
         self._generation: int | None = None
         self._is_failed = False
+        self._skippable = self._passed = 0
+        self._known = FAILED
 
     async def feed(self, window: bytes, *, is_last: bool) -> Examined:
-        """Give the next bytes; the verdict stands with the last window, a refusal at once."""
+        """Give the next bytes; the verdict stands with the last window, a refusal at once.
+
+        Windows that lie whole inside one long value (pixel data, nearly always) are not shown
+        to the parser at all: it would only step over them.
+        """
         if self._is_failed:
             return FAILED
+        if len(window) <= self._skippable and not is_last:
+            self._skippable -= len(window)
+            self._passed += len(window)
+            return self._known
         request: dict[str, Any] = {
+            "passed": self._passed,
             "session": self._session,
             "is_first": self._generation is None,
             "is_last": is_last,
@@ -240,7 +251,9 @@ class LargeExamination:
                 request["window"] = [slab.offset, len(window)]
                 answer = await self._slot.ask(request, self._generation)
                 self._generation = self._slot.generation
-                return _from_json(answer)
+                self._known, self._passed = _from_json(answer), 0
+                self._skippable = _count(answer.get("skippable", 0))
+                return self._known
         except ParserFailed:
             self._is_failed = True
             return FAILED
@@ -262,6 +275,12 @@ def _environment() -> dict[str, str]:
     """Return the least that a parser needs of the environment: no secret of the node's."""
     kept = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
     return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ParserFailed
+    return value
 
 
 def _from_json(value: Any) -> Examined:

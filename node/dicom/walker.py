@@ -84,6 +84,8 @@ class Walker:
         has_other_pixels: Whether there is float or double float pixel data.
         is_encapsulated: Whether pixel data came in fragments.
         little_endian: The byte order of the dataset.
+        skippable_bytes: How many of the next bytes the walk will only step over, whatever
+            they are: the rest of a value. `pass_over` may stand for feeding them.
     """
 
     def __init__(self, size: int | None = None) -> None:
@@ -96,6 +98,8 @@ class Walker:
         self.is_encapsulated = False
         self.has_other_pixels = False
         self.little_endian = True
+        self.skippable_bytes = 0
+        self._passed_over = 0
         self._size = size
         self._buffer: _Window = b""
         self._position = 0  # in the buffer
@@ -124,6 +128,18 @@ class Walker:
             self._is_done = True
         if is_last and not self._is_done:
             raise Refused("truncated: it ends inside an element")
+
+    def pass_over(self, count: int) -> None:
+        """Take the next `count` bytes as walked over, without seeing them.
+
+        Raises:
+            ValueError: they are not all skippable.
+        """
+        if not 0 <= count <= self.skippable_bytes:
+            raise ValueError("these bytes must be looked at")
+        self.skippable_bytes -= count
+        self._passed_over += count
+        self._consumed += count
 
     # -- the stream -----------------------------------------------------------------------
 
@@ -166,7 +182,11 @@ class Walker:
             count -= here
             if not count:
                 return
-            if not (yield from self._pull()):
+            self.skippable_bytes = count
+            is_more = yield from self._pull()
+            count -= self._passed_over
+            self.skippable_bytes = self._passed_over = 0
+            if not is_more:
                 raise Refused("truncated: a value is longer than the bytes left")
 
     def _offset(self) -> int:

@@ -4,9 +4,10 @@
 and answers one JSON line for each JSON line it reads:
 
 - `{"files": [[offset, length], ...]}`: whole files lying in the arena.
-- `{"window": [offset, length], "session": s, "is_first": b, "is_last": b, "size": n}`: the next
-  bytes of one file that is larger than a slab; the answer is what is known so far, a refusal is
-  final. Walks of several files go on side by side; `"drop": [s, ...]` in any request ends some.
+- `{"window": [offset, length], "passed": m, "session": s, "is_first": b, "is_last": b, "size":
+  n}`: the next bytes of one file that is larger than a slab, after `m` bytes that were left out;
+  the answer is what is known so far and how many bytes may be left out now, a refusal is final.
+  Walks of several files go on side by side; `"drop": [s, ...]` in any request ends some.
 
 It reads nothing else and writes nothing else. If it dies or hangs, the node holds the files
 that it was given and starts another.
@@ -90,11 +91,12 @@ class _Server:
         try:
             # A copy: the slab is used again before the walk has left this window.
             window = bytes(self._arena[offset : offset + length])
+            walker.pass_over(request["passed"])
             walker.feed(window, is_last=request["is_last"])
         except Refused as exc:
             refused = self._walkers[session] = refusal(str(exc))
             return asdict(refused)
-        return asdict(examine(walker))
+        return {**asdict(examine(walker)), "skippable": walker.skippable_bytes}
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 How this works. Plaintext comes chunk by chunk, in any order. Instances that lie whole in one
 chunk are checked at once. An instance that spans chunks must be digested and walked in order,
 so one task follows such instances through their extents; it takes a chunk's plaintext from a
-small cache when it is the next one (it nearly always is), and opens the chunk again if not.
+small cache when it is there (it nearly always is), and opens the chunk again if not. While it
+is at work and the cache is full, `add` waits for it: carrying goes at the pace of checking.
 """
 
 from collections import defaultdict
@@ -17,7 +18,7 @@ from node.domain.verdicts import Examined, Verdict
 from node.errors import BadManifest, StoreError
 from node.exchange.import_ports import Examiner, Slab
 
-_CACHE_BYTES = 16 * 2**20
+_CACHE_BYTES = 8 * 2**20
 
 
 class Checker:
@@ -45,6 +46,8 @@ class Checker:
                 self._split_positions.update(e.chunk_index for e in instance.extents)
         self._available: dict[int, trio.Event] = defaultdict(trio.Event)
         self._cache: dict[int, bytes] = {}
+        self._needed: int | None = None  # where the one that follows is
+        self._moved = trio.Event()
         self._index: dict[tuple[str, ...], dict[str, str]] = {}
 
     @property
@@ -59,9 +62,7 @@ class Checker:
             BadManifest: an instance is not what the manifest says.
         """
         if position in self._split_positions:
-            if sum(map(len, self._cache.values())) + len(plaintext) <= _CACHE_BYTES:
-                self._cache[position] = plaintext
-            self._available[position].set()
+            await self._offer(position, plaintext)
         extents = self._whole.get(position)
         if not extents:
             return
@@ -72,6 +73,27 @@ class Checker:
             examined = await self._examiner.examine_files(slab, places)
         for (i, _, _), found in zip(extents, examined, strict=True):
             self._hold(self._manifest.instances[i], found)
+
+    async def _offer(self, position: int, plaintext: bytes) -> None:
+        """Have a chunk ready for the task that follows, if it can be expected soon."""
+        while position != self._needed and self._is_full(plaintext) and self._is_following:
+            await self._moved.wait()
+        if position == self._needed or not self._is_full(plaintext):
+            self._cache[position] = plaintext
+        self._available[position].set()
+
+    def _is_full(self, plaintext: bytes) -> bool:
+        return sum(map(len, self._cache.values())) + len(plaintext) > _CACHE_BYTES
+
+    @property
+    def _is_following(self) -> bool:
+        """Whether the next move needs nothing but time: no chunk that has not come yet."""
+        return self._needed is not None and self._available[self._needed].is_set()
+
+    def _move_to(self, position: int | None) -> None:
+        self._needed = position
+        self._moved.set()
+        self._moved = trio.Event()
 
     def _digest_and_lay_out(
         self, slab: Slab, plaintext: bytes, extents: Sequence[tuple[int, int, int]]
@@ -103,10 +125,13 @@ class Checker:
             if found is None:
                 raise BadManifest("an instance without bytes")
             self._hold(instance, found)
+        self._move_to(None)
 
     async def _plaintext(self, position: int) -> bytes:
+        self._move_to(position)
         await self._available[position].wait()
         cached = self._cache.pop(position, None)
+        self._move_to(position)  # there is room now
         return cached if cached is not None else await self._reopen(position)
 
     def _hold(self, instance: InstanceEntry, found: Examined) -> None:

@@ -88,6 +88,28 @@ async def test_slow_files_hold_no_parser() -> None:
             assert (await examination.feed(one[1000:], is_last=True)).verdict is Verdict.CARRY
 
 
+async def test_pixels_of_a_large_file_are_not_shown_to_the_parser(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, asked = make_instance(1, 1, size=1024), 0
+    plain = _Parser.ask
+
+    async def counted(self: _Parser, request: dict[str, object]) -> object:
+        nonlocal asked
+        asked += 1
+        return await plain(self, request)
+
+    monkeypatch.setattr(_Parser, "ask", counted)
+    async with open_examiner(parsers=1) as examiner, examiner.large(len(one)) as examination:
+        step = 64 * 1024
+        for start in range(0, len(one), step):
+            is_last = start + step >= len(one)
+            found = await examination.feed(one[start : start + step], is_last=is_last)
+    assert found.verdict is Verdict.CARRY
+    assert found.sop_instance_uid
+    assert asked == 2
+
+
 _OUTLIVE = """
 import trio
 from node.dicom.examiner import open_examiner

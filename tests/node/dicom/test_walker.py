@@ -67,16 +67,36 @@ def test_real_files_in_random_windows_give_the_same_verdict(data: st.DataObject)
     path = data.draw(st.sampled_from(REAL))
     content = path.read_bytes()
     walker, start = Walker(len(content)), 0
+    is_skipping = data.draw(st.booleans())
     try:
         while start < len(content):
             size = data.draw(st.integers(1, max(len(content) // 4, 1)))
-            walker.feed(content[start : start + size], is_last=start + size >= len(content))
+            is_last = start + size >= len(content)
+            if is_skipping and size <= walker.skippable_bytes and not is_last:
+                walker.pass_over(size)
+            else:
+                walker.feed(content[start : start + size], is_last=is_last)
             start += size
         found = examine(walker)
     except Refused as exc:
         found = Examined(Verdict.REFUSE, (str(exc),))
     whole = examine_bytes(content)
     assert (found.verdict, found.reasons) == (whole.verdict, whole.reasons)
+
+
+def test_nothing_that_must_be_looked_at_is_passed_over() -> None:
+    walker = Walker(len(SOUND))
+    walker.feed(SOUND[:140], is_last=False)
+    with pytest.raises(ValueError, match="looked at"):
+        walker.pass_over(walker.skippable_bytes + 1)
+
+
+def test_file_that_ends_while_it_is_passed_over_is_truncated() -> None:
+    walker = Walker()
+    walker.feed(SOUND[: len(SOUND) - 500], is_last=False)
+    walker.pass_over(100)
+    with pytest.raises(Refused, match="truncated"):
+        walker.feed(SOUND[-300:], is_last=True)
 
 
 REAL = [p for p in part10_files() if p.stat().st_size < 300_000][::4]
