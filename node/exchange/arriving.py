@@ -27,6 +27,8 @@ from node.exchange.receiver_machine import ReceiverMachine, WholeChunk
 
 BATCH_BYTES = 16 * 2**20
 STORING_TASKS = 3
+CHUNKS_IN_HAND = 5
+"""So many chunks are stored or checked at once; the others wait on the line, not in memory."""
 
 
 class ArrivingStore(Protocol):
@@ -101,6 +103,7 @@ class Arriving:
         self._noted_carried = 0
         self._recording = trio.Lock()
         self._storing = trio.CapacityLimiter(STORING_TASKS)
+        self._in_hand = trio.CapacityLimiter(CHUNKS_IN_HAND)
         self._opened = trio.Event()
         self._machine: ReceiverMachine
 
@@ -148,6 +151,7 @@ class Arriving:
             whole = self._machine.got_frame(await expect(link, ChunkFrame))
             if whole is not None:
                 token = object()  # the chunk itself would be hashed, all of it
+                await self._in_hand.acquire_on_behalf_of(token)
                 await self._storing.acquire_on_behalf_of(token)
                 nursery.start_soon(self._store_chunk, link, whole, token)
 
@@ -166,10 +170,13 @@ class Arriving:
             )
         finally:
             self._storing.release_on_behalf_of(token)
-        self._unsynced.append(chunk.position)
-        if sum(self._manifest.chunks[p].sealed_bytes for p in self._unsynced) >= BATCH_BYTES:
-            await self._record(link)
-        await self._checker.add(chunk.position, plaintext)
+        try:
+            self._unsynced.append(chunk.position)
+            if sum(self._manifest.chunks[p].sealed_bytes for p in self._unsynced) >= BATCH_BYTES:
+                await self._record(link)
+            await self._checker.add(chunk.position, plaintext)
+        finally:
+            self._in_hand.release_on_behalf_of(token)
         # Only now the window opens: what is not checked yet counts as outstanding, so memory
         # stays bounded however slow checking is.
         self._machine.stored(chunk.position)

@@ -22,7 +22,7 @@ from node.store.removal import delete_unnamed, remove_packages
 
 T = TypeVar("T")
 
-SEALING_THREADS = 4
+SEALING_THREADS = 3
 _SQL_VARIABLES = 500
 
 

@@ -129,14 +129,14 @@ class PackageWriter:
         self._units.append(unit)
         return LargeInstance(self, unit)
 
-    async def _start_sealing(self, unit: _Unit, pieces: Sequence[bytes]) -> None:
+    async def _start_sealing(self, unit: _Unit, pieces: list[bytes]) -> None:
         number, self._next_number = self._next_number, self._next_number + 1
         unit.chunks[number] = None
         token = object()
         await self._limiter.acquire_on_behalf_of(token)
         self._nursery.start_soon(self._seal, unit, number, pieces, token)
 
-    async def _seal(self, unit: _Unit, number: int, pieces: Sequence[bytes], token: object) -> None:
+    async def _seal(self, unit: _Unit, number: int, pieces: list[bytes], token: object) -> None:
         try:
             entry = await trio.to_thread.run_sync(self._seal_sync, number, pieces, unit.layout)
         finally:
@@ -149,8 +149,9 @@ class PackageWriter:
         self._changed.set()
         self._changed = trio.Event()
 
-    def _seal_sync(self, number: int, pieces: Sequence[bytes], layout: PixelLayout) -> ChunkEntry:
+    def _seal_sync(self, number: int, pieces: list[bytes], layout: PixelLayout) -> ChunkEntry:
         plaintext = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()  # or all of it would be in memory twice
         entry, sealed = seal_chunk(self._keys, self.package_id, number, plaintext, layout)
         self.unrecorded_ids.add(entry.chunk_id)
         self._storage.put(entry.chunk_id, sealed)
