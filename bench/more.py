@@ -154,7 +154,7 @@ def main() -> None:
         "# More bench results",
         "",
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores. Sends, from the command to the"
-        f" verified receipt; medians of {RUNS}. Memory is the peak over all of them, imports included.",
+        f" verified receipt; medians of {RUNS}. Memory: their peak, imports too.",
         "",
         "| study | MB | s | MB/s | of the CT study's rate | peak memory: sender, receiver |",
         "|---|---|---|---|---|---|",
