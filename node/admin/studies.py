@@ -101,7 +101,9 @@ class StudyHandlers:
 
     async def _list(self, call: Call[None]) -> pb.ListStudiesResponse:
         sources = await self._parts.studies.search(
-            call.request.query, arrived_only=call.request.arrived_only
+            call.request.query,
+            arrived_only=call.request.arrived_only,
+            limit=call.request.limit,
         )
         return pb.ListStudiesResponse(studies=[self._study(source) for source in sources])
 

@@ -7,7 +7,8 @@ from node.admin.parts import Parts, operator_of
 from node.documents.peers import find_peer
 from node.documents.receipt import open_receipt
 from node.documents.signed import Document
-from node.domain.transfers import Direction, Priority, State, Transfer
+from node.domain.ids import TransferId
+from node.domain.transfers import Priority, Transfer
 from node.errors import Conflict, UsageError
 from node.exchange.transfers import SendOrder
 from node.rpc.serving import Call, Service, allow_all
@@ -56,26 +57,23 @@ class TransferHandlers:
         return pb.SendResponse(transfers=[self._wire(row) for row in rows])
 
     async def _list(self, call: Call[None]) -> pb.ListTransfersResponse:
-        rows = await self._parts.transfer_store.find()
-        if call.request.open_only:
-            rows = [row for row in rows if not row.state.is_final]
-        if call.request.held_only:
-            rows = [
-                row
-                for row in rows
-                if row.direction is Direction.RECEIVE
-                and row.state is State.HELD
-                and not row.accepted
-            ]
+        request: pb.ListTransfersRequest = call.request
+        rows = await self._parts.transfer_store.search(
+            open_only=request.open_only, held_only=request.held_only, limit=request.limit
+        )
         return pb.ListTransfersResponse(transfers=[self._wire(row) for row in rows])
 
     async def _watch(self, call: Call[None]) -> None:
+        store = self._parts.transfer_store
+        wanted = [_transfer_id(text) for text in call.request.transfer_ids]
         with self._parts.transfers.changes.subscribed() as changed:
-            for row in reversed(await self._parts.transfer_store.find()):
+            rows = await (store.with_ids(wanted) if wanted else store.search())
+            for row in reversed(rows):
                 await call.write(pb.WatchTransfersResponse(transfer=self._wire(row)))
             while True:
                 row = await changed.next()
-                await call.write(pb.WatchTransfersResponse(transfer=self._wire(row)))
+                if not wanted or row.transfer_id in wanted:
+                    await call.write(pb.WatchTransfersResponse(transfer=self._wire(row)))
 
     async def _cancel(self, call: Call[None]) -> pb.CancelTransferResponse:
         row = await self._parts.transfers.cancel(call.request.transfer, operator_of(call))
@@ -107,8 +105,8 @@ class AuditHandlers:
         }
         return Service(pb.DESCRIPTOR.services_by_name["AuditService"], handlers, allow_all)
 
-    async def _list_receipts(self, _: Call[None]) -> pb.ListReceiptsResponse:
-        rows = await self._parts.transfer_store.find("receipt IS NOT NULL")
+    async def _list_receipts(self, call: Call[None]) -> pb.ListReceiptsResponse:
+        rows = await self._parts.transfer_store.with_receipts(call.request.limit)
         return pb.ListReceiptsResponse(receipts=[self._receipt(row) for row in rows])
 
     def _receipt(self, row: Transfer) -> pb.ReceiptRow:
@@ -152,3 +150,10 @@ class AuditHandlers:
     async def _verify_audit(self, _: Call[None]) -> pb.VerifyAuditResponse:
         entries, head, problem = await self._parts.audit.verify()
         return pb.VerifyAuditResponse(entries=entries, head=head, problem=problem)
+
+
+def _transfer_id(text: str) -> TransferId:
+    try:
+        return TransferId.parse(text)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc

@@ -67,6 +67,28 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+_TABLE_ROWS = 200
+
+limited = click.option(
+    "--limit",
+    type=click.IntRange(0, 2**31),
+    help=f"At most so many, the newest; 0 for all. [default: {_TABLE_ROWS}, with --json all]",
+)
+
+
+def limit_of(limit: int | None, is_json: bool) -> int:
+    """Return how many rows to ask for; 0 for all."""
+    if limit is not None:
+        return limit
+    return 0 if is_json else _TABLE_ROWS
+
+
+def note_limit(limit: int, rows: Sequence[object]) -> None:
+    """Say that there may be more rows than were shown."""
+    if limit and len(rows) == limit:
+        click.echo(f"The newest {limit}; --limit 0 shows all.", err=True)
+
+
 def show_bytes(count: int) -> str:
     """Return a size for people, in decimal units as disks and lines have them."""
     size = float(count)

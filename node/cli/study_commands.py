@@ -16,6 +16,9 @@ from node.cli.output import (
     ProgressBar,
     as_dict,
     clean,
+    limit_of,
+    limited,
+    note_limit,
     printable,
     show_bytes,
     show_json,
@@ -229,9 +232,10 @@ def discard(context: click.Context, numbers: tuple[int, ...]) -> None:
 
 @click.command()
 @click.argument("query", nargs=-1)
+@limited
 @as_json
 @click.pass_context
-def studies(context: click.Context, query: tuple[str, ...], json_: bool) -> None:
+def studies(context: click.Context, query: tuple[str, ...], limit: int | None, json_: bool) -> None:
     """List studies, newest first; every word of QUERY must occur in them.
 
     \b
@@ -239,12 +243,13 @@ def studies(context: click.Context, query: tuple[str, ...], json_: bool) -> None
       emix studies
       emix studies smith 20261124 CT
     """
-    request = pb.ListStudiesRequest(query=" ".join(query))
+    request = pb.ListStudiesRequest(query=" ".join(query), limit=limit_of(limit, json_))
     answer = run_call(context, "StudyService.ListStudies", request)
     if json_:
         show_json(answer)
     else:
         _show_studies(answer.studies, "No study matches." if query else "No study is here yet.")
+        note_limit(request.limit, answer.studies)
 
 
 def _show_studies(found: object, empty: str) -> None:

@@ -12,6 +12,9 @@ from node.cli.output import (
     ProgressBar,
     as_dict,
     clean,
+    limit_of,
+    limited,
+    note_limit,
     show_bytes,
     show_json,
     show_table,
@@ -86,7 +89,7 @@ def send(
 
 def _follow(client: Client, transfers: dict[str, pb.Transfer]) -> None:
     """Watch until all these transfers are final."""
-    request = pb.WatchTransfersRequest()
+    request = pb.WatchTransfersRequest(transfer_ids=transfers)
     with (
         ProgressBar("sending") as bar,
         client.stream("TransferService.WatchTransfers", request) as events,
@@ -106,20 +109,24 @@ def _follow(client: Client, transfers: dict[str, pb.Transfer]) -> None:
 @click.command()
 @click.option("--watch", is_flag=True, help="Go on showing changes until Ctrl-C.")
 @click.option("--open", "open_only", is_flag=True, help="Only those that are not final.")
+@limited
 @as_json
 @click.pass_context
-def transfers(context: click.Context, watch: bool, open_only: bool, json_: bool) -> None:
+def transfers(
+    context: click.Context, watch: bool, open_only: bool, limit: int | None, json_: bool
+) -> None:
     """List transfers, newest first; --watch with --json prints one object a line."""
     if watch:
         with node_client(context) as client:
             _watch(client, open_only, json_)
         return
-    request = pb.ListTransfersRequest(open_only=open_only)
+    request = pb.ListTransfersRequest(open_only=open_only, limit=limit_of(limit, json_))
     answer = run_call(context, "TransferService.ListTransfers", request)
     if json_:
         show_json(answer)
     else:
         _show_transfers(answer.transfers, "No transfers.")
+        note_limit(request.limit, answer.transfers)
 
 
 def _show_transfers(found: object, empty: str) -> None:
@@ -266,13 +273,15 @@ def decline(context: click.Context, offer: str, reason: str) -> None:
 
 
 @click.group(invoke_without_command=True)
+@limited
 @as_json
 @click.pass_context
-def receipts(context: click.Context, json_: bool) -> None:
+def receipts(context: click.Context, limit: int | None, json_: bool) -> None:
     """List receipts, given and got."""
     if context.invoked_subcommand is not None:
         return
-    answer = run_call(context, "AuditService.ListReceipts", pb.ListReceiptsRequest())
+    request = pb.ListReceiptsRequest(limit=limit_of(limit, json_))
+    answer = run_call(context, "AuditService.ListReceipts", request)
     if json_:
         show_json(answer)
         return
@@ -292,6 +301,7 @@ def receipts(context: click.Context, json_: bool) -> None:
         ],
         "No receipts.",
     )
+    note_limit(request.limit, answer.receipts)
 
 
 @receipts.command("export")

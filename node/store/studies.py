@@ -43,8 +43,10 @@ class StudyStore:
     def __init__(self, context: StoreContext) -> None:
         self._context = context
 
-    async def search(self, query: str = "", *, arrived_only: bool = False) -> list[StudySource]:
-        """Return studies in whose searchable values every word of `query` occurs."""
+    async def search(
+        self, query: str = "", *, arrived_only: bool = False, limit: int = 0
+    ) -> list[StudySource]:
+        """Return studies in whose searchable values every word of `query` occurs, newest first."""
 
         def work(db: Db) -> list[StudySource]:
             where, args = ["p.state = 'closed'"], list[object]()
@@ -55,14 +57,14 @@ class StudyStore:
             if arrived_only:
                 where.append("p.received_from IS NOT NULL")
             rows = db.execute(
-                "SELECT DISTINCT p.study_uid, p.origin FROM packages p"
-                f" LEFT JOIN study_index s ON s.package = p.id WHERE {' AND '.join(where)}",
-                args,
+                "SELECT p.study_uid, p.origin, MAX(p.created_time) AS newest FROM packages p"
+                f" LEFT JOIN study_index s ON s.package = p.id WHERE {' AND '.join(where)}"
+                " GROUP BY p.study_uid, p.origin ORDER BY newest DESC LIMIT ?",
+                [*args, limit or -1],
             ).fetchall()
             return [_source(db, row[0], FacilityId(row[1])) for row in rows]
 
-        sources = await self._context.database.read(work)
-        return sorted(sources, key=lambda source: -source.newest_time)
+        return await self._context.database.read(work)
 
     async def get(self, prefix: str) -> list[StudySource]:
         """Return the study whose UID begins so, once per origin.

@@ -15,10 +15,10 @@ FINAL = "'delivered', 'declined', 'cancelled', 'failed'"
 OPEN = "'pending', 'held', 'carrying', 'checking'"
 
 
-def find(db: Db, where: str, args: Sequence[object]) -> list[Transfer]:
+def find(db: Db, where: str, args: Sequence[object], limit: int = 0) -> list[Transfer]:
     """Return transfers that match an SQL condition written by us, newest first."""
-    sql = f"SELECT * FROM transfers WHERE {where} ORDER BY id DESC"
-    return [_row(row) for row in db.query(sql, tuple(args))]
+    sql = f"SELECT * FROM transfers WHERE {where} ORDER BY id DESC LIMIT ?"
+    return [_row(row) for row in db.query(sql, (*args, limit or -1))]
 
 
 def by_id(db: Db, row_id: int) -> Transfer:

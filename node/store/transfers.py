@@ -16,7 +16,7 @@ from node.domain.transfers import Direction, State, Transfer, can_follow
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
 from node.store import audit_rows, package_rows, transfer_rows
-from node.store.context import StoreContext
+from node.store.context import StoreContext, marks
 from node.store.transfer_rows import FINAL
 
 
@@ -43,9 +43,32 @@ class TransferStore:
 
     # -- reading --------------------------------------------------------------------------
 
-    async def find(self, where: str = "1", args: Sequence[object] = ()) -> list[Transfer]:
+    async def find(
+        self, where: str = "1", args: Sequence[object] = (), *, limit: int = 0
+    ) -> list[Transfer]:
         """Return transfers that match an SQL condition written by us, newest first."""
-        return await self._context.database.read(lambda db: transfer_rows.find(db, where, args))
+        return await self._context.database.read(
+            lambda db: transfer_rows.find(db, where, args, limit)
+        )
+
+    async def search(
+        self, *, open_only: bool = False, held_only: bool = False, limit: int = 0
+    ) -> list[Transfer]:
+        """Return transfers, newest first; those not final, or those a person must decide."""
+        where = "1"
+        if open_only:
+            where += f" AND state NOT IN ({FINAL})"
+        if held_only:
+            where += " AND direction = 'receive' AND state = 'held' AND accepted = 0"
+        return await self.find(where, limit=limit)
+
+    async def with_receipts(self, limit: int = 0) -> list[Transfer]:
+        """Return transfers that have a receipt, newest first."""
+        return await self.find("receipt IS NOT NULL", limit=limit)
+
+    async def with_ids(self, ids: Sequence[TransferId]) -> list[Transfer]:
+        """Return these transfers, newest first."""
+        return await self.find(f"transfer_id IN ({marks(ids)})", [i.value for i in ids])
 
     async def open_ones(self) -> list[Transfer]:
         """Return transfers that are not final, oldest first."""

@@ -3,7 +3,9 @@
 import json
 import random
 import re
+import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,6 +158,36 @@ def test_inbox_shows_from_whom_for_whom_and_why(nodes: tuple[Node, Node], tmp_pa
         assert what in line
     package = b.json("inbox")["studies"][0]["packages"][0]
     assert (package["recipient"], package["note"]) == ("Dr. Jones", "second opinion")
+
+
+def test_lists_can_be_bounded_and_a_watch_narrowed(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    sent = []
+    for study in (30, 31, 32):
+        a.run("import", str(write_study(tmp_path / f"s{study}", study, 1)))
+        sent.append(a.json("send", study_uid(study), b.display_name, "--wait")["transfers"][0])
+    for what in ("studies", "transfers", "receipts"):
+        assert len(a.json(what, "--limit", "2")[what]) == 2
+        assert len(a.json(what)[what]) >= 3
+        assert "--limit" in a.run(what, "--help")
+    newest = a.json("studies", "--limit", "1")["studies"][0]["study_instance_uid"]
+    assert newest == study_uid(32)
+    request = json.dumps({"transfer_ids": [sent[1]["transfer_id"]]})
+    watch = subprocess.Popen(
+        [
+            shutil.which("grpcurl", path=Path(sys.executable).parent) or "grpcurl",
+            "-plaintext",
+            *("-max-time", "2", "-d", request, "-unix", str(a.home / "admin.sock")),
+            "emix.admin.v1.TransferService/WatchTransfers",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    out, _ = watch.communicate(timeout=30)
+    assert out.count("transfer_id") == 1
+    assert sent[1]["transfer_id"] in out
 
 
 def test_audit_tells_a_nodes_own_life(nodes: tuple[Node, Node]) -> None:

@@ -1,5 +1,7 @@
 """Priorities: nothing less urgent passes while something more urgent is on its way."""
 
+from collections import Counter
+
 import trio
 import trio.testing
 
@@ -7,28 +9,29 @@ from node.domain.transfers import Priority
 from node.exchange.gate import PriorityGate
 
 
-async def test_more_urgent_goes_first_and_the_others_go_on_after_it() -> None:
-    gate, order = PriorityGate(), list[str]()
-    stat_done = trio.Event()
+async def test_nothing_passes_while_something_more_urgent_is_on_its_way(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    gate, active, passed = PriorityGate(), Counter[Priority](), Counter[Priority]()
 
-    async def carry(name: str, priority: Priority, chunks: int) -> None:
+    async def carry(priority: Priority, after: float, chunks: int) -> None:
+        await trio.sleep(after)
         with gate.active(priority):
+            active[priority] += 1
             for _ in range(chunks):
                 await gate.wait_turn(priority)
-                order.append(name)
-                await trio.testing.wait_all_tasks_blocked()
-            if priority is Priority.STAT:
-                stat_done.set()
+                assert not any(active[p] for p in Priority if p < priority)
+                passed[priority] += 1
+                await trio.sleep(0.1)
+            active[priority] -= 1
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(carry, "routine", Priority.ROUTINE, 3)
-        await trio.testing.wait_all_tasks_blocked(0.001)
-        nursery.start_soon(carry, "stat", Priority.STAT, 3)
-        nursery.start_soon(carry, "urgent", Priority.URGENT, 2)
-    first = order.index("stat")
-    assert order[first : first + 3] == ["stat"] * 3
-    assert order[first + 3 : first + 5] == ["urgent"] * 2
-    assert sorted(order) == ["routine"] * 3 + ["stat"] * 3 + ["urgent"] * 2
+        nursery.start_soon(carry, Priority.ROUTINE, 0, 9)
+        nursery.start_soon(carry, Priority.ROUTINE, 0.05, 9)
+        nursery.start_soon(carry, Priority.URGENT, 0.22, 4)
+        nursery.start_soon(carry, Priority.STAT, 0.33, 3)
+        nursery.start_soon(carry, Priority.STAT, 5, 3)
+    assert passed == {Priority.ROUTINE: 18, Priority.URGENT: 4, Priority.STAT: 6}
 
 
 async def test_transfer_that_breaks_off_lets_the_others_pass() -> None:

@@ -317,12 +317,14 @@ class ImportSummary(_message.Message):
     def __init__(self, carried: _Optional[int] = ..., flagged: _Optional[int] = ..., known: _Optional[int] = ..., held: _Optional[int] = ..., refused: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., study_instance_uids: _Optional[_Iterable[str]] = ..., skipped: _Optional[int] = ...) -> None: ...
 
 class ListStudiesRequest(_message.Message):
-    __slots__ = ("query", "arrived_only")
+    __slots__ = ("query", "arrived_only", "limit")
     QUERY_FIELD_NUMBER: _ClassVar[int]
     ARRIVED_ONLY_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
     query: str
     arrived_only: bool
-    def __init__(self, query: _Optional[str] = ..., arrived_only: _Optional[bool] = ...) -> None: ...
+    limit: int
+    def __init__(self, query: _Optional[str] = ..., arrived_only: _Optional[bool] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class ListStudiesResponse(_message.Message):
     __slots__ = ("studies",)
@@ -505,12 +507,14 @@ class SendResponse(_message.Message):
     def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ...) -> None: ...
 
 class ListTransfersRequest(_message.Message):
-    __slots__ = ("open_only", "held_only")
+    __slots__ = ("open_only", "held_only", "limit")
     OPEN_ONLY_FIELD_NUMBER: _ClassVar[int]
     HELD_ONLY_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
     open_only: bool
     held_only: bool
-    def __init__(self, open_only: _Optional[bool] = ..., held_only: _Optional[bool] = ...) -> None: ...
+    limit: int
+    def __init__(self, open_only: _Optional[bool] = ..., held_only: _Optional[bool] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class ListTransfersResponse(_message.Message):
     __slots__ = ("transfers",)
@@ -519,8 +523,10 @@ class ListTransfersResponse(_message.Message):
     def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ...) -> None: ...
 
 class WatchTransfersRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("transfer_ids",)
+    TRANSFER_IDS_FIELD_NUMBER: _ClassVar[int]
+    transfer_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, transfer_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchTransfersResponse(_message.Message):
     __slots__ = ("transfer",)
@@ -599,8 +605,10 @@ class DecideOfferResponse(_message.Message):
     def __init__(self, transfer: _Optional[_Union[Transfer, _Mapping]] = ...) -> None: ...
 
 class ListReceiptsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    def __init__(self, limit: _Optional[int] = ...) -> None: ...
 
 class ListReceiptsResponse(_message.Message):
     __slots__ = ("receipts",)
