@@ -48,19 +48,21 @@ class StudyHandlers:
         teller = _Teller(send)
         job = ImportJob(self._parts.imports, self._parts.examiner, teller.tell, operator_of(call))
         first: pb.ImportRequest | None = await call.read()
-        if first is None:
-            raise UsageError("an import begins with paths or a file")
+        if first is None:  # there was nothing to stream
+            teller.finish(Summary())
+            send.close()
+            async for response in receive:
+                await call.write(response)
+            return
         if unreadable := await trio.to_thread.run_sync(_unreadable, list(first.paths.paths)):
             event = pb.ImportUnreadable(paths=unreadable)
             await call.write(pb.ImportResponse(unreadable=event))
             return
-        is_cancelled = False
         with ungrouped():
             async with trio.open_nursery() as nursery:
 
                 def give_up() -> None:
-                    nonlocal is_cancelled
-                    is_cancelled = True
+                    job.give_up()
                     nursery.cancel_scope.cancel()
 
                 async def run() -> None:
@@ -80,9 +82,6 @@ class StudyHandlers:
                     async for response in receive:
                         await call.write(response)
                 nursery.cancel_scope.cancel()
-        if is_cancelled:
-            with trio.CancelScope(shield=True):
-                await job.discard()
 
     async def _run_import(
         self,

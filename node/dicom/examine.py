@@ -45,8 +45,11 @@ _MAX_TEXT = 256
 _DELIMITERS = {ord(c) for c in "\\\r\n\t\f"}  # PS3.5 §6.1.2.5.3
 
 
-def examine(walker: Walker) -> Examined:
-    """Return the verdict on a file that was walked to its end without being refused."""
+def examine(walker: Walker, *, is_whole: bool = True) -> Examined:
+    """Return the verdict on a file that was walked without being refused, so far.
+
+    Of a file that is not whole yet, what is missing may still come.
+    """
     values = walker.values
     reasons = list(walker.oddities)
     study = uid_from_bytes(values.get(0x0020000D, b""))
@@ -55,9 +58,9 @@ def examine(walker: Walker) -> Examined:
     sop_class = uid_from_bytes(values.get(0x00080016, b""))
     meta_class = uid_from_bytes(values.get(0x00020002, b""))
     meta_instance = uid_from_bytes(values.get(0x00020003, b""))
-    if not instance:
+    if is_whole and not instance:
         return refusal("no SOP Instance UID", sop_class=meta_class)
-    if not study:
+    if is_whole and not study:
         return refusal("no Study Instance UID", sop_class=sop_class)
     for uid, name in (
         (study, "Study Instance UID"),

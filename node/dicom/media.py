@@ -5,7 +5,6 @@ name from outside becomes a path: ZIP members are read, never extracted, and lin
 special files are not opened.
 """
 
-import lzma
 import os
 import stat
 import zipfile
@@ -17,13 +16,12 @@ from typing import BinaryIO
 
 from node.errors import DicomError
 
-MAX_ZIP_ENTRIES = 100_000
+MAX_ZIP_DIRECTORY_BYTES = 16 * 2**20
 MAX_ZIP_RATIO = 200
 _ZIP_MAGIC = b"PK\x03\x04"
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
-    lzma.LZMAError,
     EOFError,
     OSError,
     ValueError,
@@ -122,20 +120,34 @@ def _find_in_file(path: Path, label: str) -> Iterator[MediaFile]:
 
 
 def _find_in_zip(path: Path, label: str) -> Iterator[MediaFile]:
-    with _open_plain(path) as handle, zipfile.ZipFile(handle) as archive:
-        entries = archive.infolist()
-        if len(entries) > MAX_ZIP_ENTRIES:
-            yield MediaFile(label, path, None, 0, f"a ZIP of over {MAX_ZIP_ENTRIES:,} entries")
+    with _open_plain(path) as handle:
+        if _directory_bytes(handle) > MAX_ZIP_DIRECTORY_BYTES:
+            yield MediaFile(label, path, None, 0, "a ZIP of too many entries; unpack it first")
             return
+        with zipfile.ZipFile(handle) as archive:
+            entries = archive.infolist()
         for entry in entries:
             if not entry.is_dir():
                 name = f"{label}!{entry.filename}"
                 yield MediaFile(name, path, entry, entry.file_size, _entry_problem(entry))
 
 
+def _directory_bytes(handle: BinaryIO) -> int:
+    """Return how many bytes of a ZIP zipfile will take for its directory."""
+    # Its own reading of the end record, ZIP64 included: another reading could be told apart.
+    end = zipfile._EndRecData(handle)  # type: ignore[attr-defined]
+    handle.seek(0)
+    if not end:
+        raise zipfile.BadZipFile("no end record")
+    return int(end[zipfile._ECD_SIZE])  # type: ignore[attr-defined]
+
+
 def _entry_problem(entry: zipfile.ZipInfo) -> str:
     if entry.flag_bits & 1:
         return "encrypted inside its ZIP; unpack it first"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # zipfile expands the others without a bound on what comes out.
+        return "compressed in a way that cannot be bounded; unpack it first"
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "a link inside a ZIP"
     if entry.file_size > MAX_ZIP_RATIO * max(entry.compress_size, 4096):

@@ -275,6 +275,7 @@ class Walker:
                 inner.feed(step, is_last=expander.eof)
         inner.finish_if_open()
         self.pixel_bytes, self.is_encapsulated = inner.pixel_bytes, inner.is_encapsulated
+        self.has_other_pixels = inner.has_other_pixels
         # A null byte of padding may follow (PS3.5 §A.5); anything else is odd.
         left = len(expander.unused_data) + (yield from self._drain())
         if left > 1:

@@ -96,7 +96,8 @@ class _Server:
         except Refused as exc:
             refused = self._walkers[session] = refusal(str(exc))
             return asdict(refused)
-        return {**asdict(examine(walker)), "skippable": walker.skippable_bytes}
+        found = examine(walker, is_whole=request["is_last"])
+        return {**asdict(found), "skippable": walker.skippable_bytes}
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ from google.protobuf.message import DecodeError
 from node.documents.signed import Document, DocumentSigner, signed_as
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.manifest import (
+    MAX_CHUNKS,
+    MAX_INSTANCES,
     ChunkEntry,
     Extent,
     InstanceEntry,
@@ -19,7 +21,7 @@ from node.domain.manifest import (
 from node.errors import BadManifest
 
 KIND = "manifest"
-MAX_BYTES = 512 * 2**20
+MAX_BYTES = 64 * 2**20
 
 
 def sign_manifest(manifest: Manifest, signer: DocumentSigner) -> Document:
@@ -65,8 +67,11 @@ def encode_body(manifest: Manifest) -> bytes:
 
 def decode_body(body: bytes) -> Manifest:
     """Return the manifest in signed bytes; `BadManifest` if it contradicts itself."""
+    if len(body) > MAX_BYTES:
+        raise BadManifest("the manifest is too long")
     try:
         wire = pb.Manifest.FromString(body)
+        _hold_counts(wire)
         return Manifest(
             package_id=PackageId(wire.package_id),
             origin=FacilityId(wire.origin),
@@ -86,6 +91,18 @@ def decode_body(body: bytes) -> Manifest:
         )
     except (DecodeError, ValueError) as exc:
         raise BadManifest(f"the manifest is malformed: {exc}") from exc
+
+
+def _hold_counts(wire: pb.Manifest) -> None:
+    """Hold the numbers of things, before an object is made of each.
+
+    Extents of an instance follow chunks, so there are never many more of them.
+    """
+    extents = sum(len(instance.extents) for instance in wire.instances)
+    if extents > len(wire.instances) + len(wire.chunks):
+        raise ValueError("more extents than instances and chunks can have")
+    if len(wire.instances) > MAX_INSTANCES or len(wire.chunks) > MAX_CHUNKS:
+        raise ValueError("too many instances or chunks for one package")
 
 
 def _instance_to_wire(instance: InstanceEntry) -> pb.Instance:

@@ -23,8 +23,8 @@ MAX_SEALED_OVERHEAD = 1024
 """The most bytes that sealing adds to a chunk that does not compress."""
 
 MAX_UID = 64  # PS3.5 §9.1
-MAX_INSTANCES = 1_000_000
-MAX_CHUNKS = 4_000_000
+MAX_INSTANCES = 200_000
+MAX_CHUNKS = 250_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,5 +139,8 @@ def _check_coverage(instances: Sequence[InstanceEntry], chunks: Sequence[ChunkEn
             if extent.offset != filled[extent.chunk_index]:
                 raise ValueError("extents overlap or leave a gap")
             filled[extent.chunk_index] += extent.length
+        indexes = [extent.chunk_index for extent in instance.extents]
+        if indexes != [*range(indexes[0], indexes[0] + len(indexes))]:
+            raise ValueError("an instance's bytes do not lie in chunks that follow each other")
     if any(n != chunk.plaintext_bytes for n, chunk in zip(filled, chunks, strict=True)):
         raise ValueError("a chunk has bytes that no instance names")

@@ -25,7 +25,7 @@ from node.exchange.links import Link
 from node.exchange.problems import expect
 from node.exchange.receiver_machine import ReceiverMachine, WholeChunk
 
-BATCH_BYTES = 16 * 2**20
+BATCH_BYTES, BATCH_CHUNKS = 16 * 2**20, 1000
 STORING_TASKS = 3
 CHUNKS_IN_HAND = 5
 """So many chunks are stored or checked at once; the others wait on the line, not in memory."""
@@ -71,8 +71,8 @@ class ChunkKeeper(Protocol):
     def find_unrecorded(self, arrival: Arrival, entries: Sequence[ChunkEntry]) -> list[int]:
         """Return positions of chunks that a kill left here unrecorded."""
 
-    def delete(self, chunk_id: ChunkId) -> None:
-        """Delete a chunk that is damaged."""
+    def delete_damaged(self, chunk_id: ChunkId) -> None:
+        """Delete a chunk whose bytes are not what its name says."""
 
     def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
         """Make chunks durable."""
@@ -99,6 +99,7 @@ class Arriving:
         self._arrival = arrival
         self._checker = Checker(manifest, examiner, self._reopen)
         self._unsynced: list[int] = []
+        self._unsynced_bytes = 0
         self._durable_bytes = 0
         self._noted_carried = 0
         self._recording = trio.Lock()
@@ -114,7 +115,7 @@ class Arriving:
         except (ChunkDamaged, ChunkNotFound) as exc:
             # Our own disk's fault, not the sender's: this chunk is carried again.
             await self._store.forget_chunk(self._arrival, position)
-            await trio.to_thread.run_sync(self._keeper.delete, entry.chunk_id)
+            await trio.to_thread.run_sync(self._keeper.delete_damaged, entry.chunk_id)
             raise StoreError("a chunk was damaged here; it is carried again") from exc
 
     async def run(self, link: Link) -> Sequence[dict[str, str]]:
@@ -124,7 +125,7 @@ class Arriving:
             self._keeper.find_unrecorded, self._arrival, chunks
         )
         here = sorted({*self._arrival.present, *unrecorded})
-        self._machine = ReceiverMachine(self._manifest, here)
+        self._machine = ReceiverMachine(self._manifest, set(here))
         self._durable_bytes = sum(chunks[p].sealed_bytes for p in here)
         try:
             with ungrouped():
@@ -172,7 +173,8 @@ class Arriving:
             self._storing.release_on_behalf_of(token)
         try:
             self._unsynced.append(chunk.position)
-            if sum(self._manifest.chunks[p].sealed_bytes for p in self._unsynced) >= BATCH_BYTES:
+            self._unsynced_bytes += chunk.entry.sealed_bytes
+            if self._unsynced_bytes >= BATCH_BYTES or len(self._unsynced) >= BATCH_CHUNKS:
                 await self._record(link)
             await self._checker.add(chunk.position, plaintext)
         finally:
@@ -185,7 +187,7 @@ class Arriving:
     async def _record(self, link: Link) -> None:
         """Sync what was stored and record it; then the sender may forget that it sent it."""
         async with self._recording:
-            positions, self._unsynced = self._unsynced, []
+            positions, self._unsynced, self._unsynced_bytes = self._unsynced, [], 0
             if not positions:
                 return
             entries = [self._manifest.chunks[p] for p in positions]

@@ -53,14 +53,21 @@ class ImportStore(Protocol):
     """What import needs of the store."""
 
     async def open_package(
-        self, study_uid: str, nursery: trio.Nursery, *, state: str = "open"
+        self,
+        study_uid: str,
+        nursery: trio.Nursery,
+        *,
+        state: str = "open",
+        mine: Collection[int] = (),
     ) -> Writer:
         """Return the study's open package, or a new one."""
 
     def release_packages(self, rows: Iterable[int]) -> None:
         """Let the next import of their studies go on in packages that are still open."""
 
-    async def find_known(self, digests: Sequence[bytes]) -> dict[bytes, int | None]:
+    async def find_known(
+        self, digests: Sequence[bytes], mine: Collection[int]
+    ) -> dict[bytes, int | None]:
         """Return those digests that were imported before, with the open package to close."""
 
     async def find_versioned(self, sop_instance_uids: Sequence[str]) -> set[str]:

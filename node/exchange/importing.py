@@ -12,6 +12,7 @@ goes on in them: what is recorded there is known by its digest and not done agai
 """
 
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -19,7 +20,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -47,6 +48,7 @@ from node.exchange.reading import (
 
 LANES = 3
 _FILLING_BYTES = 64 * 2**20
+_BEGINNING_BYTES = 64 * 2**20
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 
 
@@ -100,6 +102,7 @@ class ImportJob:
         self._writers: dict[str, Writer] = {}
         self._held: list[Writer] = []
         self._adopted: set[int] = set()
+        self._is_given_up = False
         self._opening = trio.Lock()
         self._seen: set[bytes] = set()
         self._seen_instances: set[str] = set()
@@ -108,19 +111,26 @@ class ImportJob:
         """Import files that can be opened on this machine.
 
         Durable once this returns. On an error or when the node stops, what was recorded
-        stays in open packages for the next import; `discard` forgets it.
+        stays in open packages for the next import, unless it was given up.
         """
-        with self._releasing():
+        async with self._releasing():
             return await self._run(files)
 
-    @contextmanager
-    def _releasing(self) -> Iterator[None]:
-        """Whatever happens, leave open packages to the next import."""
+    def give_up(self) -> None:
+        """Have nothing of this job kept; its task is to be cancelled then."""
+        self._is_given_up = True
+
+    @asynccontextmanager
+    async def _releasing(self) -> AsyncGenerator[None]:
+        """Whatever happens, leave open packages to the next import, or discard them."""
         try:
             yield
         finally:
-            writers = (*self._writers.values(), *self._held)
-            self._store.release_packages([writer.row_id for writer in writers])
+            if self._is_given_up:
+                with trio.CancelScope(shield=True):
+                    await self._discard()
+            writers = [writer.row_id for writer in (*self._writers.values(), *self._held)]
+            self._store.release_packages([*writers, *self._adopted])
 
     async def _run(self, files: Iterator[IncomingFile]) -> Summary:
         async with trio.open_nursery() as sealing:
@@ -138,7 +148,7 @@ class ImportJob:
         self, files: AsyncIterator[tuple[str, int, AsyncIterator[bytes]]]
     ) -> Summary:
         """Import files whose bytes the caller streams, one after the other."""
-        with self._releasing():
+        async with self._releasing():
             async with trio.open_nursery() as sealing:
                 async for label, size, windows in files:
                     self._count_found(1, size)
@@ -147,7 +157,7 @@ class ImportJob:
                     await writer.flush()
             return await self._close()
 
-    async def discard(self) -> None:
+    async def _discard(self) -> None:
         """Forget everything that this job recorded and did not close."""
         rows = [writer.row_id for writer in self._writers.values()]
         await self._store.discard_packages(rows + [writer.row_id for writer in self._held])
@@ -278,14 +288,13 @@ class ImportJob:
                 await self._take_batch([FileInMemory(label, first)], sealing)
                 return
             async with self._examiner.large(size) as examination:
-                found = await examination.feed(first, is_last=False)
-                if await self._is_known_large(found, whole_digest):
+                begun = await _begin(examination, first, second, windows)
+                if await self._is_known_large(begun.found, whole_digest):
                     self._summary.known += 1
-                elif found.verdict is Verdict.REFUSE:
-                    self._note(label, found)
+                elif begun.found.verdict is Verdict.REFUSE:
+                    self._note(label, begun.found)
                 else:
-                    taken = _Windows(first, second, windows)
-                    await self._seal_large(label, examination, found, taken, sealing)
+                    await self._seal_large(label, examination, begun, sealing)
         except DicomError as exc:
             self._refuse(label, (str(exc),))
         self._count_done(size)
@@ -302,7 +311,8 @@ class ImportJob:
 
     async def _find_known(self, digests: Sequence[bytes]) -> Collection[bytes]:
         """Look up digests, and take over the packages that a killed import left around them."""
-        known = await self._store.find_known(digests)
+        mine = {writer.row_id for writer in self._writers.values()} | self._adopted
+        known = await self._store.find_known(digests, mine)
         self._adopted.update(row for row in known.values() if row is not None)
         return known.keys()
 
@@ -310,10 +320,10 @@ class ImportJob:
         self,
         label: str,
         examination: LargeExamination,
-        found: Examined,
-        windows: "_Windows",
+        begun: "_Begun",
         sealing: trio.Nursery,
     ) -> None:
+        found, window = begun.found, begun.following
         study = found.study_instance_uid
         is_held = found.verdict is Verdict.HOLD
         opened = self._open_held(found, sealing) if is_held else self._writer(study, sealing)
@@ -321,10 +331,11 @@ class ImportJob:
         large = writer.begin_large(found.layout)
         is_finished = False
         try:
-            await large.add(windows.first)
-            window: bytes | None = windows.second
+            for examined in begun.windows:
+                await large.add(examined)
+            begun.windows.clear()
             while window is not None:
-                following = await anext(windows.rest, None)
+                following = await anext(begun.rest, None)
                 found = await examination.feed(window, is_last=following is None)
                 if found.verdict is Verdict.REFUSE:
                     self._note(label, found)
@@ -363,7 +374,9 @@ class ImportJob:
     async def _writer(self, study_uid: str, sealing: trio.Nursery) -> Writer:
         async with self._opening:
             if study_uid not in self._writers:
-                self._writers[study_uid] = await self._store.open_package(study_uid, sealing)
+                self._writers[study_uid] = await self._store.open_package(
+                    study_uid, sealing, mine=self._adopted
+                )
             return self._writers[study_uid]
 
     async def _open_held(self, found: Examined, sealing: trio.Nursery) -> Writer:
@@ -407,9 +420,40 @@ class ImportJob:
 
 
 @dataclass(frozen=True, slots=True)
-class _Windows:
-    """The windows of a large file, the first two read ahead."""
+class _Begun:
+    """A large file, examined as far as its Study Instance UID.
 
-    first: bytes
-    second: bytes
+    Attributes:
+        found: What is known of it.
+        windows: Those that were examined.
+        following: The next, already read; None at the end.
+        rest: All after that.
+    """
+
+    found: Examined
+    windows: list[bytes]
+    following: bytes | None
     rest: AsyncIterator[bytes]
+
+
+async def _begin(
+    examination: LargeExamination, first: bytes, second: bytes, rest: AsyncIterator[bytes]
+) -> _Begun:
+    """Examine a large file until it is known which study it is of, or that it is refused.
+
+    Raises:
+        DicomError: that is not known early enough.
+    """
+    upcoming: bytes | None = second
+    windows, size = [first], len(first)
+    found = await examination.feed(first, is_last=False)
+    while upcoming is not None and not found.study_instance_uid:
+        if found.verdict is Verdict.REFUSE:
+            break
+        if size > _BEGINNING_BYTES:
+            raise DicomError("no Study Instance UID in its first 64 MiB")
+        window, upcoming = upcoming, await anext(rest, None)
+        found = await examination.feed(window, is_last=upcoming is None)
+        windows.append(window)
+        size += len(window)
+    return _Begun(found, windows, upcoming, rest)

@@ -275,7 +275,7 @@ class Receiver:
         self, link: Link, row: Transfer, delivery: Delivery, data_key: DataKey
     ) -> Transfer:
         package = await self._store.find_package(row)
-        if package is not None and package.state in ("deleting", "open", "held"):
+        if package is not None and package.state in ("open", "held"):
             raise BadManifest("the package id is in use here")
         document = await self._transfers.stored_manifest(row)
         if document is not None and document.digest() != delivery.manifest_digest:

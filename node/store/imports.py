@@ -39,10 +39,16 @@ class ImportStore:
         self._opening = trio.Lock()
 
     async def open_package(
-        self, study_uid: str, nursery: trio.Nursery, *, state: str = "open"
+        self,
+        study_uid: str,
+        nursery: trio.Nursery,
+        *,
+        state: str = "open",
+        mine: Collection[int] = (),
     ) -> PackageWriter:
         """Return a writer for the study's open package: a killed import's, or a new one.
 
+        A killed import's may be among `mine` already, through `find_known`.
         The package row is durable before this returns. Sealing runs in `nursery`.
         """
         context = self._context
@@ -51,7 +57,7 @@ class ImportStore:
             where = "state = 'open' AND origin = ? AND study_uid = ?"
             args = (context.facility.digest, study_uid)
             found = package_rows.find_packages(db, where, args) if state == "open" else []
-            left = [package for package in found if package.id not in self._in_use]
+            left = [p for p in found if p.id in mine or p.id not in self._in_use]
             if left:
                 return left[0]
             key = DataKey.new()
@@ -84,11 +90,14 @@ class ImportStore:
         """Let the next import of their studies go on in packages that are still open."""
         self._in_use.difference_update(rows)
 
-    async def find_known(self, digests: Sequence[bytes]) -> dict[bytes, int | None]:
+    async def find_known(
+        self, digests: Sequence[bytes], mine: Collection[int]
+    ) -> dict[bytes, int | None]:
         """Return those digests whose instances this facility has imported already.
 
-        With each stands the package that a killed import left open around it, for the caller
-        to close; None for one that is closed, held, or filled by another running import.
+        With each stands the package that a killed import left open around it: it is the
+        caller's now, to close; None for one that is closed, held, or among `mine`. What
+        another running import has recorded is not known yet: it may still be given up.
         """
         me = self._context.facility.digest
 
@@ -102,11 +111,16 @@ class ImportStore:
                     f" AND i.digest IN ({marks(some)})"
                 )
                 for digest, package, state in db.execute(sql, (me, *some)):
-                    is_left = state == "open" and package not in self._in_use
-                    found[digest] = package if is_left else None
+                    if state != "open" or package in mine:
+                        found[digest] = None
+                    elif package not in self._in_use:
+                        found.setdefault(digest, package)
             return found
 
-        return await self._context.database.read(work)
+        async with self._opening:
+            known = await self._context.database.read(work)
+            self._in_use.update(row for row in known.values() if row is not None)
+        return known
 
     async def find_versioned(self, sop_instance_uids: Sequence[str]) -> set[str]:
         """Return those SOP Instance UIDs of which this facility has imported some version."""

@@ -190,7 +190,7 @@ class StudyStore:
             try:
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
                 try:
-                    os.pwrite(fd, piece, file_offset)
+                    _write_all(fd, piece, file_offset)
                 finally:
                     os.close(fd)
             except OSError as exc:
@@ -199,6 +199,13 @@ class StudyStore:
             begun += file_offset == 0
             written += length
         return begun, written
+
+
+def _write_all(fd: int, piece: bytes, offset: int) -> None:
+    view = memoryview(piece)
+    while view:
+        written = os.pwrite(fd, view, offset)  # a nearly full disk takes a part and says nothing
+        view, offset = view[written:], offset + written
 
 
 @dataclass(eq=False)

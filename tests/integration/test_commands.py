@@ -157,6 +157,51 @@ def test_dicomdir_lists_the_files_and_leaves_them_as_they_are(
     assert (again["known"], again["skipped"]) == (3, 1)
 
 
+def test_large_file_whose_study_is_named_late_is_carried(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    folder = tmp_path / "late"
+    folder.mkdir()
+    ds = make_dataset(23, 1, size=1600)
+    block = ds.private_block(0x0009, "A TEST", create=True)
+    block.add_new(0x01, "OB", random.Random(23).randbytes(9_000_000))
+    ds.save_as(folder / "late.dcm", enforce_file_format=True)
+    for options in ((), ("--stream",)):
+        assert imported(a, folder, *options)["refused"] == 0
+    a.run("export", study_uid(23), str(tmp_path / "out"))
+    (out,) = (tmp_path / "out").rglob("IM*")
+    assert out.read_bytes() == (folder / "late.dcm").read_bytes()
+
+
+def test_streaming_nothing_is_no_error(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, _ = nodes
+    (tmp_path / "empty").mkdir()
+    assert imported(a, tmp_path / "empty", "--stream")["carried"] == 0
+    (tmp_path / "empty" / "link.dcm").symlink_to("/etc/passwd")
+    answer = a.json("import", str(tmp_path / "empty"), "--stream", statuses=(1,))
+    assert answer["findings"][0]["reasons"] == ["a symbolic link"]
+    assert answer["summary"]["refused"] == "1"
+
+
+def test_export_onto_a_full_disk_is_an_error(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    a, _ = nodes
+    noise = make_dataset(24, 1, size=1000)
+    noise.PixelData = random.Random(24).randbytes(2_000_000)
+    (tmp_path / "s").mkdir()
+    noise.save_as(tmp_path / "s" / "x.dcm", enforce_file_format=True)
+    imported(a, tmp_path / "s")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=True)
+    try:
+        assert "No space left" in _error(a, "export", study_uid(24), str(small / "out"))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
 def test_special_files_are_refused_and_do_not_block(
     nodes: tuple[Node, Node], tmp_path: Path
 ) -> None:

@@ -308,6 +308,38 @@ def test_document_of_another_form_ends_the_stream(
         run(work)
 
 
+def test_manifest_that_names_chunks_of_others_costs_them_nothing(
+    node: Node, paired: tuple[HostilePeer, Identity], tmp_path: Path
+) -> None:
+    """Who ever received a study knows its chunks' names; naming them gains nothing."""
+    peer, identity = paired
+    victim = forge(peer, identity, 3500)
+    assert isinstance(run(lambda: _send(node, peer, identity, victim)), ReceiptMessage)
+    stolen = decode_body(victim.manifest.body).chunks[0]
+    names = {"chunk_id": stolen.chunk_id, "sealed_bytes": stolen.sealed_bytes}
+    thief = forge(peer, identity, 3501, chunk_changes=names)
+
+    async def work() -> Any:
+        async with (
+            peer.channel(node, identity) as channel,
+            peer.carry(channel, identity) as link,
+        ):
+            await link.send(Offer(thief.delivery, thief.sealed_key))
+            await link.receive()
+            await link.send(ManifestFrame(thief.manifest.encode()))
+            wanted = await link.receive()
+            # Wanted, though it is here: what is not wanted would tell what is.
+            assert isinstance(wanted, Want)
+            await link.send(ChunkFrame(stolen.chunk_id, victim.chunks[stolen.chunk_id.digest]))
+            return await _last(link)
+
+    last = run(work)
+    assert isinstance(last, Problem)
+    assert last.is_final
+    node.run("store", "check", "--read-data")
+    node.run("export", study_uid(3500), str(tmp_path / "out"))
+
+
 async def _send(node: Node, peer: HostilePeer, identity: Identity, forgery: Forgery) -> Any:
     async with (
         peer.channel(node, identity) as channel,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from node.dicom import media
 from node.dicom.media import Unreadable, find_files
 
 
@@ -45,3 +46,30 @@ def test_an_archive_that_changed_meanwhile_is_unreadable(tmp_path: Path) -> None
     path.write_bytes(b"something else altogether" * 10)
     with pytest.raises(Unreadable):
         file.open()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_expand_without_a_bound_are_not_opened(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("bomb.dcm", bytes(10_000_000))
+    (file,) = find_files(path)
+    with pytest.raises(Unreadable, match="cannot be bounded"):
+        file.open()
+
+
+def test_directory_is_bounded_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for n in range(100):
+            archive.writestr(f"{n}.dcm", b"x")
+    monkeypatch.setattr(media, "MAX_ZIP_DIRECTORY_BYTES", 1000)
+
+    def unwanted(*_: object) -> None:
+        raise AssertionError("the directory is read")
+
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", unwanted)
+    (file,) = find_files(path)
+    assert file.problem == "a ZIP of too many entries; unpack it first"

@@ -2,6 +2,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from emix.documents.v1 import documents_pb2 as pb
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,6 +138,28 @@ def test_manifest_whose_bytes_do_not_tile_is_refused(
     instance = dataclasses.replace(manifest.instances[0], size_bytes=200, extents=extents)
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(manifest, instances=(instance,))
+
+
+def test_instance_lies_in_chunks_that_follow_each_other() -> None:
+    """Jumping to and fro would have a receiver open each chunk again and again."""
+    manifest = make_manifest()
+    chunk = manifest.chunks[0]
+    chunks = tuple(
+        dataclasses.replace(chunk, number=n, chunk_id=ChunkId(bytes([n]) * 32), plaintext_bytes=200)
+        for n in range(2)
+    )
+    jumping = tuple(Extent(n % 2, n // 2, 1) for n in range(400))
+    instance = dataclasses.replace(manifest.instances[0], size_bytes=400, extents=jumping)
+    with pytest.raises(ValueError, match="follow each other"):
+        dataclasses.replace(manifest, instances=(instance,), chunks=chunks)
+
+
+def test_extents_are_counted_before_they_are_believed() -> None:
+    wire = pb.Manifest.FromString(encode_body(make_manifest()))
+    for _ in range(1000):
+        wire.instances[0].extents.add(chunk_index=0, offset=0, length=1)
+    with pytest.raises(BadManifest, match="more extents"):
+        decode_body(wire.SerializeToString())
 
 
 @given(st.binary(max_size=300))

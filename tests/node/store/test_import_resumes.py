@@ -2,11 +2,12 @@
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trio
 
 from node.crypto.certificates import make_tls_identity
 from node.crypto.keyring import RootKey, Secrets
@@ -21,7 +22,7 @@ from node.exchange.importing import ImportJob, Summary
 from node.store.context import StoreContext, open_store
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore
-from tests.dicom_files import study_uid, write_study
+from tests.dicom_files import encode, make_dataset, study_uid, write_study
 
 
 def make_store(home: Path) -> StoreContext:
@@ -71,5 +72,55 @@ async def test_import_cut_off_before_its_end_is_closed_when_repeated(
         found = await studies.search()
         assert [s.study_uid for s in found] == [study_uid(1)]
         assert found[0].instances == 3 + more
+    finally:
+        context.close()
+
+
+async def test_what_another_import_has_recorded_is_not_known_yet(tmp_path: Path) -> None:
+    """It may still be given up: then nobody would have the files."""
+    context = make_store(tmp_path)
+    store = ImportStore(context)
+    recorded = trio.Event()
+
+    async def files() -> AsyncIterator[tuple[str, int, AsyncIterator[bytes]]]:
+        for n in range(30):  # more than a batch, so that some of it is recorded
+            yield f"{n}", 3_000_000, windows(n)
+        recorded.set()
+        await trio.sleep_forever()
+
+    async def windows(n: int) -> AsyncIterator[bytes]:
+        yield instances[n]
+
+    def instance(n: int) -> bytes:
+        ds = make_dataset(1, n, size=1200)
+        ds.PixelData = secrets.token_bytes(1200 * 1200 * 2)
+        return encode(ds)
+
+    instances = [instance(n) for n in range(30)]
+    (tmp_path / "s").mkdir()
+    for n, content in enumerate(instances):
+        (tmp_path / "s" / f"{n}.dcm").write_bytes(content)
+    try:
+        async with open_examiner(parsers=1) as examiner:
+            first = ImportJob(store, examiner, lambda _: None, "first")
+
+            async def run_first() -> None:
+                await first.run_streamed(files())
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run_first)
+                await recorded.wait()
+                second = await run_import(store, examiner, tmp_path / "s")
+                first.give_up()
+                nursery.cancel_scope.cancel()
+            assert (second.carried, second.known) == (30, 0)
+            third = await run_import(store, examiner, tmp_path / "s")
+            assert (third.carried, third.known) == (0, 30)
+        (source,) = await StudyStore(context).search()
+        assert source.instances == 30
+        packages = context.database.read_sync(
+            lambda db: db.execute("SELECT state FROM packages").fetchall()
+        )
+        assert [row[0] for row in packages] == ["closed"]
     finally:
         context.close()
