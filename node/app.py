@@ -11,7 +11,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from node.admin.transfers import AuditHandlers, TransferHandlers
 from node.config import Config, load_config
 from node.crypto.certificates import make_tls_identity, validity
 from node.dicom.dicomdir import write_dicomdir
-from node.dicom.examiner import open_examiner
+from node.dicom.examiner import Examiner, open_examiner
 from node.documents.identity import Profile, make_statements
 from node.domain.transfers import Transfer
 from node.errors import SyncFailed, ungrouped
@@ -177,18 +177,33 @@ async def _repair(home: Home, config: Config, unlocked: Unlocked) -> list[Repair
     )
     try:
         async with open_examiner(parsers=1) as examiner:
-
-            async def index(
-                plaintext: bytes, places: Sequence[tuple[int, int]]
-            ) -> list[dict[str, str]]:
-                async with examiner.arena.slab() as slab:
-                    slab.write(0, plaintext)
-                    found = await examiner.examine_files(slab, places)
-                return [examined.index for examined in found]
-
-            return await repair(context, index)
+            return await repair(context, _Indexer(examiner))
     finally:
         context.close()
+
+
+class _Indexer:
+    """See `node.store.repair.Indexer`."""
+
+    def __init__(self, examiner: Examiner) -> None:
+        self._examiner = examiner
+
+    async def whole(
+        self, plaintext: bytes, places: Sequence[tuple[int, int]]
+    ) -> list[dict[str, str]]:
+        async with self._examiner.arena.slab() as slab:
+            slab.write(0, plaintext)
+            found = await self._examiner.examine_files(slab, places)
+        return [examined.index for examined in found]
+
+    async def beginning(self, size: int, windows: AsyncGenerator[bytes]) -> dict[str, str]:
+        index: dict[str, str] = {}
+        async with self._examiner.large(size) as examination, aclosing(windows):
+            async for window in windows:
+                index = (await examination.feed(window, is_last=False)).index
+                if index:
+                    break
+        return index
 
 
 class _Node:

@@ -27,7 +27,7 @@ from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, node_id
 from node.documents.signed import DocumentSigner, Signer, certify_node
 from node.errors import ConfigError, KeysError, StoreLocked
-from node.store.files import replace_synced
+from node.store.files import replace_synced, sync_directories
 
 MAX_SOCKET_PATH = 107
 MIN_PASSPHRASE_BYTES = 12
@@ -175,7 +175,7 @@ def unlock(home: Home, passphrase: bytes | None) -> Unlocked:
 def _root_key(home: Home, ring: keyring.Keyring, passphrase: bytes | None) -> keyring.RootKey:
     if passphrase is not None:
         return keyring.unlock_with_passphrase(ring, passphrase)
-    if home.host_key.exists():
+    if home.host_key.exists() and ring.has_slot("host"):
         return keyring.unlock_with_host_key(ring, home.host_key.read_bytes())
     raise KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
 
@@ -210,6 +210,7 @@ def set_passphrase(
     slots.insert(0, keyring.passphrase_slot(root_key, passphrase, cost))
     replace_synced(home.keyring, keyring.Keyring(tuple(slots), ring.public, ring.sealed).encode())
     home.host_key.unlink(missing_ok=True)
+    sync_directories([home.root])
 
 
 def hold_passphrase(passphrase: bytes) -> None:
@@ -241,7 +242,7 @@ def load_keyring(home: Home) -> keyring.Keyring:
 
 def needs_passphrase(home: Home) -> bool:
     """Return whether only a passphrase opens this home."""
-    return not home.host_key.exists()
+    return not (home.host_key.exists() and load_keyring(home).has_slot("host"))
 
 
 def save_secrets(home: Home, unlocked: Unlocked, content: keyring.Secrets) -> Unlocked:

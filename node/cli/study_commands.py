@@ -112,10 +112,15 @@ def _import(
 
 @contextmanager
 def _at_interrupt(work: Callable[[], None]) -> Iterator[None]:
-    """Do something at Ctrl-C for the time of the block, and go on."""
+    """Do something at the first Ctrl-C in the block, and go on; the second ends it."""
     before = signal.getsignal(signal.SIGINT)
+
+    def once(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        work()
+
     if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: work())
+        signal.signal(signal.SIGINT, once)
     try:
         yield
     finally:

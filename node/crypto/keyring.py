@@ -112,6 +112,10 @@ class Keyring:
     public: dict[str, bytes]
     sealed: bytes
 
+    def has_slot(self, kind: str) -> bool:
+        """Return whether there is a slot of that type."""
+        return any(slot.get("type") == kind for slot in self.slots)
+
     def encode(self) -> bytes:
         """Return the file's bytes."""
         value = {

@@ -90,10 +90,17 @@ class Database:
             return result
 
     def copy_to(self, path: Path) -> None:
-        """Write a consistent, encrypted copy (same key) to a path that does not exist."""
-        with self._lock, _translated():
-            # VACUUM INTO keeps the cipher and key of the connection.
-            self._connection.execute("VACUUM INTO ?", (str(path),))
+        """Write a consistent, encrypted copy (same key) to a path that does not exist.
+
+        Raises:
+            StoreError: the copy could not be written; this database is as it was.
+        """
+        with self._lock:
+            try:
+                # VACUUM INTO keeps the cipher and key of the connection.
+                self._connection.execute("VACUUM INTO ?", (str(path),))
+            except sqlcipher.Error as exc:
+                raise StoreError("a copy of the database could not be written there") from exc
 
     def close(self) -> None:
         """Empty the write-ahead log into the file and close it."""

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from node.sql.database import Db
 from node.store import audit_rows, package_rows
 from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
-from node.store.files import sync_directories
+from node.store.files import TEMPORARY_SUFFIX, sync_directories
 from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans
 
@@ -181,27 +182,48 @@ class Maintenance:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if any(directory.iterdir()):
                 raise ConfigError(f"{directory} is not empty")
-            # The database first: chunks and envelopes only get more while it is copied, and
-            # what it names is then copied after it.
-            with self._context.removals.held_back():
-                self._context.database.copy_to(directory / "metadata.db")
-                for name in ("envelopes", "chunks"):
-                    shutil.copytree(
-                        self._home / name,
-                        directory / name,
-                        ignore=shutil.ignore_patterns(".*.tmp"),
-                    )
-            for name in _COPIED:
-                if (self._home / name).exists():
-                    shutil.copy2(self._home / name, directory / name)
         except OSError as exc:
             raise ConfigError(f"{directory} cannot be written ({exc.strerror})") from exc
+        try:
+            with self._context.removals.held_back():
+                self._copy(directory)
+        except (OSError, StoreError) as exc:
+            for path in directory.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            why = exc.strerror if isinstance(exc, OSError) else exc
+            raise ConfigError(
+                f"{directory} cannot be written ({why}); nothing of the backup was left there"
+            ) from exc
         files = [path for path in directory.rglob("*") if path.is_file()]
         for path in files:
             with path.open("rb") as handle:
                 os.fsync(handle.fileno())
         sync_directories([directory, *(p for p in directory.rglob("*") if p.is_dir())])
         return len(files), sum(path.stat().st_size for path in files)
+
+    def _copy(self, directory: Path) -> None:
+        """Copy the database first, and then everything that it names, or had in work."""
+        self._context.database.copy_to(directory / "metadata.db")
+        named = self._context.database.read_sync(
+            lambda db: {
+                self._context.envelopes.name(p.origin, p.package_id)
+                for p in package_rows.find_packages(db, "1", ())
+            }
+        )
+        for name in ("envelopes", "chunks"):
+            for folder, _, files in os.walk(self._home / name):
+                target = directory / Path(folder).relative_to(self._home)
+                target.mkdir(mode=0o700)
+                for file in files:
+                    # An envelope of later than the database would be one without rows.
+                    is_later = name == "envelopes" and file not in named
+                    if not is_later and not file.endswith(TEMPORARY_SUFFIX):
+                        # What was given up meanwhile is gone, and named by nothing.
+                        with suppress(FileNotFoundError):
+                            shutil.copy2(Path(folder) / file, target / file)
+        for name in _COPIED:
+            if (self._home / name).exists():
+                shutil.copy2(self._home / name, directory / name)
 
 
 def _chunks_of(package: Package, db: Db) -> tuple[ChunkEntry, ...]:

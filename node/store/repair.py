@@ -6,19 +6,20 @@ they do not come back.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
-from node.crypto.keys import unwrap
+from node.crypto.keys import DataKey, unwrap
 from node.documents.delivery import Delivery, open_delivery
 from node.documents.manifest import open_manifest
 from node.documents.receipt import Receipt, sign_receipt
 from node.documents.signed import Document
 from node.domain.manifest import ChunkEntry, InstanceEntry, Manifest
-from node.domain.packages import Package
 from node.domain.transfers import Direction, State
 from node.errors import DocumentError, StoreError
 from node.sql.database import Db
@@ -27,8 +28,19 @@ from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
 from node.store.envelopes import Envelope
 
-Index = Callable[[bytes, Sequence[tuple[int, int]]], Awaitable[list[dict[str, str]]]]
-"""Returns the searchable values of whole instances at these places of a chunk's plaintext."""
+_BEGINNING_CHUNKS = 16
+
+
+class Indexer(Protocol):
+    """Reads searchable values; the parsers do."""
+
+    async def whole(
+        self, plaintext: bytes, places: Sequence[tuple[int, int]]
+    ) -> list[dict[str, str]]:
+        """Return those of whole instances at these places of a chunk's plaintext."""
+
+    async def beginning(self, size: int, windows: AsyncGenerator[bytes]) -> dict[str, str]:
+        """Return those of one instance, from as many of its first bytes as are needed."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ def find_orphans(context: StoreContext) -> list[Path]:
     return [path for path in context.envelopes.paths() if path.name not in named]
 
 
-async def repair(context: StoreContext, index: Index) -> list[Repaired]:
+async def repair(context: StoreContext, index: Indexer) -> list[Repaired]:
     """Give every envelope without a row its rows again; durable once this returns."""
     repaired = []
     for path in await trio.to_thread.run_sync(find_orphans, context):
@@ -62,14 +74,14 @@ async def repair(context: StoreContext, index: Index) -> list[Repaired]:
     return repaired
 
 
-async def _repair_one(context: StoreContext, path: Path, index: Index) -> Repaired:
+async def _repair_one(context: StoreContext, path: Path, index: Indexer) -> Repaired:
     envelope = await trio.to_thread.run_sync(context.envelopes.read, path)
     document = Document.decode(envelope.manifest)
     manifest = await trio.to_thread.run_sync(open_manifest, document)
     if (manifest.package_id, manifest.origin) != (envelope.package_id, envelope.origin):
         raise StoreError("the envelope holds another package's manifest")
     keys = context.secrets.epoch_keys(envelope.epoch)
-    unwrap(keys, envelope.epoch, envelope.origin, envelope.package_id, envelope.wrapped_key)
+    key = unwrap(keys, envelope.epoch, envelope.origin, envelope.package_id, envelope.wrapped_key)
     missing = [
         chunk
         for chunk in manifest.chunks
@@ -78,17 +90,13 @@ async def _repair_one(context: StoreContext, path: Path, index: Index) -> Repair
     delivery = Document.decode(envelope.delivery) if envelope.delivery else None
     promised = open_delivery(delivery) if delivery else None
 
-    def work(db: Db) -> int:
-        return _add_rows(db, context, envelope, document, manifest, delivery, promised)
-
-    row = await context.database.write(work)
-    values = await _first_values(context, row, manifest, index)
-
-    def add_index(db: Db) -> None:
+    def work(db: Db) -> None:
+        row = _add_rows(db, context, envelope, document, manifest, delivery, promised)
         for found in values:
             package_rows.merge_index(db, row, found)
 
-    await context.database.write(add_index)
+    values = await _first_values(context, key, manifest, index)
+    await context.database.write(work)
     return Repaired(path.name, missing_chunks=len(missing))
 
 
@@ -161,32 +169,36 @@ def _reissue(
 
 
 async def _first_values(
-    context: StoreContext, row: int, manifest: Manifest, index: Index
+    context: StoreContext, key: DataKey, manifest: Manifest, index: Indexer
 ) -> list[dict[str, str]]:
-    """Return the searchable values of the instances in the first chunk that has whole ones."""
-    for position, chunk in enumerate(manifest.chunks):
-        places = [
-            (i.extents[0].offset, i.extents[0].length)
-            for i in manifest.instances
-            if _lies_in(i, position)
-        ]
-        if not places:
-            continue
-        try:
-            package = await context.database.read(
-                lambda db: package_rows.find_packages(db, "id = ?", (row,))[0]
-            )
-            plaintext = await trio.to_thread.run_sync(_open, context, package, chunk)
-        except StoreError:
-            continue
-        return await index(plaintext, places)
+    """Return the searchable values of the instances in the first chunk that can be opened."""
+    whole: dict[int, list[tuple[int, int]]] = {}
+    for instance in manifest.instances:
+        if len(instance.extents) == 1:
+            extent = instance.extents[0]
+            whole.setdefault(extent.chunk_index, []).append((extent.offset, extent.length))
+    for position, places in sorted(whole.items()):
+        with suppress(StoreError):
+            return await index.whole(await _open(context, key, manifest.chunks[position]), places)
+    for instance in manifest.instances:
+        with suppress(StoreError):
+            beginning = _beginning(context, key, manifest, instance)
+            return [await index.beginning(instance.size_bytes, beginning)]
     return []
 
 
-def _lies_in(instance: InstanceEntry, position: int) -> bool:
-    return len(instance.extents) == 1 and instance.extents[0].chunk_index == position
+async def _beginning(
+    context: StoreContext, key: DataKey, manifest: Manifest, instance: InstanceEntry
+) -> AsyncGenerator[bytes]:
+    """Yield the first bytes of an instance that spans chunks."""
+    for extent in instance.extents[:_BEGINNING_CHUNKS]:
+        plaintext = await _open(context, key, manifest.chunks[extent.chunk_index])
+        yield plaintext[extent.offset : extent.offset + extent.length]
 
 
-def _open(context: StoreContext, package: Package, chunk: ChunkEntry) -> bytes:
-    keys = context.data_key(package).sealing_keys()
-    return open_chunk(keys, package.package_id, chunk, context.storage.get(chunk.chunk_id))
+async def _open(context: StoreContext, key: DataKey, chunk: ChunkEntry) -> bytes:
+    def work() -> bytes:
+        sealed = context.storage.get(chunk.chunk_id)
+        return open_chunk(key.sealing_keys(), key.package_id, chunk, sealed)
+
+    return await trio.to_thread.run_sync(work)

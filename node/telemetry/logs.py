@@ -14,8 +14,18 @@ import structlog
 _PLAIN = (str, int, float, bool, type(None))
 
 
+class _Libraries(logging.Handler):
+    """Turns libraries' own log records into lines of ours: who and where, not what."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().warning(
+            "library", library=record.name, level=record.levelname, place=record.funcName
+        )
+
+
 def configure_logs(level: str) -> None:
-    """Send logs as JSON lines to standard error from now on."""
+    """Send logs as JSON lines to standard error from now on, libraries' too."""
+    logging.basicConfig(level=logging.ERROR, handlers=[_Libraries()], force=True)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -99,6 +99,7 @@ def test_lost_database_is_rebuilt_from_the_envelopes(tmp_path: Path) -> None:
         pair(a, b)
         a.run("import", str(write_study(tmp_path / "s", 5, 3)))
         b.run("import", str(write_study(tmp_path / "t", 6, 3)))
+        b.run("import", str(write_study(tmp_path / "large", 9, 1, size=1800)))  # over one chunk
         a.run("send", study_uid(5), b.display_name, "--wait")
         before = b.json("studies")
         b.stop()
@@ -106,7 +107,7 @@ def test_lost_database_is_rebuilt_from_the_envelopes(tmp_path: Path) -> None:
             path.unlink()
         with pytest.raises(CommandFailed, match="emix store repair"):
             b.start()
-        assert "2 packages without rows, 2 repaired whole" in b.run("store", "repair")
+        assert "3 packages without rows, 3 repaired whole" in b.run("store", "repair")
         b.start()
         after = b.json("studies")
         for study in (*before["studies"], *after["studies"]):

@@ -1,9 +1,11 @@
 """What a facility decides about its node: room, time, urgency, keys; between real processes."""
 
 import json
+import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -233,6 +235,7 @@ def test_lost_passphrase_is_replaced_with_the_recovery_kit(tmp_path: Path) -> No
     assert "shorter than 12" in _error(node, "passphrase", "--new-passphrase-file", str(short))
     node.run("passphrase", "--new-passphrase-file", str(first))
     assert not (node.home / "host.key").exists()
+    (node.home / "host.key").write_bytes(bytes(32))  # as a kill before its removal leaves it
     assert "passphrase is needed" in _error(node, "serve")
     old = ("--passphrase-file", str(second))
     assert "opens" in _error(node, "passphrase", *old, "--new-passphrase-file", str(second))
@@ -272,6 +275,50 @@ def test_backup_holds_everything_though_studies_are_deleted_meanwhile(
         a.start()
     assert not a.json("studies", study_uid(20))["studies"]
     a.run("store", "check", "--read-data")
+
+
+def test_backup_onto_a_full_disk_leaves_nothing_there(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    a, _ = nodes
+    a.run("import", str(write_noise(tmp_path / "s", 50, 20)))
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(small)], check=True)
+    try:
+        said = _error(a, "backup", str(small / "copy"))
+        assert "(No space left on device); nothing of the backup was left there" in said
+        assert not list((small / "copy").iterdir())
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    a.run("status")  # the node itself goes on
+
+
+def test_second_interrupt_ends_an_import_though_the_node_hangs(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    assert a.process is not None
+    folder = write_study(tmp_path / "s", 51, 1)
+    os.kill(a.process.pid, signal.SIGSTOP)
+    try:
+        importing = subprocess.Popen(
+            a.command("import", str(folder)),
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            importing.wait(2)
+        importing.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            importing.wait(1)
+        importing.send_signal(signal.SIGINT)
+        importing.communicate(timeout=10)
+        assert importing.returncode == 130
+    finally:
+        os.kill(a.process.pid, signal.SIGCONT)
 
 
 def test_study_comes_again_while_its_deletion_waits_for_a_backup(
