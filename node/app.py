@@ -13,13 +13,11 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import structlog
 import trio
 import trio_asyncio
-from emix.admin.v1 import admin_pb2
 
 from node import failure
 from node.admin.node import NodeHandlers
@@ -29,7 +27,6 @@ from node.admin.studies import StudyHandlers
 from node.admin.transfers import AuditHandlers, TransferHandlers
 from node.config import Config, load_config
 from node.crypto.certificates import make_tls_identity, validity
-from node.dicom.dicomdir import write_dicomdir
 from node.dicom.examiner import Examiner, open_examiner
 from node.documents.identity import Profile, make_statements
 from node.domain.transfers import Transfer
@@ -59,6 +56,7 @@ from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
 from node.store.carrying import ChunkCarrier
 from node.store.context import StoreContext, open_store
+from node.store.exporting import Exporter
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
 from node.store.peers import PeerStore
@@ -328,12 +326,14 @@ class _Node:
             },
         )
         return Parts(
+            home=self._home.root,
             display_name=self._config.display_name,
             signer=self._unlocked.signer,
             started_time=self._started_time,
             imports=ImportStore(self._context),
             examiner=examiner,
             studies=self._studies,
+            exporter=Exporter(self._context, self._studies),
             transfer_store=self._transfer_store,
             transfers=transfers,
             peer_store=self._peer_store,
@@ -345,21 +345,7 @@ class _Node:
             statements=self._statements,
             endpoints=lambda: (self._addresses.peer, self._addresses.introduction),
             diagnose=doctor.diagnose,
-            export=self._export,
         )
-
-    async def _export(
-        self, request: admin_pb2.ExportStudyRequest, directory: Path, tell: Any
-    ) -> None:
-        await self._studies.export(
-            request.study,
-            directory,
-            safe_preamble=request.safe_preamble,
-            all_versions=request.all_versions,
-            tell=tell,
-        )
-        if request.dicomdir:
-            await trio.to_thread.run_sync(write_dicomdir, directory)
 
     def _gauges(self) -> Gauges:
         """Return the metrics; called on a thread of the HTTP server's."""

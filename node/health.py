@@ -72,6 +72,10 @@ class Doctor:
 
     def _disk(self) -> Finding:
         free = shutil.disk_usage(self._home.root).free
+        if not self._context.storage.free_bytes():
+            advice = "free space, or lower reserve_mib in emix.toml"
+            text = f"{free / 2**30:.1f} GiB free, all of it in the reserve: nothing can be kept"
+            return Finding("disk", "problem", text, advice)
         if free < _LOW_BYTES:
             advice = "free space, or move the home to a larger disk"
             return Finding("disk", "warning", f"{free / 2**30:.1f} GiB free", advice)

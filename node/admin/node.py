@@ -4,7 +4,7 @@ from pathlib import Path
 
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.admin.parts import Parts
+from node.admin.parts import Parts, operator_of
 from node.domain.transfers import State
 from node.errors import UsageError
 from node.rpc.serving import Call, Service, allow_all
@@ -85,4 +85,5 @@ class NodeHandlers:
         if not directory.is_absolute():
             raise UsageError("the directory must be an absolute path")
         files, size = await self._parts.maintenance.backup(directory)
+        await self._parts.audit.append("node.backed-up", {"files": files}, operator_of(call))
         return pb.BackupResponse(files=files, bytes=size)

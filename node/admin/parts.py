@@ -1,11 +1,9 @@
 """What the admin services work on: the node's parts, as `node.app` joins them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-
-from emix.admin.v1 import admin_pb2 as pb
 
 from node.dicom.examiner import Examiner
 from node.documents.peers import Peer
@@ -17,6 +15,7 @@ from node.federation.supervisor import Federation
 from node.federation.trust import Trust
 from node.rpc.serving import Call
 from node.store.audit import AuditStore
+from node.store.exporting import Exporter
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
 from node.store.peers import PeerStore
@@ -28,12 +27,14 @@ from node.store.transfers import TransferStore
 class Parts:
     """The node's parts."""
 
+    home: Path
     display_name: str
     signer: DocumentSigner
     started_time: float
     imports: ImportStore
     examiner: Examiner
     studies: StudyStore
+    exporter: Exporter
     transfer_store: TransferStore
     transfers: Transfers
     peer_store: PeerStore
@@ -45,9 +46,6 @@ class Parts:
     statements: Callable[[], bytes]
     endpoints: Callable[[], tuple[str, str]]
     diagnose: "Diagnose"
-    export: Callable[
-        [pb.ExportStudyRequest, Path, Callable[[int, int, int, int], None]], Awaitable[None]
-    ]
 
     def names(self) -> dict[bytes, str]:
         """Return the names of this facility and of those pinned here, by id."""

@@ -2,8 +2,8 @@
 
 import math
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,19 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
 from node.admin.parts import Parts, operator_of
+from node.dicom.dicomdir import write_dicomdir
 from node.dicom.media import find_files
 from node.errors import DicomError, UsageError, ungrouped
 from node.exchange.import_ports import IncomingFile
 from node.exchange.importing import Finding, ImportJob, Progress, Summary
 from node.exchange.reading import WINDOW_BYTES
 from node.rpc.serving import Call, Service, allow_all
+from node.store.export_folder import ExportFolder
+from node.store.exporting import Sink
 
 _PROGRESS_SECONDS = 0.2
 _MAX_REASON = 200
+_PIECE_BYTES = 2 << 20
 
 
 class StudyHandlers:
@@ -117,13 +121,13 @@ class StudyHandlers:
 
     async def _export(self, call: Call[None]) -> None:
         request: pb.ExportStudyRequest = call.request
-        directory = Path(request.directory)
-        if not directory.is_absolute():
-            raise UsageError("the directory must be an absolute path")
-        send, receive = trio.open_memory_channel[pb.ExportStudyResponse](1000)
+        if not request.stream and await trio.to_thread.run_sync(_is_unwritable, request):
+            await call.write(pb.ExportStudyResponse(unwritable=True))
+            return
+        send, receive = trio.open_memory_channel[pb.ExportStudyResponse](8)
 
         def tell(done: int, total: int, bytes_done: int, bytes_total: int) -> None:
-            try:
+            with suppress(trio.WouldBlock):  # progress only
                 send.send_nowait(
                     pb.ExportStudyResponse(
                         instances_done=done,
@@ -132,18 +136,51 @@ class StudyHandlers:
                         bytes_total=bytes_total,
                     )
                 )
-            except trio.WouldBlock:
-                return  # progress only
+
+        def send_piece(name: str, offset: int, data: bytes) -> None:
+            for i in range(0, len(data), _PIECE_BYTES):
+                part = data[i : i + _PIECE_BYTES]
+                piece = pb.ExportPiece(name=name, offset=offset + i, data=part)
+                trio.from_thread.run(send.send, pb.ExportStudyResponse(piece=piece))
+
+        async def export(sink: Sink) -> None:
+            await self._parts.exporter.export(
+                request.study,
+                sink,
+                safe_preamble=request.safe_preamble,
+                all_versions=request.all_versions,
+                tell=tell,
+            )
 
         async def run() -> None:
             async with send:
-                await self._parts.export(request, directory, tell)
+                if request.stream:
+                    await export(send_piece)
+                else:
+                    await self._export_here(request, export)
+                await self._parts.exporter.note(request.study, operator_of(call))
 
         with ungrouped():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run)
                 async for response in receive:
                     await call.write(response)
+
+    async def _export_here(
+        self, request: pb.ExportStudyRequest, export: Callable[[Sink], Awaitable[None]]
+    ) -> None:
+        """Export into a folder that this node may write; cut off, nothing is left of it."""
+        folder = ExportFolder(Path(request.directory))
+        await trio.to_thread.run_sync(_hold_outside, folder.partial, self._parts.home)
+        await trio.to_thread.run_sync(folder.open)
+        try:
+            await export(folder.write)
+            if request.dicomdir:
+                await trio.to_thread.run_sync(write_dicomdir, folder.partial)
+            await trio.to_thread.run_sync(folder.publish)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(folder.discard)
 
     async def _delete(self, call: Call[None]) -> pb.DeleteStudyResponse:
         packages, instances = await self._parts.studies.delete(
@@ -231,6 +268,27 @@ class _Teller:
 def _label(text: str) -> str:
     """Return a label that protobuf takes: names of other encodings have their bytes shown."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _hold_outside(path: Path, home: Path) -> None:
+    if path.resolve().is_relative_to(home.resolve()):
+        raise UsageError("a home is encrypted and an export is not; choose another folder")
+
+
+def _is_unwritable(request: pb.ExportStudyRequest) -> bool:
+    """Return whether the directory asked for is not this process's to write."""
+    directory = Path(request.directory)
+    if not directory.is_absolute():
+        raise UsageError("the directory must be an absolute path")
+    if not request.parent_inode:
+        return False
+    try:
+        found = directory.parent.stat()
+        parent = directory if directory.exists() else directory.parent
+    except OSError:
+        return True
+    is_same = (found.st_dev, found.st_ino) == (request.parent_device, request.parent_inode)
+    return not is_same or not os.access(parent, os.W_OK | os.X_OK)
 
 
 def _unreadable(paths: Sequence[str]) -> list[str]:

@@ -53,8 +53,11 @@ class TransferHandlers:
             operator=operator_of(call),
             is_again=request.again,
         )
-        rows = await self._parts.transfers.send(order)
-        return pb.SendResponse(transfers=[self._wire(row) for row in rows])
+        added, known = await self._parts.transfers.send(order)
+        return pb.SendResponse(
+            transfers=[self._wire(row) for row in (*added, *known)],
+            known=[str(row.transfer_id) for row in known],
+        )
 
     async def _list(self, call: Call[None]) -> pb.ListTransfersResponse:
         request: pb.ListTransfersRequest = call.request

@@ -69,7 +69,7 @@ def node_client(context: click.Context) -> Generator[Client]:
             f"{home} is not a node's home; make one with `emix init`, or name it with --home"
         )
     if not socket.exists():
-        raise PeerUnreachable(f"no node runs in {home}; start it with `emix serve`")
+        raise PeerUnreachable(f"no node runs in {home}; start it: emix --home {home} serve")
     try:
         metadata = (("emix-operator", operator()),)
         with open_blocking_channel(f"unix:{socket.resolve()}", metadata) as channel:

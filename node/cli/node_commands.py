@@ -312,6 +312,7 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
     A backup never holds the host key. Of a node without a passphrase, restore with its recovery
     kit.
     """
+    from node.crypto.keyring import Keyring
     from node.home import Home, add_host_key
 
     source, target = Path(directory), home_path(context)
@@ -320,6 +321,11 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
     if target.exists() and any(target.iterdir()):
         raise ConfigError(f"{target} is not empty; choose another --home")
     kit = _kit_from(recovery_kit)
+    ring = Keyring.decode((source / "keyring").read_bytes())
+    if kit is None and not ring.has_slot("passphrase"):
+        raise UsageError(
+            "the backup is of a node with a host key, which no backup holds: give --recovery-kit"
+        )
     # Under another name until it is whole: a half-restored home must not start.
     aside = target.with_name(f".{target.name}.restoring")
     try:

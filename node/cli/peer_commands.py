@@ -72,18 +72,23 @@ def pair(
         )
         click.echo(f"The node there calls itself {answer.display_name!r} (not verified yet).")
         click.echo(f"Both sides now show:  {answer.short_string}")
+        click.echo("The other side sees it with `emix peers confirm`.")
         click.echo("Call a number that you know, read it to each other, and if it is the same:")
         click.echo("  emix peers confirm " + answer.short_string)
         return
     request = pb.PairPeerRequest(
         at=at or "", endpoint=endpoint or "", restore_removed=restore_removed
     )
-    if at and not at.rpartition(":")[0]:
-        raise UsageError("--at takes HOST:PORT, such as imaging.example.org:7411")
+    for option, address in (("--at", at), ("--endpoint", endpoint)):
+        host, _, port = (address or "host:1").rpartition(":")
+        if not host or not port.isdigit():
+            raise UsageError(f"{option} takes HOST:PORT, such as imaging.example.org:7411")
     if not Path(facility).exists() and ("." in facility or "/" in facility):
         raise UsageError(f"{facility} is not there")
     if Path(facility).is_file():
         request.statements = Path(facility).read_bytes()
+        if not request.statements:
+            raise UsageError(f"{facility} is empty; have it exported again")
     else:
         request.facility_id = facility
     peer = run_call(context, "PeerService.PairPeer", request).peer

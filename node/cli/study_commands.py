@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
@@ -214,7 +214,7 @@ def held(context: click.Context, json_: bool) -> None:
 
 
 @held.command()
-@click.argument("numbers", nargs=-1, type=int, required=True)
+@click.argument("numbers", nargs=-1, type=click.IntRange(1, 2**63 - 1), required=True)
 @click.pass_context
 def release(context: click.Context, numbers: tuple[int, ...]) -> None:
     """Let held instances into packages of their studies."""
@@ -225,7 +225,7 @@ def release(context: click.Context, numbers: tuple[int, ...]) -> None:
 
 
 @held.command()
-@click.argument("numbers", nargs=-1, type=int, required=True)
+@click.argument("numbers", nargs=-1, type=click.IntRange(1, 2**63 - 1), required=True)
 @click.pass_context
 def discard(context: click.Context, numbers: tuple[int, ...]) -> None:
     """Delete held instances."""
@@ -354,14 +354,29 @@ def export(
     Example:
       emix export 1.2.840.113619.2 /tmp/for-the-pacs
     """
+    target = Path(directory).absolute()
     request = pb.ExportStudyRequest(
         study=uid,
-        directory=str(Path(directory).absolute()),
+        directory=str(target),
         dicomdir=dicomdir,
         safe_preamble=safe_preamble,
         all_versions=all_versions,
     )
+    with suppress(OSError):  # then the node says what is wrong
+        above = target.parent.stat()
+        request.parent_device, request.parent_inode = above.st_dev, above.st_ino
+    try:
+        done, size = _export(context, request)
+        if done < 0:
+            done, size = _export_streamed(context, request, target)
+    except KeyboardInterrupt:
+        click.echo("emix: interrupted; nothing of the export was left", err=True)
+        raise SystemExit(130) from None
+    click.echo(f"{done} instances, {show_bytes(size)} in {directory}.")
 
+
+def _export(context: click.Context, request: pb.ExportStudyRequest) -> tuple[int, int]:
+    """Have the node write the files; return instances and bytes, -1 where it may not."""
     done = size = 0
     with (
         node_client(context) as client,
@@ -369,9 +384,40 @@ def export(
         client.stream("StudyService.ExportStudy", request) as events,
     ):
         for event in events:
+            if event.unwritable:
+                return -1, 0
             done, size = event.instances_done, event.bytes_done
             bar.update(size, event.bytes_total)
-    click.echo(f"{done} instances, {show_bytes(size)} in {directory}.")
+    return done, size
+
+
+def _export_streamed(
+    context: click.Context, request: pb.ExportStudyRequest, target: Path
+) -> tuple[int, int]:
+    """Write the files here, for a node that may not."""
+    from node.dicom.dicomdir import write_dicomdir
+    from node.store.export_folder import ExportFolder
+
+    request.stream = True
+    names: set[str] = set()
+    size = 0
+    with (
+        ExportFolder(target) as folder,
+        node_client(context) as client,
+        ProgressBar("exporting") as bar,
+        client.stream("StudyService.ExportStudy", request) as events,
+    ):
+        for event in events:
+            if event.HasField("piece"):
+                folder.write(event.piece.name, event.piece.offset, event.piece.data)
+                names.add(event.piece.name)
+                size += len(event.piece.data)
+            else:
+                bar.update(event.bytes_done, event.bytes_total)
+        if request.dicomdir:
+            write_dicomdir(folder.partial)
+        folder.publish()
+    return len(names), size
 
 
 @click.command()

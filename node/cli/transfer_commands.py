@@ -75,8 +75,13 @@ def send(
         if wait:
             _follow(client, transfers)
     if json_:
-        show_json(pb.SendResponse(transfers=transfers.values()))
+        show_json(pb.SendResponse(transfers=transfers.values(), known=answer.known))
     else:
+        if answer.known:
+            click.echo(
+                f"{len(answer.known)} of {len(transfers)} packages were sent there before:"
+                " nothing new is sent for them (--again sends what was delivered)."
+            )
         for t in transfers.values():
             reason = f" ({clean(t.reason)})" if t.reason else ""
             click.echo(
@@ -427,6 +432,7 @@ def verify_audit(context: click.Context) -> None:
     if answer.problem:
         click.echo(f"BROKEN: {answer.problem}")
         raise SystemExit(1)
+    click.echo("The chain is intact.")
 
 
 COMMANDS = (send, transfers, cancel, inbox, accept, decline, receipts, audit)

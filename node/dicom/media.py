@@ -151,7 +151,7 @@ def _entry_problem(entry: zipfile.ZipInfo) -> str:
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "a link inside a ZIP"
     if entry.file_size > MAX_ZIP_RATIO * max(entry.compress_size, 4096):
-        return "expands beyond all measure"
+        return "expands beyond all measure; unpack it first"
     return ""
 
 
@@ -172,7 +172,7 @@ class _Member:
             raise Unreadable("damaged inside its ZIP") from exc
         self._left -= len(data)
         if self._left < 0:
-            raise Unreadable("expands beyond all measure")
+            raise Unreadable("expands beyond all measure; unpack it first")
         return data
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from node.exchange.problems import expect, is_final_error, problem_error, tell
 
 FRAME_BYTES = 2 << 20
 _READ_AHEAD = 3
-HELD_RETRY_SECONDS = 30.0
+HELD_RETRY_SECONDS = 10.0
 
 
 class SenderStore(Protocol):

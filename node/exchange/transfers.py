@@ -149,11 +149,12 @@ class Transfers:
 
     # -- what people ask for --------------------------------------------------------------
 
-    async def send(self, order: SendOrder) -> list[Transfer]:
+    async def send(self, order: SendOrder) -> tuple[list[Transfer], list[Transfer]]:
         """Promise every package of a study to a facility; durable once this returns.
 
-        Packages that it has a receipt for, or that are on their way there, are not sent twice:
-        their transfers are returned instead.
+        Returns:
+            New transfers; and those of packages that the facility has given a receipt for, or
+            that are on their way there: these are not sent twice.
 
         Raises:
             NotFound: no such study.
@@ -174,7 +175,7 @@ class Transfers:
             else:
                 sends.append(self._deliver(order, package, key, manifest, plaintext_bytes))
         added = await self._book.add_sends(sends, order.operator) if sends else ()
-        return [*added, *known]
+        return list(added), known
 
     def _deliver(
         self,

@@ -36,6 +36,19 @@ _PLAIN = {
     grpc.StatusCode.DEADLINE_EXCEEDED: PeerTimeout,
 }
 
+_WORDS = {
+    "connection refused": "nothing listens there (connection refused)",
+    "ssl": "the TLS handshake failed: another service, or a node that has not paired with us",
+    "handshak": "the handshake failed: another service, or a node that has not paired with us",
+    "socket closed": "the other side closed the connection; is that the right port?",
+    "connection reset": "the connection broke (reset)",
+    "cancelling all calls": "the other side is stopping",
+    "no route to host": "no way there (no route to host)",
+    "timed out": "no answer (timed out)",
+    "timeout": "no answer (timed out)",
+    "dns": "its name is not known to the DNS",
+}
+
 Metadata = tuple[tuple[str, str], ...]
 
 
@@ -53,11 +66,17 @@ def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) ->
     code = metadata.get(CODE_KEY)
     if code is None:
         plain = _PLAIN.get(status, NodeError)
-        return plain(details or status.name)
+        return plain(_in_our_words(details) or status.name)
     if code == Code.PEER_BUSY:
         seconds = metadata.get(RETRY_KEY, "30")
         return PeerBusy(details, float(seconds) if seconds.isdigit() else 30.0)
     return by_code(code)(details)
+
+
+def _in_our_words(details: str) -> str:
+    """Say what gRPC's transport says of a connection as an admin would."""
+    found = details.casefold()
+    return next((words for part, words in _WORDS.items() if part in found), details)
 
 
 def strings(metadata: Any) -> dict[str, str]:

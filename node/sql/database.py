@@ -35,6 +35,11 @@ _PRAGMAS = (
     "cache_size=-8192",
 )
 
+_DAMAGED = (
+    "the database is damaged, or is another node's: move metadata.db* away and rebuild it with"
+    " `emix store repair`, or restore a backup"
+)
+
 
 class Database:
     """An open database. `read` and `write` run functions on it; nothing else touches it.
@@ -124,6 +129,8 @@ class _translated:  # noqa: N801  # reads as a clause of the with statement
                 raise SyncFailed("the database could not be written or synced") from error
             if "full" in text:
                 raise StoreFull("the disk is full; free space and try again") from error
+            if any(word in text for word in ("malformed", "not a database", "hmac")):
+                raise StoreError(_DAMAGED) from error
             if "locked" in text:
                 raise StoreLocked("another process has the database open") from error
             raise StoreError(f"the database failed: {type(error).__name__}") from error
@@ -144,13 +151,14 @@ def open_database(path: Path, key: bytes, migrations: Migrations) -> Database:
         raise StoreError(f"SQLite {sqlcipher.sqlite_version} is too old; upgrade sqlcipher3")
     with _translated():
         connection = sqlcipher.connect(str(path), check_same_thread=False, isolation_level=None)
+        connection.execute("PRAGMA cipher_log_level = NONE")  # its lines would come between ours
         connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
         try:
             for pragma in _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
         except sqlcipher.DatabaseError as exc:
             connection.close()
-            raise StoreError("the database does not open with this node's key") from exc
+            raise StoreError(_DAMAGED) from exc
         connection.row_factory = sqlcipher.Row
         migrations.apply(sqlite_utils.Database(connection, execute_plugins=False))
     return Database(connection)

@@ -65,7 +65,8 @@ def open_store(
     """
     path = home / "metadata.db"
     envelopes = Envelopes(home / "envelopes", secrets)
-    if not path.exists() and not may_be_lost and next(envelopes.paths(), None) is not None:
+    is_lost = not path.exists() or path.stat().st_size == 0
+    if is_lost and not may_be_lost and next(envelopes.paths(), None) is not None:
         raise StoreError(
             "the database is gone, but envelopes are there: put metadata.db back, or rebuild it"
             " with `emix store repair`"

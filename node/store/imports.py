@@ -246,7 +246,12 @@ class ImportStore:
             raise NotFound(f"nothing is held under number {held_id}; see `emix held`")
         package = int(row[0])
         if release:
-            return (await self.close_packages([package], operator))[0]
+            released = (await self.close_packages([package], operator))[0]
+            facts: dict[str, object] = {"held": held_id, "package": str(released)}
+            await self._context.database.write(
+                lambda db: audit_rows.append(db, "held.released", facts, operator)
+            )
+            return released
 
         def work(db: Db) -> None:
             audit_rows.append(db, "held.discarded", {"held": held_id}, operator)

@@ -68,7 +68,7 @@ def test_streamed_import_gives_the_same(nodes: tuple[Node, Node], tmp_path: Path
     assert out == {p.read_bytes() for p in folder.iterdir()}
 
 
-def test_what_the_node_may_not_read_is_streamed_without_asking(tmp_path: Path) -> None:
+def test_what_the_node_may_not_read_or_write_is_streamed_without_asking(tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs root and setpriv (Debian package util-linux)")
     node = Node(tmp_path, "node", "Other User Clinic")
@@ -79,8 +79,16 @@ def test_what_the_node_may_not_read_is_streamed_without_asking(tmp_path: Path) -
     node.start()
     try:
         folder = write_study(tmp_path / "s", 20, 3)
+        files = {p.read_bytes() for p in folder.iterdir()}
         folder.chmod(0)  # for the node too: it is root without root's rights over files
         assert imported(node, folder)["carried"] == 3
+        closed = tmp_path / "closed"
+        closed.mkdir()
+        closed.chmod(0)
+        node.run("export", study_uid(20), str(closed / "out"), "--dicomdir")
+        assert (closed / "out" / "DICOMDIR").exists()
+        assert {p.read_bytes() for p in (closed / "out").rglob("*0*") if p.is_file()} == files
+        assert [p.name for p in closed.iterdir()] == ["out"]
     finally:
         node.stop()
 
@@ -135,7 +143,7 @@ def test_zip_is_looked_into_and_bad_members_are_listed(
     reasons = {f["label"].rpartition("!")[2]: f["reasons"][0] for f in answer["findings"]}
     assert set(reasons) == {"notes.txt", "bomb.bin", "link.dcm", "broken.dcm"}
     assert reasons["broken.dcm"] == "damaged inside its ZIP"
-    assert reasons["bomb.bin"] == "expands beyond all measure"
+    assert reasons["bomb.bin"] == "expands beyond all measure; unpack it first"
     assert reasons["link.dcm"] == "a link inside a ZIP"
 
 
@@ -197,9 +205,49 @@ def test_export_onto_a_full_disk_is_an_error(nodes: tuple[Node, Node], tmp_path:
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=True)
     try:
-        assert "No space left" in _error(a, "export", study_uid(24), str(small / "out"))
+        said = _error(a, "export", study_uid(24), str(small / "out"))
+        assert "(No space left on device); nothing was left there" in said
+        assert not list(small.iterdir())
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_interrupted_export_leaves_nothing(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, _ = nodes
+    imported(a, write_study(tmp_path / "s", 25, 400, size=512))
+    out = tmp_path / "out"
+    exporting = subprocess.Popen(
+        a.command("export", study_uid(25), str(out)),
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    wait_until(lambda: out.exists() or exporting.poll() is not None, "nothing is exported")
+    assert not [p for p in out.iterdir() if p.name != ".emix-partial"] or exporting.poll() == 0
+    exporting.send_signal(signal.SIGINT)
+    exporting.communicate(timeout=30)
+    # It was too fast, or it left nothing: half a study is never seen.
+    if exporting.returncode == 0:
+        assert len(list(out.rglob("IM*"))) == 400
+    else:
+        assert exporting.returncode == 130
+        wait_until(lambda: not out.exists(), "half an export is left")
+
+
+def test_nothing_is_exported_into_a_home(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, _ = nodes
+    imported(a, write_study(tmp_path / "s", 26, 1))
+    said = _error(a, "export", study_uid(26), str(a.home / "chunks" / "out"))
+    assert "choose another folder" in said
+    assert not (a.home / "chunks" / "out").exists()
+
+
+def test_send_says_what_was_sent_before(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, b = nodes
+    imported(a, write_study(tmp_path / "s", 27, 1))
+    assert "sent there before" not in a.run("send", study_uid(27), b.display_name, "--wait")
+    assert "nothing new is sent" in a.run("send", study_uid(27), b.display_name, "--wait")
+    a.run("send", study_uid(27), b.display_name, "--again", "--note", "once more", "--wait")
+    assert "once more" in b.run("inbox")
 
 
 def test_special_files_are_refused_and_do_not_block(

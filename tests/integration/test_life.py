@@ -127,6 +127,26 @@ def test_lost_database_is_rebuilt_from_the_envelopes(tmp_path: Path) -> None:
             node.stop()
 
 
+def test_damaged_database_says_what_to_do(tmp_path: Path) -> None:
+    node = Node(tmp_path, "node", "Clinic")
+    node.make()
+    node.start()
+    node.run("import", str(write_study(tmp_path / "s", 10, 2)))
+    node.stop()
+    path = node.home / "metadata.db"
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:5000] + b"\xff" * 100 + whole[5100:]):
+        path.write_bytes(damaged)
+        with pytest.raises(CommandFailed, match="emix store repair"):
+            node.start()
+        assert "sqlcipher" not in node.log.read_text()
+    path.unlink()
+    assert "1 repaired whole" in node.run("store", "repair")
+    node.start()
+    assert node.json("studies")["studies"]
+    node.stop()
+
+
 def test_old_database_put_back_does_not_cost_newer_packages(tmp_path: Path) -> None:
     node = Node(tmp_path, "node", "Clinic")
     node.make()

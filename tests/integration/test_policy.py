@@ -265,6 +265,7 @@ def test_backup_holds_everything_though_studies_are_deleted_meanwhile(
     backup.communicate(timeout=60)
     assert backup.returncode == 0
     restored = Node(tmp_path, "restored", a.display_name)
+    assert "give --recovery-kit" in _error(restored, "restore", str(tmp_path / "copy"))
     restored.run("restore", str(tmp_path / "copy"), "--recovery-kit", str(a.kit))
     a.stop()
     restored.start()

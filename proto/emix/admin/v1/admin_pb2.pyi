@@ -401,30 +401,50 @@ class GetStudyResponse(_message.Message):
     def __init__(self, sources: _Optional[_Iterable[_Union[Study, _Mapping]]] = ...) -> None: ...
 
 class ExportStudyRequest(_message.Message):
-    __slots__ = ("study", "directory", "dicomdir", "safe_preamble", "all_versions")
+    __slots__ = ("study", "directory", "dicomdir", "safe_preamble", "all_versions", "parent_device", "parent_inode", "stream")
     STUDY_FIELD_NUMBER: _ClassVar[int]
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     DICOMDIR_FIELD_NUMBER: _ClassVar[int]
     SAFE_PREAMBLE_FIELD_NUMBER: _ClassVar[int]
     ALL_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    PARENT_DEVICE_FIELD_NUMBER: _ClassVar[int]
+    PARENT_INODE_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
     study: str
     directory: str
     dicomdir: bool
     safe_preamble: bool
     all_versions: bool
-    def __init__(self, study: _Optional[str] = ..., directory: _Optional[str] = ..., dicomdir: _Optional[bool] = ..., safe_preamble: _Optional[bool] = ..., all_versions: _Optional[bool] = ...) -> None: ...
+    parent_device: int
+    parent_inode: int
+    stream: bool
+    def __init__(self, study: _Optional[str] = ..., directory: _Optional[str] = ..., dicomdir: _Optional[bool] = ..., safe_preamble: _Optional[bool] = ..., all_versions: _Optional[bool] = ..., parent_device: _Optional[int] = ..., parent_inode: _Optional[int] = ..., stream: _Optional[bool] = ...) -> None: ...
 
 class ExportStudyResponse(_message.Message):
-    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total")
+    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total", "unwritable", "piece")
     INSTANCES_DONE_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
     BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    UNWRITABLE_FIELD_NUMBER: _ClassVar[int]
+    PIECE_FIELD_NUMBER: _ClassVar[int]
     instances_done: int
     instances_total: int
     bytes_done: int
     bytes_total: int
-    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ...) -> None: ...
+    unwritable: bool
+    piece: ExportPiece
+    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., unwritable: _Optional[bool] = ..., piece: _Optional[_Union[ExportPiece, _Mapping]] = ...) -> None: ...
+
+class ExportPiece(_message.Message):
+    __slots__ = ("name", "offset", "data")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    offset: int
+    data: bytes
+    def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class DeleteStudyRequest(_message.Message):
     __slots__ = ("study", "origin")
@@ -501,10 +521,12 @@ class SendRequest(_message.Message):
     def __init__(self, study: _Optional[str] = ..., facility: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., priority: _Optional[str] = ..., again: _Optional[bool] = ...) -> None: ...
 
 class SendResponse(_message.Message):
-    __slots__ = ("transfers",)
+    __slots__ = ("transfers", "known")
     TRANSFERS_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
     transfers: _containers.RepeatedCompositeFieldContainer[Transfer]
-    def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ...) -> None: ...
+    known: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ..., known: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListTransfersRequest(_message.Message):
     __slots__ = ("open_only", "held_only", "limit")
