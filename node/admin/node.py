@@ -84,6 +84,7 @@ class NodeHandlers:
         directory = Path(call.request.directory)
         if not directory.is_absolute():
             raise UsageError("the directory must be an absolute path")
+        # Before it begins: cut off, more is recorded than left.
+        await self._parts.audit.append("node.backed-up", {}, operator_of(call))
         files, size = await self._parts.maintenance.backup(directory)
-        await self._parts.audit.append("node.backed-up", {"files": files}, operator_of(call))
         return pb.BackupResponse(files=files, bytes=size)

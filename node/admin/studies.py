@@ -48,20 +48,19 @@ class StudyHandlers:
         return Service(pb.DESCRIPTOR.services_by_name["StudyService"], handlers, allow_all)
 
     async def _import(self, call: Call[None]) -> None:
-        send, receive = trio.open_memory_channel[pb.ImportResponse](math.inf)
-        teller = _Teller(send)
-        job = ImportJob(self._parts.imports, self._parts.examiner, teller.tell, operator_of(call))
         first: pb.ImportRequest | None = await call.read()
         if first is None:  # there was nothing to stream
-            teller.finish(Summary())
-            send.close()
-            async for response in receive:
-                await call.write(response)
+            await call.write(pb.ImportResponse(summary=pb.ImportSummary()))
             return
+        if not all(Path(path).is_absolute() for path in first.paths.paths):
+            raise UsageError("paths must be absolute")
         if unreadable := await trio.to_thread.run_sync(_unreadable, list(first.paths.paths)):
             event = pb.ImportUnreadable(paths=unreadable)
             await call.write(pb.ImportResponse(unreadable=event))
             return
+        send, receive = trio.open_memory_channel[pb.ImportResponse](math.inf)
+        teller = _Teller(send)
+        job = ImportJob(self._parts.imports, self._parts.examiner, teller.tell, operator_of(call))
         with ungrouped():
             async with trio.open_nursery() as nursery:
 
@@ -125,17 +124,18 @@ class StudyHandlers:
             await call.write(pb.ExportStudyResponse(unwritable=True))
             return
         send, receive = trio.open_memory_channel[pb.ExportStudyResponse](8)
+        latest = pb.ExportStudyResponse()
 
         def tell(done: int, total: int, bytes_done: int, bytes_total: int) -> None:
-            with suppress(trio.WouldBlock):  # progress only
-                send.send_nowait(
-                    pb.ExportStudyResponse(
-                        instances_done=done,
-                        instances_total=total,
-                        bytes_done=bytes_done,
-                        bytes_total=bytes_total,
-                    )
-                )
+            nonlocal latest
+            latest = pb.ExportStudyResponse(
+                instances_done=done,
+                instances_total=total,
+                bytes_done=bytes_done,
+                bytes_total=bytes_total,
+            )
+            with suppress(trio.WouldBlock):  # a slow reader misses some, never the last
+                send.send_nowait(latest)
 
         def send_piece(name: str, offset: int, data: bytes) -> None:
             for i in range(0, len(data), _PIECE_BYTES):
@@ -147,6 +147,7 @@ class StudyHandlers:
             await self._parts.exporter.export(
                 request.study,
                 sink,
+                operator=operator_of(call),
                 safe_preamble=request.safe_preamble,
                 all_versions=request.all_versions,
                 tell=tell,
@@ -158,7 +159,7 @@ class StudyHandlers:
                     await export(send_piece)
                 else:
                     await self._export_here(request, export)
-                await self._parts.exporter.note(request.study, operator_of(call))
+                await send.send(latest)
 
         with ungrouped():
             async with trio.open_nursery() as nursery:
@@ -301,9 +302,6 @@ def _unreadable(paths: Sequence[str]) -> list[str]:
 
 
 def _find_all(paths: Any) -> Iterator[IncomingFile]:
-    for path in paths:
-        if not Path(path).is_absolute():
-            raise UsageError("paths must be absolute")
     return chain.from_iterable(find_files(Path(path)) for path in paths)
 
 

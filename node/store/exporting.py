@@ -34,15 +34,19 @@ class Exporter:
         prefix: str,
         sink: Sink,
         *,
+        operator: str,
         safe_preamble: bool,
         all_versions: bool,
         tell: Tell,
     ) -> None:
         """Give every byte of a study's instances to a sink.
 
+        The audit log has it before the first byte leaves: cut off, more is recorded than left.
+
         Args:
             prefix: Beginning of the Study Instance UID.
             sink: Gets pieces in any order; several threads call it at once.
+            operator: Who asked for it.
             safe_preamble: Zero the 128 bytes of preamble.
             all_versions: Every version of an instance instead of the latest.
             tell: Told of progress.
@@ -52,6 +56,10 @@ class Exporter:
             StoreError: a chunk is damaged; what the sink raises passes through too.
         """
         packages = await self._studies.packages(prefix)
+        facts: dict[str, object] = {"packages": [str(p.package_id) for p in packages]}
+        await self._context.database.write(
+            lambda db: audit_rows.append(db, "study.exported", facts, operator)
+        )
         plan = await self._context.database.read(
             lambda db: _plan_export(db, packages, all_versions=all_versions)
         )
@@ -72,14 +80,6 @@ class Exporter:
             for job in plan.chunks:
                 await limiter.acquire_on_behalf_of(job)
                 nursery.start_soon(write, job)
-
-    async def note(self, prefix: str, operator: str) -> None:
-        """Record that a study left the store in the clear."""
-        packages = await self._studies.packages(prefix)
-        facts: dict[str, object] = {"packages": [str(p.package_id) for p in packages]}
-        await self._context.database.write(
-            lambda db: audit_rows.append(db, "study.exported", facts, operator)
-        )
 
     def _write_chunk(self, job: "_ExportChunk", sink: Sink, safe_preamble: bool) -> tuple[int, int]:
         """Open one chunk and give its pieces away; return instances begun and bytes."""

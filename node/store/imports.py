@@ -151,7 +151,7 @@ class ImportStore:
                 closed.append(package_id)
         return closed
 
-    def _close(self, row: int, operator: str) -> PackageId | None:
+    def _close(self, row: int, operator: str, held_id: int | None = None) -> PackageId | None:
         context = self._context
         found = context.database.read_sync(
             lambda db: package_rows.find_packages(
@@ -189,6 +189,8 @@ class ImportStore:
                 "bytes": manifest.plaintext_bytes,
             }
             audit_rows.append(db, "package.closed", facts, operator)
+            if held_id is not None:
+                audit_rows.append(db, "held.released", {**facts, "held": held_id}, operator)
 
         context.database.write_sync(work)
         return package.package_id
@@ -246,12 +248,7 @@ class ImportStore:
             raise NotFound(f"nothing is held under number {held_id}; see `emix held`")
         package = int(row[0])
         if release:
-            released = (await self.close_packages([package], operator))[0]
-            facts: dict[str, object] = {"held": held_id, "package": str(released)}
-            await self._context.database.write(
-                lambda db: audit_rows.append(db, "held.released", facts, operator)
-            )
-            return released
+            return await trio.to_thread.run_sync(self._close, package, operator, held_id)
 
         def work(db: Db) -> None:
             audit_rows.append(db, "held.discarded", {"held": held_id}, operator)

@@ -304,6 +304,17 @@ def test_held_file_is_released_by_a_person_only(nodes: tuple[Node, Node], tmp_pa
     assert safe == bytes(128) + data[128:]
 
 
+def test_release_is_one_fact_with_its_package(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, _ = nodes
+    (tmp_path / "x.dcm").write_bytes(b"MZ" + make_instance(28, 1)[2:])
+    a.run("import", str(tmp_path / "x.dcm"), statuses=(1,))
+    number = a.json("held")["held"][-1]["held_id"]
+    a.run("held", "release", number)
+    last = a.json("audit", "--limit", "2")["entries"]
+    assert [e["kind"] for e in last] == ["package.closed", "held.released"]
+    assert json.loads(last[1]["body"])["held"] == int(number)
+
+
 def test_study_from_two_facilities_stays_two_sources(
     nodes: tuple[Node, Node], tmp_path: Path
 ) -> None:

@@ -196,11 +196,31 @@ def test_audit_tells_a_nodes_own_life(nodes: tuple[Node, Node]) -> None:
     a, _ = nodes
     a.stop()
     a.start()
-    kinds = [e["kind"] for e in a.json("audit")["entries"]]
+    kinds = [e["kind"] for e in a.json("audit", "--limit", "0")["entries"]]
     assert kinds[:2] == ["node.made", "node.started"]
     assert kinds[-2:] == ["node.stopped", "node.started"]
     assert kinds.count("node.made") == 1
     a.run("audit", "verify")
+
+
+def test_what_leaves_in_the_clear_is_in_the_audit_log_even_when_it_fails(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    a.run("import", str(write_study(tmp_path / "s", 7, 2)))
+    package = a.json("study", study_uid(7))["sources"][0]["packages"][0]["package_id"]
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    _error(a, "export", study_uid(7), str(tmp_path / "taken"))
+    said = a.run("export", study_uid(7), str(tmp_path / "out"))
+    assert said.startswith("2 instances, ")
+    a.run("backup", str(tmp_path / "copy"))
+    _error(a, "backup", str(tmp_path / "copy"))
+    entries = a.json("audit", "--limit", "10")["entries"]
+    exports = [e for e in entries if e["kind"] == "study.exported"]
+    assert [json.loads(e["body"])["packages"] for e in exports] == [[package]]
+    assert all(e["operator"] not in ("", "node", "admin") for e in exports)
+    assert sum(e["kind"] == "node.backed-up" for e in entries) == 2
 
 
 def test_doctor_tries_what_peers_are_told(nodes: tuple[Node, Node]) -> None:
