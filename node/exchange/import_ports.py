@@ -70,8 +70,13 @@ class ImportStore(Protocol):
     ) -> dict[bytes, int | None]:
         """Return those digests that were imported before, with the open package to close."""
 
-    async def find_versioned(self, sop_instance_uids: Sequence[str]) -> set[str]:
+    async def find_versioned(
+        self, sop_instance_uids: Sequence[str], mine: Collection[int]
+    ) -> set[str]:
         """Return those SOP Instance UIDs of which a version was imported before."""
+
+    async def is_held(self, digest: bytes) -> bool:
+        """Return whether an instance with that digest waits for a person."""
 
     async def close_packages(self, rows: Iterable[int], operator: str) -> list[PackageId]:
         """Sign and close flushed packages; durable once this returns."""

@@ -129,8 +129,8 @@ class ImportJob:
             if self._is_given_up:
                 with trio.CancelScope(shield=True):
                     await self._discard()
-            writers = [writer.row_id for writer in (*self._writers.values(), *self._held)]
-            self._store.release_packages([*writers, *self._adopted])
+            held = (writer.row_id for writer in self._held)
+            self._store.release_packages([*self._mine, *held])
 
     async def _run(self, files: Iterator[IncomingFile]) -> Summary:
         async with trio.open_nursery() as sealing:
@@ -173,8 +173,7 @@ class ImportJob:
             self._summary.plaintext_bytes += writer.plaintext_bytes
             self._summary.sealed_bytes += writer.sealed_bytes
         self._summary.study_instance_uids = list(writers)
-        rows = {writer.row_id for writer in self._writers.values()} | self._adopted
-        await self._store.close_packages(sorted(rows), self._operator)
+        await self._store.close_packages(sorted(self._mine), self._operator)
         await self._forget_chunks()
         return self._summary
 
@@ -211,10 +210,10 @@ class ImportJob:
             examined = await self._examiner.examine_files(slab, extents)
         known = await self._find_known([item.digest for item in whole])
         uids = [e.sop_instance_uid for e in examined if e.verdict in (Verdict.CARRY, Verdict.FLAG)]
-        versioned = await self._store.find_versioned(uids)
+        versioned = await self._store.find_versioned(uids, self._mine)
         for item, found in zip(whole, examined, strict=True):
             if item.digest in known or item.digest in self._seen:
-                self._summary.known += 1
+                await self._count_known(item.file.label, item.digest, found)
             else:
                 found = self._noting_version(found, versioned)
                 await self._place(item, found, sealing)
@@ -305,14 +304,26 @@ class ImportJob:
         """Read a file whose instance is here already once more rather than seal it again."""
         if whole_digest is None or not found.sop_instance_uid:
             return False
-        if not await self._store.find_versioned([found.sop_instance_uid]):
+        if not await self._store.find_versioned([found.sop_instance_uid], self._mine):
             return False
         return bool(await self._find_known([await whole_digest()]))
 
+    @property
+    def _mine(self) -> set[int]:
+        """The open packages that this job will close."""
+        return {writer.row_id for writer in self._writers.values()} | self._adopted
+
+    async def _count_known(self, label: str, digest: bytes, found: Examined) -> None:
+        """Count a file whose instance is here; one that waits for a person is held still."""
+        if found.verdict is Verdict.HOLD and await self._store.is_held(digest):
+            self._tell(Finding(label, Verdict.HOLD, (*found.reasons, "held already")))
+            self._summary.held += 1
+        else:
+            self._summary.known += 1
+
     async def _find_known(self, digests: Sequence[bytes]) -> Collection[bytes]:
         """Look up digests, and take over the packages that a killed import left around them."""
-        mine = {writer.row_id for writer in self._writers.values()} | self._adopted
-        known = await self._store.find_known(digests, mine)
+        known = await self._store.find_known(digests, self._mine)
         self._adopted.update(row for row in known.values() if row is not None)
         return known.keys()
 
@@ -355,9 +366,9 @@ class ImportJob:
     ) -> bool:
         whole = large.digest()
         if whole in self._seen or await self._find_known([whole]):
-            self._summary.known += 1
+            await self._count_known(label, whole, found)
             return False
-        versioned = await self._store.find_versioned([found.sop_instance_uid])
+        versioned = await self._store.find_versioned([found.sop_instance_uid], self._mine)
         found = self._noting_version(found, versioned)
         if not self._note(label, found):
             return False
@@ -388,6 +399,7 @@ class ImportJob:
         await writer.flush()
         await self._store.hold(writer.row_id, found, label)
         self._held.remove(writer)
+        self._store.release_packages([writer.row_id])
         self._summary.held += 1
 
     def _note(self, label: str, found: Examined) -> bool:

@@ -94,8 +94,11 @@ class Database:
                 raise
             return result
 
-    def copy_to(self, path: Path) -> None:
+    def copy_to(self, path: Path, read: Callable[[Db], T]) -> T:
         """Write a consistent, encrypted copy (same key) to a path that does not exist.
+
+        Returns:
+            What `read` finds in the database at the moment of the copy.
 
         Raises:
             StoreError: the copy could not be written; this database is as it was.
@@ -104,6 +107,7 @@ class Database:
             try:
                 # VACUUM INTO keeps the cipher and key of the connection.
                 self._connection.execute("VACUUM INTO ?", (str(path),))
+                return read(self._db)
             except sqlcipher.Error as exc:
                 raise StoreError("a copy of the database could not be written there") from exc
 

@@ -122,22 +122,41 @@ class ImportStore:
             self._in_use.update(row for row in known.values() if row is not None)
         return known
 
-    async def find_versioned(self, sop_instance_uids: Sequence[str]) -> set[str]:
-        """Return those SOP Instance UIDs of which this facility has imported some version."""
+    async def find_versioned(
+        self, sop_instance_uids: Sequence[str], mine: Collection[int]
+    ) -> set[str]:
+        """Return those SOP Instance UIDs of which this facility has imported some version.
+
+        What another running import has recorded does not count; see `find_known`.
+        """
         me = self._context.facility.digest
 
         def work(db: Db) -> set[str]:
             found: set[str] = set()
             for some in _slices(sop_instance_uids):
                 sql = (
-                    "SELECT i.sop_instance_uid FROM instances i JOIN packages p"
+                    "SELECT i.sop_instance_uid, p.id FROM instances i JOIN packages p"
                     " ON p.id = i.package WHERE p.origin = ? AND p.state IN ('open', 'closed')"
                     f" AND i.sop_instance_uid IN ({marks(some)})"
                 )
-                found.update(row[0] for row in db.execute(sql, (me, *some)))
+                found.update(
+                    uid
+                    for uid, package in db.execute(sql, (me, *some))
+                    if package in mine or package not in self._in_use
+                )
             return found
 
         return await self._context.database.read(work)
+
+    async def is_held(self, digest: bytes) -> bool:
+        """Return whether an instance with that digest waits for a person."""
+        sql = (
+            "SELECT 1 FROM instances i JOIN packages p ON p.id = i.package"
+            " WHERE p.state = 'held' AND i.digest = ?"
+        )
+        return await self._context.database.read(
+            lambda db: db.execute(sql, (digest,)).fetchone() is not None
+        )
 
     async def close_packages(self, rows: Iterable[int], operator: str) -> list[PackageId]:
         """Sign and close packages that are flushed; those without instances are removed.

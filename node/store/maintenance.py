@@ -203,12 +203,12 @@ class Maintenance:
 
     def _copy(self, directory: Path) -> None:
         """Copy the database first, and then everything that it names, or had in work."""
-        self._context.database.copy_to(directory / "metadata.db")
-        named = self._context.database.read_sync(
+        named = self._context.database.copy_to(
+            directory / "metadata.db",
             lambda db: {
                 self._context.envelopes.name(p.origin, p.package_id)
                 for p in package_rows.find_packages(db, "1", ())
-            }
+            },
         )
         for name in ("envelopes", "chunks"):
             for folder, _, files in os.walk(self._home / name):

@@ -304,6 +304,21 @@ def test_held_file_is_released_by_a_person_only(nodes: tuple[Node, Node], tmp_pa
     assert safe == bytes(128) + data[128:]
 
 
+@pytest.mark.parametrize("size", [64, 1800], ids=["small", "large"])
+def test_held_file_imported_again_is_held_still(
+    nodes: tuple[Node, Node], tmp_path: Path, size: int
+) -> None:
+    a, _ = nodes
+    (tmp_path / "x.dcm").write_bytes(b"MZ" + make_instance(29, size, size=size)[2:])
+    for _ in range(2):
+        answer = a.json("import", str(tmp_path / "x.dcm"), statuses=(1,))
+        assert (answer["summary"]["held"], answer["summary"]["known"]) == ("1", "0")
+    assert "held already" in answer["findings"][0]["reasons"]
+    assert len(a.json("held")["held"]) == 1
+    a.run("held", "release", a.json("held")["held"][0]["held_id"])
+    assert imported(a, tmp_path / "x.dcm")["known"] == 1
+
+
 def test_release_is_one_fact_with_its_package(nodes: tuple[Node, Node], tmp_path: Path) -> None:
     a, _ = nodes
     (tmp_path / "x.dcm").write_bytes(b"MZ" + make_instance(28, 1)[2:])

@@ -66,7 +66,7 @@ def test_failed_transaction_keeps_nothing(tmp_path: Path) -> None:
 def test_migrations_run_once_and_the_copy_opens_with_the_same_key(tmp_path: Path) -> None:
     database = open_database(tmp_path / "db", KEY, steps())
     database.write_sync(add("kept"))  # type: ignore[arg-type]
-    database.copy_to(tmp_path / "copy")
+    assert database.copy_to(tmp_path / "copy", words) == ["kept"]
     database.close()
     for name in ("db", "copy"):
         again = open_database(tmp_path / name, KEY, steps())
