@@ -168,11 +168,20 @@ def unlock(home: Home, passphrase: bytes | None) -> Unlocked:
     Raises:
         KeysError: no slot opens; the message says which way is left.
     """
+    return _open(load_keyring(home), unlock_root_key(home, passphrase))
+
+
+def unlock_root_key(
+    home: Home, passphrase: bytes | None, kit: keyring.RecoveryKit | None = None
+) -> keyring.RootKey:
+    """Return a home's root key by its recovery kit, else its passphrase, else its host key.
+
+    Raises:
+        KeysError: what is given opens nothing; the message says which way is left.
+    """
     ring = load_keyring(home)
-    return _open(ring, _root_key(home, ring, passphrase))
-
-
-def _root_key(home: Home, ring: keyring.Keyring, passphrase: bytes | None) -> keyring.RootKey:
+    if kit is not None:
+        return keyring.unlock_with_kit(ring, kit)
     if passphrase is not None:
         return keyring.unlock_with_passphrase(ring, passphrase)
     if home.host_key.exists() and ring.has_slot("host"):
@@ -220,16 +229,6 @@ def hold_passphrase(passphrase: bytes) -> None:
             f"the passphrase is shorter than {MIN_PASSPHRASE_BYTES} characters;"
             " five or six random words make a good one"
         )
-
-
-def unlock_root_key(
-    home: Home, *, passphrase: bytes | None, kit: keyring.RecoveryKit | None
-) -> keyring.RootKey:
-    """Return a home's root key by its recovery kit, its passphrase, or its host key."""
-    ring = load_keyring(home)
-    if kit is not None:
-        return keyring.unlock_with_kit(ring, kit)
-    return _root_key(home, ring, passphrase)
 
 
 def load_keyring(home: Home) -> keyring.Keyring:

@@ -9,6 +9,7 @@ from node.dicom.examiner import Examiner
 from node.documents.peers import Peer
 from node.documents.signed import DocumentSigner
 from node.domain.findings import Finding
+from node.domain.texts import shown
 from node.exchange.pairing import Pairing
 from node.exchange.transfers import Transfers
 from node.federation.supervisor import Federation
@@ -68,4 +69,4 @@ class Diagnose(Protocol):
 def operator_of(call: Call[None]) -> str:
     """Return who asks, for the audit log: the name that the command says, made printable."""
     name = call.metadata.get("emix-operator", "")
-    return "".join(c for c in name if c.isprintable())[:64] or "admin"
+    return shown(name)[:64] or "admin"

@@ -15,6 +15,7 @@ from node.admin import wire
 from node.admin.parts import Parts, operator_of
 from node.dicom.dicomdir import write_dicomdir
 from node.dicom.media import find_files
+from node.domain.texts import encodable
 from node.errors import DicomError, UsageError, ungrouped
 from node.exchange.import_ports import IncomingFile
 from node.exchange.importing import Finding, ImportJob, Progress, Summary
@@ -224,7 +225,7 @@ class _Teller:
     def tell(self, event: Progress | Finding) -> None:
         if isinstance(event, Finding):
             finding = pb.ImportFinding(
-                label=_label(event.label), verdict=event.verdict, reasons=event.reasons
+                label=encodable(event.label), verdict=event.verdict, reasons=event.reasons
             )
             self._put(pb.ImportResponse(finding=finding))
             return
@@ -264,11 +265,6 @@ class _Teller:
                 )
             )
         )
-
-
-def _label(text: str) -> str:
-    """Return a label that protobuf takes: names of other encodings have their bytes shown."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _hold_outside(path: Path, home: Path) -> None:

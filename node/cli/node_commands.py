@@ -140,7 +140,7 @@ def passphrase(
     with home.locked():
         kit = _kit_from(recovery_kit)
         old = _passphrase(home, passphrase_file) if kit is None else None
-        root_key = unlock_root_key(home, passphrase=old, kit=kit)
+        root_key = unlock_root_key(home, old, kit)
         new = _passphrase_from(new_passphrase_file)
         if new is None:
             if not sys.stdin.isatty():
@@ -312,8 +312,7 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
     A backup never holds the host key. Of a node without a passphrase, restore with its recovery
     kit.
     """
-    from node.crypto.keyring import Keyring
-    from node.home import Home, add_host_key
+    from node.home import Home, add_host_key, load_keyring
 
     source, target = Path(directory), home_path(context)
     if not (source / "keyring").exists():
@@ -321,8 +320,7 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
     if target.exists() and any(target.iterdir()):
         raise ConfigError(f"{target} is not empty; choose another --home")
     kit = _kit_from(recovery_kit)
-    ring = Keyring.decode((source / "keyring").read_bytes())
-    if kit is None and not ring.has_slot("passphrase"):
+    if kit is None and not load_keyring(Home(source)).has_slot("passphrase"):
         raise UsageError(
             "the backup is of a node with a host key, which no backup holds: give --recovery-kit"
         )

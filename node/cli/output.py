@@ -11,6 +11,8 @@ import click
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
+from node.domain.texts import shown
+
 
 def as_dict(message: Message) -> dict[str, Any]:
     """Return a message as plain values, every field of it."""
@@ -58,13 +60,8 @@ def _width(text: str) -> int:
 
 
 def clean(value: object) -> str:
-    """Return text that a terminal cannot be fooled with."""
-    return "".join(c if c.isprintable() else "?" for c in str(value))
-
-
-def printable(text: str) -> str:
-    """Return text that protobuf takes: names of other encodings have their bytes shown."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """Return a value as text that a terminal cannot be fooled with."""
+    return shown(str(value))
 
 
 _TABLE_ROWS = 200

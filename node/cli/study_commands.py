@@ -19,12 +19,12 @@ from node.cli.output import (
     limit_of,
     limited,
     note_limit,
-    printable,
     show_bytes,
     show_json,
     show_table,
     show_time,
 )
+from node.domain.texts import encodable
 from node.errors import DicomError, UsageError
 
 _DATA_BYTES = 1 << 20
@@ -85,7 +85,7 @@ def _import(
 
     said: SimpleQueue[pb.ImportRequest | None] = SimpleQueue()
     requests = _stream_files(paths, said, note) if is_streamed else _name_paths(paths, said)
-    summary = None
+    summary, is_unreadable = None, False
     with (
         node_client(context) as client,
         ProgressBar("importing") as bar,
@@ -101,9 +101,10 @@ def _import(
                 case "summary":
                     summary = event.summary
                 case "unreadable":
-                    said.put(None)
-                    return _import(context, paths, is_streamed=True, json_=json_)
+                    is_unreadable = True
         said.put(None)
+    if is_unreadable:
+        return _import(context, paths, is_streamed=True, json_=json_)
     if summary is not None and is_streamed:
         # What could not even be sent was refused here.
         summary.refused = sum(finding.verdict == "refuse" for finding in findings)
@@ -167,7 +168,7 @@ def _stream_files(
         is_named = False
         try:
             with file.open() as handle:
-                named = pb.ImportFile(label=printable(file.label), size_bytes=file.size_bytes)
+                named = pb.ImportFile(label=encodable(file.label), size_bytes=file.size_bytes)
                 yield pb.ImportRequest(file=named)
                 is_named = True
                 while data := handle.read(_DATA_BYTES):
@@ -183,7 +184,7 @@ def _stream_files(
             if is_named:
                 yield pb.ImportRequest(broken=pb.ImportBroken(reason=reason))
                 continue
-            note(pb.ImportFinding(label=printable(file.label), verdict="refuse", reasons=[reason]))
+            note(pb.ImportFinding(label=encodable(file.label), verdict="refuse", reasons=[reason]))
 
 
 @click.group(invoke_without_command=True)
@@ -366,17 +367,15 @@ def export(
         above = target.parent.stat()
         request.parent_device, request.parent_inode = above.st_dev, above.st_ino
     try:
-        done, size = _export(context, request)
-        if done < 0:
-            done, size = _export_streamed(context, request, target)
+        done, size = _export(context, request) or _export_streamed(context, request, target)
     except KeyboardInterrupt:
         click.echo("emix: interrupted; nothing of the export was left", err=True)
         raise SystemExit(130) from None
     click.echo(f"{done} instances, {show_bytes(size)} in {directory}.")
 
 
-def _export(context: click.Context, request: pb.ExportStudyRequest) -> tuple[int, int]:
-    """Have the node write the files; return instances and bytes, -1 where it may not."""
+def _export(context: click.Context, request: pb.ExportStudyRequest) -> tuple[int, int] | None:
+    """Have the node write the files; return instances and bytes, None where it may not."""
     done = size = 0
     with (
         node_client(context) as client,
@@ -385,7 +384,7 @@ def _export(context: click.Context, request: pb.ExportStudyRequest) -> tuple[int
     ):
         for event in events:
             if event.unwritable:
-                return -1, 0
+                return None
             done, size = event.instances_done, event.bytes_done
             bar.update(size, event.bytes_total)
     return done, size

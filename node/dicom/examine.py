@@ -12,6 +12,7 @@ from pydicom.valuerep import PersonName
 
 from node.dicom.identifiers import is_loose_uid, is_uid, uid_from_bytes
 from node.dicom.walker import EXPLICIT_BIG, IMPLICIT_LITTLE, Refused, Walker
+from node.domain.texts import shown
 from node.domain.verdicts import Examined, PixelLayout, Verdict
 
 # What an operating system or an interpreter would run or open, at the very start of a file.
@@ -194,4 +195,4 @@ def _person_name(raw: bytes, charset: bytes) -> str:
 
 def clean_text(text: str) -> str:
     """Return text that is safe to print: no control or direction characters, bounded."""
-    return "".join(c if c.isprintable() else " " for c in text[:_MAX_TEXT]).strip()
+    return shown(text[:_MAX_TEXT], " ").strip()

@@ -15,6 +15,7 @@ from node.crypto.certificates import check_own, validity
 from node.crypto.signing import SigningKey, node_id, verify
 from node.documents.signed import Signer
 from node.domain.ids import FacilityId, NodeId
+from node.domain.texts import shown
 from node.errors import BadSignature, DocumentError
 
 MAX_STATEMENTS_BYTES = 16 * 1024
@@ -175,4 +176,4 @@ def is_endpoint(text: str) -> bool:
 
 def clean_name(name: str) -> str:
     """Return a name that is safe to print: no control or direction characters, bounded."""
-    return "".join(c if c.isprintable() else "?" for c in name)[:MAX_NAME_CHARACTERS].strip()
+    return shown(name)[:MAX_NAME_CHARACTERS].strip()

@@ -42,7 +42,7 @@ class ArrivingStore(Protocol):
 
 
 class TransferStates(Protocol):
-    """What receiving needs of the store's transfers, whichever side they are of."""
+    """What receiving needs of the store's transfers: their states, documents, progress."""
 
     async def find_received(self, peer: FacilityId, transfer_id: TransferId) -> Transfer | None:
         """Return a transfer that a peer sends us, if it is known here."""

@@ -145,11 +145,6 @@ class Statements(Protocol):
         """Return them."""
 
 
-def clean_software(text: str) -> str:
-    """Return what a peer says that it runs, safe to show."""
-    return "".join(c for c in text[:64] if c.isprintable())
-
-
 def hold_clock(time_milliseconds: int) -> None:
     """Hold that a peer's clock is not far from ours; `UsageError` says by how much."""
     skew = abs(time.time() - time_milliseconds / 1000)

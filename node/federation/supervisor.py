@@ -18,6 +18,7 @@ from emix.exchange.v1 import exchange_pb2 as pb
 from node.crypto.certificates import TlsIdentity, server_name
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, TransferId
+from node.domain.texts import shown
 from node.errors import (
     NodeError,
     PeerTimeout,
@@ -34,7 +35,6 @@ from node.federation.server import (
     Exchange,
     PeerNews,
     Statements,
-    clean_software,
     hold_clock,
     take_statements,
 )
@@ -208,7 +208,7 @@ class Federation:
         response = await channel.unary(_HELLO, request, timeout=CONNECT_SECONDS)
         connection.round_trip_seconds = trio.current_time() - started
         hold_clock(response.time_milliseconds)
-        connection.software = clean_software(response.software)
+        connection.software = shown(response.software[:64])
         await self._news.note_seen(peer.facility_id)
         await take_statements(self._news, peer.facility_id, response.statements)
 

@@ -20,6 +20,7 @@ from node.documents.messages import (
 )
 from node.documents.signed import Document
 from node.domain.ids import ChunkId, TransferId
+from node.domain.texts import shown
 from node.errors import RemoteProtocolError
 
 MAX_PROBLEM_TEXT = 500
@@ -109,8 +110,8 @@ def _from_wire(wire: pb.CarryMessage) -> Message | None:
         case "receipt_kept":
             return ReceiptKept()
         case "problem":
-            text = "".join(c if c.isprintable() else "?" for c in wire.problem.message)
-            return Problem(wire.problem.code, text[:MAX_PROBLEM_TEXT], wire.problem.final)
+            text = shown(wire.problem.message)[:MAX_PROBLEM_TEXT]
+            return Problem(wire.problem.code, text, wire.problem.final)
         case "heartbeat":
             return None
     raise ValueError("an unknown message")
@@ -130,6 +131,6 @@ def _answer_to_wire(answer: Answer) -> pb.Answer:
 
 
 def _answer_from_wire(wire: pb.Answer) -> Answer:
-    reason = "".join(c if c.isprintable() else "?" for c in wire.reason)[:MAX_PROBLEM_TEXT]
+    reason = shown(wire.reason)[:MAX_PROBLEM_TEXT]
     kind = _ANSWER_FROM_WIRE[wire.kind]
     return Answer(kind, wire.retry_seconds, reason, wire.manifest_needed)

@@ -1,6 +1,6 @@
 """Calling without an event loop, for the command: it does one thing and ends.
 
-*Measured*: a command that starts trio and asyncio for its one call takes 0.1 s longer.
+*Measured*: a command that starts trio and asyncio for its one call takes 0.07 s longer.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from node.rpc.methods import Method
 from node.rpc.options import CLIENT_OPTIONS
-from node.rpc.status import strings, to_error
+from node.rpc.status import error_of
 
 # Lists of a large store are long, and the node on this machine is trusted.
 _OPTIONS = (*CLIENT_OPTIONS, ("grpc.max_receive_message_length", 256 * 2**20))
@@ -87,6 +87,4 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as exc:
-        call: Any = exc  # gRPC raises the call itself
-        metadata = strings(call.trailing_metadata())
-        raise to_error(call.code(), call.details() or "", metadata) from exc
+        raise error_of(exc) from exc

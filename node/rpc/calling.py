@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from node.errors import PeerUnreachable
 from node.rpc.methods import Method
 from node.rpc.options import CLIENT_OPTIONS
-from node.rpc.status import strings, to_error
+from node.rpc.status import error_of, strings, to_error
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -40,7 +40,7 @@ class Stream(Generic[Request, Response]):
         try:
             await trio_asyncio.aio_as_trio(self._call.write)(message)
         except grpc.aio.AioRpcError as exc:
-            raise _translated(exc) from exc
+            raise error_of(exc) from exc
         except (Exception, asyncio.CancelledError) as exc:
             # grpcio raises InvalidStateError and others once the call is over.
             await self._raise_status(exc)
@@ -55,7 +55,7 @@ class Stream(Generic[Request, Response]):
         try:
             message = await trio_asyncio.aio_as_trio(self._call.read)()
         except grpc.aio.AioRpcError as exc:
-            raise _translated(exc) from exc
+            raise error_of(exc) from exc
         except asyncio.CancelledError as exc:
             # The call was cancelled, not this task: that would be trio's.
             raise PeerUnreachable("the stream was cancelled") from exc
@@ -113,7 +113,7 @@ class Channel:
             response: Response = await trio_asyncio.aio_as_trio(run)()
             return response
         except grpc.aio.AioRpcError as exc:
-            raise _translated(exc) from exc
+            raise error_of(exc) from exc
 
     @asynccontextmanager
     async def stream(
@@ -190,7 +190,3 @@ async def open_channel(
         yield channel
     finally:
         await channel.aclose()
-
-
-def _translated(exc: grpc.aio.AioRpcError) -> Exception:
-    return to_error(exc.code(), exc.details() or "", strings(exc.trailing_metadata()))

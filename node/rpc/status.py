@@ -79,6 +79,11 @@ def _in_our_words(details: str) -> str:
     return next((words for part, words in _WORDS.items() if part in found), details)
 
 
+def error_of(call: Any) -> NodeError:
+    """Return the error that a call ended with, which gRPC itself raises as one."""
+    return to_error(call.code(), call.details() or "", strings(call.trailing_metadata()))
+
+
 def strings(metadata: Any) -> dict[str, str]:
     """Return the metadata whose values are text."""
     return {key: value for key, value in metadata or () if isinstance(value, str)}

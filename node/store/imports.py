@@ -11,6 +11,7 @@ from node.crypto.keys import DataKey
 from node.documents.manifest import sign_manifest
 from node.domain.ids import ChunkId, PackageId
 from node.domain.packages import Package
+from node.domain.texts import encodable
 from node.domain.verdicts import Examined
 from node.errors import NotFound
 from node.sql.database import Db
@@ -228,7 +229,7 @@ class ImportStore:
         def work(db: Db) -> int:
             cursor = db.execute(
                 "INSERT INTO held (package, reasons, label, held_time) VALUES (?, ?, ?, ?)",
-                (row, json.dumps(examined.reasons), _printable(label), time.time()),
+                (row, json.dumps(examined.reasons), encodable(label), time.time()),
             )
             held_id = int(cursor.lastrowid or 0)
             audit_rows.append(db, "instance.held", {"held": held_id})
@@ -275,11 +276,6 @@ class ImportStore:
         await self._context.database.write(work)
         await self.discard_packages([package])
         return None
-
-
-def _printable(text: str) -> str:
-    """Return a label that SQLite takes: names of other encodings have their bytes shown."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 _REMOVE = "DELETE FROM packages WHERE id = ?"
