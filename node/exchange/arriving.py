@@ -26,7 +26,6 @@ from node.exchange.problems import expect
 from node.exchange.receiver_machine import ReceiverMachine, WholeChunk
 
 BATCH_BYTES, BATCH_CHUNKS = 16 * 2**20, 1000
-STORING_TASKS = 3
 CHUNKS_IN_HAND = 5
 """So many chunks are stored or checked at once; the others wait on the line, not in memory."""
 
@@ -103,7 +102,6 @@ class Arriving:
         self._durable_bytes = 0
         self._noted_carried = 0
         self._recording = trio.Lock()
-        self._storing = trio.CapacityLimiter(STORING_TASKS)
         self._in_hand = trio.CapacityLimiter(CHUNKS_IN_HAND)
         self._opened = trio.Event()
         self._machine: ReceiverMachine
@@ -153,7 +151,6 @@ class Arriving:
             if whole is not None:
                 token = object()  # the chunk itself would be hashed, all of it
                 await self._in_hand.acquire_on_behalf_of(token)
-                await self._storing.acquire_on_behalf_of(token)
                 nursery.start_soon(self._store_chunk, link, whole, token)
 
     async def _want(self, link: Link) -> None:
@@ -169,9 +166,6 @@ class Arriving:
             plaintext = await trio.to_thread.run_sync(
                 self._keeper.put_sealed, self._arrival, chunk.entry, chunk.sealed
             )
-        finally:
-            self._storing.release_on_behalf_of(token)
-        try:
             self._unsynced.append(chunk.position)
             self._unsynced_bytes += chunk.entry.sealed_bytes
             if self._unsynced_bytes >= BATCH_BYTES or len(self._unsynced) >= BATCH_CHUNKS:
