@@ -11,7 +11,8 @@ from pydicom.uid import UID
 from pydicom.valuerep import PersonName
 
 from node.dicom.identifiers import is_loose_uid, is_uid, uid_from_bytes
-from node.dicom.walker import EXPLICIT_BIG, IMPLICIT_LITTLE, Refused, Walker
+from node.dicom.stream import Refused
+from node.dicom.walker import EXPLICIT_BIG, IMPLICIT_LITTLE, Walker
 from node.domain.texts import shown
 from node.domain.verdicts import Examined, PixelLayout, Verdict
 

@@ -1,11 +1,9 @@
 """An iterative, bounded walk over one Part 10 file, before any other parser sees it.
 
-How this works. Bytes are fed in windows of any size (a 2 GB instance is never in memory);
-`Walker` is driven by a generator that asks for more only when the element at hand is not all
-there. Nothing is recursive: open sequences and items are frames on a list. Everything that a
-file declares is held against a bound before it is believed: lengths against the bytes left,
-depth, the number of elements in proportion to the size, the size of header values, the
-expansion of a deflated dataset.
+How this works. Bytes are fed in windows of any size (`node.dicom.stream`). Nothing is
+recursive: open sequences and items are frames on a list. Everything that a file declares is
+held against a bound before it is believed: lengths against the bytes left, depth, the number
+of elements, the size of header values, the expansion of a deflated dataset.
 
 The walk decides nothing but whether the bytes are one well-formed instance; it notes what is
 odd and collects the raw values of a few elements. What they mean is `examine`'s business.
@@ -20,6 +18,8 @@ import zlib
 from collections.abc import Generator
 
 from pydicom._dicom_dict import DicomDictionary
+
+from node.dicom.stream import FedStream, Needs, Refused
 
 MAX_DEPTH = 32
 MAX_ELEMENTS = 5_000_000
@@ -64,15 +64,7 @@ WANTED = frozenset(
 )  # fmt: skip
 
 
-class Refused(Exception):
-    """The bytes are not one well-formed instance; the message says why, without any value."""
-
-
-_Window = memoryview | bytes
-_Needs = Generator[None, None, None]
-
-
-class Walker:
+class Walker(FedStream):
     """Walks one file whose bytes are fed in order.
 
     Attributes:
@@ -84,12 +76,11 @@ class Walker:
         has_other_pixels: Whether there is float or double float pixel data.
         is_encapsulated: Whether pixel data came in fragments.
         little_endian: The byte order of the dataset.
-        skippable_bytes: How many of the next bytes the walk will only step over, whatever
-            they are: the rest of a value. `pass_over` may stand for feeding them.
     """
 
     def __init__(self, size: int | None = None) -> None:
         """Begin a walk; `size` is the file's, if it is known."""
+        super().__init__(self._walk())
         self.values: dict[int, bytes] = {}
         self.oddities: dict[str, None] = {}
         self.preamble = b""
@@ -98,103 +89,15 @@ class Walker:
         self.is_encapsulated = False
         self.has_other_pixels = False
         self.little_endian = True
-        self.skippable_bytes = 0
-        self._passed_over = 0
         self._size = size
-        self._buffer: _Window = b""
-        self._position = 0  # in the buffer
-        self._consumed = 0  # bytes of the stream before the buffer
-        self._is_last = False
-        self._incoming: _Window | None = None
         self._elements = 0
-        self._driver = self._walk()
-        self._is_started = False
-        self._is_done = False
-
-    def feed(self, window: _Window, *, is_last: bool) -> None:
-        """Walk over the next bytes.
-
-        Raises:
-            Refused: these bytes cannot be part of a well-formed instance.
-        """
-        self._incoming, self._is_last = window, is_last
-        try:
-            if self._is_started:
-                self._driver.send(None)
-            else:
-                self._is_started = True
-                next(self._driver)
-        except StopIteration:
-            self._is_done = True
-        if is_last and not self._is_done:
-            raise Refused("truncated: it ends inside an element")
-
-    def pass_over(self, count: int) -> None:
-        """Take the next `count` bytes as walked over, without seeing them.
-
-        Raises:
-            ValueError: they are not all skippable.
-        """
-        if not 0 <= count <= self.skippable_bytes:
-            raise ValueError("these bytes must be looked at")
-        self.skippable_bytes -= count
-        self._passed_over += count
-        self._consumed += count
-
-    # -- the stream -----------------------------------------------------------------------
 
     def _odd(self, what: str) -> None:
         self.oddities.setdefault(what)
 
-    def _pull(self) -> Generator[None, None, bool]:
-        """Append the next window to what is left of the buffer; False at the end."""
-        if self._incoming is None:
-            if self._is_last:
-                return False
-            yield
-        incoming, self._incoming = self._incoming, None
-        if incoming is None:
-            return False
-        rest = self._buffer[self._position :]
-        self._consumed += self._position
-        self._buffer = bytes(rest) + bytes(incoming) if len(rest) else incoming
-        self._position = 0
-        return True
-
-    def _need(self, count: int) -> Generator[None, None, bool]:
-        """Have `count` bytes in the buffer; False if the stream ends before."""
-        while len(self._buffer) - self._position < count:
-            if not (yield from self._pull()):
-                return False
-        return True
-
-    def _take(self, count: int) -> Generator[None, None, bytes]:
-        if not (yield from self._need(count)):
-            raise Refused("truncated: a value is longer than the bytes left")
-        start = self._position
-        self._position += count
-        return bytes(self._buffer[start : self._position])
-
-    def _skip(self, count: int) -> _Needs:
-        while True:
-            here = min(count, len(self._buffer) - self._position)
-            self._position += here
-            count -= here
-            if not count:
-                return
-            self.skippable_bytes = count
-            is_more = yield from self._pull()
-            count -= self._passed_over
-            self.skippable_bytes = self._passed_over = 0
-            if not is_more:
-                raise Refused("truncated: a value is longer than the bytes left")
-
-    def _offset(self) -> int:
-        return self._consumed + self._position
-
     # -- the file -------------------------------------------------------------------------
 
-    def _walk(self) -> _Needs:
+    def _walk(self) -> Needs:
         if not (yield from self._need(132)):
             raise Refused("not a DICOM Part 10 file: too short")
         self.preamble = yield from self._take(128)
@@ -208,7 +111,7 @@ class Walker:
             return
         yield from self._walk_dataset(syntax)
 
-    def _walk_file_meta(self) -> _Needs:
+    def _walk_file_meta(self) -> Needs:
         """Walk group 0002, which is explicit little endian whatever follows (PS3.10 §7.1)."""
         declared_end = None
         while (yield from self._need(8)):
@@ -249,7 +152,7 @@ class Walker:
         if self._elements > MAX_ELEMENTS:
             raise Refused("over 5 million elements")
 
-    def _walk_deflated(self) -> _Needs:
+    def _walk_deflated(self) -> Needs:
         """Walk a deflated dataset, expanded in steps and thrown away (PS3.5 §A.5)."""
         inner = Walker()
         inner.values = self.values
@@ -281,22 +184,9 @@ class Walker:
         if left > 1:
             self._odd("bytes after the deflated dataset")
 
-    def finish_if_open(self) -> None:
-        """End a walk whose last window was not known to be the last."""
-        if not self._is_done:
-            self.feed(b"", is_last=True)
-
-    def _drain(self) -> Generator[None, None, int]:
-        total = len(self._buffer) - self._position
-        self._position = len(self._buffer)
-        while (yield from self._pull()):
-            total += len(self._buffer) - self._position
-            self._position = len(self._buffer)
-        return total
-
     # -- the dataset ----------------------------------------------------------------------
 
-    def _walk_dataset(self, syntax: str) -> _Needs:
+    def _walk_dataset(self, syntax: str) -> Needs:
         if not (yield from self._need(8)):
             raise Refused("no dataset after the file meta")
         explicit = self._guess_explicit()
@@ -314,7 +204,7 @@ class Walker:
         vr = bytes(self._buffer[self._position + 4 : self._position + 6])
         return vr in _SHORT_VRS or vr in _LONG_VRS
 
-    def _walk_elements(self, order: str, *, explicit: bool) -> _Needs:
+    def _walk_elements(self, order: str, *, explicit: bool) -> Needs:
         """Walk elements, items and fragments, with frames on a list instead of recursion."""
         implicit8 = struct.Struct(order + "HHI")
         explicit8 = struct.Struct(order + "HH2sH")
@@ -405,7 +295,7 @@ class Walker:
         self._position += 12
         return vr, length
 
-    def _value(self, frames: "list[_Frame]", tag: int, vr: bytes, length: int) -> _Needs:
+    def _value(self, frames: "list[_Frame]", tag: int, vr: bytes, length: int) -> Needs:
         """Step into a sequence, keep a wanted value, or step over any other."""
         if length == _UNDEFINED:
             self._open_undefined(frames, tag, vr)

@@ -28,7 +28,8 @@ from typing import Any
 from pydicom.charset import python_encoding
 
 from node.dicom.examine import examine, examine_bytes, refusal
-from node.dicom.walker import Refused, Walker
+from node.dicom.stream import Refused
+from node.dicom.walker import Walker
 from node.domain.verdicts import Examined
 
 MEMORY_LIMIT_BYTES = 1 << 30

@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from node.dicom.examine import active_preamble, examine, examine_bytes
-from node.dicom.walker import DEFLATED, EXPLICIT_BIG, MAX_DEPTH, Refused, Walker
+from node.dicom.stream import Refused
+from node.dicom.walker import DEFLATED, EXPLICIT_BIG, MAX_DEPTH, Walker
 from node.domain.verdicts import Examined, PixelLayout, Verdict
 from tests.dicom_files import encode, make_dataset, make_instance, part10_files
 
