@@ -1,7 +1,8 @@
-"""A folder that fills out of sight and appears whole, or not at all.
+"""A folder that fills out of sight: nothing has its name before everything is complete.
 
 A watched folder must never see half a study: files are written below a hidden folder in the
-target, and moved to their names when all of them are complete.
+target, and moved to their names, series by series, when all of them are complete. Whatever ends
+it, it leaves nothing, but for a kill: that leaves the hidden folder, which the next export names.
 """
 
 import os
@@ -46,6 +47,11 @@ class ExportFolder:
         try:
             self._is_made = not self._directory.exists()
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.partial.exists():
+                raise Conflict(
+                    f"an export into {self._directory} runs, or was killed: then remove"
+                    f" {self.partial} first"
+                )
             if any(self._directory.iterdir()):
                 raise Conflict(f"{self._directory} is not empty; export into a new folder")
             self.partial.mkdir(mode=0o700)

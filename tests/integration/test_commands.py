@@ -16,6 +16,7 @@ from pydicom.fileset import FileSet
 
 from bench.nodes import CommandFailed, Node, wait_until
 from tests.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
+from tests.integration.processes import interruptible
 
 pytestmark = pytest.mark.integration
 
@@ -88,7 +89,10 @@ def test_what_the_node_may_not_read_or_write_is_streamed_without_asking(tmp_path
         node.run("export", study_uid(20), str(closed / "out"), "--dicomdir")
         assert (closed / "out" / "DICOMDIR").exists()
         assert {p.read_bytes() for p in (closed / "out").rglob("*0*") if p.is_file()} == files
+        imported(node, write_study(tmp_path / "t", 30, 400, size=512))
+        _interrupt_export(node, study_uid(30), closed / "interrupted")
         assert [p.name for p in closed.iterdir()] == ["out"]
+        node.run("studies")
     finally:
         node.stop()
 
@@ -101,13 +105,7 @@ def test_interrupted_import_leaves_nothing(
     a.run("delete", study_uid(21), "--yes", statuses=(0, 4))
     chunks = _chunks(a)
     folder = write_study(tmp_path / "s", 21, 300, size=512)
-    process = subprocess.Popen(
-        a.command("import", str(folder), *options),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    process = interruptible(a.command("import", str(folder), *options))
     wait_until(lambda: _chunks(a) > chunks, "nothing is imported")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
@@ -182,6 +180,17 @@ def test_large_file_whose_study_is_named_late_is_carried(
     assert out.read_bytes() == (folder / "late.dcm").read_bytes()
 
 
+def test_large_file_that_names_no_study_in_time_says_so(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    ds = make_dataset(31, 1)
+    ds.private_block(0x0009, "A TEST", create=True).add_new(0x01, "OB", bytes(80_000_000))
+    ds.save_as(tmp_path / "late.dcm", enforce_file_format=True)
+    answer = a.json("import", str(tmp_path / "late.dcm"), statuses=(1,))
+    assert answer["findings"][0]["reasons"] == ["no Study Instance UID in its first 64 MiB"]
+
+
 def test_streaming_nothing_is_no_error(nodes: tuple[Node, Node], tmp_path: Path) -> None:
     a, _ = nodes
     (tmp_path / "empty").mkdir()
@@ -215,22 +224,27 @@ def test_export_onto_a_full_disk_is_an_error(nodes: tuple[Node, Node], tmp_path:
 def test_interrupted_export_leaves_nothing(nodes: tuple[Node, Node], tmp_path: Path) -> None:
     a, _ = nodes
     imported(a, write_study(tmp_path / "s", 25, 400, size=512))
-    out = tmp_path / "out"
-    exporting = subprocess.Popen(
-        a.command("export", study_uid(25), str(out)),
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    wait_until(lambda: out.exists() or exporting.poll() is not None, "nothing is exported")
-    assert not [p for p in out.iterdir() if p.name != ".emix-partial"] or exporting.poll() == 0
-    exporting.send_signal(signal.SIGINT)
-    exporting.communicate(timeout=30)
-    # It was too fast, or it left nothing: half a study is never seen.
-    if exporting.returncode == 0:
-        assert len(list(out.rglob("IM*"))) == 400
-    else:
-        assert exporting.returncode == 130
-        wait_until(lambda: not out.exists(), "half an export is left")
+    _interrupt_export(a, study_uid(25), tmp_path / "out")
+    wait_until(lambda: not (tmp_path / "out").exists(), "half an export is left")
+    a.run("export", study_uid(25), str(tmp_path / "out"))
+    assert len(list((tmp_path / "out").rglob("IM*"))) == 400
+
+
+def _interrupt_export(node: Node, uid: str, out: Path) -> None:
+    """Press Ctrl-C while the first files are being written; nothing has its name by then."""
+    assert node.process is not None
+    exporting = interruptible(node.command("export", uid, str(out)))
+    while not any(out.glob(".emix-partial/SE*/IM*")):
+        assert exporting.poll() is None, "it was over before it was seen"
+    os.kill(node.process.pid, signal.SIGSTOP)
+    try:
+        assert [path.name for path in out.iterdir()] == [".emix-partial"]
+        exporting.send_signal(signal.SIGINT)
+        _, said = exporting.communicate(timeout=30)
+    finally:
+        os.kill(node.process.pid, signal.SIGCONT)
+    assert exporting.returncode == 130
+    assert "nothing of the export was left" in said
 
 
 def test_nothing_is_exported_into_a_home(nodes: tuple[Node, Node], tmp_path: Path) -> None:
@@ -480,16 +494,11 @@ def test_backup_restored_elsewhere_is_the_same_node(
         moved.stop()
 
 
-def test_interrupted_command_says_so_in_one_line(nodes: tuple[Node, Node]) -> None:
-    a, _ = nodes
-    process = subprocess.Popen(
-        a.command("transfers", "--watch"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where the tests run as a background job, Ctrl-C would be ignored from the start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+def test_interrupted_command_says_so_in_one_line(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, b = nodes
+    imported(a, write_study(tmp_path / "s", 32, 1))
+    a.run("send", study_uid(32), b.display_name)
+    process = interruptible(a.command("transfers", "--watch"))
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGINT)

@@ -18,6 +18,7 @@ import pytest
 from bench.nodes import CommandFailed, Node, free_port, two_nodes, wait_until
 from bench.slow_line import SlowLine, only_through
 from tests.dicom_files import encode, make_dataset, study_uid, write_study
+from tests.integration.processes import interruptible
 
 pytestmark = pytest.mark.integration
 
@@ -238,6 +239,10 @@ def test_doctor_tries_what_peers_are_told(nodes: tuple[Node, Node]) -> None:
         found = {f["subject"]: f for f in a.json("doctor", statuses=(0, 1))["findings"]}
         assert found["peer service"]["level"] == "warning"
         assert "announce" in found["peer service"]["advice"]
+    with configured(a, reserve_mib=999_999):
+        found = {f["subject"]: f for f in a.json("doctor", statuses=(1,))["findings"]}
+        assert found["disk"]["level"] == "problem"
+        assert any("reserve" in alarm for alarm in a.json("status")["alarms"])
     b.run("status")
 
 
@@ -325,11 +330,7 @@ def test_second_interrupt_ends_an_import_though_the_node_hangs(
     folder = write_study(tmp_path / "s", 51, 1)
     os.kill(a.process.pid, signal.SIGSTOP)
     try:
-        importing = subprocess.Popen(
-            a.command("import", str(folder)),
-            stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
+        importing = interruptible(a.command("import", str(folder)))
         with pytest.raises(subprocess.TimeoutExpired):
             importing.wait(2)
         importing.send_signal(signal.SIGINT)

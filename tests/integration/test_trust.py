@@ -1,18 +1,21 @@
 """Who is not trusted gets nothing, and what was tampered with is refused by its own name."""
 
 import random
+import ssl
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
 from bench.nodes import CommandFailed, Node, wait_until
-from node.crypto.certificates import make_tls_identity
+from node.crypto.certificates import make_tls_identity, name_in, pem_to_der
 from node.crypto.keys import DataKey
 from node.documents.delivery import open_delivery
 from node.documents.identity import Identity
@@ -33,6 +36,7 @@ from node.documents.receipt import Receipt, open_receipt, sign_receipt
 from node.documents.signed import Document
 from node.domain.ids import ChunkId, FacilityId, TransferId
 from node.errors import DocumentError, NodeError, PeerUnreachable, PeerUntrusted, ungrouped
+from node.federation.introduction import fetch_statements
 from node.federation.link import GrpcLink
 from node.rpc.calling import Stream
 from tests.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
@@ -182,6 +186,50 @@ def _fails(node: Node, *arguments: str) -> str:
     with pytest.raises(CommandFailed) as caught:
         node.run(*arguments)
     return str(caught.value)
+
+
+def test_calls_without_a_request_keep_the_introduction_service_only_for_a_while(
+    node: Node, tmp_path: Path
+) -> None:
+    """More of them than it has places for; its connections end, and it answers again."""
+    address = node.addresses["introduction"]
+    host, _, port = address.rpartition(":")
+    pem = ssl.get_server_certificate((host, int(port))).encode()
+    options = (
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 0),
+        ("grpc.ssl_target_name_override", name_in(pem_to_der(pem))),
+    )
+    never = threading.Event()
+
+    def silence() -> Iterator[bytes]:
+        never.wait(60)
+        return
+        yield b""
+
+    channels = [
+        grpc.secure_channel(address, grpc.ssl_channel_credentials(pem), options) for _ in range(40)
+    ]
+    path = "/emix.introduction.v1.IntroductionService/GetStatements"
+    try:
+        held = [channel.stream_unary(path).future(silence()) for channel in channels * 2]
+        wait_until(
+            lambda: _cannot_ask(address), "so many calls do not fill the introduction service"
+        )
+        wait_until(lambda: not _cannot_ask(address), "it never answers again", 40)
+        assert held
+    finally:
+        never.set()
+        for channel in channels:
+            channel.close()
+
+
+def _cannot_ask(address: str) -> bool:
+    try:
+        run(lambda: fetch_statements(address))
+    except NodeError:
+        return True
+    return False
 
 
 # -- what, at the receiver ------------------------------------------------------------------

@@ -44,3 +44,18 @@ def test_unknown_code_is_an_error_all_the_same() -> None:
 def _crossed(error: NodeError) -> tuple[grpc.StatusCode, str, dict[str, str]]:
     status, details, metadata = to_status(error)
     return status, details, dict(metadata)
+
+
+@pytest.mark.parametrize(
+    ("details", "words"),
+    [
+        ("failed to connect to all addresses; last error: Connection refused (111)", "listens"),
+        ("UNAVAILABLE: ipv4:127.0.0.1:1: Ssl handshake failed", "has not paired"),
+        ("ipv4:127.0.0.1:17420: Socket closed", "right port"),
+        ("Cancelling all calls", "stopping"),
+        ("something of a later gRPC", "something of a later gRPC"),
+    ],
+)
+def test_what_the_transport_says_is_told_as_an_admin_would(details: str, words: str) -> None:
+    error = to_error(grpc.StatusCode.UNAVAILABLE, details, {})
+    assert words in str(error)
