@@ -46,7 +46,8 @@ class Checker:
                 self._split_positions.update(e.chunk_index for e in instance.extents)
         self._available: dict[int, trio.Event] = defaultdict(trio.Event)
         self._cache: dict[int, bytes] = {}
-        self._needed: int | None = None  # where the one that follows is
+        self._needed: int | None = None  # where the task that follows is
+        self._come: set[int] = set()  # of split instances' chunks, ready or not
         self._moved = trio.Event()
         self._index: dict[tuple[str, ...], dict[str, str]] = {}
 
@@ -76,6 +77,7 @@ class Checker:
 
     async def _offer(self, position: int, plaintext: bytes) -> None:
         """Have a chunk ready for the task that follows, if it can be expected soon."""
+        self._come.add(position)
         while position != self._needed and self._is_full(plaintext) and self._is_following:
             await self._moved.wait()
         if position == self._needed or not self._is_full(plaintext):
@@ -88,7 +90,7 @@ class Checker:
     @property
     def _is_following(self) -> bool:
         """Whether the next move needs nothing but time: no chunk that has not come yet."""
-        return self._needed is not None and self._available[self._needed].is_set()
+        return self._needed in self._come
 
     def _move_to(self, position: int | None) -> None:
         self._needed = position
