@@ -245,30 +245,26 @@ for _cls in _tree(NodeError):
     _BY_CODE.setdefault(_cls.code.value, _cls)
 
 
-def sole_error(error: BaseException) -> NodeError | None:
-    """Return the error of ours that an exception or group consists of; None if of others."""
-    if isinstance(error, NodeError):
-        return error
-    if isinstance(error, BaseExceptionGroup):
-        ours, others = error.split(NodeError)
-        if ours is not None and others is None:
-            first: BaseException = ours
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            return first if isinstance(first, NodeError) else None
-    return None
+def first_error(group: BaseExceptionGroup[NodeError]) -> NodeError:
+    """Return the first error of a group of ours, as `except*` gives it."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, NodeError)  # noqa: S101  # the group's type says so
+    return error
 
 
 @contextmanager
 def ungrouped() -> Iterator[None]:
     """Raise the first of ours out of a group that holds only errors of ours.
 
-    Tasks of one nursery often fail together for one reason; callers handle one error.
+    Tasks of one nursery often fail together for one reason; callers handle one error. A group
+    with a cancellation in it stays one: only `except*` parts the two.
     """
     try:
         yield
     except BaseExceptionGroup as group:
-        error = sole_error(group)
-        if error is None:
+        ours, others = group.split(NodeError)
+        if ours is None or others is not None:
             raise
-        raise error from group
+        raise first_error(ours) from group

@@ -234,7 +234,8 @@ class Transfers:
         """End transfers to us that never completed in their time; return how many."""
         rows = await self._book.expired(time.time() - MAX_CLOCK_SKEW_SECONDS)
         for row in rows:
-            await self._book.set_state(row, State.FAILED, "the delivery has expired")
+            with suppress(Conflict):  # it came to an end just now
+                await self._book.set_state(row, State.FAILED, "the delivery has expired")
             self._receiver.cancel(row)
             await self._receiver.discard(row)
         await self._book.forget_expired(time.time() - _REMEMBER_SECONDS)
@@ -294,10 +295,10 @@ class Transfers:
         async def attempt(row: Transfer) -> None:
             try:
                 await self._send_with_retries(peer, row, slots)
-            except Conflict:
+            except* Conflict:
                 pass  # it was ended by a person meanwhile
-            except Exception as exc:  # a supervisor: one transfer does not end the others
-                log.exception("sending failed", error=type(exc).__name__)
+            except* Exception:  # a supervisor: one transfer does not end the others
+                log.exception("sending failed", transfer=row.transfer_id.short())
                 await trio.sleep(_LONGEST_PAUSE)
             finally:
                 starting.discard(row.transfer_id)

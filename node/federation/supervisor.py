@@ -25,7 +25,7 @@ from node.errors import (
     PeerUnreachable,
     PeerUntrusted,
     RemoteProtocolError,
-    sole_error,
+    first_error,
     ungrouped,
 )
 from node.federation import introduction
@@ -140,16 +140,15 @@ class Federation:
 
     async def _try_connect(self, peer: Peer, connection: Connection) -> NodeError:
         """Connect and stay connected; return why it ended. Nothing of one peer ends the node."""
+        error = NodeError("the connection ended")
         try:
             await self._connect(peer, connection)
-        except NodeError as exc:
-            return exc
-        except Exception as exc:  # a supervisor
-            log.exception(
-                "connection failed", peer=peer.facility_id.short(), error=type(exc).__name__
-            )
-            return sole_error(exc) or NodeError("internal error; see the node's log")
-        return NodeError("the connection ended")
+        except* NodeError as group:
+            error = first_error(group)
+        except* Exception:  # a supervisor
+            log.exception("connection failed", peer=peer.facility_id.short())
+            error = NodeError("internal error; see the node's log")
+        return error
 
     def _note_lost(self, connection: Connection, error: NodeError) -> None:
         connection.channel = None
@@ -241,10 +240,11 @@ class Federation:
         try:
             async with self.carry(peer.facility_id) as link:
                 await self._exchange.collect(link, transfer_id)
-        except NodeError as exc:
-            log.info("collecting ended early", peer=peer.facility_id.short(), code=exc.code.value)
-        except Exception as exc:  # a supervisor
-            log.exception("collecting failed", error=type(exc).__name__)
+        except* NodeError as group:
+            code = first_error(group).code.value
+            log.info("collecting ended early", peer=peer.facility_id.short(), code=code)
+        except* Exception:  # a supervisor
+            log.exception("collecting failed", peer=peer.facility_id.short())
         finally:
             collecting.discard(transfer_id)
 

@@ -17,7 +17,7 @@ import trio_asyncio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from node.errors import ConfigError, sole_error
+from node.errors import ConfigError, NodeError, first_error
 from node.rpc.methods import Method, methods
 from node.rpc.status import to_status
 
@@ -114,15 +114,16 @@ class _Behavior:
         call: Call[Any] = Call(self._method, context, metadata)
         if not self._method.is_request_stream:
             call._request = request
+        outcome: Any
         try:
             call.caller = await self._service.guard(call)
-            return await self._service.handlers[self._method.name](call)
-        except Exception as exc:  # a supervisor: one failed call does not end the node
-            error = sole_error(exc)
-            if error is not None:
-                return to_status(error)
-            log.exception("call failed", method=self._method.path, error=type(exc).__name__)
-            return grpc.StatusCode.INTERNAL, "internal error; see the node's log", ()
+            outcome = await self._service.handlers[self._method.name](call)
+        except* NodeError as group:
+            outcome = to_status(first_error(group))
+        except* Exception:  # a supervisor: one failed call does not end the node
+            log.exception("call failed", method=self._method.path)
+            outcome = grpc.StatusCode.INTERNAL, "internal error; see the node's log", ()
+        return outcome
 
 
 _COMMON_OPTIONS = (

@@ -1,0 +1,57 @@
+"""Serving: a call that fails, in whatever way, ends alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from emix.exchange.v1 import exchange_pb2 as pb
+
+from node.errors import Conflict, NodeError, NotFound
+from node.rpc.calling import open_channel
+from node.rpc.methods import method
+from node.rpc.serving import Call, Service, allow_all, serve
+from tests.integration.loop import run
+
+SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]
+HELLO = method(SERVICE, "Hello", pb.HelloRequest, pb.HelloResponse)
+
+
+async def nothing(_: Call[Any]) -> None:
+    """Answer nothing."""
+
+
+async def fail(call: Call[Any]) -> pb.HelloResponse:
+    match call.request.software:
+        case "one error of ours":
+            raise NotFound("no such thing")
+        case "several of ours":
+            raise ExceptionGroup("two tasks", [Conflict("first"), NotFound("second")])
+        case "a defect":
+            raise ValueError("Doe^Jane")
+    return pb.HelloResponse(version=1)
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "message"),
+    [
+        ("one error of ours", NotFound, "no such thing"),
+        ("several of ours", Conflict, "first"),
+        ("a defect", NodeError, "internal error; see the node's log"),
+    ],
+)
+def test_caller_learns_what_went_wrong_and_the_next_call_is_served(
+    tmp_path: Path, what: str, error: type[NodeError], message: str
+) -> None:
+    async def work() -> None:
+        address = f"unix:{tmp_path / 'socket'}"
+        handlers = {"Hello": fail, "Watch": nothing, "Carry": nothing}
+        async with (
+            serve([Service(SERVICE, handlers, allow_all)], address),
+            open_channel(address) as channel,
+        ):
+            with pytest.raises(NodeError) as caught:
+                await channel.unary(HELLO, pb.HelloRequest(software=what))
+            assert (type(caught.value), str(caught.value)) == (error, message)
+            assert (await channel.unary(HELLO, pb.HelloRequest())).version == 1
+
+    run(work)
