@@ -92,7 +92,13 @@ def init(
 @click.option("--passphrase-file", metavar="FILE", help="A file that holds the passphrase.")
 @click.pass_context
 def serve(context: click.Context, passphrase_file: str | None) -> None:
-    """Run the node until it is stopped (Ctrl-C, SIGTERM)."""
+    """Run the node until it is stopped (Ctrl-C, SIGTERM).
+
+    \b
+    Examples:
+      emix serve                                  # asks for the passphrase
+      emix serve --passphrase-file /run/credentials/emix.service/passphrase
+    """
     from node.app import run_node
     from node.home import Home
 
@@ -197,7 +203,13 @@ def show_id(context: click.Context, export: str | None, qr: bool | None, json_: 
 @as_json
 @click.pass_context
 def status(context: click.Context, json_: bool) -> None:
-    """Show how the node fares, and what an admin should know now."""
+    """Show how the node fares, and what an admin should know now.
+
+    \b
+    Examples:
+      emix status
+      emix status --json | jq .alarms
+    """
     answer = run_call(context, "NodeService.GetStatus", pb.GetStatusRequest())
     if json_:
         show_json(answer)
@@ -223,7 +235,12 @@ def status(context: click.Context, json_: bool) -> None:
 @as_json
 @click.pass_context
 def doctor(context: click.Context, json_: bool) -> None:
-    """Look for what is wrong and say what to do. Exit status 1 if there is a problem."""
+    """Look for what is wrong and say what to do. Exit status 1 if there is a problem.
+
+    \b
+    Example:
+      emix doctor || mail -s "emix needs somebody" imaging-it < /dev/null
+    """
     answer = run_call(context, "NodeService.Diagnose", pb.DiagnoseRequest())
     if json_:
         show_json(answer)
@@ -249,7 +266,13 @@ def store() -> None:
 @click.option("--read-data", is_flag=True, help="Open every chunk too.")
 @click.pass_context
 def check(context: click.Context, read_data: bool) -> None:
-    """Verify the store. Exit status 1 if something is wrong."""
+    """Verify the store. Exit status 1 if something is wrong.
+
+    \b
+    Examples:
+      emix store check
+      emix store check --read-data                # opens every chunk; takes its time
+    """
     problems = chunks = 0
     request = pb.CheckStoreRequest(read_data=read_data)
     with node_client(context) as client, client.stream("NodeService.CheckStore", request) as events:
@@ -273,6 +296,10 @@ def repair_store(context: click.Context, passphrase_file: str | None) -> None:
 
     Studies and receipts come back (receipts say that they were reissued). Pairings, the audit
     log, and what was on its way do not: pair again with each facility.
+
+    \b
+    Example:
+      emix store repair
     """
     from node.app import repair_home
     from node.home import Home
@@ -294,7 +321,12 @@ def repair_store(context: click.Context, passphrase_file: str | None) -> None:
 @click.argument("directory")
 @click.pass_context
 def backup(context: click.Context, directory: str) -> None:
-    """Write a copy of the whole node, as encrypted as the original."""
+    """Write a copy of the whole node, as encrypted as the original.
+
+    \b
+    Example:
+      emix backup /mnt/backup/emix-2026-11-24
+    """
     request = pb.BackupRequest(directory=str(Path(directory).absolute()))
     answer = run_call(context, "NodeService.Backup", request)
     click.echo(f"{answer.files} files, {show_bytes(answer.bytes)} in {directory}.")
@@ -311,6 +343,11 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
 
     A backup never holds the host key. Of a node without a passphrase, restore with its recovery
     kit.
+
+    \b
+    Examples:
+      emix --home /srv/emix restore /mnt/backup/emix-2026-11-24
+      emix restore /mnt/backup/emix-2026-11-24 --recovery-kit /media/usb/kit.json
     """
     from node.home import Home, add_host_key, load_keyring
 

@@ -15,7 +15,13 @@ from node.errors import UsageError
 @as_json
 @click.pass_context
 def peers(context: click.Context, json_: bool) -> None:
-    """List paired facilities: state, route, last seen, round-trip time."""
+    """List paired facilities: state, route, last seen, round-trip time.
+
+    \b
+    Examples:
+      emix peers
+      emix peers --json | jq -r .peers[].displayName
+    """
     if context.invoked_subcommand is not None:
         return
     answer = run_call(context, "PeerService.ListPeers", pb.ListPeersRequest())
@@ -101,7 +107,13 @@ def pair(
 @click.argument("short_string", required=False)
 @click.pass_context
 def confirm(context: click.Context, short_string: str | None) -> None:
-    """Confirm a pairing by short string, or list those that wait."""
+    """Confirm a pairing by short string, or list those that wait.
+
+    \b
+    Examples:
+      emix peers confirm                          # those that wait
+      emix peers confirm K7QM-2XTA                # as the other facility read it out
+    """
     if short_string is None:
         waiting = run_call(
             context, "PeerService.ListStringPairings", pb.ListStringPairingsRequest()
@@ -121,7 +133,12 @@ def confirm(context: click.Context, short_string: str | None) -> None:
 @click.argument("facility")
 @click.pass_context
 def remove(context: click.Context, facility: str) -> None:
-    """Remove a facility for good: its running calls end, new ones are refused."""
+    """Remove a facility for good: its running calls end, new ones are refused.
+
+    \b
+    Example:
+      emix peers remove "Billings Hospital"
+    """
     request = pb.RemovePeerRequest(facility=facility)
     peer = run_call(context, "PeerService.RemovePeer", request).peer
     click.echo(f"Removed {peer.display_name}. What it received before, it keeps.")

@@ -191,7 +191,13 @@ def _stream_files(
 @as_json
 @click.pass_context
 def held(context: click.Context, json_: bool) -> None:
-    """List instances that a person must decide about."""
+    """List instances that a person must decide about.
+
+    \b
+    Examples:
+      emix held
+      emix held release 3 4
+    """
     if context.invoked_subcommand is not None:
         return
     answer = run_call(context, "StudyService.ListHeld", pb.ListHeldRequest())
@@ -218,7 +224,12 @@ def held(context: click.Context, json_: bool) -> None:
 @click.argument("numbers", nargs=-1, type=click.IntRange(1, 2**63 - 1), required=True)
 @click.pass_context
 def release(context: click.Context, numbers: tuple[int, ...]) -> None:
-    """Let held instances into packages of their studies."""
+    """Let held instances into packages of their studies.
+
+    \b
+    Example:
+      emix held release 3 4
+    """
     for number in numbers:
         request = pb.DecideHeldRequest(held_id=number, release=True)
         answer = run_call(context, "StudyService.DecideHeld", request)
@@ -229,7 +240,12 @@ def release(context: click.Context, numbers: tuple[int, ...]) -> None:
 @click.argument("numbers", nargs=-1, type=click.IntRange(1, 2**63 - 1), required=True)
 @click.pass_context
 def discard(context: click.Context, numbers: tuple[int, ...]) -> None:
-    """Delete held instances."""
+    """Delete held instances.
+
+    \b
+    Example:
+      emix held discard 3
+    """
     for number in numbers:
         request = pb.DecideHeldRequest(held_id=number, release=False)
         run_call(context, "StudyService.DecideHeld", request)
@@ -300,7 +316,12 @@ def _origin(study: pb.Study) -> str:
 @as_json
 @click.pass_context
 def study(context: click.Context, uid: str, json_: bool) -> None:
-    """Show one study: its packages, origin, versions, where it was sent."""
+    """Show one study: its packages, origin, versions, where it was sent.
+
+    \b
+    Example:
+      emix study 1.2.840.113619.2
+    """
     answer = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid))
     if json_:
         show_json(answer)
@@ -425,7 +446,13 @@ def _export_streamed(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def delete(context: click.Context, uid: str, origin: str, yes: bool) -> None:
-    """Delete a study here. Facilities that it was sent to keep it."""
+    """Delete a study here. Facilities that it was sent to keep it.
+
+    \b
+    Examples:
+      emix delete 1.2.840.113619.2
+      emix delete 1.2.840.113619.2 --origin ABCDEFG --yes
+    """
     if not yes:
         found = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid)).sources
         for source in found:

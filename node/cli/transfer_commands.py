@@ -120,7 +120,14 @@ def _follow(client: Client, transfers: dict[str, pb.Transfer]) -> None:
 def transfers(
     context: click.Context, watch: bool, open_only: bool, limit: int | None, json_: bool
 ) -> None:
-    """List transfers, newest first; --watch with --json prints one object a line."""
+    """List transfers, newest first; --watch with --json prints one object a line.
+
+    \b
+    Examples:
+      emix transfers
+      emix transfers --watch
+      emix transfers --open --json
+    """
     if watch:
         with node_client(context) as client:
             _watch(client, open_only, json_)
@@ -194,7 +201,12 @@ def _watch(client: Client, open_only: bool, json_: bool) -> None:
 @click.argument("transfer")
 @click.pass_context
 def cancel(context: click.Context, transfer: str) -> None:
-    """Take back a transfer that is not delivered yet."""
+    """Take back a transfer that is not delivered yet.
+
+    \b
+    Example:
+      emix cancel 3F2A
+    """
     request = pb.CancelTransferRequest(transfer=transfer)
     t = run_call(context, "TransferService.CancelTransfer", request).transfer
     click.echo(f"transfer {t.transfer_id[:8]}: {t.state}")
@@ -204,7 +216,12 @@ def cancel(context: click.Context, transfer: str) -> None:
 @as_json
 @click.pass_context
 def inbox(context: click.Context, json_: bool) -> None:
-    """List studies that arrived, and offers that wait for a person."""
+    """List studies that arrived, and offers that wait for a person.
+
+    \b
+    Example:
+      emix inbox
+    """
     with node_client(context) as client:
         arrived = client.call("StudyService.ListStudies", pb.ListStudiesRequest(arrived_only=True))
         offers = client.call(
@@ -260,7 +277,12 @@ def inbox(context: click.Context, json_: bool) -> None:
 @click.argument("offer")
 @click.pass_context
 def accept(context: click.Context, offer: str) -> None:
-    """Accept an offer that waits here; it arrives when the sender asks again."""
+    """Accept an offer that waits here; it arrives when the sender asks again.
+
+    \b
+    Example:
+      emix accept 3F2A
+    """
     request = pb.DecideOfferRequest(transfer=offer, accept=True)
     t = run_call(context, "TransferService.DecideOffer", request).transfer
     click.echo(f"offer {t.transfer_id[:8]}: accepted")
@@ -271,7 +293,12 @@ def accept(context: click.Context, offer: str) -> None:
 @click.option("--reason", default="", help="What the sender is told.")
 @click.pass_context
 def decline(context: click.Context, offer: str, reason: str) -> None:
-    """Decline an offer that waits here."""
+    """Decline an offer that waits here.
+
+    \b
+    Example:
+      emix decline 3F2A --reason "no such patient here"
+    """
     request = pb.DecideOfferRequest(transfer=offer, accept=False, reason=reason)
     t = run_call(context, "TransferService.DecideOffer", request).transfer
     click.echo(f"offer {t.transfer_id[:8]}: declined")
@@ -282,7 +309,13 @@ def decline(context: click.Context, offer: str, reason: str) -> None:
 @as_json
 @click.pass_context
 def receipts(context: click.Context, limit: int | None, json_: bool) -> None:
-    """List receipts, given and got."""
+    """List receipts, given and got.
+
+    \b
+    Examples:
+      emix receipts
+      emix receipts export 3F2A proof.json
+    """
     if context.invoked_subcommand is not None:
         return
     request = pb.ListReceiptsRequest(limit=limit_of(limit, json_))
@@ -314,7 +347,12 @@ def receipts(context: click.Context, limit: int | None, json_: bool) -> None:
 @click.argument("file")
 @click.pass_context
 def export_receipt(context: click.Context, transfer: str, file: str) -> None:
-    """Write a transfer's manifest, delivery and receipt into one file, as proof."""
+    """Write a transfer's manifest, delivery and receipt into one file, as proof.
+
+    \b
+    Example:
+      emix receipts export 3F2A proof.json
+    """
     request = pb.ExportReceiptRequest(transfer=transfer)
     # The documents' cryptography takes a while to load, and most commands do without.
     from node.documents.receipt import Proof
@@ -338,7 +376,12 @@ def export_receipt(context: click.Context, transfer: str, file: str) -> None:
 @as_json
 @click.pass_context
 def verify(context: click.Context, file: str, json_: bool) -> None:
-    """Verify an exported receipt, offline; says whether its signer is pinned here."""
+    """Verify an exported receipt, offline; says whether its signer is pinned here.
+
+    \b
+    Example:
+      emix receipts verify proof.json
+    """
     from node.documents.receipt import Proof
 
     try:
@@ -406,7 +449,13 @@ def _pinned(context: click.Context) -> dict[str, str] | None:
 @as_json
 @click.pass_context
 def audit(context: click.Context, limit: int, json_: bool) -> None:
-    """List the audit log's latest entries."""
+    """List the audit log's latest entries.
+
+    \b
+    Examples:
+      emix audit
+      emix audit --limit 500 --json
+    """
     if context.invoked_subcommand is not None:
         return
     answer = run_call(context, "AuditService.ListAudit", pb.ListAuditRequest(limit=limit))
@@ -426,7 +475,12 @@ def audit(context: click.Context, limit: int, json_: bool) -> None:
 @audit.command("verify")
 @click.pass_context
 def verify_audit(context: click.Context) -> None:
-    """Verify the audit log's hash chain. Exit status 1 if it is broken."""
+    """Verify the audit log's hash chain. Exit status 1 if it is broken.
+
+    \b
+    Example:
+      emix audit verify
+    """
     answer = run_call(context, "AuditService.VerifyAudit", pb.VerifyAuditRequest())
     click.echo(f"{answer.entries} entries, head {answer.head.hex()}")
     if answer.problem:
