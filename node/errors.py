@@ -267,4 +267,5 @@ def ungrouped() -> Iterator[None]:
         ours, others = group.split(NodeError)
         if ours is None or others is not None:
             raise
-        raise first_error(ours) from group
+        error = first_error(ours)
+        raise error from error.__cause__  # not from the group, of which it is a part

@@ -20,7 +20,7 @@ def peers(context: click.Context, json_: bool) -> None:
     \b
     Examples:
       emix peers
-      emix peers --json | jq -r .peers[].displayName
+      emix peers --json | jq -r .peers[].display_name
     """
     if context.invoked_subcommand is not None:
         return

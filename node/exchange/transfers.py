@@ -32,6 +32,7 @@ from node.errors import (
     PeerBusy,
     RemoteProtocolError,
     UsageError,
+    first_error,
 )
 from node.exchange.gate import PriorityGate
 from node.exchange.hub import Hub, Subscription
@@ -297,6 +298,14 @@ class Transfers:
                 await self._send_with_retries(peer, row, slots)
             except* Conflict:
                 pass  # it was ended by a person meanwhile
+            except* NodeError as group:
+                # The store's; or a link's that broke while we were being stopped.
+                log.info(
+                    "sending ended early",
+                    transfer=row.transfer_id.short(),
+                    code=first_error(group).code.value,
+                )
+                await trio.sleep(_LONGEST_PAUSE)
             except* Exception:  # a supervisor: one transfer does not end the others
                 log.exception("sending failed", transfer=row.transfer_id.short())
                 await trio.sleep(_LONGEST_PAUSE)

@@ -54,16 +54,25 @@ def _without_messages_of_errors(
 ) -> MutableMapping[str, Any]:
     """Turn exception information into types and places: messages may quote what they met."""
     if event.pop("exc_info", None):
-        error = sys.exc_info()[1]
-        places = []
-        while error is not None:
-            trace = error.__traceback__
-            while trace is not None:
-                code = trace.tb_frame.f_code
-                places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
-                trace = trace.tb_next
-            places.append(type(error).__name__)
-            inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
-            error = inner or error.__cause__
-        event["trace"] = " ".join(places[-30:])
+        places = _places(sys.exc_info()[1])
+        if len(places) > 40:
+            places[10:-30] = ["..."]
+        event["trace"] = " ".join(places)
     return event
+
+
+def _places(error: BaseException | None) -> list[str]:
+    """Return the way to where an error began: through groups, by their first, and causes."""
+    places: list[str] = []
+    seen: set[int] = set()  # an error taken out of a group can have that group as its cause
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        trace = error.__traceback__
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+            trace = trace.tb_next
+        places.append(type(error).__name__)
+        inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
+        error = inner or error.__cause__
+    return places
