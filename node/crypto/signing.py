@@ -12,7 +12,7 @@ import nacl.signing
 from nacl.exceptions import CryptoError
 
 from node.crypto.digests import sha256
-from node.domain.ids import FacilityId, NodeId
+from node.domain.ids import FacilityId, NetworkId, NodeId
 from node.errors import BadSignature
 
 
@@ -57,6 +57,11 @@ def facility_id(facility_key: bytes) -> FacilityId:
 def node_id(node_key: bytes) -> NodeId:
     """Return the id of the node whose public node key this is."""
     return NodeId(sha256(b"emix/node/v1\0", node_key))
+
+
+def network_id(network_key: bytes) -> NetworkId:
+    """Return the id of the network whose public key this is."""
+    return NetworkId(sha256(b"emix/network/v1\0", network_key))
 
 
 def _message(kind: str, body: bytes) -> bytes:

@@ -64,6 +64,14 @@ class NodeId(_Id):
     """One running node: the digest of its node key."""
 
 
+class NetworkId(_Id):
+    """A regional network: the digest of its key."""
+
+
+class InvitationId(_Id):
+    """An invitation into a network: the digest of what was signed."""
+
+
 class PackageId(_Id):
     """A package: the commitment to its data key."""
 

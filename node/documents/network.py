@@ -1,0 +1,384 @@
+"""Documents of a network: invitations, memberships, lists, listings, the letter that lets one in.
+
+Reading one verifies it as a whole: what these functions return was signed by whom it should be.
+How a member then stands is decided by `node.domain.network`.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Self, TypeVar
+
+from emix.documents.v1 import documents_pb2 as documents
+from emix.documents.v1 import network_pb2 as pb
+from google.protobuf.message import DecodeError, Message
+
+from node.crypto.digests import sha256
+from node.crypto.signing import SigningKey, facility_id, network_id, verify
+from node.documents.identity import MAX_NAME_CHARACTERS, Identity, clean_name, is_endpoint
+from node.domain.ids import FacilityId, InvitationId, NetworkId
+from node.domain.network import NetworkList
+from node.errors import BadSignature, DocumentError
+
+INVITATION_SECONDS = 72 * 3600
+LIST_SECONDS = 7 * 86400
+SKEW_SECONDS = 600
+MAX_MEMBERS = 50_000
+MAX_LIST_BYTES = 4 * 2**20 - 65536
+MAX_MEMBERSHIP_BYTES = 2048
+MAX_LISTING_BYTES = 8 * 1024
+MAX_LISTED = 50
+"""Departments, and recipients, of one facility."""
+_MAX_LETTER_BYTES = 8 * 1024
+_LATEST_SECONDS = 2**40
+_LETTER_PREFIX = "emix-join-"
+
+_Message = TypeVar("_Message", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """What lets one facility into a network.
+
+    Attributes:
+        token_key: Public half of the key that signs the claim.
+        display_name: What the network's operator calls the facility.
+        signed: As it travels.
+    """
+
+    id: InvitationId
+    network: NetworkId
+    token_key: bytes
+    display_name: str
+    issued_seconds: int
+    expires_seconds: int
+    signed: documents.SignedBytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A facility that came in with an invitation, both verified. Whether it is listed is open."""
+
+    invitation: Invitation
+    facility_key: bytes
+    joined_seconds: int
+    encoded: bytes = field(repr=False)
+
+    @property
+    def facility_id(self) -> FacilityId:
+        """The facility."""
+        return facility_id(self.facility_key)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinLetter:
+    """What an operator gives to a facility. Secret until it is used.
+
+    Attributes:
+        endpoints: Where the directory is reached.
+        root_certificate: Signs the directory's TLS certificates, DER.
+    """
+
+    invitation: Invitation
+    token: SigningKey = field(repr=False)
+    network_key: bytes
+    network_name: str
+    endpoints: tuple[str, ...]
+    root_certificate: bytes = field(repr=False)
+
+    def encode(self) -> str:
+        """Return the letter as one line of text."""
+        wire = pb.JoinLetter(
+            invitation=self.invitation.signed,
+            token_secret=self.token.seed,
+            network_key=self.network_key,
+            network_name=self.network_name,
+            endpoints=self.endpoints,
+            root_certificate=self.root_certificate,
+        )
+        text = base64.urlsafe_b64encode(wire.SerializeToString()).decode("ascii")
+        return _LETTER_PREFIX + text.rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Return the verified letter that `text` spells; blanks and line ends do not matter.
+
+        Raises:
+            DocumentError: it is none, or a part of it is missing.
+        """
+        plain = "".join(text.split())
+        if not plain.startswith(_LETTER_PREFIX) or len(plain) > 2 * _MAX_LETTER_BYTES:
+            raise DocumentError(f"not a join letter: it begins with {_LETTER_PREFIX}")
+        coded = plain.removeprefix(_LETTER_PREFIX)
+        try:
+            data = base64.b64decode(coded + "=" * (-len(coded) % 4), b"-_", validate=True)
+        except (binascii.Error, ValueError) as exc:
+            raise DocumentError("the join letter is damaged; copy it again, whole") from exc
+        wire = _parse(pb.JoinLetter, data, "join letter")
+        if len(wire.token_secret) != 32 or not wire.endpoints:
+            raise DocumentError("the join letter is not whole; copy it again")
+        if not all(map(is_endpoint, wire.endpoints)):
+            raise DocumentError("the join letter names an impossible address")
+        letter = cls(
+            invitation=open_invitation(wire.invitation, wire.network_key),
+            token=SigningKey(wire.token_secret),
+            network_key=wire.network_key,
+            network_name=clean_name(wire.network_name),
+            endpoints=tuple(wire.endpoints)[:8],
+            root_certificate=wire.root_certificate,
+        )
+        if letter.token.public != letter.invitation.token_key:
+            raise DocumentError("the join letter holds another invitation's key")
+        return letter
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How a facility wishes to be found, beside its name and endpoints."""
+
+    city: str = ""
+    departments: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+    software: str = ""
+    protocol_version: int = 1
+    issued_seconds: int = 0
+
+
+def invite(network_key: SigningKey, display_name: str, now: float) -> tuple[Invitation, SigningKey]:
+    """Return a new invitation and the key that uses it."""
+    token = SigningKey.new()
+    body = pb.Invitation(
+        network_id=network_id(network_key.public).digest,
+        token_key=token.public,
+        display_name=display_name,
+        issued_seconds=int(now),
+        expires_seconds=int(now) + INVITATION_SECONDS,
+    ).SerializeToString()
+    signed = documents.SignedBytes(body=body, signature=network_key.sign("invitation", body))
+    return open_invitation(signed, network_key.public), token
+
+
+def open_invitation(signed: documents.SignedBytes, network_key: bytes) -> Invitation:
+    """Return the invitation that a network's key signed.
+
+    Raises:
+        BadSignature: it is not that network's.
+        DocumentError: it makes no sense.
+    """
+    verify(network_key, "invitation", signed.body, signed.signature)
+    wire = _parse(pb.Invitation, signed.body, "invitation")
+    network = network_id(network_key)
+    if wire.network_id != network.digest:
+        raise BadSignature("an invitation of another network")
+    name = clean_name(wire.display_name)
+    if len(wire.token_key) != 32 or not name or len(wire.display_name) > MAX_NAME_CHARACTERS:
+        raise DocumentError("an invitation of another form")
+    if not 0 <= wire.issued_seconds < wire.expires_seconds < _LATEST_SECONDS:
+        raise DocumentError("an invitation of an impossible time")
+    return Invitation(
+        id=InvitationId(sha256(b"emix/invitation-id/v1\0", signed.body)),
+        network=network,
+        token_key=wire.token_key,
+        display_name=name,
+        issued_seconds=wire.issued_seconds,
+        expires_seconds=wire.expires_seconds,
+        signed=signed,
+    )
+
+
+def claim(letter: JoinLetter, facility_key: bytes, now: float) -> Membership:
+    """Return a facility's membership: what uses an invitation."""
+    body = pb.MembershipClaim(
+        invitation_digest=letter.invitation.id.digest,
+        facility_key=facility_key,
+        joined_seconds=int(now),
+    ).SerializeToString()
+    wire = pb.Membership(
+        invitation=letter.invitation.signed,
+        claim=documents.SignedBytes(
+            body=body, signature=letter.token.sign("membership-claim", body)
+        ),
+    )
+    return open_membership(wire.SerializeToString(), letter.network_key)
+
+
+def open_membership(data: bytes, network_key: bytes) -> Membership:
+    """Return the membership in `data`, held against a network's key.
+
+    Raises:
+        BadSignature: some signature in it is not whose it should be.
+        DocumentError: it makes no sense.
+    """
+    if len(data) > MAX_MEMBERSHIP_BYTES:
+        raise DocumentError("a membership is shorter")
+    wire = _parse(pb.Membership, data, "membership")
+    invitation = open_invitation(wire.invitation, network_key)
+    verify(invitation.token_key, "membership-claim", wire.claim.body, wire.claim.signature)
+    stated = _parse(pb.MembershipClaim, wire.claim.body, "membership claim")
+    if stated.invitation_digest != invitation.id.digest:
+        raise BadSignature("a claim on another invitation")
+    if len(stated.facility_key) != 32:
+        raise DocumentError("a claim for no facility")
+    earliest = invitation.issued_seconds - SKEW_SECONDS
+    if not earliest <= stated.joined_seconds <= invitation.expires_seconds + SKEW_SECONDS:
+        raise DocumentError("a claim outside the invitation's time")
+    return Membership(invitation, stated.facility_key, stated.joined_seconds, data)
+
+
+def delegate_lists(network_key: SigningKey, list_key: bytes, expires: float) -> bytes:
+    """Return the network's encoded word that a key may sign its lists."""
+    body = pb.ListKeyCert(
+        network_id=network_id(network_key.public).digest,
+        list_key=list_key,
+        expires_seconds=int(expires),
+    ).SerializeToString()
+    signature = network_key.sign("list-key", body)
+    return documents.SignedBytes(body=body, signature=signature).SerializeToString()
+
+
+def sign_list(
+    key: SigningKey,
+    network: NetworkId,
+    number: int,
+    members: Mapping[InvitationId, FacilityId],
+    revoked: frozenset[InvitationId],
+    now: float,
+    *,
+    certificate: bytes = b"",
+) -> bytes:
+    """Return an encoded list, signed by the network key, or by one that `certificate` names."""
+    body = pb.NetworkList(
+        network_id=network.digest,
+        number=number,
+        issued_seconds=int(now),
+        expires_seconds=int(now) + LIST_SECONDS,
+        members=[
+            pb.ListedMember(invitation_digest=i.digest, facility_id=f.digest)
+            for i, f in sorted(members.items())
+        ],
+        revoked_invitations=[i.digest for i in sorted(revoked)],
+    ).SerializeToString()
+    signed = documents.SignedBytes(body=body, signature=key.sign("network-list", body))
+    wire = pb.SignedList(list=signed)
+    if certificate:
+        wire.list_key_cert.CopyFrom(documents.SignedBytes.FromString(certificate))
+    return wire.SerializeToString()
+
+
+def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
+    """Return the list in `data`, held against a network's key. It may have expired.
+
+    Raises:
+        BadSignature: neither the network nor a key that it certified signed it.
+        DocumentError: it makes no sense, or is from the future.
+    """
+    if len(data) > MAX_LIST_BYTES:
+        raise DocumentError("the network's list is too long")
+    wire = _parse(pb.SignedList, data, "network list")
+    network = network_id(network_key)
+    stated = _parse(pb.NetworkList, wire.list.body, "network list")
+    key = network_key
+    if wire.HasField("list_key_cert"):
+        key = _list_key(wire.list_key_cert, network_key, network, stated.issued_seconds)
+    verify(key, "network-list", wire.list.body, wire.list.signature)
+    if stated.network_id != network.digest:
+        raise BadSignature("a list of another network")
+    lifetime = stated.expires_seconds - stated.issued_seconds
+    if not 0 < lifetime <= LIST_SECONDS or not 0 <= stated.issued_seconds <= now + SKEW_SECONDS:
+        raise DocumentError("a list of an impossible time")
+    if len(stated.members) > MAX_MEMBERS or stated.number < 1:
+        raise DocumentError("a list of an impossible length or number")
+    with _ids():
+        members = {
+            InvitationId(m.invitation_digest): FacilityId(m.facility_id) for m in stated.members
+        }
+        revoked = frozenset(map(InvitationId, stated.revoked_invitations))
+    if len(members) != len(stated.members):
+        raise DocumentError("a list that names an invitation twice")
+    return NetworkList(
+        network=network,
+        number=stated.number,
+        issued_time=stated.issued_seconds,
+        expires_time=stated.expires_seconds,
+        members=members,
+        revoked=revoked,
+        digest=sha256(b"emix/network-list-id/v1\0", wire.list.body),
+    )
+
+
+def _list_key(
+    signed: documents.SignedBytes, network_key: bytes, network: NetworkId, issued: int
+) -> bytes:
+    verify(network_key, "list-key", signed.body, signed.signature)
+    stated = _parse(pb.ListKeyCert, signed.body, "list key")
+    if stated.network_id != network.digest or len(stated.list_key) != 32:
+        raise BadSignature("a list key of another network")
+    if issued >= stated.expires_seconds:
+        raise BadSignature("a list signed with a key whose time is over")
+    return stated.list_key
+
+
+def sign_listing(node_key: SigningKey, identity: Identity, listing: Listing) -> bytes:
+    """Return the encoded listing of this node, signed with its key."""
+    body = pb.Listing(
+        node_id=identity.node_id.digest,
+        issued_seconds=listing.issued_seconds,
+        city=listing.city,
+        departments=listing.departments,
+        recipients=listing.recipients,
+        software=listing.software,
+        protocol_version=listing.protocol_version,
+    ).SerializeToString()
+    signature = node_key.sign("listing", body)
+    return documents.SignedBytes(body=body, signature=signature).SerializeToString()
+
+
+def open_listing(data: bytes, identity: Identity) -> Listing:
+    """Return the listing in `data`, held against the node whose it should be.
+
+    Raises:
+        BadSignature: that node did not sign it.
+        DocumentError: it makes no sense.
+    """
+    if len(data) > MAX_LISTING_BYTES:
+        raise DocumentError("a listing is shorter")
+    signed = _parse(documents.SignedBytes, data, "listing")
+    verify(identity.signer.verified_node_key(), "listing", signed.body, signed.signature)
+    stated = _parse(pb.Listing, signed.body, "listing")
+    if stated.node_id != identity.node_id.digest:
+        raise BadSignature("a listing of another node")
+    if max(len(stated.departments), len(stated.recipients)) > MAX_LISTED:
+        raise DocumentError(f"at most {MAX_LISTED} departments and recipients can be listed")
+    if not 0 <= stated.issued_seconds < _LATEST_SECONDS:
+        raise DocumentError("a listing of an impossible time")
+    return Listing(
+        city=clean_name(stated.city),
+        departments=_names(stated.departments),
+        recipients=_names(stated.recipients),
+        software=clean_name(stated.software),
+        protocol_version=stated.protocol_version,
+        issued_seconds=stated.issued_seconds,
+    )
+
+
+def _names(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in map(clean_name, texts) if name)
+
+
+@contextmanager
+def _ids() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as exc:
+        raise DocumentError("an id of another length") from exc
+
+
+def _parse(kind: Callable[[], _Message], data: bytes, what: str) -> _Message:
+    message = kind()
+    try:
+        message.ParseFromString(data)
+    except DecodeError as exc:
+        raise DocumentError(f"these bytes are not a {what}") from exc
+    return message

@@ -1,0 +1,116 @@
+from emix.documents.v1 import documents_pb2 as _documents_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Invitation(_message.Message):
+    __slots__ = ("network_id", "token_key", "display_name", "issued_seconds", "expires_seconds")
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_KEY_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    network_id: bytes
+    token_key: bytes
+    display_name: str
+    issued_seconds: int
+    expires_seconds: int
+    def __init__(self, network_id: _Optional[bytes] = ..., token_key: _Optional[bytes] = ..., display_name: _Optional[str] = ..., issued_seconds: _Optional[int] = ..., expires_seconds: _Optional[int] = ...) -> None: ...
+
+class MembershipClaim(_message.Message):
+    __slots__ = ("invitation_digest", "facility_key", "joined_seconds")
+    INVITATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FACILITY_KEY_FIELD_NUMBER: _ClassVar[int]
+    JOINED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    invitation_digest: bytes
+    facility_key: bytes
+    joined_seconds: int
+    def __init__(self, invitation_digest: _Optional[bytes] = ..., facility_key: _Optional[bytes] = ..., joined_seconds: _Optional[int] = ...) -> None: ...
+
+class Membership(_message.Message):
+    __slots__ = ("invitation", "claim")
+    INVITATION_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_FIELD_NUMBER: _ClassVar[int]
+    invitation: _documents_pb2.SignedBytes
+    claim: _documents_pb2.SignedBytes
+    def __init__(self, invitation: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ..., claim: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ...) -> None: ...
+
+class ListKeyCert(_message.Message):
+    __slots__ = ("network_id", "list_key", "expires_seconds")
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    LIST_KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    network_id: bytes
+    list_key: bytes
+    expires_seconds: int
+    def __init__(self, network_id: _Optional[bytes] = ..., list_key: _Optional[bytes] = ..., expires_seconds: _Optional[int] = ...) -> None: ...
+
+class ListedMember(_message.Message):
+    __slots__ = ("invitation_digest", "facility_id")
+    INVITATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    invitation_digest: bytes
+    facility_id: bytes
+    def __init__(self, invitation_digest: _Optional[bytes] = ..., facility_id: _Optional[bytes] = ...) -> None: ...
+
+class NetworkList(_message.Message):
+    __slots__ = ("network_id", "number", "issued_seconds", "expires_seconds", "members", "revoked_invitations")
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_INVITATIONS_FIELD_NUMBER: _ClassVar[int]
+    network_id: bytes
+    number: int
+    issued_seconds: int
+    expires_seconds: int
+    members: _containers.RepeatedCompositeFieldContainer[ListedMember]
+    revoked_invitations: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, network_id: _Optional[bytes] = ..., number: _Optional[int] = ..., issued_seconds: _Optional[int] = ..., expires_seconds: _Optional[int] = ..., members: _Optional[_Iterable[_Union[ListedMember, _Mapping]]] = ..., revoked_invitations: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class SignedList(_message.Message):
+    __slots__ = ("list", "list_key_cert")
+    LIST_FIELD_NUMBER: _ClassVar[int]
+    LIST_KEY_CERT_FIELD_NUMBER: _ClassVar[int]
+    list: _documents_pb2.SignedBytes
+    list_key_cert: _documents_pb2.SignedBytes
+    def __init__(self, list: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ..., list_key_cert: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ...) -> None: ...
+
+class JoinLetter(_message.Message):
+    __slots__ = ("invitation", "token_secret", "network_key", "network_name", "endpoints", "root_certificate")
+    INVITATION_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_SECRET_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_KEY_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_NAME_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    invitation: _documents_pb2.SignedBytes
+    token_secret: bytes
+    network_key: bytes
+    network_name: str
+    endpoints: _containers.RepeatedScalarFieldContainer[str]
+    root_certificate: bytes
+    def __init__(self, invitation: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ..., token_secret: _Optional[bytes] = ..., network_key: _Optional[bytes] = ..., network_name: _Optional[str] = ..., endpoints: _Optional[_Iterable[str]] = ..., root_certificate: _Optional[bytes] = ...) -> None: ...
+
+class Listing(_message.Message):
+    __slots__ = ("node_id", "issued_seconds", "city", "departments", "recipients", "software", "protocol_version")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CITY_FIELD_NUMBER: _ClassVar[int]
+    DEPARTMENTS_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENTS_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    node_id: bytes
+    issued_seconds: int
+    city: str
+    departments: _containers.RepeatedScalarFieldContainer[str]
+    recipients: _containers.RepeatedScalarFieldContainer[str]
+    software: str
+    protocol_version: int
+    def __init__(self, node_id: _Optional[bytes] = ..., issued_seconds: _Optional[int] = ..., city: _Optional[str] = ..., departments: _Optional[_Iterable[str]] = ..., recipients: _Optional[_Iterable[str]] = ..., software: _Optional[str] = ..., protocol_version: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,223 @@
+"""Documents of a network: each is taken only from whom it should be."""
+
+import dataclasses
+
+import pytest
+from emix.documents.v1 import documents_pb2 as documents
+from emix.documents.v1 import network_pb2 as pb
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.crypto.certificates import make_tls_identity
+from node.crypto.keys import SealKey
+from node.crypto.signing import SigningKey, network_id, node_id
+from node.documents import network
+from node.documents.identity import Identity, Profile, make_statements
+from node.documents.network import (
+    JoinLetter,
+    Listing,
+    claim,
+    delegate_lists,
+    invite,
+    open_invitation,
+    open_list,
+    open_listing,
+    open_membership,
+    sign_list,
+    sign_listing,
+)
+from node.documents.signed import certify_node
+from node.domain.ids import FacilityId, InvitationId
+from node.errors import BadSignature, DocumentError
+
+NOW = 1_800_000_000.0
+KEY, OTHER_KEY, LIST_KEY = SigningKey.new(), SigningKey.new(), SigningKey.new()
+NETWORK = network_id(KEY.public)
+FACILITY_KEY = SigningKey.new().public
+NODE_KEY = SigningKey.new()
+
+
+def make_letter(key: SigningKey = KEY, now: float = NOW) -> JoinLetter:
+    invitation, token = invite(key, "Great Falls Clinic", now)
+    return JoinLetter(invitation, token, key.public, "Montana", ("dir.example.org:443",), b"root")
+
+
+def make_identity(node_key: SigningKey = NODE_KEY) -> Identity:
+    signer = certify_node(SigningKey.new(), node_key.public, NOW)
+    tls = make_tls_identity(node_id(node_key.public), NOW)
+    profile = Profile("Great Falls Clinic", ("h:1",), (), int(NOW))
+    return Identity.decode(
+        make_statements(node_key, signer, [tls.certificate_der], SealKey.new().public, profile)
+    )
+
+
+def test_letter_comes_out_as_it_went_in_whatever_a_mail_program_did_to_its_lines() -> None:
+    letter = make_letter()
+    text = letter.encode()
+    broken = "\r\n> ".join(text[i : i + 70] for i in range(0, len(text), 70)).replace(">", "")
+    found = JoinLetter.decode(f"  {broken}\n")
+    assert found.token.seed == letter.token.seed
+    assert dataclasses.replace(found, token=letter.token) == letter
+
+
+@given(st.data())
+def test_damaged_letter_is_refused_or_means_the_same(data: st.DataObject) -> None:
+    text = make_letter().encode()
+    at = data.draw(st.integers(0, len(text) - 1))
+    other = text[:at] + data.draw(st.characters(max_codepoint=127)) + text[at + 1 :]
+    try:
+        found = JoinLetter.decode(other)
+    except DocumentError:
+        return
+    # Names and addresses in it are not signed; the invitation and its key are whole.
+    assert found.invitation.token_key == found.token.public
+
+
+def test_invitation_is_taken_from_the_network_alone() -> None:
+    invitation, _ = invite(KEY, "Great Falls Clinic", NOW)
+    assert open_invitation(invitation.signed, KEY.public) == invitation
+    with pytest.raises(BadSignature):
+        open_invitation(invitation.signed, OTHER_KEY.public)
+    moved = documents.SignedBytes(
+        body=invitation.signed.body, signature=OTHER_KEY.sign("invitation", invitation.signed.body)
+    )
+    with pytest.raises(BadSignature, match="another network"):
+        open_invitation(moved, OTHER_KEY.public)
+    other_kind = documents.SignedBytes(
+        body=invitation.signed.body, signature=KEY.sign("list-key", invitation.signed.body)
+    )
+    with pytest.raises(BadSignature):
+        open_invitation(other_kind, KEY.public)
+
+
+def test_membership_takes_the_token_key_and_names_the_facility() -> None:
+    letter = make_letter()
+    membership = claim(letter, FACILITY_KEY, NOW + 60)
+    found = open_membership(membership.encoded, KEY.public)
+    assert found == membership
+    assert found.facility_key == FACILITY_KEY
+    with pytest.raises(BadSignature):
+        open_membership(membership.encoded, OTHER_KEY.public)
+
+
+def test_claim_without_the_token_key_or_on_another_invitation_is_refused() -> None:
+    letter, other = make_letter(), make_letter()
+    wire = pb.Membership.FromString(claim(letter, FACILITY_KEY, NOW).encoded)
+    forged = pb.Membership(invitation=wire.invitation, claim=wire.claim)
+    forged.claim.signature = OTHER_KEY.sign("membership-claim", wire.claim.body)
+    with pytest.raises(BadSignature, match="membership-claim"):
+        open_membership(forged.SerializeToString(), KEY.public)
+    forged = pb.Membership(invitation=wire.invitation, claim=wire.claim)
+    body = pb.MembershipClaim.FromString(wire.claim.body)
+    body.invitation_digest = other.invitation.id.digest
+    forged.claim.body = body.SerializeToString()
+    forged.claim.signature = letter.token.sign("membership-claim", forged.claim.body)
+    with pytest.raises(BadSignature, match="another invitation"):
+        open_membership(forged.SerializeToString(), KEY.public)
+
+
+@pytest.mark.parametrize("when", [NOW - 3600, NOW + network.INVITATION_SECONDS + 3600])
+def test_claim_outside_the_invitations_time_is_refused(when: float) -> None:
+    with pytest.raises(DocumentError, match="time"):
+        claim(make_letter(), FACILITY_KEY, when)
+
+
+def test_list_is_taken_from_the_network_or_from_a_key_that_it_certified() -> None:
+    member = InvitationId(bytes(range(32)))
+    members = {member: FacilityId(bytes(32))}
+    revoked = frozenset({InvitationId(b"r" * 32)})
+    certificate = delegate_lists(KEY, LIST_KEY.public, NOW + 86400)
+    for data in (
+        sign_list(KEY, NETWORK, 7, members, revoked, NOW),
+        sign_list(LIST_KEY, NETWORK, 7, members, revoked, NOW, certificate=certificate),
+    ):
+        found = open_list(data, KEY.public, NOW)
+        assert (found.number, found.members, found.revoked) == (7, members, revoked)
+        with pytest.raises(BadSignature):
+            open_list(data, OTHER_KEY.public, NOW)
+
+
+@pytest.mark.parametrize(
+    ("signer", "certifier", "until"),
+    [
+        (OTHER_KEY, KEY, NOW + 86400),  # not the key that is certified
+        (LIST_KEY, OTHER_KEY, NOW + 86400),  # certified by nobody who may
+        (LIST_KEY, KEY, NOW - 1),  # its time is over
+    ],
+)
+def test_list_of_a_key_that_is_not_certified_for_it_is_refused(
+    signer: SigningKey, certifier: SigningKey, until: float
+) -> None:
+    certificate = delegate_lists(certifier, LIST_KEY.public, until)
+    data = sign_list(signer, NETWORK, 1, {}, frozenset(), NOW, certificate=certificate)
+    with pytest.raises(BadSignature):
+        open_list(data, KEY.public, NOW)
+
+
+def test_list_of_an_impossible_time_length_or_number_is_refused() -> None:
+    with pytest.raises(DocumentError, match="time"):
+        open_list(sign_list(KEY, NETWORK, 1, {}, frozenset(), NOW + 3600), KEY.public, NOW)
+    with pytest.raises(DocumentError, match="number"):
+        open_list(sign_list(KEY, NETWORK, 0, {}, frozenset(), NOW), KEY.public, NOW)
+    with pytest.raises(DocumentError, match="too long"):
+        open_list(bytes(network.MAX_LIST_BYTES + 1), KEY.public, NOW)
+    for change in (
+        {"expires_seconds": int(NOW) + network.LIST_SECONDS + 1},
+        {"expires_seconds": int(NOW)},
+        {"members": [pb.ListedMember(invitation_digest=b"i" * 32, facility_id=b"f" * 32)] * 2},
+        {"revoked_invitations": [b"short"]},
+    ):
+        body = pb.NetworkList(
+            network_id=NETWORK.digest,
+            number=1,
+            issued_seconds=int(NOW),
+            expires_seconds=int(NOW) + 60,
+        )
+        body.MergeFrom(pb.NetworkList(**change))
+        encoded = body.SerializeToString()
+        signed = documents.SignedBytes(body=encoded, signature=KEY.sign("network-list", encoded))
+        with pytest.raises(DocumentError):
+            open_list(pb.SignedList(list=signed).SerializeToString(), KEY.public, NOW)
+
+
+def test_list_of_a_large_network_fits() -> None:
+    def one(n: int) -> bytes:
+        return n.to_bytes(32, "big")
+
+    members = {InvitationId(one(n)): FacilityId(one(n)) for n in range(network.MAX_MEMBERS)}
+    data = sign_list(KEY, NETWORK, 1, members, frozenset(), NOW)
+    assert len(open_list(data, KEY.public, NOW).members) == network.MAX_MEMBERS
+
+
+def test_listing_is_taken_from_its_node_alone() -> None:
+    identity = make_identity()
+    listing = Listing("Great Falls", ("CT", "MR"), ("Dr. Jones",), "emix/1", 1, int(NOW))
+    data = sign_listing(NODE_KEY, identity, listing)
+    assert open_listing(data, identity) == listing
+    with pytest.raises(BadSignature):
+        open_listing(data, make_identity(SigningKey.new()))
+    same_key_other_node = sign_listing(NODE_KEY, make_identity(SigningKey.new()), listing)
+    with pytest.raises(BadSignature, match="another node"):
+        open_listing(same_key_other_node, identity)
+
+
+def test_listing_that_would_fool_a_terminal_or_fill_it_is_tamed() -> None:
+    identity = make_identity()
+    odd = Listing("Great\x1b[2JFalls\u202e", ("x" * 500, ""), (), "", 1, 0)
+    found = open_listing(sign_listing(NODE_KEY, identity, odd), identity)
+    assert found.city == "Great?[2JFalls?"
+    assert found.departments == ("x" * 100,)
+    many = Listing(departments=("CT",) * (network.MAX_LISTED + 1))
+    with pytest.raises(DocumentError, match="at most"):
+        open_listing(sign_listing(NODE_KEY, identity, many), identity)
+
+
+@given(st.binary(max_size=300))
+def test_noise_is_no_document(noise: bytes) -> None:
+    identity = make_identity()
+    with pytest.raises(DocumentError):
+        open_membership(noise, KEY.public)
+    with pytest.raises(DocumentError):
+        open_list(noise, KEY.public, NOW)
+    with pytest.raises(DocumentError):
+        open_listing(noise, identity)
