@@ -11,7 +11,7 @@ import click
 from emix.admin.v1 import admin_pb2 as pb
 from google.protobuf.message import Message
 
-from node.errors import NodeError, PeerUnreachable, UsageError
+from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
 from node.rpc.methods import Method, methods
 
@@ -84,10 +84,4 @@ def run_call(context: click.Context, name: str, request: Message) -> Any:
         return client.call(name, request)
 
 
-def exit_with(error: NodeError) -> None:
-    """Print an error for people and end the command with its status."""
-    click.echo(f"emix: {error}", err=True)
-    raise SystemExit(error.exit_code)
-
-
-__all__: Sequence[str] = ("Client", "exit_with", "home_path", "node_client", "run_call")
+__all__: Sequence[str] = ("Client", "home_path", "node_client", "run_call")

@@ -9,8 +9,8 @@ import click
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import home_path, node_client, run_call
-from node.cli.output import show_bytes, show_json, show_time
 from node.errors import ConfigError, KeysError, UsageError
+from node.terminal.output import show_bytes, show_json, show_time
 
 if TYPE_CHECKING:
     from node.crypto.keyring import RecoveryKit

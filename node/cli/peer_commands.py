@@ -7,8 +7,8 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
-from node.cli.output import show_ago, show_json, show_table
 from node.errors import UsageError
+from node.terminal.output import show_ago, show_json, show_table
 
 
 @click.group(invoke_without_command=True)

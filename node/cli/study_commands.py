@@ -12,7 +12,9 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
-from node.cli.output import (
+from node.domain.texts import encodable
+from node.errors import DicomError, UsageError
+from node.terminal.output import (
     ProgressBar,
     as_dict,
     clean,
@@ -24,8 +26,6 @@ from node.cli.output import (
     show_table,
     show_time,
 )
-from node.domain.texts import encodable
-from node.errors import DicomError, UsageError
 
 _DATA_BYTES = 1 << 20
 

@@ -8,7 +8,8 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import Client, node_client, run_call
 from node.cli.node_commands import as_json
-from node.cli.output import (
+from node.errors import ConfigError, NodeError, UsageError
+from node.terminal.output import (
     ProgressBar,
     as_dict,
     clean,
@@ -20,7 +21,6 @@ from node.cli.output import (
     show_table,
     show_time,
 )
-from node.errors import ConfigError, NodeError, UsageError
 
 _FINAL = ("delivered", "declined", "cancelled", "failed")
 

@@ -1,0 +1,65 @@
+"""How commands end: one line for people, a status for scripts, no traces."""
+
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from node.errors import NodeError
+
+EXIT_STATUS = (
+    "Exit status: 0 done, 1 something failed or was not carried, 2 wrong usage,"
+    " 3 configuration, 4 not found, 5 conflict, 10 to 14 store, keys, files, protocol, documents,"
+    " 20 peer not reachable, 21 peer not trusted."
+)
+SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class CommandGroup(click.Group):
+    """Turns our errors into a line and an exit status."""
+
+    interrupted = "interrupted"
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except NodeError as exc:
+            exit_with(exc)
+        except (KeyboardInterrupt, BaseExceptionGroup) as exc:
+            self._end_of(exc)
+            raise
+        except BrokenPipeError:
+            _leave_pipe()
+
+    def _end_of(self, error: BaseException) -> None:
+        """End as a person expects who pressed Ctrl-C or closed the pipe; return for the rest."""
+        kinds = {type(leaf) for leaf in _leaves(error)}
+        if BrokenPipeError in kinds:
+            _leave_pipe()
+        if KeyboardInterrupt in kinds:
+            _say(self.interrupted)
+            raise SystemExit(130)
+
+
+def exit_with(error: NodeError) -> NoReturn:
+    """Print an error for people and end the command with its status."""
+    _say(str(error))
+    raise SystemExit(error.exit_code)
+
+
+def _say(text: str) -> None:
+    click.echo(f"{click.get_current_context().find_root().info_name}: {text}", err=True)
+
+
+def _leave_pipe() -> NoReturn:
+    # Python would complain once more when it flushes what nobody reads.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
