@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e .
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e '.[postgres]'
 	touch $@
 
 demo: $(VENV)/.ready

@@ -1,4 +1,1 @@
-"""The directory service of a regional network: identity, discovery, relay; no patient data.
-
-Its place is kept here; the service itself is not written yet.
-"""
+"""The directory of a regional network: who is who, where, and a bell and a relay between them."""

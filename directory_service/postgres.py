@@ -1,0 +1,97 @@
+"""PostgreSQL, for networks with several directory processes."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import psycopg
+import psycopg_pool
+import trio
+
+from directory_service.storage import SCHEMA, Transaction
+from node.errors import ConfigError, StoreError
+
+T = TypeVar("T")
+_CONNECT_SECONDS = 5.0
+_STATEMENT_MILLISECONDS = 10_000
+_CONNECTIONS = 4
+_LOCK = 7_318_221  # a number of ours: only one process at a time looks at the schema
+
+
+class _Transaction:
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """See `Transaction.execute`."""
+        # No statement here has a question mark or a percent sign of its own.
+        cursor = self._connection.execute(sql.replace("?", "%s").encode(), values)
+        return cursor.fetchall() if cursor.description else []
+
+
+class PostgresEngine:
+    """See `directory_service.storage.Engine`. Use `open_postgres`."""
+
+    def __init__(self, pool: psycopg_pool.ConnectionPool[Any]) -> None:
+        self._pool = pool
+        self._limiter = trio.CapacityLimiter(_CONNECTIONS)
+
+    async def run(self, work: Callable[[Transaction], T]) -> T:
+        """See `Engine.run`."""
+        return await trio.to_thread.run_sync(self._run, work, limiter=self._limiter)
+
+    def _run(self, work: Callable[[Transaction], T]) -> T:
+        try:
+            with self._pool.connection(timeout=_CONNECT_SECONDS) as connection:
+                return work(_Transaction(connection))
+        except (psycopg.Error, psycopg_pool.PoolTimeout) as exc:
+            raise StoreError("the directory's database does not answer; try again soon") from exc
+
+    async def aclose(self) -> None:
+        """See `Engine.aclose`."""
+        await trio.to_thread.run_sync(self._pool.close)
+
+
+async def open_postgres(url: str) -> PostgresEngine:
+    """Connect to a database and bring its schema up to date.
+
+    Args:
+        url: `postgresql://user@host/name`; passwords rather in a passfile (PGPASSFILE).
+
+    Raises:
+        ConfigError: it is not reachable, or not ours to use.
+    """
+    pool: psycopg_pool.ConnectionPool[Any] = psycopg_pool.ConnectionPool(
+        url,
+        min_size=1,
+        max_size=_CONNECTIONS,
+        kwargs={"options": f"-c statement_timeout={_STATEMENT_MILLISECONDS}"},
+        check=psycopg_pool.ConnectionPool.check_connection,
+        reconnect_timeout=float("inf"),  # it comes back some day; until then calls fail
+        open=False,
+    )
+    try:
+        await trio.to_thread.run_sync(_prepare, pool)
+    except (psycopg.Error, psycopg_pool.PoolTimeout) as exc:
+        await trio.to_thread.run_sync(pool.close)
+        raise ConfigError(
+            "the PostgreSQL database cannot be used; check its address, user and rights"
+        ) from exc
+    return PostgresEngine(pool)
+
+
+def _prepare(pool: psycopg_pool.ConnectionPool[Any]) -> None:
+    pool.open()
+    pool.wait(timeout=_CONNECT_SECONDS)
+    with pool.connection() as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS steps (number BIGINT PRIMARY KEY, done_seconds BIGINT)"
+        )
+        done = {number for (number,) in connection.execute("SELECT number FROM steps")}
+        for number, statements in enumerate(SCHEMA, 1):
+            if number in done:
+                continue
+            for statement in statements:
+                connection.execute(statement.encode())
+            connection.execute("INSERT INTO steps VALUES (%s, %s)", (number, int(time.time())))

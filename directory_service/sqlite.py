@@ -1,0 +1,54 @@
+"""The embedded database: one encrypted file, one process."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlite_utils import Migrations
+
+from directory_service.storage import SCHEMA, Transaction
+from node.sql.database import Db, open_database
+
+T = TypeVar("T")
+
+
+class _Transaction:
+    def __init__(self, db: Db) -> None:
+        self._db = db
+
+    def execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """See `Transaction.execute`."""
+        return [tuple(row) for row in self._db.execute(sql, values).fetchall()]
+
+
+class SqliteEngine:
+    """See `directory_service.storage.Engine`."""
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        """Open or make the database at `path`, encrypted under `key` (32 bytes).
+
+        Raises:
+            StoreError: it is damaged, or encrypted under another key.
+        """
+        self._database = open_database(path, key, _migrations())
+
+    async def run(self, work: Callable[[Transaction], T]) -> T:
+        """See `Engine.run`."""
+        return await self._database.write(lambda db: work(_Transaction(db)))
+
+    async def aclose(self) -> None:
+        """See `Engine.aclose`."""
+        self._database.close()
+
+
+def _migrations() -> Migrations:
+    migrations = Migrations("directory")
+    for number, statements in enumerate(SCHEMA, 1):
+
+        def step(db: Db, statements: tuple[str, ...] = statements) -> None:
+            for statement in statements:
+                db.execute(statement.replace("BYTEA", "BLOB"))
+
+        step.__name__ = f"step_{number}"
+        migrations()(step)
+    return migrations

@@ -1,0 +1,233 @@
+"""What a directory keeps, on whichever database: members, nodes, lists, spent challenges.
+
+One implementation on two engines (`directory_service.sqlite`, `directory_service.postgres`),
+because both speak the few words of SQL that are needed here. Everything kept is either a signed
+document, an id, or a time: there is no column that could take patient or study data, and a test
+reads both schemas to hold that.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from node.domain.ids import FacilityId, InvitationId, NodeId
+from node.errors import Conflict
+
+T = TypeVar("T")
+
+SCHEMA: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE members (
+            invitation BYTEA PRIMARY KEY,
+            facility BYTEA NOT NULL,
+            membership BYTEA NOT NULL,
+            joined_seconds BIGINT NOT NULL
+        )""",
+        "CREATE INDEX members_by_facility ON members (facility)",
+        """CREATE TABLE nodes (
+            node BYTEA PRIMARY KEY,
+            facility BYTEA NOT NULL,
+            statements BYTEA NOT NULL,
+            listing BYTEA NOT NULL,
+            announced_seconds BIGINT NOT NULL,
+            expires_seconds BIGINT NOT NULL
+        )""",
+        """CREATE TABLE lists (
+            number BIGINT PRIMARY KEY,
+            list BYTEA NOT NULL
+        )""",
+        """CREATE TABLE spent (
+            challenge BYTEA PRIMARY KEY,
+            expires_seconds BIGINT NOT NULL
+        )""",
+        "CREATE INDEX spent_by_time ON spent (expires_seconds)",
+    ),
+)
+"""Numbered steps; each runs once. Never edit one that was released: add another."""
+
+_KEPT_LISTS = 10
+
+
+class Transaction(Protocol):
+    """A transaction on a database."""
+
+    def execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run one statement with `?` for values; return its rows, if it has any."""
+
+
+class Engine(Protocol):
+    """A database."""
+
+    async def run(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in one transaction; durable once this returns.
+
+        Raises:
+            StoreError: the database failed, or is away; nothing was kept.
+        """
+
+    async def aclose(self) -> None:
+        """Close it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMember:
+    """A facility that came in with an invitation; `membership` is the signed document."""
+
+    invitation: InvitationId
+    facility: FacilityId
+    membership: bytes
+    joined_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNode:
+    """A node that announced itself; statements and listing are signed documents."""
+
+    node: NodeId
+    facility: FacilityId
+    statements: bytes
+    listing: bytes
+    announced_seconds: int
+    expires_seconds: int
+
+
+class Storage:
+    """The directory's repository. All of it is durable once it returns."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def enroll(self, member: StoredMember) -> bool:
+        """Use an invitation; False if this facility had used it before.
+
+        Raises:
+            Conflict: another facility has.
+        """
+
+        def work(tx: Transaction) -> bool:
+            added = tx.execute(
+                "INSERT INTO members (invitation, facility, membership, joined_seconds)"
+                " VALUES (?, ?, ?, ?) ON CONFLICT (invitation) DO NOTHING RETURNING 1",
+                member.invitation.digest,
+                member.facility.digest,
+                member.membership,
+                member.joined_seconds,
+            )
+            if added:
+                return True
+            sql = "SELECT facility FROM members WHERE invitation = ?"
+            [(facility,)] = tx.execute(sql, member.invitation.digest)
+            if bytes(facility) != member.facility.digest:
+                raise Conflict("the invitation was used by another facility; ask for a new one")
+            return False
+
+        return await self._engine.run(work)
+
+    async def members(self) -> list[StoredMember]:
+        """Return all members, in the order in which they came."""
+        sql = (
+            "SELECT invitation, facility, membership, joined_seconds FROM members"
+            " ORDER BY joined_seconds, invitation"
+        )
+        rows = await self._engine.run(lambda tx: tx.execute(sql))
+        return [
+            StoredMember(InvitationId(bytes(i)), FacilityId(bytes(f)), bytes(m), j)
+            for i, f, m, j in rows
+        ]
+
+    async def put_node(self, node: StoredNode) -> None:
+        """Keep what a node announced, in place of what it announced before."""
+        sql = (
+            "INSERT INTO nodes (node, facility, statements, listing, announced_seconds,"
+            " expires_seconds) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (node) DO UPDATE SET"
+            " facility = excluded.facility, statements = excluded.statements,"
+            " listing = excluded.listing, announced_seconds = excluded.announced_seconds,"
+            " expires_seconds = excluded.expires_seconds"
+        )
+        await self._engine.run(
+            lambda tx: tx.execute(
+                sql,
+                node.node.digest,
+                node.facility.digest,
+                node.statements,
+                node.listing,
+                node.announced_seconds,
+                node.expires_seconds,
+            )
+        )
+
+    async def nodes(self, now: float) -> list[StoredNode]:
+        """Return the nodes whose announcement stands; forget those that went long ago."""
+
+        def work(tx: Transaction) -> list[tuple[Any, ...]]:
+            tx.execute("DELETE FROM nodes WHERE expires_seconds <= ?", int(now))
+            return tx.execute(f"{_NODES} ORDER BY node")
+
+        return [_node(row) for row in await self._engine.run(work)]
+
+    async def node(self, node: NodeId) -> StoredNode | None:
+        """Return what one node announced last."""
+        rows = await self._engine.run(
+            lambda tx: tx.execute(f"{_NODES} WHERE node = ?", node.digest)
+        )
+        return _node(rows[0]) if rows else None
+
+    async def put_list(self, number: int, encoded: bytes) -> None:
+        """Keep a newer list.
+
+        Raises:
+            Conflict: one of that number or a later one is kept already.
+        """
+
+        def work(tx: Transaction) -> None:
+            [(latest,)] = tx.execute("SELECT COALESCE(MAX(number), 0) FROM lists")
+            added = latest < number and tx.execute(
+                "INSERT INTO lists (number, list) VALUES (?, ?)"
+                " ON CONFLICT (number) DO NOTHING RETURNING 1",
+                number,
+                encoded,
+            )
+            if not added:
+                raise Conflict(f"list {latest} is here already; sign the next one from it")
+            tx.execute("DELETE FROM lists WHERE number <= ?", number - _KEPT_LISTS)
+
+        await self._engine.run(work)
+
+    async def latest_list(self) -> bytes | None:
+        """Return the newest list; None before the first."""
+        sql = "SELECT list FROM lists ORDER BY number DESC LIMIT 1"
+        rows = await self._engine.run(lambda tx: tx.execute(sql))
+        return bytes(rows[0][0]) if rows else None
+
+    async def spend(self, challenge: bytes, expires: float, now: float) -> bool:
+        """Use up a login challenge; False if it was used before, by whichever process."""
+
+        def work(tx: Transaction) -> Sequence[object]:
+            tx.execute("DELETE FROM spent WHERE expires_seconds < ?", int(now))
+            return tx.execute(
+                "INSERT INTO spent (challenge, expires_seconds) VALUES (?, ?)"
+                " ON CONFLICT (challenge) DO NOTHING RETURNING 1",
+                challenge,
+                int(expires) + 1,
+            )
+
+        return bool(await self._engine.run(work))
+
+    async def aclose(self) -> None:
+        """Close the database."""
+        await self._engine.aclose()
+
+
+_NODES = "SELECT node, facility, statements, listing, announced_seconds, expires_seconds FROM nodes"
+
+
+def _node(row: tuple[Any, ...]) -> StoredNode:
+    node, facility, statements, listing, announced, expires = row
+    return StoredNode(
+        NodeId(bytes(node)),
+        FacilityId(bytes(facility)),
+        bytes(statements),
+        bytes(listing),
+        announced,
+        expires,
+    )
