@@ -3,52 +3,20 @@
 Only `node.app` reads it; everything else gets the values that it needs.
 """
 
-import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from node.documents.identity import MAX_NAME_CHARACTERS
-from node.errors import ConfigError
-
-
-def _name(value: Any) -> str:
-    is_text = isinstance(value, str) and value.isprintable()
-    if not is_text or not 0 < len(value.strip()) <= MAX_NAME_CHARACTERS:
-        raise ValueError(f"a text of 1 to {MAX_NAME_CHARACTERS} printable characters")
-    return str(value).strip()
-
-
-def _address(value: Any) -> str:
-    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise ValueError('an address such as "0.0.0.0:7410"')
-    return str(value)
-
-
-def _addresses(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > 8:
-        raise ValueError('a list of at most 8 addresses such as ["node.example.org:7410"]')
-    return tuple(_address(item) for item in value)
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return value
-
-    return check
-
-
-def _choice(*words: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in words:
-            raise ValueError("one of " + ", ".join(f'"{word}"' for word in words))
-        return str(value)
-
-    return check
+from node.settings import (
+    address,
+    addresses,
+    check_settings,
+    choice,
+    load_settings,
+    name,
+    optional_address,
+    quoted,
+    whole,
+)
 
 
 @dataclass(frozen=True)
@@ -70,33 +38,33 @@ class Config:
         log_level: `[log]` how much is logged.
     """
 
-    display_name: str = field(metadata={"section": "facility", "check": _name})
+    display_name: str = field(metadata={"section": "facility", "check": name})
     peer_listen: str = field(
-        default="0.0.0.0:7410", metadata={"section": "listen", "key": "peer", "check": _address}
+        default="0.0.0.0:7410", metadata={"section": "listen", "key": "peer", "check": address}
     )
     introduction_listen: str = field(
         default="0.0.0.0:7411",
-        metadata={"section": "listen", "key": "introduction", "check": _address},
+        metadata={"section": "listen", "key": "introduction", "check": address},
     )
     announce: tuple[str, ...] = field(
-        default=(), metadata={"section": "listen", "check": _addresses}
+        default=(), metadata={"section": "listen", "check": addresses}
     )
     announce_introduction: tuple[str, ...] = field(
-        default=(), metadata={"section": "listen", "check": _addresses}
+        default=(), metadata={"section": "listen", "check": addresses}
     )
     incoming: str = field(
-        default="accept", metadata={"section": "policy", "check": _choice("accept", "ask")}
+        default="accept", metadata={"section": "policy", "check": choice("accept", "ask")}
     )
-    offer_days: int = field(default=30, metadata={"section": "policy", "check": _whole(1, 365)})
-    quota_gib: int = field(default=0, metadata={"section": "store", "check": _whole(0, 10**6)})
-    reserve_mib: int = field(default=64, metadata={"section": "store", "check": _whole(16, 10**6)})
-    retention_days: int = field(default=0, metadata={"section": "store", "check": _whole(0, 36500)})
+    offer_days: int = field(default=30, metadata={"section": "policy", "check": whole(1, 365)})
+    quota_gib: int = field(default=0, metadata={"section": "store", "check": whole(0, 10**6)})
+    reserve_mib: int = field(default=64, metadata={"section": "store", "check": whole(16, 10**6)})
+    retention_days: int = field(default=0, metadata={"section": "store", "check": whole(0, 36500)})
     metrics_listen: str = field(
         default="",
         metadata={
             "section": "metrics",
             "key": "listen",
-            "check": lambda value: value and _address(value),
+            "check": optional_address,
         },
     )
     log_level: str = field(
@@ -104,62 +72,26 @@ class Config:
         metadata={
             "section": "log",
             "key": "level",
-            "check": _choice("debug", "info", "warning", "error"),
+            "check": choice("debug", "info", "warning", "error"),
         },
     )
 
 
 def load_config(path: Path) -> Config:
-    """Return the settings in a file.
-
-    Raises:
-        ConfigError: it cannot be read; or it has problems, all of which are listed.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as exc:
-        raise ConfigError(f"{path} is not there; `emix init` makes it") from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path} cannot be read: {exc}") from exc
-    return check_text(text, str(path))
+    """Return the settings in a file; `ConfigError` lists all its problems."""
+    return load_settings(Config, path, "emix init")
 
 
-def check_text(text: str, name: str = "the configuration") -> Config:
+def check_text(text: str) -> Config:
     """Return the settings in a text; `ConfigError` lists all its problems."""
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(f"{name} is no TOML: {exc}") from exc
-    problems: list[str] = []
-    values: dict[str, Any] = {}
-    left = {
-        (section, key)
-        for section, table in tables.items()
-        for key in (table if isinstance(table, dict) else [""])
-    }
-    for setting in fields(Config):
-        section = setting.metadata["section"]
-        key = setting.metadata.get("key", setting.name)
-        table = tables.get(section, {})
-        left.discard((section, key))
-        if not isinstance(table, dict) or key not in table:
-            if setting.name == "display_name":
-                problems.append("[facility] display_name is missing")
-            continue
-        try:
-            values[setting.name] = setting.metadata["check"](table[key])
-        except ValueError as exc:
-            problems.append(f"[{section}] {key} must be {exc}")
-    problems += [f"[{section}] {key} is not a setting".strip() for section, key in sorted(left)]
-    if problems:
-        raise ConfigError("\n".join([f"{name} has problems:", *(f"  {p}" for p in problems)]))
-    return Config(**values)
+    return check_settings(Config, text, "the configuration")
 
 
 def default_text(display_name: str, peer_listen: str, introduction_listen: str) -> str:
     """Return a new configuration file, every setting in it with a word about it."""
-    quoted = display_name.replace("\\", "\\\\").replace('"', '\\"')
-    return _TEMPLATE.format(name=quoted, peer=peer_listen, introduction=introduction_listen)
+    return _TEMPLATE.format(
+        name=quoted(display_name), peer=peer_listen, introduction=introduction_listen
+    )
 
 
 _TEMPLATE = """\
@@ -167,7 +99,7 @@ _TEMPLATE = """\
 
 [facility]
 # What other facilities see.
-display_name = "{name}"
+display_name = {name}
 
 [listen]
 # Where other nodes connect (mutual TLS; open this port to your partners).

@@ -281,7 +281,7 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
     stated = _parse(pb.NetworkList, wire.list.body, "network list")
     key = network_key
     if wire.HasField("list_key_cert"):
-        key = _list_key(wire.list_key_cert, network_key, network, stated.issued_seconds)
+        key = _list_key(wire.list_key_cert, network_key, stated.issued_seconds)
     verify(key, "network-list", wire.list.body, wire.list.signature)
     if stated.network_id != network.digest:
         raise BadSignature("a list of another network")
@@ -308,15 +308,24 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
     )
 
 
-def _list_key(
-    signed: documents.SignedBytes, network_key: bytes, network: NetworkId, issued: int
-) -> bytes:
+def open_list_key(certificate: bytes, network_key: bytes, now: float) -> bytes:
+    """Return the key that may sign a network's lists now.
+
+    Raises:
+        BadSignature: the network has not certified it, or not for so long.
+        DocumentError: these bytes are no such certificate.
+    """
+    signed = _parse(documents.SignedBytes, certificate, "list key")
+    return _list_key(signed, network_key, int(now))
+
+
+def _list_key(signed: documents.SignedBytes, network_key: bytes, when: int) -> bytes:
     verify(network_key, "list-key", signed.body, signed.signature)
     stated = _parse(pb.ListKeyCert, signed.body, "list key")
-    if stated.network_id != network.digest or len(stated.list_key) != 32:
+    if stated.network_id != network_id(network_key).digest or len(stated.list_key) != 32:
         raise BadSignature("a list key of another network")
-    if issued >= stated.expires_seconds:
-        raise BadSignature("a list signed with a key whose time is over")
+    if when >= stated.expires_seconds:
+        raise BadSignature("a list key whose time is over")
     return stated.list_key
 
 

@@ -6,8 +6,6 @@ standard library first, and uses that as the channel's root.
 """
 
 import ssl
-import time
-from collections import OrderedDict
 from typing import Protocol
 
 import trio
@@ -16,10 +14,11 @@ from emix.introduction.v1 import introduction_pb2 as pb
 from node.crypto.certificates import name_in, pem_to_der
 from node.documents.identity import Identity
 from node.domain.ids import FacilityId
-from node.errors import PeerBusy, PeerUnreachable, PeerUntrusted
+from node.errors import PeerUnreachable, PeerUntrusted
 from node.federation.server import Statements
 from node.rpc.calling import open_channel
 from node.rpc.credentials import client_credentials
+from node.rpc.limits import RateLimit
 from node.rpc.methods import Method, Request, Response, method
 from node.rpc.serving import Call, Service
 
@@ -31,35 +30,7 @@ _OPEN = method(_SERVICE, "OpenString", pb.OpenStringRequest, pb.OpenStringRespon
 CALL_SECONDS = 10.0
 
 _CALLS_A_MINUTE = 30
-_MAX_ADDRESSES = 1000
-
-
-class RateLimit:
-    """At most so many calls a minute from one address, and ten times as many in all."""
-
-    def __init__(self, calls_a_minute: int) -> None:
-        self._limit = calls_a_minute
-        self._counts: OrderedDict[str, int] = OrderedDict()
-        self._minute = 0
-
-    def count(self, address: str) -> None:
-        """Count one call.
-
-        Raises:
-            PeerBusy: it is one too many.
-        """
-        minute = int(time.monotonic() // 60)
-        if minute != self._minute:
-            self._minute = minute
-            self._counts.clear()
-        host = address.rpartition(":")[0]
-        # Only calls that are let in count, or one caller could shut out all others.
-        so_far = self._counts.get(host, 0)
-        if so_far >= self._limit or sum(self._counts.values()) >= 10 * self._limit:
-            raise PeerBusy("asked too often; try again in a minute", 60)
-        self._counts[host] = so_far + 1
-        if len(self._counts) > _MAX_ADDRESSES:
-            self._counts.popitem(last=False)
+_CALLS_A_MINUTE_IN_ALL = 300
 
 
 class Introduced(Protocol):
@@ -81,7 +52,7 @@ class IntroductionServer:
     def __init__(self, statements: Statements, introduced: Introduced) -> None:
         self._statements = statements
         self._introduced = introduced
-        self._rate = RateLimit(_CALLS_A_MINUTE)
+        self._rate = RateLimit(_CALLS_A_MINUTE, in_all=_CALLS_A_MINUTE_IN_ALL)
 
     def service(self) -> Service:
         """Return the service to serve; its guard only counts."""

@@ -1,0 +1,198 @@
+"""What a directory process knows, in memory: members, the signed list, nodes, who is online.
+
+Everything is verified before it gets in. Questions are answered from here alone, so the database
+may be away; and nothing here does I/O.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from directory_service.search import Search
+from node.crypto.signing import network_id
+from node.documents.identity import Identity
+from node.documents.network import Listing, Membership
+from node.domain.ids import FacilityId, InvitationId, NodeId
+from node.domain.network import ListProblem, NetworkList, NetworkView
+from node.errors import Conflict, NotFound, PeerUntrusted
+
+MAX_NODES = 16
+"""Of one facility."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A node as it announced itself, verified.
+
+    Attributes:
+        statements: As signed; `listing` likewise.
+        expires_time: Until when the announcement stands.
+    """
+
+    node: NodeId
+    facility: FacilityId
+    statements: bytes
+    listing: bytes
+    issued_seconds: tuple[int, int]
+    texts: tuple[str, ...]
+    expires_time: float
+
+    @classmethod
+    def of(
+        cls, identity: Identity, listing: Listing, signed_listing: bytes, expires: float
+    ) -> "Record":
+        """Return the record of a verified identity and listing."""
+        name = identity.profile.display_name
+        return cls(
+            node=identity.node_id,
+            facility=identity.facility_id,
+            statements=identity.encoded,
+            listing=signed_listing,
+            issued_seconds=(identity.profile.issued_seconds, listing.issued_seconds),
+            texts=(name, listing.city, *listing.departments),
+            expires_time=expires,
+        )
+
+
+class Registry:
+    """The network as this process knows it."""
+
+    def __init__(self, network_key: bytes) -> None:
+        self.network_key = network_key
+        self.network = network_id(network_key)
+        self.view = NetworkView()
+        self.encoded_list = b""
+        self._memberships: dict[FacilityId, dict[InvitationId, Membership]] = defaultdict(dict)
+        self._records: dict[NodeId, Record] = {}
+        self._nodes: dict[FacilityId, set[NodeId]] = defaultdict(set)
+        self._online: set[NodeId] = set()
+        self._search = Search[NodeId]()
+
+    # -- members ------------------------------------------------------------------------------
+
+    def put_member(self, membership: Membership) -> None:
+        """Take a membership that has been enrolled."""
+        self._memberships[membership.facility_id][membership.invitation.id] = membership
+
+    def membership(self, facility: FacilityId) -> Membership:
+        """Return a facility's membership that is not revoked, the one in the list if there is one.
+
+        Raises:
+            PeerUntrusted: it has none.
+        """
+        known = self._memberships.get(facility, {})
+        standing = [m for i, m in known.items() if i not in self.view.revoked]
+        if not standing:
+            why = "was revoked" if known else "is no member of this network; join it first"
+            raise PeerUntrusted(f"facility {facility.short()} {why}")
+        listed = self.view.latest.members if self.view.latest else {}
+        return max(standing, key=lambda m: (m.invitation.id in listed, m.joined_seconds))
+
+    def memberships(self) -> Iterable[Membership]:
+        """Return all memberships, revoked ones too."""
+        return [m for known in self._memberships.values() for m in known.values()]
+
+    def take_list(self, shown: NetworkList, encoded: bytes) -> frozenset[FacilityId]:
+        """Take over a verified list; return the facilities that are members no longer.
+
+        Raises:
+            Conflict: it is not newer than the one known.
+        """
+        following = self.view.after(shown)
+        if isinstance(following, ListProblem):
+            raise Conflict(str(following.value))
+        newly = following.revoked - self.view.revoked
+        self.view, self.encoded_list = following, encoded
+        gone = frozenset(f for f, known in self._memberships.items() if newly & known.keys())
+        return frozenset(f for f in gone if not self.is_member(f))
+
+    def is_member(self, facility: FacilityId) -> bool:
+        """Whether a facility has a membership that is not revoked."""
+        return bool(self._memberships.get(facility, {}).keys() - self.view.revoked)
+
+    # -- nodes --------------------------------------------------------------------------------
+
+    def hold_newest(self, record: Record) -> None:
+        """Hold that a record can replace what is known of its node.
+
+        Raises:
+            Conflict: a later one is known, or its facility has too many nodes.
+        """
+        known = self._records.get(record.node)
+        if known is None and len(self._nodes.get(record.facility, ())) >= MAX_NODES:
+            raise Conflict(f"a facility can announce {MAX_NODES} nodes")
+        if known is not None and any(
+            new < old for new, old in zip(record.issued_seconds, known.issued_seconds, strict=True)
+        ):
+            raise Conflict("a later announcement of this node is here; is its clock right?")
+
+    def put(self, record: Record) -> bool:
+        """Take a record; False if it only says again what is known."""
+        known = self._records.get(record.node)
+        self._records[record.node] = record
+        self._nodes[record.facility].add(record.node)
+        is_same = known is not None and (known.statements, known.listing) == (
+            record.statements,
+            record.listing,
+        )
+        if not is_same:
+            self._search.put(record.node, record.texts)
+        return not is_same
+
+    def forget(self, node: NodeId) -> None:
+        """Drop a node's record."""
+        record = self._records.pop(node, None)
+        if record is not None:
+            self._search.remove(node)
+            self._nodes[record.facility].discard(node)
+
+    def expire(self, now: float) -> None:
+        """Drop the records whose time is over and whose node is not here."""
+        for node, record in list(self._records.items()):
+            if record.expires_time <= now and node not in self._online:
+                self.forget(node)
+
+    def record(self, node: NodeId) -> Record | None:
+        """Return a node's record."""
+        return self._records.get(node)
+
+    def records(self, facility: FacilityId) -> list[Record]:
+        """Return a member's records; none for who is no member."""
+        if not self.is_member(facility):
+            return []
+        return [self._records[node] for node in sorted(self._nodes.get(facility, ()))]
+
+    def find(self, words: str, limit: int) -> list[Record]:
+        """Return records that fit, best first."""
+        found = (self._records[node] for node in self._search.find(words, 2 * limit))
+        return [record for record in found if self.is_member(record.facility)][:limit]
+
+    # -- presence -----------------------------------------------------------------------------
+
+    def set_online(self, node: NodeId, *, is_online: bool) -> None:
+        """Note that a node has come or gone."""
+        (self._online.add if is_online else self._online.discard)(node)
+
+    def is_online(self, node: NodeId) -> bool:
+        """Whether a node is here."""
+        return node in self._online
+
+    def online_nodes(self, facility: FacilityId) -> list[NodeId]:
+        """Return the nodes of a facility that are here.
+
+        Raises:
+            NotFound: none is.
+        """
+        found = [n for n in sorted(self._nodes.get(facility, ())) if n in self._online]
+        if not found:
+            raise NotFound(f"no node of facility {facility.short()} is online")
+        return found
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers for operators."""
+        return {
+            "facilities": sum(1 for f in self._memberships if self.is_member(f)),
+            "nodes": len(self._records),
+            "online": len(self._online),
+        }

@@ -1,0 +1,316 @@
+"""The directory service: every call verified, decided in memory, durable before it is answered."""
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+import trio
+from emix.directory.v1 import directory_pb2 as pb
+from google.protobuf.message import DecodeError
+
+from directory_service.registry import Record, Registry
+from directory_service.sessions import SESSION_SECONDS, Session, Sessions
+from directory_service.storage import Storage, StoredMember, StoredNode
+from directory_service.watching import Watcher, Watchers
+from node.crypto.signing import verify
+from node.documents.identity import Identity
+from node.documents.network import (
+    Membership,
+    open_list,
+    open_list_key,
+    open_listing,
+    open_membership,
+)
+from node.domain.ids import FacilityId
+from node.errors import Conflict, PeerUntrusted, UsageError
+from node.rpc.limits import RateLimit
+from node.rpc.serving import Call, Handler, Service
+
+log = structlog.get_logger()
+_SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
+_OPEN_CALLS = {"GetNetwork", "GetChallenge", "Login", "Join", "Publish", "ListMemberships"}
+"""Calls without a session: what they need they carry in themselves."""
+
+OPEN_CALLS_A_MINUTE = 120
+OPEN_CALLS_A_MINUTE_IN_ALL = 60_000
+ANNOUNCEMENT_SECONDS = 2 * 3600
+_AGAIN_SECONDS = (3000, 3600)
+HEARTBEAT_SECONDS = 10.0
+MAX_INTERESTS = 1000
+MAX_LOOKUPS = 100
+_FOUND, _MOST_FOUND = 20, 100
+_ANSWER_BYTES = 3 * 2**20
+_EXPIRE_SECONDS = 60.0
+
+
+class DirectoryServer:
+    """Handlers of the directory service. `run` must run beside them."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        root_digest: bytes,
+        registry: Registry,
+        storage: Storage,
+        sessions: Sessions,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._name = name
+        self._root_digest = root_digest
+        self._registry = registry
+        self._storage = storage
+        self._sessions = sessions
+        self._clock = clock
+        self._watchers = Watchers()
+        self._rate = RateLimit(OPEN_CALLS_A_MINUTE, in_all=OPEN_CALLS_A_MINUTE_IN_ALL)
+
+    def service(self) -> Service:
+        """Return the service to serve."""
+        handlers: dict[str, Handler] = {
+            "GetNetwork": self._get_network,
+            "GetChallenge": self._get_challenge,
+            "Login": self._login,
+            "Join": self._join,
+            "Announce": self._announce,
+            "Lookup": self._lookup,
+            "Find": self._find,
+            "Watch": self._watch,
+            "AskDialBack": self._ask_dial_back,
+            "Publish": self._publish,
+            "ListMemberships": self._list_memberships,
+        }
+        return Service(_SERVICE, handlers, self._guard)
+
+    async def load(self) -> None:
+        """Take over what the database holds; what does not verify any more is left out."""
+        now = self._clock()
+        for member in await self._storage.members():
+            self._registry.put_member(
+                open_membership(member.membership, self._registry.network_key)
+            )
+        encoded = await self._storage.latest_list()
+        if encoded is not None:
+            shown = open_list(encoded, self._registry.network_key, now)
+            self._registry.take_list(shown, encoded)
+        for node in await self._storage.nodes(now):
+            identity = Identity.decode(node.statements)
+            listing = open_listing(node.listing, identity)
+            self._registry.put(Record.of(identity, listing, node.listing, node.expires_seconds))
+
+    async def run(self) -> None:
+        """Forget what has expired, for ever."""
+        while True:
+            await trio.sleep(_EXPIRE_SECONDS)
+            self._registry.expire(self._clock())
+
+    # -- who calls ----------------------------------------------------------------------------
+
+    async def _guard(self, call: Call[Any]) -> Session | None:
+        if call.method.name in _OPEN_CALLS:
+            self._rate.count(call.address)
+            return None
+        session = self._sessions.check(call.metadata.get("emix-session", ""), self._clock())
+        self._registry.membership(session.facility)  # not revoked meanwhile
+        return session
+
+    async def _prove(self, proof: bytes, key: bytes, signature: bytes) -> None:
+        """Hold that a key signed a challenge of ours, made for this directory, used once."""
+        verify(key, "directory-login", proof, signature)
+        try:
+            stated = pb.LoginProof.FromString(proof)
+        except DecodeError as exc:
+            raise UsageError("a login proof of another form") from exc
+        if stated.root_digest != self._root_digest:
+            raise PeerUntrusted("the login was made for another directory")
+        now = self._clock()
+        expires = self._sessions.check_challenge(stated.challenge, now)
+        if not await self._storage.spend(stated.challenge, expires, now):
+            raise PeerUntrusted("the challenge was used before")
+
+    async def _identify(self, request: pb.LoginRequest) -> Identity:
+        identity = Identity.decode(request.statements)
+        node_key = identity.signer.verified_node_key()
+        await self._prove(request.proof, node_key, request.signature)
+        return identity
+
+    # -- handlers -----------------------------------------------------------------------------
+
+    async def _get_network(self, _: Call[None]) -> pb.GetNetworkResponse:
+        return pb.GetNetworkResponse(
+            network_key=self._registry.network_key,
+            name=self._name,
+            list=self._registry.encoded_list,
+            time_milliseconds=int(self._clock() * 1000),
+        )
+
+    async def _get_challenge(self, _: Call[None]) -> pb.GetChallengeResponse:
+        return pb.GetChallengeResponse(challenge=self._sessions.challenge(self._clock()))
+
+    async def _login(self, call: Call[None]) -> pb.LoginResponse:
+        identity = await self._identify(call.request)
+        self._registry.membership(identity.facility_id)
+        session = self._sessions.open(identity.node_id, identity.facility_id, self._clock())
+        return pb.LoginResponse(session=session, lifetime_seconds=SESSION_SECONDS)
+
+    async def _join(self, call: Call[None]) -> pb.JoinResponse:
+        identity = await self._identify(call.request.login)
+        membership = open_membership(call.request.membership, self._registry.network_key)
+        invitation = membership.invitation
+        if membership.facility_id != identity.facility_id:
+            raise PeerUntrusted("the invitation was used for another facility than the caller's")
+        if invitation.id in self._registry.view.revoked:
+            raise PeerUntrusted("the invitation was revoked")
+        now = self._clock()
+        stored = StoredMember(
+            invitation.id, membership.facility_id, membership.encoded, membership.joined_seconds
+        )
+        is_known = any(m == membership for m in self._registry.memberships())
+        if now >= invitation.expires_seconds and not is_known:
+            raise PeerUntrusted("the invitation has expired; ask the network for a new one")
+        if await self._storage.enroll(stored):
+            log.info("facility joined", facility=membership.facility_id.short())
+            self._registry.put_member(membership)
+        return pb.JoinResponse()
+
+    async def _announce(self, call: Call[Session]) -> pb.AnnounceResponse:
+        session = call.caller
+        identity = Identity.decode(call.request.statements)
+        if (identity.node_id, identity.facility_id) != (session.node, session.facility):
+            raise PeerUntrusted("a node announces itself only")
+        listing = open_listing(call.request.listing, identity)
+        now = self._clock()
+        expires = now + ANNOUNCEMENT_SECONDS
+        record = Record.of(identity, listing, call.request.listing, expires)
+        self._registry.hold_newest(record)
+        await self._storage.put_node(
+            StoredNode(
+                record.node,
+                record.facility,
+                record.statements,
+                record.listing,
+                int(now),
+                int(expires),
+            )
+        )
+        if self._registry.put(record):
+            self._tell_record(record)
+        return pb.AnnounceResponse(again_seconds=random.randint(*_AGAIN_SECONDS))  # noqa: S311
+
+    async def _lookup(self, call: Call[Session]) -> pb.LookupResponse:
+        asked = _facilities(call.request.facility_ids, MAX_LOOKUPS)
+        records = [r for facility in asked for r in self._registry.records(facility)]
+        return pb.LookupResponse(records=self._fitting(records))
+
+    async def _find(self, call: Call[Session]) -> pb.FindResponse:
+        limit = min(call.request.limit or _FOUND, _MOST_FOUND)
+        found = self._registry.find(call.request.words, limit)
+        return pb.FindResponse(records=self._fitting(found))
+
+    async def _ask_dial_back(self, call: Call[Session]) -> pb.AskDialBackResponse:
+        [wanted] = _facilities([call.request.facility_id], 1)
+        caller = call.caller.facility
+        for node in self._registry.online_nodes(wanted):
+            news = pb.WatchResponse(dial_back=caller.digest)
+            self._watchers.tell(node, ("dial-back", caller), news)
+        return pb.AskDialBackResponse()
+
+    async def _publish(self, call: Call[None]) -> pb.PublishResponse:
+        encoded = call.request.list
+        shown = open_list(encoded, self._registry.network_key, self._clock())
+        latest = self._registry.view.latest
+        if latest is not None and shown.number <= latest.number:
+            if shown.digest == latest.digest:
+                return pb.PublishResponse()
+            raise Conflict(f"list {latest.number} is here already; sign the next one from it")
+        await self._storage.put_list(shown.number, encoded)
+        gone = self._registry.take_list(shown, encoded)
+        log.info("list published", number=shown.number, members=len(shown.members))
+        self._watchers.tell_all("list", pb.WatchResponse(list=encoded))
+        self._watchers.end_all_of(gone)
+        return pb.PublishResponse()
+
+    async def _list_memberships(self, call: Call[None]) -> None:
+        request = call.request
+        key = self._registry.network_key
+        if request.list_key_cert:
+            key = open_list_key(request.list_key_cert, key, self._clock())
+        await self._prove(request.proof, key, request.signature)
+        for membership in list(self._registry.memberships()):
+            await call.write(pb.ListMembershipsResponse(membership=membership.encoded))
+
+    # -- watching -----------------------------------------------------------------------------
+
+    async def _watch(self, call: Call[Session]) -> None:
+        session = call.caller
+        interests = _facilities(call.request.facility_ids, MAX_INTERESTS)
+        node = session.node
+        with (
+            self._watchers.watching(node, session.facility, interests) as watcher,
+            trio.move_on_after(max(session.expires_time - self._clock(), 0)),
+        ):
+            async with self._online(watcher):
+                if self._registry.encoded_list:
+                    watcher.tell("list", pb.WatchResponse(list=self._registry.encoded_list))
+                for facility in interests:
+                    for record in self._registry.records(facility):
+                        watcher.tell(record.node, self._news(record))
+                while True:
+                    news: Any = pb.WatchResponse()  # a heartbeat
+                    with trio.move_on_after(HEARTBEAT_SECONDS):
+                        news = await watcher.next()
+                    await call.write(news)
+
+    @asynccontextmanager
+    async def _online(self, watcher: Watcher) -> AsyncIterator[None]:
+        self._set_online(watcher, is_online=True)
+        try:
+            yield
+        finally:
+            if not self._watchers.is_watching(watcher.node):
+                self._set_online(watcher, is_online=False)
+
+    def _set_online(self, watcher: Watcher, *, is_online: bool) -> None:
+        was_online = self._registry.is_online(watcher.node)
+        self._registry.set_online(watcher.node, is_online=is_online)
+        record = self._registry.record(watcher.node)
+        if record is not None and was_online is not is_online:
+            self._tell_record(record)
+
+    def _tell_record(self, record: Record) -> None:
+        self._watchers.tell_interested(record.facility, record.node, self._news(record))
+
+    def _news(self, record: Record) -> pb.WatchResponse:
+        return pb.WatchResponse(record=self._wire(record))
+
+    def _fitting(self, records: Sequence[Record]) -> list[pb.NodeRecord]:
+        """Return as many records, in order, as fit a message."""
+        wires: list[pb.NodeRecord] = []
+        size = 0
+        for wire in map(self._wire, records):
+            size += wire.ByteSize()
+            if size > _ANSWER_BYTES:
+                break
+            wires.append(wire)
+        return wires
+
+    def _wire(self, record: Record) -> pb.NodeRecord:
+        membership: Membership = self._registry.membership(record.facility)
+        return pb.NodeRecord(
+            statements=record.statements,
+            listing=record.listing,
+            membership=membership.encoded,
+            online=self._registry.is_online(record.node),
+        )
+
+
+def _facilities(ids: Any, most: int) -> list[FacilityId]:
+    if len(ids) > most:
+        raise UsageError(f"at most {most} facilities can be named in one call")
+    try:
+        return list(dict.fromkeys(map(FacilityId, ids)))
+    except ValueError as exc:
+        raise UsageError("a facility id has 32 bytes") from exc

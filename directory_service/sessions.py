@@ -1,0 +1,84 @@
+"""Challenges and sessions that any process of a directory can check, without asking another.
+
+Both are MACs over what they say, under a key that derives from the directory's key; nothing is
+kept of them but spent challenges.
+"""
+
+import base64
+import binascii
+import hmac
+import secrets
+import struct
+from dataclasses import dataclass
+
+from node.crypto.digests import derive_key, keyed_digest
+from node.domain.ids import FacilityId, NodeId
+from node.errors import PeerUntrusted
+
+CHALLENGE_SECONDS = 60.0
+SESSION_SECONDS = 3600
+_MAC_BYTES = 32
+_TIME = struct.Struct(">Q")
+_CHALLENGE_BYTES = _TIME.size + 16 + _MAC_BYTES
+_SESSION_BYTES = 64 + _TIME.size + _MAC_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who calls."""
+
+    node: NodeId
+    facility: FacilityId
+    expires_time: float
+
+
+class Sessions:
+    """Makes and checks challenges and sessions."""
+
+    def __init__(self, key: bytes) -> None:
+        self._challenge_key = derive_key("emix 2026-11 directory challenge v1", key)
+        self._session_key = derive_key("emix 2026-11 directory session v1", key)
+
+    def challenge(self, now: float) -> bytes:
+        """Return a new challenge."""
+        body = _TIME.pack(int(now)) + secrets.token_bytes(16)
+        return body + keyed_digest(self._challenge_key, body)
+
+    def check_challenge(self, challenge: bytes, now: float) -> float:
+        """Return until when a challenge of ours stands. Spending it is for the storage.
+
+        Raises:
+            PeerUntrusted: it is none of ours, or too old.
+        """
+        body, mac = challenge[:-_MAC_BYTES], challenge[-_MAC_BYTES:]
+        is_ours = hmac.compare_digest(mac, keyed_digest(self._challenge_key, body))
+        if len(challenge) != _CHALLENGE_BYTES or not is_ours:
+            raise PeerUntrusted("that challenge was not given here")
+        expires = _TIME.unpack_from(body)[0] + CHALLENGE_SECONDS
+        if now >= expires:
+            raise PeerUntrusted("the challenge has expired; ask for a new one")
+        return float(expires)
+
+    def open(self, node: NodeId, facility: FacilityId, now: float) -> str:
+        """Return a new session for a node that has shown itself."""
+        body = node.digest + facility.digest + _TIME.pack(int(now) + SESSION_SECONDS)
+        return base64.b64encode(body + keyed_digest(self._session_key, body)).decode("ascii")
+
+    def check(self, text: str, now: float) -> Session:
+        """Return whose session `text` is.
+
+        Raises:
+            PeerUntrusted: nobody's, or it has expired.
+        """
+        try:
+            data = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            data = b""
+        body, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
+        is_ours = hmac.compare_digest(mac, keyed_digest(self._session_key, body))
+        if len(data) != _SESSION_BYTES or not is_ours:
+            raise PeerUntrusted("no session of this directory; log in")
+        (expires,) = _TIME.unpack_from(body, 64)
+        if now >= expires:
+            raise PeerUntrusted("the session has expired; log in again")
+        return Session(NodeId(body[:32]), FacilityId(body[32:64]), expires)

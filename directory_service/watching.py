@@ -1,0 +1,97 @@
+"""What waits to be told to each node that watches: the newest of each thing, never a queue.
+
+A slow node costs a bounded amount of memory: later news of one thing replaces earlier.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterator
+from contextlib import contextmanager
+
+import trio
+
+from node.domain.ids import FacilityId, NodeId
+
+
+class Watcher:
+    """One node's stream."""
+
+    def __init__(self, node: NodeId, facility: FacilityId) -> None:
+        self.node = node
+        self.facility = facility
+        self._news: dict[Hashable, object] = {}
+        self._arrived = trio.Event()
+        self._scope = trio.CancelScope()
+
+    def tell(self, thing: Hashable, news: object) -> None:
+        """Have something told, in place of older news of the same thing."""
+        self._news.pop(thing, None)
+        self._news[thing] = news
+        self._arrived.set()
+
+    async def next(self) -> object:
+        """Return the next news."""
+        while not self._news:
+            self._arrived = trio.Event()
+            await self._arrived.wait()
+        return self._news.pop(next(iter(self._news)))
+
+    def end(self) -> None:
+        """End the stream."""
+        self._scope.cancel()
+
+
+class Watchers:
+    """All streams of this process."""
+
+    def __init__(self) -> None:
+        self._by_node: dict[NodeId, Watcher] = {}
+        self._interested: dict[FacilityId, set[Watcher]] = defaultdict(set)
+
+    @contextmanager
+    def watching(
+        self, node: NodeId, facility: FacilityId, interests: Collection[FacilityId]
+    ) -> Iterator[Watcher]:
+        """Watch for the time of the block; an earlier stream of the same node ends."""
+        watcher = Watcher(node, facility)
+        earlier = self._by_node.get(node)
+        if earlier is not None:
+            earlier.end()
+        self._by_node[node] = watcher
+        for interest in interests:
+            self._interested[interest].add(watcher)
+        try:
+            with watcher._scope:
+                yield watcher
+        finally:
+            if self._by_node.get(node) is watcher:
+                del self._by_node[node]
+            for interest in interests:
+                self._interested[interest].discard(watcher)
+                if not self._interested[interest]:
+                    del self._interested[interest]
+
+    def is_watching(self, node: NodeId) -> bool:
+        """Whether a stream of that node is open here."""
+        return node in self._by_node
+
+    def tell_interested(self, facility: FacilityId, thing: Hashable, news: object) -> None:
+        """Tell something about a facility to all who want to know."""
+        for watcher in self._interested.get(facility, ()):
+            watcher.tell(thing, news)
+
+    def tell_all(self, thing: Hashable, news: object) -> None:
+        """Tell everyone."""
+        for watcher in self._by_node.values():
+            watcher.tell(thing, news)
+
+    def tell(self, node: NodeId, thing: Hashable, news: object) -> None:
+        """Tell one node, if it is here."""
+        watcher = self._by_node.get(node)
+        if watcher is not None:
+            watcher.tell(thing, news)
+
+    def end_all_of(self, facilities: Collection[FacilityId]) -> None:
+        """End the streams of facilities that may not watch any more."""
+        for watcher in list(self._by_node.values()):
+            if watcher.facility in facilities:
+                watcher.end()

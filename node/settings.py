@@ -1,0 +1,119 @@
+"""Settings in a commented TOML file, checked as a whole when loaded: every problem is listed.
+
+A frozen dataclass names the settings; the metadata of a field say in which `section` it stands,
+under which `key` (its own name, if none is given), and what a value must pass: its `check`.
+"""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from node.documents.identity import MAX_NAME_CHARACTERS
+from node.errors import ConfigError
+
+Settings = TypeVar("Settings")
+
+
+def name(value: Any) -> str:
+    """Check a name for people."""
+    is_text = isinstance(value, str) and value.isprintable()
+    if not is_text or not 0 < len(value.strip()) <= MAX_NAME_CHARACTERS:
+        raise ValueError(f"a text of 1 to {MAX_NAME_CHARACTERS} printable characters")
+    return str(value).strip()
+
+
+def address(value: Any) -> str:
+    """Check `host:port`."""
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError('an address such as "0.0.0.0:7410"')
+    return str(value)
+
+
+def optional_address(value: Any) -> str:
+    """Check `host:port`, or an empty text for none."""
+    return value and address(value)
+
+
+def addresses(value: Any) -> tuple[str, ...]:
+    """Check a list of `host:port`."""
+    if not isinstance(value, list) or len(value) > 8:
+        raise ValueError('a list of at most 8 addresses such as ["node.example.org:7410"]')
+    return tuple(address(item) for item in value)
+
+
+def whole(low: int, high: int) -> Callable[[Any], int]:
+    """Return the check of a whole number."""
+
+    def check(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def choice(*words: str) -> Callable[[Any], str]:
+    """Return the check of one of some words."""
+
+    def check(value: Any) -> str:
+        if value not in words:
+            raise ValueError("one of " + ", ".join(f'"{word}"' for word in words))
+        return str(value)
+
+    return check
+
+
+def load_settings(kind: type[Settings], path: Path, made_by: str) -> Settings:
+    """Return the settings in a file.
+
+    Raises:
+        ConfigError: it cannot be read; or it has problems, all of which are listed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as exc:
+        raise ConfigError(f"{path} is not there; `{made_by}` makes it") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} cannot be read: {exc}") from exc
+    return check_settings(kind, text, str(path))
+
+
+def check_settings(kind: type[Settings], text: str, called: str) -> Settings:
+    """Return the settings in a text; `ConfigError` lists all its problems."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{called} is no TOML: {exc}") from exc
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    left = {
+        (section, key)
+        for section, table in tables.items()
+        for key in (table if isinstance(table, dict) else [""])
+    }
+    for setting in fields(kind):  # type: ignore[arg-type]  # a dataclass, as the module says
+        section = setting.metadata["section"]
+        key = setting.metadata.get("key", setting.name)
+        table = tables.get(section, {})
+        left.discard((section, key))
+        if not isinstance(table, dict) or key not in table:
+            if setting.default is MISSING:
+                problems.append(f"[{section}] {key} is missing")
+            continue
+        try:
+            values[setting.name] = setting.metadata["check"](table[key])
+        except ValueError as exc:
+            problems.append(f"[{section}] {key} must be {exc}")
+    problems += [f"[{section}] {key} is not a setting".strip() for section, key in sorted(left)]
+    if problems:
+        raise ConfigError("\n".join([f"{called} has problems:", *(f"  {p}" for p in problems)]))
+    return kind(**values)
+
+
+def quoted(text: str) -> str:
+    """Return a text as TOML writes it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
