@@ -35,6 +35,8 @@ class Record:
     listing: bytes
     issued_seconds: tuple[int, int]
     texts: tuple[str, ...]
+    city: str
+    software: str
     expires_time: float
 
     @classmethod
@@ -50,6 +52,8 @@ class Record:
             listing=signed_listing,
             issued_seconds=(identity.profile.issued_seconds, listing.issued_seconds),
             texts=(name, listing.city, *listing.departments),
+            city=listing.city,
+            software=listing.software,
             expires_time=expires,
         )
 

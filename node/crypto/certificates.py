@@ -27,6 +27,13 @@ _EXTENSIONS = {
 }
 _SUBJECT = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emix-node")])
 
+DIRECTORY_NAME = "directory.emix.invalid"
+"""The name in every directory's certificate: whose it is follows from its root."""
+DIRECTORY_DAYS = 397
+_ROOT_DAYS = 20 * 365
+_DIRECTORY = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emix-directory")])
+_DIRECTORY_ROOT = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emix-directory-root")])
+
 
 @dataclass(frozen=True, slots=True)
 class TlsIdentity:
@@ -74,12 +81,7 @@ def make_tls_identity(node_id: NodeId, now: float) -> TlsIdentity:
         .add_extension(usages, False)
         .sign(key, hashes.SHA256())
     )
-    private_pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return TlsIdentity(private_pem, certificate.public_bytes(serialization.Encoding.PEM))
+    return TlsIdentity(_private_pem(key), certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def check_own(certificate_der: bytes, node_id: NodeId) -> None:
@@ -153,3 +155,60 @@ def der_to_pem(der: bytes) -> bytes:
 def fingerprint(certificate_der: bytes) -> bytes:
     """Return the SHA-256 digest that names a certificate."""
     return sha256(certificate_der)
+
+
+def make_directory_root(now: float) -> TlsIdentity:
+    """Return a fresh key that signs a directory's TLS certificates: kept with the operator."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return _issue(key, key, _DIRECTORY_ROOT, None, now, _ROOT_DAYS)
+
+
+def issue_directory_certificate(root: TlsIdentity, now: float) -> TlsIdentity:
+    """Return a fresh TLS identity for a directory process, signed by the root."""
+    root_key = serialization.load_pem_private_key(root.private_pem, None)
+    if not isinstance(root_key, ec.EllipticCurvePrivateKey):
+        raise ValueError("not a directory's root key")
+    key = ec.generate_private_key(ec.SECP256R1())
+    return _issue(key, root_key, _DIRECTORY, DIRECTORY_NAME, now, DIRECTORY_DAYS)
+
+
+def _issue(
+    key: ec.EllipticCurvePrivateKey,
+    issuer: ec.EllipticCurvePrivateKey,
+    subject: x509.Name,
+    server_name: str | None,
+    now: float,
+    days: int,
+) -> TlsIdentity:
+    start = datetime.datetime.fromtimestamp(now, datetime.UTC) - datetime.timedelta(minutes=10)
+    is_root = server_name is None
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    issuers = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(_DIRECTORY_ROOT)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=days))
+        .add_extension(own, False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuers), False
+        )
+        .add_extension(x509.BasicConstraints(ca=is_root, path_length=0 if is_root else None), True)
+    )
+    if server_name is not None:
+        names = x509.SubjectAlternativeName([x509.DNSName(server_name)])
+        usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        builder = builder.add_extension(names, False).add_extension(usages, False)
+    certificate = builder.sign(issuer, hashes.SHA256())
+    return TlsIdentity(_private_pem(key), certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )

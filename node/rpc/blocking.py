@@ -22,7 +22,7 @@ Response = TypeVar("Response", bound=Message)
 
 
 class BlockingChannel:
-    """A connection to a node on this machine. Open it with `open_blocking_channel`."""
+    """A connection to a server. Open it with `open_blocking_channel`."""
 
     def __init__(self, channel: Any, metadata: Sequence[tuple[str, str]]) -> None:
         self._channel = channel
@@ -63,10 +63,27 @@ class BlockingChannel:
 
 @contextmanager
 def open_blocking_channel(
-    address: str, metadata: Sequence[tuple[str, str]] = ()
+    address: str,
+    metadata: Sequence[tuple[str, str]] = (),
+    *,
+    credentials: grpc.ChannelCredentials | None = None,
+    server_name: str = "",
 ) -> Generator[BlockingChannel]:
-    """Open a channel to a Unix socket (`unix:/absolute/path`) for the time of the block."""
-    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+    """Open a channel for the time of the block.
+
+    Args:
+        address: `unix:/absolute/path`, or `host:port` with credentials.
+        metadata: Goes with every call.
+        credentials: None only for Unix sockets.
+        server_name: The name that the server's certificate must carry.
+    """
+    options: list[tuple[str, Any]] = list(_OPTIONS)
+    if credentials is None:
+        opened = grpc.insecure_channel(address, options=options)
+    else:
+        options.append(("grpc.ssl_target_name_override", server_name))
+        opened = grpc.secure_channel(address, credentials, options=options)
+    with opened as channel:
         yield BlockingChannel(channel, metadata)
 
 

@@ -156,6 +156,12 @@ INTRODUCTION_OPTIONS = (
 )
 """Options of a server that anybody may call before being paired, for a moment."""
 
+DIRECTORY_OPTIONS = (
+    *(option for option in PEER_OPTIONS if option[0] != "grpc.max_allowed_incoming_connections"),
+    ("grpc.max_allowed_incoming_connections", 40_000),
+)
+"""Options of a directory's server: every node of a network keeps a connection to it."""
+
 ADMIN_OPTIONS = (("grpc.max_send_message_length", 256 * 2**20),)
 """Options of the admin socket: lists of a large store are long."""
 

@@ -1,0 +1,113 @@
+"""The admin service of a directory: for whoever may open its socket."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from emix.directory.v1 import admin_pb2 as pb
+
+from directory_service.registry import Registry
+from node.crypto.certificates import validity
+from node.documents.network import Membership
+from node.domain.ids import FacilityId
+from node.domain.network import Standing
+from node.rpc.serving import Call, Handler, Service, allow_all
+from node.version import SOFTWARE
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryAdminService"]
+_SOON_SECONDS = 2 * 86400
+_CERTIFICATE_SECONDS = 30 * 86400
+
+
+class AdminServer:
+    """Handlers of the admin service."""
+
+    def __init__(
+        self,
+        name: str,
+        registry: Registry,
+        endpoint: str,
+        certificate: bytes,
+        clock: Callable[[], float],
+    ) -> None:
+        self._name = name
+        self._registry = registry
+        self._endpoint = endpoint
+        self._certificate_expires = validity(certificate)[1]
+        self._clock = clock
+        self._started = clock()
+
+    def service(self) -> Service:
+        """Return the service to serve."""
+        handlers: dict[str, Handler] = {
+            "GetStatus": self._get_status,
+            "ListFacilities": self._list_facilities,
+        }
+        return Service(_SERVICE, handlers, allow_all)
+
+    async def _get_status(self, _: Call[Any]) -> pb.GetStatusResponse:
+        latest = self._registry.view.latest
+        return pb.GetStatusResponse(
+            name=self._name,
+            network_id=str(self._registry.network),
+            endpoint=self._endpoint,
+            software=SOFTWARE,
+            list_number=latest.number if latest else 0,
+            list_expires_seconds=int(latest.expires_time) if latest else 0,
+            certificate_expires_seconds=int(self._certificate_expires),
+            started_seconds=int(self._started),
+            alarms=self._alarms(),
+            **self._registry.counts,
+        )
+
+    def _alarms(self) -> list[str]:
+        now = self._clock()
+        alarms = []
+        latest = self._registry.view.latest
+        sign = "`emix-directory list sign --network-key FILE`"
+        if latest is None:
+            alarms.append(f"no list has been signed yet, so nobody is a member: {sign}")
+        elif latest.expires_time <= now:
+            alarms.append(f"the network's list has expired, nobody is a member any more: {sign}")
+        elif latest.expires_time - now < _SOON_SECONDS:
+            alarms.append(f"the network's list expires soon: {sign}")
+        if self._certificate_expires - now < _CERTIFICATE_SECONDS:
+            alarms.append(
+                "the TLS certificate expires soon: `emix-directory renew --network-key FILE`"
+            )
+        by_invitation: dict[Any, set[FacilityId]] = defaultdict(set)
+        for m in self._registry.memberships():
+            by_invitation[m.invitation.id].add(m.facility_id)
+        for facilities in by_invitation.values():
+            if len(facilities) > 1:
+                names = ", ".join(sorted(f.short() for f in facilities))
+                alarms.append(f"one invitation was used by several facilities: {names}")
+        waiting = sum(
+            self._standing(m) is Standing.PROVISIONAL for m in self._registry.memberships()
+        )
+        if latest is not None and waiting:
+            alarms.append(f"{waiting} facilities wait to be confirmed: {sign}")
+        return alarms
+
+    def _standing(self, membership: Membership) -> Standing:
+        return self._registry.view.standing(
+            membership.invitation.id, membership.facility_id, self._clock()
+        )
+
+    async def _list_facilities(self, _: Call[Any]) -> pb.ListFacilitiesResponse:
+        found = [self._facility(m) for m in self._registry.memberships()]
+        found.sort(key=lambda f: (f.name.casefold(), f.facility_id))
+        return pb.ListFacilitiesResponse(facilities=found)
+
+    def _facility(self, membership: Membership) -> pb.Facility:
+        records = self._registry.records(membership.facility_id)
+        return pb.Facility(
+            facility_id=str(membership.facility_id),
+            name=membership.invitation.display_name,
+            standing=self._standing(membership).name.lower().replace("_", "-"),
+            joined_seconds=membership.joined_seconds,
+            nodes=len(records),
+            online=sum(self._registry.is_online(r.node) for r in records),
+            city=records[0].city if records else "",
+            software=sorted({r.software for r in records}),
+        )

@@ -1,0 +1,360 @@
+"""The `emix-directory` command: run a directory, and sign what only its network may sign."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from emix.directory.v1 import admin_pb2 as pb
+from google.protobuf.message import Message
+
+from directory_service.client import open_operator_client
+from directory_service.operator import (
+    OperatorKey,
+    find_members,
+    newest,
+    read_endpoints,
+    write_new,
+)
+from node.documents.network import MAX_LIST_BYTES, Membership, open_list
+from node.domain.ids import InvitationId
+from node.domain.network import NetworkList
+from node.errors import PeerUnreachable, UsageError
+from node.rpc.blocking import open_blocking_channel
+from node.rpc.methods import methods
+from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
+from node.terminal.output import show_json, show_table, show_time
+
+DEFAULT_HOME = "~/.emix-directory"
+_DAY_SECONDS = 86400
+_METHODS = {m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryAdminService"])}
+network_key_option = click.option(
+    "--network-key",
+    "key_file",
+    required=True,
+    metavar="FILE",
+    help="The network's key file; it stays with the operator.",
+)
+json_option = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
+
+
+@click.group(cls=CommandGroup, context_settings=SETTINGS, epilog=EXIT_STATUS)
+@click.option(
+    "--home",
+    metavar="DIR",
+    envvar="EMIX_DIRECTORY_HOME",
+    help=f"The directory's home. [default: {DEFAULT_HOME}, or EMIX_DIRECTORY_HOME]",
+)
+@click.version_option(package_name="emix", prog_name="emix-directory")
+def cli(home: str | None) -> None:
+    """Run the directory of a regional network: identity and discovery, no patient data.
+
+    The network's key signs invitations and lists; it stays with the operator, off the
+    machine that serves.
+
+    \b
+    Examples:
+      emix-directory init --name "Montana Imaging" --network-key /media/usb/montana.key \\
+          --endpoint directory.example.org:7420
+      emix-directory serve
+      emix-directory token create "Great Falls Clinic" --network-key /media/usb/montana.key
+      emix-directory list sign --network-key /media/usb/montana.key
+    """
+
+
+@cli.command()
+@click.option("--name", required=True, help="The network's name for people.")
+@network_key_option
+@click.option(
+    "--endpoint",
+    "endpoints",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="How nodes reach the directory; can be repeated. Needed for a new network.",
+)
+@click.option("--listen", default="0.0.0.0:7420", show_default=True, help="Where to serve.")
+@click.option("--database", default="", metavar="URL", help="postgresql://...; else embedded.")
+@click.pass_context
+def init(
+    context: click.Context,
+    name: str,
+    key_file: str,
+    endpoints: tuple[str, ...],
+    listen: str,
+    database: str,
+) -> None:
+    """Make a directory's home, and the network's key file where that is not there yet.
+
+    \b
+    Example:
+      emix-directory init --name "Montana Imaging" --network-key /media/usb/montana.key \\
+          --endpoint directory.example.org:7420
+    """
+    from directory_service.home import Home, make_home
+
+    home, path = Home(_home(context)), Path(key_file).absolute()
+    if path.is_relative_to(home.root.absolute()):
+        raise UsageError("the network key must lie outside the home; it is to be kept elsewhere")
+    if path.exists():
+        key = OperatorKey.read(path)
+    else:
+        key = OperatorKey.new(name, read_endpoints(endpoints), time.time())
+        key.write(path)
+        click.echo(f"Made the network's key: {path}. Keep it off the directory's machine.")
+    make_home(home, key, listen, database)
+    click.echo(f"Made a directory in {home.root}.")
+    click.echo(f"Network ID: {key.network}")
+    click.echo("Next: `emix-directory serve`, then `emix-directory list sign --network-key FILE`.")
+
+
+@cli.command()
+@click.pass_context
+def serve(context: click.Context) -> None:
+    """Run the directory until it is stopped (Ctrl-C, SIGTERM).
+
+    \b
+    Example:
+      emix-directory serve
+    """
+    from directory_service.app import run_directory
+    from directory_service.home import Home
+
+    run_directory(Home(_home(context)))
+
+
+@cli.command()
+@network_key_option
+@click.pass_context
+def renew(context: click.Context, key_file: str) -> None:
+    """Give the service a new TLS certificate, used from its next start on.
+
+    \b
+    Example:
+      emix-directory renew --network-key /media/usb/montana.key
+    """
+    from directory_service.home import Home, renew_certificate
+
+    renew_certificate(Home(_home(context)), OperatorKey.read(Path(key_file)))
+    click.echo("The certificate is renewed; restart the directory.")
+
+
+@cli.group()
+def token() -> None:
+    """Invite facilities."""
+
+
+@token.command("create")
+@click.argument("name")
+@network_key_option
+@click.option("--out", metavar="FILE", help="Write the letter there instead of showing it.")
+def create_token(name: str, key_file: str, out: str | None) -> None:
+    """Make a join letter for one facility: it is used once, within 72 hours.
+
+    Whoever has the letter can join in its place, so send it on a way that you trust.
+
+    \b
+    Examples:
+      emix-directory token create "Great Falls Clinic" --network-key /media/usb/montana.key
+      emix-directory token create "Great Falls Clinic" --network-key montana.key --out letter
+    """
+    if not 0 < len(name.strip()) <= 100 or not name.isprintable():
+        raise UsageError("a facility's name has 1 to 100 printable characters")
+    letter = OperatorKey.read(Path(key_file)).invite(name.strip(), time.time())
+    if out is None:
+        click.echo(letter.encode())
+        return
+    write_new(Path(out), letter.encode().encode() + b"\n", 0o600)
+    click.echo(f"Wrote {out}. There: emix join {out}")
+
+
+@cli.group("list")
+def list_() -> None:
+    """Sign the network's list of members and revocations."""
+
+
+@list_.command()
+@network_key_option
+@json_option
+def sign(key_file: str, json_: bool) -> None:
+    """Sign the next list: confirms who has joined, and is valid for seven days.
+
+    Nobody is a member without it, so run it whenever somebody joins and at least weekly, with
+    the network key or with a list key (`list key`).
+
+    \b
+    Example:
+      emix-directory list sign --network-key /media/usb/montana.key
+    """
+    shown, added = _sign(Path(key_file), ())
+    if json_:
+        show_json(
+            {
+                "number": shown.number,
+                "members": len(shown.members),
+                "expires_seconds": int(shown.expires_time),
+                "confirmed": [str(m.facility_id) for m in added],
+            }
+        )
+        return
+    for membership in added:
+        click.echo(f"confirmed  {membership.invitation.display_name}  {membership.facility_id}")
+    click.echo(
+        f"List {shown.number}: {len(shown.members)} members, valid until"
+        f" {show_time(int(shown.expires_time))}."
+    )
+
+
+@list_.command("key")
+@network_key_option
+@click.option("--out", required=True, metavar="FILE", help="The new list key's file.")
+@click.option("--days", default=365, show_default=True, type=click.IntRange(1, 3650))
+def make_list_key(key_file: str, out: str, days: int) -> None:
+    """Make a key that can sign lists only, for the machine that does so every week.
+
+    \b
+    Example:
+      emix-directory list key --network-key /media/usb/montana.key --out list.key --days 365
+    """
+    key = OperatorKey.read(Path(key_file)).list_key(time.time() + days * _DAY_SECONDS)
+    key.write(Path(out))
+    click.echo(f"Wrote {out}: emix-directory list sign --network-key {out}")
+
+
+@cli.command()
+@click.argument("facility")
+@network_key_option
+def revoke(facility: str, key_file: str) -> None:
+    """Revoke a facility's membership, by its name, Facility ID or the ID's beginning.
+
+    Nodes learn of it within a minute, and never forget it: to let the facility in again, make
+    a new join letter.
+
+    \b
+    Example:
+      emix-directory revoke "Great Falls Clinic" --network-key /media/usb/montana.key
+    """
+    path = Path(key_file)
+    with open_operator_client(OperatorKey.read(path)) as client:
+        found = find_members(client.memberships(), facility)
+    shown, _ = _sign(path, found)
+    name = next(iter(found.values())).invitation.display_name
+    click.echo(f"Revoked {name} with list {shown.number}.")
+
+
+@cli.command()
+@json_option
+@click.pass_context
+def facilities(context: click.Context, json_: bool) -> None:
+    """List the facilities that joined, how they stand, and who is online.
+
+    \b
+    Examples:
+      emix-directory facilities
+      emix-directory facilities --json
+    """
+    found = _call(context, "ListFacilities", pb.ListFacilitiesRequest())
+    if json_:
+        show_json(found)
+        return
+    rows = [
+        (
+            f.name,
+            f.facility_id[:7],
+            f.standing,
+            f"{f.online} of {f.nodes}",
+            f.city,
+            show_time(f.joined_seconds),
+            " ".join(f.software),
+        )
+        for f in found.facilities
+    ]
+    columns = ("FACILITY", "ID", "STANDING", ">ONLINE", "CITY", "JOINED", "SOFTWARE")
+    show_table(columns, rows, "No facility has joined yet.")
+
+
+@cli.command()
+@json_option
+@click.pass_context
+def status(context: click.Context, json_: bool) -> None:
+    """Show how the directory fares, and what an operator should know now.
+
+    \b
+    Example:
+      emix-directory status
+    """
+    found = _call(context, "GetStatus", pb.GetStatusRequest())
+    if json_:
+        show_json(found)
+        return
+    expires = show_time(found.list_expires_seconds) if found.list_number else "-"
+    for label, value in (
+        ("network", f"{found.name}  {found.network_id}"),
+        ("software", found.software),
+        ("running since", show_time(found.started_seconds)),
+        ("nodes connect to", found.endpoint),
+        ("facilities", found.facilities),
+        ("nodes", f"{found.nodes}, {found.online} online"),
+        ("list", f"{found.list_number}, valid until {expires}"),
+        ("certificate until", show_time(found.certificate_expires_seconds)),
+    ):
+        click.echo(f"{label:>17}  {value}")
+    for alarm in found.alarms:
+        click.echo(click.style(f"{'ALARM':>17}  {alarm}", bold=True))
+
+
+def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, list[Membership]]:
+    """Sign and publish the next list; return it, and who is confirmed by it."""
+    key, now = OperatorKey.read(path), time.time()
+    beside = path.with_name(path.name + ".list")
+    known = beside.read_bytes()[: MAX_LIST_BYTES + 1] if beside.exists() else None
+    with open_operator_client(key) as client:
+        latest, is_older = newest(key, known, client.latest_list(), now)
+        if is_older:
+            click.echo(
+                "WARNING: the directory shows an older list than was signed here. It was"
+                " restored from a backup, or somebody broke into it.",
+                err=True,
+            )
+        memberships = client.memberships()
+        encoded = key.next_list(latest, memberships, revoked, now)
+        client.publish(encoded)
+    shown = open_list(encoded, key.network_key, now)
+    _remember(beside, encoded)
+    listed = latest.members if latest else {}
+    added = [
+        m
+        for m in memberships
+        if m.invitation.id not in listed and shown.members.get(m.invitation.id) == m.facility_id
+    ]
+    return shown, added
+
+
+def _remember(beside: Path, encoded: bytes) -> None:
+    temporary = beside.with_name(beside.name + ".new")
+    temporary.unlink(missing_ok=True)
+    write_new(temporary, encoded, 0o600)
+    temporary.rename(beside)
+
+
+def _home(context: click.Context) -> Path:
+    return Path(context.find_root().params.get("home") or DEFAULT_HOME).expanduser()
+
+
+def _call(context: click.Context, name: str, request: Message) -> Any:
+    home = _home(context)
+    socket = home / "admin.sock"
+    if not (home / "directory.toml").exists():
+        raise UsageError(
+            f"{home} is not a directory's home; make one with `emix-directory init`, or name it"
+            " with --home"
+        )
+    if not socket.exists():
+        raise PeerUnreachable(f"no directory runs in {home}; start it: emix-directory serve")
+    with open_blocking_channel(f"unix:{socket.resolve()}") as channel:
+        return channel.unary(_METHODS[name], request)
+
+
+def main() -> None:
+    """Run the command."""
+    cli.main(prog_name="emix-directory")

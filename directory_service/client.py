@@ -1,0 +1,81 @@
+"""The operator's calls to a directory, from wherever the key is."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from emix.directory.v1 import directory_pb2 as pb
+
+from directory_service.operator import OperatorKey
+from node.crypto.certificates import DIRECTORY_NAME, fingerprint
+from node.documents.network import Membership, open_membership
+from node.errors import PeerUnreachable, PeerUntrusted
+from node.rpc.blocking import BlockingChannel, open_blocking_channel
+from node.rpc.credentials import client_credentials
+from node.rpc.methods import method
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
+_GET_NETWORK = method(_SERVICE, "GetNetwork", pb.GetNetworkRequest, pb.GetNetworkResponse)
+_GET_CHALLENGE = method(_SERVICE, "GetChallenge", pb.GetChallengeRequest, pb.GetChallengeResponse)
+_PUBLISH = method(_SERVICE, "Publish", pb.PublishRequest, pb.PublishResponse)
+_MEMBERSHIPS = method(
+    _SERVICE, "ListMemberships", pb.ListMembershipsRequest, pb.ListMembershipsResponse
+)
+
+
+class OperatorClient:
+    """Calls with an operator's key. Open it with `open_operator_client`."""
+
+    def __init__(self, channel: BlockingChannel, key: OperatorKey) -> None:
+        self._channel = channel
+        self._key = key
+
+    def latest_list(self) -> bytes | None:
+        """Return the list that the directory shows; nothing of it is verified yet.
+
+        Raises:
+            PeerUntrusted: it is another network's directory.
+        """
+        found = self._channel.unary(_GET_NETWORK, pb.GetNetworkRequest())
+        if found.network_key != self._key.network_key:
+            raise PeerUntrusted("the directory there is another network's")
+        return found.list or None
+
+    def memberships(self) -> list[Membership]:
+        """Return all memberships, verified."""
+        challenge = self._channel.unary(_GET_CHALLENGE, pb.GetChallengeRequest()).challenge
+        proof = pb.LoginProof(
+            challenge=challenge, root_digest=fingerprint(self._key.root_certificate)
+        ).SerializeToString()
+        request = pb.ListMembershipsRequest(
+            proof=proof,
+            signature=self._key.key.sign("directory-login", proof),
+            list_key_cert=self._key.certificate,
+        )
+        with self._channel.stream(_MEMBERSHIPS, request) as answers:
+            return [open_membership(one.membership, self._key.network_key) for one in answers]
+
+    def publish(self, encoded: bytes) -> None:
+        """Bring a signed list."""
+        self._channel.unary(_PUBLISH, pb.PublishRequest(list=encoded))
+
+
+@contextmanager
+def open_operator_client(key: OperatorKey) -> Generator[OperatorClient]:
+    """Connect to the network's directory, at the first of its addresses that answers.
+
+    Raises:
+        PeerUnreachable: none does.
+    """
+    credentials = client_credentials(None, [key.root_certificate])
+    for endpoint in key.endpoints:
+        with open_blocking_channel(
+            endpoint, credentials=credentials, server_name=DIRECTORY_NAME
+        ) as channel:
+            client = OperatorClient(channel, key)
+            try:
+                client.latest_list()
+            except PeerUnreachable:
+                continue
+            yield client
+            return
+    raise PeerUnreachable(f"no directory answers at {', '.join(key.endpoints)}")

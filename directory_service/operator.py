@@ -1,0 +1,258 @@
+"""The operator's side: the network's key file, and what is signed with it.
+
+A key file is kept where the operator is, never on the directory. A *list key* file, which the
+network key certified for a time, can sign lists only: it is for the machine that does so weekly.
+Beside the key file lies the newest list that was signed with it, so that a directory that shows
+an older one cannot make a revocation disappear.
+"""
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from node.crypto.certificates import TlsIdentity, make_directory_root
+from node.crypto.signing import SigningKey, network_id
+from node.documents.identity import is_endpoint
+from node.documents.network import (
+    JoinLetter,
+    Membership,
+    delegate_lists,
+    invite,
+    open_list,
+    open_list_key,
+    sign_list,
+)
+from node.domain.ids import FacilityId, InvitationId, NetworkId
+from node.domain.network import NetworkList
+from node.errors import ConfigError, Conflict, DocumentError, UsageError
+
+KEY_FORMAT = "emix-network-key/1"
+LIST_KEY_FORMAT = "emix-list-key/1"
+
+
+@dataclass(frozen=True)
+class OperatorKey:
+    """A key file.
+
+    Attributes:
+        key: The network key, or a list key.
+        certificate: The network's word for a list key; empty for the network key.
+        endpoints: Where the directory is reached.
+        root: Signs the directory's TLS certificates; None in a list key file.
+    """
+
+    name: str
+    key: SigningKey = field(repr=False)
+    certificate: bytes = field(repr=False)
+    network_key: bytes
+    endpoints: tuple[str, ...]
+    root_certificate: bytes = field(repr=False)
+    root: TlsIdentity | None = field(repr=False)
+
+    @property
+    def network(self) -> NetworkId:
+        """The network."""
+        return network_id(self.network_key)
+
+    @classmethod
+    def new(cls, name: str, endpoints: tuple[str, ...], now: float) -> Self:
+        """Return the key of a new network."""
+        key, root = SigningKey.new(), make_directory_root(now)
+        return cls(name, key, b"", key.public, endpoints, root.certificate_der, root)
+
+    def list_key(self, expires: float) -> "OperatorKey":
+        """Return a new key that may sign lists until then; `UsageError` without the network key."""
+        self._whole()
+        key = SigningKey.new()
+        certificate = delegate_lists(self.key, key.public, expires)
+        return OperatorKey(
+            self.name,
+            key,
+            certificate,
+            self.network_key,
+            self.endpoints,
+            self.root_certificate,
+            None,
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the file, readable by its owner only.
+
+        Raises:
+            ConfigError: it exists, or cannot be written.
+        """
+        value = {
+            "format": LIST_KEY_FORMAT if self.certificate else KEY_FORMAT,
+            "name": self.name,
+            "secret": _b64(self.key.seed),
+            "certificate": _b64(self.certificate),
+            "network_key": _b64(self.network_key),
+            "endpoints": list(self.endpoints),
+            "root_certificate": _b64(self.root_certificate),
+        }
+        if self.root is not None:
+            value["root_secret"] = self.root.private_pem.decode()
+            value["root_certificate_pem"] = self.root.certificate_pem.decode()
+        write_new(path, json.dumps(value, indent=1).encode())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the key in a file.
+
+        Raises:
+            ConfigError: it cannot be read, or is no key file.
+        """
+        try:
+            value: Any = json.loads(path.read_bytes())
+            if value["format"] not in (KEY_FORMAT, LIST_KEY_FORMAT):
+                raise ConfigError(f"{path} is no network key of a form that is known here")
+            root = None
+            if "root_secret" in value:
+                root = TlsIdentity(
+                    value["root_secret"].encode(), value["root_certificate_pem"].encode()
+                )
+            found = cls(
+                name=str(value["name"]),
+                key=SigningKey(_unb64(value["secret"])),
+                certificate=_unb64(value["certificate"]),
+                network_key=_unb64(value["network_key"]),
+                endpoints=tuple(map(str, value["endpoints"])),
+                root_certificate=_unb64(value["root_certificate"]),
+                root=root,
+            )
+        except OSError as exc:
+            raise ConfigError(f"{path} cannot be read ({exc.strerror})") from exc
+        except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as exc:
+            raise ConfigError(f"{path} is no network key file") from exc
+        if not found.certificate and found.key.public != found.network_key:
+            raise ConfigError(f"{path} is damaged: its keys do not belong together")
+        return found
+
+    # -- what is signed -----------------------------------------------------------------------
+
+    def invite(self, display_name: str, now: float) -> JoinLetter:
+        """Return a join letter for one facility; `UsageError` without the network key."""
+        self._whole()
+        invitation, token = invite(self.key, display_name, now)
+        return JoinLetter(
+            invitation, token, self.network_key, self.name, self.endpoints, self.root_certificate
+        )
+
+    def next_list(
+        self,
+        latest: NetworkList | None,
+        memberships: Iterable[Membership],
+        revoked: Iterable[InvitationId],
+        now: float,
+    ) -> bytes:
+        """Return the next list: who was listed stays, who came first with an invitation is added.
+
+        Raises:
+            ConfigError: this is a list key whose time is over.
+        """
+        if self.certificate:
+            try:
+                open_list_key(self.certificate, self.network_key, now)
+            except DocumentError as exc:
+                raise ConfigError(
+                    "the list key's time is over; make a new one with the network key"
+                ) from exc
+        members: dict[InvitationId, FacilityId] = dict(latest.members) if latest else {}
+        for membership in sorted(memberships, key=lambda m: m.joined_seconds):
+            members.setdefault(membership.invitation.id, membership.facility_id)
+        all_revoked = (latest.revoked if latest else frozenset()) | frozenset(revoked)
+        kept = {i: f for i, f in members.items() if i not in all_revoked}
+        number = latest.number + 1 if latest else 1
+        return sign_list(
+            self.key,
+            self.network,
+            number,
+            kept,
+            all_revoked,
+            now,
+            certificate=self.certificate,
+        )
+
+    def _whole(self) -> None:
+        if self.certificate:
+            raise UsageError("a list key signs lists only; this needs the network key")
+
+
+def newest(
+    key: OperatorKey, known: bytes | None, shown: bytes | None, now: float
+) -> tuple[NetworkList | None, bool]:
+    """Return the newest list there is, and whether the directory shows an older one than we know.
+
+    Raises:
+        Conflict: it shows another list under the number of ours: somebody else signed one.
+    """
+    ours = open_list(known, key.network_key, now) if known else None
+    theirs = open_list(shown, key.network_key, now) if shown else None
+    if ours is None or theirs is None:
+        return ours or theirs, ours is not None
+    if ours.number == theirs.number and ours.digest != theirs.digest:
+        raise Conflict(
+            f"the directory shows another list {ours.number} than was signed here; find out who"
+            " signed it before you sign the next one"
+        )
+    return max(ours, theirs, key=lambda one: one.number), theirs.number < ours.number
+
+
+def find_members(memberships: Iterable[Membership], text: str) -> Mapping[InvitationId, Membership]:
+    """Return the memberships that an operator means by a name, a Facility ID or its beginning.
+
+    Raises:
+        UsageError: none, or those of several facilities.
+    """
+    wanted = text.strip().casefold()
+    plain = wanted.upper().replace("-", "").replace(" ", "")
+    all_of = list(memberships)
+    found = [m for m in all_of if m.invitation.display_name.casefold() == wanted]
+    if not found and len(plain) >= 4:
+        found = [m for m in all_of if str(m.facility_id).replace("-", "").startswith(plain)]
+    if not found:
+        raise UsageError(f"no facility here is called {text!r}; `emix-directory facilities`")
+    if len({m.facility_id for m in found}) > 1:
+        raise UsageError("several facilities are called so; use the Facility ID")
+    facility = found[0].facility_id
+    return {m.invitation.id: m for m in all_of if m.facility_id == facility}
+
+
+def read_endpoints(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return addresses; `UsageError` if one is none."""
+    found = tuple(texts)
+    if not found or not all(map(is_endpoint, found)):
+        raise UsageError("an endpoint is HOST:PORT, as nodes reach the directory")
+    return found
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o400) -> None:
+    """Write a file that does not exist yet, durably, for its owner only; `ConfigError` if not."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(fd, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except FileExistsError as exc:
+        raise ConfigError(f"{path} exists already") from exc
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be written ({exc.strerror})") from exc
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _unb64(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
