@@ -2,8 +2,7 @@
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -14,7 +13,7 @@ from google.protobuf.message import DecodeError
 from directory_service.registry import Record, Registry
 from directory_service.sessions import SESSION_SECONDS, Session, Sessions
 from directory_service.storage import Storage, StoredMember, StoredNode
-from directory_service.watching import Watcher, Watchers
+from directory_service.watching import Watchers
 from node.crypto.signing import verify
 from node.documents.identity import Identity
 from node.documents.network import (
@@ -24,7 +23,7 @@ from node.documents.network import (
     open_listing,
     open_membership,
 )
-from node.domain.ids import FacilityId
+from node.domain.ids import FacilityId, NodeId
 from node.errors import Conflict, PeerUntrusted, UsageError
 from node.rpc.limits import RateLimit
 from node.rpc.serving import Call, Handler, Service
@@ -247,12 +246,12 @@ class DirectoryServer:
     async def _watch(self, call: Call[Session]) -> None:
         session = call.caller
         interests = _facilities(call.request.facility_ids, MAX_INTERESTS)
-        node = session.node
-        with (
-            self._watchers.watching(node, session.facility, interests) as watcher,
-            trio.move_on_after(max(session.expires_time - self._clock(), 0)),
-        ):
-            async with self._online(watcher):
+        try:
+            with (
+                self._watchers.watching(session.node, session.facility, interests) as watcher,
+                trio.move_on_after(max(session.expires_time - self._clock(), 0)),
+            ):
+                self._set_online(session.node, is_online=True)
                 if self._registry.encoded_list:
                     watcher.tell("list", pb.WatchResponse(list=self._registry.encoded_list))
                 for facility in interests:
@@ -263,24 +262,20 @@ class DirectoryServer:
                     with trio.move_on_after(HEARTBEAT_SECONDS):
                         news = await watcher.next()
                     await call.write(news)
-
-    @asynccontextmanager
-    async def _online(self, watcher: Watcher) -> AsyncIterator[None]:
-        self._set_online(watcher, is_online=True)
-        try:
-            yield
         finally:
-            if not self._watchers.is_watching(watcher.node):
-                self._set_online(watcher, is_online=False)
+            if not self._watchers.is_watching(session.node):
+                self._set_online(session.node, is_online=False)
 
-    def _set_online(self, watcher: Watcher, *, is_online: bool) -> None:
-        was_online = self._registry.is_online(watcher.node)
-        self._registry.set_online(watcher.node, is_online=is_online)
-        record = self._registry.record(watcher.node)
+    def _set_online(self, node: NodeId, *, is_online: bool) -> None:
+        was_online = self._registry.is_online(node)
+        self._registry.set_online(node, is_online=is_online)
+        record = self._registry.record(node)
         if record is not None and was_online is not is_online:
             self._tell_record(record)
 
     def _tell_record(self, record: Record) -> None:
+        if not self._registry.is_member(record.facility):
+            return
         self._watchers.tell_interested(record.facility, record.node, self._news(record))
 
     def _news(self, record: Record) -> pb.WatchResponse:

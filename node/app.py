@@ -20,6 +20,7 @@ import trio
 import trio_asyncio
 
 from node import failure
+from node.admin.networks import NetworkHandlers
 from node.admin.node import NodeHandlers
 from node.admin.parts import Parts
 from node.admin.peers import PeerHandlers
@@ -29,15 +30,19 @@ from node.config import Config, load_config
 from node.crypto.certificates import make_tls_identity, validity
 from node.dicom.examiner import Examiner, open_examiner
 from node.documents.identity import Profile, make_statements
+from node.documents.network import Listing
+from node.domain.ids import FacilityId
 from node.domain.transfers import Transfer
 from node.errors import SyncFailed, ungrouped
+from node.exchange.networks import Networks
 from node.exchange.pairing import Pairing
 from node.exchange.receiving import Receiver, ReceiverPolicy
 from node.exchange.sending import Sender
 from node.exchange.transfers import Transfers
 from node.federation import introduction
+from node.federation.directory import Directories
 from node.federation.introduction import IntroductionServer
-from node.federation.server import ExchangeServer
+from node.federation.server import PROTOCOL_VERSION, ExchangeServer
 from node.federation.supervisor import Federation
 from node.federation.trust import Trust
 from node.health import Doctor
@@ -59,6 +64,7 @@ from node.store.context import StoreContext, open_store
 from node.store.exporting import Exporter
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
+from node.store.networks import NetworkStore
 from node.store.peers import PeerStore
 from node.store.repair import Repaired, repair
 from node.store.studies import StudyStore
@@ -226,6 +232,20 @@ class _Node:
         self._studies = StudyStore(context)
         self._pairing = Pairing(self._peer_store, introduction, context.facility, self._statements)
         self._pairing.on_change = self._pins_changed
+        self._directories = Directories(
+            signer=unlocked.signer,
+            statements=self._statements,
+            listing=self._listing,
+            interests=self._trusted_facilities,
+            dial=self._dial,
+        )
+        self._networks = Networks(
+            NetworkStore(context),
+            self._directories,
+            unlocked.signer.signer.facility_key,
+            self._pairing.got_statements,
+        )
+        self._networks.on_change = self._networks_changed
 
     async def start(self, stack: AsyncExitStack) -> Addresses:
         """Start everything; it ends when the stack is closed."""
@@ -243,6 +263,7 @@ class _Node:
             trust=self._trust,
             news=self._pairing,
             statements=self._statements,
+            ask_dial_back=self._directories.ask_dial_back,
         )
         receiver = Receiver(
             me=context.facility,
@@ -272,6 +293,8 @@ class _Node:
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
         nursery.start_soon(federation.run, transfers)
+        await self._networks_changed()
+        nursery.start_soon(self._directories.run, self._networks)
         nursery.start_soon(self._look_after, transfers)
         return self._addresses
 
@@ -338,6 +361,8 @@ class _Node:
             transfers=transfers,
             peer_store=self._peer_store,
             pairing=self._pairing,
+            networks=self._networks,
+            directories=self._directories,
             federation=federation,
             trust=self._trust,
             audit=self._audit,
@@ -388,6 +413,15 @@ class _Node:
         self._trust.update(await self._peer_store.all())
         self._federation.refresh()
 
+    async def _networks_changed(self) -> None:
+        self._directories.refresh(await self._networks.all())
+
+    def _trusted_facilities(self) -> list[FacilityId]:
+        return [p.facility_id for p in self._trust.peers.values() if not p.is_removed]
+
+    def _dial(self, facility: FacilityId) -> None:
+        self._federation.dial(facility)
+
     async def _look_after(self, transfers: Transfers) -> None:
         """Once a day: what has expired, and retention."""
         while True:
@@ -409,6 +443,17 @@ class _Node:
             issued_seconds=int(self._started_time),
         )
 
+    def _listing(self) -> Listing:
+        config = self._config
+        return Listing(
+            city=config.city,
+            departments=config.departments,
+            recipients=config.recipients,
+            software=SOFTWARE,
+            protocol_version=PROTOCOL_VERSION,
+            issued_seconds=int(self._started_time),
+        )
+
     def _statements(self) -> bytes:
         secrets = self._unlocked.secrets
         return make_statements(
@@ -425,6 +470,7 @@ def admin_services(parts: Parts) -> list[Service]:
     own = [
         NodeHandlers(parts).service(),
         PeerHandlers(parts).service(),
+        NetworkHandlers(parts).service(),
         StudyHandlers(parts).service(),
         TransferHandlers(parts).service(),
         AuditHandlers(parts).service(),

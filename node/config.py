@@ -13,7 +13,9 @@ from node.settings import (
     choice,
     load_settings,
     name,
+    names,
     optional_address,
+    optional_name,
     quoted,
     whole,
 )
@@ -25,6 +27,7 @@ class Config:
 
     Attributes (by section of the file):
         display_name: `[facility]` what other facilities see.
+        city: `[facility]` and departments, recipients: how members of a network find it.
         peer_listen: `[listen]` address of the peer service.
         introduction_listen: `[listen]` address of the introduction service.
         announce: `[listen]` where peers are told to reach the peer service.
@@ -39,6 +42,13 @@ class Config:
     """
 
     display_name: str = field(metadata={"section": "facility", "check": name})
+    city: str = field(default="", metadata={"section": "facility", "check": optional_name})
+    departments: tuple[str, ...] = field(
+        default=(), metadata={"section": "facility", "check": names}
+    )
+    recipients: tuple[str, ...] = field(
+        default=(), metadata={"section": "facility", "check": names}
+    )
     peer_listen: str = field(
         default="0.0.0.0:7410", metadata={"section": "listen", "key": "peer", "check": address}
     )
@@ -100,6 +110,11 @@ _TEMPLATE = """\
 [facility]
 # What other facilities see.
 display_name = {name}
+# How members of a network find it, beside the name. Never a patient's name.
+# city = ""
+# departments = ["Radiology", "Emergency"]
+# Whom a study may be addressed to here.
+# recipients = ["Radiology on call"]
 
 [listen]
 # Where other nodes connect (mutual TLS; open this port to your partners).

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from node.documents.identity import MAX_NAME_CHARACTERS
+from node.documents.network import MAX_LISTED
 from node.errors import ConfigError
 
 Settings = TypeVar("Settings")
@@ -22,6 +23,18 @@ def name(value: Any) -> str:
     if not is_text or not 0 < len(value.strip()) <= MAX_NAME_CHARACTERS:
         raise ValueError(f"a text of 1 to {MAX_NAME_CHARACTERS} printable characters")
     return str(value).strip()
+
+
+def optional_name(value: Any) -> str:
+    """Check a name for people, or an empty text for none."""
+    return value and name(value)
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """Check a list of names."""
+    if not isinstance(value, list) or len(value) > MAX_LISTED:
+        raise ValueError(f"a list of at most {MAX_LISTED} names")
+    return tuple(name(item) for item in value)
 
 
 def address(value: Any) -> str:

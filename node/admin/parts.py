@@ -10,8 +10,10 @@ from node.documents.peers import Peer
 from node.documents.signed import DocumentSigner
 from node.domain.findings import Finding
 from node.domain.texts import shown
+from node.exchange.networks import Networks
 from node.exchange.pairing import Pairing
 from node.exchange.transfers import Transfers
+from node.federation.directory import Directories
 from node.federation.supervisor import Federation
 from node.federation.trust import Trust
 from node.rpc.serving import Call
@@ -40,6 +42,8 @@ class Parts:
     transfers: Transfers
     peer_store: PeerStore
     pairing: Pairing
+    networks: Networks
+    directories: Directories
     federation: Federation
     trust: Trust
     audit: AuditStore

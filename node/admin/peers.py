@@ -53,9 +53,14 @@ class PeerHandlers:
         except ValueError as exc:
             raise UsageError(str(exc)) from exc
         if not request.at:
-            raise UsageError(
-                "say where its introduction service is: --at HOST:PORT (or pair with its file)"
+            found = await self._parts.networks.lookup(facility)
+            peer = await pairing.pair_by_identity(
+                found.record.identity,
+                endpoint=request.endpoint,
+                operator=operator,
+                restore=restore,
             )
+            return pb.PairPeerResponse(peer=self._wire(peer))
         peer = await pairing.pair_by_id(
             facility,
             request.at,

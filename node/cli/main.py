@@ -2,7 +2,13 @@
 
 import click
 
-from node.cli import node_commands, peer_commands, study_commands, transfer_commands
+from node.cli import (
+    network_commands,
+    node_commands,
+    peer_commands,
+    study_commands,
+    transfer_commands,
+)
 from node.cli.client import DEFAULT_HOME
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
 
@@ -38,7 +44,7 @@ def cli(home: str | None) -> None:
     """
 
 
-for _module in (node_commands, peer_commands, study_commands, transfer_commands):
+for _module in (node_commands, peer_commands, network_commands, study_commands, transfer_commands):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

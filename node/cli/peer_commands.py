@@ -64,6 +64,7 @@ def pair(
 
     \b
     Examples:
+      emix peers pair ABCDEFG-HIJKLMN-...           # found through a network's directory
       emix peers pair ABCDEFG-HIJKLMN-... --at imaging.example.org:7411
       emix peers pair billings.emix                 # the file from its `emix id --export`
       emix peers pair --at imaging.example.org:7411 # compare eight characters by telephone

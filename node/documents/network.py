@@ -19,7 +19,7 @@ from node.crypto.digests import sha256
 from node.crypto.signing import SigningKey, facility_id, network_id, verify
 from node.documents.identity import MAX_NAME_CHARACTERS, Identity, clean_name, is_endpoint
 from node.domain.ids import FacilityId, InvitationId, NetworkId
-from node.domain.network import NetworkList
+from node.domain.network import NetworkList, NetworkView, Standing
 from node.errors import BadSignature, DocumentError
 
 INVITATION_SECONDS = 72 * 3600
@@ -144,6 +144,45 @@ class Listing:
     software: str = ""
     protocol_version: int = 1
     issued_seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A node of a member, as a directory showed it, everything in it verified."""
+
+    identity: Identity
+    listing: Listing
+    membership: Membership
+    is_online: bool  # the directory's own word
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network that this facility has joined.
+
+    Attributes:
+        endpoints: Where its directory is reached.
+        root_certificate: Signs the directory's TLS certificates, DER.
+        membership: This facility's.
+        view: Its lists, as far as they were seen here.
+    """
+
+    name: str
+    network_key: bytes
+    endpoints: tuple[str, ...]
+    root_certificate: bytes = field(repr=False)
+    membership: Membership
+    view: NetworkView
+    joined_time: float
+
+    @property
+    def id(self) -> NetworkId:
+        """The network."""
+        return network_id(self.network_key)
+
+    def standing(self, now: float) -> Standing:
+        """Return how this facility itself stands."""
+        return self.view.standing(self.membership.invitation.id, self.membership.facility_id, now)
 
 
 def invite(network_key: SigningKey, display_name: str, now: float) -> tuple[Invitation, SigningKey]:
@@ -370,6 +409,22 @@ def open_listing(data: bytes, identity: Identity) -> Listing:
         protocol_version=stated.protocol_version,
         issued_seconds=stated.issued_seconds,
     )
+
+
+def open_record(
+    statements: bytes, listing: bytes, membership: bytes, network_key: bytes, *, is_online: bool
+) -> Record:
+    """Return a record as a directory shows it, held against the network's key.
+
+    Raises:
+        BadSignature: some part of it is not whose it should be.
+        DocumentError: it makes no sense, or its parts are of different facilities.
+    """
+    identity = Identity.decode(statements)
+    found = open_membership(membership, network_key)
+    if found.facility_id != identity.facility_id:
+        raise BadSignature("a record with another facility's membership")
+    return Record(identity, open_listing(listing, identity), found, is_online)
 
 
 def _names(texts: Sequence[str]) -> tuple[str, ...]:

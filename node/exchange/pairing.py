@@ -124,6 +124,12 @@ class Pairing:
             )
         return await self._pin(identity, endpoint, "id", operator, restore=restore)
 
+    async def pair_by_identity(
+        self, identity: Identity, *, endpoint: str, operator: str, restore: bool
+    ) -> Peer:
+        """Pin the facility that a person named by its full ID, as a directory shows it."""
+        return await self._pin(identity, endpoint, "id", operator, restore=restore)
+
     async def pair_by_statements(
         self, encoded: bytes, *, endpoint: str, operator: str, restore: bool
     ) -> Peer:

@@ -7,7 +7,7 @@ for longer than a certificate lives comes back by itself.
 
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -80,7 +80,10 @@ class Federation:
         trust: Trust,
         news: PeerNews,
         statements: Statements,
+        ask_dial_back: Callable[[FacilityId], Awaitable[bool]],
     ) -> None:
+        """Prepare; `ask_dial_back` asks a facility's directory to have it dial us."""
+        self._ask_dial_back = ask_dial_back
         self._identity = identity
         self._trust = trust
         self._exchange: Exchange
@@ -89,6 +92,7 @@ class Federation:
         self._connections: dict[FacilityId, Connection] = {}
         self._supervised: dict[FacilityId, tuple[Peer, trio.CancelScope]] = {}
         self._changed = trio.Event()
+        self._wanted: dict[FacilityId, trio.Event] = {}
 
     def connection(self, facility: FacilityId) -> Connection:
         """Return what is known of the way to a peer."""
@@ -101,6 +105,12 @@ class Federation:
     def refresh(self) -> None:
         """Look at the pins again: some peer was added, renewed or removed."""
         self._changed.set()
+
+    def dial(self, facility: FacilityId) -> None:
+        """Try a peer again now, where it is waited for: it says that it cannot dial us."""
+        wanted = self._wanted.get(facility)
+        if wanted is not None:
+            wanted.set()
 
     async def run(self, exchange: Exchange) -> None:
         """Supervise every trusted peer, for ever; `exchange` does what connections are for."""
@@ -122,7 +132,7 @@ class Federation:
 
     async def _supervise(self, peer: Peer, scope: trio.CancelScope) -> None:
         connection = self.connection(peer.facility_id)
-        pause = _FIRST_PAUSE
+        pause, is_asked = _FIRST_PAUSE, False
         with scope:
             while True:
                 started = trio.current_time()
@@ -133,7 +143,12 @@ class Federation:
                 if not peer.endpoints:
                     connection.state = "waiting"
                 await self._introduce(peer, connection)
-                await trio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+                if not is_asked:  # or two that cannot dial each other would ask without end
+                    await self._ask_dial_back(peer.facility_id)
+                wanted = self._wanted[peer.facility_id] = trio.Event()
+                with trio.move_on_after(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
+                    await wanted.wait()
+                is_asked = wanted.is_set()
                 pause = min(pause * 2, _LONGEST_PAUSE)
         connection.channel = None
         connection.state, connection.route = "waiting", ""

@@ -147,3 +147,32 @@ CREATE TABLE audit (
     digest BLOB NOT NULL
 ) STRICT;
 """
+
+
+@migrations(name="0002_networks")
+def _networks(db: sqlite_utils.Database) -> None:
+    for statement in _NETWORKS.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+_NETWORKS = """
+CREATE TABLE networks (
+    network BLOB PRIMARY KEY,
+    name TEXT NOT NULL,
+    network_key BLOB NOT NULL,
+    endpoints TEXT NOT NULL,
+    root_certificate BLOB NOT NULL,
+    membership BLOB NOT NULL,
+    list BLOB,
+    joined_time REAL NOT NULL
+) STRICT;
+
+-- Every revocation that was ever seen: a later list without it changes nothing.
+CREATE TABLE revocations (
+    network BLOB NOT NULL REFERENCES networks (network) ON DELETE CASCADE,
+    invitation BLOB NOT NULL,
+    seen_time REAL NOT NULL,
+    PRIMARY KEY (network, invitation)
+) STRICT;
+"""

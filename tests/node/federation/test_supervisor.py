@@ -10,7 +10,7 @@ import trio.testing
 from node.crypto.certificates import make_tls_identity
 from node.documents.identity import Identity
 from node.documents.peers import Peer
-from node.domain.ids import NodeId
+from node.domain.ids import FacilityId, NodeId
 from node.errors import PeerUnreachable
 from node.federation.supervisor import Connection, Federation
 from node.federation.trust import Trust
@@ -44,7 +44,17 @@ async def test_connection_that_fails_while_the_node_stops_does_not_end_it(
     identity = Identity.decode(HostilePeer(tmp_path).statements())
     trust.update([Peer(identity, "", "file", "somebody", time(), None, 0.0)])
     nobody: Any = None
-    federation = Federation(identity=me, trust=trust, news=nobody, statements=lambda: b"")
+
+    async def ask_nobody(_: FacilityId) -> bool:
+        return False
+
+    federation = Federation(
+        identity=me,
+        trust=trust,
+        news=nobody,
+        statements=lambda: b"",
+        ask_dial_back=ask_nobody,
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(federation.run, nobody)
         await trio.testing.wait_all_tasks_blocked()

@@ -146,6 +146,104 @@ class Peer(_message.Message):
     software: str
     def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., state: _Optional[str] = ..., route: _Optional[str] = ..., endpoint: _Optional[str] = ..., last_seen_seconds: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ..., pinned_how: _Optional[str] = ..., pinned_seconds: _Optional[int] = ..., problem: _Optional[str] = ..., software: _Optional[str] = ...) -> None: ...
 
+class JoinNetworkRequest(_message.Message):
+    __slots__ = ("letter",)
+    LETTER_FIELD_NUMBER: _ClassVar[int]
+    letter: str
+    def __init__(self, letter: _Optional[str] = ...) -> None: ...
+
+class JoinNetworkResponse(_message.Message):
+    __slots__ = ("network",)
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    network: Network
+    def __init__(self, network: _Optional[_Union[Network, _Mapping]] = ...) -> None: ...
+
+class ListNetworksRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListNetworksResponse(_message.Message):
+    __slots__ = ("networks",)
+    NETWORKS_FIELD_NUMBER: _ClassVar[int]
+    networks: _containers.RepeatedCompositeFieldContainer[Network]
+    def __init__(self, networks: _Optional[_Iterable[_Union[Network, _Mapping]]] = ...) -> None: ...
+
+class LeaveNetworkRequest(_message.Message):
+    __slots__ = ("network",)
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    network: str
+    def __init__(self, network: _Optional[str] = ...) -> None: ...
+
+class LeaveNetworkResponse(_message.Message):
+    __slots__ = ("network",)
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    network: Network
+    def __init__(self, network: _Optional[_Union[Network, _Mapping]] = ...) -> None: ...
+
+class Network(_message.Message):
+    __slots__ = ("network_id", "name", "standing", "list_number", "list_expires_seconds", "members", "state", "endpoint", "problem", "joined_seconds")
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STANDING_FIELD_NUMBER: _ClassVar[int]
+    LIST_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    LIST_EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    JOINED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    network_id: str
+    name: str
+    standing: str
+    list_number: int
+    list_expires_seconds: int
+    members: int
+    state: str
+    endpoint: str
+    problem: str
+    joined_seconds: int
+    def __init__(self, network_id: _Optional[str] = ..., name: _Optional[str] = ..., standing: _Optional[str] = ..., list_number: _Optional[int] = ..., list_expires_seconds: _Optional[int] = ..., members: _Optional[int] = ..., state: _Optional[str] = ..., endpoint: _Optional[str] = ..., problem: _Optional[str] = ..., joined_seconds: _Optional[int] = ...) -> None: ...
+
+class FindFacilitiesRequest(_message.Message):
+    __slots__ = ("words", "limit")
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    words: str
+    limit: int
+    def __init__(self, words: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class FindFacilitiesResponse(_message.Message):
+    __slots__ = ("facilities",)
+    FACILITIES_FIELD_NUMBER: _ClassVar[int]
+    facilities: _containers.RepeatedCompositeFieldContainer[FoundFacility]
+    def __init__(self, facilities: _Optional[_Iterable[_Union[FoundFacility, _Mapping]]] = ...) -> None: ...
+
+class FoundFacility(_message.Message):
+    __slots__ = ("facility_id", "display_name", "listed_name", "city", "departments", "recipients", "online", "standing", "network", "software", "paired")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    LISTED_NAME_FIELD_NUMBER: _ClassVar[int]
+    CITY_FIELD_NUMBER: _ClassVar[int]
+    DEPARTMENTS_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENTS_FIELD_NUMBER: _ClassVar[int]
+    ONLINE_FIELD_NUMBER: _ClassVar[int]
+    STANDING_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    PAIRED_FIELD_NUMBER: _ClassVar[int]
+    facility_id: str
+    display_name: str
+    listed_name: str
+    city: str
+    departments: _containers.RepeatedScalarFieldContainer[str]
+    recipients: _containers.RepeatedScalarFieldContainer[str]
+    online: bool
+    standing: str
+    network: str
+    software: str
+    paired: bool
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., listed_name: _Optional[str] = ..., city: _Optional[str] = ..., departments: _Optional[_Iterable[str]] = ..., recipients: _Optional[_Iterable[str]] = ..., online: _Optional[bool] = ..., standing: _Optional[str] = ..., network: _Optional[str] = ..., software: _Optional[str] = ..., paired: _Optional[bool] = ...) -> None: ...
+
 class PairPeerRequest(_message.Message):
     __slots__ = ("facility_id", "at", "statements", "endpoint", "restore_removed")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]

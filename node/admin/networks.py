@@ -1,0 +1,87 @@
+"""NetworkService: joining, listing, leaving, finding."""
+
+import time
+
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.admin.parts import Parts, operator_of
+from node.documents.network import Network
+from node.domain.network import Standing
+from node.exchange.networks import Found
+from node.rpc.serving import Call, Handler, Service, allow_all
+
+_FOUND = 20
+
+
+class NetworkHandlers:
+    """Handlers of NetworkService."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def service(self) -> Service:
+        """Return the service to serve."""
+        handlers: dict[str, Handler] = {
+            "JoinNetwork": self._join,
+            "ListNetworks": self._list,
+            "LeaveNetwork": self._leave,
+            "FindFacilities": self._find,
+        }
+        return Service(pb.DESCRIPTOR.services_by_name["NetworkService"], handlers, allow_all)
+
+    def _wire(self, network: Network) -> pb.Network:
+        latest = network.view.latest
+        state = self._parts.directories.state(network.id)
+        return pb.Network(
+            network_id=str(network.id),
+            name=network.name,
+            standing=_word(network.standing(time.time())),
+            list_number=latest.number if latest else 0,
+            list_expires_seconds=int(latest.expires_time) if latest else 0,
+            members=len(latest.members) if latest else 0,
+            state=state.state,
+            endpoint=state.endpoint,
+            problem=state.problem,
+            joined_seconds=int(network.joined_time),
+        )
+
+    async def _join(self, call: Call[None]) -> pb.JoinNetworkResponse:
+        network = await self._parts.networks.join(call.request.letter, operator_of(call))
+        return pb.JoinNetworkResponse(network=self._wire(network))
+
+    async def _list(self, _: Call[None]) -> pb.ListNetworksResponse:
+        networks = await self._parts.networks.all()
+        return pb.ListNetworksResponse(networks=map(self._wire, networks))
+
+    async def _leave(self, call: Call[None]) -> pb.LeaveNetworkResponse:
+        network = await self._parts.networks.leave(call.request.network, operator_of(call))
+        return pb.LeaveNetworkResponse(network=self._wire(network))
+
+    async def _find(self, call: Call[None]) -> pb.FindFacilitiesResponse:
+        request = call.request
+        found = await self._parts.networks.find(request.words, request.limit or _FOUND)
+        return pb.FindFacilitiesResponse(facilities=map(self._found, found))
+
+    def _found(self, found: Found) -> pb.FoundFacility:
+        record, network = found.record, found.network
+        facility = record.identity.facility_id
+        peer = self._parts.trust.peers.get(facility)
+        return pb.FoundFacility(
+            facility_id=str(facility),
+            display_name=record.identity.profile.display_name,
+            listed_name=record.membership.invitation.display_name,
+            city=record.listing.city,
+            departments=record.listing.departments,
+            recipients=record.listing.recipients,
+            online=record.is_online,
+            standing=_word(
+                network.view.standing(record.membership.invitation.id, facility, time.time())
+            ),
+            network=network.name,
+            software=record.listing.software,
+            paired=peer is not None and not peer.is_removed,
+        )
+
+
+def _word(standing: Standing) -> str:
+    return standing.name.lower().replace("_", "-")

@@ -1,0 +1,126 @@
+"""Commands about networks that share a directory: join, networks, find."""
+
+import sys
+from pathlib import Path
+
+import click
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.cli.client import run_call
+from node.cli.node_commands import as_json
+from node.errors import UsageError
+from node.terminal.output import show_json, show_table, show_time
+
+_MOST_LETTER_BYTES = 32 * 1024
+
+
+@click.command()
+@click.argument("letter", metavar="LETTER|FILE|-")
+@click.pass_context
+def join(context: click.Context, letter: str) -> None:
+    """Join a network with the letter that its operator sent; it works once.
+
+    The letter is a secret until it is used: rather name a file, or - for standard input.
+
+    \b
+    Examples:
+      emix join letter.txt
+      emix join -                            # paste it, then Ctrl-D
+    """
+    text = letter
+    if letter == "-":
+        text = sys.stdin.read(_MOST_LETTER_BYTES)
+    elif not letter.startswith("emix-join-"):
+        path = Path(letter)
+        if not path.is_file():
+            raise UsageError(f"{letter} is no file, and no join letter either")
+        text = path.read_bytes()[:_MOST_LETTER_BYTES].decode("ascii", "replace")
+    request = pb.JoinNetworkRequest(letter=text)
+    network = run_call(context, "NetworkService.JoinNetwork", request).network
+    click.echo(f"Joined {network.name}.")
+    click.echo("Its operator confirms this facility with the next signed list: `emix networks`.")
+
+
+@click.group(invoke_without_command=True)
+@as_json
+@click.pass_context
+def networks(context: click.Context, json_: bool) -> None:
+    """List the networks that this facility has joined, and how it stands in them.
+
+    \b
+    Examples:
+      emix networks
+      emix networks --json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    answer = run_call(context, "NetworkService.ListNetworks", pb.ListNetworksRequest())
+    if json_:
+        show_json(answer)
+        return
+    columns = ("NETWORK", "STANDING", ">LIST", "VALID UNTIL", ">MEMBERS", "DIRECTORY", "PROBLEM")
+    rows = [
+        (
+            n.name,
+            n.standing,
+            n.list_number or "",
+            show_time(n.list_expires_seconds) if n.list_number else "",
+            n.members,
+            f"{n.state} {n.endpoint}",
+            n.problem,
+        )
+        for n in answer.networks
+    ]
+    show_table(columns, rows, "No network is joined: `emix join --help`.")
+
+
+@networks.command()
+@click.argument("network")
+@click.pass_context
+def leave(context: click.Context, network: str) -> None:
+    """Leave a network; facilities that are paired stay paired.
+
+    \b
+    Example:
+      emix networks leave "Montana Imaging"
+    """
+    request = pb.LeaveNetworkRequest(network=network)
+    left = run_call(context, "NetworkService.LeaveNetwork", request).network
+    click.echo(f"Left {left.name}. Its operator can revoke the membership too.")
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
+@as_json
+@click.pass_context
+def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool) -> None:
+    """Find facilities of the networks by name, city or department; typing errors are forgiven.
+
+    \b
+    Examples:
+      emix find great falls
+      emix find "billings mr"
+      emix peers pair ABCDEFG-HIJKLMN-...    # with the ID that was found, once it is compared
+    """
+    request = pb.FindFacilitiesRequest(words=" ".join(words), limit=limit)
+    answer = run_call(context, "NetworkService.FindFacilities", request)
+    if json_:
+        show_json(answer)
+        return
+    rows = [
+        (
+            f.display_name,
+            f.city,
+            " ".join(f.departments),
+            "online" if f.online else "offline",
+            "paired" if f.paired else f.standing,
+            f.facility_id,
+        )
+        for f in answer.facilities
+    ]
+    columns = ("FACILITY", "CITY", "DEPARTMENTS", "NODE", "STANDING", "FACILITY ID")
+    show_table(columns, rows, "Nobody like that was found.")
+
+
+COMMANDS = (join, networks, find)

@@ -1,0 +1,333 @@
+"""Directories on the wire: one supervisor a network, which logs in, announces, and watches.
+
+While a directory is away everything goes on with what is known; it is tried again, with jitter,
+so that a restart does not bring all nodes back at one moment.
+"""
+
+import random
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+import trio
+from emix.directory.v1 import directory_pb2 as pb
+
+from node.crypto.certificates import DIRECTORY_NAME, fingerprint
+from node.documents.identity import Identity
+from node.documents.network import (
+    JoinLetter,
+    Listing,
+    Membership,
+    Network,
+    Record,
+    open_record,
+    sign_listing,
+)
+from node.documents.signed import DocumentSigner
+from node.domain.ids import FacilityId, NetworkId
+from node.errors import (
+    DocumentError,
+    NodeError,
+    PeerTimeout,
+    PeerUnreachable,
+    first_error,
+    ungrouped,
+)
+from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
+from node.rpc.credentials import client_credentials
+from node.rpc.methods import method
+
+log = structlog.get_logger()
+_SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
+_GET_NETWORK = method(_SERVICE, "GetNetwork", pb.GetNetworkRequest, pb.GetNetworkResponse)
+_GET_CHALLENGE = method(_SERVICE, "GetChallenge", pb.GetChallengeRequest, pb.GetChallengeResponse)
+_LOGIN = method(_SERVICE, "Login", pb.LoginRequest, pb.LoginResponse)
+_JOIN = method(_SERVICE, "Join", pb.JoinRequest, pb.JoinResponse)
+_ANNOUNCE = method(_SERVICE, "Announce", pb.AnnounceRequest, pb.AnnounceResponse)
+_LOOKUP = method(_SERVICE, "Lookup", pb.LookupRequest, pb.LookupResponse)
+_FIND = method(_SERVICE, "Find", pb.FindRequest, pb.FindResponse)
+_WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse)
+_ASK_DIAL_BACK = method(_SERVICE, "AskDialBack", pb.AskDialBackRequest, pb.AskDialBackResponse)
+
+CALL_SECONDS = 10.0
+CONNECT_SECONDS = 8.0
+SILENCE_SECONDS = 30.0
+MAX_INTERESTS = 1000
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+
+
+class DirectoryNews(Protocol):
+    """Takes what directories show."""
+
+    async def took_list(self, network_id: NetworkId, encoded: bytes) -> None:
+        """Take a list; it is not verified yet."""
+
+    async def took_record(self, record: Record) -> None:
+        """Take a verified record."""
+
+    async def was_fooled(self, network_id: NetworkId, problem: str) -> None:
+        """Note that a directory showed what is not signed by whom it should be."""
+
+
+@dataclass
+class DirectoryState:
+    """What is known of the way to one directory."""
+
+    state: str = "waiting"  # waiting, connected, unreachable
+    endpoint: str = ""
+    problem: str = ""
+    session: "_Session | None" = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class _Session:
+    channel: Channel
+    metadata: tuple[tuple[str, str], ...]
+
+
+class Directories:
+    """All directories of this node. Run it for the life of the node."""
+
+    def __init__(
+        self,
+        *,
+        signer: DocumentSigner,
+        statements: Callable[[], bytes],
+        listing: Callable[[], Listing],
+        interests: Callable[[], Sequence[FacilityId]],
+        dial: Callable[[FacilityId], None],
+    ) -> None:
+        """Prepare; `dial` is called when a facility waits for us to connect to it."""
+        self._signer = signer
+        self._statements = statements
+        self._listing = listing
+        self._interests = interests
+        self._dial = dial
+        self._news: DirectoryNews
+        self._networks: dict[NetworkId, Network] = {}
+        self._supervised: dict[NetworkId, trio.CancelScope] = {}
+        self._states: dict[NetworkId, DirectoryState] = {}
+        self._changed = trio.Event()
+
+    def state(self, network: NetworkId) -> DirectoryState:
+        """Return what is known of the way to a network's directory."""
+        return self._states.setdefault(network, DirectoryState())
+
+    def refresh(self, networks: Sequence[Network]) -> None:
+        """Take over which networks there are; watch anew, since interests may have changed."""
+        self._networks = {network.id: network for network in networks}
+        self._changed.set()
+
+    async def run(self, news: DirectoryNews) -> None:
+        """Supervise the directories of all networks, for ever."""
+        self._news = news
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._changed = trio.Event()
+                for network_id in self._supervised.keys() - self._networks.keys():
+                    self._supervised.pop(network_id).cancel()
+                for network_id in self._networks.keys() - self._supervised.keys():
+                    scope = self._supervised[network_id] = trio.CancelScope()
+                    nursery.start_soon(self._supervise, network_id, scope)
+                await self._changed.wait()
+
+    # -- asked for ------------------------------------------------------------------------
+
+    async def join(self, letter: JoinLetter, membership: Membership) -> None:
+        """See `node.exchange.networks.Directories.join`."""
+        async with _connected(letter.endpoints, letter.root_certificate) as (channel, _):
+            login = await self._login_request(channel, letter.root_certificate)
+            request = pb.JoinRequest(membership=membership.encoded, login=login)
+            await channel.unary(_JOIN, request, timeout=CALL_SECONDS)
+
+    async def find(self, network: Network, words: str, limit: int) -> Sequence[Record]:
+        """See `node.exchange.networks.Directories.find`."""
+        session = self._session(network)
+        request = pb.FindRequest(words=words, limit=limit)
+        answer = await session.channel.unary(
+            _FIND, request, timeout=CALL_SECONDS, metadata=session.metadata
+        )
+        return await self._verified(network, answer.records)
+
+    async def lookup(self, network: Network, facilities: Sequence[FacilityId]) -> Sequence[Record]:
+        """See `node.exchange.networks.Directories.lookup`."""
+        session = self._session(network)
+        request = pb.LookupRequest(facility_ids=[f.digest for f in facilities])
+        answer = await session.channel.unary(
+            _LOOKUP, request, timeout=CALL_SECONDS, metadata=session.metadata
+        )
+        records = await self._verified(network, answer.records)
+        return [r for r in records if r.identity.facility_id in facilities]
+
+    async def ask_dial_back(self, facility: FacilityId) -> bool:
+        """Ask a facility to dial us, at every directory; return whether one passed it on."""
+        request = pb.AskDialBackRequest(facility_id=facility.digest)
+        passed_on = False
+        for state in list(self._states.values()):
+            session = state.session
+            if session is None:
+                continue
+            try:
+                await session.channel.unary(
+                    _ASK_DIAL_BACK, request, timeout=CALL_SECONDS, metadata=session.metadata
+                )
+                passed_on = True
+            except NodeError:
+                continue  # it is not online there
+        return passed_on
+
+    def _session(self, network: Network) -> _Session:
+        state = self.state(network.id)
+        if state.session is None:
+            raise PeerUnreachable(
+                f"the directory of {network.name} is not reachable: {state.problem or 'connecting'}"
+            )
+        return state.session
+
+    async def _verified(self, network: Network, wires: Sequence[pb.NodeRecord]) -> list[Record]:
+        """Return those records that verify; the others raise an alarm."""
+        found = []
+        for wire in wires:
+            record = await self._record(network, wire)
+            if record is not None:
+                found.append(record)
+        return found
+
+    async def _record(self, network: Network, wire: pb.NodeRecord) -> Record | None:
+        try:
+            return open_record(
+                wire.statements,
+                wire.listing,
+                wire.membership,
+                network.network_key,
+                is_online=wire.online,
+            )
+        except DocumentError as exc:
+            await self._news.was_fooled(network.id, f"a record that does not verify: {exc}")
+            return None
+
+    # -- watching -------------------------------------------------------------------------
+
+    async def _supervise(self, network_id: NetworkId, scope: trio.CancelScope) -> None:
+        state = self.state(network_id)
+        pause = _FIRST_PAUSE
+        with scope:
+            while True:
+                error = await self._try_hold(network_id, state)
+                if error is None:  # a session that ended in its time, or pins that changed
+                    pause = _FIRST_PAUSE
+                    continue
+                if state.state == "connected":
+                    pause = _FIRST_PAUSE
+                state.session, state.state, state.problem = None, "unreachable", str(error)
+                await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        self._states.pop(network_id, None)
+
+    async def _try_hold(self, network_id: NetworkId, state: DirectoryState) -> NodeError | None:
+        """Connect and stay connected; return why it ended, None if it is to begin anew."""
+        error: NodeError | None = None
+        try:
+            await self._hold(self._networks[network_id], state)
+        except* NodeError as group:
+            error = first_error(group)
+        except* Exception:  # a supervisor: a directory does not end the node
+            log.exception("directory failed", network=network_id.short())
+            error = NodeError("internal error; see the node's log")
+        finally:
+            state.session = None
+        return error
+
+    async def _hold(self, network: Network, state: DirectoryState) -> None:
+        async with _connected(network.endpoints, network.root_certificate) as (channel, endpoint):
+            state.endpoint = endpoint
+            # Before the login, so that who was revoked learns why it is refused.
+            shown = await channel.unary(_GET_NETWORK, pb.GetNetworkRequest(), timeout=CALL_SECONDS)
+            if shown.list:
+                await self._news.took_list(network.id, shown.list)
+            login = await self._login_request(channel, network.root_certificate)
+            answer = await channel.unary(_LOGIN, login, timeout=CALL_SECONDS)
+            session = _Session(channel, (("emix-session", answer.session),))
+            with ungrouped():
+                async with trio.open_nursery() as nursery:
+                    again = await self._announce(session)
+                    state.session, state.state, state.problem = session, "connected", ""
+                    log.info("directory connected", network=network.id.short())
+                    nursery.start_soon(self._keep_announcing, session, again)
+                    await self._watch(network, session, answer.lifetime_seconds)
+                    nursery.cancel_scope.cancel()
+
+    async def _login_request(self, channel: Channel, root: bytes) -> pb.LoginRequest:
+        asked = pb.GetChallengeRequest()
+        challenge = (await channel.unary(_GET_CHALLENGE, asked, timeout=CALL_SECONDS)).challenge
+        proof = pb.LoginProof(
+            challenge=challenge, root_digest=fingerprint(root)
+        ).SerializeToString()
+        return pb.LoginRequest(
+            statements=self._statements(),
+            proof=proof,
+            signature=self._signer.node_key.sign("directory-login", proof),
+        )
+
+    async def _announce(self, session: _Session) -> float:
+        statements = self._statements()
+        listing = sign_listing(self._signer.node_key, Identity.decode(statements), self._listing())
+        answer = await session.channel.unary(
+            _ANNOUNCE,
+            pb.AnnounceRequest(statements=statements, listing=listing),
+            timeout=CALL_SECONDS,
+            metadata=session.metadata,
+        )
+        return float(min(max(answer.again_seconds, 60), 3600))
+
+    async def _keep_announcing(self, session: _Session, pause: float) -> None:
+        while True:
+            await trio.sleep(pause)
+            pause = await self._announce(session)
+
+    async def _watch(self, network: Network, session: _Session, lifetime: float) -> None:
+        """Take what a directory tells, until the session or what we are interested in changes."""
+        interests = sorted(self._interests())[:MAX_INTERESTS]
+        request = pb.WatchRequest(facility_ids=[f.digest for f in interests])
+        deadline = time.monotonic() + max(lifetime - CALL_SECONDS, CALL_SECONDS)
+        async with session.channel.stream(_WATCH, request, metadata=session.metadata) as stream:
+            while time.monotonic() < deadline and sorted(self._interests()) == interests:
+                with trio.move_on_after(SILENCE_SECONDS) as waiting:
+                    message = await stream.read()
+                if waiting.cancelled_caught:
+                    raise PeerTimeout("the directory has gone silent")
+                if message is None:
+                    raise PeerUnreachable("the directory ended the watch")
+                match message.WhichOneof("event"):
+                    case "list":
+                        await self._news.took_list(network.id, message.list)
+                    case "record":
+                        record = await self._record(network, message.record)
+                        if record is not None:
+                            await self._news.took_record(record)
+                    case "dial_back" if len(message.dial_back) == 32:
+                        self._dial(FacilityId(message.dial_back))
+                    case "move":
+                        seconds = min(message.move.within_seconds, 600)
+                        await trio.sleep(seconds * random.random())  # noqa: S311  # jitter
+                        return
+
+
+@asynccontextmanager
+async def _connected(endpoints: Sequence[str], root: bytes) -> AsyncGenerator[tuple[Channel, str]]:
+    """Connect to the first of a directory's addresses that answers, in random order."""
+    credentials = client_credentials(None, [root])
+    for endpoint in random.sample(endpoints, len(endpoints)):
+        async with open_channel(
+            endpoint, credentials=credentials, server_name=DIRECTORY_NAME, options=KEEPALIVE_OPTIONS
+        ) as channel:
+            with trio.move_on_after(CONNECT_SECONDS) as waiting:
+                await channel.wait_ready()
+            if waiting.cancelled_caught:
+                continue
+            yield channel, endpoint
+            return
+    raise PeerUnreachable(f"no directory answers at {', '.join(endpoints)}")

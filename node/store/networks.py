@@ -1,0 +1,111 @@
+"""Networks that this facility has joined, and every revocation that it has ever seen."""
+
+import json
+import math
+import time
+
+from node.documents.network import JoinLetter, Membership, Network, open_list, open_membership
+from node.domain.ids import InvitationId, NetworkId
+from node.domain.network import NetworkList, NetworkView
+from node.errors import NotFound
+from node.sql.database import Db
+from node.store import audit_rows
+from node.store.context import StoreContext
+
+
+class NetworkStore:
+    """The networks."""
+
+    def __init__(self, context: StoreContext) -> None:
+        self._database = context.database
+
+    async def all(self) -> list[Network]:
+        """Return all networks, in the order in which they were joined."""
+        return await self._database.read(
+            lambda db: [
+                _row(db, row) for row in db.query("SELECT * FROM networks ORDER BY joined_time")
+            ]
+        )
+
+    async def add(self, letter: JoinLetter, membership: Membership, operator: str) -> None:
+        """Keep a network that the facility has joined; joining again replaces the membership."""
+        network = letter.invitation.network
+
+        def work(db: Db) -> None:
+            db.execute(
+                "INSERT INTO networks (network, name, network_key, endpoints, root_certificate,"
+                " membership, joined_time) VALUES (?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (network) DO UPDATE SET name = excluded.name,"
+                " endpoints = excluded.endpoints, root_certificate = excluded.root_certificate,"
+                " membership = excluded.membership, joined_time = excluded.joined_time",
+                (
+                    network.digest,
+                    letter.network_name,
+                    letter.network_key,
+                    json.dumps(letter.endpoints),
+                    letter.root_certificate,
+                    membership.encoded,
+                    time.time(),
+                ),
+            )
+            facts: dict[str, object] = {"network": str(network), "name": letter.network_name}
+            audit_rows.append(db, "network.joined", facts, operator)
+
+        await self._database.write(work)
+
+    async def keep_list(self, network: NetworkId, shown: NetworkList, encoded: bytes) -> None:
+        """Keep a newer list, and what it revokes; durable once this returns."""
+
+        def work(db: Db) -> None:
+            db.execute("UPDATE networks SET list = ? WHERE network = ?", (encoded, network.digest))
+            now = time.time()
+            for invitation in shown.revoked:
+                db.execute(
+                    "INSERT INTO revocations (network, invitation, seen_time) VALUES (?, ?, ?)"
+                    " ON CONFLICT DO NOTHING",
+                    (network.digest, invitation.digest, now),
+                )
+            facts: dict[str, object] = {"network": str(network), "number": shown.number}
+            audit_rows.append(db, "network.list", facts)
+
+        await self._database.write(work)
+
+    async def leave(self, network: NetworkId, operator: str) -> None:
+        """Forget a network.
+
+        Raises:
+            NotFound: the facility has not joined it.
+        """
+
+        def work(db: Db) -> None:
+            sql = "DELETE FROM networks WHERE network = ?"
+            if not db.execute(sql, (network.digest,)).rowcount:
+                raise NotFound("this facility is not in that network")
+            audit_rows.append(db, "network.left", {"network": str(network)}, operator)
+
+        await self._database.write(work)
+
+    async def alarm(self, network: NetworkId, problem: str) -> None:
+        """Record that a directory showed what it should not have."""
+        facts: dict[str, object] = {"network": str(network), "problem": problem}
+        await self._database.write(lambda db: audit_rows.append(db, "alarm.directory", facts))
+
+
+def _row(db: Db, row: dict[str, object]) -> Network:
+    key, network = bytes(row["network_key"]), bytes(row["network"])  # type: ignore[call-overload]
+    encoded = row["list"]
+    # Whether it was from the future was decided when it was kept; a clock set back changes nothing.
+    latest = open_list(encoded, key, math.inf) if isinstance(encoded, bytes) else None
+    revoked = frozenset(
+        InvitationId(found["invitation"])
+        for found in db.query("SELECT invitation FROM revocations WHERE network = ?", (network,))
+    )
+    return Network(
+        name=str(row["name"]),
+        network_key=key,
+        endpoints=tuple(json.loads(str(row["endpoints"]))),
+        root_certificate=bytes(row["root_certificate"]),  # type: ignore[call-overload]
+        membership=open_membership(bytes(row["membership"]), key),  # type: ignore[call-overload]
+        view=NetworkView(latest, revoked),
+        joined_time=float(str(row["joined_time"])),
+    )
