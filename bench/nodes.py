@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,23 +20,24 @@ class CommandFailed(Exception):
     """A command ended with an unexpected status; the message has what it printed."""
 
 
-class Node:
-    """One facility's node: its home, and its process while it runs."""
+class Server:
+    """A server of ours: its home, and its process while it runs."""
 
-    def __init__(self, folder: Path, name: str, display_name: str) -> None:
+    module: str
+    ready_event: str
+
+    def __init__(self, folder: Path, name: str) -> None:
         self.home = folder / name
-        self.kit = folder / f"{name}.recovery-kit"
         self.log = folder / f"{name}.log"
-        self.display_name = display_name
         self.process: subprocess.Popen[bytes] | None = None
         self.addresses: dict[str, str] = {}
 
     def command(self, *arguments: str) -> list[str]:
-        """Return an `emix` command line for this node."""
-        return [sys.executable, "-m", "node", "--home", str(self.home), *arguments]
+        """Return a command line for this server."""
+        return [sys.executable, "-m", self.module, "--home", str(self.home), *arguments]
 
     def run(self, *arguments: str, statuses: Sequence[int] = (0,)) -> str:
-        """Run an `emix` command and return what it printed.
+        """Run a command and return what it printed.
 
         Raises:
             CommandFailed: its exit status is not one of those expected.
@@ -43,29 +45,14 @@ class Node:
         done = subprocess.run(self.command(*arguments), capture_output=True, check=False)
         if done.returncode not in statuses:
             raise CommandFailed(
-                f"emix {' '.join(arguments)} ended with {done.returncode}:"
+                f"{self.module} {' '.join(arguments)} ended with {done.returncode}:"
                 f" {done.stdout.decode()}{done.stderr.decode()}"
             )
         return done.stdout.decode()
 
     def json(self, *arguments: str, statuses: Sequence[int] = (0,)) -> Any:
-        """Run an `emix` command with --json and return the value."""
+        """Run a command with --json and return the value."""
         return json.loads(self.run(*arguments, "--json", statuses=statuses))
-
-    def make(self) -> None:
-        """Make the home, on free ports of the loopback."""
-        self.run(
-            "init",
-            "--name",
-            self.display_name,
-            "--recovery-kit",
-            str(self.kit),
-            "--host-key",
-            "--peer-listen",
-            f"127.0.0.1:{free_port()}",
-            "--introduction-listen",
-            f"127.0.0.1:{free_port()}",
-        )
 
     def start(self) -> None:
         """Start the process and wait until it serves.
@@ -82,7 +69,7 @@ class Node:
         threading.Thread(target=self._keep_log, args=(self.process, ready), daemon=True).start()
         if not ready.wait(START_SECONDS) or not self.addresses:
             self.kill()
-            raise CommandFailed(f"the node did not start: {self.log.read_text()}")
+            raise CommandFailed(f"{self.module} did not start: {self.log.read_text()}")
 
     def _keep_log(self, process: subprocess.Popen[bytes], ready: threading.Event) -> None:
         if process.stderr is None:
@@ -91,7 +78,7 @@ class Node:
             for line in process.stderr:
                 out.write(line)
                 out.flush()
-                if b'"node serves"' in line:
+                if f'"{self.ready_event}"'.encode() in line:
                     self.addresses = json.loads(line)
                     ready.set()
         ready.set()
@@ -116,6 +103,82 @@ class Node:
         if self.process is not None and self.process.stderr is not None:
             self.process.stderr.close()
         self.process = None
+
+
+class Node(Server):
+    """One facility's node."""
+
+    module = "node"
+    ready_event = "node serves"
+
+    def __init__(self, folder: Path, name: str, display_name: str) -> None:
+        super().__init__(folder, name)
+        self.kit = folder / f"{name}.recovery-kit"
+        self.display_name = display_name
+
+    def make(self) -> None:
+        """Make the home, on free ports of the loopback."""
+        self.run(
+            "init",
+            "--name",
+            self.display_name,
+            "--recovery-kit",
+            str(self.kit),
+            "--host-key",
+            "--peer-listen",
+            f"127.0.0.1:{free_port()}",
+            "--introduction-listen",
+            f"127.0.0.1:{free_port()}",
+        )
+
+    def set(self, **settings: str) -> None:
+        """Set values in the configuration, as TOML writes them; its comments show where."""
+        path = self.home / "emix.toml"
+        text = path.read_text()
+        for key, value in settings.items():
+            text, found = re.subn(rf"(?m)^# {key} = .*$", f"{key} = {value}", text)
+            if found != 1:
+                raise ValueError(f"no such setting: {key}")
+        path.write_text(text)
+
+
+class Directory(Server):
+    """A network's directory, and its operator's key."""
+
+    module = "directory_service"
+    ready_event = "directory serves"
+
+    def __init__(self, folder: Path, name: str = "directory") -> None:
+        super().__init__(folder, name)
+        self.key = folder / f"{name}.network-key"
+        self.address = f"127.0.0.1:{free_port()}"
+
+    def make(self, *options: str) -> None:
+        """Make the home, on a free port of the loopback; and the key, if it is not there."""
+        key = ("--name", "Montana Imaging", "--network-key", str(self.key))
+        self.run("init", *key, "--endpoint", self.address, "--listen", self.address, *options)
+
+    def invite(self, name: str) -> str:
+        """Return a join letter."""
+        return self.run("token", "create", name, "--network-key", str(self.key)).strip()
+
+    def sign_list(self) -> None:
+        """Confirm who has joined."""
+        self.run("list", "sign", "--network-key", str(self.key))
+
+    def enroll(self, *nodes: Node) -> None:
+        """Have nodes join, confirm them, and wait until they know it."""
+        for node in nodes:
+            node.run("join", self.invite(node.display_name))
+        self.sign_list()
+        for node in nodes:
+            wait_until(
+                lambda node=node: all(
+                    (n["standing"], n["state"]) == ("member", "connected")
+                    for n in node.json("networks")["networks"]
+                ),
+                f"{node.display_name} is no member",
+            )
 
 
 def free_port() -> int:

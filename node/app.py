@@ -77,6 +77,7 @@ log = structlog.get_logger()
 _GIB, _MIB = 2**30, 2**20
 _RENEW_SECONDS = 30 * 86400
 _DAY_SECONDS = 86400.0
+_TRUST_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ class _Node:
         self._started_time = time.time()
         self._addresses = Addresses("", "")
         self._tls = unlocked.secrets.tls[0]
-        self._trust = Trust(self._tls)
+        self._trust = Trust(self._tls, lambda peer: self._networks.distrust(peer))
         self._peer_store = PeerStore(context)
         self._transfer_store = TransferStore(context)
         self._arrivals = ArrivalStore(context, self._transfer_store)
@@ -242,8 +243,9 @@ class _Node:
         self._networks = Networks(
             NetworkStore(context),
             self._directories,
+            self._pairing,
             unlocked.signer.signer.facility_key,
-            self._pairing.got_statements,
+            trusts_members=config.trust == "network",
         )
         self._networks.on_change = self._networks_changed
 
@@ -255,6 +257,7 @@ class _Node:
             log.info("removed chunks that nothing names", chunks=removed)
         await self._audit.note_start(SOFTWARE)
         stack.push_async_callback(self._note_stop)
+        await self._networks.load()
         self._trust.update(await self._peer_store.all())
         examiner = await stack.enter_async_context(open_examiner())
         carrier = ChunkCarrier(context)
@@ -264,6 +267,7 @@ class _Node:
             news=self._pairing,
             statements=self._statements,
             ask_dial_back=self._directories.ask_dial_back,
+            memberships=self._networks.memberships,
         )
         receiver = Receiver(
             me=context.facility,
@@ -296,6 +300,7 @@ class _Node:
         await self._networks_changed()
         nursery.start_soon(self._directories.run, self._networks)
         nursery.start_soon(self._look_after, transfers)
+        nursery.start_soon(self._keep_trust_fresh)
         return self._addresses
 
     async def _note_stop(self) -> None:
@@ -315,7 +320,11 @@ class _Node:
         )
         introduction_port = await stack.enter_async_context(
             serve(
-                [IntroductionServer(self._statements, self._pairing).service()],
+                [
+                    IntroductionServer(
+                        self._statements, self._pairing, self._networks.presented
+                    ).service()
+                ],
                 config.introduction_listen,
                 credentials=introduction_credentials(self._tls),
                 options=INTRODUCTION_OPTIONS,
@@ -415,9 +424,16 @@ class _Node:
 
     async def _networks_changed(self) -> None:
         self._directories.refresh(await self._networks.all())
+        await self._pins_changed()
+
+    async def _keep_trust_fresh(self) -> None:
+        """See to it that whose membership has run out is let go: time changes no pin."""
+        while True:
+            await trio.sleep(_TRUST_SECONDS)
+            await self._pins_changed()
 
     def _trusted_facilities(self) -> list[FacilityId]:
-        return [p.facility_id for p in self._trust.peers.values() if not p.is_removed]
+        return [p.facility_id for p in self._trust.peers.values() if self._trust.is_trusted(p)]
 
     def _dial(self, facility: FacilityId) -> None:
         self._federation.dial(facility)

@@ -32,6 +32,7 @@ class Config:
         introduction_listen: `[listen]` address of the introduction service.
         announce: `[listen]` where peers are told to reach the peer service.
         announce_introduction: `[listen]` where they are told to reach the introduction service.
+        trust: `[federation]` who may exchange: paired facilities, or members of networks too.
         incoming: `[policy]` whether a paired peer's packages arrive at once.
         offer_days: `[policy]` for how long our deliveries stand.
         quota_gib: `[store]` above this, incoming packages are asked to come later; 0 for none.
@@ -61,6 +62,9 @@ class Config:
     )
     announce_introduction: tuple[str, ...] = field(
         default=(), metadata={"section": "listen", "check": addresses}
+    )
+    trust: str = field(
+        default="paired", metadata={"section": "federation", "check": choice("paired", "network")}
     )
     incoming: str = field(
         default="accept", metadata={"section": "policy", "check": choice("accept", "ask")}
@@ -124,6 +128,11 @@ introduction = "{introduction}"
 # What partners are told to connect to, where it differs from the above: public names.
 # announce = ["imaging.example.org:7410"]
 # announce_introduction = ["imaging.example.org:7411"]
+
+[federation]
+# "paired": only facilities that a person paired with. "network": also members of the networks
+# that this facility has joined, as long as the network's signed list names them.
+# trust = "paired"
 
 [policy]
 # "accept": a paired peer's packages arrive at once. "ask": a person accepts each offer.

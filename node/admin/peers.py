@@ -30,7 +30,8 @@ class PeerHandlers:
         return Service(pb.DESCRIPTOR.services_by_name["PeerService"], handlers, allow_all)
 
     def _wire(self, peer: Peer) -> pb.Peer:
-        return wire.peer_to_wire(peer, self._parts.federation.connection(peer.facility_id))
+        connection = self._parts.federation.connection(peer.facility_id)
+        return wire.peer_to_wire(peer, connection, self._parts.trust.why_not(peer))
 
     async def _list(self, _: Call[None]) -> pb.ListPeersResponse:
         peers = sorted(await self._parts.peer_store.all(), key=lambda p: p.name.casefold())

@@ -9,7 +9,7 @@ from node.documents.receipt import open_receipt
 from node.documents.signed import Document
 from node.domain.ids import TransferId
 from node.domain.transfers import Priority, Transfer
-from node.errors import Conflict, UsageError
+from node.errors import Conflict, NotFound, UsageError
 from node.exchange.transfers import SendOrder
 from node.rpc.serving import Call, Service, allow_all
 
@@ -37,8 +37,11 @@ class TransferHandlers:
 
     async def _send(self, call: Call[None]) -> pb.SendResponse:
         request: pb.SendRequest = call.request
-        peers = [p for p in await self._parts.peer_store.all() if not p.is_removed]
-        peer = find_peer(peers, request.facility)
+        peers = [p for p in await self._parts.peer_store.all() if self._parts.trust.is_trusted(p)]
+        try:
+            peer = find_peer(peers, request.facility)
+        except NotFound:
+            peer = await self._parts.networks.meet(request.facility)
         try:
             priority = Priority[(request.priority or "routine").upper()]
         except KeyError as exc:

@@ -9,7 +9,7 @@ from node.federation.supervisor import Connection
 from node.store.studies import StudySource
 
 
-def peer_to_wire(peer: Peer, connection: Connection) -> pb.Peer:
+def peer_to_wire(peer: Peer, connection: Connection, why_not: str) -> pb.Peer:
     """Return a peer with what is known of the way to it."""
     return pb.Peer(
         facility_id=str(peer.facility_id),
@@ -22,7 +22,7 @@ def peer_to_wire(peer: Peer, connection: Connection) -> pb.Peer:
         round_trip_milliseconds=connection.round_trip_seconds * 1000,
         pinned_how=peer.pinned_how,
         pinned_seconds=int(peer.pinned_time),
-        problem="" if peer.is_removed else connection.problem,
+        problem="" if peer.is_removed else why_not or connection.problem,
         software="" if peer.is_removed else connection.software,
     )
 

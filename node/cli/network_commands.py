@@ -101,7 +101,6 @@ def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool
     Examples:
       emix find great falls
       emix find "billings mr"
-      emix peers pair ABCDEFG-HIJKLMN-...    # with the ID that was found, once it is compared
     """
     request = pb.FindFacilitiesRequest(words=" ".join(words), limit=limit)
     answer = run_call(context, "NetworkService.FindFacilities", request)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from node.documents.identity import Identity
-from node.domain.ids import FacilityId
+from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.errors import Conflict, NotFound
 
 
@@ -18,6 +18,8 @@ class Peer:
         pinned_how: "id", "file" or "string"; `pinned_by` is the operator.
         removed_time: When a person removed it; None while it is pinned.
         last_seen_time: Last word from it; 0 for never.
+        network: Where it is not pinned by a person: the network whose member it is, by
+            `invitation`. Then it is trusted as long as it is one.
     """
 
     identity: Identity
@@ -27,6 +29,8 @@ class Peer:
     pinned_time: float
     removed_time: float | None
     last_seen_time: float
+    network: NetworkId | None = None
+    invitation: InvitationId | None = None
 
     @property
     def facility_id(self) -> FacilityId:

@@ -6,15 +6,25 @@ what was seen before raises an alarm and changes nothing.
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from node.documents.identity import Identity
-from node.documents.network import JoinLetter, Membership, Network, Record, claim, open_list
+from node.documents.network import (
+    JoinLetter,
+    Membership,
+    Network,
+    Record,
+    claim,
+    open_list,
+    open_membership,
+)
+from node.documents.peers import Peer
 from node.domain.ids import FacilityId, NetworkId
-from node.domain.network import ListProblem, NetworkList
+from node.domain.network import ListProblem, NetworkList, Standing
 from node.errors import (
     Conflict,
     DocumentError,
@@ -23,8 +33,11 @@ from node.errors import (
     PeerUntrusted,
     UsageError,
 )
+from node.exchange.pairing import Pairing
 
 log = structlog.get_logger()
+_MOST_MEMBERSHIPS = 8
+_MOST_FOUND = 100
 
 
 class NetworkBook(Protocol):
@@ -74,19 +87,128 @@ class Networks:
         self,
         book: NetworkBook,
         directories: Directories,
+        pairing: Pairing,
         facility_key: bytes,
-        take_statements: Callable[[Identity], Awaitable[None]],
+        *,
+        trusts_members: bool,
     ) -> None:
+        """Prepare; `trusts_members` is the policy: whether members need not be paired."""
         self._book = book
         self._directories = directories
+        self._pairing = pairing
         self._facility_key = facility_key
-        self._take_statements = take_statements
+        self._trusts_members = trusts_members
+        self._known: dict[NetworkId, Network] = {}
         self._alarmed: set[tuple[NetworkId, str]] = set()
         self.on_change: Callable[[], Awaitable[None]] = _nothing
 
     async def all(self) -> list[Network]:
         """Return all networks."""
         return await self._book.all()
+
+    async def load(self) -> None:
+        """Take over what the store holds; `standing` tells of it."""
+        self._known = {network.id: network for network in await self._book.all()}
+
+    async def _changed(self) -> None:
+        await self.load()
+        await self.on_change()
+
+    # -- members that nobody pinned -------------------------------------------------------
+
+    def distrust(self, peer: Peer) -> str:
+        """Return why a peer is not trusted now; empty for one that is, or that a person pinned."""
+        if peer.network is None or peer.invitation is None:
+            return ""
+        if not self._trusts_members:
+            return "it is a member of a network, and this node trusts paired facilities only"
+        network = self._known.get(peer.network)
+        if network is None:
+            return "this facility has left the network that they had in common"
+        now = time.time()
+        mine = network.standing(now)
+        if mine is not Standing.MEMBER:
+            return f"this facility is {mine.value}"
+        standing = network.view.standing(peer.invitation, peer.facility_id, now)
+        return "" if standing is Standing.MEMBER else f"it is {standing.value}"
+
+    def memberships(self) -> list[bytes]:
+        """Return what shows this facility to other members."""
+        return [n.membership.encoded for n in self._known.values()] if self._trusts_members else []
+
+    async def presented(self, identity: Identity, memberships: Sequence[bytes]) -> bool:
+        """Take what a stranger or a peer shows of itself; return whether it is trusted now."""
+        if await self._pairing.presented(identity):
+            return True
+        for encoded in memberships[:_MOST_MEMBERSHIPS]:
+            if await self._admit(identity, encoded):
+                return True
+        return False
+
+    async def _admit(self, identity: Identity, encoded: bytes) -> bool:
+        for network in self._known.values() if self._trusts_members else ():
+            try:
+                membership = open_membership(encoded, network.network_key)
+            except DocumentError:
+                continue  # of another network
+            if membership.facility_id == identity.facility_id and self._is_member(
+                network, membership
+            ):
+                with suppress(Conflict):  # a person removed it here
+                    await self._pairing.pin_member(identity, (network.id, membership.invitation.id))
+                    return True
+        return False
+
+    def _is_member(self, network: Network, membership: Membership) -> bool:
+        now = time.time()
+        standing = network.view.standing(membership.invitation.id, membership.facility_id, now)
+        return network.standing(now) is standing is Standing.MEMBER
+
+    async def meet(self, text: str) -> Peer:
+        """Return the member that a person means by a Facility ID or a whole name, pinned as one.
+
+        Raises:
+            NotFound: no such member, or this node trusts paired facilities only.
+            Conflict: several are called so, or a person removed it here.
+            PeerUntrusted: it is no member now; the message says why.
+        """
+        if not self._trusts_members or not self._known:
+            raise NotFound(f"no paired facility is called {text!r}; `emix peers` lists them")
+        found = await self._named(text)
+        by_facility = {f.record.identity.facility_id: f for f in found}
+        if not by_facility:
+            raise NotFound(f"nobody is called {text!r}; `emix find` and `emix peers` list who is")
+        if len(by_facility) > 1:
+            raise Conflict(f"{len(by_facility)} facilities are called so; use the Facility ID")
+        (one,) = by_facility.values()
+        membership = one.record.membership
+        if not self._is_member(one.network, membership):
+            standing = one.network.view.standing(
+                membership.invitation.id, membership.facility_id, time.time()
+            )
+            mine = one.network.standing(time.time())
+            whose, why = ("it is", standing) if mine is Standing.MEMBER else ("we are", mine)
+            raise PeerUntrusted(
+                f"{text} cannot be sent to in {one.network.name}: {whose} {why.value}"
+            )
+        return await self._pairing.pin_member(
+            one.record.identity, (one.network.id, membership.invitation.id)
+        )
+
+    async def _named(self, text: str) -> list[Found]:
+        try:
+            return [await self.lookup(FacilityId.parse(text))]
+        except ValueError:
+            wanted = text.strip().casefold()
+        return [
+            found
+            for found in await self.find(text, _MOST_FOUND)
+            if wanted
+            in (
+                found.record.identity.profile.display_name.casefold(),
+                found.record.membership.invitation.display_name.casefold(),
+            )
+        ]
 
     # -- joining --------------------------------------------------------------------------
 
@@ -106,7 +228,7 @@ class Networks:
         membership = claim(letter, self._facility_key, now)
         await self._directories.join(letter, membership)
         await self._book.add(letter, membership, operator)
-        await self.on_change()
+        await self._changed()
         return await self._get(letter.invitation.network)
 
     async def leave(self, text: str, operator: str) -> Network:
@@ -126,7 +248,7 @@ class Networks:
         if len(found) > 1:
             raise Conflict("several networks are called so; use the network's id")
         await self._book.leave(found[0].id, operator)
-        await self.on_change()
+        await self._changed()
         return found[0]
 
     # -- what directories show ------------------------------------------------------------
@@ -147,11 +269,11 @@ class Networks:
             return
         await self._book.keep_list(network_id, shown, encoded)
         log.info("list taken over", network=network_id.short(), number=shown.number)
-        await self.on_change()
+        await self._changed()
 
     async def took_record(self, record: Record) -> None:
         """Take over what a member states anew, if it is pinned here."""
-        await self._take_statements(record.identity)
+        await self._pairing.got_statements(record.identity)
 
     async def was_fooled(self, network_id: NetworkId, problem: str) -> None:
         """Note that a directory showed what is not signed by whom it should be."""

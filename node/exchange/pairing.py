@@ -17,7 +17,7 @@ from node.crypto.digests import sha256
 from node.documents.delivery import MAX_CLOCK_SKEW_SECONDS
 from node.documents.identity import Identity
 from node.documents.peers import Peer, find_peer
-from node.domain.ids import FacilityId
+from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.errors import Conflict, NotFound, PeerBusy, PeerUntrusted, UsageError
 
 _ATTEMPT_SECONDS = 60.0
@@ -40,8 +40,9 @@ class Pins(Protocol):
         how: str,
         operator: str,
         restore_removed: bool = False,
+        member: tuple[NetworkId, InvitationId] | None = None,
     ) -> Peer:
-        """Pin a facility."""
+        """Pin a facility; a member is trusted as long as it is one."""
 
     async def renew(self, identity: Identity) -> None:
         """Keep newer statements of a pinned facility."""
@@ -136,6 +137,18 @@ class Pairing:
         """Pin the facility whose exported statements these are."""
         identity = Identity.decode(encoded)
         return await self._pin(identity, endpoint, "file", operator, restore=restore)
+
+    async def pin_member(self, identity: Identity, member: tuple[NetworkId, InvitationId]) -> Peer:
+        """Pin a member of a network for as long as it is one.
+
+        Raises:
+            Conflict: a person removed it here; that holds.
+        """
+        peer = await self._pins.pin(
+            identity, endpoint="", how="network", operator="node", member=member
+        )
+        await self.on_change()
+        return peer
 
     async def _pin(
         self, identity: Identity, endpoint: str, how: str, operator: str, *, restore: bool

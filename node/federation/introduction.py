@@ -6,6 +6,7 @@ standard library first, and uses that as the channel's root.
 """
 
 import ssl
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import trio
@@ -33,11 +34,8 @@ _CALLS_A_MINUTE = 30
 _CALLS_A_MINUTE_IN_ALL = 300
 
 
-class Introduced(Protocol):
-    """Takes what strangers and pinned peers show; `node.app` joins it to the pins."""
-
-    async def presented(self, identity: Identity) -> bool:
-        """Take a pinned peer's newer statements; return False for anyone else."""
+class StringPairings(Protocol):
+    """Pairs by short string; `node.exchange.pairing` does."""
 
     def begin_string(self, commitment: bytes) -> tuple[bytes, bytes]:
         """Answer a commitment with an attempt's name and our nonce."""
@@ -49,16 +47,23 @@ class Introduced(Protocol):
 class IntroductionServer:
     """Handlers of the introduction service."""
 
-    def __init__(self, statements: Statements, introduced: Introduced) -> None:
+    def __init__(
+        self,
+        statements: Statements,
+        strings: StringPairings,
+        presented: Callable[[Identity, Sequence[bytes]], Awaitable[bool]],
+    ) -> None:
+        """Prepare; `presented` takes what peers and members show, and refuses anyone else."""
         self._statements = statements
-        self._introduced = introduced
+        self._strings = strings
+        self._presented = presented
         self._rate = RateLimit(_CALLS_A_MINUTE, in_all=_CALLS_A_MINUTE_IN_ALL)
 
     def service(self) -> Service:
         """Return the service to serve; its guard only counts."""
         handlers = {
             "GetStatements": self._get,
-            "Present": self._present,
+            "Present": self._present_call,
             "BeginString": self._begin,
             "OpenString": self._open,
         }
@@ -70,19 +75,19 @@ class IntroductionServer:
     async def _get(self, _: Call[None]) -> pb.GetStatementsResponse:
         return pb.GetStatementsResponse(statements=self._statements())
 
-    async def _present(self, call: Call[None]) -> pb.PresentResponse:
+    async def _present_call(self, call: Call[None]) -> pb.PresentResponse:
         identity = Identity.decode(call.request.statements)
-        if not await self._introduced.presented(identity):
+        if not await self._presented(identity, call.request.memberships):
             raise PeerUntrusted("not paired with this facility")
         return pb.PresentResponse()
 
     async def _begin(self, call: Call[None]) -> pb.BeginStringResponse:
-        attempt, nonce = self._introduced.begin_string(call.request.commitment)
+        attempt, nonce = self._strings.begin_string(call.request.commitment)
         return pb.BeginStringResponse(attempt=attempt, nonce=nonce, statements=self._statements())
 
     async def _open(self, call: Call[None]) -> pb.OpenStringResponse:
         identity = Identity.decode(call.request.statements)
-        await self._introduced.open_string(call.request.attempt, call.request.nonce, identity)
+        await self._strings.open_string(call.request.attempt, call.request.nonce, identity)
         return pb.OpenStringResponse()
 
 
@@ -97,14 +102,15 @@ async def fetch_statements(address: str) -> Identity:
     return Identity.decode(response.statements)
 
 
-async def present_statements(address: str, statements: bytes) -> None:
+async def present_statements(address: str, statements: bytes, memberships: Sequence[bytes]) -> None:
     """Show our statements to a node at an address.
 
     Raises:
         PeerUnreachable: nobody answers there.
         PeerUntrusted: it has not paired with us, or has removed us.
     """
-    await _call(address, _PRESENT, pb.PresentRequest(statements=statements))
+    request = pb.PresentRequest(statements=statements, memberships=memberships)
+    await _call(address, _PRESENT, request)
 
 
 async def begin_string(address: str, commitment: bytes) -> tuple[bytes, bytes, Identity]:

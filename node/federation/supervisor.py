@@ -7,7 +7,7 @@ for longer than a certificate lives comes back by itself.
 
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -81,9 +81,11 @@ class Federation:
         news: PeerNews,
         statements: Statements,
         ask_dial_back: Callable[[FacilityId], Awaitable[bool]],
+        memberships: Callable[[], Sequence[bytes]],
     ) -> None:
         """Prepare; `ask_dial_back` asks a facility's directory to have it dial us."""
         self._ask_dial_back = ask_dial_back
+        self._memberships = memberships
         self._identity = identity
         self._trust = trust
         self._exchange: Exchange
@@ -121,10 +123,11 @@ class Federation:
                 for facility, peer in self._trust.peers.items():
                     supervised = self._supervised.get(facility)
                     is_same = supervised is not None and _same_way(supervised[0], peer)
-                    if supervised is not None and (peer.is_removed or not is_same):
+                    is_trusted = self._trust.is_trusted(peer)
+                    if supervised is not None and not (is_trusted and is_same):
                         supervised[1].cancel()
                         del self._supervised[facility]
-                    if not peer.is_removed and not is_same:
+                    if is_trusted and not (supervised is not None and is_same):
                         scope = trio.CancelScope()
                         self._supervised[facility] = (peer, scope)
                         nursery.start_soon(self._supervise, peer, scope)
@@ -290,7 +293,9 @@ class Federation:
             try:
                 identity = await introduction.renewed(address, peer.facility_id)
                 await self._news.got_statements(identity)
-                await introduction.present_statements(address, self._statements())
+                await introduction.present_statements(
+                    address, self._statements(), self._memberships()
+                )
             except PeerUntrusted as exc:
                 connection.problem = str(exc)
             except NodeError:

@@ -7,7 +7,7 @@ that are open.
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
@@ -22,8 +22,12 @@ from node.rpc.credentials import TrustSnapshot
 class Trust:
     """The pins in force."""
 
-    def __init__(self, identity: TlsIdentity) -> None:
+    def __init__(
+        self, identity: TlsIdentity, distrust: Callable[[Peer], str] = lambda _: ""
+    ) -> None:
+        """Begin with nobody; `distrust` says why a peer that is not removed is not trusted now."""
         self._identity = identity
+        self._distrust = distrust
         self._peers: dict[FacilityId, Peer] = {}
         self._by_certificate: dict[bytes, FacilityId] = {}
         self._snapshot = TrustSnapshot(identity, ())
@@ -36,7 +40,7 @@ class Trust:
 
     def update(self, peers: Sequence[Peer]) -> None:
         """Take over a new set of pins; leases of those no longer trusted end."""
-        trusted = [peer for peer in peers if not peer.is_removed]
+        trusted = [peer for peer in peers if not peer.is_removed and not self._distrust(peer)]
         certificates = {
             fingerprint(der): peer.facility_id
             for peer in trusted
@@ -66,7 +70,18 @@ class Trust:
             raise PeerUntrusted(f"facility {facility.short()} is not paired with this one")
         if peer.is_removed:
             raise PeerUntrusted(f"facility {facility.short()} was removed here")
+        why = self._distrust(peer)
+        if why:
+            raise PeerUntrusted(f"facility {facility.short()} is not trusted: {why}")
         return peer
+
+    def is_trusted(self, peer: Peer) -> bool:
+        """Whether a peer is trusted now."""
+        return not peer.is_removed and not self._distrust(peer)
+
+    def why_not(self, peer: Peer) -> str:
+        """Return why a peer that nobody removed is not trusted; empty if it is."""
+        return self._distrust(peer)
 
     def identify(self, certificate_pem: bytes | None) -> Peer:
         """Return the trusted peer that a certificate is bound to, now.
@@ -104,4 +119,5 @@ class Trust:
             finally:
                 self._leases[facility].discard(scope)
         if scope.cancelled_caught:
-            raise PeerUntrusted(f"facility {facility.short()} was removed here")
+            self.trusted(facility)  # says why it is not any more
+            raise PeerUntrusted(f"facility {facility.short()} was removed here for a moment")

@@ -1,10 +1,12 @@
 """Pinned peers. A removal is kept: it holds for good, until a person says otherwise."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from node.documents.identity import Identity
 from node.documents.peers import Peer
-from node.domain.ids import FacilityId
+from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
 from node.store import audit_rows
@@ -29,8 +31,17 @@ class PeerStore:
         how: str,
         operator: str,
         restore_removed: bool = False,
+        member: tuple[NetworkId, InvitationId] | None = None,
     ) -> Peer:
         """Pin a facility, or renew the statements of one that is pinned.
+
+        Args:
+            identity: The facility's.
+            endpoint: Where a person says that it is; empty for what it states.
+            how: How it came to be pinned.
+            operator: Who asked.
+            restore_removed: Bring back one that was removed.
+            member: Trust it only as a member of that network, by that invitation.
 
         Raises:
             Conflict: it was removed here, and nobody says to bring it back.
@@ -45,11 +56,13 @@ class PeerStore:
                 )
             db.execute(
                 "INSERT INTO peers (facility, statements, endpoint, pinned_how, pinned_by,"
-                " pinned_time, removed_time) VALUES (?, ?, ?, ?, ?, ?, NULL)"
+                " pinned_time, removed_time, network, invitation)"
+                " VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?)"
                 " ON CONFLICT (facility) DO UPDATE SET statements = excluded.statements,"
                 " endpoint = excluded.endpoint, pinned_how = excluded.pinned_how,"
                 " pinned_by = excluded.pinned_by, pinned_time = excluded.pinned_time,"
-                " removed_time = NULL",
+                " removed_time = NULL, network = excluded.network,"
+                " invitation = excluded.invitation",
                 (
                     identity.facility_id.digest,
                     identity.encoded,
@@ -57,6 +70,8 @@ class PeerStore:
                     how,
                     operator,
                     time.time(),
+                    member[0].digest if member else None,
+                    member[1].digest if member else None,
                 ),
             )
             facts: dict[str, object] = {"facility": str(identity.facility_id), "how": how}
@@ -116,9 +131,11 @@ def _get(db: Db, facility: FacilityId) -> Peer | None:
     return _row(rows[0]) if rows else None
 
 
-def _row(row: dict[str, object]) -> Peer:
-    values = {k: v for k, v in row.items() if k not in ("facility", "statements")}
-    statements = row["statements"]
-    if not isinstance(statements, bytes):
-        raise TypeError("statements are bytes")
-    return Peer(identity=Identity.decode(statements), **values)  # type: ignore[arg-type]
+def _row(row: dict[str, Any]) -> Peer:
+    read: dict[str, Callable[[Any], object]] = {"network": NetworkId, "invitation": InvitationId}
+    values: dict[str, Any] = {
+        k: read[k](v) if k in read and v is not None else v
+        for k, v in row.items()
+        if k not in ("facility", "statements")
+    }
+    return Peer(identity=Identity.decode(row["statements"]), **values)

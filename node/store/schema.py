@@ -175,4 +175,8 @@ CREATE TABLE revocations (
     seen_time REAL NOT NULL,
     PRIMARY KEY (network, invitation)
 ) STRICT;
+
+-- A peer that nobody pinned: it is trusted as long as it is a member.
+ALTER TABLE peers ADD COLUMN network BLOB;
+ALTER TABLE peers ADD COLUMN invitation BLOB;
 """

@@ -54,6 +54,7 @@ async def test_connection_that_fails_while_the_node_stops_does_not_end_it(
         news=nobody,
         statements=lambda: b"",
         ask_dial_back=ask_nobody,
+        memberships=list,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(federation.run, nobody)

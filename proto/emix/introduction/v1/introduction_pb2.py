@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'emix/introduction/v1/introduction.proto\x12\x14\x65mix.introduction.v1\"\x16\n\x14GetStatementsRequest\"+\n\x15GetStatementsResponse\x12\x12\n\nstatements\x18\x01 \x01(\x0c\"$\n\x0ePresentRequest\x12\x12\n\nstatements\x18\x01 \x01(\x0c\"\x11\n\x0fPresentResponse\"(\n\x12\x42\x65ginStringRequest\x12\x12\n\ncommitment\x18\x01 \x01(\x0c\"I\n\x13\x42\x65ginStringResponse\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\nstatements\x18\x03 \x01(\x0c\"G\n\x11OpenStringRequest\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\nstatements\x18\x03 \x01(\x0c\"\x14\n\x12OpenStringResponse2\x9c\x03\n\x13IntroductionService\x12h\n\rGetStatements\x12*.emix.introduction.v1.GetStatementsRequest\x1a+.emix.introduction.v1.GetStatementsResponse\x12V\n\x07Present\x12$.emix.introduction.v1.PresentRequest\x1a%.emix.introduction.v1.PresentResponse\x12\x62\n\x0b\x42\x65ginString\x12(.emix.introduction.v1.BeginStringRequest\x1a).emix.introduction.v1.BeginStringResponse\x12_\n\nOpenString\x12\'.emix.introduction.v1.OpenStringRequest\x1a(.emix.introduction.v1.OpenStringResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'emix/introduction/v1/introduction.proto\x12\x14\x65mix.introduction.v1\"\x16\n\x14GetStatementsRequest\"+\n\x15GetStatementsResponse\x12\x12\n\nstatements\x18\x01 \x01(\x0c\"9\n\x0ePresentRequest\x12\x12\n\nstatements\x18\x01 \x01(\x0c\x12\x13\n\x0bmemberships\x18\x02 \x03(\x0c\"\x11\n\x0fPresentResponse\"(\n\x12\x42\x65ginStringRequest\x12\x12\n\ncommitment\x18\x01 \x01(\x0c\"I\n\x13\x42\x65ginStringResponse\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\nstatements\x18\x03 \x01(\x0c\"G\n\x11OpenStringRequest\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\nstatements\x18\x03 \x01(\x0c\"\x14\n\x12OpenStringResponse2\x9c\x03\n\x13IntroductionService\x12h\n\rGetStatements\x12*.emix.introduction.v1.GetStatementsRequest\x1a+.emix.introduction.v1.GetStatementsResponse\x12V\n\x07Present\x12$.emix.introduction.v1.PresentRequest\x1a%.emix.introduction.v1.PresentResponse\x12\x62\n\x0b\x42\x65ginString\x12(.emix.introduction.v1.BeginStringRequest\x1a).emix.introduction.v1.BeginStringResponse\x12_\n\nOpenString\x12\'.emix.introduction.v1.OpenStringRequest\x1a(.emix.introduction.v1.OpenStringResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,17 +36,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATEMENTSRESPONSE']._serialized_start=89
   _globals['_GETSTATEMENTSRESPONSE']._serialized_end=132
   _globals['_PRESENTREQUEST']._serialized_start=134
-  _globals['_PRESENTREQUEST']._serialized_end=170
-  _globals['_PRESENTRESPONSE']._serialized_start=172
-  _globals['_PRESENTRESPONSE']._serialized_end=189
-  _globals['_BEGINSTRINGREQUEST']._serialized_start=191
-  _globals['_BEGINSTRINGREQUEST']._serialized_end=231
-  _globals['_BEGINSTRINGRESPONSE']._serialized_start=233
-  _globals['_BEGINSTRINGRESPONSE']._serialized_end=306
-  _globals['_OPENSTRINGREQUEST']._serialized_start=308
-  _globals['_OPENSTRINGREQUEST']._serialized_end=379
-  _globals['_OPENSTRINGRESPONSE']._serialized_start=381
-  _globals['_OPENSTRINGRESPONSE']._serialized_end=401
-  _globals['_INTRODUCTIONSERVICE']._serialized_start=404
-  _globals['_INTRODUCTIONSERVICE']._serialized_end=816
+  _globals['_PRESENTREQUEST']._serialized_end=191
+  _globals['_PRESENTRESPONSE']._serialized_start=193
+  _globals['_PRESENTRESPONSE']._serialized_end=210
+  _globals['_BEGINSTRINGREQUEST']._serialized_start=212
+  _globals['_BEGINSTRINGREQUEST']._serialized_end=252
+  _globals['_BEGINSTRINGRESPONSE']._serialized_start=254
+  _globals['_BEGINSTRINGRESPONSE']._serialized_end=327
+  _globals['_OPENSTRINGREQUEST']._serialized_start=329
+  _globals['_OPENSTRINGREQUEST']._serialized_end=400
+  _globals['_OPENSTRINGRESPONSE']._serialized_start=402
+  _globals['_OPENSTRINGRESPONSE']._serialized_end=422
+  _globals['_INTRODUCTIONSERVICE']._serialized_start=425
+  _globals['_INTRODUCTIONSERVICE']._serialized_end=837
 # @@protoc_insertion_point(module_scope)

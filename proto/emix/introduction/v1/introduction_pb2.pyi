@@ -1,5 +1,7 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable
 from typing import ClassVar as _ClassVar, Optional as _Optional
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -15,10 +17,12 @@ class GetStatementsResponse(_message.Message):
     def __init__(self, statements: _Optional[bytes] = ...) -> None: ...
 
 class PresentRequest(_message.Message):
-    __slots__ = ("statements",)
+    __slots__ = ("statements", "memberships")
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERSHIPS_FIELD_NUMBER: _ClassVar[int]
     statements: bytes
-    def __init__(self, statements: _Optional[bytes] = ...) -> None: ...
+    memberships: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, statements: _Optional[bytes] = ..., memberships: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class PresentResponse(_message.Message):
     __slots__ = ()

@@ -1,0 +1,242 @@
+"""A network with a directory: enrollment, discovery, trust by membership, and life without it."""
+
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.nodes import CommandFailed, Directory, Node, wait_until
+from tests.dicom_files import study_uid, write_study
+from tests.directory_service.postgres import running_postgres
+
+pytestmark = pytest.mark.integration
+
+
+def make_node(folder: Path, name: str, display_name: str, **settings: str) -> Node:
+    node = Node(folder, name, display_name)
+    node.make()
+    node.set(**settings)
+    node.start()
+    return node
+
+
+def stop(*servers: Node | Directory) -> None:
+    for server in servers:
+        assert server.stop() == 0
+
+
+@pytest.fixture(scope="module", params=["embedded", "postgresql"])
+def network(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Directory, Node, Node]]:
+    """A directory on either database, with two members that trust members."""
+    folder = tmp_path_factory.mktemp("network")
+    directory = Directory(folder)
+    a = make_node(folder, "great-falls", "Great Falls Clinic", trust='"network"')
+    b = make_node(
+        folder,
+        "billings",
+        "Billings Hospital",
+        trust='"network"',
+        city='"Billings"',
+        departments='["Radiology", "Emergency"]',
+    )
+
+    def run() -> Iterator[tuple[Directory, Node, Node]]:
+        directory.start()
+        directory.enroll(a, b)
+        yield directory, a, b
+        stop(directory, a, b)
+
+    if request.param == "embedded":
+        directory.make()
+        yield from run()
+        return
+    with running_postgres(Path("/tmp") / f"emix-postgres-{secrets.token_hex(4)}") as server:
+        directory.make("--database", server.url)
+        yield from run()
+
+
+def facility_id(node: Node) -> str:
+    found: str = node.json("id")["facility_id"]
+    return found
+
+
+def import_study(node: Node, folder: Path, study: int) -> str:
+    write_study(folder / f"study-{study}", study=study, instances=3)
+    node.run("import", str(folder / f"study-{study}"))
+    return study_uid(study)
+
+
+Network = tuple[Directory, Node, Node]
+
+
+def test_members_find_each_other_and_exchange_without_pairing(
+    network: Network, tmp_path: Path
+) -> None:
+    _, a, b = network
+    [found] = a.json("find", "bilings", "emergency")["facilities"]
+    assert (found["display_name"], found["city"], found["online"], found["standing"]) == (
+        "Billings Hospital",
+        "Billings",
+        True,
+        "member",
+    )
+    uid = import_study(a, tmp_path, 41)
+    a.run("send", uid, "Billings Hospital", "--wait")
+    assert uid in b.run("studies")
+    [peer] = b.json("peers")["peers"]
+    assert (peer["display_name"], peer["pinned_how"]) == ("Great Falls Clinic", "network")
+
+
+def test_letter_works_once_and_for_one_facility(network: Network, tmp_path: Path) -> None:
+    directory, a, _ = network
+    letter = directory.invite("Sun River Clinic")
+    first, second = (make_node(tmp_path, name, name.title()) for name in ("first", "second"))
+    try:
+        first.run("join", letter)
+        first.run("join", letter)  # again changes nothing
+        with pytest.raises(CommandFailed, match="used by another facility"):
+            second.run("join", letter)
+        assert second.json("networks")["networks"] == []
+        # Not confirmed yet: no study goes to it.
+        uid = import_study(a, tmp_path, 42)
+        wait_until(lambda: a.json("find", "first")["facilities"], "first is not announced")
+        with pytest.raises(CommandFailed, match="not confirmed yet"):
+            a.run("send", uid, facility_id(first))
+        [listed] = [
+            f for f in directory.json("facilities")["facilities"] if f["name"] == "Sun River Clinic"
+        ]
+        assert listed["standing"] == "provisional"
+        assert any("wait to be confirmed" in alarm for alarm in directory.json("status")["alarms"])
+    finally:
+        stop(first, second)
+
+
+def test_directory_keeps_nothing_that_it_should_not(network: Network, tmp_path: Path) -> None:
+    directory, a, _ = network
+    uid = import_study(a, tmp_path, 43)
+    a.run("send", uid, "Billings Hospital", "--note", "planted-note", "--wait")
+    content = b"".join(p.read_bytes() for p in directory.home.rglob("*") if p.is_file())
+    content += directory.log.read_bytes()
+    for needle in (uid, "Doe", "planted-note"):
+        assert needle.encode() not in content
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite3.connect(directory.home / "directory.db").execute("SELECT * FROM nodes").fetchall()
+
+
+def test_directory_that_restarts_knows_everybody_and_they_come_back(network: Network) -> None:
+    directory, a, b = network
+    directory.kill()
+    wait_until(
+        lambda: a.json("networks")["networks"][0]["state"] == "unreachable", "still connected"
+    )
+    with pytest.raises(CommandFailed, match="not reachable"):
+        a.run("find", "billings")
+    directory.start()
+    wait_until(
+        lambda: (
+            directory.json("status")["online"] >= "2"
+            and a.json("networks")["networks"][0]["state"] == "connected"
+        ),
+        "they did not come back",
+        60,
+    )
+    [found] = a.json("find", "billings")["facilities"]
+    assert found["facility_id"] == facility_id(b)
+
+
+def test_revoked_member_is_refused_within_a_minute_and_for_good(
+    network: Network, tmp_path: Path
+) -> None:
+    directory, a, b = network
+    c = make_node(tmp_path, "helena", "Helena Hospital", trust='"network"')
+    try:
+        directory.enroll(c)
+        uid = import_study(c, tmp_path, 44)
+        c.run("send", uid, "Billings Hospital", "--wait")
+        directory.run("revoke", "Helena Hospital", "--network-key", str(directory.key))
+        wait_until(
+            lambda: any("revoked" in p["problem"] for p in b.json("peers")["peers"]),
+            "the receiver did not learn of it",
+            60,
+        )
+        wait_until(
+            lambda: c.json("networks")["networks"][0]["standing"] == "revoked",
+            "it did not learn of it itself",
+            60,
+        )
+        other = import_study(c, tmp_path, 45)
+        with pytest.raises(CommandFailed, match="revoked"):
+            c.run("send", other, facility_id(b))
+        assert other not in b.run("studies")
+        assert a.json("find", "helena")["facilities"] == []
+    finally:
+        stop(c)
+
+
+def test_paired_nodes_exchange_while_the_directory_is_away(tmp_path: Path) -> None:
+    directory = Directory(tmp_path)
+    directory.make()
+    directory.start()
+    a = make_node(tmp_path, "a", "Great Falls Clinic")
+    b = make_node(tmp_path, "b", "Billings Hospital")
+    try:
+        directory.enroll(a, b)
+        a.run("peers", "pair", facility_id(b))
+        b.run("peers", "pair", facility_id(a))
+        directory.kill()
+        for node in (a, b):
+            node.stop()
+            node.start()
+        uid = import_study(a, tmp_path, 46)
+        a.run("send", uid, "Billings Hospital", "--wait")
+        assert uid in b.run("studies")
+    finally:
+        stop(a, b)
+
+
+def test_removal_by_a_person_holds_against_the_network(tmp_path: Path) -> None:
+    directory = Directory(tmp_path)
+    directory.make()
+    directory.start()
+    a = make_node(tmp_path, "a", "Great Falls Clinic", trust='"network"')
+    b = make_node(tmp_path, "b", "Billings Hospital", trust='"network"')
+    try:
+        directory.enroll(a, b)
+        uid = import_study(a, tmp_path, 47)
+        a.run("send", uid, "Billings Hospital", "--wait")
+        b.run("peers", "remove", "Great Falls Clinic")
+        other = import_study(a, tmp_path, 48)
+        a.run("send", other, "Billings Hospital")
+        wait_until(
+            lambda: a.json("peers")["peers"][0]["state"] == "unreachable", "it is connected still"
+        )
+        assert other not in b.run("studies")
+        with pytest.raises(CommandFailed, match="removed here"):
+            b.run("send", uid, facility_id(a))
+        assert b.json("peers")["peers"][0]["state"] == "removed"
+    finally:
+        stop(directory, a, b)
+
+
+def test_member_is_not_enough_where_only_paired_facilities_are_trusted(tmp_path: Path) -> None:
+    directory = Directory(tmp_path)
+    directory.make()
+    directory.start()
+    a = make_node(tmp_path, "a", "Great Falls Clinic", trust='"network"')
+    b = make_node(tmp_path, "b", "Billings Hospital")
+    try:
+        directory.enroll(a, b)
+        uid = import_study(a, tmp_path, 49)
+        a.run("send", uid, "Billings Hospital")  # waits until b pairs
+        with pytest.raises(CommandFailed, match="no paired facility"):
+            b.run("send", uid, "Great Falls Clinic", statuses=())
+        wait_until(lambda: a.json("peers")["peers"][0]["state"] == "unreachable", "it is connected")
+        assert b.json("peers")["peers"] == []
+        b.run("peers", "pair", facility_id(a))
+        wait_until(lambda: uid in b.run("studies"), "it did not arrive after pairing")
+    finally:
+        stop(directory, a, b)
