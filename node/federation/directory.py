@@ -324,9 +324,9 @@ async def _connected(endpoints: Sequence[str], root: bytes) -> AsyncGenerator[tu
         async with open_channel(
             endpoint, credentials=credentials, server_name=DIRECTORY_NAME, options=KEEPALIVE_OPTIONS
         ) as channel:
-            with trio.move_on_after(CONNECT_SECONDS) as waiting:
-                await channel.wait_ready()
-            if waiting.cancelled_caught:
+            try:
+                await channel.connect(CONNECT_SECONDS)
+            except PeerUnreachable:
                 continue
             yield channel, endpoint
             return

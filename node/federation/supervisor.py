@@ -137,6 +137,8 @@ class Federation:
         connection = self.connection(peer.facility_id)
         pause, is_asked = _FIRST_PAUSE, False
         with scope:
+            if peer.network is not None:  # it need not know us yet
+                await self._introduce(peer, connection)
             while True:
                 started = trio.current_time()
                 error = await self._try_connect(peer, connection)
@@ -192,10 +194,7 @@ class Federation:
             server_name=server_name(peer.identity.node_id),
             options=KEEPALIVE_OPTIONS,
         ) as channel:
-            with trio.move_on_after(CONNECT_SECONDS) as waiting:
-                await channel.wait_ready()
-            if waiting.cancelled_caught:
-                raise PeerUnreachable(f"no connection to {endpoint}")
+            await channel.connect(CONNECT_SECONDS)
             with self._trust.lease(peer.facility_id), ungrouped():
                 await self._hello(peer, channel, connection)
                 connection.channel, connection.problem = channel, ""

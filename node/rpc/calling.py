@@ -19,6 +19,7 @@ from node.rpc.status import error_of, strings, to_error
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
+_FAILED = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 _MAX_RECEIVE = ("grpc.max_receive_message_length", 4 * 2**20)
 KEEPALIVE_OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
@@ -83,8 +84,9 @@ class Stream(Generic[Request, Response]):
 class Channel:
     """A connection to one server, made when first used. Open it with `open_channel`."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, address: str) -> None:
         self._channel = channel
+        self.address = address
 
     async def unary(
         self,
@@ -146,13 +148,27 @@ class Channel:
         finally:
             call.cancel()
 
-    async def wait_ready(self) -> None:
-        """Wait until the connection stands; for ever if it never does."""
+    async def connect(self, seconds: float) -> None:
+        """Make the connection.
 
-        async def run() -> None:
-            await self._channel.channel_ready()
+        Raises:
+            PeerUnreachable: no address of the server took it, or not within the time.
+        """
 
-        await trio_asyncio.aio_as_trio(run)()
+        async def run() -> bool:
+            state = self._channel.get_state(try_to_connect=True)
+            while state is not grpc.ChannelConnectivity.READY:
+                if state in _FAILED:
+                    return False
+                await self._channel.wait_for_state_change(state)
+                state = self._channel.get_state(try_to_connect=True)
+            return True
+
+        is_connected = False
+        with trio.move_on_after(seconds):
+            is_connected = await trio_asyncio.aio_as_trio(run)()
+        if not is_connected:
+            raise PeerUnreachable(f"no connection to {self.address}")
 
     async def aclose(self) -> None:
         """Close the connection; calls on it are cancelled."""
@@ -185,7 +201,7 @@ async def open_channel(
             return grpc.aio.insecure_channel(address, options=arguments)
         return grpc.aio.secure_channel(address, credentials, options=arguments)
 
-    channel = Channel(await trio_asyncio.aio_as_trio(make)())
+    channel = Channel(await trio_asyncio.aio_as_trio(make)(), address)
     try:
         yield channel
     finally:
