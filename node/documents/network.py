@@ -116,7 +116,7 @@ class JoinLetter:
             data = base64.b64decode(coded + "=" * (-len(coded) % 4), b"-_", validate=True)
         except (binascii.Error, ValueError) as exc:
             raise DocumentError("the join letter is damaged; copy it again, whole") from exc
-        wire = _parse(pb.JoinLetter, data, "join letter")
+        wire = parse(pb.JoinLetter, data, "join letter")
         if len(wire.token_secret) != 32 or not wire.endpoints:
             raise DocumentError("the join letter is not whole; copy it again")
         if not all(map(is_endpoint, wire.endpoints)):
@@ -207,7 +207,7 @@ def open_invitation(signed: documents.SignedBytes, network_key: bytes) -> Invita
         DocumentError: it makes no sense.
     """
     verify(network_key, "invitation", signed.body, signed.signature)
-    wire = _parse(pb.Invitation, signed.body, "invitation")
+    wire = parse(pb.Invitation, signed.body, "invitation")
     network = network_id(network_key)
     if wire.network_id != network.digest:
         raise BadSignature("an invitation of another network")
@@ -252,10 +252,10 @@ def open_membership(data: bytes, network_key: bytes) -> Membership:
     """
     if len(data) > MAX_MEMBERSHIP_BYTES:
         raise DocumentError("a membership is shorter")
-    wire = _parse(pb.Membership, data, "membership")
+    wire = parse(pb.Membership, data, "membership")
     invitation = open_invitation(wire.invitation, network_key)
     verify(invitation.token_key, "membership-claim", wire.claim.body, wire.claim.signature)
-    stated = _parse(pb.MembershipClaim, wire.claim.body, "membership claim")
+    stated = parse(pb.MembershipClaim, wire.claim.body, "membership claim")
     if stated.invitation_digest != invitation.id.digest:
         raise BadSignature("a claim on another invitation")
     if len(stated.facility_key) != 32:
@@ -315,9 +315,9 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
     """
     if len(data) > MAX_LIST_BYTES:
         raise DocumentError("the network's list is too long")
-    wire = _parse(pb.SignedList, data, "network list")
+    wire = parse(pb.SignedList, data, "network list")
     network = network_id(network_key)
-    stated = _parse(pb.NetworkList, wire.list.body, "network list")
+    stated = parse(pb.NetworkList, wire.list.body, "network list")
     key = network_key
     if wire.HasField("list_key_cert"):
         key = _list_key(wire.list_key_cert, network_key, stated.issued_seconds)
@@ -354,13 +354,13 @@ def open_list_key(certificate: bytes, network_key: bytes, now: float) -> bytes:
         BadSignature: the network has not certified it, or not for so long.
         DocumentError: these bytes are no such certificate.
     """
-    signed = _parse(documents.SignedBytes, certificate, "list key")
+    signed = parse(documents.SignedBytes, certificate, "list key")
     return _list_key(signed, network_key, int(now))
 
 
 def _list_key(signed: documents.SignedBytes, network_key: bytes, when: int) -> bytes:
     verify(network_key, "list-key", signed.body, signed.signature)
-    stated = _parse(pb.ListKeyCert, signed.body, "list key")
+    stated = parse(pb.ListKeyCert, signed.body, "list key")
     if stated.network_id != network_id(network_key).digest or len(stated.list_key) != 32:
         raise BadSignature("a list key of another network")
     if when >= stated.expires_seconds:
@@ -392,9 +392,9 @@ def open_listing(data: bytes, identity: Identity) -> Listing:
     """
     if len(data) > MAX_LISTING_BYTES:
         raise DocumentError("a listing is shorter")
-    signed = _parse(documents.SignedBytes, data, "listing")
+    signed = parse(documents.SignedBytes, data, "listing")
     verify(identity.signer.verified_node_key(), "listing", signed.body, signed.signature)
-    stated = _parse(pb.Listing, signed.body, "listing")
+    stated = parse(pb.Listing, signed.body, "listing")
     if stated.node_id != identity.node_id.digest:
         raise BadSignature("a listing of another node")
     if max(len(stated.departments), len(stated.recipients)) > MAX_LISTED:
@@ -439,7 +439,8 @@ def _ids() -> Iterator[None]:
         raise DocumentError("an id of another length") from exc
 
 
-def _parse(kind: Callable[[], _Message], data: bytes, what: str) -> _Message:
+def parse(kind: Callable[[], _Message], data: bytes, what: str) -> _Message:
+    """Return the message in `data`; `DocumentError` if it holds none."""
     message = kind()
     try:
         message.ParseFromString(data)

@@ -114,3 +114,41 @@ class Listing(_message.Message):
     software: str
     protocol_version: int
     def __init__(self, node_id: _Optional[bytes] = ..., issued_seconds: _Optional[int] = ..., city: _Optional[str] = ..., departments: _Optional[_Iterable[str]] = ..., recipients: _Optional[_Iterable[str]] = ..., software: _Optional[str] = ..., protocol_version: _Optional[int] = ...) -> None: ...
+
+class TicketKeyCert(_message.Message):
+    __slots__ = ("network_id", "ticket_key", "expires_seconds")
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    TICKET_KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    network_id: bytes
+    ticket_key: bytes
+    expires_seconds: int
+    def __init__(self, network_id: _Optional[bytes] = ..., ticket_key: _Optional[bytes] = ..., expires_seconds: _Optional[int] = ...) -> None: ...
+
+class Ticket(_message.Message):
+    __slots__ = ("ticket_id", "relay", "is_caller", "caller_facility", "caller_node", "target_facility", "target_node", "expires_seconds")
+    TICKET_ID_FIELD_NUMBER: _ClassVar[int]
+    RELAY_FIELD_NUMBER: _ClassVar[int]
+    IS_CALLER_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FACILITY_FIELD_NUMBER: _ClassVar[int]
+    CALLER_NODE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FACILITY_FIELD_NUMBER: _ClassVar[int]
+    TARGET_NODE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ticket_id: bytes
+    relay: str
+    is_caller: bool
+    caller_facility: bytes
+    caller_node: bytes
+    target_facility: bytes
+    target_node: bytes
+    expires_seconds: int
+    def __init__(self, ticket_id: _Optional[bytes] = ..., relay: _Optional[str] = ..., is_caller: _Optional[bool] = ..., caller_facility: _Optional[bytes] = ..., caller_node: _Optional[bytes] = ..., target_facility: _Optional[bytes] = ..., target_node: _Optional[bytes] = ..., expires_seconds: _Optional[int] = ...) -> None: ...
+
+class SignedTicket(_message.Message):
+    __slots__ = ("ticket", "ticket_key_cert")
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    TICKET_KEY_CERT_FIELD_NUMBER: _ClassVar[int]
+    ticket: _documents_pb2.SignedBytes
+    ticket_key_cert: _documents_pb2.SignedBytes
+    def __init__(self, ticket: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ..., ticket_key_cert: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,349 @@
+"""The relay: joins two connections that show the two halves of a ticket, and sees ciphertext only.
+
+The bytes are spliced in the kernel, through a pipe a direction; they never get into this process.
+What a connection says before that is one length-prefixed message of at most 2 KiB, within ten
+seconds. Everything has a bound: connections in all and from one address, waiting halves, streams
+and bytes of a facility, idle time.
+"""
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+
+from node.documents.tickets import MAX_TICKET_BYTES, Ticket, open_ticket
+from node.domain.ids import FacilityId
+from node.errors import (
+    ConfigError,
+    Conflict,
+    NodeError,
+    PeerBusy,
+    PeerTimeout,
+    PeerUntrusted,
+    first_error,
+)
+
+log = structlog.get_logger()
+HELLO_SECONDS = 10.0
+WAIT_SECONDS = 30.0
+IDLE_SECONDS = 120.0
+_PIECE_BYTES = 1 << 20
+_LENGTH = struct.Struct(">H")
+_DAY_SECONDS = 86400.0
+JOINED = b"\0"
+"""What both sides read once they are joined; anything else is a reason, and then the end."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the relay lets through.
+
+    Attributes:
+        connections: In all.
+        unknown_of_address: From one address, before they have shown a ticket.
+        streams_of_facility: Pairs in which a facility takes part at once.
+        bytes_of_facility: A day; 0 for no bound.
+    """
+
+    connections: int = 2000
+    unknown_of_address: int = 16
+    streams_of_facility: int = 16
+    bytes_of_facility: int = 0
+
+
+@dataclass
+class Figures:
+    """What the relay has done since it started."""
+
+    pairs: int = 0
+    open_pairs: int = 0
+    bytes: int = 0
+    refused: int = 0
+    bytes_of: Counter[FacilityId] = field(default_factory=Counter)
+
+
+@dataclass(eq=False)
+class _Half:
+    """A connection that waits for the other one."""
+
+    ticket: Ticket
+    stream: trio.SocketStream
+    joined: trio.Event = field(default_factory=trio.Event)
+    done: trio.Event = field(default_factory=trio.Event)
+
+
+class Relay:
+    """A relay for one network."""
+
+    def __init__(
+        self,
+        address: str,
+        network_key: bytes,
+        limits: Limits = Limits(),  # frozen
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Prepare; `address` is what tickets for this relay name."""
+        self.figures = Figures()
+        self._address = address
+        self._network_key = network_key
+        self._limits = limits
+        self._clock = clock
+        self._waiting: dict[tuple[bytes, bool], _Half] = {}
+        self._spent: dict[tuple[bytes, bool], int] = {}
+        self._unknown_of: Counter[str] = Counter()
+        self._connections = 0
+        self._streams: Counter[FacilityId] = Counter()
+        self._day = 0
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Serve one connection to its end; it is closed then."""
+        async with stream:
+            try:
+                with self._counted():
+                    await self._serve(stream)
+            except* NodeError as group:
+                await self._refuse(stream, first_error(group))
+            except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+                pass  # it went away
+            except* Exception:  # a supervisor: one connection does not end the others
+                log.exception("relaying failed")
+
+    async def _refuse(self, stream: trio.SocketStream, error: NodeError) -> None:
+        self.figures.refused += 1
+        log.info("relay refused", code=error.code.value, reason=str(error))
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError), trio.move_on_after(1):
+            await stream.send_all(str(error).encode()[:200])
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        with self._unknown(stream):
+            ticket = await self._read_ticket(stream)
+        self._spend(ticket)
+        other = self._waiting.pop((ticket.id, not ticket.is_caller), None)
+        if other is not None:
+            if other.ticket.other_half() != ticket:
+                raise PeerUntrusted("the two halves are of different tickets")
+            await self._join(other, stream)
+            return
+        half = self._waiting[ticket.id, ticket.is_caller] = _Half(ticket, stream)
+        try:
+            with trio.move_on_after(WAIT_SECONDS):
+                await half.joined.wait()
+        finally:
+            self._waiting.pop((ticket.id, ticket.is_caller), None)
+        if not half.joined.is_set():
+            raise PeerTimeout("the other side did not come")
+        await half.done.wait()
+
+    async def _read_ticket(self, stream: trio.SocketStream) -> Ticket:
+        data = b""
+        with trio.move_on_after(HELLO_SECONDS):
+            data = await _read_exactly(stream, _LENGTH.size)
+            (size,) = _LENGTH.unpack(data)
+            if not 0 < size <= MAX_TICKET_BYTES:
+                raise PeerUntrusted("no relay ticket")
+            data = await _read_exactly(stream, size)
+            ticket = open_ticket(data, self._network_key, self._clock())
+            if ticket.relay != self._address:
+                raise PeerUntrusted("the ticket is for another relay")
+            return ticket
+        raise PeerTimeout("no ticket was shown in time")
+
+    def _spend(self, ticket: Ticket) -> None:
+        now = self._clock()
+        self._spent = {k: v for k, v in self._spent.items() if v > now}
+        key = (ticket.id, ticket.is_caller)
+        if key in self._spent:
+            raise Conflict("the ticket was used before")
+        self._spent[key] = ticket.expires_seconds
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a connection while it is there."""
+        if self._connections >= self._limits.connections:
+            raise PeerBusy("the relay is full; try another")
+        self._connections += 1
+        try:
+            yield
+        finally:
+            self._connections -= 1
+
+    @contextmanager
+    def _unknown(self, stream: trio.SocketStream) -> Iterator[None]:
+        """Count a connection by its address while it has shown nothing."""
+        host = str(stream.socket.getpeername()[0])
+        if self._unknown_of[host] >= self._limits.unknown_of_address:
+            raise PeerBusy("too many connections from one address")
+        self._unknown_of[host] += 1
+        try:
+            yield
+        finally:
+            self._unknown_of[host] -= 1
+            if not self._unknown_of[host]:
+                del self._unknown_of[host]
+
+    # -- joined -------------------------------------------------------------------------------
+
+    async def _join(self, half: _Half, stream: trio.SocketStream) -> None:
+        ticket = half.ticket
+        try:
+            with self._streams_of(ticket):
+                half.joined.set()
+                await half.stream.send_all(JOINED)
+                await stream.send_all(JOINED)
+                self.figures.pairs += 1
+                self.figures.open_pairs += 1
+                try:
+                    await self._splice_both(ticket, half.stream, stream)
+                finally:
+                    self.figures.open_pairs -= 1
+        finally:
+            half.joined.set()
+            half.done.set()
+
+    @contextmanager
+    def _streams_of(self, ticket: Ticket) -> Iterator[None]:
+        both = {ticket.caller_facility, ticket.target_facility}
+        for facility in both:
+            if self._streams[facility] >= self._limits.streams_of_facility:
+                raise PeerBusy("a facility has too many streams through this relay")
+            self._hold_bytes(facility)
+        self._streams.update(both)
+        try:
+            yield
+        finally:
+            self._streams.subtract(both)
+            self._streams = +self._streams
+
+    def _hold_bytes(self, facility: FacilityId) -> None:
+        day = int(self._clock() // _DAY_SECONDS)
+        if day != self._day:
+            self._day = day
+            self.figures.bytes_of.clear()
+        bound = self._limits.bytes_of_facility
+        if bound and self.figures.bytes_of[facility] >= bound:
+            raise PeerBusy("a facility has used up its bytes of the day at this relay")
+
+    async def _splice_both(
+        self, ticket: Ticket, a: trio.SocketStream, b: trio.SocketStream
+    ) -> None:
+        """Splice both ways until both have ended, or nothing has come for too long."""
+
+        def note(count: int) -> None:
+            idle.deadline = trio.current_time() + IDLE_SECONDS
+            self.figures.bytes += count
+            for facility in {ticket.caller_facility, ticket.target_facility}:
+                self.figures.bytes_of[facility] += count
+                self._hold_bytes(facility)
+
+        async def one_way(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+            await splice(source.socket, sink.socket, note)
+            # Half-closed: the other direction may go on until it ends too.
+            with suppress(OSError):
+                sink.socket.shutdown(socket.SHUT_WR)
+
+        with trio.move_on_after(IDLE_SECONDS) as idle:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one_way, a, b)
+                nursery.start_soon(one_way, b, a)
+
+
+async def splice(
+    source: trio.socket.SocketType, sink: trio.socket.SocketType, note: Callable[[int], None]
+) -> None:
+    """Move bytes from one socket to another in the kernel until the first ends.
+
+    Args:
+        source: Read from.
+        sink: Written to.
+        note: Called with each number of bytes that got through.
+
+    Raises:
+        OSError: a connection broke.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    with suppress(OSError):  # more than an unprivileged process may have: then less goes at once
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIECE_BYTES)
+    try:
+        flags = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+        while True:
+            await trio.lowlevel.wait_readable(source)
+            try:
+                count = os.splice(source.fileno(), writing, _PIECE_BYTES, flags=flags)
+            except BlockingIOError:
+                continue
+            if count == 0:
+                return
+            left = count
+            while left:
+                await trio.lowlevel.wait_writable(sink)
+                with suppress(BlockingIOError):
+                    left -= os.splice(reading, sink.fileno(), left, flags=flags)
+            note(count)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+async def _read_exactly(stream: trio.SocketStream, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = await stream.receive_some(size - len(data))
+        if not piece:
+            raise PeerUntrusted("the connection ended before its ticket")
+        data += piece
+    return data
+
+
+@asynccontextmanager
+async def serve_relay(relay: Relay, listen: str) -> AsyncGenerator[int]:
+    """Serve a relay for the time of the block.
+
+    Yields:
+        The port that was bound.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    host, _, port = listen.rpartition(":")
+    try:
+        listeners = await trio.open_tcp_listeners(int(port), host=host.strip("[]"))
+    except OSError as exc:
+        raise ConfigError(f"{listen} cannot be bound; is another program using it?") from exc
+    async with trio.open_nursery() as nursery:
+        for listener in listeners:
+            nursery.start_soon(_accept, relay, listener, nursery)
+        bound: int = listeners[0].socket.getsockname()[1]
+        yield bound
+        nursery.cancel_scope.cancel()
+
+
+async def _accept(relay: Relay, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
+    async with listener:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as exc:
+                if exc.errno in (errno.EMFILE, errno.ENFILE):  # until some are closed again
+                    await trio.sleep(0.1)
+                continue
+            _notice_silence(stream.socket)
+            nursery.start_soon(relay.serve, stream)
+
+
+def _notice_silence(connection: trio.socket.SocketType) -> None:
+    """Have the kernel end a connection whose other end is gone without a word."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,140 @@
+"""Relay tickets: two signed halves that join two connections at one relay, once, in a minute."""
+
+import secrets
+from dataclasses import dataclass, replace
+
+from emix.documents.v1 import documents_pb2 as documents
+from emix.documents.v1 import network_pb2 as pb
+
+from node.crypto.signing import SigningKey, network_id, verify
+from node.documents.identity import is_endpoint
+from node.documents.network import parse
+from node.domain.ids import FacilityId, NodeId
+from node.errors import BadSignature, DocumentError
+
+TICKET_SECONDS = 60
+MAX_TICKET_BYTES = 2048
+_SKEW_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One half of a ticket.
+
+    Attributes:
+        id: Names both halves, 16 bytes.
+        relay: Which relay it is for.
+        is_caller: Whether it is the half of the node that asked for it.
+    """
+
+    id: bytes
+    relay: str
+    is_caller: bool
+    caller_facility: FacilityId
+    caller: NodeId
+    target_facility: FacilityId
+    target: NodeId
+    expires_seconds: int
+
+    @classmethod
+    def new(
+        cls,
+        relay: str,
+        caller_facility: FacilityId,
+        caller: NodeId,
+        target_facility: FacilityId,
+        target: NodeId,
+        now: float,
+    ) -> "Ticket":
+        """Return the caller's half of a new ticket."""
+        expires = int(now) + TICKET_SECONDS
+        return cls(
+            secrets.token_bytes(16),
+            relay,
+            True,
+            caller_facility,
+            caller,
+            target_facility,
+            target,
+            expires,
+        )
+
+    def other_half(self) -> "Ticket":
+        """Return the half of the other side."""
+        return replace(self, is_caller=not self.is_caller)
+
+    @property
+    def facility(self) -> FacilityId:
+        """Whose half this is."""
+        return self.caller_facility if self.is_caller else self.target_facility
+
+
+@dataclass(frozen=True, slots=True)
+class TicketSigner:
+    """A key that may sign tickets, with the network's word for it."""
+
+    key: SigningKey
+    certificate: documents.SignedBytes
+
+    def sign(self, ticket: Ticket) -> bytes:
+        """Return a half as it is shown to the relay."""
+        body = pb.Ticket(
+            ticket_id=ticket.id,
+            relay=ticket.relay,
+            is_caller=ticket.is_caller,
+            caller_facility=ticket.caller_facility.digest,
+            caller_node=ticket.caller.digest,
+            target_facility=ticket.target_facility.digest,
+            target_node=ticket.target.digest,
+            expires_seconds=ticket.expires_seconds,
+        ).SerializeToString()
+        signed = documents.SignedBytes(body=body, signature=self.key.sign("relay-ticket", body))
+        wire = pb.SignedTicket(ticket=signed, ticket_key_cert=self.certificate)
+        return wire.SerializeToString()
+
+
+def certify_tickets(network_key: SigningKey, ticket_key: bytes, expires: float) -> bytes:
+    """Return the network's encoded word that a key may sign tickets."""
+    body = pb.TicketKeyCert(
+        network_id=network_id(network_key.public).digest,
+        ticket_key=ticket_key,
+        expires_seconds=int(expires),
+    ).SerializeToString()
+    signature = network_key.sign("ticket-key", body)
+    return documents.SignedBytes(body=body, signature=signature).SerializeToString()
+
+
+def open_ticket(data: bytes, network_key: bytes, now: float) -> Ticket:
+    """Return the half in `data`, held against a network's key.
+
+    Raises:
+        BadSignature: neither the network nor a key that it certified signed it.
+        DocumentError: it has expired, or makes no sense.
+    """
+    if len(data) > MAX_TICKET_BYTES:
+        raise DocumentError("a ticket is shorter")
+    wire = parse(pb.SignedTicket, data, "relay ticket")
+    cert = wire.ticket_key_cert
+    verify(network_key, "ticket-key", cert.body, cert.signature)
+    certified = parse(pb.TicketKeyCert, cert.body, "ticket key")
+    if certified.network_id != network_id(network_key).digest or now >= certified.expires_seconds:
+        raise BadSignature("a ticket key of another network, or one whose time is over")
+    verify(certified.ticket_key, "relay-ticket", wire.ticket.body, wire.ticket.signature)
+    stated = parse(pb.Ticket, wire.ticket.body, "relay ticket")
+    if not now < stated.expires_seconds <= now + TICKET_SECONDS + _SKEW_SECONDS:
+        raise DocumentError("the relay ticket has expired, or the clocks are far apart")
+    if len(stated.ticket_id) != 16 or not is_endpoint(stated.relay):
+        raise DocumentError("a relay ticket of another form")
+    try:
+        return Ticket(
+            stated.ticket_id,
+            stated.relay,
+            stated.is_caller,
+            FacilityId(stated.caller_facility),
+            NodeId(stated.caller_node),
+            FacilityId(stated.target_facility),
+            NodeId(stated.target_node),
+            stated.expires_seconds,
+        )
+    except ValueError as exc:
+        raise DocumentError("a relay ticket that names nobody") from exc

@@ -1,0 +1,281 @@
+"""The relay: real sockets, joined once and only by whom the ticket names; bounds that hold."""
+
+import random
+import secrets
+import socket
+import struct
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from time import time
+
+import pytest
+import trio
+from emix.documents.v1 import documents_pb2 as documents
+
+from directory_service import relay as relay_module
+from directory_service.relay import JOINED, Limits, Relay, serve_relay
+from node.crypto.signing import SigningKey
+from node.documents.tickets import Ticket, TicketSigner, certify_tickets
+from node.domain.ids import FacilityId, NodeId
+
+NETWORK, OTHER, TICKETS = SigningKey.new(), SigningKey.new(), SigningKey.new()
+ADDRESS = "relay.example.org:443"
+SIGNER = TicketSigner(
+    TICKETS,
+    documents.SignedBytes.FromString(certify_tickets(NETWORK, TICKETS.public, time() + 3600)),
+)
+
+
+def facility(n: int) -> FacilityId:
+    return FacilityId(bytes([n]) * 32)
+
+
+def make_ticket(caller: int = 1, target: int = 2, address: str = ADDRESS) -> Ticket:
+    node = NodeId(secrets.token_bytes(32))
+    return Ticket.new(address, facility(caller), node, facility(target), node, time())
+
+
+class Client:
+    """Connects to the relay."""
+
+    def __init__(self, port: int, stack: AsyncExitStack) -> None:
+        self._port = port
+        self._stack = stack
+
+    async def connect(self) -> trio.SocketStream:
+        stream = await trio.open_tcp_stream("127.0.0.1", self._port)
+        await self._stack.enter_async_context(stream)
+        return stream
+
+    async def show(self, half: bytes) -> trio.SocketStream:
+        stream = await self.connect()
+        await stream.send_all(struct.pack(">H", len(half)) + half)
+        return stream
+
+    async def join(
+        self, ticket: Ticket, signer: TicketSigner = SIGNER
+    ) -> tuple[trio.SocketStream, trio.SocketStream]:
+        a = await self.show(signer.sign(ticket))
+        b = await self.show(signer.sign(ticket.other_half()))
+        assert await a.receive_some(1) == JOINED
+        assert await b.receive_some(1) == JOINED
+        return a, b
+
+    async def refusal(self, half: bytes) -> str:
+        return (await read_all(await self.show(half))).decode()
+
+
+async def read_all(stream: trio.SocketStream) -> bytes:
+    data = b""
+    with trio.fail_after(20), suppress(trio.BrokenResourceError):
+        while piece := await stream.receive_some():
+            data += piece
+    return data
+
+
+@asynccontextmanager
+async def running(
+    limits: Limits | None = None, clock: Callable[[], float] = time
+) -> AsyncGenerator[tuple[Relay, Client]]:
+    relay = Relay(ADDRESS, NETWORK.public, limits or Limits(), clock)
+    async with serve_relay(relay, "127.0.0.1:0") as port, AsyncExitStack() as stack:
+        yield relay, Client(port, stack)
+
+
+async def test_bytes_go_both_ways_whole_and_half_closing_is_passed_on() -> None:
+    async with running() as (relay, client):
+        a, b = await client.join(make_ticket())
+        there, back = random.Random(1).randbytes(9_000_001), random.Random(2).randbytes(3_000_001)
+        found: dict[str, bytes] = {}
+
+        async def send(stream: trio.SocketStream, data: bytes) -> None:
+            await stream.send_all(data)
+            await stream.send_eof()
+
+        async def receive(name: str, stream: trio.SocketStream) -> None:
+            found[name] = await read_all(stream)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, a, there)
+            nursery.start_soon(send, b, back)
+            nursery.start_soon(receive, "b", b)
+            nursery.start_soon(receive, "a", a)
+        assert (found["b"], found["a"]) == (there, back)
+        await a.aclose()
+        await b.aclose()
+        assert relay.figures.bytes == len(there) + len(back)
+        assert relay.figures.bytes_of[facility(1)] == len(there) + len(back)
+        with trio.fail_after(10):
+            while relay.figures.open_pairs or relay._connections:
+                await trio.lowlevel.checkpoint()
+        assert not relay._unknown_of
+        assert not relay._streams
+
+
+async def test_ticket_is_used_once_by_each_side() -> None:
+    async with running() as (_, client):
+        ticket = make_ticket()
+        a, b = await client.join(ticket)
+        for half in (ticket, ticket.other_half()):
+            assert "used before" in await client.refusal(SIGNER.sign(half))
+        await a.send_all(b"still joined")
+        assert await b.receive_some() == b"still joined"
+
+
+async def test_fifty_that_show_one_half_at_once_are_one() -> None:
+    async with running() as (_, client):
+        ticket = make_ticket()
+        answers: list[bytes] = []
+        all_but_one = trio.Event()
+
+        async def show() -> None:
+            answers.append(await (await client.show(SIGNER.sign(ticket))).receive_some(1))
+            if len(answers) == 49:
+                all_but_one.set()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(show)
+            await all_but_one.wait()
+            other = await client.show(SIGNER.sign(ticket.other_half()))
+            assert await other.receive_some(1) == JOINED
+        assert answers.count(JOINED) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: TicketSigner(OTHER, SIGNER.certificate).sign(make_ticket()), "signature"),
+        (
+            lambda: TicketSigner(
+                OTHER,
+                documents.SignedBytes.FromString(
+                    certify_tickets(OTHER, OTHER.public, time() + 3600)
+                ),
+            ).sign(make_ticket()),
+            "signature",
+        ),
+        (
+            lambda: TicketSigner(
+                TICKETS,
+                documents.SignedBytes.FromString(
+                    certify_tickets(NETWORK, TICKETS.public, time() - 1)
+                ),
+            ).sign(make_ticket()),
+            "time is over",
+        ),
+        (lambda: SIGNER.sign(make_ticket(address="other.example.org:443")), "another relay"),
+        (lambda: b"\x16\x03\x01" + bytes(200), "not a relay ticket"),
+        (lambda: bytes(2049), "no relay ticket"),
+    ],
+)
+async def test_what_is_no_ticket_for_this_relay_is_refused(
+    make: Callable[[], bytes], reason: str
+) -> None:
+    async with running() as (relay, client):
+        assert reason in await client.refusal(make())
+        assert relay.figures.refused == 1
+
+
+async def test_expired_ticket_is_refused() -> None:
+    async with running(clock=lambda: time() + 61) as (_, client):
+        assert "expired" in await client.refusal(SIGNER.sign(make_ticket()))
+
+
+async def test_halves_of_different_tickets_are_not_joined() -> None:
+    async with running() as (_, client):
+        ticket, other = make_ticket(1, 2), make_ticket(3, 2)
+        stranger = Ticket(
+            ticket.id,
+            other.relay,
+            False,
+            other.caller_facility,
+            other.caller,
+            other.target_facility,
+            other.target,
+            other.expires_seconds,
+        )
+        waiting = await client.show(SIGNER.sign(ticket))
+        assert "different tickets" in await client.refusal(SIGNER.sign(stranger))
+        await waiting.aclose()
+
+
+async def test_half_whose_other_does_not_come_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "WAIT_SECONDS", 0.2)
+    async with running() as (relay, client):
+        assert "did not come" in await client.refusal(SIGNER.sign(make_ticket()))
+        assert not relay._waiting
+
+
+async def test_connection_that_shows_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "HELLO_SECONDS", 0.2)
+    async with running() as (relay, client):
+        stream = await client.connect()
+        assert b"in time" in await read_all(stream)
+        assert not relay._connections
+
+
+async def test_idle_pair_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "IDLE_SECONDS", 0.3)
+    async with running() as (relay, client):
+        a, b = await client.join(make_ticket())
+        assert await read_all(a) == await read_all(b) == b""
+        assert relay.figures.open_pairs == 0
+
+
+async def test_end_that_breaks_ends_the_other() -> None:
+    async with running() as (_, client):
+        a, b = await client.join(make_ticket())
+        reset = struct.pack("ii", 1, 0)  # instead of an end
+        a.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        await a.aclose()
+        assert await read_all(b) == b""
+
+
+async def test_bounds_hold_and_are_given_back() -> None:
+    limits = Limits(streams_of_facility=2, unknown_of_address=2)
+    async with running(limits) as (relay, client):
+        first, second = await client.join(make_ticket(1, 2)), await client.join(make_ticket(1, 3))
+        ticket = make_ticket(4, 1)
+        waiting = await client.show(SIGNER.sign(ticket))
+        assert "too many streams" in await client.refusal(SIGNER.sign(ticket.other_half()))
+        assert await read_all(waiting) == b""
+        silent = [await client.connect() for _ in range(2)]
+        assert b"from one address" in await read_all(await client.connect())
+        for stream in (*first, *second, *silent):
+            await stream.aclose()
+        with trio.fail_after(10):
+            while relay._connections:
+                await trio.lowlevel.checkpoint()
+        await client.join(make_ticket(1, 2))
+
+
+async def test_relay_that_is_full_says_so() -> None:
+    async with running(Limits(connections=2)) as (_, client):
+        await client.join(make_ticket())
+        assert b"full" in await read_all(await client.connect())
+
+
+async def test_facility_that_has_used_up_its_bytes_is_cut_off_until_tomorrow() -> None:
+    now = 1_800_000_000.0
+    certificate = documents.SignedBytes.FromString(
+        certify_tickets(NETWORK, TICKETS.public, now + 10 * 86400)
+    )
+    signer = TicketSigner(TICKETS, certificate)
+
+    def ticket() -> Ticket:
+        node = NodeId(bytes(32))
+        return Ticket.new(ADDRESS, facility(1), node, facility(2), node, now)
+
+    limits = Limits(bytes_of_facility=100_000)
+    async with running(limits, lambda: now) as (_, client):
+        a, b = await client.join(ticket(), signer)
+        with suppress(trio.BrokenResourceError):
+            await a.send_all(bytes(200_000))
+        assert len(await read_all(b)) >= 100_000
+        half = ticket()
+        waiting = await client.show(signer.sign(half))
+        assert "used up" in await client.refusal(signer.sign(half.other_half()))
+        await waiting.aclose()
+        now += 86400
+        await client.join(ticket(), signer)
