@@ -29,6 +29,7 @@ class Server:
     def __init__(self, folder: Path, name: str) -> None:
         self.home = folder / name
         self.log = folder / f"{name}.log"
+        self.prefix: list[str] = []  # what runs the process, where that is not plain
         self.process: subprocess.Popen[bytes] | None = None
         self.addresses: dict[str, str] = {}
 
@@ -42,7 +43,9 @@ class Server:
         Raises:
             CommandFailed: its exit status is not one of those expected.
         """
-        done = subprocess.run(self.command(*arguments), capture_output=True, check=False)
+        done = subprocess.run(
+            [*self.prefix, *self.command(*arguments)], capture_output=True, check=False
+        )
         if done.returncode not in statuses:
             raise CommandFailed(
                 f"{self.module} {' '.join(arguments)} ended with {done.returncode}:"
@@ -62,7 +65,7 @@ class Server:
         """
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            self.command("serve"), stderr=subprocess.PIPE, env=environment, cwd="/"
+            [*self.prefix, *self.command("serve")], stderr=subprocess.PIPE, env=environment, cwd="/"
         )
         self.addresses = {}
         ready = threading.Event()
@@ -116,8 +119,8 @@ class Node(Server):
         self.kit = folder / f"{name}.recovery-kit"
         self.display_name = display_name
 
-    def make(self) -> None:
-        """Make the home, on free ports of the loopback."""
+    def make(self, host: str = "127.0.0.1") -> None:
+        """Make the home, on free ports of an address."""
         self.run(
             "init",
             "--name",
@@ -126,9 +129,9 @@ class Node(Server):
             str(self.kit),
             "--host-key",
             "--peer-listen",
-            f"127.0.0.1:{free_port()}",
+            f"{host}:{free_port()}",
             "--introduction-listen",
-            f"127.0.0.1:{free_port()}",
+            f"{host}:{free_port()}",
         )
 
     def set(self, **settings: str) -> None:
@@ -148,13 +151,15 @@ class Directory(Server):
     module = "directory_service"
     ready_event = "directory serves"
 
-    def __init__(self, folder: Path, name: str = "directory") -> None:
+    def __init__(self, folder: Path, name: str = "directory", *, host: str = "127.0.0.1") -> None:
         super().__init__(folder, name)
         self.key = folder / f"{name}.network-key"
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"{host}:{free_port()}"
+        self.relay = f"{host}:{free_port()}"
 
     def make(self, *options: str) -> None:
-        """Make the home, on a free port of the loopback; and the key, if it is not there."""
+        """Make the home, with a relay in it; and the key, if it is not there."""
+        options = (*options, "--relay-listen", self.relay, "--relay", self.relay)
         key = ("--name", "Montana Imaging", "--network-key", str(self.key))
         self.run("init", *key, "--endpoint", self.address, "--listen", self.address, *options)
 

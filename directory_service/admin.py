@@ -7,6 +7,7 @@ from typing import Any
 from emix.directory.v1 import admin_pb2 as pb
 
 from directory_service.registry import Registry
+from directory_service.relay import Relay
 from node.crypto.certificates import validity
 from node.documents.network import Membership
 from node.domain.ids import FacilityId
@@ -29,7 +30,9 @@ class AdminServer:
         endpoint: str,
         certificate: bytes,
         clock: Callable[[], float],
+        relay: Relay | None,
     ) -> None:
+        self._relay = relay
         self._name = name
         self._registry = registry
         self._endpoint = endpoint
@@ -47,6 +50,10 @@ class AdminServer:
 
     async def _get_status(self, _: Call[Any]) -> pb.GetStatusResponse:
         latest = self._registry.view.latest
+        counts: dict[str, Any] = dict(self._registry.counts)
+        if self._relay is not None:
+            counts["relay_endpoint"] = self._relay.address
+            counts |= {f"relay_{k}": v for k, v in self._relay.figures.counts.items()}
         return pb.GetStatusResponse(
             name=self._name,
             network_id=str(self._registry.network),
@@ -57,7 +64,7 @@ class AdminServer:
             certificate_expires_seconds=int(self._certificate_expires),
             started_seconds=int(self._started),
             alarms=self._alarms(),
-            **self._registry.counts,
+            **counts,
         )
 
     def _alarms(self) -> list[str]:

@@ -4,8 +4,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import structlog
 import trio
@@ -14,6 +13,7 @@ import trio_asyncio
 from directory_service.admin import AdminServer
 from directory_service.home import Config, Home
 from directory_service.registry import Registry
+from directory_service.relay import Limits, Relay, serve_relay
 from directory_service.service import DirectoryServer
 from directory_service.sessions import Sessions
 from directory_service.sqlite import SqliteEngine
@@ -21,7 +21,7 @@ from directory_service.storage import Engine, Storage
 from node import failure
 from node.crypto.certificates import fingerprint
 from node.crypto.digests import derive_key
-from node.errors import SyncFailed, ungrouped
+from node.errors import ConfigError, SyncFailed, ungrouped
 from node.rpc.credentials import introduction_credentials
 from node.rpc.serving import ADMIN_OPTIONS, DIRECTORY_OPTIONS, Service, allow_all, serve
 from node.rpc.standard import health_service, reflection_service
@@ -43,10 +43,30 @@ def run_directory(home: Home) -> None:
     config = home.load_config()
     configure_logs(config.log_level)
     with home.locked(), ungrouped():
-        trio_asyncio.run(_run_until_signal, home, config)
+        trio_asyncio.run(
+            _run_until_signal, lambda: open_directory(home, config), "directory serves"
+        )
 
 
-async def _run_until_signal(home: Home, config: Config) -> None:
+def run_relay(address: str, listen: str, network_key: bytes, limits: Limits) -> None:
+    """Run a relay alone until SIGINT or SIGTERM: for any facility that the network trusts.
+
+    Raises:
+        NodeError: it could not start.
+    """
+    configure_logs("info")
+
+    async def relaying() -> AsyncGenerator[str]:
+        async with serve_relay(Relay(address, network_key, limits), listen):
+            yield listen
+
+    with ungrouped():
+        trio.run(_run_until_signal, asynccontextmanager(relaying), "relay serves")
+
+
+async def _run_until_signal(
+    opened: Callable[[], AbstractAsyncContextManager[str]], event: str
+) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
 
@@ -58,8 +78,8 @@ async def _run_until_signal(home: Home, config: Config) -> None:
 
             nursery.start_soon(stop_at_signal)
             with failure.watched(_stopper(nursery)):
-                async with open_directory(home, config) as endpoint:
-                    log.info("directory serves", nodes=endpoint)
+                async with opened() as endpoint:
+                    log.info(event, listen=endpoint)
                     await trio.sleep_forever()
     if failure.has_failed():
         raise SyncFailed("syncing to disk failed; the directory stopped")
@@ -89,6 +109,8 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[str]:
             registry=registry,
             storage=storage,
             sessions=Sessions(key),
+            tickets=home.tickets(),
+            relays=config.relays,
         )
         await server.load()
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -103,8 +125,14 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[str]:
                 max_calls=MAX_CALLS,
             )
         )
+        relay = None
+        if config.relay_listen:
+            if not config.relays:
+                raise ConfigError("[relay] addresses must name this relay, as nodes reach it")
+            relay = Relay(config.relays[0], config.network_key, _limits(config))
+            await stack.enter_async_context(serve_relay(relay, config.relay_listen))
         endpoint = f"{config.listen.rpartition(':')[0]}:{port}"
-        admin = AdminServer(config.name, registry, endpoint, tls.certificate_der, time.time)
+        admin = AdminServer(config.name, registry, endpoint, tls.certificate_der, time.time, relay)
         home.socket.unlink(missing_ok=True)
         await stack.enter_async_context(
             serve(
@@ -115,7 +143,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[str]:
         )
         home.socket.chmod(0o600)
         stack.callback(home.socket.unlink, missing_ok=True)
-        stack.enter_context(served_metrics(config.metrics_listen, lambda: _gauges(registry)))
+        stack.enter_context(served_metrics(config.metrics_listen, lambda: _gauges(registry, relay)))
         yield endpoint
 
 
@@ -137,11 +165,24 @@ def _admin_services(admin: Service) -> list[Service]:
     return [admin, health_service(allow_all), reflection_service(names, allow_all)]
 
 
-def _gauges(registry: Registry) -> Gauges:
+def _limits(config: Config) -> Limits:
+    return Limits(
+        streams_of_facility=config.streams_of_facility,
+        bytes_of_facility=config.gib_of_facility * 2**30,
+    )
+
+
+def _gauges(registry: Registry, relay: Relay | None) -> Gauges:
     meanings = {
         "facilities": "Facilities that are members or provisional",
         "nodes": "Nodes whose announcement stands",
         "online": "Nodes that watch here now",
+        "relay_pairs": "Pairs of connections that were relayed",
+        "relay_open_pairs": "Pairs of connections that are relayed now",
+        "relay_bytes": "Bytes that were relayed",
+        "relay_refused": "Connections that the relay refused",
     }
-    counts: dict[str, Any] = registry.counts
-    return {f"directory_{k}": (text, {(): float(counts[k])}) for k, text in meanings.items()}
+    values: dict[str, int] = dict(registry.counts)
+    if relay is not None:
+        values |= {f"relay_{k}": v for k, v in relay.figures.counts.items()}
+    return {f"directory_{k}": (meanings[k], {(): float(v)}) for k, v in values.items()}

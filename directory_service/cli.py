@@ -24,7 +24,7 @@ from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import open_blocking_channel
 from node.rpc.methods import methods
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
-from node.terminal.output import show_json, show_table, show_time
+from node.terminal.output import show_bytes, show_json, show_table, show_time
 
 DEFAULT_HOME = "~/.emix-directory"
 _DAY_SECONDS = 86400
@@ -75,6 +75,14 @@ def cli(home: str | None) -> None:
 )
 @click.option("--listen", default="0.0.0.0:7420", show_default=True, help="Where to serve.")
 @click.option("--database", default="", metavar="URL", help="postgresql://...; else embedded.")
+@click.option("--relay-listen", default="", metavar="HOST:PORT", help="Relay too, here.")
+@click.option(
+    "--relay",
+    "relays",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="A relay, as nodes reach it; can be repeated.",
+)
 @click.pass_context
 def init(
     context: click.Context,
@@ -83,6 +91,8 @@ def init(
     endpoints: tuple[str, ...],
     listen: str,
     database: str,
+    relay_listen: str,
+    relays: tuple[str, ...],
 ) -> None:
     """Make a directory's home, and the network's key file where that is not there yet.
 
@@ -102,7 +112,14 @@ def init(
         key = OperatorKey.new(name, read_endpoints(endpoints), time.time())
         key.write(path)
         click.echo(f"Made the network's key: {path}. Keep it off the directory's machine.")
-    make_home(home, key, listen, database)
+    make_home(
+        home,
+        key,
+        listen=listen,
+        database=database,
+        relay_listen=relay_listen,
+        relays=read_endpoints(relays) if relays else (),
+    )
     click.echo(f"Made a directory in {home.root}.")
     click.echo(f"Network ID: {key.network}")
     click.echo("Next: `emix-directory serve`, then `emix-directory list sign --network-key FILE`.")
@@ -299,8 +316,80 @@ def status(context: click.Context, json_: bool) -> None:
         ("certificate until", show_time(found.certificate_expires_seconds)),
     ):
         click.echo(f"{label:>17}  {value}")
+    if found.relay_endpoint:
+        click.echo(f"{'relay':>17}  {found.relay_endpoint}, {found.relay_open_pairs} pairs now")
     for alarm in found.alarms:
         click.echo(click.style(f"{'ALARM':>17}  {alarm}", bold=True))
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--address", metavar="HOST:PORT", help="This relay, as nodes reach it.")
+@click.option("--listen", default="0.0.0.0:7421", show_default=True, help="Where to relay.")
+@click.option("--network", metavar="KEY", help="The network's public key, in base64.")
+@click.option("--streams", default=16, show_default=True, help="Pairs at once, of a facility.")
+@click.option("--gib-a-day", default=0, show_default=True, help="Of a facility; 0: no bound.")
+@click.pass_context
+def relay(
+    context: click.Context,
+    address: str | None,
+    listen: str,
+    network: str | None,
+    streams: int,
+    gib_a_day: int,
+) -> None:
+    """Run a relay alone, for a network that trusts this facility: it sees ciphertext only.
+
+    It needs no secret: the network's public key stands in the directory's configuration, where
+    the new relay's address must be added to [relay] addresses.
+
+    \b
+    Examples:
+      emix-directory relay --address relay.example.org:7421 --network rLPQ...=
+      emix-directory relay status            # of the relay in the directory's own process
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from directory_service.app import run_relay
+    from directory_service.home import read_network_key
+    from directory_service.relay import Limits
+
+    if not address or not network:
+        raise UsageError("name the relay's --address and the --network's public key")
+    (address,) = read_endpoints([address])
+    limits = Limits(streams_of_facility=streams, bytes_of_facility=gib_a_day * 2**30)
+    try:
+        key = read_network_key(network)
+    except ValueError as exc:
+        raise UsageError(f"--network must be {exc}") from exc
+    run_relay(address, listen, key, limits)
+
+
+@relay.command("status")
+@json_option
+@click.pass_context
+def relay_status(context: click.Context, json_: bool) -> None:
+    """Show what the relay in the directory's process has done since it started.
+
+    \b
+    Example:
+      emix-directory relay status
+    """
+    found = _call(context, "GetStatus", pb.GetStatusRequest())
+    figures = {
+        "endpoint": found.relay_endpoint,
+        "open_pairs": found.relay_open_pairs,
+        "pairs": found.relay_pairs,
+        "bytes": found.relay_bytes,
+        "refused": found.relay_refused,
+    }
+    if json_:
+        show_json(figures)
+        return
+    if not found.relay_endpoint:
+        click.echo("This process does not relay; see [relay] in directory.toml.")
+        return
+    for label, value in {**figures, "bytes": show_bytes(found.relay_bytes)}.items():
+        click.echo(f"{label.replace('_', ' '):>17}  {value}")
 
 
 def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, list[Membership]]:

@@ -3,6 +3,7 @@
 ```
 directory.toml            configuration, the network's public key in it
 directory.key             32 bytes: sessions and the embedded database derive from it
+ticket.cert               the network's word that this directory signs relay tickets
 tls.key tls.pem root.pem  TLS identity of the service, and the root that signed it
 directory.db              SQLCipher, unless PostgreSQL is used
 admin.sock                while it runs
@@ -16,26 +17,37 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from directory_service.operator import OperatorKey, write_new
-from node.crypto.certificates import TlsIdentity, issue_directory_certificate, pem_to_der
+from node.crypto.certificates import (
+    DIRECTORY_DAYS,
+    TlsIdentity,
+    issue_directory_certificate,
+    pem_to_der,
+)
+from node.crypto.digests import derive_key
+from node.crypto.signing import SigningKey
+from node.documents.tickets import TicketSigner, certify_tickets, read_ticket_signer
 from node.errors import ConfigError, StoreLocked
 from node.settings import (
     address,
+    addresses,
     check_settings,
     choice,
     load_settings,
     name,
     optional_address,
     quoted,
+    whole,
 )
 
 
-def _key(value: object) -> bytes:
+def read_network_key(value: object) -> bytes:
+    """Check a network's public key in base64; `ValueError` if it is none."""
     try:
         data = base64.b64decode(value, validate=True) if isinstance(value, str) else b""
     except ValueError:
@@ -59,15 +71,35 @@ class Config:
         name: `[network]` what nodes are told.
         network_key: `[network] key` what all documents are held against.
         listen: `[listen] nodes` address of the service.
+        relay_listen: `[relay] listen` address of a relay in this process; empty for none.
+        relays: `[relay] addresses` all relays that nodes are sent to, as they reach them.
+        streams_of_facility: `[relay]` pairs at once, in this process's relay.
+        gib_of_facility: `[relay] gib_a_day_of_facility` in this process's relay; 0: no bound.
         database: `[database] url` PostgreSQL; empty for the embedded database.
         metrics_listen: `[metrics]` address of the Prometheus page; empty for none.
         log_level: `[log]` how much is logged.
     """
 
     name: str = field(metadata={"section": "network", "check": name})
-    network_key: bytes = field(metadata={"section": "network", "key": "key", "check": _key})
+    network_key: bytes = field(
+        metadata={"section": "network", "key": "key", "check": read_network_key}
+    )
     listen: str = field(
         default="0.0.0.0:7420", metadata={"section": "listen", "key": "nodes", "check": address}
+    )
+    relay_listen: str = field(
+        default="", metadata={"section": "relay", "key": "listen", "check": optional_address}
+    )
+    relays: tuple[str, ...] = field(
+        default=(), metadata={"section": "relay", "key": "addresses", "check": addresses}
+    )
+    streams_of_facility: int = field(
+        default=16,
+        metadata={"section": "relay", "key": "streams_of_facility", "check": whole(1, 10_000)},
+    )
+    gib_of_facility: int = field(
+        default=0,
+        metadata={"section": "relay", "key": "gib_a_day_of_facility", "check": whole(0, 10**6)},
     )
     database: str = field(default="", metadata={"section": "database", "key": "url", "check": _url})
     metrics_listen: str = field(
@@ -95,6 +127,16 @@ key = "{key}"
 [listen]
 # Where nodes connect (TLS).
 nodes = "{listen}"
+
+[relay]
+# Where this process relays, for nodes that cannot reach each other, for example "0.0.0.0:7421".
+# Empty: it does not.
+listen = {relay_listen}
+# All relays of the network, as nodes reach them: this one's public address first.
+addresses = {relays}
+# How many pairs of connections a facility may have at once, and how many GiB a day (0: no bound).
+# streams_of_facility = 16
+# gib_a_day_of_facility = 0
 
 [database]
 # Empty: an embedded database in this home. Several processes share a PostgreSQL:
@@ -144,6 +186,10 @@ class Home:
         """Return the service's TLS identity; `ConfigError` if it cannot be read."""
         return TlsIdentity(_read(self.root / "tls.key"), _read(self.root / "tls.pem"))
 
+    def tickets(self) -> TicketSigner:
+        """Return what signs relay tickets; `ConfigError` if it cannot be read."""
+        return read_ticket_signer(_ticket_key(self.key()), _read(self.root / "ticket.cert"))
+
     def root_certificate(self) -> bytes:
         """Return the root's certificate, DER; `ConfigError` if it cannot be read."""
         return pem_to_der(_read(self.root / "root.pem"))
@@ -173,7 +219,15 @@ class Home:
             os.close(fd)
 
 
-def make_home(home: Home, key: OperatorKey, listen: str, database: str) -> None:
+def make_home(
+    home: Home,
+    key: OperatorKey,
+    *,
+    listen: str,
+    database: str,
+    relay_listen: str,
+    relays: Sequence[str],
+) -> None:
     """Make a directory's home for a network whose key is at hand.
 
     Raises:
@@ -189,13 +243,17 @@ def make_home(home: Home, key: OperatorKey, listen: str, database: str) -> None:
         key=base64.b64encode(key.network_key).decode("ascii"),
         listen=listen,
         database=quoted(database),
+        relay_listen=quoted(relay_listen),
+        relays=f"[{', '.join(map(quoted, relays))}]",
     )
     check_settings(Config, text, "what you asked for")
     home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.root.chmod(0o700)
-    tls = issue_directory_certificate(key.root, time.time())
+    secret, now = secrets.token_bytes(32), time.time()
+    tls = issue_directory_certificate(key.root, now)
     for file, data in (
-        ("directory.key", secrets.token_bytes(32)),
+        ("directory.key", secret),
+        ("ticket.cert", _certify_tickets(key, secret, now)),
         ("tls.key", tls.private_pem),
         ("tls.pem", tls.certificate_pem),
         ("root.pem", key.root.certificate_pem),
@@ -213,13 +271,28 @@ def renew_certificate(home: Home, key: OperatorKey) -> None:
     """
     if key.root is None or home.load_config().network_key != key.network_key:
         raise ConfigError("this needs the network key of this directory's own network")
-    tls = issue_directory_certificate(key.root, time.time())
-    for file, data in (("tls.key", tls.private_pem), ("tls.pem", tls.certificate_pem)):
+    now = time.time()
+    tls = issue_directory_certificate(key.root, now)
+    files = {
+        "ticket.cert": _certify_tickets(key, home.key(), now),
+        "tls.key": tls.private_pem,
+        "tls.pem": tls.certificate_pem,
+    }
+    for file, data in files.items():
         temporary = home.root / f"{file}.new"
         temporary.unlink(missing_ok=True)
         write_new(temporary, data)
-    for file in ("tls.key", "tls.pem"):
+    for file in files:
         (home.root / f"{file}.new").rename(home.root / file)
+
+
+def _ticket_key(secret: bytes) -> SigningKey:
+    return SigningKey(derive_key("emix 2026-11 directory tickets v1", secret))
+
+
+def _certify_tickets(key: OperatorKey, secret: bytes, now: float) -> bytes:
+    expires = now + DIRECTORY_DAYS * 86400
+    return certify_tickets(key.key, _ticket_key(secret).public, expires)
 
 
 def _read(path: Path) -> bytes:

@@ -7,10 +7,7 @@ and bytes of a facility, idle time.
 """
 
 import errno
-import fcntl
-import os
 import socket
-import struct
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -20,7 +17,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from node.documents.tickets import MAX_TICKET_BYTES, Ticket, open_ticket
+from node.documents.tickets import JOINED, MAX_TICKET_BYTES, TICKET_LENGTH, Ticket, open_ticket
 from node.domain.ids import FacilityId
 from node.errors import (
     ConfigError,
@@ -31,16 +28,13 @@ from node.errors import (
     PeerUntrusted,
     first_error,
 )
+from node.splicing import splice_both
 
 log = structlog.get_logger()
 HELLO_SECONDS = 10.0
 WAIT_SECONDS = 30.0
 IDLE_SECONDS = 120.0
-_PIECE_BYTES = 1 << 20
-_LENGTH = struct.Struct(">H")
 _DAY_SECONDS = 86400.0
-JOINED = b"\0"
-"""What both sides read once they are joined; anything else is a reason, and then the end."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +64,16 @@ class Figures:
     refused: int = 0
     bytes_of: Counter[FacilityId] = field(default_factory=Counter)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers for operators."""
+        return {
+            "pairs": self.pairs,
+            "open_pairs": self.open_pairs,
+            "bytes": self.bytes,
+            "refused": self.refused,
+        }
+
 
 @dataclass(eq=False)
 class _Half:
@@ -93,7 +97,7 @@ class Relay:
     ) -> None:
         """Prepare; `address` is what tickets for this relay name."""
         self.figures = Figures()
-        self._address = address
+        self.address = address
         self._network_key = network_key
         self._limits = limits
         self._clock = clock
@@ -146,13 +150,13 @@ class Relay:
     async def _read_ticket(self, stream: trio.SocketStream) -> Ticket:
         data = b""
         with trio.move_on_after(HELLO_SECONDS):
-            data = await _read_exactly(stream, _LENGTH.size)
-            (size,) = _LENGTH.unpack(data)
+            data = await _read_exactly(stream, TICKET_LENGTH.size)
+            (size,) = TICKET_LENGTH.unpack(data)
             if not 0 < size <= MAX_TICKET_BYTES:
                 raise PeerUntrusted("no relay ticket")
             data = await _read_exactly(stream, size)
             ticket = open_ticket(data, self._network_key, self._clock())
-            if ticket.relay != self._address:
+            if ticket.relay != self.address:
                 raise PeerUntrusted("the ticket is for another relay")
             return ticket
         raise PeerTimeout("no ticket was shown in time")
@@ -244,53 +248,8 @@ class Relay:
                 self.figures.bytes_of[facility] += count
                 self._hold_bytes(facility)
 
-        async def one_way(source: trio.SocketStream, sink: trio.SocketStream) -> None:
-            await splice(source.socket, sink.socket, note)
-            # Half-closed: the other direction may go on until it ends too.
-            with suppress(OSError):
-                sink.socket.shutdown(socket.SHUT_WR)
-
         with trio.move_on_after(IDLE_SECONDS) as idle:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(one_way, a, b)
-                nursery.start_soon(one_way, b, a)
-
-
-async def splice(
-    source: trio.socket.SocketType, sink: trio.socket.SocketType, note: Callable[[int], None]
-) -> None:
-    """Move bytes from one socket to another in the kernel until the first ends.
-
-    Args:
-        source: Read from.
-        sink: Written to.
-        note: Called with each number of bytes that got through.
-
-    Raises:
-        OSError: a connection broke.
-    """
-    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    with suppress(OSError):  # more than an unprivileged process may have: then less goes at once
-        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIECE_BYTES)
-    try:
-        flags = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
-        while True:
-            await trio.lowlevel.wait_readable(source)
-            try:
-                count = os.splice(source.fileno(), writing, _PIECE_BYTES, flags=flags)
-            except BlockingIOError:
-                continue
-            if count == 0:
-                return
-            left = count
-            while left:
-                await trio.lowlevel.wait_writable(sink)
-                with suppress(BlockingIOError):
-                    left -= os.splice(reading, sink.fileno(), left, flags=flags)
-            note(count)
-    finally:
-        os.close(reading)
-        os.close(writing)
+            await splice_both(a, b, note)
 
 
 async def _read_exactly(stream: trio.SocketStream, size: int) -> bytes:

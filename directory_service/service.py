@@ -23,8 +23,9 @@ from node.documents.network import (
     open_listing,
     open_membership,
 )
+from node.documents.tickets import Ticket, TicketSigner
 from node.domain.ids import FacilityId, NodeId
-from node.errors import Conflict, PeerUntrusted, UsageError
+from node.errors import Conflict, NotFound, PeerUntrusted, UsageError
 from node.rpc.limits import RateLimit
 from node.rpc.serving import Call, Handler, Service
 
@@ -35,6 +36,9 @@ _OPEN_CALLS = {"GetNetwork", "GetChallenge", "Login", "Join", "Publish", "ListMe
 
 OPEN_CALLS_A_MINUTE = 120
 OPEN_CALLS_A_MINUTE_IN_ALL = 60_000
+TICKETS_A_MINUTE = 60
+"""Of one node."""
+
 ANNOUNCEMENT_SECONDS = 2 * 3600
 _AGAIN_SECONDS = (3000, 3600)
 HEARTBEAT_SECONDS = 10.0
@@ -56,6 +60,8 @@ class DirectoryServer:
         registry: Registry,
         storage: Storage,
         sessions: Sessions,
+        tickets: TicketSigner,
+        relays: Sequence[str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._name = name
@@ -63,8 +69,11 @@ class DirectoryServer:
         self._registry = registry
         self._storage = storage
         self._sessions = sessions
+        self._tickets = tickets
+        self._relays = relays
         self._clock = clock
         self._watchers = Watchers()
+        self._tickets_asked = RateLimit(TICKETS_A_MINUTE, in_all=OPEN_CALLS_A_MINUTE_IN_ALL)
         self._rate = RateLimit(OPEN_CALLS_A_MINUTE, in_all=OPEN_CALLS_A_MINUTE_IN_ALL)
 
     def service(self) -> Service:
@@ -79,6 +88,7 @@ class DirectoryServer:
             "Find": self._find,
             "Watch": self._watch,
             "AskDialBack": self._ask_dial_back,
+            "AskTicket": self._ask_ticket,
             "Publish": self._publish,
             "ListMemberships": self._list_memberships,
         }
@@ -216,6 +226,25 @@ class DirectoryServer:
             news = pb.WatchResponse(dial_back=caller.digest)
             self._watchers.tell(node, ("dial-back", caller), news)
         return pb.AskDialBackResponse()
+
+    async def _ask_ticket(self, call: Call[Session]) -> pb.AskTicketResponse:
+        session, request = call.caller, call.request
+        [wanted] = _facilities([request.facility_id], 1)
+        self._tickets_asked.count(f"{session.node}:0")
+        allowed = [r for r in self._relays if not request.relays or r in request.relays]
+        if not allowed:
+            raise NotFound("no relay of this network can be used")
+        ticket = Ticket.new(
+            random.choice(allowed),  # noqa: S311  # spreads the load
+            session.facility,
+            session.node,
+            wanted,
+            random.choice(self._registry.online_nodes(wanted)),  # noqa: S311
+            self._clock(),
+        )
+        news = pb.WatchResponse(ticket=self._tickets.sign(ticket.other_half()))
+        self._watchers.tell(ticket.target, ("ticket", session.node), news)
+        return pb.AskTicketResponse(ticket=self._tickets.sign(ticket))
 
     async def _publish(self, call: Call[None]) -> pb.PublishResponse:
         encoded = call.request.list

@@ -30,10 +30,10 @@ from node.config import Config, load_config
 from node.crypto.certificates import make_tls_identity, validity
 from node.dicom.examiner import Examiner, open_examiner
 from node.documents.identity import Profile, make_statements
-from node.documents.network import Listing
+from node.documents.network import Listing, Network
 from node.domain.ids import FacilityId
 from node.domain.transfers import Transfer
-from node.errors import SyncFailed, ungrouped
+from node.errors import PeerUnreachable, SyncFailed, ungrouped
 from node.exchange.networks import Networks
 from node.exchange.pairing import Pairing
 from node.exchange.receiving import Receiver, ReceiverPolicy
@@ -42,6 +42,7 @@ from node.exchange.transfers import Transfers
 from node.federation import introduction
 from node.federation.directory import Directories
 from node.federation.introduction import IntroductionServer
+from node.federation.relaying import Relaying, remove_ways
 from node.federation.server import PROTOCOL_VERSION, ExchangeServer
 from node.federation.supervisor import Federation
 from node.federation.trust import Trust
@@ -239,6 +240,14 @@ class _Node:
             listing=self._listing,
             interests=self._trusted_facilities,
             dial=self._dial,
+            take_ticket=lambda network, half: self._relaying.took_ticket(network, half),
+        )
+        self._relaying = Relaying(
+            me=unlocked.signer.node_id,
+            home=home.root,
+            peer_service=lambda: _local(self._addresses.peer),
+            is_trusted=self._is_trusted,
+            is_allowed=self._is_relay_allowed,
         )
         self._networks = Networks(
             NetworkStore(context),
@@ -268,6 +277,8 @@ class _Node:
             statements=self._statements,
             ask_dial_back=self._directories.ask_dial_back,
             memberships=self._networks.memberships,
+            relaying=self._relaying,
+            ask_ticket=self._ask_ticket,
         )
         receiver = Receiver(
             me=context.facility,
@@ -290,12 +301,15 @@ class _Node:
         self._federation = federation
         self._tell_changes(transfers)
         parts = self._parts(examiner, transfers, federation)
-        await self._serve(
-            stack, parts, ExchangeServer(self._trust, transfers, self._pairing, self._statements)
+        exchange = ExchangeServer(
+            self._trust, transfers, self._pairing, self._statements, federation
         )
+        remove_ways(self._home.root)
+        await self._serve(stack, parts, exchange)
         stack.enter_context(served_metrics(config.metrics_listen, self._gauges))
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
+        nursery.start_soon(self._relaying.run)
         nursery.start_soon(federation.run, transfers)
         await self._networks_changed()
         nursery.start_soon(self._directories.run, self._networks)
@@ -435,6 +449,19 @@ class _Node:
     def _trusted_facilities(self) -> list[FacilityId]:
         return [p.facility_id for p in self._trust.peers.values() if self._trust.is_trusted(p)]
 
+    def _is_trusted(self, facility: FacilityId) -> bool:
+        peer = self._trust.peers.get(facility)
+        return peer is not None and self._trust.is_trusted(peer)
+
+    def _is_relay_allowed(self, relay: str) -> bool:
+        config = self._config
+        return config.relay == "allowed" and (not config.only_relays or relay in config.only_relays)
+
+    async def _ask_ticket(self, facility: FacilityId) -> tuple[Network, bytes]:
+        if self._config.relay == "never":
+            raise PeerUnreachable("no direct way, and the policy allows no relay")
+        return await self._directories.ask_ticket(facility, self._config.only_relays)
+
     def _dial(self, facility: FacilityId) -> None:
         self._federation.dial(facility)
 
@@ -509,6 +536,12 @@ def _renew_certificate(home: Home, unlocked: Unlocked) -> Unlocked:
 
 def _with_port(listen: str, port: int) -> str:
     return f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _local(address: str) -> str:
+    """Return how we ourselves reach an address that is bound here."""
+    host, _, port = address.rpartition(":")
+    return {"0.0.0.0": f"127.0.0.1:{port}", "[::]": f"[::1]:{port}"}.get(host, address)  # noqa: S104
 
 
 def _reachable(address: str) -> str:

@@ -33,6 +33,8 @@ class Config:
         announce: `[listen]` where peers are told to reach the peer service.
         announce_introduction: `[listen]` where they are told to reach the introduction service.
         trust: `[federation]` who may exchange: paired facilities, or members of networks too.
+        relay: `[federation]` whether relays may be used where no direct way is found.
+        only_relays: `[federation]` only these; empty for all.
         incoming: `[policy]` whether a paired peer's packages arrive at once.
         offer_days: `[policy]` for how long our deliveries stand.
         quota_gib: `[store]` above this, incoming packages are asked to come later; 0 for none.
@@ -65,6 +67,13 @@ class Config:
     )
     trust: str = field(
         default="paired", metadata={"section": "federation", "check": choice("paired", "network")}
+    )
+    relay: str = field(
+        default="allowed",
+        metadata={"section": "federation", "check": choice("allowed", "never")},
+    )
+    only_relays: tuple[str, ...] = field(
+        default=(), metadata={"section": "federation", "check": addresses}
     )
     incoming: str = field(
         default="accept", metadata={"section": "policy", "check": choice("accept", "ask")}
@@ -133,6 +142,10 @@ introduction = "{introduction}"
 # "paired": only facilities that a person paired with. "network": also members of the networks
 # that this facility has joined, as long as the network's signed list names them.
 # trust = "paired"
+# Whether a relay may carry what cannot go directly: "allowed" or "never". It sees ciphertext only.
+# relay = "allowed"
+# Only these relays, for example ["relay.example.org:7421"]. Empty: all of the network.
+# only_relays = []
 
 [policy]
 # "accept": a paired peer's packages arrive at once. "ask": a person accepts each offer.

@@ -11,18 +11,24 @@ from node.store.studies import StudySource
 
 def peer_to_wire(peer: Peer, connection: Connection, why_not: str) -> pb.Peer:
     """Return a peer with what is known of the way to it."""
+    state, route, problem = connection.state, connection.route, why_not or connection.problem
+    if connection.is_inbound_only:
+        state, problem = "connected", ""
+        route = "dial-back" if "direct" in connection.inbound else "relay"
+    if peer.is_removed:
+        state, route, problem = "removed", "", ""
     return pb.Peer(
         facility_id=str(peer.facility_id),
         display_name=peer.name,
         node_id=str(peer.identity.node_id),
-        state="removed" if peer.is_removed else connection.state,
-        route="" if peer.is_removed else connection.route,
+        state=state,
+        route=route,
         endpoint=connection.endpoint or (peer.endpoints[0] if peer.endpoints else ""),
         last_seen_seconds=int(peer.last_seen_time),
         round_trip_milliseconds=connection.round_trip_seconds * 1000,
         pinned_how=peer.pinned_how,
         pinned_seconds=int(peer.pinned_time),
-        problem="" if peer.is_removed else why_not or connection.problem,
+        problem=problem,
         software="" if peer.is_removed else connection.software,
     )
 

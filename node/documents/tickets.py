@@ -1,6 +1,7 @@
 """Relay tickets: two signed halves that join two connections at one relay, once, in a minute."""
 
 import secrets
+import struct
 from dataclasses import dataclass, replace
 
 from emix.documents.v1 import documents_pb2 as documents
@@ -14,6 +15,12 @@ from node.errors import BadSignature, DocumentError
 
 TICKET_SECONDS = 60
 MAX_TICKET_BYTES = 2048
+TICKET_LENGTH = struct.Struct(">H")
+"""At a relay, a connection begins with this length and so many bytes: its half of a ticket."""
+
+JOINED = b"\0"
+"""What both sides read once they are joined; anything else is a reason, and then the end."""
+
 _SKEW_SECONDS = 600
 
 
@@ -91,6 +98,15 @@ class TicketSigner:
         signed = documents.SignedBytes(body=body, signature=self.key.sign("relay-ticket", body))
         wire = pb.SignedTicket(ticket=signed, ticket_key_cert=self.certificate)
         return wire.SerializeToString()
+
+
+def read_ticket_signer(key: SigningKey, certificate: bytes) -> TicketSigner:
+    """Return what signs tickets with a certificate that `certify_tickets` made.
+
+    Raises:
+        DocumentError: these bytes are no such certificate.
+    """
+    return TicketSigner(key, parse(documents.SignedBytes, certificate, "ticket key"))
 
 
 def certify_tickets(network_key: SigningKey, ticket_key: bytes, expires: float) -> bytes:

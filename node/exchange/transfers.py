@@ -271,7 +271,8 @@ class Transfers:
             problem = Problem("not-found", "that transfer does not wait here", is_final=False)
             await tell(link, problem)
             return
-        await self._send_on(link, row)
+        # The other side has dialled: it was asked to, or it does anyway.
+        await self._send_on(link, row, "dial-back" if link.route == "direct" else link.route)
 
     async def collect(self, link: Link, transfer_id: TransferId) -> None:
         """Collect a transfer that waits at a peer which we dialled."""
@@ -341,7 +342,7 @@ class Transfers:
                     if row.priority is not Priority.STAT:  # stat waits for nobody
                         await stack.enter_async_context(slots)
                     link = await stack.enter_async_context(self._links.carry(peer))
-                    await self._send_on(link, row)
+                    await self._send_on(link, row, link.route)
                 wait, pause = HELD_RETRY_SECONDS, _FIRST_PAUSE
             except PeerBusy as exc:
                 wait = exc.retry_seconds
@@ -377,10 +378,10 @@ class Transfers:
             with suppress(Conflict):  # it was ended just now
                 await self._book.set_state(now, now.state, reason)
 
-    async def _send_on(self, link: Link, row: Transfer) -> None:
+    async def _send_on(self, link: Link, row: Transfer, route: str) -> None:
         if row.transfer_id in self._sending:
             raise Conflict("the transfer is on another link already")
-        self._routes[row.transfer_id] = link.route
+        self._routes[row.transfer_id] = route
         gate = self._gates.setdefault(link.peer, PriorityGate())
         if row.untold:
             await self._sender.withdraw(link, row)

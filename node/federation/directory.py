@@ -50,6 +50,7 @@ _ANNOUNCE = method(_SERVICE, "Announce", pb.AnnounceRequest, pb.AnnounceResponse
 _LOOKUP = method(_SERVICE, "Lookup", pb.LookupRequest, pb.LookupResponse)
 _FIND = method(_SERVICE, "Find", pb.FindRequest, pb.FindResponse)
 _WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse)
+_ASK_TICKET = method(_SERVICE, "AskTicket", pb.AskTicketRequest, pb.AskTicketResponse)
 _ASK_DIAL_BACK = method(_SERVICE, "AskDialBack", pb.AskDialBackRequest, pb.AskDialBackResponse)
 
 CALL_SECONDS = 10.0
@@ -99,8 +100,19 @@ class Directories:
         listing: Callable[[], Listing],
         interests: Callable[[], Sequence[FacilityId]],
         dial: Callable[[FacilityId], None],
+        take_ticket: Callable[[Network, bytes], None],
     ) -> None:
-        """Prepare; `dial` is called when a facility waits for us to connect to it."""
+        """Prepare.
+
+        Args:
+            signer: Signs for this node.
+            statements: Returns this node's present statements.
+            listing: Returns how this facility wishes to be found.
+            interests: Returns the facilities whose records matter here.
+            dial: Called when a facility waits for us to connect to it.
+            take_ticket: Called with our half of a relay ticket; nothing is verified yet.
+        """
+        self._take_ticket = take_ticket
         self._signer = signer
         self._statements = statements
         self._listing = listing
@@ -178,6 +190,29 @@ class Directories:
             except NodeError:
                 continue  # it is not online there
         return passed_on
+
+    async def ask_ticket(
+        self, facility: FacilityId, relays: Sequence[str]
+    ) -> tuple[Network, bytes]:
+        """Return our half of a ticket to a facility's node, of whichever directory has one.
+
+        Raises:
+            NodeError: none has; the message of the last says why.
+        """
+        request = pb.AskTicketRequest(facility_id=facility.digest, relays=relays)
+        error: NodeError = PeerUnreachable("no directory is connected")
+        for network_id, state in list(self._states.items()):
+            session, network = state.session, self._networks.get(network_id)
+            if session is None or network is None:
+                continue
+            try:
+                answer = await session.channel.unary(
+                    _ASK_TICKET, request, timeout=CALL_SECONDS, metadata=session.metadata
+                )
+                return network, answer.ticket
+            except NodeError as exc:
+                error = exc
+        raise error
 
     def _session(self, network: Network) -> _Session:
         state = self.state(network.id)
@@ -310,6 +345,12 @@ class Directories:
                             await self._news.took_record(record)
                     case "dial_back" if len(message.dial_back) == 32:
                         self._dial(FacilityId(message.dial_back))
+                    case "ticket":
+                        try:
+                            self._take_ticket(network, message.ticket)
+                        except DocumentError as exc:
+                            problem = f"a relay ticket that does not verify: {exc}"
+                            await self._news.was_fooled(network.id, problem)
                     case "move":
                         seconds = min(message.move.within_seconds, 600)
                         await trio.sleep(seconds * random.random())  # noqa: S311  # jitter

@@ -1,6 +1,7 @@
 """The peer service: what paired nodes may call, and nobody else."""
 
 import time
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import structlog
@@ -59,8 +60,14 @@ class ExchangeServer:
     """Handlers of the peer service."""
 
     def __init__(
-        self, trust: Trust, exchange: Exchange, news: PeerNews, statements: "Statements"
+        self,
+        trust: Trust,
+        exchange: Exchange,
+        news: PeerNews,
+        statements: "Statements",
+        ways: "Ways",
     ) -> None:
+        self._ways = ways
         self._trust = trust
         self._exchange = exchange
         self._news = news
@@ -114,7 +121,8 @@ class ExchangeServer:
             await write(pb.WatchResponse(transfer_id=transfer_id.value))
 
         peer = call.caller.facility_id
-        with self._trust.lease(peer), ungrouped():
+        route = self._ways.route_of(call.address)
+        with self._trust.lease(peer), self._ways.opened_by(peer, route), ungrouped():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(beat)
                 await self._exchange.watch_waiting(peer).run(tell_one)
@@ -129,13 +137,23 @@ class ExchangeServer:
 
         peer = call.caller.facility_id
         with self._trust.lease(peer), ungrouped():
-            link = GrpcLink(peer, "direct", read, write)
+            link = GrpcLink(peer, self._ways.route_of(call.address), read, write)
             async with open_link(link):
                 try:
                     await self._exchange.serve_link(link)
                 except NodeError as exc:
                     log.info("transfer ended early", peer=peer.short(), code=exc.code.value)
                     raise
+
+
+class Ways(Protocol):
+    """Knows how peers have come here; `node.federation.supervisor` does."""
+
+    def route_of(self, address: str) -> str:
+        """Return the route by which a call from an address came."""
+
+    def opened_by(self, facility: FacilityId, route: str) -> AbstractContextManager[None]:
+        """Note that a peer watches here, for the time of the block."""
 
 
 class Statements(Protocol):

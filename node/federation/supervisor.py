@@ -7,8 +7,9 @@ for longer than a certificate lives comes back by itself.
 
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -16,6 +17,7 @@ import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.crypto.certificates import TlsIdentity, server_name
+from node.documents.network import Network
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, TransferId
 from node.domain.texts import shown
@@ -30,6 +32,7 @@ from node.errors import (
 )
 from node.federation import introduction
 from node.federation.link import SILENCE_SECONDS, GrpcLink, open_link
+from node.federation.relaying import Relaying
 from node.federation.server import (
     PROTOCOL_VERSION,
     Exchange,
@@ -52,6 +55,7 @@ _CARRY = method(_SERVICE, "Carry", pb.CarryRequest, pb.CarryResponse)
 
 CONNECT_SECONDS = 8.0
 HELLO_SECONDS = 15.0
+BETTER_SECONDS = 15.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _UP_SECONDS = 3.0  # a connection that stood so long is tried again at once
 _MAX_COLLECTS = 8
@@ -68,6 +72,12 @@ class Connection:
     problem: str = ""
     software: str = ""  # as the peer says
     channel: Channel | None = field(default=None, repr=False)
+    inbound: Counter[str] = field(default_factory=Counter)  # what the peer opened, by route
+
+    @property
+    def is_inbound_only(self) -> bool:
+        """Whether the peer has a connection to us, and we none to it."""
+        return self.channel is None and bool(self.inbound)
 
 
 class Federation:
@@ -82,8 +92,23 @@ class Federation:
         statements: Statements,
         ask_dial_back: Callable[[FacilityId], Awaitable[bool]],
         memberships: Callable[[], Sequence[bytes]],
+        relaying: Relaying,
+        ask_ticket: Callable[[FacilityId], Awaitable[tuple[Network, bytes]]],
     ) -> None:
-        """Prepare; `ask_dial_back` asks a facility's directory to have it dial us."""
+        """Prepare.
+
+        Args:
+            identity: Our own TLS identity.
+            trust: Whom to connect to.
+            news: Takes what peers state anew.
+            statements: Returns our own present statements.
+            ask_dial_back: Asks a facility's directory to have it dial us.
+            memberships: Returns what shows us to other members of networks.
+            relaying: Ways through relays.
+            ask_ticket: Asks a directory for a relay ticket to a facility.
+        """
+        self._relaying = relaying
+        self._ask_ticket = ask_ticket
         self._ask_dial_back = ask_dial_back
         self._memberships = memberships
         self._identity = identity
@@ -107,6 +132,21 @@ class Federation:
     def refresh(self) -> None:
         """Look at the pins again: some peer was added, renewed or removed."""
         self._changed.set()
+
+    def route_of(self, address: str) -> str:
+        """Return the route by which a call came, from its address as gRPC writes it."""
+        return "relay" if self._relaying.is_relayed(address) else "direct"
+
+    @contextmanager
+    def opened_by(self, facility: FacilityId, route: str) -> Iterator[None]:
+        """Note that a peer watches here, over a connection of its own."""
+        inbound = self.connection(facility).inbound
+        inbound[route] += 1
+        try:
+            yield
+        finally:
+            inbound[route] -= 1
+            inbound += Counter()  # without those that came to nothing
 
     def dial(self, facility: FacilityId) -> None:
         """Try a peer again now, where it is waited for: it says that it cannot dial us."""
@@ -176,30 +216,64 @@ class Federation:
         connection.problem = str(error)
 
     async def _connect(self, peer: Peer, connection: Connection) -> None:
-        """Try a peer's endpoints; hold the first that answers until it is lost."""
+        """Try a peer's endpoints, then a relay; hold the first that answers until it is lost."""
         error: NodeError = PeerUnreachable("no endpoint is known; waiting for it to connect")
         for endpoint in peer.endpoints:
             connection.endpoint = endpoint
             try:
-                await self._hold(peer, endpoint, connection)
+                await self._hold(peer, endpoint, connection, "direct")
             except (PeerUnreachable, PeerTimeout) as exc:
                 error = exc
+        if not connection.inbound:  # else the peer collects what waits, and brings what it has
+            try:
+                await self._hold_by_relay(peer, connection)
+            except NodeError as exc:
+                log.debug("no relay", peer=peer.facility_id.short(), reason=str(exc))
         raise error
 
-    async def _hold(self, peer: Peer, endpoint: str, connection: Connection) -> None:
-        credentials = client_credentials(self._identity, peer.identity.certificates)
-        async with open_channel(
+    async def _hold_by_relay(self, peer: Peer, connection: Connection) -> None:
+        """Hold a way through a relay until it is lost, or a better one is there."""
+        network, half = await self._ask_ticket(peer.facility_id)
+        with ungrouped():
+            async with self._relaying.way(network, half) as address:
+                with trio.CancelScope() as scope:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._seek_better, peer, connection, scope)
+                        await self._hold(peer, address, connection, "relay")
+
+    async def _seek_better(
+        self, peer: Peer, connection: Connection, scope: trio.CancelScope
+    ) -> None:
+        """End a relayed way once the peer can be reached without: transfers go on over that."""
+        while True:
+            await trio.sleep(BETTER_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+            if "direct" in connection.inbound:
+                break
+            for endpoint in peer.endpoints:
+                with suppress(PeerUnreachable):
+                    async with self._open(peer, endpoint) as channel:
+                        await channel.connect(CONNECT_SECONDS)
+                        log.info("a better way", peer=peer.facility_id.short(), endpoint=endpoint)
+                        scope.cancel()
+                        return
+        scope.cancel()
+
+    def _open(self, peer: Peer, endpoint: str) -> AbstractAsyncContextManager[Channel]:
+        return open_channel(
             endpoint,
-            credentials=credentials,
+            credentials=client_credentials(self._identity, peer.identity.certificates),
             server_name=server_name(peer.identity.node_id),
             options=KEEPALIVE_OPTIONS,
-        ) as channel:
+        )
+
+    async def _hold(self, peer: Peer, endpoint: str, connection: Connection, route: str) -> None:
+        async with self._open(peer, endpoint) as channel:
             await channel.connect(CONNECT_SECONDS)
             with self._trust.lease(peer.facility_id), ungrouped():
                 await self._hello(peer, channel, connection)
                 connection.channel, connection.problem = channel, ""
-                connection.state, connection.route = "connected", "direct"
-                log.info("peer connected", peer=peer.facility_id.short(), endpoint=endpoint)
+                connection.state, connection.route = "connected", route
+                log.info("peer connected", peer=peer.facility_id.short(), route=route)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._keep_saying_hello, peer, channel, connection)
                     nursery.start_soon(self._watch, peer, channel)
@@ -268,10 +342,11 @@ class Federation:
     @asynccontextmanager
     async def carry(self, peer: FacilityId) -> AsyncGenerator[GrpcLink]:
         """See `Links.carry`."""
-        channel = self.connection(peer).channel
+        connection = self.connection(peer)
+        channel, route = connection.channel, connection.route
         self._trust.trusted(peer)
         if channel is None:
-            raise PeerUnreachable(self.connection(peer).problem or "not connected")
+            raise PeerUnreachable(connection.problem or "not connected")
         with self._trust.lease(peer), ungrouped():
             async with channel.stream(_CARRY) as stream:
 
@@ -282,7 +357,7 @@ class Federation:
                 async def write(message: pb.CarryMessage) -> None:
                     await stream.write(pb.CarryRequest(message=message))
 
-                async with open_link(GrpcLink(peer, "direct", read, write)) as link:
+                async with open_link(GrpcLink(peer, route, read, write)) as link:
                     yield link
                     await stream.done_writing()
 

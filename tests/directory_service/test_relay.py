@@ -13,9 +13,9 @@ import trio
 from emix.documents.v1 import documents_pb2 as documents
 
 from directory_service import relay as relay_module
-from directory_service.relay import JOINED, Limits, Relay, serve_relay
+from directory_service.relay import Limits, Relay, serve_relay
 from node.crypto.signing import SigningKey
-from node.documents.tickets import Ticket, TicketSigner, certify_tickets
+from node.documents.tickets import JOINED, Ticket, TicketSigner, certify_tickets
 from node.domain.ids import FacilityId, NodeId
 
 NETWORK, OTHER, TICKETS = SigningKey.new(), SigningKey.new(), SigningKey.new()

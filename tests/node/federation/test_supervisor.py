@@ -55,6 +55,8 @@ async def test_connection_that_fails_while_the_node_stops_does_not_end_it(
         statements=lambda: b"",
         ask_dial_back=ask_nobody,
         memberships=list,
+        relaying=nobody,
+        ask_ticket=nobody,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(federation.run, nobody)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!emix/directory/v1/directory.proto\x12\x11\x65mix.directory.v1\"\x13\n\x11GetNetworkRequest\"`\n\x12GetNetworkResponse\x12\x13\n\x0bnetwork_key\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04list\x18\x03 \x01(\x0c\x12\x19\n\x11time_milliseconds\x18\x04 \x01(\x03\"\x15\n\x13GetChallengeRequest\")\n\x14GetChallengeResponse\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\"4\n\nLoginProof\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\x12\x13\n\x0broot_digest\x18\x02 \x01(\x0c\"D\n\x0cLoginRequest\x12\x12\n\nstatements\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\":\n\rLoginResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x18\n\x10lifetime_seconds\x18\x02 \x01(\r\"Q\n\x0bJoinRequest\x12\x12\n\nmembership\x18\x01 \x01(\x0c\x12.\n\x05login\x18\x02 \x01(\x0b\x32\x1f.emix.directory.v1.LoginRequest\"\x0e\n\x0cJoinResponse\"6\n\x0f\x41nnounceRequest\x12\x12\n\nstatements\x18\x01 \x01(\x0c\x12\x0f\n\x07listing\x18\x02 \x01(\x0c\")\n\x10\x41nnounceResponse\x12\x15\n\ragain_seconds\x18\x01 \x01(\r\"U\n\nNodeRecord\x12\x12\n\nstatements\x18\x01 \x01(\x0c\x12\x0f\n\x07listing\x18\x02 \x01(\x0c\x12\x12\n\nmembership\x18\x03 \x01(\x0c\x12\x0e\n\x06online\x18\x04 \x01(\x08\"%\n\rLookupRequest\x12\x14\n\x0c\x66\x61\x63ility_ids\x18\x01 \x03(\x0c\"@\n\x0eLookupResponse\x12.\n\x07records\x18\x01 \x03(\x0b\x32\x1d.emix.directory.v1.NodeRecord\"+\n\x0b\x46indRequest\x12\r\n\x05words\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\">\n\x0c\x46indResponse\x12.\n\x07records\x18\x01 \x03(\x0b\x32\x1d.emix.directory.v1.NodeRecord\"$\n\x0cWatchRequest\x12\x14\n\x0c\x66\x61\x63ility_ids\x18\x01 \x03(\x0c\"\x97\x01\n\rWatchResponse\x12\x0e\n\x04list\x18\x01 \x01(\x0cH\x00\x12/\n\x06record\x18\x02 \x01(\x0b\x32\x1d.emix.directory.v1.NodeRecordH\x00\x12\x13\n\tdial_back\x18\x03 \x01(\x0cH\x00\x12\'\n\x04move\x18\x04 \x01(\x0b\x32\x17.emix.directory.v1.MoveH\x00\x42\x07\n\x05\x65vent\"\x1e\n\x04Move\x12\x16\n\x0ewithin_seconds\x18\x01 \x01(\r\")\n\x12\x41skDialBackRequest\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\x0c\"\x15\n\x13\x41skDialBackResponse\"\x1e\n\x0ePublishRequest\x12\x0c\n\x04list\x18\x01 \x01(\x0c\"\x11\n\x0fPublishResponse\"Q\n\x16ListMembershipsRequest\x12\r\n\x05proof\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x15\n\rlist_key_cert\x18\x03 \x01(\x0c\"-\n\x17ListMembershipsResponse\x12\x12\n\nmembership\x18\x01 \x01(\x0c\x32\xba\x07\n\x10\x44irectoryService\x12Y\n\nGetNetwork\x12$.emix.directory.v1.GetNetworkRequest\x1a%.emix.directory.v1.GetNetworkResponse\x12_\n\x0cGetChallenge\x12&.emix.directory.v1.GetChallengeRequest\x1a\'.emix.directory.v1.GetChallengeResponse\x12J\n\x05Login\x12\x1f.emix.directory.v1.LoginRequest\x1a .emix.directory.v1.LoginResponse\x12G\n\x04Join\x12\x1e.emix.directory.v1.JoinRequest\x1a\x1f.emix.directory.v1.JoinResponse\x12S\n\x08\x41nnounce\x12\".emix.directory.v1.AnnounceRequest\x1a#.emix.directory.v1.AnnounceResponse\x12M\n\x06Lookup\x12 .emix.directory.v1.LookupRequest\x1a!.emix.directory.v1.LookupResponse\x12G\n\x04\x46ind\x12\x1e.emix.directory.v1.FindRequest\x1a\x1f.emix.directory.v1.FindResponse\x12L\n\x05Watch\x12\x1f.emix.directory.v1.WatchRequest\x1a .emix.directory.v1.WatchResponse0\x01\x12\\\n\x0b\x41skDialBack\x12%.emix.directory.v1.AskDialBackRequest\x1a&.emix.directory.v1.AskDialBackResponse\x12P\n\x07Publish\x12!.emix.directory.v1.PublishRequest\x1a\".emix.directory.v1.PublishResponse\x12j\n\x0fListMemberships\x12).emix.directory.v1.ListMembershipsRequest\x1a*.emix.directory.v1.ListMembershipsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!emix/directory/v1/directory.proto\x12\x11\x65mix.directory.v1\"\x13\n\x11GetNetworkRequest\"`\n\x12GetNetworkResponse\x12\x13\n\x0bnetwork_key\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04list\x18\x03 \x01(\x0c\x12\x19\n\x11time_milliseconds\x18\x04 \x01(\x03\"\x15\n\x13GetChallengeRequest\")\n\x14GetChallengeResponse\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\"4\n\nLoginProof\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\x12\x13\n\x0broot_digest\x18\x02 \x01(\x0c\"D\n\x0cLoginRequest\x12\x12\n\nstatements\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\":\n\rLoginResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x18\n\x10lifetime_seconds\x18\x02 \x01(\r\"Q\n\x0bJoinRequest\x12\x12\n\nmembership\x18\x01 \x01(\x0c\x12.\n\x05login\x18\x02 \x01(\x0b\x32\x1f.emix.directory.v1.LoginRequest\"\x0e\n\x0cJoinResponse\"6\n\x0f\x41nnounceRequest\x12\x12\n\nstatements\x18\x01 \x01(\x0c\x12\x0f\n\x07listing\x18\x02 \x01(\x0c\")\n\x10\x41nnounceResponse\x12\x15\n\ragain_seconds\x18\x01 \x01(\r\"U\n\nNodeRecord\x12\x12\n\nstatements\x18\x01 \x01(\x0c\x12\x0f\n\x07listing\x18\x02 \x01(\x0c\x12\x12\n\nmembership\x18\x03 \x01(\x0c\x12\x0e\n\x06online\x18\x04 \x01(\x08\"%\n\rLookupRequest\x12\x14\n\x0c\x66\x61\x63ility_ids\x18\x01 \x03(\x0c\"@\n\x0eLookupResponse\x12.\n\x07records\x18\x01 \x03(\x0b\x32\x1d.emix.directory.v1.NodeRecord\"+\n\x0b\x46indRequest\x12\r\n\x05words\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\">\n\x0c\x46indResponse\x12.\n\x07records\x18\x01 \x03(\x0b\x32\x1d.emix.directory.v1.NodeRecord\"$\n\x0cWatchRequest\x12\x14\n\x0c\x66\x61\x63ility_ids\x18\x01 \x03(\x0c\"\xa9\x01\n\rWatchResponse\x12\x0e\n\x04list\x18\x01 \x01(\x0cH\x00\x12/\n\x06record\x18\x02 \x01(\x0b\x32\x1d.emix.directory.v1.NodeRecordH\x00\x12\x13\n\tdial_back\x18\x03 \x01(\x0cH\x00\x12\'\n\x04move\x18\x04 \x01(\x0b\x32\x17.emix.directory.v1.MoveH\x00\x12\x10\n\x06ticket\x18\x05 \x01(\x0cH\x00\x42\x07\n\x05\x65vent\"\x1e\n\x04Move\x12\x16\n\x0ewithin_seconds\x18\x01 \x01(\r\")\n\x12\x41skDialBackRequest\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\x0c\"\x15\n\x13\x41skDialBackResponse\"7\n\x10\x41skTicketRequest\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\x0c\x12\x0e\n\x06relays\x18\x02 \x03(\t\"#\n\x11\x41skTicketResponse\x12\x0e\n\x06ticket\x18\x01 \x01(\x0c\"\x1e\n\x0ePublishRequest\x12\x0c\n\x04list\x18\x01 \x01(\x0c\"\x11\n\x0fPublishResponse\"Q\n\x16ListMembershipsRequest\x12\r\n\x05proof\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x15\n\rlist_key_cert\x18\x03 \x01(\x0c\"-\n\x17ListMembershipsResponse\x12\x12\n\nmembership\x18\x01 \x01(\x0c\x32\x92\x08\n\x10\x44irectoryService\x12Y\n\nGetNetwork\x12$.emix.directory.v1.GetNetworkRequest\x1a%.emix.directory.v1.GetNetworkResponse\x12_\n\x0cGetChallenge\x12&.emix.directory.v1.GetChallengeRequest\x1a\'.emix.directory.v1.GetChallengeResponse\x12J\n\x05Login\x12\x1f.emix.directory.v1.LoginRequest\x1a .emix.directory.v1.LoginResponse\x12G\n\x04Join\x12\x1e.emix.directory.v1.JoinRequest\x1a\x1f.emix.directory.v1.JoinResponse\x12S\n\x08\x41nnounce\x12\".emix.directory.v1.AnnounceRequest\x1a#.emix.directory.v1.AnnounceResponse\x12M\n\x06Lookup\x12 .emix.directory.v1.LookupRequest\x1a!.emix.directory.v1.LookupResponse\x12G\n\x04\x46ind\x12\x1e.emix.directory.v1.FindRequest\x1a\x1f.emix.directory.v1.FindResponse\x12L\n\x05Watch\x12\x1f.emix.directory.v1.WatchRequest\x1a .emix.directory.v1.WatchResponse0\x01\x12\\\n\x0b\x41skDialBack\x12%.emix.directory.v1.AskDialBackRequest\x1a&.emix.directory.v1.AskDialBackResponse\x12V\n\tAskTicket\x12#.emix.directory.v1.AskTicketRequest\x1a$.emix.directory.v1.AskTicketResponse\x12P\n\x07Publish\x12!.emix.directory.v1.PublishRequest\x1a\".emix.directory.v1.PublishResponse\x12j\n\x0fListMemberships\x12).emix.directory.v1.ListMembershipsRequest\x1a*.emix.directory.v1.ListMembershipsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,21 +66,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHREQUEST']._serialized_start=924
   _globals['_WATCHREQUEST']._serialized_end=960
   _globals['_WATCHRESPONSE']._serialized_start=963
-  _globals['_WATCHRESPONSE']._serialized_end=1114
-  _globals['_MOVE']._serialized_start=1116
-  _globals['_MOVE']._serialized_end=1146
-  _globals['_ASKDIALBACKREQUEST']._serialized_start=1148
-  _globals['_ASKDIALBACKREQUEST']._serialized_end=1189
-  _globals['_ASKDIALBACKRESPONSE']._serialized_start=1191
-  _globals['_ASKDIALBACKRESPONSE']._serialized_end=1212
-  _globals['_PUBLISHREQUEST']._serialized_start=1214
-  _globals['_PUBLISHREQUEST']._serialized_end=1244
-  _globals['_PUBLISHRESPONSE']._serialized_start=1246
-  _globals['_PUBLISHRESPONSE']._serialized_end=1263
-  _globals['_LISTMEMBERSHIPSREQUEST']._serialized_start=1265
-  _globals['_LISTMEMBERSHIPSREQUEST']._serialized_end=1346
-  _globals['_LISTMEMBERSHIPSRESPONSE']._serialized_start=1348
-  _globals['_LISTMEMBERSHIPSRESPONSE']._serialized_end=1393
-  _globals['_DIRECTORYSERVICE']._serialized_start=1396
-  _globals['_DIRECTORYSERVICE']._serialized_end=2350
+  _globals['_WATCHRESPONSE']._serialized_end=1132
+  _globals['_MOVE']._serialized_start=1134
+  _globals['_MOVE']._serialized_end=1164
+  _globals['_ASKDIALBACKREQUEST']._serialized_start=1166
+  _globals['_ASKDIALBACKREQUEST']._serialized_end=1207
+  _globals['_ASKDIALBACKRESPONSE']._serialized_start=1209
+  _globals['_ASKDIALBACKRESPONSE']._serialized_end=1230
+  _globals['_ASKTICKETREQUEST']._serialized_start=1232
+  _globals['_ASKTICKETREQUEST']._serialized_end=1287
+  _globals['_ASKTICKETRESPONSE']._serialized_start=1289
+  _globals['_ASKTICKETRESPONSE']._serialized_end=1324
+  _globals['_PUBLISHREQUEST']._serialized_start=1326
+  _globals['_PUBLISHREQUEST']._serialized_end=1356
+  _globals['_PUBLISHRESPONSE']._serialized_start=1358
+  _globals['_PUBLISHRESPONSE']._serialized_end=1375
+  _globals['_LISTMEMBERSHIPSREQUEST']._serialized_start=1377
+  _globals['_LISTMEMBERSHIPSREQUEST']._serialized_end=1458
+  _globals['_LISTMEMBERSHIPSRESPONSE']._serialized_start=1460
+  _globals['_LISTMEMBERSHIPSRESPONSE']._serialized_end=1505
+  _globals['_DIRECTORYSERVICE']._serialized_start=1508
+  _globals['_DIRECTORYSERVICE']._serialized_end=2550
 # @@protoc_insertion_point(module_scope)

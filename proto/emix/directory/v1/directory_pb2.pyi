@@ -129,16 +129,18 @@ class WatchRequest(_message.Message):
     def __init__(self, facility_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("list", "record", "dial_back", "move")
+    __slots__ = ("list", "record", "dial_back", "move", "ticket")
     LIST_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     DIAL_BACK_FIELD_NUMBER: _ClassVar[int]
     MOVE_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
     list: bytes
     record: NodeRecord
     dial_back: bytes
     move: Move
-    def __init__(self, list: _Optional[bytes] = ..., record: _Optional[_Union[NodeRecord, _Mapping]] = ..., dial_back: _Optional[bytes] = ..., move: _Optional[_Union[Move, _Mapping]] = ...) -> None: ...
+    ticket: bytes
+    def __init__(self, list: _Optional[bytes] = ..., record: _Optional[_Union[NodeRecord, _Mapping]] = ..., dial_back: _Optional[bytes] = ..., move: _Optional[_Union[Move, _Mapping]] = ..., ticket: _Optional[bytes] = ...) -> None: ...
 
 class Move(_message.Message):
     __slots__ = ("within_seconds",)
@@ -155,6 +157,20 @@ class AskDialBackRequest(_message.Message):
 class AskDialBackResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class AskTicketRequest(_message.Message):
+    __slots__ = ("facility_id", "relays")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    RELAYS_FIELD_NUMBER: _ClassVar[int]
+    facility_id: bytes
+    relays: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, facility_id: _Optional[bytes] = ..., relays: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AskTicketResponse(_message.Message):
+    __slots__ = ("ticket",)
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    ticket: bytes
+    def __init__(self, ticket: _Optional[bytes] = ...) -> None: ...
 
 class PublishRequest(_message.Message):
     __slots__ = ("list",)

@@ -1,0 +1,188 @@
+"""Ways through a relay: gRPC connects to a socket in our home, or is connected to from here.
+
+The side that asked for a ticket listens on a Unix socket, and joins whoever connects there, which
+is its own gRPC channel, with the relay. The other side joins the relay with its own peer service.
+Both pipes are spliced in the kernel, and neither is trusted: the peers' mutual TLS runs inside.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+import trio
+
+from node.documents.network import Network
+from node.documents.tickets import JOINED, TICKET_LENGTH, Ticket, open_ticket
+from node.domain.ids import FacilityId, NodeId
+from node.domain.texts import shown
+from node.errors import DocumentError, NodeError, PeerRefused, PeerUnreachable, first_error
+from node.splicing import splice_both
+
+log = structlog.get_logger()
+CONNECT_SECONDS = 10.0
+JOIN_SECONDS = 10.0  # the other side is online, or we would have no ticket
+MAX_ACCEPTED = 16
+
+
+class Relaying:
+    """This node's ways through relays. Run it for the life of the node."""
+
+    def __init__(
+        self,
+        *,
+        me: NodeId,
+        home: Path,
+        peer_service: Callable[[], str],
+        is_trusted: Callable[[FacilityId], bool],
+        is_allowed: Callable[[str], bool],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            me: This node.
+            home: Where the sockets are made; only its owner can open it.
+            peer_service: Returns where our own peer service is bound.
+            is_trusted: Whether a facility may be let in.
+            is_allowed: Whether the policy allows a relay.
+        """
+        self._me = me
+        self._home = home
+        self._peer_service = peer_service
+        self._is_trusted = is_trusted
+        self._is_allowed = is_allowed
+        self._nursery: trio.Nursery
+        self._accepted: set[str] = set()  # our own ends of connections that came by relay
+
+    async def run(self) -> None:
+        """Carry what comes by relay, for ever."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await trio.sleep_forever()
+
+    def is_relayed(self, address: str) -> bool:
+        """Whether a call to our peer service, from an address as gRPC writes it, came by relay."""
+        is_local = "127.0.0.1" in address or "::1" in address
+        return is_local and address.rpartition(":")[2] in self._accepted
+
+    # -- asked for by others --------------------------------------------------------------
+
+    def took_ticket(self, network: Network, encoded: bytes) -> None:
+        """Go to a relay where a trusted peer waits for us.
+
+        Raises:
+            DocumentError: the ticket is not the network's.
+        """
+        ticket = open_ticket(encoded, network.network_key, time.time())
+        if ticket.is_caller or ticket.target != self._me:
+            raise DocumentError("a relay ticket of another node")
+        if not self._is_trusted(ticket.caller_facility) or not self._is_allowed(ticket.relay):
+            log.info("relay ticket left alone", peer=ticket.caller_facility.short())
+            return
+        if len(self._accepted) < MAX_ACCEPTED:
+            self._nursery.start_soon(self._accept, ticket, encoded)
+
+    async def _accept(self, ticket: Ticket, encoded: bytes) -> None:
+        try:
+            async with (
+                await _joined(ticket.relay, encoded) as relay,
+                await _connected(self._peer_service()) as ours,
+            ):
+                port = str(ours.socket.getsockname()[1])
+                self._accepted.add(port)
+                try:
+                    await splice_both(relay, ours, _nothing)
+                finally:
+                    self._accepted.discard(port)
+        except* NodeError as group:
+            log.info("relay not used", reason=str(first_error(group)))
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # an end went away
+        except* Exception:  # a supervisor
+            log.exception("relaying failed")
+
+    # -- asked for by us ------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def way(self, network: Network, encoded: bytes) -> AsyncGenerator[str]:
+        """Open a way with our half of a ticket, for the time of the block.
+
+        Yields:
+            Where gRPC can connect, once.
+
+        Raises:
+            DocumentError: the ticket is not the network's.
+            PeerRefused: the policy forbids the relay, or the relay refuses.
+            PeerUnreachable: the relay is not there, or the other side did not come.
+        """
+        ticket = open_ticket(encoded, network.network_key, time.time())
+        if not self._is_allowed(ticket.relay):
+            raise PeerRefused(f"the relay {ticket.relay} is not one that this node may use")
+        path = self._home / f"w{secrets.token_hex(2)}.sock"  # as long as admin.sock
+        async with await _joined(ticket.relay, encoded) as relay:
+            listener = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+            try:
+                await listener.bind(str(path))
+                path.chmod(0o600)
+                listener.listen(1)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_carry, listener, relay)
+                    yield f"unix:{path.resolve()}"
+                    nursery.cancel_scope.cancel()
+            finally:
+                listener.close()
+                path.unlink(missing_ok=True)
+
+
+def remove_ways(home: Path) -> None:
+    """Remove the sockets that a killed node left."""
+    for path in home.glob("w????.sock"):
+        path.unlink(missing_ok=True)
+
+
+async def _carry(listener: trio.socket.SocketType, relay: trio.SocketStream) -> None:
+    connection, _ = await listener.accept()
+    async with trio.SocketStream(connection) as ours:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            try:
+                await splice_both(relay, ours, _nothing)
+            except* OSError:
+                pass  # an end went away
+
+
+async def _joined(address: str, half: bytes) -> trio.SocketStream:
+    """Return a connection to a relay that has joined it with the other side's."""
+    stream = await _connected(address)
+    said = b""
+    try:
+        with trio.move_on_after(JOIN_SECONDS):
+            await stream.send_all(TICKET_LENGTH.pack(len(half)) + half)
+            said = await stream.receive_some(1)
+            if said == JOINED:
+                return stream
+            said += await stream.receive_some(200)
+    except (trio.BrokenResourceError, OSError):
+        pass  # it says nothing more
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    await trio.aclose_forcefully(stream)
+    reason = shown(said.decode("ascii", "replace")) or "nothing"
+    raise PeerUnreachable(f"the relay {address} says: {reason}")
+
+
+async def _connected(address: str) -> trio.SocketStream:
+    host, _, port = address.rpartition(":")
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
+    except (OSError, trio.TooSlowError) as exc:
+        raise PeerUnreachable(f"nobody answers at {address}") from exc
+    stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
+    return stream
+
+
+def _nothing(_: int) -> None:
+    return
