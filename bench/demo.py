@@ -1,9 +1,11 @@
 """`make demo`: studies go from one facility to another, and every byte is compared.
 
-Two nodes of two facilities start in a temporary folder, pair, and exchange real studies:
-pydicom's own test files, or those in the folder that DICOM names. What comes out at the
-receiver is compared with a scan of the input that knows nothing of emix. TAMPER=export, chunk
-or receipt alters one byte there; then the demo must fail and say where.
+A network's directory and two nodes of two facilities start in a temporary folder. The nodes
+enroll, find each other, pair, and exchange real studies: pydicom's own test files, or those in
+the folder that DICOM names. What comes out at the receiver is compared with a scan of the input
+that knows nothing of emix. ROUTE=dial-back and ROUTE=relay have the receiver, or both, announce
+an address where nobody answers. TAMPER=export, chunk or receipt alters one byte there; then the
+demo must fail and say where.
 """
 
 import hashlib
@@ -13,6 +15,8 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +25,11 @@ import pydicom
 from rich.console import Console
 from rich.table import Table
 
-from bench.nodes import CommandFailed, Node, two_nodes
+from bench.nodes import CommandFailed, Directory, Node, wait_until
 
 _TAMPERINGS = ("", "export", "chunk", "receipt")
+_ROUTES = ("direct", "dial-back", "relay")
+_NOBODY = '["127.0.0.1:1"]'
 _MEDIA_DIRECTORY = b"1.2.840.10008.1.3.10\0"
 
 
@@ -36,6 +42,8 @@ class Outcome:
     transfers: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    meeting_seconds: float = 0.0
+    relayed_bytes: int = 0
 
 
 def main() -> None:
@@ -43,6 +51,9 @@ def main() -> None:
     tamper = os.environ.get("TAMPER", "")
     if tamper not in _TAMPERINGS:
         sys.exit("TAMPER must be export, chunk or receipt")
+    route = os.environ.get("ROUTE", "direct")
+    if route not in _ROUTES:
+        sys.exit("ROUTE must be direct, dial-back or relay")
     given = os.environ.get("DICOM")
     source = Path(given) if given else Path(pydicom.__file__).parent / "data" / "test_files"
     if not source.exists():
@@ -50,15 +61,55 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="emix-demo-"))
     outcome = Outcome()
     try:
-        with two_nodes(folder) as (a, b):
+        with _network(folder, route, outcome) as (a, b):
             _exchange(folder, a, b, source, tamper, outcome)
     except CommandFailed as exc:
         outcome.problems.append(str(exc))
     finally:
         shutil.rmtree(folder)
+    routes = {t["route"] for t in outcome.transfers if t["route"]}
+    if not outcome.problems and routes != {route}:
+        outcome.problems.append(f"went {', '.join(routes) or 'nowhere'}, not {route}")
     _show(source, outcome)
     if outcome.problems:
         sys.exit(1)
+
+
+@contextmanager
+def _network(folder: Path, route: str, outcome: Outcome) -> Iterator[tuple[Node, Node]]:
+    """Run a directory and two nodes that have found each other, for the time of the block."""
+    directory = Directory(folder)
+    a = Node(folder, "great-falls", "Great Falls Clinic")
+    b = Node(folder, "billings", "Billings Hospital")
+    try:
+        directory.make()
+        directory.start()
+        for node in (a, b):
+            node.make()
+        b.set(city='"Billings"', departments='["Radiology"]')
+        if route != "direct":
+            b.set(announce=_NOBODY)
+        if route == "relay":
+            a.set(announce=_NOBODY)
+        for node in (a, b):
+            node.start()
+        started = time.perf_counter()
+        directory.enroll(a, b)
+        [found] = a.json("find", "bilings", "radiology")["facilities"]  # a typing error
+        a.run("peers", "pair", found["facility_id"])
+        b.run("peers", "pair", a.json("id")["facility_id"])
+        wait_until(lambda: _route(a) == route, f"no way of the kind {route} was found", 60)
+        outcome.meeting_seconds = time.perf_counter() - started
+        yield a, b
+        outcome.relayed_bytes = int(directory.json("relay", "status")["bytes"])
+    finally:
+        for server in (a, b, directory):
+            server.stop()
+
+
+def _route(node: Node) -> str:
+    [peer] = node.json("peers")["peers"]
+    return str(peer["route"]) if peer["state"] == "connected" else ""
 
 
 def _exchange(folder: Path, a: Node, b: Node, source: Path, tamper: str, outcome: Outcome) -> None:
@@ -211,7 +262,9 @@ def _show(source: Path, outcome: Outcome) -> None:
     for name, seconds in outcome.seconds.items():
         rate = size / 1e6 / seconds if seconds else 0
         table.add_row(f"{name} time", f"{seconds:.2f} s ({rate:.1f} MB/s)")
+    table.add_row("enroll, find, pair, connect", f"{outcome.meeting_seconds:.2f} s")
     routes = {t["route"] for t in outcome.transfers if t["route"]}
+    table.add_row("relayed bytes", f"{outcome.relayed_bytes:,}")
     table.add_row("route", ", ".join(sorted(routes)))
     result = "FAILED" if outcome.problems else "every byte and every receipt is right"
     table.add_row("result", result)

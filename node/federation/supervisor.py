@@ -73,6 +73,7 @@ class Connection:
     software: str = ""  # as the peer says
     channel: Channel | None = field(default=None, repr=False)
     inbound: Counter[str] = field(default_factory=Counter)  # what the peer opened, by route
+    waiting_at_relay: trio.CancelScope | None = field(default=None, repr=False)
 
     @property
     def is_inbound_only(self) -> bool:
@@ -142,6 +143,7 @@ class Federation:
         """Note that a peer watches here, over a connection of its own."""
         inbound = self.connection(facility).inbound
         inbound[route] += 1
+        self.dial(facility)
         try:
             yield
         finally:
@@ -149,10 +151,12 @@ class Federation:
             inbound += Counter()  # without those that came to nothing
 
     def dial(self, facility: FacilityId) -> None:
-        """Try a peer again now, where it is waited for: it says that it cannot dial us."""
-        wanted = self._wanted.get(facility)
+        """Try a peer again now: it says that it cannot dial us, or it has just come."""
+        wanted, waiting = self._wanted.get(facility), self.connection(facility).waiting_at_relay
         if wanted is not None:
             wanted.set()
+        if waiting is not None:
+            waiting.cancel()
 
     async def run(self, exchange: Exchange) -> None:
         """Supervise every trusted peer, for ever; `exchange` does what connections are for."""
@@ -229,13 +233,16 @@ class Federation:
                 await self._hold_by_relay(peer, connection)
             except NodeError as exc:
                 log.debug("no relay", peer=peer.facility_id.short(), reason=str(exc))
+            finally:
+                connection.waiting_at_relay = None
         raise error
 
     async def _hold_by_relay(self, peer: Peer, connection: Connection) -> None:
         """Hold a way through a relay until it is lost, or a better one is there."""
         network, half = await self._ask_ticket(peer.facility_id)
-        with ungrouped():
+        with ungrouped(), trio.CancelScope() as connection.waiting_at_relay:
             async with self._relaying.way(network, half) as address:
+                connection.waiting_at_relay = None  # it has come there
                 with trio.CancelScope() as scope:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._seek_better, peer, connection, scope)
