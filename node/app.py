@@ -279,6 +279,7 @@ class _Node:
             memberships=self._networks.memberships,
             relaying=self._relaying,
             ask_ticket=self._ask_ticket,
+            alarm=self._networks.was_fooled,
         )
         receiver = Receiver(
             me=context.facility,

@@ -19,7 +19,7 @@ from emix.exchange.v1 import exchange_pb2 as pb
 from node.crypto.certificates import TlsIdentity, server_name
 from node.documents.network import Network
 from node.documents.peers import Peer
-from node.domain.ids import FacilityId, TransferId
+from node.domain.ids import FacilityId, NetworkId, TransferId
 from node.domain.texts import shown
 from node.errors import (
     NodeError,
@@ -95,6 +95,7 @@ class Federation:
         memberships: Callable[[], Sequence[bytes]],
         relaying: Relaying,
         ask_ticket: Callable[[FacilityId], Awaitable[tuple[Network, bytes]]],
+        alarm: Callable[[NetworkId, str], Awaitable[None]],
     ) -> None:
         """Prepare.
 
@@ -107,7 +108,9 @@ class Federation:
             memberships: Returns what shows us to other members of networks.
             relaying: Ways through relays.
             ask_ticket: Asks a directory for a relay ticket to a facility.
+            alarm: Notes what a network's relay did that it should not.
         """
+        self._alarm = alarm
         self._relaying = relaying
         self._ask_ticket = ask_ticket
         self._ask_dial_back = ask_dial_back
@@ -246,7 +249,13 @@ class Federation:
                 with trio.CancelScope() as scope:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._seek_better, peer, connection, scope)
-                        await self._hold(peer, address, connection, "relay")
+                        try:
+                            await self._hold(peer, address, connection, "relay")
+                        except PeerUnreachable:
+                            if connection.state != "connected":
+                                problem = "a relay joined us with somebody else than we asked for"
+                                await self._alarm(network.id, problem)
+                            raise
 
     async def _seek_better(
         self, peer: Peer, connection: Connection, scope: trio.CancelScope

@@ -57,6 +57,7 @@ async def test_connection_that_fails_while_the_node_stops_does_not_end_it(
         memberships=list,
         relaying=nobody,
         ask_ticket=nobody,
+        alarm=nobody,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(federation.run, nobody)

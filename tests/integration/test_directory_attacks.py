@@ -1,0 +1,350 @@
+"""A directory that somebody broke into: it can answer anything, and changes nothing at a node.
+
+The test holds the network's key, to sign what is right; the attacks use only what a directory
+has: other keys, old documents, and the documents of others.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from emix.directory.v1 import directory_pb2 as pb
+from emix.documents.v1 import documents_pb2 as documents
+
+from bench.nodes import Node, free_port, wait_until
+from directory_service.operator import OperatorKey
+from node.crypto.certificates import issue_directory_certificate
+from node.crypto.signing import SigningKey
+from node.documents.identity import Identity, Profile, make_statements
+from node.documents.network import (
+    Listing,
+    Membership,
+    claim,
+    delegate_lists,
+    open_membership,
+    sign_list,
+    sign_listing,
+)
+from node.documents.tickets import Ticket, TicketSigner, certify_tickets, read_ticket_signer
+from node.domain.ids import InvitationId, NodeId
+from node.rpc.credentials import introduction_credentials
+from node.rpc.serving import Call, Handler, Service, allow_all, serve
+from tests.integration.hostile import HostilePeer
+from tests.integration.loop import run
+
+pytestmark = pytest.mark.integration
+_SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
+
+
+@dataclass
+class Directory:
+    """Answers as it is told to."""
+
+    operator: OperatorKey
+    joined: list[Membership] = field(default_factory=list)
+    statements: bytes = b""
+    listing: bytes = b""
+    shown_list: bytes = b""
+    found: list[pb.NodeRecord] = field(default_factory=list)
+    watching: trio.Event = field(default_factory=trio.Event)
+
+    def __post_init__(self) -> None:
+        self.tell, self._told = trio.open_memory_channel[pb.WatchResponse](100)
+
+    def service(self) -> Service:
+        async def get_network(_: Call[Any]) -> pb.GetNetworkResponse:
+            return pb.GetNetworkResponse(
+                network_key=self.operator.network_key, list=self.shown_list
+            )
+
+        async def get_challenge(_: Call[Any]) -> pb.GetChallengeResponse:
+            return pb.GetChallengeResponse(challenge=secrets.token_bytes(56))
+
+        async def login(_: Call[Any]) -> pb.LoginResponse:
+            return pb.LoginResponse(session="session", lifetime_seconds=3600)
+
+        async def join(call: Call[Any]) -> pb.JoinResponse:
+            key = self.operator.network_key
+            self.joined.append(open_membership(call.request.membership, key))
+            return pb.JoinResponse()
+
+        async def announce(call: Call[Any]) -> pb.AnnounceResponse:
+            self.statements, self.listing = call.request.statements, call.request.listing
+            return pb.AnnounceResponse(again_seconds=3000)
+
+        async def find(_: Call[Any]) -> pb.FindResponse:
+            return pb.FindResponse(records=self.found)
+
+        async def lookup(_: Call[Any]) -> pb.LookupResponse:
+            return pb.LookupResponse(records=self.found)
+
+        async def watch(call: Call[Any]) -> None:
+            self.watching.set()
+            async for message in self._told:
+                await call.write(message)
+
+        async def nothing(_: Call[Any]) -> pb.AskDialBackResponse:
+            return pb.AskDialBackResponse()
+
+        async def no_ticket(_: Call[Any]) -> pb.AskTicketResponse:
+            return pb.AskTicketResponse()
+
+        async def publish(_: Call[Any]) -> pb.PublishResponse:
+            return pb.PublishResponse()
+
+        async def no_memberships(_: Call[Any]) -> None:
+            return None
+
+        handlers: dict[str, Handler] = {
+            "GetNetwork": get_network,
+            "GetChallenge": get_challenge,
+            "Login": login,
+            "Join": join,
+            "Announce": announce,
+            "Find": find,
+            "Lookup": lookup,
+            "Watch": watch,
+            "AskDialBack": nothing,
+            "AskTicket": no_ticket,
+            "Publish": publish,
+            "ListMemberships": no_memberships,
+        }
+        return Service(_SERVICE, handlers, allow_all)
+
+
+class Attacks:
+    """What a broken-in directory can show, by name."""
+
+    def __init__(self, directory: Directory, victim: HostilePeer, folder: Path) -> None:
+        self._operator = directory.operator
+        self._me = directory.joined[0]
+        self._my_node = Identity.decode(directory.statements).node_id
+        self._now = time.time()
+        self._attacker = HostilePeer(folder, "attacker")
+        self._victim = victim
+        letter = self._operator.invite("Victim Hospital", self._now)
+        self.victims = claim(letter, victim.keys.signer.signer.facility_key, self._now)
+        self._other_network = OperatorKey.new("Other", ("h:1",), self._now)
+        members = {m.invitation.id: m.facility_id for m in (self._me, self.victims)}
+        self._members = members
+
+    def good_list(self, number: int, revoked: frozenset[InvitationId] = frozenset()) -> bytes:
+        return self._list(self._operator.key, number, revoked)
+
+    def _list(
+        self,
+        key: SigningKey,
+        number: int,
+        revoked: frozenset[InvitationId] = frozenset(),
+        *,
+        when: float = 0.0,
+        certificate: bytes = b"",
+        operator: OperatorKey | None = None,
+    ) -> bytes:
+        network = (operator or self._operator).network
+        now = when or self._now
+        return sign_list(key, network, number, self._members, revoked, now, certificate=certificate)
+
+    def record(
+        self,
+        peer: HostilePeer,
+        membership: bytes,
+        *,
+        listing_by: HostilePeer | None = None,
+        statements: bytes | None = None,
+    ) -> pb.NodeRecord:
+        own = statements if statements is not None else peer.statements()
+        signer = (listing_by or peer).keys.signer
+        identity = Identity.decode(peer.statements())
+        listing = sign_listing(signer.node_key, identity, Listing("Billings"))
+        return pb.NodeRecord(statements=own, listing=listing, membership=membership, online=True)
+
+    def all(self) -> dict[str, pb.WatchResponse]:
+        """Return them: each must raise an alarm and change nothing."""
+        attacker_key, now = SigningKey.new(), self._now
+        forged = delegate_lists(attacker_key, attacker_key.public, now + 3600)
+        late = delegate_lists(self._operator.key, attacker_key.public, now - 3600)
+        lists = {
+            "a list by another key": self._list(attacker_key, 9),
+            "a list of another network": self._list(
+                self._other_network.key, 9, operator=self._other_network
+            ),
+            "a list by a key that certified itself": self._list(
+                attacker_key, 9, certificate=forged
+            ),
+            "a list by a key whose time is over": self._list(attacker_key, 9, certificate=late),
+            "a list from the future": self._list(self._operator.key, 9, when=now + 7200),
+            "an older list": self._list(self._operator.key, 1),
+            "a second list of one number": self._list(
+                self._operator.key, 2, frozenset({self.victims.invitation.id})
+            ),
+            "no list at all": b"\xff" * 100,
+        }
+        found = {name: pb.WatchResponse(list=data) for name, data in lists.items()}
+        attackers = claim(
+            self._other_network.invite("Attacker", now),
+            self._attacker.keys.signer.signer.facility_key,
+            now,
+        )
+        altered = bytearray(stated_by(self._victim, "127.0.0.1:7410", int(now)))
+        altered[altered.index(b"127.0.0.1")] ^= 1  # another address
+        records = {
+            "the attacker with the victim's membership": self.record(
+                self._attacker, self.victims.encoded
+            ),
+            "the attacker with a membership of its own network": self.record(
+                self._attacker, attackers.encoded
+            ),
+            "the victim at another address": self.record(
+                self._victim, self.victims.encoded, statements=bytes(altered)
+            ),
+            "the victim with the attacker's listing": self.record(
+                self._victim, self.victims.encoded, listing_by=self._attacker
+            ),
+            "the victim without a membership": self.record(self._victim, b""),
+            "noise for a record": pb.NodeRecord(statements=b"\xff" * 50),
+        }
+        found |= {name: pb.WatchResponse(record=record) for name, record in records.items()}
+        tickets = {
+            "a ticket that the attacker signed": TicketSigner(
+                attacker_key, documents.SignedBytes()
+            ).sign(self._ticket(self._my_node)),
+            "a ticket by a key that certified itself": read_ticket_signer(
+                attacker_key, certify_tickets(attacker_key, attacker_key.public, now + 60)
+            ).sign(self._ticket(self._my_node)),
+            "another node's ticket": self._signer().sign(self._ticket(NodeId(bytes(32)))),
+            "the caller's half of a ticket": self._signer().sign(
+                self._ticket(self._my_node).other_half()
+            ),
+        }
+        found |= {name: pb.WatchResponse(ticket=data) for name, data in tickets.items()}
+        return found
+
+    def _signer(self) -> TicketSigner:
+        key = SigningKey.new()
+        return read_ticket_signer(
+            key, certify_tickets(self._operator.key, key.public, self._now + 3600)
+        )
+
+    def _ticket(self, target: NodeId) -> Ticket:
+        facility = self._victim.keys.signer.signer.facility_id
+        mine = self._me.facility_id
+        caller = self._victim.keys.signer.node_id
+        return Ticket.new("127.0.0.1:1", facility, caller, mine, target, time.time()).other_half()
+
+
+def stated_by(peer: HostilePeer, endpoint: str, when: int) -> bytes:
+    keys = peer.keys
+    return make_statements(
+        keys.secrets.node_key,
+        keys.signer.signer,
+        [peer.tls.certificate_der],
+        keys.secrets.seal_keys[0].public,
+        Profile("Victim", (endpoint,), (), when),
+    )
+
+
+def alarms(node: Node) -> list[str]:
+    lines = [json.loads(line) for line in node.log.read_text().splitlines() if line[:1] == "{"]
+    return [line["problem"] for line in lines if line["event"] == "directory alarm"]
+
+
+def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    operator = OperatorKey.new("Montana Imaging", (f"127.0.0.1:{port}",), time.time())
+    assert operator.root is not None
+    tls = issue_directory_certificate(operator.root, time.time())
+    node = Node(tmp_path, "node", "Great Falls Clinic")
+    node.make()
+    node.set(trust='"network"')
+    node.start()
+    victim = HostilePeer(tmp_path, "victim")
+    file = tmp_path / "victim.emix"
+    file.write_bytes(victim.statements())
+    tried: list[str] = []
+
+    def state() -> Any:
+        keys = ("facility_id", "pinned_how", "endpoint", "node_id")
+        peers = [{k: p[k] for k in keys} for p in node.json("peers")["peers"]]
+        networks = [
+            {k: n[k] for k in ("standing", "list_number", "members")}
+            for n in node.json("networks")["networks"]
+        ]
+        return peers, networks
+
+    async def asked(work: Callable[..., Any], *arguments: Any) -> Any:
+        return await trio.to_thread.run_sync(work, *arguments)
+
+    async def work() -> None:
+        directory = Directory(operator)
+        async with serve(
+            [directory.service()],
+            f"127.0.0.1:{port}",
+            credentials=introduction_credentials(tls),
+        ):
+            await asked(node.run, "peers", "pair", str(file))
+            letter = operator.invite("Great Falls Clinic", time.time()).encode()
+            await asked(node.run, "join", letter)
+            with trio.fail_after(30):
+                await directory.watching.wait()
+            attacks = Attacks(directory, victim, tmp_path)
+            directory.shown_list = attacks.good_list(2)
+            await directory.tell.send(pb.WatchResponse(list=directory.shown_list))
+            await asked(
+                wait_until,
+                lambda: node.json("networks")["networks"][0]["standing"] == "member",
+                "the right list was not taken",
+            )
+            good = await asked(state)
+            for name, message in attacks.all().items():
+                before = len(alarms(node))
+                await directory.tell.send(message)
+                await asked(wait_until, lambda n=before: len(alarms(node)) > n, name)
+                assert await asked(state) == good, name
+                tried.append(name)
+            directory.found = [
+                m.record for m in attacks.all().values() if m.WhichOneof("event") == "record"
+            ]
+            before = len(alarms(node))
+            assert (await asked(node.json, "find", "hospital"))["facilities"] == []
+            assert len(alarms(node)) == before + len(directory.found)
+            tried.append("a search that finds forged records")
+            # What cannot be told from a mistake raises no alarm, and changes nothing either.
+            stale = stated_by(victim, "203.0.113.9:1", 1)
+            record = attacks.record(victim, attacks.victims.encoded, statements=stale)
+            await directory.tell.send(pb.WatchResponse(record=record))
+            await directory.tell.send(pb.WatchResponse(dial_back=bytes(range(32))))
+            await directory.tell.send(pb.WatchResponse(dial_back=b"short"))
+            before = len(alarms(node))
+            await directory.tell.send(pb.WatchResponse(list=b"the last"))
+            await asked(wait_until, lambda: len(alarms(node)) > before, "the last")
+            assert await asked(state) == good
+            # A revocation that was seen once stays, whatever a later list says.
+            revoked = frozenset({attacks.victims.invitation.id})
+            await directory.tell.send(pb.WatchResponse(list=attacks.good_list(3, revoked)))
+            await directory.tell.send(pb.WatchResponse(list=attacks.good_list(4)))
+            await asked(
+                wait_until,
+                lambda: node.json("networks")["networks"][0]["list_number"] == "4",
+                "list 4 was not taken",
+            )
+            directory.found = [attacks.record(victim, attacks.victims.encoded)]
+            [found] = (await asked(node.json, "find", "hospital"))["facilities"]
+            assert found["standing"] == "revoked"
+
+    try:
+        run(work)
+        assert len(tried) >= 19
+        assert any("alarms in the audit log" in text for text in node.json("status")["alarms"])
+        kinds = [entry["kind"] for entry in node.json("audit", "--limit", "0")["entries"]]
+        assert kinds.count("alarm.directory") >= 10
+    finally:
+        assert node.stop() == 0
