@@ -1,0 +1,486 @@
+"""The directory's own checks, over gRPC: who may log in, join, announce, ask, and be told."""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from emix.directory.v1 import directory_pb2 as pb
+
+from directory_service import service as service_module
+from directory_service.operator import OperatorKey
+from directory_service.registry import Registry
+from directory_service.service import DirectoryServer
+from directory_service.sessions import Sessions
+from directory_service.sqlite import SqliteEngine
+from directory_service.storage import Storage
+from node.crypto.certificates import fingerprint, make_tls_identity
+from node.crypto.keys import SealKey
+from node.crypto.signing import SigningKey, node_id
+from node.documents.identity import Identity, Profile, make_statements
+from node.documents.network import (
+    Listing,
+    Membership,
+    claim,
+    open_list,
+    open_record,
+    sign_listing,
+)
+from node.documents.signed import Signer, certify_node
+from node.documents.tickets import certify_tickets, open_ticket, read_ticket_signer
+from node.domain.ids import FacilityId, InvitationId
+from node.errors import (
+    BadSignature,
+    Conflict,
+    DocumentError,
+    NodeError,
+    NotFound,
+    PeerBusy,
+    PeerUntrusted,
+    UsageError,
+)
+from node.rpc.calling import Channel, Stream, open_channel
+from node.rpc.methods import methods
+from node.rpc.serving import serve
+from tests.integration.loop import run
+
+_METHODS = {m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryService"])}
+RELAYS = ("relay.example.org:443", "other.example.org:443")
+
+
+class Facility:
+    """A facility with one node, and what it says."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.key, self.node_key = SigningKey.new(), SigningKey.new()
+        self.signer: Signer = certify_node(self.key, self.node_key.public, time.time())
+        self.id: FacilityId = self.signer.facility_id
+        self.node_id = node_id(self.node_key.public)
+        self._tls = make_tls_identity(self.node_id, time.time())
+
+    def statements(self, issued: int | None = None) -> bytes:
+        profile = Profile(self.name, ("h:1",), (), issued or int(time.time()))
+        certificates = [self._tls.certificate_der]
+        return make_statements(
+            self.node_key, self.signer, certificates, SealKey.new().public, profile
+        )
+
+    def listing(self, city: str = "Helena") -> bytes:
+        listing = Listing(city, ("CT",), issued_seconds=int(time.time()))
+        return sign_listing(self.node_key, Identity.decode(self.statements()), listing)
+
+
+class Client:
+    """One caller's calls."""
+
+    def __init__(self, channel: Channel, root: bytes) -> None:
+        self._channel = channel
+        self._root = root
+        self.session = ""
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("emix-session", self.session),) if self.session else ()
+
+    async def call(self, name: str, request: Any) -> Any:
+        return await self._channel.unary(
+            _METHODS[name], request, timeout=20, metadata=self._metadata
+        )
+
+    @asynccontextmanager
+    async def watch(self, *interests: FacilityId) -> AsyncGenerator[Stream[Any, Any]]:
+        request = pb.WatchRequest(facility_ids=[f.digest for f in interests])
+        async with self._channel.stream(
+            _METHODS["Watch"], request, metadata=self._metadata
+        ) as stream:
+            yield stream
+
+    async def proof(self, facility: Facility, root: bytes | None = None) -> pb.LoginRequest:
+        challenge = (await self.call("GetChallenge", pb.GetChallengeRequest())).challenge
+        proof = pb.LoginProof(
+            challenge=challenge, root_digest=fingerprint(root or self._root)
+        ).SerializeToString()
+        return pb.LoginRequest(
+            statements=facility.statements(),
+            proof=proof,
+            signature=facility.node_key.sign("directory-login", proof),
+        )
+
+    async def join(self, facility: Facility, membership: Membership) -> None:
+        login = await self.proof(facility)
+        await self.call("Join", pb.JoinRequest(membership=membership.encoded, login=login))
+
+    async def login(self, facility: Facility) -> None:
+        self.session = (await self.call("Login", await self.proof(facility))).session
+
+    async def announce(self, facility: Facility, city: str = "Helena") -> None:
+        request = pb.AnnounceRequest(
+            statements=facility.statements(), listing=facility.listing(city)
+        )
+        await self.call("Announce", request)
+
+
+class World:
+    """A directory that serves, and its operator."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.operator = OperatorKey.new("Montana", ("h:1",), time.time())
+        self.late = 0.0  # how much later than now it is
+        self._address = f"unix:{folder / 'directory.sock'}"
+        self._number = 0
+
+    def now(self) -> float:
+        return time.time() + self.late
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncGenerator[DirectoryServer]:
+        key, tickets = bytes(32), SigningKey.new()
+        certificate = certify_tickets(self.operator.key, tickets.public, time.time() + 10**6)
+        storage = Storage(SqliteEngine(self._folder / "directory.db", key))
+        server = DirectoryServer(
+            name="Montana",
+            root_digest=fingerprint(self.operator.root_certificate),
+            registry=Registry(self.operator.network_key),
+            storage=storage,
+            sessions=Sessions(key),
+            tickets=read_ticket_signer(tickets, certificate),
+            relays=RELAYS,
+            clock=self.now,
+        )
+        await server.load()
+        async with serve([server.service()], self._address):
+            yield server
+        await storage.aclose()
+
+    @asynccontextmanager
+    async def client(self) -> AsyncGenerator[Client]:
+        async with open_channel(self._address) as channel:
+            yield Client(channel, self.operator.root_certificate)
+
+    def membership(self, facility: Facility) -> Membership:
+        letter = self.operator.invite(facility.name, time.time())
+        return claim(letter, facility.signer.facility_key, time.time())
+
+    async def sign(
+        self, *members: Membership, revoked: frozenset[InvitationId] = frozenset()
+    ) -> None:
+        self._number += 1
+        latest = None
+        if self._number > 1:
+            async with self.client() as client:
+                found = await client.call("GetNetwork", pb.GetNetworkRequest())
+
+            latest = open_list(found.list, self.operator.network_key, time.time())
+        encoded = self.operator.next_list(latest, members, revoked, time.time())
+        async with self.client() as client:
+            await client.call("Publish", pb.PublishRequest(list=encoded))
+
+
+@asynccontextmanager
+async def member(world: World, name: str) -> AsyncGenerator[tuple[Facility, Client, Membership]]:
+    """A facility that has joined, logged in, and announced itself."""
+    facility = Facility(name)
+    membership = world.membership(facility)
+    async with world.client() as client:
+        await client.join(facility, membership)
+        await client.login(facility)
+        await client.announce(facility)
+        yield facility, client, membership
+
+
+async def next_event(stream: Stream[Any, Any], kind: str) -> Any:
+    with trio.fail_after(20):
+        while True:
+            message = await stream.read()
+            assert message is not None
+            if message.WhichOneof("event") == kind:
+                return getattr(message, kind)
+
+
+def test_login_is_refused_to_strangers_replays_and_what_was_made_for_others(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving(), member(world, "A") as (a, client, _):
+            stranger = Facility("stranger")
+            with pytest.raises(PeerUntrusted, match="no member"):
+                await client.call("Login", await client.proof(stranger))
+            proof = await client.proof(a)
+            await client.call("Login", proof)
+            with pytest.raises(PeerUntrusted, match="used before"):
+                await client.call("Login", proof)
+            other_root = OperatorKey.new("Other", ("h:1",), time.time()).root_certificate
+            with pytest.raises(PeerUntrusted, match="another directory"):
+                await client.call("Login", await client.proof(a, other_root))
+            proof = await client.proof(a)
+            proof.signature = stranger.node_key.sign("directory-login", proof.proof)
+            with pytest.raises(BadSignature):
+                await client.call("Login", proof)
+            proof = await client.proof(a)
+            world.late = 61
+            with pytest.raises(PeerUntrusted, match="expired"):
+                await client.call("Login", proof)
+            made_up = pb.LoginProof(
+                challenge=secrets.token_bytes(56),
+                root_digest=fingerprint(world.operator.root_certificate),
+            ).SerializeToString()
+            proof = pb.LoginRequest(
+                statements=a.statements(),
+                proof=made_up,
+                signature=a.node_key.sign("directory-login", made_up),
+            )
+            with pytest.raises(PeerUntrusted, match="not given here"):
+                await client.call("Login", proof)
+
+    run(work)
+
+
+def test_calls_need_a_session_of_a_member(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving(), member(world, "A") as (a, client, membership):
+            calls = {
+                "Lookup": pb.LookupRequest(facility_ids=[a.id.digest]),
+                "Find": pb.FindRequest(words="a"),
+                "AskDialBack": pb.AskDialBackRequest(facility_id=a.id.digest),
+                "AskTicket": pb.AskTicketRequest(facility_id=a.id.digest),
+                "Announce": pb.AnnounceRequest(statements=a.statements(), listing=a.listing()),
+            }
+            session = client.session
+            for name, request in calls.items():
+                for wrong in ("", "nonsense", session[:-4] + "AAA="):
+                    client.session = wrong
+                    with pytest.raises(PeerUntrusted):
+                        await client.call(name, request)
+            client.session = session
+            await client.call("Lookup", calls["Lookup"])
+            world.late = 3601
+            with pytest.raises(PeerUntrusted, match="expired"):
+                await client.call("Lookup", calls["Lookup"])
+            world.late = 0
+            await world.sign(membership, revoked=frozenset({membership.invitation.id}))
+            for name, request in calls.items():
+                with pytest.raises(PeerUntrusted, match="revoked"):
+                    await client.call(name, request)
+            with pytest.raises(PeerUntrusted, match="revoked"):
+                await client.login(a)
+
+    run(work)
+
+
+def test_invitation_is_for_its_own_facility_and_one_only(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving() as server, world.client() as client:
+            a, b = Facility("A"), Facility("B")
+            letter = world.operator.invite("A", time.time())
+            mine = claim(letter, a.signer.facility_key, time.time())
+            with pytest.raises(PeerUntrusted, match="another facility"):
+                await client.join(b, mine)
+            outcomes: list[str] = []
+
+            async def use(facility: Facility) -> None:
+                theirs = claim(letter, facility.signer.facility_key, time.time())
+                async with world.client() as own:
+                    try:
+                        await own.join(facility, theirs)
+                    except Conflict:
+                        outcomes.append("refused")
+                    else:
+                        outcomes.append("joined")
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(50):
+                    nursery.start_soon(use, Facility("thief"))
+            assert sorted(outcomes) == ["joined"] + ["refused"] * 49
+            assert server._registry.counts["facilities"] == 1
+            late = world.operator.invite("B", time.time())
+            theirs = claim(late, b.signer.facility_key, time.time())
+            world.late = 72 * 3600 + 1
+            with pytest.raises(PeerUntrusted, match="expired"):
+                await client.join(b, theirs)
+            world.late = 0
+            await world.sign(revoked=frozenset({late.invitation.id}))
+            with pytest.raises(PeerUntrusted, match="revoked"):
+                await client.join(b, theirs)
+            forged = OperatorKey.new("Other", ("h:1",), time.time()).invite("B", time.time())
+            with pytest.raises(BadSignature):
+                await client.join(b, claim(forged, b.signer.facility_key, time.time()))
+
+    run(work)
+
+
+def test_node_announces_itself_only_and_never_goes_back(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with (
+            world.serving(),
+            member(world, "A") as (a, client, _),
+            member(world, "B") as (b, _, _),
+        ):
+            request = pb.AnnounceRequest(statements=b.statements(), listing=b.listing())
+            with pytest.raises(PeerUntrusted, match="itself only"):
+                await client.call("Announce", request)
+            request = pb.AnnounceRequest(statements=a.statements(), listing=b.listing())
+            with pytest.raises(BadSignature):
+                await client.call("Announce", request)
+            request = pb.AnnounceRequest(statements=a.statements(1), listing=a.listing())
+            with pytest.raises(Conflict, match="later announcement"):
+                await client.call("Announce", request)
+            found = await client.call("Lookup", pb.LookupRequest(facility_ids=[b.id.digest]))
+            [wire] = found.records
+            record = open_record(
+                wire.statements,
+                wire.listing,
+                wire.membership,
+                world.operator.network_key,
+                is_online=wire.online,
+            )
+            assert (record.identity.facility_id, record.listing.city) == (b.id, "Helena")
+
+    run(work)
+
+
+def test_what_is_known_outlives_the_process(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving(), member(world, "A") as (a, _, membership):
+            await world.sign(membership)
+        async with world.serving() as server, world.client() as client:
+            assert server._registry.counts == {"facilities": 1, "nodes": 1, "online": 0}
+            await client.login(a)
+            found = await client.call("Find", pb.FindRequest(words="helena"))
+            assert len(found.records) == 1
+            shown = await client.call("GetNetwork", pb.GetNetworkRequest())
+            assert shown.list == server._registry.encoded_list != b""
+
+    run(work)
+
+
+def test_watch_tells_what_changes_and_only_that(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with (
+            world.serving() as server,
+            member(world, "A") as (a, client, membership),
+            member(world, "B") as (b, other, theirs),
+        ):
+            async with client.watch(b.id) as stream:
+                assert not (await next_event(stream, "record")).online
+                async with other.watch():
+                    assert (await next_event(stream, "record")).online
+                    await other.announce(b, "Butte")
+                    changed = await next_event(stream, "record")
+                    assert b"Butte" in changed.listing
+                    await other.call("AskDialBack", pb.AskDialBackRequest(facility_id=a.id.digest))
+                    assert await next_event(stream, "dial_back") == b.id.digest
+                    asked = pb.AskTicketRequest(facility_id=a.id.digest, relays=RELAYS[:1])
+                    mine = (await other.call("AskTicket", asked)).ticket
+                    halves = [
+                        open_ticket(half, world.operator.network_key, time.time())
+                        for half in (mine, await next_event(stream, "ticket"))
+                    ]
+                    assert halves[0].other_half() == halves[1]
+                    assert (halves[0].caller_facility, halves[0].target) == (b.id, a.node_id)
+                    assert halves[0].relay == RELAYS[0]
+                    await world.sign(membership, theirs)
+                    await next_event(stream, "list")
+                assert not (await next_event(stream, "record")).online
+            with pytest.raises(NotFound, match="online"):
+                await other.call("AskDialBack", pb.AskDialBackRequest(facility_id=b.id.digest))
+            asked = pb.AskTicketRequest(facility_id=a.id.digest, relays=["no.example:1"])
+            with pytest.raises(NotFound, match="relay"):
+                await other.call("AskTicket", asked)
+            with trio.fail_after(20):
+                while server._registry.counts["online"]:
+                    await trio.sleep(0.01)
+
+    run(work)
+
+
+def test_second_watch_of_a_node_ends_the_first_and_a_revocation_ends_both(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving() as server, member(world, "A") as (_, client, membership):
+            await world.sign(membership)
+            async with client.watch() as first:
+                await next_event(first, "list")
+                async with client.watch() as second:
+                    await next_event(second, "list")
+                    with trio.fail_after(20):
+                        while await first.read() is not None:
+                            pass
+                    assert server._registry.counts["online"] == 1
+                    await world.sign(revoked=frozenset({membership.invitation.id}))
+                    with trio.fail_after(20):
+                        while await second.read() is not None:
+                            pass
+            with trio.fail_after(20):
+                while server._registry.counts["online"]:
+                    await trio.sleep(0.01)
+
+    run(work)
+
+
+def test_only_the_network_publishes_and_asks_for_memberships(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving(), member(world, "A") as (a, client, membership):
+            foreign = OperatorKey.new("Other", ("h:1",), time.time())
+            encoded = foreign.next_list(None, [], (), time.time())
+            with pytest.raises(DocumentError):
+                await client.call("Publish", pb.PublishRequest(list=encoded))
+            await world.sign(membership)
+            encoded = world.operator.next_list(None, [], (), time.time())
+            with pytest.raises(Conflict, match="list 1 is here"):
+                await client.call("Publish", pb.PublishRequest(list=encoded))
+            login = await client.proof(a)
+            stolen = pb.ListMembershipsRequest(proof=login.proof, signature=login.signature)
+            with pytest.raises(BadSignature):
+                async with client._channel.stream(_METHODS["ListMemberships"], stolen) as stream:
+                    await stream.read()
+
+    run(work)
+
+
+def test_strangers_calls_and_members_tickets_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "OPEN_CALLS_A_MINUTE", 20)
+    monkeypatch.setattr(service_module, "TICKETS_A_MINUTE", 5)
+
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving(), member(world, "A") as (a, client, _):
+            refused = 0
+            for _ in range(40):
+                try:
+                    await client.call("GetChallenge", pb.GetChallengeRequest())
+                except PeerBusy:
+                    refused += 1
+            assert refused >= 20
+            async with client.watch():
+                errors: list[NodeError] = []
+                for _ in range(12):
+                    try:
+                        asked = pb.AskTicketRequest(facility_id=a.id.digest)
+                        await client.call("AskTicket", asked)
+                    except NodeError as exc:
+                        errors.append(exc)
+                assert sum(isinstance(e, PeerBusy) for e in errors) >= 7
+            too_many = [bytes([n, 0]) + bytes(30) for n in range(101)]
+            with pytest.raises(UsageError, match="at most 100"):
+                await client.call("Lookup", pb.LookupRequest(facility_ids=too_many))
+            with pytest.raises(UsageError, match="32 bytes"):
+                await client.call("Lookup", pb.LookupRequest(facility_ids=[b"short"]))
+
+    run(work)
