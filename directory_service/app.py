@@ -11,6 +11,7 @@ import trio
 import trio_asyncio
 
 from directory_service.admin import AdminServer
+from directory_service.bus import Bus, NoBus
 from directory_service.home import Config, Home
 from directory_service.registry import Registry
 from directory_service.relay import Limits, Relay, serve_relay
@@ -100,7 +101,8 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[str]:
     key = home.key()
     tls, root = home.tls(), home.root_certificate()
     async with AsyncExitStack() as stack:
-        storage = Storage(await _open_engine(home, config, key))
+        engine, bus = await _open_engine(home, config, key)
+        storage = Storage(engine)
         stack.push_async_callback(_close, storage)
         registry = Registry(config.network_key)
         server = DirectoryServer(
@@ -111,6 +113,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[str]:
             sessions=Sessions(key),
             tickets=home.tickets(),
             relays=config.relays,
+            bus=bus,
         )
         await server.load()
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -147,12 +150,14 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[str]:
         yield endpoint
 
 
-async def _open_engine(home: Home, config: Config, key: bytes) -> Engine:
+async def _open_engine(home: Home, config: Config, key: bytes) -> tuple[Engine, Bus]:
     if not config.database:
-        return SqliteEngine(home.database, derive_key("emix 2026-11 directory database v1", key))
-    from directory_service.postgres import open_postgres  # an extra of the package
+        secret = derive_key("emix 2026-11 directory database v1", key)
+        return SqliteEngine(home.database, secret), NoBus()
+    from directory_service.postgres import PostgresBus, open_postgres  # an extra of the package
 
-    return await open_postgres(config.database)
+    engine = await open_postgres(config.database)
+    return engine, PostgresBus(config.database, engine)
 
 
 async def _close(storage: Storage) -> None:

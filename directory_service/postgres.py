@@ -1,13 +1,16 @@
 """PostgreSQL, for networks with several directory processes."""
 
+import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
 import psycopg_pool
 import trio
 
+from directory_service.bus import News, Take
 from directory_service.storage import SCHEMA, Transaction
 from node.errors import ConfigError, StoreError
 
@@ -15,6 +18,9 @@ T = TypeVar("T")
 _CONNECT_SECONDS = 5.0
 _STATEMENT_MILLISECONDS = 10_000
 _CONNECTIONS = 4
+_CHANNEL = "emix_directory"
+# A server that is gone without a word is noticed.
+_SILENCE: Any = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 _LOCK = 7_318_221  # a number of ours: only one process at a time looks at the schema
 
 
@@ -52,6 +58,37 @@ class PostgresEngine:
         await trio.to_thread.run_sync(self._pool.close)
 
 
+class PostgresBus:
+    """See `directory_service.bus.Bus`: LISTEN and NOTIFY."""
+
+    def __init__(self, url: str, engine: PostgresEngine) -> None:
+        self._url = url
+        self._engine = engine
+
+    async def tell(self, news: News) -> None:
+        """See `Bus.tell`."""
+        sql = "SELECT pg_notify(?, ?)"
+        await self._engine.run(lambda tx: tx.execute(sql, _CHANNEL, news.encode()))
+
+    async def run(self, take: Take) -> None:
+        """See `Bus.run`."""
+        while True:
+            with suppress(psycopg.Error):  # it is away; the next connection looks at everything
+                await trio.to_thread.run_sync(self._listen, take)
+            await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+
+    def _listen(self, take: Take) -> None:
+        with psycopg.connect(self._url, autocommit=True, **_SILENCE) as connection:
+            connection.execute(f"LISTEN {_CHANNEL}")
+            trio.from_thread.run(take, None)
+            while True:
+                trio.from_thread.check_cancelled()
+                for notify in connection.notifies(timeout=1.0):
+                    news = News.decode(notify.payload)
+                    if news is not None:
+                        trio.from_thread.run(take, news)
+
+
 async def open_postgres(url: str) -> PostgresEngine:
     """Connect to a database and bring its schema up to date.
 
@@ -65,7 +102,7 @@ async def open_postgres(url: str) -> PostgresEngine:
         url,
         min_size=1,
         max_size=_CONNECTIONS,
-        kwargs={"options": f"-c statement_timeout={_STATEMENT_MILLISECONDS}"},
+        kwargs={"options": f"-c statement_timeout={_STATEMENT_MILLISECONDS}", **_SILENCE},
         check=psycopg_pool.ConnectionPool.check_connection,
         reconnect_timeout=float("inf"),  # it comes back some day; until then calls fail
         open=False,

@@ -69,7 +69,7 @@ class Registry:
         self._memberships: dict[FacilityId, dict[InvitationId, Membership]] = defaultdict(dict)
         self._records: dict[NodeId, Record] = {}
         self._nodes: dict[FacilityId, set[NodeId]] = defaultdict(set)
-        self._online: set[NodeId] = set()
+        self._online: dict[NodeId, set[str]] = defaultdict(set)
         self._search = Search[NodeId]()
 
     # -- members ------------------------------------------------------------------------------
@@ -77,6 +77,10 @@ class Registry:
     def put_member(self, membership: Membership) -> None:
         """Take a membership that has been enrolled."""
         self._memberships[membership.facility_id][membership.invitation.id] = membership
+
+    def has_joined(self, facility: FacilityId, invitation: InvitationId) -> bool:
+        """Whether a facility is known to have come in with an invitation."""
+        return invitation in self._memberships.get(facility, {})
 
     def membership(self, facility: FacilityId) -> Membership:
         """Return a facility's membership that is not revoked, the one in the list if there is one.
@@ -173,16 +177,27 @@ class Registry:
 
     # -- presence -----------------------------------------------------------------------------
 
-    def set_online(self, node: NodeId, *, is_online: bool) -> None:
-        """Note that a node has come or gone."""
-        (self._online.add if is_online else self._online.discard)(node)
+    def set_online(self, node: NodeId, process: str, *, is_online: bool) -> bool:
+        """Note that a node has come to a process or gone; return whether that changes it."""
+        was_online = self.is_online(node)
+        if is_online:
+            self._online[node].add(process)
+        else:
+            self._online[node].discard(process)
+            if not self._online[node]:
+                del self._online[node]
+        return was_online is not self.is_online(node)
 
     def is_online(self, node: NodeId) -> bool:
-        """Whether a node is here."""
+        """Whether a node is at some process."""
         return node in self._online
 
+    def nodes_at(self, process: str) -> list[NodeId]:
+        """Return the nodes that are at a process."""
+        return [node for node, processes in self._online.items() if process in processes]
+
     def online_nodes(self, facility: FacilityId) -> list[NodeId]:
-        """Return the nodes of a facility that are here.
+        """Return the nodes of a facility that are online.
 
         Raises:
             NotFound: none is.

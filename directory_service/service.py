@@ -1,8 +1,11 @@
 """The directory service: every call verified, decided in memory, durable before it is answered."""
 
 import random
+import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -10,6 +13,7 @@ import trio
 from emix.directory.v1 import directory_pb2 as pb
 from google.protobuf.message import DecodeError
 
+from directory_service.bus import Bus, News
 from directory_service.registry import Record, Registry
 from directory_service.sessions import SESSION_SECONDS, Session, Sessions
 from directory_service.storage import Storage, StoredMember, StoredNode
@@ -25,7 +29,8 @@ from node.documents.network import (
 )
 from node.documents.tickets import Ticket, TicketSigner
 from node.domain.ids import FacilityId, NodeId
-from node.errors import Conflict, NotFound, PeerUntrusted, UsageError
+from node.domain.network import NetworkList
+from node.errors import Conflict, NodeError, NotFound, PeerUntrusted, StoreError, UsageError
 from node.rpc.limits import RateLimit
 from node.rpc.serving import Call, Handler, Service
 
@@ -47,6 +52,8 @@ MAX_LOOKUPS = 100
 _FOUND, _MOST_FOUND = 20, 100
 _ANSWER_BYTES = 3 * 2**20
 _EXPIRE_SECONDS = 60.0
+_ALIVE_SECONDS, _DEAD_SECONDS = 5.0, 20.0
+_NODES_OF_NEWS = 100  # PostgreSQL takes 8,000 bytes
 
 
 class DirectoryServer:
@@ -62,6 +69,7 @@ class DirectoryServer:
         sessions: Sessions,
         tickets: TicketSigner,
         relays: Sequence[str],
+        bus: Bus,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._name = name
@@ -71,6 +79,9 @@ class DirectoryServer:
         self._sessions = sessions
         self._tickets = tickets
         self._relays = relays
+        self._bus = bus
+        self._process = secrets.token_hex(8)
+        self._heard: dict[str, float] = {}
         self._clock = clock
         self._watchers = Watchers()
         self._tickets_asked = RateLimit(TICKETS_A_MINUTE, in_all=OPEN_CALLS_A_MINUTE_IN_ALL)
@@ -95,26 +106,122 @@ class DirectoryServer:
         return Service(_SERVICE, handlers, self._guard)
 
     async def load(self) -> None:
-        """Take over what the database holds; what does not verify any more is left out."""
-        now = self._clock()
+        """Take over what the database holds: all of it, or what is new."""
         for member in await self._storage.members():
-            self._registry.put_member(
-                open_membership(member.membership, self._registry.network_key)
-            )
+            self._take_member(member)
+            await trio.lowlevel.checkpoint()
+        await self._load_list()
+        for node in await self._storage.nodes(self._clock()):
+            self._take_node(node)
+            await trio.lowlevel.checkpoint()
+
+    def _take_member(self, member: StoredMember) -> None:
+        if self._registry.has_joined(member.facility, member.invitation):
+            return
+        self._registry.put_member(open_membership(member.membership, self._registry.network_key))
+
+    async def _load_list(self) -> None:
         encoded = await self._storage.latest_list()
-        if encoded is not None:
-            shown = open_list(encoded, self._registry.network_key, now)
-            self._registry.take_list(shown, encoded)
-        for node in await self._storage.nodes(now):
-            identity = Identity.decode(node.statements)
-            listing = open_listing(node.listing, identity)
-            self._registry.put(Record.of(identity, listing, node.listing, node.expires_seconds))
+        if encoded is None or encoded == self._registry.encoded_list:
+            return
+        shown = open_list(encoded, self._registry.network_key, self._clock())
+        with suppress(Conflict):  # a later one has come here meanwhile
+            self._take_list(shown, encoded)
+
+    def _take_node(self, node: StoredNode) -> None:
+        known = self._registry.record(node.node)
+        if known is not None and (known.statements, known.listing) == (
+            node.statements,
+            node.listing,
+        ):
+            self._registry.put(replace(known, expires_time=node.expires_seconds))
+            return
+        identity = Identity.decode(node.statements)
+        listing = open_listing(node.listing, identity)
+        record = Record.of(identity, listing, node.listing, node.expires_seconds)
+        with suppress(Conflict):  # a later one has come here meanwhile
+            self._registry.hold_newest(record)
+            if self._registry.put(record):
+                self._tell_record(record)
 
     async def run(self) -> None:
-        """Forget what has expired, for ever."""
+        """Forget what has expired, and keep up with the other processes, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._bus.run, self._take_news)
+            nursery.start_soon(self._keep_alive)
+            while True:
+                await trio.sleep(_EXPIRE_SECONDS)
+                self._registry.expire(self._clock())
+
+    # -- other processes ----------------------------------------------------------------------
+
+    async def _keep_alive(self) -> None:
         while True:
-            await trio.sleep(_EXPIRE_SECONDS)
-            self._registry.expire(self._clock())
+            await self._tell_others("alive")
+            now = trio.current_time()
+            for process in [p for p, t in self._heard.items() if now - t > _DEAD_SECONDS]:
+                del self._heard[process]
+                log.warning("a process has gone silent", process=process)
+                for node in self._registry.nodes_at(process):
+                    self._set_online(node, process, is_online=False)
+            await trio.sleep(_ALIVE_SECONDS)
+
+    async def _tell_others(self, kind: str, ids: Sequence[bytes] = (), data: bytes = b"") -> None:
+        """Tell the other processes; without them, they will look when they can."""
+        with suppress(StoreError):
+            await self._bus.tell(News(self._process, kind, tuple(ids), data))
+
+    async def _take_news(self, news: News | None) -> None:
+        try:
+            await self._take(news)
+        except (NodeError, ValueError) as exc:
+            log.warning("news not taken", error=type(exc).__name__)
+
+    async def _take(self, news: News | None) -> None:
+        if news is None:  # whatever was said is lost: look at everything
+            await self.load()
+            await self._tell_others("hello")
+            await self._tell_presence()
+            return
+        if news.process == self._process:
+            return
+        self._heard[news.process] = trio.current_time()
+        match news.kind:
+            case "member":
+                for member in await self._storage.members_of(FacilityId(news.ids[0])):
+                    self._take_member(member)
+            case "node":
+                node = await self._storage.node(NodeId(news.ids[0]))
+                if node is not None:
+                    self._take_node(node)
+            case "list":
+                await self._load_list()
+            case "online" | "offline":
+                for digest in news.ids:
+                    is_online = news.kind == "online"
+                    self._set_online(NodeId(digest), news.process, is_online=is_online)
+            case "tell":
+                node_id, thing = NodeId(news.ids[0]), news.ids[1]
+                self._watchers.tell(node_id, thing, pb.WatchResponse.FromString(news.data))
+            case "hello":
+                await self._tell_presence()
+
+    async def _tell_presence(self) -> None:
+        nodes = [node.digest for node in self._registry.nodes_at(self._process)]
+        for start in range(0, len(nodes), _NODES_OF_NEWS):
+            await self._tell_others("online", nodes[start : start + _NODES_OF_NEWS])
+
+    async def _tell_node(self, node: NodeId, thing: bytes, news: pb.WatchResponse) -> None:
+        """Tell a node, at whichever process it is.
+
+        Raises:
+            StoreError: it is at another one, and the way there is broken just now.
+        """
+        if self._watchers.is_watching(node):
+            self._watchers.tell(node, thing, news)
+            return
+        ids = (node.digest, thing)
+        await self._bus.tell(News(self._process, "tell", ids, news.SerializeToString()))
 
     # -- who calls ----------------------------------------------------------------------------
 
@@ -161,6 +268,9 @@ class DirectoryServer:
 
     async def _login(self, call: Call[None]) -> pb.LoginResponse:
         identity = await self._identify(call.request)
+        if not self._registry.is_member(identity.facility_id):  # it joined at another process?
+            for member in await self._storage.members_of(identity.facility_id):
+                self._take_member(member)
         self._registry.membership(identity.facility_id)
         session = self._sessions.open(identity.node_id, identity.facility_id, self._clock())
         return pb.LoginResponse(session=session, lifetime_seconds=SESSION_SECONDS)
@@ -183,6 +293,7 @@ class DirectoryServer:
         if await self._storage.enroll(stored):
             log.info("facility joined", facility=membership.facility_id.short())
             self._registry.put_member(membership)
+            await self._tell_others("member", [membership.facility_id.digest])
         return pb.JoinResponse()
 
     async def _announce(self, call: Call[Session]) -> pb.AnnounceResponse:
@@ -207,6 +318,7 @@ class DirectoryServer:
         )
         if self._registry.put(record):
             self._tell_record(record)
+        await self._tell_others("node", [record.node.digest])
         return pb.AnnounceResponse(again_seconds=random.randint(*_AGAIN_SECONDS))  # noqa: S311
 
     async def _lookup(self, call: Call[Session]) -> pb.LookupResponse:
@@ -224,7 +336,7 @@ class DirectoryServer:
         caller = call.caller.facility
         for node in self._registry.online_nodes(wanted):
             news = pb.WatchResponse(dial_back=caller.digest)
-            self._watchers.tell(node, ("dial-back", caller), news)
+            await self._tell_node(node, b"dial-back" + caller.digest, news)
         return pb.AskDialBackResponse()
 
     async def _ask_ticket(self, call: Call[Session]) -> pb.AskTicketResponse:
@@ -243,7 +355,7 @@ class DirectoryServer:
             self._clock(),
         )
         news = pb.WatchResponse(ticket=self._tickets.sign(ticket.other_half()))
-        self._watchers.tell(ticket.target, ("ticket", session.node), news)
+        await self._tell_node(ticket.target, b"ticket" + session.node.digest, news)
         return pb.AskTicketResponse(ticket=self._tickets.sign(ticket))
 
     async def _publish(self, call: Call[None]) -> pb.PublishResponse:
@@ -255,11 +367,15 @@ class DirectoryServer:
                 return pb.PublishResponse()
             raise Conflict(f"list {latest.number} is here already; sign the next one from it")
         await self._storage.put_list(shown.number, encoded)
+        self._take_list(shown, encoded)
+        await self._tell_others("list")
+        return pb.PublishResponse()
+
+    def _take_list(self, shown: NetworkList, encoded: bytes) -> None:
         gone = self._registry.take_list(shown, encoded)
-        log.info("list published", number=shown.number, members=len(shown.members))
+        log.info("list in force", number=shown.number, members=len(shown.members))
         self._watchers.tell_all("list", pb.WatchResponse(list=encoded))
         self._watchers.end_all_of(gone)
-        return pb.PublishResponse()
 
     async def _list_memberships(self, call: Call[None]) -> None:
         request = call.request
@@ -280,7 +396,7 @@ class DirectoryServer:
                 self._watchers.watching(session.node, session.facility, interests) as watcher,
                 trio.move_on_after(max(session.expires_time - self._clock(), 0)),
             ):
-                self._set_online(session.node, is_online=True)
+                await self._has_come(session.node, is_online=True)
                 if self._registry.encoded_list:
                     watcher.tell("list", pb.WatchResponse(list=self._registry.encoded_list))
                 for facility in interests:
@@ -293,13 +409,17 @@ class DirectoryServer:
                     await call.write(news)
         finally:
             if not self._watchers.is_watching(session.node):
-                self._set_online(session.node, is_online=False)
+                with trio.CancelScope(shield=True):
+                    await self._has_come(session.node, is_online=False)
 
-    def _set_online(self, node: NodeId, *, is_online: bool) -> None:
-        was_online = self._registry.is_online(node)
-        self._registry.set_online(node, is_online=is_online)
+    async def _has_come(self, node: NodeId, *, is_online: bool) -> None:
+        self._set_online(node, self._process, is_online=is_online)
+        await self._tell_others("online" if is_online else "offline", [node.digest])
+
+    def _set_online(self, node: NodeId, process: str, *, is_online: bool) -> None:
+        is_news = self._registry.set_online(node, process, is_online=is_online)
         record = self._registry.record(node)
-        if record is not None and was_online is not is_online:
+        if record is not None and is_news:
             self._tell_record(record)
 
     def _tell_record(self, record: Record) -> None:

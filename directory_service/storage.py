@@ -125,15 +125,17 @@ class Storage:
 
     async def members(self) -> list[StoredMember]:
         """Return all members, in the order in which they came."""
-        sql = (
-            "SELECT invitation, facility, membership, joined_seconds FROM members"
-            " ORDER BY joined_seconds, invitation"
+        rows = await self._engine.run(
+            lambda tx: tx.execute(f"{_MEMBERS} ORDER BY joined_seconds, invitation")
         )
-        rows = await self._engine.run(lambda tx: tx.execute(sql))
-        return [
-            StoredMember(InvitationId(bytes(i)), FacilityId(bytes(f)), bytes(m), j)
-            for i, f, m, j in rows
-        ]
+        return [_member(row) for row in rows]
+
+    async def members_of(self, facility: FacilityId) -> list[StoredMember]:
+        """Return the memberships of one facility."""
+        rows = await self._engine.run(
+            lambda tx: tx.execute(f"{_MEMBERS} WHERE facility = ?", facility.digest)
+        )
+        return [_member(row) for row in rows]
 
     async def put_node(self, node: StoredNode) -> None:
         """Keep what a node announced, in place of what it announced before."""
@@ -218,7 +220,15 @@ class Storage:
         await self._engine.aclose()
 
 
+_MEMBERS = "SELECT invitation, facility, membership, joined_seconds FROM members"
 _NODES = "SELECT node, facility, statements, listing, announced_seconds, expires_seconds FROM nodes"
+
+
+def _member(row: tuple[Any, ...]) -> StoredMember:
+    invitation, facility, membership, joined = row
+    return StoredMember(
+        InvitationId(bytes(invitation)), FacilityId(bytes(facility)), bytes(membership), joined
+    )
 
 
 def _node(row: tuple[Any, ...]) -> StoredNode:

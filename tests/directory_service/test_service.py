@@ -12,6 +12,7 @@ import trio
 from emix.directory.v1 import directory_pb2 as pb
 
 from directory_service import service as service_module
+from directory_service.bus import NoBus
 from directory_service.operator import OperatorKey
 from directory_service.registry import Registry
 from directory_service.service import DirectoryServer
@@ -151,6 +152,7 @@ class World:
             sessions=Sessions(key),
             tickets=read_ticket_signer(tickets, certificate),
             relays=RELAYS,
+            bus=NoBus(),
             clock=self.now,
         )
         await server.load()

@@ -1,0 +1,82 @@
+"""What the processes of one directory tell each other: who has come, and what has changed.
+
+News says what to look at, or carries what is small and passing (presence, a dial-back, a ticket);
+what lasts is read from the database. A process that may have missed some looks at everything.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import trio
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One thing that another process should know.
+
+    Attributes:
+        process: Who says so.
+        kind: member, node, list, online, offline, tell, hello, alive.
+        ids: What it is about.
+        data: What goes with it.
+    """
+
+    process: str
+    kind: str
+    ids: tuple[bytes, ...] = ()
+    data: bytes = b""
+
+    def encode(self) -> str:
+        """Return it as text."""
+        return json.dumps(
+            [self.process, self.kind, [i.hex() for i in self.ids], _b64(self.data)],
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def decode(cls, text: str) -> Self | None:
+        """Return the news in a text; None for what a later version says."""
+        try:
+            process, kind, ids, data = json.loads(text)
+            found = tuple(map(bytes.fromhex, ids))
+            return cls(str(process), str(kind), found, base64.b64decode(data, validate=True))
+        except (ValueError, TypeError, binascii.Error):
+            return None
+
+
+Take = Callable[[News | None], Awaitable[None]]
+"""Takes news of other processes; None where some may have been missed."""
+
+
+class Bus(Protocol):
+    """The way between the processes."""
+
+    async def tell(self, news: News) -> None:
+        """Tell all other processes.
+
+        Raises:
+            StoreError: the way is broken just now.
+        """
+
+    async def run(self, take: Take) -> None:
+        """Take what the others tell, for ever."""
+
+
+class NoBus:
+    """For a process that is alone."""
+
+    async def tell(self, news: News) -> None:
+        """There is nobody to tell."""
+
+    async def run(self, take: Take) -> None:
+        """There is nobody to listen to."""
+        del take
+        await trio.sleep_forever()
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,0 +1,205 @@
+"""Several directory processes on one PostgreSQL: any serves any node, and any may die."""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.nodes import CommandFailed, Directory, Node, free_port, wait_until
+from tests.dicom_files import study_uid, write_study
+from tests.directory_service.postgres import Postgres, running_postgres
+
+pytestmark = pytest.mark.integration
+
+
+class Processes:
+    """Three processes of one directory, and nodes that know all three."""
+
+    def __init__(self, folder: Path, database: Postgres) -> None:
+        self.folder = folder
+        self.database = database
+        first = Directory(folder, "one")
+        others = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+        key = ("--name", "Montana", "--network-key", str(first.key))
+        addresses = [a for one in (first.address, *others) for a in ("--endpoint", one)]
+        first.run("init", *key, *addresses, "--listen", first.address, "--database", database.url)
+        self.all = [first]
+        for name, address in zip(("two", "three"), others, strict=True):
+            # The same home, but for where it serves: that is how a process is added.
+            shutil.copytree(first.home, folder / name)
+            process = Directory(folder, name)
+            process.key = first.key
+            config = process.home / "directory.toml"
+            config.write_text(config.read_text().replace(first.address, address))
+            process.address = address
+            self.all.append(process)
+        for process in self.all:
+            process.start()
+
+    def of(self, node: Node) -> Directory:
+        """Return the process at which a node is now."""
+        [network] = node.json("networks")["networks"]
+        assert network["state"] == "connected"
+        [found] = [p for p in self.all if p.address == network["endpoint"]]
+        return found
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    with running_postgres(Path("/tmp") / f"emix-postgres-{secrets.token_hex(4)}") as database:
+        found = Processes(tmp_path, database)
+        try:
+            yield found
+        finally:
+            for process in found.all:
+                process.stop()
+
+
+def make_node(folder: Path, name: str, display_name: str, **settings: str) -> Node:
+    node = Node(folder, name, display_name)
+    node.make()
+    node.set(**settings)
+    node.start()
+    return node
+
+
+def is_connected(node: Node) -> bool:
+    [network] = node.json("networks")["networks"]
+    return bool(network["state"] == "connected")
+
+
+def finds(node: Node, words: str, *, online: bool) -> bool:
+    try:
+        found = node.json("find", words)["facilities"]
+    except CommandFailed:
+        return False
+    return [f["online"] for f in found] == [online]
+
+
+def test_any_process_serves_any_node_and_each_may_die(processes: Processes, tmp_path: Path) -> None:
+    first = processes.all[0]
+    a = make_node(tmp_path, "a", "Great Falls Clinic", trust='"network"')
+    b = make_node(tmp_path, "b", "Billings Hospital", trust='"network"')
+    try:
+        first.enroll(a, b)
+        for process in processes.all:
+            wait_until(
+                lambda p=process: (
+                    [f["online"] for f in p.json("facilities")["facilities"]] == [1, 1]
+                ),
+                f"{process.home.name} does not know who is online",
+            )
+        # Each in its turn, with its nodes on it, until both nodes have lost theirs.
+        for _ in range(2):
+            victim = processes.of(b)
+            victim.kill()
+            wait_until(lambda: is_connected(b), "it did not find another process", 30)
+            wait_until(lambda: is_connected(a), "it did not find another process", 30)
+            assert processes.of(b) is not victim
+            wait_until(lambda: finds(a, "billings", online=True), "b is not seen", 40)
+            victim.start()
+        # At different processes: what one asks for reaches the other.
+        for _ in range(20):
+            if processes.of(a) is not processes.of(b):
+                break
+            b.stop()
+            b.start()
+            wait_until(lambda: is_connected(b), "it did not come back")
+        assert processes.of(a) is not processes.of(b)
+        wait_until(lambda: finds(a, "billings", online=True), "b is not seen")
+        write_study(tmp_path / "study", study=61, instances=2)
+        a.run("import", str(tmp_path / "study"))
+        a.run("send", study_uid(61), "Billings Hospital", "--wait")
+        first.run("revoke", "Great Falls Clinic", "--network-key", str(first.key))
+        wait_until(
+            lambda: "revoked" in b.json("peers")["peers"][0]["problem"],
+            "the revocation did not reach the other process",
+            60,
+        )
+        b.stop()
+        wait_until(
+            lambda: all(
+                f["online"] == 0 for p in processes.all for f in p.json("facilities")["facilities"]
+            ),
+            "b is seen still",
+            40,
+        )
+    finally:
+        assert (a.stop(), b.stop()) == (0, 0)
+
+
+def test_nodes_behind_different_processes_meet_at_a_relay(
+    processes: Processes, tmp_path: Path
+) -> None:
+    relay, at = processes.all[0], f"127.0.0.1:{free_port()}"
+    for process in processes.all:
+        process.stop()
+        config = process.home / "directory.toml"
+        text = config.read_text().replace("addresses = []", f'addresses = ["{at}"]')
+        if process is relay:
+            text = text.replace('listen = ""', f'listen = "{at}"', 1)
+        config.write_text(text)
+        process.start()
+    nobody = '["127.0.0.1:1"]'
+    a = make_node(tmp_path, "a", "Great Falls Clinic", announce=nobody)
+    b = make_node(tmp_path, "b", "Billings Hospital", announce=nobody)
+    try:
+        relay.enroll(a, b)
+        for _ in range(20):
+            if processes.of(a) is not processes.of(b):
+                break
+            b.stop()
+            b.start()
+            wait_until(lambda: is_connected(b), "it did not come back")
+        a.run("peers", "pair", b.json("id")["facility_id"])
+        b.run("peers", "pair", a.json("id")["facility_id"])
+        wait_until(lambda: a.json("peers")["peers"][0]["route"] == "relay", "they did not meet", 60)
+    finally:
+        assert (a.stop(), b.stop()) == (0, 0)
+
+
+def test_database_that_is_away_for_a_while_costs_no_enrollment_and_no_transfer(
+    processes: Processes, tmp_path: Path
+) -> None:
+    first = processes.all[0]
+    a = make_node(tmp_path, "a", "Great Falls Clinic", trust='"network"')
+    b = make_node(tmp_path, "b", "Billings Hospital", trust='"network"')
+    late = make_node(tmp_path, "late", "Helena Hospital", trust='"network"')
+    try:
+        first.enroll(a, b)
+        letter = first.invite("Helena Hospital")
+        processes.database.stop()
+        # What is known is answered from memory, and members exchange.
+        assert finds(a, "billings", online=True)
+        write_study(tmp_path / "study", study=62, instances=2)
+        a.run("import", str(tmp_path / "study"))
+        a.run("send", study_uid(62), "Billings Hospital", "--wait")
+        with pytest.raises(CommandFailed, match="database does not answer"):
+            late.run("join", letter)
+        processes.database.start()
+        wait_until(lambda: _joins(late, letter), "it could not join afterwards", 30)
+        first.sign_list()
+        wait_until(
+            lambda: late.json("networks")["networks"][0]["standing"] == "member",
+            "it is not confirmed",
+            60,
+        )
+        for process in processes.all:
+            wait_until(
+                lambda p=process: len(p.json("facilities")["facilities"]) == 3,
+                f"{process.home.name} did not look again",
+                30,
+            )
+            assert {f["standing"] for f in process.json("facilities")["facilities"]} == {"member"}
+    finally:
+        assert (a.stop(), b.stop(), late.stop()) == (0, 0, 0)
+
+
+def _joins(node: Node, letter: str) -> bool:
+    try:
+        node.run("join", letter)
+    except CommandFailed:
+        return False
+    return True
