@@ -367,6 +367,8 @@ class _Node:
             self._trust,
             federation,
             examiner,
+            self._networks,
+            self._directories,
             lambda: {
                 "peer service": self._profile().endpoints,
                 "introduction": self._profile().introduction_endpoints,

@@ -13,7 +13,11 @@ import trio
 
 from node.crypto.certificates import validity
 from node.dicom.examiner import Examiner
+from node.documents.network import Network
 from node.domain.findings import Finding
+from node.domain.network import Standing
+from node.exchange.networks import Networks
+from node.federation.directory import Directories
 from node.federation.supervisor import Federation
 from node.federation.trust import Trust
 from node.home import Home, load_keyring
@@ -38,9 +42,13 @@ class Doctor:
         trust: Trust,
         federation: Federation,
         examiner: Examiner,
+        networks: Networks,
+        directories: Directories,
         announced: Callable[[], Mapping[str, Sequence[str]]],
     ) -> None:
         """Prepare; `announced` has what peers are told to connect to, by service."""
+        self._networks = networks
+        self._directories = directories
         self._home = home
         self._context = context
         self._audit = audit
@@ -54,7 +62,8 @@ class Doctor:
         last = await self._audit.last_time()
         local = await trio.to_thread.run_sync(lambda: list(self._local()))
         ports = [] if is_quick else await trio.to_thread.run_sync(lambda: list(self._ports()))
-        return [_clock(last), *local, *ports, *self._peers()]
+        networks = [self._network(network) for network in await self._networks.all()]
+        return [_clock(last), *local, *ports, *networks, *self._peers()]
 
     def _local(self) -> Iterator[Finding]:
         yield self._disk()
@@ -121,6 +130,26 @@ class Doctor:
             text = f"parser processes could not give up: {', '.join(missing)}"
             return Finding("parsers", "warning", text, "start the node by systemd's unit")
         return Finding("parsers", "ok", "confined as far as they have started")
+
+    def _network(self, network: Network) -> Finding:
+        subject = f"network {network.name}"
+        standing = network.standing(time.time())
+        state = self._directories.state(network.id)
+        match standing:
+            case Standing.REVOKED | Standing.OTHER_FACILITY:
+                advice = "talk to the network's operator, or leave it: emix networks leave"
+                return Finding(subject, "problem", f"this facility is {standing.value}", advice)
+            case Standing.LIST_EXPIRED:
+                advice = "have the network's operator sign the next one; paired facilities go on"
+                return Finding(subject, "problem", standing.value, advice)
+            case Standing.PROVISIONAL:
+                advice = "have the network's operator sign the next list"
+                return Finding(subject, "warning", f"this facility is {standing.value}", advice)
+        if state.state != "connected":
+            advice = "what is known goes on; look at its address and at the firewall"
+            text = f"its directory is {state.state}: {state.problem or 'connecting'}"
+            return Finding(subject, "warning", text, advice)
+        return Finding(subject, "ok", f"a member; directory {state.endpoint} connected")
 
     def _peers(self) -> Iterator[Finding]:
         for peer in self._trust.peers.values():
