@@ -323,7 +323,9 @@ class Networks:
     ) -> list[Found]:
         networks = await self._book.all()
         if not networks:
-            raise UsageError("this facility has joined no network: `emix join LETTER`")
+            raise UsageError(
+                "this facility has joined no network that could be asked: `emix join LETTER`"
+            )
         found: list[Found] = []
         error: NodeError | None = None
         for network in networks:

@@ -33,6 +33,7 @@ from node.errors import (
 from node.federation import introduction
 from node.federation.link import SILENCE_SECONDS, GrpcLink, open_link
 from node.federation.relaying import Relaying
+from node.federation.routes import CONNECT_SECONDS, race
 from node.federation.server import (
     PROTOCOL_VERSION,
     Exchange,
@@ -53,7 +54,6 @@ _HELLO = method(_SERVICE, "Hello", pb.HelloRequest, pb.HelloResponse)
 _WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse)
 _CARRY = method(_SERVICE, "Carry", pb.CarryRequest, pb.CarryResponse)
 
-CONNECT_SECONDS = 8.0
 HELLO_SECONDS = 15.0
 BETTER_SECONDS = 15.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
@@ -225,12 +225,12 @@ class Federation:
     async def _connect(self, peer: Peer, connection: Connection) -> None:
         """Try a peer's endpoints, then a relay; hold the first that answers until it is lost."""
         error: NodeError = PeerUnreachable("no endpoint is known; waiting for it to connect")
-        for endpoint in peer.endpoints:
+        try:
+            endpoint = await race(lambda e: self._open(peer, e), peer.endpoints)
             connection.endpoint = endpoint
-            try:
-                await self._hold(peer, endpoint, connection, "direct")
-            except (PeerUnreachable, PeerTimeout) as exc:
-                error = exc
+            await self._hold(peer, endpoint, connection, "direct")
+        except (PeerUnreachable, PeerTimeout) as exc:
+            error = exc if peer.endpoints else error
         if not connection.inbound:  # else the peer collects what waits, and brings what it has
             try:
                 await self._hold_by_relay(peer, connection)
@@ -265,13 +265,10 @@ class Federation:
             await trio.sleep(BETTER_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
             if "direct" in connection.inbound:
                 break
-            for endpoint in peer.endpoints:
-                with suppress(PeerUnreachable):
-                    async with self._open(peer, endpoint) as channel:
-                        await channel.connect(CONNECT_SECONDS)
-                        log.info("a better way", peer=peer.facility_id.short(), endpoint=endpoint)
-                        scope.cancel()
-                        return
+            with suppress(PeerUnreachable):
+                await race(lambda e: self._open(peer, e), peer.endpoints)
+                log.info("a better way", peer=peer.facility_id.short())
+                break
         scope.cancel()
 
     def _open(self, peer: Peer, endpoint: str) -> AbstractAsyncContextManager[Channel]:

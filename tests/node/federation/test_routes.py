@@ -1,0 +1,75 @@
+"""Racing a peer's addresses: the first that answers wins, and no slow one holds up the others."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from node.errors import PeerUnreachable
+from node.federation.routes import STAGGER_SECONDS, race
+
+
+class Network:
+    """Addresses that answer after some seconds, or refuse after some."""
+
+    def __init__(self, answers: dict[str, float], refuses: dict[str, float]) -> None:
+        self._answers, self._refuses = answers, refuses
+        self.tried: list[str] = []
+        self.open = 0
+
+    async def connect(self, endpoint: str) -> None:
+        self.tried.append(endpoint)
+        if endpoint in self._answers:
+            await trio.sleep(self._answers[endpoint])
+            return
+        await trio.sleep(self._refuses[endpoint])
+        raise PeerUnreachable(endpoint)
+
+    @asynccontextmanager
+    async def opened(self, endpoint: str) -> AsyncGenerator[Any]:
+        class Channel:
+            async def connect(_, seconds: float) -> None:  # noqa: N805
+                with trio.move_on_after(seconds) as waiting:
+                    await self.connect(endpoint)
+                if waiting.cancelled_caught:
+                    raise PeerUnreachable(endpoint)
+
+        self.open += 1
+        try:
+            yield Channel()
+        finally:
+            self.open -= 1
+
+
+async def test_address_that_swallows_everything_holds_nobody_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = Network({"good": 0.1}, {"hole": 60})
+    started = trio.current_time()
+    assert await race(network.opened, ["hole", "good"]) == "good"
+    assert trio.current_time() - started == pytest.approx(STAGGER_SECONDS + 0.1)
+    assert network.open == 0
+
+
+async def test_first_address_has_a_head_start(autojump_clock: trio.testing.MockClock) -> None:
+    network = Network({"near": 0.2, "far": 0.0}, {})
+    assert await race(network.opened, ["near", "far"]) == "near"
+    assert network.tried == ["near"]
+
+
+async def test_refusal_lets_the_next_begin_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    network = Network({"c": 0.0}, {"a": 0.0, "b": 0.0})
+    started = trio.current_time()
+    assert await race(network.opened, ["a", "b", "c"]) == "c"
+    assert trio.current_time() == started
+
+
+@pytest.mark.parametrize("endpoints", [[], ["a"], ["a", "b"]])
+async def test_nobody_answers(endpoints: list[str], autojump_clock: trio.testing.MockClock) -> None:
+    network = Network({}, {"a": 1.0, "b": 99.0})
+    with pytest.raises(PeerUnreachable):
+        await race(network.opened, endpoints)
+    assert network.open == 0
