@@ -156,8 +156,9 @@ async def _open_engine(home: Home, config: Config, key: bytes) -> tuple[Engine, 
         return SqliteEngine(home.database, secret), NoBus()
     from directory_service.postgres import PostgresBus, open_postgres  # an extra of the package
 
+    bus_key = derive_key("emix 2026-11 directory bus v1", key)
     engine = await open_postgres(config.database)
-    return engine, PostgresBus(config.database, engine)
+    return engine, PostgresBus(config.database, engine, bus_key)
 
 
 async def _close(storage: Storage) -> None:

@@ -6,12 +6,17 @@ what lasts is read from the database. A process that may have missed some looks 
 
 import base64
 import binascii
+import hmac
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 import trio
+
+from node.crypto.digests import keyed_digest
+
+_MAC_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +35,21 @@ class News:
     ids: tuple[bytes, ...] = ()
     data: bytes = b""
 
-    def encode(self) -> str:
-        """Return it as text."""
-        return json.dumps(
-            [self.process, self.kind, [i.hex() for i in self.ids], _b64(self.data)],
-            separators=(",", ":"),
-        )
+    def encode(self, key: bytes) -> str:
+        """Return it as text that only who has the key can make."""
+        value = [self.process, self.kind, [i.hex() for i in self.ids], _b64(self.data)]
+        text = json.dumps(value, separators=(",", ":"))
+        return _mac(key, text) + text
 
     @classmethod
-    def decode(cls, text: str) -> Self | None:
-        """Return the news in a text; None for what a later version says."""
+    def decode(cls, text: str, key: bytes) -> Self | None:
+        """Return the news in a text; None for what another made, or a later version says.
+
+        Whoever may connect to the database can notify: nothing is read before the key is proven.
+        """
+        mac, text = text[:_MAC_CHARACTERS], text[_MAC_CHARACTERS:]
+        if not hmac.compare_digest(mac.encode(), _mac(key, text).encode()):
+            return None
         try:
             process, kind, ids, data = json.loads(text)
             found = tuple(map(bytes.fromhex, ids))
@@ -76,6 +86,10 @@ class NoBus:
         """There is nobody to listen to."""
         del take
         await trio.sleep_forever()
+
+
+def _mac(key: bytes, text: str) -> str:
+    return keyed_digest(key, text.encode("utf-8", "surrogatepass")).hex()
 
 
 def _b64(data: bytes) -> str:

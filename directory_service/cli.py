@@ -15,12 +15,13 @@ from directory_service.operator import (
     find_members,
     newest,
     read_endpoints,
+    used_by,
     write_new,
 )
 from node.documents.network import MAX_LIST_BYTES, Membership, open_list
 from node.domain.ids import InvitationId
 from node.domain.network import NetworkList
-from node.errors import PeerUnreachable, UsageError
+from node.errors import ConfigError, DocumentError, PeerUnreachable, UsageError
 from node.rpc.blocking import open_blocking_channel
 from node.rpc.methods import methods
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
@@ -106,12 +107,24 @@ def init(
     home, path = Home(_home(context)), Path(key_file).absolute()
     if path.is_relative_to(home.root.absolute()):
         raise UsageError("the network key must lie outside the home; it is to be kept elsewhere")
-    if path.exists():
-        key = OperatorKey.read(path)
-    else:
+    if relay_listen and not relays:
+        raise UsageError("say with --relay how nodes reach the relay")
+    is_new = not path.exists()
+    if is_new:
         key = OperatorKey.new(name, read_endpoints(endpoints), time.time())
-        key.write(path)
-        click.echo(f"Made the network's key: {path}. Keep it off the directory's machine.")
+    else:
+        key = OperatorKey.read(path)
+        if key.name != name or (endpoints and read_endpoints(endpoints) != key.endpoints):
+            raise UsageError(
+                f"{path} is the key of {key.name!r} at {', '.join(key.endpoints)}; name it so, or"
+                " choose another file for a new network"
+            )
+
+    def keep_key() -> None:  # once everything else that was asked for is right
+        if is_new:
+            key.write(path)
+            click.echo(f"Made the network's key: {path}. Keep it off the directory's machine.")
+
     make_home(
         home,
         key,
@@ -119,6 +132,7 @@ def init(
         database=database,
         relay_listen=relay_listen,
         relays=read_endpoints(relays) if relays else (),
+        keep_key=keep_key,
     )
     click.echo(f"Made a directory in {home.root}.")
     click.echo(f"Network ID: {key.network}")
@@ -177,7 +191,10 @@ def create_token(name: str, key_file: str, out: str | None) -> None:
     """
     if not 0 < len(name.strip()) <= 100 or not name.isprintable():
         raise UsageError("a facility's name has 1 to 100 printable characters")
-    letter = OperatorKey.read(Path(key_file)).invite(name.strip(), time.time())
+    key = OperatorKey.read(Path(key_file))
+    letter = key.invite(name.strip(), time.time())
+    until = show_time(letter.invitation.expires_seconds)
+    click.echo(f"For {name.strip()}, into {key.name}, until {until}.", err=True)
     if out is None:
         click.echo(letter.encode())
         return
@@ -252,10 +269,18 @@ def revoke(facility: str, key_file: str) -> None:
       emix-directory revoke "Great Falls Clinic" --network-key /media/usb/montana.key
     """
     path = Path(key_file)
-    with open_operator_client(OperatorKey.read(path)) as client:
+    key = OperatorKey.read(path)
+    if key.certificate:
+        raise UsageError("a list key confirms and renews; revoking needs the network key")
+    with open_operator_client(key) as client:
         found = find_members(client.memberships(), facility)
-    shown, _ = _sign(path, found)
     name = next(iter(found.values())).invitation.display_name
+    encoded = _known_list(path)
+    known = open_list(encoded, key.network_key, time.time()) if encoded else None
+    facility_id = next(iter(found.values())).facility_id
+    # The directory might hold some back: what was listed from here counts, too.
+    listed = {i for i, f in known.members.items() if f == facility_id} if known else set()
+    shown, _ = _sign(path, {*found, *listed})
     click.echo(f"Revoked {name} with list {shown.number}.")
 
 
@@ -326,8 +351,20 @@ def status(context: click.Context, json_: bool) -> None:
 @click.option("--address", metavar="HOST:PORT", help="This relay, as nodes reach it.")
 @click.option("--listen", default="0.0.0.0:7421", show_default=True, help="Where to relay.")
 @click.option("--network", metavar="KEY", help="The network's public key, in base64.")
-@click.option("--streams", default=16, show_default=True, help="Pairs at once, of a facility.")
-@click.option("--gib-a-day", default=0, show_default=True, help="Of a facility; 0: no bound.")
+@click.option(
+    "--streams",
+    default=16,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="Pairs at once, of a facility.",
+)
+@click.option(
+    "--gib-a-day",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 1_000_000),
+    help="Of a facility; 0: no bound.",
+)
 @click.pass_context
 def relay(
     context: click.Context,
@@ -395,10 +432,16 @@ def relay_status(context: click.Context, json_: bool) -> None:
 def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, list[Membership]]:
     """Sign and publish the next list; return it, and who is confirmed by it."""
     key, now = OperatorKey.read(path), time.time()
-    beside = path.with_name(path.name + ".list")
-    known = beside.read_bytes()[: MAX_LIST_BYTES + 1] if beside.exists() else None
+    known = _known_list(path)
     with open_operator_client(key) as client:
-        latest, is_older = newest(key, known, client.latest_list(), now)
+        theirs = client.latest_list()
+        latest, is_older = newest(key, known, theirs, now)
+        if known is None and theirs is not None:
+            click.echo(
+                f"WARNING: {_beside(path)} is not there, so the directory's word is taken for"
+                " the newest list. If another machine signs, copy the file from it.",
+                err=True,
+            )
         if is_older:
             click.echo(
                 "WARNING: the directory shows an older list than was signed here. It was"
@@ -407,9 +450,19 @@ def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, lis
             )
         memberships = client.memberships()
         encoded = key.next_list(latest, memberships, revoked, now)
+        # Before it is published: a directory that takes it and says that it failed must not
+        # make the next one go without what this one revokes.
+        _remember(_beside(path), encoded)
         client.publish(encoded)
+    for invitation, several in used_by(memberships).items():
+        if len(several) > 1:
+            names = ", ".join(sorted(map(str, several)))
+            click.echo(
+                f"WARNING: one invitation ({invitation.short()}) was used by {names}. Nobody of"
+                " them is confirmed anew. The directory must not let that happen: look into it.",
+                err=True,
+            )
     shown = open_list(encoded, key.network_key, now)
-    _remember(beside, encoded)
     listed = latest.members if latest else {}
     added = [
         m
@@ -417,6 +470,23 @@ def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, lis
         if m.invitation.id not in listed and shown.members.get(m.invitation.id) == m.facility_id
     ]
     return shown, added
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".list")
+
+
+def _known_list(path: Path) -> bytes | None:
+    """Return the newest list that was signed with a key, as kept beside it."""
+    beside = _beside(path)
+    if not beside.exists():
+        return None
+    found = beside.read_bytes()[: MAX_LIST_BYTES + 1]
+    try:
+        open_list(found, OperatorKey.read(path).network_key, time.time())
+    except DocumentError as exc:
+        raise ConfigError(f"{beside} is damaged, or another network's: {exc}") from exc
+    return found
 
 
 def _remember(beside: Path, encoded: bytes) -> None:

@@ -17,7 +17,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,7 +132,8 @@ nodes = "{listen}"
 # Where this process relays, for nodes that cannot reach each other, for example "0.0.0.0:7421".
 # Empty: it does not.
 listen = {relay_listen}
-# All relays of the network, as nodes reach them: this one's public address first.
+# All relays of the network, as nodes reach them: this one's public address first. After a change:
+# `emix-directory renew --network-key FILE`: nodes go to no relay that the network has not named.
 addresses = {relays}
 # How many pairs of connections a facility may have at once, and how many GiB a day (0: no bound).
 # streams_of_facility = 16
@@ -227,8 +228,11 @@ def make_home(
     database: str,
     relay_listen: str,
     relays: Sequence[str],
+    keep_key: Callable[[], None],
 ) -> None:
     """Make a directory's home for a network whose key is at hand.
+
+    `keep_key` is called once all of it is known to be right, before anything is written.
 
     Raises:
         ConfigError: there is one already, or it cannot be written.
@@ -247,13 +251,14 @@ def make_home(
         relays=f"[{', '.join(map(quoted, relays))}]",
     )
     check_settings(Config, text, "what you asked for")
+    keep_key()
     home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.root.chmod(0o700)
     secret, now = secrets.token_bytes(32), time.time()
     tls = issue_directory_certificate(key.root, now)
     for file, data in (
         ("directory.key", secret),
-        ("ticket.cert", _certify_tickets(key, secret, now)),
+        ("ticket.cert", _certify_tickets(key, secret, relays, now)),
         ("tls.key", tls.private_pem),
         ("tls.pem", tls.certificate_pem),
         ("root.pem", key.root.certificate_pem),
@@ -274,7 +279,7 @@ def renew_certificate(home: Home, key: OperatorKey) -> None:
     now = time.time()
     tls = issue_directory_certificate(key.root, now)
     files = {
-        "ticket.cert": _certify_tickets(key, home.key(), now),
+        "ticket.cert": _certify_tickets(key, home.key(), home.load_config().relays, now),
         "tls.key": tls.private_pem,
         "tls.pem": tls.certificate_pem,
     }
@@ -290,9 +295,9 @@ def _ticket_key(secret: bytes) -> SigningKey:
     return SigningKey(derive_key("emix 2026-11 directory tickets v1", secret))
 
 
-def _certify_tickets(key: OperatorKey, secret: bytes, now: float) -> bytes:
+def _certify_tickets(key: OperatorKey, secret: bytes, relays: Sequence[str], now: float) -> bytes:
     expires = now + DIRECTORY_DAYS * 86400
-    return certify_tickets(key.key, _ticket_key(secret).public, expires)
+    return certify_tickets(key.key, _ticket_key(secret).public, relays, expires)
 
 
 def _read(path: Path) -> bytes:

@@ -150,7 +150,7 @@ class OperatorKey:
         revoked: Iterable[InvitationId],
         now: float,
     ) -> bytes:
-        """Return the next list: who was listed stays, who came first with an invitation is added.
+        """Return the next list: who was listed stays, who alone came with an invitation is added.
 
         Raises:
             ConfigError: this is a list key whose time is over.
@@ -163,8 +163,9 @@ class OperatorKey:
                     "the list key's time is over; make a new one with the network key"
                 ) from exc
         members: dict[InvitationId, FacilityId] = dict(latest.members) if latest else {}
-        for membership in sorted(memberships, key=lambda m: m.joined_seconds):
-            members.setdefault(membership.invitation.id, membership.facility_id)
+        for invitation, facilities in used_by(memberships).items():
+            if len(facilities) == 1:  # of several, a person has to find out who is right
+                members.setdefault(invitation, next(iter(facilities)))
         all_revoked = (latest.revoked if latest else frozenset()) | frozenset(revoked)
         kept = {i: f for i, f in members.items() if i not in all_revoked}
         number = latest.number + 1 if latest else 1
@@ -201,6 +202,14 @@ def newest(
             " signed it before you sign the next one"
         )
     return max(ours, theirs, key=lambda one: one.number), theirs.number < ours.number
+
+
+def used_by(memberships: Iterable[Membership]) -> dict[InvitationId, set[FacilityId]]:
+    """Return which facilities have used each invitation; more than one is the directory's fault."""
+    found: dict[InvitationId, set[FacilityId]] = {}
+    for membership in memberships:
+        found.setdefault(membership.invitation.id, set()).add(membership.facility_id)
+    return found
 
 
 def find_members(memberships: Iterable[Membership], text: str) -> Mapping[InvitationId, Membership]:

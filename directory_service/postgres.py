@@ -20,7 +20,12 @@ _STATEMENT_MILLISECONDS = 10_000
 _CONNECTIONS = 4
 _CHANNEL = "emix_directory"
 # A server that is gone without a word is noticed.
-_SILENCE: Any = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+_SILENCE: Any = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 _LOCK = 7_318_221  # a number of ours: only one process at a time looks at the schema
 
 
@@ -61,14 +66,16 @@ class PostgresEngine:
 class PostgresBus:
     """See `directory_service.bus.Bus`: LISTEN and NOTIFY."""
 
-    def __init__(self, url: str, engine: PostgresEngine) -> None:
+    def __init__(self, url: str, engine: PostgresEngine, key: bytes) -> None:
+        """Prepare; `key` is shared by the processes and keeps others out."""
         self._url = url
         self._engine = engine
+        self._key = key
 
     async def tell(self, news: News) -> None:
         """See `Bus.tell`."""
         sql = "SELECT pg_notify(?, ?)"
-        await self._engine.run(lambda tx: tx.execute(sql, _CHANNEL, news.encode()))
+        await self._engine.run(lambda tx: tx.execute(sql, _CHANNEL, news.encode(self._key)))
 
     async def run(self, take: Take) -> None:
         """See `Bus.run`."""
@@ -84,7 +91,7 @@ class PostgresBus:
             while True:
                 trio.from_thread.check_cancelled()
                 for notify in connection.notifies(timeout=1.0):
-                    news = News.decode(notify.payload)
+                    news = News.decode(notify.payload, self._key)
                     if news is not None:
                         trio.from_thread.run(take, news)
 

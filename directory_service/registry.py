@@ -144,7 +144,11 @@ class Registry:
             record.listing,
         )
         if not is_same:
-            self._search.put(record.node, record.texts)
+            known_as = [
+                m.invitation.display_name
+                for m in self._memberships.get(record.facility, {}).values()
+            ]
+            self._search.put(record.node, (*known_as, *record.texts))
         return not is_same
 
     def forget(self, node: NodeId) -> None:

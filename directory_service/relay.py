@@ -45,12 +45,16 @@ class Limits:
         connections: In all.
         unknown_of_address: From one address, before they have shown a ticket.
         streams_of_facility: Pairs in which a facility takes part at once.
+        streams_of_pair: So that one partner does not take all of a facility's.
+        waiting_of_facility: Halves that wait for their other side.
         bytes_of_facility: A day; 0 for no bound.
     """
 
     connections: int = 2000
     unknown_of_address: int = 16
     streams_of_facility: int = 16
+    streams_of_pair: int = 4
+    waiting_of_facility: int = 8
     bytes_of_facility: int = 0
 
 
@@ -106,6 +110,7 @@ class Relay:
         self._unknown_of: Counter[str] = Counter()
         self._connections = 0
         self._streams: Counter[FacilityId] = Counter()
+        self._pairs: Counter[frozenset[FacilityId]] = Counter()
         self._day = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -135,8 +140,18 @@ class Relay:
         if other is not None:
             if other.ticket.other_half() != ticket:
                 raise PeerUntrusted("the two halves are of different tickets")
-            await self._join(other, stream)
+            try:
+                await self._join(other, stream)
+            except* NodeError as group:  # both sides learn why
+                await self._refuse(other.stream, first_error(group))
+                raise
+            finally:
+                other.joined.set()
+                other.done.set()
             return
+        waiting = sum(h.ticket.facility == ticket.facility for h in self._waiting.values())
+        if waiting >= self._limits.waiting_of_facility:
+            raise PeerBusy("too many connections of this facility wait here")
         half = self._waiting[ticket.id, ticket.is_caller] = _Half(ticket, stream)
         try:
             with trio.move_on_after(WAIT_SECONDS):
@@ -198,34 +213,37 @@ class Relay:
 
     async def _join(self, half: _Half, stream: trio.SocketStream) -> None:
         ticket = half.ticket
-        try:
-            with self._streams_of(ticket):
-                half.joined.set()
-                await half.stream.send_all(JOINED)
-                await stream.send_all(JOINED)
-                self.figures.pairs += 1
-                self.figures.open_pairs += 1
-                try:
-                    await self._splice_both(ticket, half.stream, stream)
-                finally:
-                    self.figures.open_pairs -= 1
-        finally:
+        with self._streams_of(ticket):
             half.joined.set()
-            half.done.set()
+            await half.stream.send_all(JOINED)
+            await stream.send_all(JOINED)
+            self.figures.pairs += 1
+            self.figures.open_pairs += 1
+            try:
+                await self._splice_both(ticket, half.stream, stream)
+            except* PeerBusy:
+                pass  # its bytes are used up: no word of ours may come between theirs
+            finally:
+                self.figures.open_pairs -= 1
 
     @contextmanager
     def _streams_of(self, ticket: Ticket) -> Iterator[None]:
         both = {ticket.caller_facility, ticket.target_facility}
+        pair = frozenset(both)
+        if self._pairs[pair] >= self._limits.streams_of_pair:
+            raise PeerBusy("these two facilities have too many streams through this relay")
         for facility in both:
             if self._streams[facility] >= self._limits.streams_of_facility:
                 raise PeerBusy("a facility has too many streams through this relay")
             self._hold_bytes(facility)
         self._streams.update(both)
+        self._pairs[pair] += 1
         try:
             yield
         finally:
             self._streams.subtract(both)
-            self._streams = +self._streams
+            self._pairs[pair] -= 1
+            self._streams, self._pairs = +self._streams, +self._pairs
 
     def _hold_bytes(self, facility: FacilityId) -> None:
         day = int(self._clock() // _DAY_SECONDS)
@@ -273,6 +291,8 @@ async def serve_relay(relay: Relay, listen: str) -> AsyncGenerator[int]:
         ConfigError: the address cannot be bound.
     """
     host, _, port = listen.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{listen} is no address; it is HOST:PORT")
     try:
         listeners = await trio.open_tcp_listeners(int(port), host=host.strip("[]"))
     except OSError as exc:

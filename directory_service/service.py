@@ -3,8 +3,8 @@
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from emix.directory.v1 import directory_pb2 as pb
 from google.protobuf.message import DecodeError
 
 from directory_service.bus import Bus, News
-from directory_service.registry import Record, Registry
+from directory_service.registry import MAX_NODES, Record, Registry
 from directory_service.sessions import SESSION_SECONDS, Session, Sessions
 from directory_service.storage import Storage, StoredMember, StoredNode
 from directory_service.watching import Watchers
@@ -30,7 +30,17 @@ from node.documents.network import (
 from node.documents.tickets import Ticket, TicketSigner
 from node.domain.ids import FacilityId, NodeId
 from node.domain.network import NetworkList
-from node.errors import Conflict, NodeError, NotFound, PeerUntrusted, StoreError, UsageError
+from node.errors import (
+    Conflict,
+    DocumentError,
+    NodeError,
+    NotFound,
+    PeerBusy,
+    PeerUntrusted,
+    StoreError,
+    UsageError,
+    first_error,
+)
 from node.rpc.limits import RateLimit
 from node.rpc.serving import Call, Handler, Service
 
@@ -41,8 +51,8 @@ _OPEN_CALLS = {"GetNetwork", "GetChallenge", "Login", "Join", "Publish", "ListMe
 
 OPEN_CALLS_A_MINUTE = 120
 OPEN_CALLS_A_MINUTE_IN_ALL = 60_000
-TICKETS_A_MINUTE = 60
-"""Of one node."""
+TICKETS_A_MINUTE = 120
+"""Of one facility."""
 
 ANNOUNCEMENT_SECONDS = 2 * 3600
 _AGAIN_SECONDS = (3000, 3600)
@@ -53,6 +63,8 @@ _FOUND, _MOST_FOUND = 20, 100
 _ANSWER_BYTES = 3 * 2**20
 _EXPIRE_SECONDS = 60.0
 _ALIVE_SECONDS, _DEAD_SECONDS = 5.0, 20.0
+_MOST_PROCESSES = 64
+_IDS_OF = {"member": 1, "node": 1, "tell": 2}
 _NODES_OF_NEWS = 100  # PostgreSQL takes 8,000 bytes
 
 
@@ -82,6 +94,8 @@ class DirectoryServer:
         self._bus = bus
         self._process = secrets.token_hex(8)
         self._heard: dict[str, float] = {}
+        self._is_behind = False
+        self._gone: set[NodeId] = set()
         self._clock = clock
         self._watchers = Watchers()
         self._tickets_asked = RateLimit(TICKETS_A_MINUTE, in_all=OPEN_CALLS_A_MINUTE_IN_ALL)
@@ -108,11 +122,14 @@ class DirectoryServer:
     async def load(self) -> None:
         """Take over what the database holds: all of it, or what is new."""
         for member in await self._storage.members():
-            self._take_member(member)
+            with _left_out("member"):
+                self._take_member(member)
             await trio.lowlevel.checkpoint()
-        await self._load_list()
+        with _left_out("list"):
+            await self._load_list()
         for node in await self._storage.nodes(self._clock()):
-            self._take_node(node)
+            with _left_out("node"):
+                self._take_node(node)
             await trio.lowlevel.checkpoint()
 
     def _take_member(self, member: StoredMember) -> None:
@@ -152,11 +169,17 @@ class DirectoryServer:
             while True:
                 await trio.sleep(_EXPIRE_SECONDS)
                 self._registry.expire(self._clock())
+                if self._is_behind:  # something could not be read: now, perhaps
+                    self._is_behind = False
+                    await self._take_news(None)
 
     # -- other processes ----------------------------------------------------------------------
 
     async def _keep_alive(self) -> None:
         while True:
+            gone, self._gone = [n.digest for n in self._gone], set()
+            for start in range(0, len(gone), _NODES_OF_NEWS):
+                await self._tell_others("offline", gone[start : start + _NODES_OF_NEWS])
             await self._tell_others("alive")
             now = trio.current_time()
             for process in [p for p, t in self._heard.items() if now - t > _DEAD_SECONDS]:
@@ -174,8 +197,11 @@ class DirectoryServer:
     async def _take_news(self, news: News | None) -> None:
         try:
             await self._take(news)
-        except (NodeError, ValueError) as exc:
-            log.warning("news not taken", error=type(exc).__name__)
+        except* NodeError as group:
+            log.warning("news not taken", code=first_error(group).code.value)
+            self._is_behind = True
+        except* Exception:  # a supervisor: what another process says does not end this one
+            log.exception("news not taken")
 
     async def _take(self, news: News | None) -> None:
         if news is None:  # whatever was said is lost: look at everything
@@ -185,7 +211,10 @@ class DirectoryServer:
             return
         if news.process == self._process:
             return
-        self._heard[news.process] = trio.current_time()
+        if len(self._heard) < _MOST_PROCESSES:
+            self._heard[news.process] = trio.current_time()
+        if len(news.ids) < _IDS_OF.get(news.kind, 0):
+            return
         match news.kind:
             case "member":
                 for member in await self._storage.members_of(FacilityId(news.ids[0])):
@@ -342,16 +371,17 @@ class DirectoryServer:
     async def _ask_ticket(self, call: Call[Session]) -> pb.AskTicketResponse:
         session, request = call.caller, call.request
         [wanted] = _facilities([request.facility_id], 1)
-        self._tickets_asked.count(f"{session.node}:0")
         allowed = [r for r in self._relays if not request.relays or r in request.relays]
         if not allowed:
             raise NotFound("no relay of this network can be used")
+        online = self._registry.online_nodes(wanted)
+        self._tickets_asked.count(f"{session.facility}:0")
         ticket = Ticket.new(
             random.choice(allowed),  # noqa: S311  # spreads the load
             session.facility,
             session.node,
             wanted,
-            random.choice(self._registry.online_nodes(wanted)),  # noqa: S311
+            random.choice(online),  # noqa: S311
             self._clock(),
         )
         news = pb.WatchResponse(ticket=self._tickets.sign(ticket.other_half()))
@@ -391,6 +421,8 @@ class DirectoryServer:
     async def _watch(self, call: Call[Session]) -> None:
         session = call.caller
         interests = _facilities(call.request.facility_ids, MAX_INTERESTS)
+        if self._watchers.count(session.facility, besides=session.node) >= MAX_NODES:
+            raise PeerBusy("too many nodes of this facility watch", 60)
         try:
             with (
                 self._watchers.watching(session.node, session.facility, interests) as watcher,
@@ -409,10 +441,11 @@ class DirectoryServer:
                     await call.write(news)
         finally:
             if not self._watchers.is_watching(session.node):
-                with trio.CancelScope(shield=True):
-                    await self._has_come(session.node, is_online=False)
+                self._set_online(session.node, self._process, is_online=False)
+                self._gone.add(session.node)  # told to the others with the next sign of life
 
     async def _has_come(self, node: NodeId, *, is_online: bool) -> None:
+        self._gone.discard(node)
         self._set_online(node, self._process, is_online=is_online)
         await self._tell_others("online" if is_online else "offline", [node.digest])
 
@@ -449,6 +482,15 @@ class DirectoryServer:
             membership=membership.encoded,
             online=self._registry.is_online(record.node),
         )
+
+
+@contextmanager
+def _left_out(what: str) -> Iterator[None]:
+    """Leave out what does not verify any more, or is another network's, and say so."""
+    try:
+        yield
+    except DocumentError as exc:
+        log.warning("left out of the database's", what=what, reason=str(exc))
 
 
 def _facilities(ids: Any, most: int) -> list[FacilityId]:

@@ -70,6 +70,10 @@ class Watchers:
                 if not self._interested[interest]:
                     del self._interested[interest]
 
+    def count(self, facility: FacilityId, *, besides: NodeId) -> int:
+        """Return how many other nodes of a facility watch here."""
+        return sum(w.facility == facility and w.node != besides for w in self._by_node.values())
+
     def is_watching(self, node: NodeId) -> bool:
         """Whether a stream of that node is open here."""
         return node in self._by_node

@@ -79,6 +79,7 @@ _GIB, _MIB = 2**30, 2**20
 _RENEW_SECONDS = 30 * 86400
 _DAY_SECONDS = 86400.0
 _TRUST_SECONDS = 30.0
+_PEER_CALLS = 2048  # every peer watches with one; what one may have is bounded elsewhere
 
 
 @dataclass(frozen=True)
@@ -331,6 +332,7 @@ class _Node:
                 config.peer_listen,
                 credentials=server_credentials(self._trust.snapshot),
                 options=PEER_OPTIONS,
+                max_calls=_PEER_CALLS,
             )
         )
         introduction_port = await stack.enter_async_context(

@@ -79,7 +79,7 @@ class NetworkHandlers:
             ),
             network=network.name,
             software=record.listing.software,
-            paired=peer is not None and not peer.is_removed,
+            paired=peer is not None and not peer.is_removed and peer.network is None,
         )
 
 

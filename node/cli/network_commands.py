@@ -109,7 +109,8 @@ def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool
         return
     rows = [
         (
-            f.display_name,
+            f.listed_name,
+            f.display_name if f.display_name != f.listed_name else "",
             f.city,
             " ".join(f.departments),
             "online" if f.online else "offline",
@@ -118,7 +119,7 @@ def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool
         )
         for f in answer.facilities
     ]
-    columns = ("FACILITY", "CITY", "DEPARTMENTS", "NODE", "STANDING", "FACILITY ID")
+    columns = ("FACILITY", "CALLS ITSELF", "CITY", "DEPARTMENTS", "NODE", "STANDING", "FACILITY ID")
     show_table(columns, rows, "Nobody like that was found.")
 
 

@@ -131,12 +131,12 @@ def validity(certificate_der: bytes) -> tuple[float, float]:
 
 def name_in(certificate_der: bytes) -> str:
     """Return the first DNS name that a certificate carries; `ValueError` if it has none."""
-    certificate = x509.load_der_x509_certificate(certificate_der)
     try:
+        certificate = x509.load_der_x509_certificate(certificate_der)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound as exc:
+        found: list[str] = names.value.get_values_for_type(x509.DNSName)
+    except Exception as exc:  # the library has many errors for foreign bytes; all mean no
         raise ValueError("the certificate names no host") from exc
-    found: list[str] = names.value.get_values_for_type(x509.DNSName)
     if not found:
         raise ValueError("the certificate names no host")
     return found[0]

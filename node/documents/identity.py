@@ -4,6 +4,8 @@
 verified as a whole every time they are read.
 """
 
+import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -20,6 +22,7 @@ from node.errors import BadSignature, DocumentError
 
 MAX_STATEMENTS_BYTES = 16 * 1024
 MAX_NAME_CHARACTERS = 100
+_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +172,17 @@ def _of_node(stated: bytes, node: NodeId) -> None:
 
 
 def is_endpoint(text: str) -> bool:
-    """Return whether `text` is `host:port`."""
+    """Return whether `text` is `host:port`: a DNS name, an IPv4 address, or an IPv6 one in []."""
     host, _, port = text.rpartition(":")
-    return 0 < len(host) <= 255 and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
+    if not (1 <= len(port) <= 5 and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        return False
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            ipaddress.IPv6Address(host[1:-1])
+        except ValueError:
+            return False
+        return "%" not in host
+    return len(host) <= 253 and _HOST.fullmatch(host) is not None
 
 
 def clean_name(name: str) -> str:

@@ -26,6 +26,7 @@ INVITATION_SECONDS = 72 * 3600
 LIST_SECONDS = 7 * 86400
 SKEW_SECONDS = 600
 MAX_MEMBERS = 50_000
+MAX_LIST_NUMBER = 2**40
 MAX_LIST_BYTES = 4 * 2**20 - 65536
 MAX_MEMBERSHIP_BYTES = 2048
 MAX_LISTING_BYTES = 8 * 1024
@@ -110,13 +111,13 @@ class JoinLetter:
         """
         plain = "".join(text.split())
         if not plain.startswith(_LETTER_PREFIX) or len(plain) > 2 * _MAX_LETTER_BYTES:
-            raise DocumentError(f"not a join letter: it begins with {_LETTER_PREFIX}")
+            raise DocumentError(f"not a join letter: one begins with {_LETTER_PREFIX}")
         coded = plain.removeprefix(_LETTER_PREFIX)
         try:
             data = base64.b64decode(coded + "=" * (-len(coded) % 4), b"-_", validate=True)
         except (binascii.Error, ValueError) as exc:
             raise DocumentError("the join letter is damaged; copy it again, whole") from exc
-        wire = parse(pb.JoinLetter, data, "join letter")
+        wire = parse(pb.JoinLetter, data, "join letter (was it cut off?)")
         if len(wire.token_secret) != 32 or not wire.endpoints:
             raise DocumentError("the join letter is not whole; copy it again")
         if not all(map(is_endpoint, wire.endpoints)):
@@ -317,17 +318,19 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
         raise DocumentError("the network's list is too long")
     wire = parse(pb.SignedList, data, "network list")
     network = network_id(network_key)
-    stated = parse(pb.NetworkList, wire.list.body, "network list")
     key = network_key
     if wire.HasField("list_key_cert"):
-        key = _list_key(wire.list_key_cert, network_key, stated.issued_seconds)
-    verify(key, "network-list", wire.list.body, wire.list.signature)
+        key, until = _list_key(wire.list_key_cert, network_key)
+    verify(key, "network-list", wire.list.body, wire.list.signature)  # before much is read
+    stated = parse(pb.NetworkList, wire.list.body, "network list")
     if stated.network_id != network.digest:
         raise BadSignature("a list of another network")
+    if wire.HasField("list_key_cert") and stated.issued_seconds >= until:
+        raise BadSignature("a list signed with a key whose time is over")
     lifetime = stated.expires_seconds - stated.issued_seconds
     if not 0 < lifetime <= LIST_SECONDS or not 0 <= stated.issued_seconds <= now + SKEW_SECONDS:
         raise DocumentError("a list of an impossible time")
-    if len(stated.members) > MAX_MEMBERS or stated.number < 1:
+    if len(stated.members) > MAX_MEMBERS or not 1 <= stated.number <= MAX_LIST_NUMBER:
         raise DocumentError("a list of an impossible length or number")
     with _ids():
         members = {
@@ -355,17 +358,19 @@ def open_list_key(certificate: bytes, network_key: bytes, now: float) -> bytes:
         DocumentError: these bytes are no such certificate.
     """
     signed = parse(documents.SignedBytes, certificate, "list key")
-    return _list_key(signed, network_key, int(now))
+    key, until = _list_key(signed, network_key)
+    if now >= until:
+        raise BadSignature("a list key whose time is over")
+    return key
 
 
-def _list_key(signed: documents.SignedBytes, network_key: bytes, when: int) -> bytes:
+def _list_key(signed: documents.SignedBytes, network_key: bytes) -> tuple[bytes, int]:
+    """Return a key that the network certified for its lists, and until when."""
     verify(network_key, "list-key", signed.body, signed.signature)
     stated = parse(pb.ListKeyCert, signed.body, "list key")
     if stated.network_id != network_id(network_key).digest or len(stated.list_key) != 32:
         raise BadSignature("a list key of another network")
-    if when >= stated.expires_seconds:
-        raise BadSignature("a list key whose time is over")
-    return stated.list_key
+    return stated.list_key, stated.expires_seconds
 
 
 def sign_listing(node_key: SigningKey, identity: Identity, listing: Listing) -> bytes:

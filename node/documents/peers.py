@@ -20,6 +20,8 @@ class Peer:
         last_seen_time: Last word from it; 0 for never.
         network: Where it is not pinned by a person: the network whose member it is, by
             `invitation`. Then it is trusted as long as it is one.
+        name: What it is called here. It stays: a peer that calls itself otherwise later must not
+            be taken for another.
     """
 
     identity: Identity
@@ -31,6 +33,11 @@ class Peer:
     last_seen_time: float
     network: NetworkId | None = None
     invitation: InvitationId | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:  # of a pin that was made before names were kept
+            object.__setattr__(self, "name", self.identity.profile.display_name)
 
     @property
     def facility_id(self) -> FacilityId:
@@ -47,11 +54,6 @@ class Peer:
         """Where to try to reach it, best first."""
         return (self.endpoint,) if self.endpoint else self.identity.profile.endpoints
 
-    @property
-    def name(self) -> str:
-        """Its name for people."""
-        return self.identity.profile.display_name
-
 
 def find_peer(peers: Sequence[Peer], text: str) -> Peer:
     """Return the peer that a person means by an ID, the beginning of one, or a name.
@@ -62,7 +64,7 @@ def find_peer(peers: Sequence[Peer], text: str) -> Peer:
     """
     wanted = text.strip()
     plain = wanted.upper().replace("-", "").replace(" ", "")
-    found = [p for p in peers if p.identity.profile.display_name.casefold() == wanted.casefold()]
+    found = [p for p in peers if p.name.casefold() == wanted.casefold()]
     if not found and len(plain) >= 4:
         found = [p for p in peers if str(p.facility_id).replace("-", "").startswith(plain)]
     if not found:

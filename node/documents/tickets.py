@@ -2,6 +2,7 @@
 
 import secrets
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from emix.documents.v1 import documents_pb2 as documents
@@ -109,12 +110,15 @@ def read_ticket_signer(key: SigningKey, certificate: bytes) -> TicketSigner:
     return TicketSigner(key, parse(documents.SignedBytes, certificate, "ticket key"))
 
 
-def certify_tickets(network_key: SigningKey, ticket_key: bytes, expires: float) -> bytes:
-    """Return the network's encoded word that a key may sign tickets."""
+def certify_tickets(
+    network_key: SigningKey, ticket_key: bytes, relays: Sequence[str], expires: float
+) -> bytes:
+    """Return the network's encoded word that a key may sign tickets, for some relays."""
     body = pb.TicketKeyCert(
         network_id=network_id(network_key.public).digest,
         ticket_key=ticket_key,
         expires_seconds=int(expires),
+        relays=relays,
     ).SerializeToString()
     signature = network_key.sign("ticket-key", body)
     return documents.SignedBytes(body=body, signature=signature).SerializeToString()
@@ -130,6 +134,9 @@ def open_ticket(data: bytes, network_key: bytes, now: float) -> Ticket:
     if len(data) > MAX_TICKET_BYTES:
         raise DocumentError("a ticket is shorter")
     wire = parse(pb.SignedTicket, data, "relay ticket")
+    wire.DiscardUnknownFields()
+    if wire.SerializeToString() != data:  # it is shown to the relay: nothing rides on it
+        raise DocumentError("a relay ticket with more than a ticket in it")
     cert = wire.ticket_key_cert
     verify(network_key, "ticket-key", cert.body, cert.signature)
     certified = parse(pb.TicketKeyCert, cert.body, "ticket key")
@@ -139,6 +146,8 @@ def open_ticket(data: bytes, network_key: bytes, now: float) -> Ticket:
     stated = parse(pb.Ticket, wire.ticket.body, "relay ticket")
     if not now < stated.expires_seconds <= now + TICKET_SECONDS + _SKEW_SECONDS:
         raise DocumentError("the relay ticket has expired, or the clocks are far apart")
+    if stated.relay not in certified.relays:
+        raise BadSignature("a relay that the network has not named")
     if len(stated.ticket_id) != 16 or not is_endpoint(stated.relay):
         raise DocumentError("a relay ticket of another form")
     try:

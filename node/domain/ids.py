@@ -93,9 +93,11 @@ class FacilityId(_Id):
         try:
             data = _unbase32(text.strip().upper().translate(_TYPED))
         except ValueError:
-            raise ValueError("not a Facility ID: it has characters outside A-Z, 2-7") from None
+            raise ValueError(
+                "not a whole Facility ID: that has 56 characters, A-Z and 2-7, in 8 groups"
+            ) from None
         if len(data) != DIGEST_BYTES + _CHECK_BYTES:
-            raise ValueError("not a Facility ID: it has 56 characters in 8 groups of 7")
+            raise ValueError("not a whole Facility ID: that has 56 characters in 8 groups of 7")
         if data[DIGEST_BYTES:] != _check(data[:DIGEST_BYTES]):
             raise ValueError("the Facility ID has a typing error; compare it once more")
         return cls(data[:DIGEST_BYTES])

@@ -5,6 +5,7 @@ what was seen before raises an alarm and changes nothing.
 """
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from node.exchange.pairing import Pairing
 log = structlog.get_logger()
 _MOST_MEMBERSHIPS = 8
 _MOST_FOUND = 100
+_MOST_ALARMS, _SAME_ALARMS = 1000, 20
 
 
 class NetworkBook(Protocol):
@@ -99,7 +101,7 @@ class Networks:
         self._facility_key = facility_key
         self._trusts_members = trusts_members
         self._known: dict[NetworkId, Network] = {}
-        self._alarmed: set[tuple[NetworkId, str]] = set()
+        self._alarmed: Counter[tuple[NetworkId, str]] = Counter()
         self.on_change: Callable[[], Awaitable[None]] = _nothing
 
     async def all(self) -> list[Network]:
@@ -138,8 +140,11 @@ class Networks:
 
     async def presented(self, identity: Identity, memberships: Sequence[bytes]) -> bool:
         """Take what a stranger or a peer shows of itself; return whether it is trusted now."""
-        if await self._pairing.presented(identity):
-            return True
+        peer = await self._pairing.pin_of(identity.facility_id)
+        if peer is not None and peer.is_removed:
+            return False
+        if peer is not None and not self.distrust(peer):
+            return await self._pairing.presented(identity)
         for encoded in memberships[:_MOST_MEMBERSHIPS]:
             if await self._admit(identity, encoded):
                 return True
@@ -154,8 +159,12 @@ class Networks:
             if membership.facility_id == identity.facility_id and self._is_member(
                 network, membership
             ):
-                with suppress(Conflict):  # a person removed it here
-                    await self._pairing.pin_member(identity, (network.id, membership.invitation.id))
+                with suppress(Conflict, UsageError):  # removed by a person, or ourselves
+                    await self._pairing.pin_member(
+                        identity,
+                        membership.invitation.display_name,
+                        (network.id, membership.invitation.id),
+                    )
                     return True
         return False
 
@@ -192,7 +201,9 @@ class Networks:
                 f"{text} cannot be sent to in {one.network.name}: {whose} {why.value}"
             )
         return await self._pairing.pin_member(
-            one.record.identity, (one.network.id, membership.invitation.id)
+            one.record.identity,
+            membership.invitation.display_name,
+            (one.network.id, membership.invitation.id),
         )
 
     async def _named(self, text: str) -> list[Found]:
@@ -203,11 +214,8 @@ class Networks:
         return [
             found
             for found in await self.find(text, _MOST_FOUND)
-            if wanted
-            in (
-                found.record.identity.profile.display_name.casefold(),
-                found.record.membership.invitation.display_name.casefold(),
-            )
+            # By the name that the network signed: what a member calls itself could be another's.
+            if found.record.membership.invitation.display_name.casefold() == wanted
         ]
 
     # -- joining --------------------------------------------------------------------------
@@ -225,6 +233,9 @@ class Networks:
         now = time.time()
         if now >= letter.invitation.expires_seconds:
             raise PeerUntrusted("the join letter has expired; ask the network for a new one")
+        joined = self._known.get(letter.invitation.network)
+        if joined is not None and joined.standing(now) is Standing.MEMBER:
+            raise Conflict(f"this facility is a member of {joined.name} already; keep the letter")
         membership = claim(letter, self._facility_key, now)
         await self._directories.join(letter, membership)
         await self._book.add(letter, membership, operator)
@@ -280,10 +291,13 @@ class Networks:
         await self._alarm(network_id, problem)
 
     async def _alarm(self, network_id: NetworkId, problem: str) -> None:
+        # Now and then, and recorded once while the node runs: a directory must not fill the logs.
+        key = (network_id, problem)
+        if self._alarmed[key] >= _SAME_ALARMS or len(self._alarmed) > _MOST_ALARMS:
+            return
+        self._alarmed[key] += 1
         log.error("directory alarm", network=network_id.short(), problem=problem)
-        # Once for each problem while the node runs: a directory must not fill the log.
-        if (network_id, problem) not in self._alarmed and len(self._alarmed) < 1000:
-            self._alarmed.add((network_id, problem))
+        if self._alarmed[key] == 1:
             await self._book.alarm(network_id, problem)
 
     # -- finding --------------------------------------------------------------------------
@@ -313,9 +327,7 @@ class Networks:
             lambda network: self._directories.lookup(network, [facility]), 100
         )
         if not found:
-            raise NotFound(
-                f"no directory knows facility {facility.short()}; say where it is with --at"
-            )
+            raise NotFound(f"no directory shows facility {facility.short()} as a member now")
         return max(found, key=lambda f: f.record.identity.profile.issued_seconds)
 
     async def _ask_all(

@@ -7,6 +7,7 @@ attempt a minute, three in all, leave an attacker 3 chances in 2^40.
 """
 
 import base64
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from node.errors import Conflict, NotFound, PeerBusy, PeerUntrusted, UsageError
 _ATTEMPT_SECONDS = 60.0
 _MAX_ATTEMPTS = 3
 _PENDING_SECONDS = 600.0
+_RENEW_SECONDS = 20.0
 _NONCE_BYTES = 32
 
 
@@ -32,6 +34,9 @@ class Pins(Protocol):
     async def all(self) -> list[Peer]:
         """Return all peers, removed ones too."""
 
+    async def get(self, facility: FacilityId) -> Peer | None:
+        """Return one peer, removed or not."""
+
     async def pin(
         self,
         identity: Identity,
@@ -40,6 +45,7 @@ class Pins(Protocol):
         how: str,
         operator: str,
         restore_removed: bool = False,
+        name: str = "",
         member: tuple[NetworkId, InvitationId] | None = None,
     ) -> Peer:
         """Pin a facility; a member is trusted as long as it is one."""
@@ -104,6 +110,7 @@ class Pairing:
         self._pending: dict[str, StringPairing] = {}
         self._last_attempt = -_ATTEMPT_SECONDS
         self._attempts = 0
+        self._renewed: dict[FacilityId, float] = {}
         self.on_change: Callable[[], Awaitable[None]] = _nothing
 
     # -- by ID or file --------------------------------------------------------------------
@@ -138,14 +145,21 @@ class Pairing:
         identity = Identity.decode(encoded)
         return await self._pin(identity, endpoint, "file", operator, restore=restore)
 
-    async def pin_member(self, identity: Identity, member: tuple[NetworkId, InvitationId]) -> Peer:
-        """Pin a member of a network for as long as it is one.
+    async def pin_member(
+        self, identity: Identity, name: str, member: tuple[NetworkId, InvitationId]
+    ) -> Peer:
+        """Pin a member of a network for as long as it is one, by the name that the network gave it.
 
         Raises:
             Conflict: a person removed it here; that holds.
+            UsageError: it is this facility itself, or its clock is far ahead.
         """
+        if identity.facility_id == self._me:
+            raise UsageError("that is this facility itself")
+        if identity.profile.issued_seconds > time.time() + MAX_CLOCK_SKEW_SECONDS:
+            raise UsageError("its statements are from the future; is a clock wrong?")
         peer = await self._pins.pin(
-            identity, endpoint="", how="network", operator="node", member=member
+            identity, endpoint="", how="network", operator="node", name=name, member=member
         )
         await self.on_change()
         return peer
@@ -176,16 +190,22 @@ class Pairing:
 
     async def presented(self, identity: Identity) -> bool:
         """Do as `got_statements`; return False for a facility that is not pinned."""
-        peers = {p.facility_id: p for p in await self._pins.all()}
-        peer = peers.get(identity.facility_id)
+        peer = await self._pins.get(identity.facility_id)
         if peer is None or peer.is_removed:
             return False
         if identity.profile.issued_seconds > time.time() + MAX_CLOCK_SKEW_SECONDS:
             return True  # from the future: kept, it would shut out all that follow
-        if identity.profile.issued_seconds > peer.identity.profile.issued_seconds:
+        now, last = time.monotonic(), self._renewed.get(identity.facility_id, -math.inf)
+        is_newer = identity.profile.issued_seconds > peer.identity.profile.issued_seconds
+        if is_newer and now - last >= _RENEW_SECONDS:  # a peer must not fill the audit log
+            self._renewed[identity.facility_id] = now
             await self._pins.renew(identity)
             await self.on_change()
         return True
+
+    async def pin_of(self, facility: FacilityId) -> Peer | None:
+        """Return a facility's pin, removed or not."""
+        return await self._pins.get(facility)
 
     async def note_seen(self, facility: FacilityId) -> None:
         """Keep that a peer was heard of just now."""

@@ -254,13 +254,15 @@ class Directories:
                 error = await self._try_hold(network_id, state)
                 if error is None:  # a session that ended in its time, or pins that changed
                     pause = _FIRST_PAUSE
+                    await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                     continue
                 if state.state == "connected":
                     pause = _FIRST_PAUSE
                 state.session, state.state, state.problem = None, "unreachable", str(error)
                 await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                 pause = min(pause * 2, _LONGEST_PAUSE)
-        self._states.pop(network_id, None)
+        if self._supervised.get(network_id) in (scope, None):
+            self._states.pop(network_id, None)
 
     async def _try_hold(self, network_id: NetworkId, state: DirectoryState) -> NodeError | None:
         """Connect and stay connected; return why it ended, None if it is to begin anew."""
@@ -292,7 +294,11 @@ class Directories:
                     state.session, state.state, state.problem = session, "connected", ""
                     log.info("directory connected", network=network.id.short())
                     nursery.start_soon(self._keep_announcing, session, again)
-                    await self._watch(network, session, answer.lifetime_seconds)
+                    deadline = time.monotonic() + max(answer.lifetime_seconds, 60) - CALL_SECONDS
+                    is_again = True
+                    while is_again:
+                        is_again = await self._watch(network, session, deadline)
+                        await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                     nursery.cancel_scope.cancel()
 
     async def _login_request(self, channel: Channel, root: bytes) -> pb.LoginRequest:
@@ -323,13 +329,15 @@ class Directories:
             await trio.sleep(pause)
             pause = await self._announce(session)
 
-    async def _watch(self, network: Network, session: _Session, lifetime: float) -> None:
-        """Take what a directory tells, until the session or what we are interested in changes."""
-        interests = sorted(self._interests())[:MAX_INTERESTS]
+    def _wanted(self) -> list[FacilityId]:
+        return sorted(self._interests())[:MAX_INTERESTS]
+
+    async def _watch(self, network: Network, session: _Session, deadline: float) -> bool:
+        """Take what a directory tells; return whether to watch again, for other facilities."""
+        interests = self._wanted()
         request = pb.WatchRequest(facility_ids=[f.digest for f in interests])
-        deadline = time.monotonic() + max(lifetime - CALL_SECONDS, CALL_SECONDS)
         async with session.channel.stream(_WATCH, request, metadata=session.metadata) as stream:
-            while time.monotonic() < deadline and sorted(self._interests()) == interests:
+            while time.monotonic() < deadline and self._wanted() == interests:
                 with trio.move_on_after(SILENCE_SECONDS) as waiting:
                     message = await stream.read()
                 if waiting.cancelled_caught:
@@ -354,7 +362,8 @@ class Directories:
                     case "move":
                         seconds = min(message.move.within_seconds, 600)
                         await trio.sleep(seconds * random.random())  # noqa: S311  # jitter
-                        return
+                        return False
+        return time.monotonic() < deadline
 
 
 @asynccontextmanager

@@ -29,6 +29,8 @@ _PRESENT = method(_SERVICE, "Present", pb.PresentRequest, pb.PresentResponse)
 _BEGIN = method(_SERVICE, "BeginString", pb.BeginStringRequest, pb.BeginStringResponse)
 _OPEN = method(_SERVICE, "OpenString", pb.OpenStringRequest, pb.OpenStringResponse)
 CALL_SECONDS = 10.0
+# Threads that wait for somebody else's DNS names must not be those that the store needs.
+_THREADS = trio.CapacityLimiter(8)
 
 _CALLS_A_MINUTE = 30
 _CALLS_A_MINUTE_IN_ALL = 300
@@ -144,7 +146,11 @@ async def _call(address: str, rpc: Method[Request, Response], request: Request) 
     try:
         with trio.fail_after(CALL_SECONDS):
             pem = await trio.to_thread.run_sync(
-                _server_certificate, host.strip("[]"), int(port), abandon_on_cancel=True
+                _server_certificate,
+                host.strip("[]"),
+                int(port),
+                abandon_on_cancel=True,
+                limiter=_THREADS,
             )
         der = pem_to_der(pem.encode())
         name = name_in(der)

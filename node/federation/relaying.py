@@ -24,7 +24,8 @@ from node.splicing import splice_both
 log = structlog.get_logger()
 CONNECT_SECONDS = 10.0
 JOIN_SECONDS = 10.0  # the other side is online, or we would have no ticket
-MAX_ACCEPTED = 16
+MAX_ACCEPTED = 64
+MAX_ACCEPTED_OF_FACILITY = 2
 
 
 class Relaying:
@@ -54,6 +55,8 @@ class Relaying:
         self._is_trusted = is_trusted
         self._is_allowed = is_allowed
         self._nursery: trio.Nursery
+        self._running: dict[bytes, FacilityId] = {}  # by ticket
+        self._spent: dict[bytes, int] = {}
         self._accepted: set[str] = set()  # our own ends of connections that came by relay
 
     async def run(self) -> None:
@@ -81,7 +84,16 @@ class Relaying:
         if not self._is_trusted(ticket.caller_facility) or not self._is_allowed(ticket.relay):
             log.info("relay ticket left alone", peer=ticket.caller_facility.short())
             return
-        if len(self._accepted) < MAX_ACCEPTED:
+        now = time.time()
+        self._spent = {k: v for k, v in self._spent.items() if v > now}
+        running = sum(f == ticket.caller_facility for f in self._running.values())
+        if (
+            ticket.id not in self._spent
+            and running < MAX_ACCEPTED_OF_FACILITY
+            and len(self._running) < MAX_ACCEPTED
+        ):
+            self._spent[ticket.id] = ticket.expires_seconds
+            self._running[ticket.id] = ticket.caller_facility
             self._nursery.start_soon(self._accept, ticket, encoded)
 
     async def _accept(self, ticket: Ticket, encoded: bytes) -> None:
@@ -102,6 +114,8 @@ class Relaying:
             pass  # an end went away
         except* Exception:  # a supervisor
             log.exception("relaying failed")
+        finally:
+            del self._running[ticket.id]
 
     # -- asked for by us ------------------------------------------------------------------
 
@@ -120,7 +134,7 @@ class Relaying:
         ticket = open_ticket(encoded, network.network_key, time.time())
         if not self._is_allowed(ticket.relay):
             raise PeerRefused(f"the relay {ticket.relay} is not one that this node may use")
-        path = self._home / f"w{secrets.token_hex(2)}.sock"  # as long as admin.sock
+        path = _unused(self._home)
         async with await _joined(ticket.relay, encoded) as relay:
             listener = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
             try:
@@ -134,6 +148,14 @@ class Relaying:
             finally:
                 listener.close()
                 path.unlink(missing_ok=True)
+
+
+def _unused(home: Path) -> Path:
+    """Return a path for a socket; no longer than that of the admin socket, which was checked."""
+    while True:
+        path = home / f"w{secrets.token_hex(2)}.sock"
+        if not path.exists():
+            return path
 
 
 def remove_ways(home: Path) -> None:

@@ -1,7 +1,9 @@
 """The peer service: what paired nodes may call, and nobody else."""
 
 import time
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import structlog
@@ -11,7 +13,14 @@ from emix.exchange.v1 import exchange_pb2 as pb
 from node.documents.identity import Identity
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, TransferId
-from node.errors import NodeError, PeerUntrusted, RemoteProtocolError, UsageError, ungrouped
+from node.errors import (
+    NodeError,
+    PeerBusy,
+    PeerUntrusted,
+    RemoteProtocolError,
+    UsageError,
+    ungrouped,
+)
 from node.federation.link import GrpcLink, open_link
 from node.federation.trust import Trust
 from node.rpc.serving import Call, Service
@@ -21,6 +30,8 @@ log = structlog.get_logger()
 PROTOCOL_VERSION = 1
 MAX_CLOCK_SKEW_SECONDS = 600
 WATCH_HEARTBEAT_SECONDS = 10.0
+MAX_CARRIES = 16
+"""Of one peer at once."""
 
 
 class Waiting(Protocol):
@@ -68,6 +79,8 @@ class ExchangeServer:
         ways: "Ways",
     ) -> None:
         self._ways = ways
+        self._watches: dict[FacilityId, trio.CancelScope] = {}
+        self._carries: Counter[FacilityId] = Counter()
         self._trust = trust
         self._exchange = exchange
         self._news = news
@@ -122,10 +135,39 @@ class ExchangeServer:
 
         peer = call.caller.facility_id
         route = self._ways.route_of(call.address)
-        with self._trust.lease(peer), self._ways.opened_by(peer, route), ungrouped():
+        with (
+            self._only_watch(peer),
+            self._trust.lease(peer),
+            self._ways.opened_by(peer, route),
+            ungrouped(),
+        ):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(beat)
                 await self._exchange.watch_waiting(peer).run(tell_one)
+
+    @contextmanager
+    def _only_watch(self, peer: FacilityId) -> Iterator[None]:
+        """End an earlier watch of the same peer: it has lost it, or it takes others' places."""
+        with trio.CancelScope() as scope:
+            earlier, self._watches[peer] = self._watches.get(peer), scope
+            if earlier is not None:
+                earlier.cancel()
+            try:
+                yield
+            finally:
+                if self._watches.get(peer) is scope:
+                    del self._watches[peer]
+
+    @contextmanager
+    def _place(self, peer: FacilityId) -> Iterator[None]:
+        if self._carries[peer] >= MAX_CARRIES:
+            raise PeerBusy("too many transfers at once; come again", 30)
+        self._carries[peer] += 1
+        try:
+            yield
+        finally:
+            self._carries[peer] -= 1
+            self._carries = +self._carries
 
     async def _carry(self, call: Call[Peer]) -> None:
         async def read() -> pb.CarryMessage | None:
@@ -136,7 +178,7 @@ class ExchangeServer:
             await call.write(pb.CarryResponse(message=message))
 
         peer = call.caller.facility_id
-        with self._trust.lease(peer), ungrouped():
+        with self._place(peer), self._trust.lease(peer), ungrouped():
             link = GrpcLink(peer, self._ways.route_of(call.address), read, write)
             async with open_link(link):
                 try:

@@ -5,6 +5,7 @@ statements are exchanged at the introduction service and tried again, so a peer 
 for longer than a certificate lives comes back by itself.
 """
 
+import math
 import random
 import time
 from collections import Counter
@@ -56,6 +57,7 @@ _CARRY = method(_SERVICE, "Carry", pb.CarryRequest, pb.CarryResponse)
 
 HELLO_SECONDS = 15.0
 BETTER_SECONDS = 15.0
+DIAL_SECONDS = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _UP_SECONDS = 3.0  # a connection that stood so long is tried again at once
 _MAX_COLLECTS = 8
@@ -74,6 +76,7 @@ class Connection:
     channel: Channel | None = field(default=None, repr=False)
     inbound: Counter[str] = field(default_factory=Counter)  # what the peer opened, by route
     waiting_at_relay: trio.CancelScope | None = field(default=None, repr=False)
+    dialled: float = -math.inf  # when it was last tried because somebody asked
 
     @property
     def is_inbound_only(self) -> bool:
@@ -155,11 +158,15 @@ class Federation:
 
     def dial(self, facility: FacilityId) -> None:
         """Try a peer again now: it says that it cannot dial us, or it has just come."""
-        wanted, waiting = self._wanted.get(facility), self.connection(facility).waiting_at_relay
+        connection, now = self._connections.get(facility), trio.current_time()
+        if connection is None or now - connection.dialled < DIAL_SECONDS:
+            return
+        connection.dialled = now
+        wanted = self._wanted.get(facility)
         if wanted is not None:
             wanted.set()
-        if waiting is not None:
-            waiting.cancel()
+        if connection.waiting_at_relay is not None:
+            connection.waiting_at_relay.cancel()
 
     async def run(self, exchange: Exchange) -> None:
         """Supervise every trusted peer, for ever; `exchange` does what connections are for."""
@@ -185,18 +192,18 @@ class Federation:
         pause, is_asked = _FIRST_PAUSE, False
         with scope:
             if peer.network is not None:  # it need not know us yet
-                await self._introduce(peer, connection)
+                await self._guarded(self._introduce, peer, connection)
             while True:
                 started = trio.current_time()
-                error = await self._try_connect(peer, connection)
+                error = await self._guarded(self._connect, peer, connection)
                 if connection.state == "connected" and trio.current_time() - started > _UP_SECONDS:
                     pause = _FIRST_PAUSE
                 self._note_lost(connection, error)
                 if not peer.endpoints:
                     connection.state = "waiting"
-                await self._introduce(peer, connection)
+                await self._guarded(self._introduce, peer, connection)
                 if not is_asked:  # or two that cannot dial each other would ask without end
-                    await self._ask_dial_back(peer.facility_id)
+                    await self._guarded(self._ask, peer, connection)
                 wanted = self._wanted[peer.facility_id] = trio.Event()
                 with trio.move_on_after(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
                     await wanted.wait()
@@ -205,17 +212,25 @@ class Federation:
         connection.channel = None
         connection.state, connection.route = "waiting", ""
 
-    async def _try_connect(self, peer: Peer, connection: Connection) -> NodeError:
-        """Connect and stay connected; return why it ended. Nothing of one peer ends the node."""
+    async def _guarded(
+        self,
+        work: Callable[[Peer, Connection], Awaitable[None]],
+        peer: Peer,
+        connection: Connection,
+    ) -> NodeError:
+        """Do something with a peer; return why it ended. Nothing of one peer ends the node."""
         error = NodeError("the connection ended")
         try:
-            await self._connect(peer, connection)
+            await work(peer, connection)
         except* NodeError as group:
             error = first_error(group)
         except* Exception:  # a supervisor
-            log.exception("connection failed", peer=peer.facility_id.short())
+            log.exception("peer failed", peer=peer.facility_id.short(), what=work.__name__)
             error = NodeError("internal error; see the node's log")
         return error
+
+    async def _ask(self, peer: Peer, _: Connection) -> None:
+        await self._ask_dial_back(peer.facility_id)
 
     def _note_lost(self, connection: Connection, error: NodeError) -> None:
         connection.channel = None

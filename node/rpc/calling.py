@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -116,6 +116,9 @@ class Channel:
             return response
         except grpc.aio.AioRpcError as exc:
             raise error_of(exc) from exc
+        except (asyncio.CancelledError, grpc.aio.UsageError) as exc:
+            # The channel was closed, not this task cancelled: that would be trio's.
+            raise PeerUnreachable("the connection was closed") from exc
 
     @asynccontextmanager
     async def stream(
@@ -142,7 +145,10 @@ class Channel:
                 return multicallable(metadata=tuple(metadata))
             return multicallable(request, metadata=tuple(metadata))
 
-        call = await trio_asyncio.aio_as_trio(begin)()
+        try:
+            call = await trio_asyncio.aio_as_trio(begin)()
+        except grpc.aio.UsageError as exc:
+            raise PeerUnreachable("the connection was closed") from exc
         try:
             yield Stream(call)
         finally:
@@ -165,7 +171,10 @@ class Channel:
             return True
 
         is_connected = False
-        with trio.move_on_after(seconds):
+        with (
+            suppress(asyncio.CancelledError, grpc.aio.UsageError),  # it was closed meanwhile
+            trio.move_on_after(seconds),
+        ):
             is_connected = await trio_asyncio.aio_as_trio(run)()
         if not is_connected:
             raise PeerUnreachable(f"no connection to {self.address}")

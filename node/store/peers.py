@@ -23,6 +23,10 @@ class PeerStore:
         """Return all peers, removed ones too."""
         return await self._database.read(_all)
 
+    async def get(self, facility: FacilityId) -> Peer | None:
+        """Return one peer, removed or not."""
+        return await self._database.read(lambda db: _get(db, facility))
+
     async def pin(
         self,
         identity: Identity,
@@ -31,6 +35,7 @@ class PeerStore:
         how: str,
         operator: str,
         restore_removed: bool = False,
+        name: str = "",
         member: tuple[NetworkId, InvitationId] | None = None,
     ) -> Peer:
         """Pin a facility, or renew the statements of one that is pinned.
@@ -41,6 +46,7 @@ class PeerStore:
             how: How it came to be pinned.
             operator: Who asked.
             restore_removed: Bring back one that was removed.
+            name: What it is called here; empty for what it calls itself now.
             member: Trust it only as a member of that network, by that invitation.
 
         Raises:
@@ -54,24 +60,30 @@ class PeerStore:
                     f"facility {identity.facility_id.short()} was removed here;"
                     " say --restore-removed to bring it back"
                 )
+            if old and member and old.network is None and not old.is_removed:
+                return old  # a person's pin is worth more
+            kept = identity
+            if old and old.identity.profile.issued_seconds > identity.profile.issued_seconds:
+                kept = old.identity  # never back to older statements
             db.execute(
                 "INSERT INTO peers (facility, statements, endpoint, pinned_how, pinned_by,"
-                " pinned_time, removed_time, network, invitation)"
-                " VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?)"
+                " pinned_time, removed_time, network, invitation,"
+                " name) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?)"
                 " ON CONFLICT (facility) DO UPDATE SET statements = excluded.statements,"
                 " endpoint = excluded.endpoint, pinned_how = excluded.pinned_how,"
                 " pinned_by = excluded.pinned_by, pinned_time = excluded.pinned_time,"
                 " removed_time = NULL, network = excluded.network,"
-                " invitation = excluded.invitation",
+                " invitation = excluded.invitation, name = excluded.name",
                 (
                     identity.facility_id.digest,
-                    identity.encoded,
+                    kept.encoded,
                     endpoint,
                     how,
                     operator,
                     time.time(),
                     member[0].digest if member else None,
                     member[1].digest if member else None,
+                    name or kept.profile.display_name,
                 ),
             )
             facts: dict[str, object] = {"facility": str(identity.facility_id), "how": how}
@@ -87,12 +99,14 @@ class PeerStore:
         """Keep newer statements of a pinned facility: a new certificate, a new name."""
 
         def work(db: Db) -> None:
+            old = _get(db, identity.facility_id)
             db.execute(
                 "UPDATE peers SET statements = ? WHERE facility = ? AND removed_time IS NULL",
                 (identity.encoded, identity.facility_id.digest),
             )
-            facts: dict[str, object] = {"facility": str(identity.facility_id)}
-            audit_rows.append(db, "peer.renewed", facts)
+            if old is None or _ways_in(old.identity) != _ways_in(identity):
+                facts: dict[str, object] = {"facility": str(identity.facility_id)}
+                audit_rows.append(db, "peer.renewed", facts)
 
         await self._database.write(work)
 
@@ -120,6 +134,11 @@ class PeerStore:
                 "UPDATE peers SET last_seen_time = ? WHERE facility = ?", (when, facility.digest)
             )
         )
+
+
+def _ways_in(identity: Identity) -> tuple[object, ...]:
+    """Return what of a peer's statements is recorded when it changes."""
+    return identity.certificates, identity.seal_key, identity.profile.endpoints
 
 
 def _all(db: Db) -> list[Peer]:

@@ -179,4 +179,6 @@ CREATE TABLE revocations (
 -- A peer that nobody pinned: it is trusted as long as it is a member.
 ALTER TABLE peers ADD COLUMN network BLOB;
 ALTER TABLE peers ADD COLUMN invitation BLOB;
+-- What it is called here: as it called itself when it was pinned, or as its network calls it.
+ALTER TABLE peers ADD COLUMN name TEXT NOT NULL DEFAULT '';
 """

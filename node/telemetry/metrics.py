@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from node.errors import ConfigError
+
 Gauges = Mapping[str, tuple[str, Mapping[tuple[tuple[str, str], ...], float]]]
 """Metric name -> what it means, and values by labels."""
 
@@ -37,7 +39,10 @@ def served_metrics(listen: str, read: Callable[[], Gauges]) -> Iterator[None]:
     registry = CollectorRegistry()
     registry.register(_NodeCollector(read))
     host, _, port = listen.rpartition(":")
-    server, thread = start_http_server(int(port), host.strip("[]"), registry)
+    try:
+        server, thread = start_http_server(int(port), host.strip("[]"), registry)
+    except OSError as exc:
+        raise ConfigError(f"[metrics] listen: {listen} cannot be bound ({exc.strerror})") from exc
     try:
         yield
     finally:

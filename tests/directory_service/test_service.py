@@ -142,7 +142,9 @@ class World:
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[DirectoryServer]:
         key, tickets = bytes(32), SigningKey.new()
-        certificate = certify_tickets(self.operator.key, tickets.public, time.time() + 10**6)
+        certificate = certify_tickets(
+            self.operator.key, tickets.public, RELAYS, time.time() + 10**6
+        )
         storage = Storage(SqliteEngine(self._folder / "directory.db", key))
         server = DirectoryServer(
             name="Montana",

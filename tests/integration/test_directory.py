@@ -91,6 +91,46 @@ def test_members_find_each_other_and_exchange_without_pairing(
     assert (peer["display_name"], peer["pinned_how"]) == ("Great Falls Clinic", "network")
 
 
+def test_member_is_sent_to_by_the_name_that_the_network_gave_it(
+    network: Network, tmp_path: Path
+) -> None:
+    directory, a, b = network
+    # It calls itself like another, and was let in under a name of its own.
+    impostor = Node(tmp_path, "impostor", "Billings Hospital")
+    impostor.make()
+    impostor.set(trust='"network"')
+    impostor.start()
+    try:
+        impostor.run("join", directory.invite("Xray Shack"))
+        directory.sign_list()
+        wait_until(
+            lambda: impostor.json("networks")["networks"][0]["standing"] == "member",
+            "it is no member",
+        )
+        uid = import_study(impostor, tmp_path, 51)
+        impostor.run("send", uid, "Great Falls Clinic", "--wait")  # now it is a peer, too
+        mine = import_study(a, tmp_path, 52)
+        a.run("send", mine, "Billings Hospital", "--wait")
+        assert mine in b.run("studies")
+        assert mine not in impostor.run("studies")
+        names = {p["facility_id"]: p["display_name"] for p in a.json("peers")["peers"]}
+        assert names[facility_id(impostor)] == "Xray Shack"
+        [found] = a.json("find", "xray")["facilities"]
+        assert (found["listed_name"], found["display_name"]) == ("Xray Shack", "Billings Hospital")
+    finally:
+        stop(impostor)
+
+
+def test_facility_is_no_peer_of_itself(network: Network, tmp_path: Path) -> None:
+    _, a, _ = network
+    uid = import_study(a, tmp_path, 53)
+    before = [p["facility_id"] for p in a.json("peers")["peers"]]
+    for name in ("Great Falls Clinic", facility_id(a)):
+        with pytest.raises(CommandFailed, match="this facility itself"):
+            a.run("send", uid, name)
+    assert [p["facility_id"] for p in a.json("peers")["peers"]] == before
+
+
 def test_letter_works_once_and_for_one_facility(network: Network, tmp_path: Path) -> None:
     directory, a, _ = network
     letter = directory.invite("Sun River Clinic")
@@ -98,6 +138,8 @@ def test_letter_works_once_and_for_one_facility(network: Network, tmp_path: Path
     try:
         first.run("join", letter)
         first.run("join", letter)  # again changes nothing
+        with pytest.raises(CommandFailed, match="a member of Montana Imaging already"):
+            a.run("join", directory.invite("Great Falls Clinic"))
         with pytest.raises(CommandFailed, match="used by another facility"):
             second.run("join", letter)
         assert second.json("networks")["networks"] == []
@@ -144,8 +186,8 @@ def test_directory_that_restarts_knows_everybody_and_they_come_back(network: Net
         "they did not come back",
         60,
     )
-    [found] = a.json("find", "billings")["facilities"]
-    assert found["facility_id"] == facility_id(b)
+    found = a.json("find", "billings")["facilities"]
+    assert facility_id(b) in {f["facility_id"] for f in found}
 
 
 def test_revoked_member_is_refused_within_a_minute_and_for_good(
@@ -173,6 +215,10 @@ def test_revoked_member_is_refused_within_a_minute_and_for_good(
             c.run("send", other, facility_id(b))
         assert other not in b.run("studies")
         assert a.json("find", "helena")["facilities"] == []
+        # Let in again by a new letter, it is trusted as if nothing had been.
+        directory.enroll(c)
+        c.run("send", other, "Billings Hospital", "--wait")
+        assert other in b.run("studies")
     finally:
         stop(c)
 

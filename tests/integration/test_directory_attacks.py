@@ -8,7 +8,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from tests.integration.hostile import HostilePeer
 from tests.integration.loop import run
 
 pytestmark = pytest.mark.integration
+RELAYS = ("127.0.0.1:1",)
 _SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
 
 
@@ -216,9 +217,14 @@ class Attacks:
                 attacker_key, documents.SignedBytes()
             ).sign(self._ticket(self._my_node)),
             "a ticket by a key that certified itself": read_ticket_signer(
-                attacker_key, certify_tickets(attacker_key, attacker_key.public, now + 60)
+                attacker_key, certify_tickets(attacker_key, attacker_key.public, RELAYS, now + 60)
             ).sign(self._ticket(self._my_node)),
             "another node's ticket": self._signer().sign(self._ticket(NodeId(bytes(32)))),
+            "a ticket to a relay that the network has not named": self._signer().sign(
+                replace(self._ticket(self._my_node), relay="169.254.169.254:80")
+            ),
+            "a ticket with something riding on it": self._signer().sign(self._ticket(self._my_node))
+            + b"\x7a\x04ride",
             "the caller's half of a ticket": self._signer().sign(
                 self._ticket(self._my_node).other_half()
             ),
@@ -229,7 +235,7 @@ class Attacks:
     def _signer(self) -> TicketSigner:
         key = SigningKey.new()
         return read_ticket_signer(
-            key, certify_tickets(self._operator.key, key.public, self._now + 3600)
+            key, certify_tickets(self._operator.key, key.public, RELAYS, self._now + 3600)
         )
 
     def _ticket(self, target: NodeId) -> Ticket:
@@ -342,7 +348,7 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
 
     try:
         run(work)
-        assert len(tried) >= 19
+        assert len(tried) >= 21
         assert any("alarms in the audit log" in text for text in node.json("status")["alarms"])
         kinds = [entry["kind"] for entry in node.json("audit", "--limit", "0")["entries"]]
         assert kinds.count("alarm.directory") >= 10

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
-from node.errors import Conflict, NodeError, NotFound
-from node.rpc.calling import open_channel
+from node.errors import Conflict, NodeError, NotFound, PeerUnreachable
+from node.rpc.calling import Channel, open_channel
 from node.rpc.methods import method
-from node.rpc.serving import Call, Service, allow_all, serve
+from node.rpc.serving import Call, Handler, Service, allow_all, serve
 from tests.integration.loop import run
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]
@@ -53,5 +54,37 @@ def test_caller_learns_what_went_wrong_and_the_next_call_is_served(
                 await channel.unary(HELLO, pb.HelloRequest(software=what))
             assert (type(caught.value), str(caught.value)) == (error, message)
             assert (await channel.unary(HELLO, pb.HelloRequest())).version == 1
+
+    run(work)
+
+
+def test_call_on_a_connection_that_is_closed_meanwhile_fails_as_unreachable(tmp_path: Path) -> None:
+    started = trio.Event()
+
+    async def hang(_: Call[Any]) -> pb.HelloResponse:
+        started.set()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def work() -> None:
+        address = f"unix:{tmp_path / 'socket'}"
+        handlers: dict[str, Handler] = {"Hello": hang, "Watch": nothing, "Carry": nothing}
+        errors: list[NodeError] = []
+
+        async def call(channel: Channel) -> None:
+            try:
+                await channel.unary(HELLO, pb.HelloRequest())
+            except NodeError as exc:
+                errors.append(exc)
+
+        async with serve([Service(SERVICE, handlers, allow_all)], address):
+            async with trio.open_nursery() as nursery:
+                async with open_channel(address) as channel:
+                    nursery.start_soon(call, channel)
+                    await started.wait()
+            await call(channel)  # it is closed by now
+            with pytest.raises(PeerUnreachable):
+                await channel.connect(1)
+        assert [type(error) for error in errors] == [PeerUnreachable] * 2
 
     run(work)

@@ -116,14 +116,16 @@ class Listing(_message.Message):
     def __init__(self, node_id: _Optional[bytes] = ..., issued_seconds: _Optional[int] = ..., city: _Optional[str] = ..., departments: _Optional[_Iterable[str]] = ..., recipients: _Optional[_Iterable[str]] = ..., software: _Optional[str] = ..., protocol_version: _Optional[int] = ...) -> None: ...
 
 class TicketKeyCert(_message.Message):
-    __slots__ = ("network_id", "ticket_key", "expires_seconds")
+    __slots__ = ("network_id", "ticket_key", "expires_seconds", "relays")
     NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
     TICKET_KEY_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RELAYS_FIELD_NUMBER: _ClassVar[int]
     network_id: bytes
     ticket_key: bytes
     expires_seconds: int
-    def __init__(self, network_id: _Optional[bytes] = ..., ticket_key: _Optional[bytes] = ..., expires_seconds: _Optional[int] = ...) -> None: ...
+    relays: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, network_id: _Optional[bytes] = ..., ticket_key: _Optional[bytes] = ..., expires_seconds: _Optional[int] = ..., relays: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Ticket(_message.Message):
     __slots__ = ("ticket_id", "relay", "is_caller", "caller_facility", "caller_node", "target_facility", "target_node", "expires_seconds")
