@@ -15,7 +15,7 @@ demo: $(VENV)/.ready
 	@$(PY) -m bench.demo
 
 test: $(VENV)/.ready check
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.ready
 	$(VENV)/bin/ruff check .

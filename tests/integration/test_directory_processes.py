@@ -141,6 +141,8 @@ def test_nodes_behind_different_processes_meet_at_a_relay(
         if process is relay:
             text = text.replace('listen = ""', f'listen = "{at}"', 1)
         config.write_text(text)
+        # Nodes go to no relay that the network has not named.
+        process.run("renew", "--network-key", str(relay.key))
         process.start()
     nobody = '["127.0.0.1:1"]'
     a = make_node(tmp_path, "a", "Great Falls Clinic", announce=nobody)
