@@ -35,6 +35,7 @@ bench-setup: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(PY) -m bench.run
 	$(PY) -m bench.more
+	$(PY) -m bench.routes
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -61,7 +61,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="emix-demo-"))
     outcome = Outcome()
     try:
-        with _network(folder, route, outcome) as (a, b):
+        with running_network(folder, route, outcome) as (a, b):
             _exchange(folder, a, b, source, tamper, outcome)
     except CommandFailed as exc:
         outcome.problems.append(str(exc))
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 @contextmanager
-def _network(folder: Path, route: str, outcome: Outcome) -> Iterator[tuple[Node, Node]]:
+def running_network(folder: Path, route: str, outcome: Outcome) -> Iterator[tuple[Node, Node]]:
     """Run a directory and two nodes that have found each other, for the time of the block."""
     directory = Directory(folder)
     a = Node(folder, "great-falls", "Great Falls Clinic")
