@@ -36,6 +36,7 @@ bench: $(VENV)/.ready
 	$(PY) -m bench.run
 	$(PY) -m bench.more
 	$(PY) -m bench.routes
+	$(PY) -m bench.directory
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,236 @@
+"""A directory with many simulated nodes: `python -m bench.directory`, into results-directory.md.
+
+Each node has a TLS connection of its own, a session, an announcement and a watch stream. They come
+all at once, as after a restart. NODES=2000 by default; what is for 10,000 is extrapolated.
+"""
+
+import os
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import trio
+import trio_asyncio
+from emix.directory.v1 import directory_pb2 as pb
+
+from bench.nodes import Directory, wait_until
+from directory_service.operator import OperatorKey
+from node.crypto.certificates import DIRECTORY_NAME, fingerprint, make_tls_identity
+from node.crypto.keys import SealKey
+from node.crypto.signing import SigningKey, node_id
+from node.documents.identity import Identity, Profile, make_statements
+from node.documents.network import Listing, claim, sign_listing
+from node.documents.signed import certify_node
+from node.errors import NodeError
+from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
+from node.rpc.credentials import client_credentials
+from node.rpc.methods import methods
+
+RESULTS = Path(__file__).with_name("results-directory.md")
+NODES = int(os.environ.get("NODES", "2000"))
+LOOKUPS = 3000
+_METHODS = {m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryService"])}
+# All nodes come from one address here, which the limits for strangers would not let through.
+_SERVE = (
+    "import directory_service.service as s; s.OPEN_CALLS_A_MINUTE = 10**9;"
+    " s.OPEN_CALLS_A_MINUTE_IN_ALL = 10**9; from directory_service.cli import main; main()"
+)
+
+
+class _Unlimited(Directory):
+    def command(self, *arguments: str) -> list[str]:
+        if arguments[0] != "serve":
+            return super().command(*arguments)
+        return [sys.executable, "-c", _SERVE, "--home", str(self.home), *arguments]
+
+
+class _Node:
+    """One simulated node."""
+
+    def __init__(self, n: int, operator: OperatorKey) -> None:
+        self._root = operator.root_certificate
+        self._key = SigningKey.new()
+        signer = certify_node(SigningKey.new(), self._key.public, time.time())
+        tls = make_tls_identity(node_id(self._key.public), time.time())
+        name = f"Clinic {n} of Somewhere"
+        profile = Profile(name, (f"node{n}.example.org:7410",), (), int(time.time()))
+        self._statements = make_statements(
+            self._key, signer, [tls.certificate_der], SealKey.new().public, profile
+        )
+        listing = Listing(f"City {n % 300}", ("CT", "MR"), issued_seconds=int(time.time()))
+        self._listing = sign_listing(self._key, Identity.decode(self._statements), listing)
+        letter = operator.invite(name, time.time())
+        self._membership = claim(letter, signer.facility_key, time.time()).encoded
+        self.facility = signer.facility_id
+        self.metadata: tuple[tuple[str, str], ...] = ()
+
+    async def _call(self, channel: Channel, name: str, request: Any) -> Any:
+        return await channel.unary(_METHODS[name], request, timeout=120, metadata=self.metadata)
+
+    async def _login(self, channel: Channel) -> pb.LoginRequest:
+        asked = await self._call(channel, "GetChallenge", pb.GetChallengeRequest())
+        proof = pb.LoginProof(
+            challenge=asked.challenge, root_digest=fingerprint(self._root)
+        ).SerializeToString()
+        signature = self._key.sign("directory-login", proof)
+        return pb.LoginRequest(statements=self._statements, proof=proof, signature=signature)
+
+    async def join(self, channel: Channel) -> None:
+        login = await self._login(channel)
+        await self._call(channel, "Join", pb.JoinRequest(membership=self._membership, login=login))
+
+    async def come(self, channel: Channel) -> None:
+        """Log in and announce, as a node does when it connects."""
+        answer = await self._call(channel, "Login", await self._login(channel))
+        self.metadata = (("emix-session", answer.session),)
+        request = pb.AnnounceRequest(statements=self._statements, listing=self._listing)
+        await self._call(channel, "Announce", request)
+
+
+def main() -> None:
+    """Run all and write the results."""
+    folder = Path(tempfile.mkdtemp(prefix="emix-bench-"))
+    directory = _Unlimited(folder)
+    try:
+        directory.make()
+        directory.start()
+        text = trio_asyncio.run(_measure, directory)
+    finally:
+        directory.stop()
+        shutil.rmtree(folder)
+    RESULTS.write_text(text)
+    print(text)
+
+
+async def _measure(directory: Directory) -> str:
+    operator = OperatorKey.read(directory.key)
+    credentials = client_credentials(None, [operator.root_certificate])
+    nodes = [_Node(n, operator) for n in range(NODES)]
+
+    def opened() -> Any:
+        return open_channel(
+            directory.address,
+            credentials=credentials,
+            server_name=DIRECTORY_NAME,
+            # One connection a node, not one for all of them.
+            options=(*KEEPALIVE_OPTIONS, ("grpc.use_local_subchannel_pool", 1)),
+        )
+
+    async with opened() as channel:
+        for node in nodes:
+            await node.join(channel)
+    directory.run("list", "sign", "--network-key", str(directory.key))
+    directory.stop()
+    directory.start()  # so that what is measured is what a restart costs
+    before = _memory(directory)
+    watching = retries = 0
+    all_watch = trio.Event()
+
+    async def watch(node: _Node) -> None:
+        nonlocal watching
+        async with opened() as channel:
+            await node.come(channel)
+            async with channel.stream(
+                _METHODS["Watch"], pb.WatchRequest(), metadata=node.metadata
+            ) as stream:
+                await stream.read()
+                watching += 1
+                if watching == NODES:
+                    all_watch.set()
+                while await stream.read() is not None:
+                    pass
+
+    async def live(node: _Node) -> None:
+        """Come, and try again as a node does."""
+        nonlocal retries
+        pause = 1.0
+        while True:
+            node.metadata = ()
+            try:
+                await watch(node)
+            except NodeError:
+                retries += 1
+            await trio.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(2 * pause, 60)
+
+    async with trio.open_nursery() as nursery:
+        started = time.perf_counter()
+        for node in nodes:
+            nursery.start_soon(live, node)
+        await all_watch.wait()
+        coming = time.perf_counter() - started
+        await trio.sleep(5)
+        memory = _memory(directory) - before
+        async with opened() as channel:
+            latencies, rate = await _lookups(nodes, channel)
+            find = await _finds(nodes[0], channel)
+        await trio.to_thread.run_sync(
+            wait_until,
+            lambda: directory.json("status")["online"] == str(NODES),
+            "they are not all online",
+        )
+        nursery.cancel_scope.cancel()
+    p99 = 1000 * latencies[int(0.99 * len(latencies))]
+    return (
+        "# A directory with many nodes\n\n"
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores; {NODES:,} simulated nodes, each with"
+        " its own TLS connection and watch stream, in one other process on the same machine, which"
+        " takes its share of the two cores; the embedded database.\n\n"
+        "| figure | reached | to reach |\n|---|---|---|\n"
+        f"| memory of an idle node | {memory / NODES / 1000:.0f} KB | 150 KB |\n"
+        f"| all of them come at once: log in, announce, watch | {coming:.1f} s, {retries} tries"
+        " again;"
+        f" 10,000 by extrapolation {coming * 10_000 / NODES:.0f} s | 60 s |\n"
+        f"| a lookup, 8 at a time: median, p99 | {1000 * statistics.median(latencies):.1f} ms,"
+        f" {p99:.1f} ms | p99 50 ms |\n"
+        f"| lookups a second, one process | {rate:.0f} | reported |\n"
+        f"| a search with a typing error: median | {1000 * find:.1f} ms | reported |\n"
+    )
+
+
+async def _lookups(nodes: list[_Node], channel: Channel) -> tuple[list[float], float]:
+    latencies: list[float] = []
+    started = time.perf_counter()
+
+    async def ask(which: range) -> None:
+        for n in which:
+            node = nodes[n % NODES]
+            request = pb.LookupRequest(facility_ids=[nodes[(7 * n) % NODES].facility.digest])
+            began = time.perf_counter()
+            found = await channel.unary(
+                _METHODS["Lookup"], request, timeout=60, metadata=node.metadata
+            )
+            latencies.append(time.perf_counter() - began)
+            if len(found.records) != 1:
+                raise RuntimeError("a lookup found nobody")
+
+    async with trio.open_nursery() as nursery:
+        for start in range(8):
+            nursery.start_soon(ask, range(start, LOOKUPS, 8))
+    return sorted(latencies), LOOKUPS / (time.perf_counter() - started)
+
+
+async def _finds(node: _Node, channel: Channel) -> float:
+    seconds = []
+    for n in range(50):
+        began = time.perf_counter()
+        request = pb.FindRequest(words=f"clinc {n * 31 % NODES}")
+        await channel.unary(_METHODS["Find"], request, timeout=60, metadata=node.metadata)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def _memory(directory: Directory) -> int:
+    assert directory.process is not None
+    status = Path(f"/proc/{directory.process.pid}/status").read_text()
+    line = next(x for x in status.splitlines() if x.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    main()
