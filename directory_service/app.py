@@ -1,10 +1,9 @@
 """The running directory: joins the parts and nothing else."""
 
 import os
-import signal
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 import trio
@@ -19,13 +18,13 @@ from directory_service.service import DirectoryServer
 from directory_service.sessions import Sessions
 from directory_service.sqlite import SqliteEngine
 from directory_service.storage import Engine, Storage
-from node import failure
 from node.crypto.certificates import fingerprint
 from node.crypto.digests import derive_key
-from node.errors import ConfigError, SyncFailed, ungrouped
+from node.errors import ConfigError, ungrouped
 from node.rpc.credentials import introduction_credentials
 from node.rpc.serving import ADMIN_OPTIONS, DIRECTORY_OPTIONS, Service, allow_all, serve
 from node.rpc.standard import health_service, reflection_service
+from node.running import run_until_signal
 from node.telemetry.logs import configure_logs
 from node.telemetry.metrics import Gauges, served_metrics
 
@@ -44,9 +43,13 @@ def run_directory(home: Home) -> None:
     config = home.load_config()
     configure_logs(config.log_level)
     with home.locked(), ungrouped():
-        trio_asyncio.run(
-            _run_until_signal, lambda: open_directory(home, config), "directory serves"
-        )
+        trio_asyncio.run(run_until_signal, lambda: _serve_until_stopped(home, config))
+
+
+async def _serve_until_stopped(home: Home, config: Config) -> None:
+    async with open_directory(home, config) as endpoint:
+        log.info("directory serves", listen=endpoint)
+        await trio.sleep_forever()
 
 
 def run_relay(address: str, listen: str, network_key: bytes, limits: Limits) -> None:
@@ -57,38 +60,13 @@ def run_relay(address: str, listen: str, network_key: bytes, limits: Limits) -> 
     """
     configure_logs("info")
 
-    async def relaying() -> AsyncGenerator[str]:
+    async def relaying() -> None:
         async with serve_relay(Relay(address, network_key, limits), listen):
-            yield listen
+            log.info("relay serves", listen=listen)
+            await trio.sleep_forever()
 
     with ungrouped():
-        trio.run(_run_until_signal, asynccontextmanager(relaying), "relay serves")
-
-
-async def _run_until_signal(
-    opened: Callable[[], AbstractAsyncContextManager[str]], event: str
-) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def stop_at_signal() -> None:
-                async for number in signals:
-                    log.info("stopping", signal=signal.Signals(number).name)
-                    nursery.cancel_scope.cancel()
-                    return
-
-            nursery.start_soon(stop_at_signal)
-            with failure.watched(_stopper(nursery)):
-                async with opened() as endpoint:
-                    log.info(event, listen=endpoint)
-                    await trio.sleep_forever()
-    if failure.has_failed():
-        raise SyncFailed("syncing to disk failed; the directory stopped")
-
-
-def _stopper(nursery: trio.Nursery) -> Callable[[], None]:
-    token = trio.lowlevel.current_trio_token()
-    return lambda: token.run_sync_soon(nursery.cancel_scope.cancel)
+        trio.run(run_until_signal, relaying)
 
 
 @asynccontextmanager

@@ -13,8 +13,6 @@ The network key is not here: what signs invitations and lists stays with the ope
 """
 
 import base64
-import fcntl
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +30,8 @@ from node.crypto.certificates import (
 from node.crypto.digests import derive_key
 from node.crypto.signing import SigningKey
 from node.documents.tickets import TicketSigner, certify_tickets, read_ticket_signer
-from node.errors import ConfigError, StoreLocked
+from node.errors import ConfigError
+from node.running import locked
 from node.settings import (
     address,
     addresses,
@@ -207,17 +206,8 @@ class Home:
             raise ConfigError(
                 f"{self.root} is not a directory's home; make one with `emix-directory init`"
             )
-        try:
-            fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as exc:
-            raise ConfigError(f"{self.root} cannot be used ({exc.strerror})") from exc
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locked(self.root, "lock"):
             yield
-        except BlockingIOError as exc:
-            raise StoreLocked(f"another process is using {self.root}") from exc
-        finally:
-            os.close(fd)
 
 
 def make_home(

@@ -4,14 +4,12 @@ One nursery tree: a peer's failure stays in that peer's supervisor, a failing st
 node loudly. Shutdown: stop accepting, give running calls two seconds, close the store.
 """
 
-import ctypes
 import os
-import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,12 +26,12 @@ from node.admin.studies import StudyHandlers
 from node.admin.transfers import AuditHandlers, TransferHandlers
 from node.config import Config, load_config
 from node.crypto.certificates import make_tls_identity, validity
-from node.dicom.examiner import Examiner, open_examiner
+from node.dicom.examiner import open_examiner
 from node.documents.identity import Profile, make_statements
 from node.documents.network import Listing, Network
 from node.domain.ids import FacilityId
 from node.domain.transfers import Transfer
-from node.errors import PeerUnreachable, SyncFailed, ungrouped
+from node.errors import PeerUnreachable, ungrouped
 from node.exchange.networks import Networks
 from node.exchange.pairing import Pairing
 from node.exchange.receiving import Receiver, ReceiverPolicy
@@ -58,6 +56,7 @@ from node.rpc.serving import (
     serve,
 )
 from node.rpc.standard import health_service, reflection_service
+from node.running import run_until_signal, tune_memory
 from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
 from node.store.carrying import ChunkCarrier
@@ -67,7 +66,6 @@ from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
 from node.store.networks import NetworkStore
 from node.store.peers import PeerStore
-from node.store.repair import Repaired, repair
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
 from node.telemetry.logs import configure_logs
@@ -103,36 +101,7 @@ def run_node(home: Home, passphrase: bytes | None) -> None:
     with home.locked():
         unlocked = unlock(home, passphrase)
         with ungrouped():
-            trio_asyncio.run(_run_until_signal, home, config, unlocked)
-
-
-async def _run_until_signal(home: Home, config: Config, unlocked: Unlocked) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def stop_at_signal() -> None:
-                async for number in signals:
-                    log.info("stopping", signal=signal.Signals(number).name)
-                    nursery.cancel_scope.cancel()
-                    return
-
-            nursery.start_soon(stop_at_signal)
-            with failure.watched(_stopper(nursery)):
-                await _serve_until_stopped(home, config, unlocked)
-    if failure.has_failed():
-        raise SyncFailed("syncing to disk failed; the node stopped and acknowledged nothing more")
-
-
-def _stopper(nursery: trio.Nursery) -> Callable[[], None]:
-    """Return what stops the node from any thread."""
-    token = trio.lowlevel.current_trio_token()
-
-    def stop() -> None:
-        log.error("syncing to disk failed; stopping")
-        with suppress(trio.RunFinishedError):
-            token.run_sync_soon(nursery.cancel_scope.cancel)
-
-    return stop
+            trio_asyncio.run(run_until_signal, lambda: _serve_until_stopped(home, config, unlocked))
 
 
 async def _serve_until_stopped(home: Home, config: Config, unlocked: Unlocked) -> None:
@@ -157,60 +126,6 @@ async def open_node(home: Home, config: Config, unlocked: Unlocked) -> AsyncGene
             yield await _Node(home, config, unlocked, context).start(stack)
     finally:
         context.close()
-
-
-def repair_home(home: Home, passphrase: bytes | None) -> list[Repaired]:
-    """Rebuild rows from envelopes, in a home in which no node runs.
-
-    Raises:
-        NodeError: the home is in use, or its keys do not open.
-    """
-    tune_memory()
-    config = load_config(home.config)
-    configure_logs(config.log_level)
-    with home.locked(), ungrouped():
-        unlocked = unlock(home, passphrase)
-        return trio.run(_repair, home, config, unlocked)
-
-
-async def _repair(home: Home, config: Config, unlocked: Unlocked) -> list[Repaired]:
-    context = open_store(
-        home.root,
-        unlocked.root_key,
-        unlocked.secrets,
-        unlocked.signer,
-        reserve_bytes=config.reserve_mib * _MIB,
-        may_be_lost=True,
-    )
-    try:
-        async with open_examiner(parsers=1) as examiner:
-            return await repair(context, _Indexer(examiner))
-    finally:
-        context.close()
-
-
-class _Indexer:
-    """See `node.store.repair.Indexer`."""
-
-    def __init__(self, examiner: Examiner) -> None:
-        self._examiner = examiner
-
-    async def whole(
-        self, plaintext: bytes, places: Sequence[tuple[int, int]]
-    ) -> list[dict[str, str]]:
-        async with self._examiner.arena.slab() as slab:
-            slab.write(0, plaintext)
-            found = await self._examiner.examine_files(slab, places)
-        return [examined.index for examined in found]
-
-    async def beginning(self, size: int, windows: AsyncGenerator[bytes]) -> dict[str, str]:
-        index: dict[str, str] = {}
-        async with self._examiner.large(size) as examination, aclosing(windows):
-            async for window in windows:
-                index = (await examination.feed(window, is_last=False)).index
-                if index:
-                    break
-        return index
 
 
 class _Node:
@@ -555,19 +470,3 @@ def _reachable(address: str) -> str:
     if host in ("0.0.0.0", "[::]", ""):  # noqa: S104  # recognised, not bound
         return f"{socket.getfqdn()}:{port}"
     return address
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-
-
-def tune_memory() -> None:
-    """Have glibc keep large blocks instead of mapping and unmapping each.
-
-    *Measured*: with its defaults the page faults of fresh 4 MiB blocks cost more than the
-    cipher. Other C libraries ignore this.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, 32 * _MIB)
-        libc.mallopt(_M_TRIM_THRESHOLD, 64 * _MIB)
-        libc.mallopt(_M_ARENA_MAX, 2)

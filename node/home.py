@@ -11,7 +11,6 @@ node.lock        held while the node runs
 ```
 """
 
-import fcntl
 import os
 import secrets
 import time
@@ -26,7 +25,8 @@ from node.crypto.certificates import make_tls_identity
 from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, node_id
 from node.documents.signed import DocumentSigner, Signer, certify_node
-from node.errors import ConfigError, KeysError, StoreLocked
+from node.errors import ConfigError, KeysError
+from node.running import locked
 from node.store.files import replace_synced, sync_directories
 
 MAX_SOCKET_PATH = 107
@@ -69,18 +69,8 @@ class Home:
         """
         if not self.keyring.exists():
             raise ConfigError(f"{self.root} is not a node's home; make one with `emix init`")
-        try:
-            fd = os.open(self.root / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as exc:
-            raise ConfigError(f"{self.root} cannot be used ({exc.strerror})") from exc
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                raise StoreLocked(f"another process is using {self.root}") from exc
+        with locked(self.root, "node.lock"):
             yield
-        finally:
-            os.close(fd)
 
 
 @dataclass(frozen=True)

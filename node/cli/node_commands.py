@@ -301,8 +301,8 @@ def repair_store(context: click.Context, passphrase_file: str | None) -> None:
     Example:
       emix store repair
     """
-    from node.app import repair_home
     from node.home import Home
+    from node.repairing import repair_home
 
     home = Home(home_path(context))
     repaired = repair_home(home, _passphrase(home, passphrase_file))
