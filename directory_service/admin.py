@@ -1,6 +1,5 @@
 """The admin service of a directory: for whoever may open its socket."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,6 @@ from directory_service.registry import Registry
 from directory_service.relay import Relay
 from node.crypto.certificates import validity
 from node.documents.network import Membership
-from node.domain.ids import FacilityId
 from node.domain.network import Standing
 from node.rpc.serving import Call, Handler, Service, allow_all
 from node.version import SOFTWARE
@@ -82,13 +80,6 @@ class AdminServer:
             alarms.append(
                 "the TLS certificate expires soon: `emix-directory renew --network-key FILE`"
             )
-        by_invitation: dict[Any, set[FacilityId]] = defaultdict(set)
-        for m in self._registry.memberships():
-            by_invitation[m.invitation.id].add(m.facility_id)
-        for facilities in by_invitation.values():
-            if len(facilities) > 1:
-                names = ", ".join(sorted(f.short() for f in facilities))
-                alarms.append(f"one invitation was used by several facilities: {names}")
         waiting = sum(
             self._standing(m) is Standing.PROVISIONAL for m in self._registry.memberships()
         )

@@ -12,6 +12,7 @@ import trio_asyncio
 from directory_service.admin import AdminServer
 from directory_service.bus import Bus, NoBus
 from directory_service.home import Config, Home
+from directory_service.knowledge import Knowledge
 from directory_service.registry import Registry
 from directory_service.relay import Limits, Relay, serve_relay
 from directory_service.service import DirectoryServer
@@ -83,20 +84,20 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[str]:
         storage = Storage(engine)
         stack.push_async_callback(_close, storage)
         registry = Registry(config.network_key)
+        knowledge = Knowledge(registry, storage, bus, time.time)
         server = DirectoryServer(
             name=config.name,
             root_digest=fingerprint(root),
-            registry=registry,
+            knowledge=knowledge,
             storage=storage,
             sessions=Sessions(key),
             tickets=home.tickets(),
             relays=config.relays,
-            bus=bus,
         )
-        await server.load()
+        await knowledge.load()
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
-        nursery.start_soon(server.run)
+        nursery.start_soon(knowledge.run)
         port = await stack.enter_async_context(
             serve(
                 [server.service(), health_service(allow_all)],

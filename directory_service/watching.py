@@ -45,6 +45,7 @@ class Watchers:
 
     def __init__(self) -> None:
         self._by_node: dict[NodeId, Watcher] = {}
+        self._nodes: dict[FacilityId, set[NodeId]] = defaultdict(set)
         self._interested: dict[FacilityId, set[Watcher]] = defaultdict(set)
 
     @contextmanager
@@ -57,6 +58,7 @@ class Watchers:
         if earlier is not None:
             earlier.end()
         self._by_node[node] = watcher
+        self._nodes[facility].add(node)
         for interest in interests:
             self._interested[interest].add(watcher)
         try:
@@ -65,6 +67,9 @@ class Watchers:
         finally:
             if self._by_node.get(node) is watcher:
                 del self._by_node[node]
+                self._nodes[facility].discard(node)
+                if not self._nodes[facility]:
+                    del self._nodes[facility]
             for interest in interests:
                 self._interested[interest].discard(watcher)
                 if not self._interested[interest]:
@@ -72,7 +77,7 @@ class Watchers:
 
     def count(self, facility: FacilityId, *, besides: NodeId) -> int:
         """Return how many other nodes of a facility watch here."""
-        return sum(w.facility == facility and w.node != besides for w in self._by_node.values())
+        return len(self._nodes.get(facility, set()) - {besides})
 
     def is_watching(self, node: NodeId) -> bool:
         """Whether a stream of that node is open here."""

@@ -13,6 +13,7 @@ from emix.directory.v1 import directory_pb2 as pb
 
 from directory_service import service as service_module
 from directory_service.bus import NoBus
+from directory_service.knowledge import Knowledge
 from directory_service.operator import OperatorKey
 from directory_service.registry import Registry
 from directory_service.service import DirectoryServer
@@ -146,18 +147,19 @@ class World:
             self.operator.key, tickets.public, RELAYS, time.time() + 10**6
         )
         storage = Storage(SqliteEngine(self._folder / "directory.db", key))
+        registry = Registry(self.operator.network_key)
+        knowledge = Knowledge(registry, storage, NoBus(), self.now)
         server = DirectoryServer(
             name="Montana",
             root_digest=fingerprint(self.operator.root_certificate),
-            registry=Registry(self.operator.network_key),
+            knowledge=knowledge,
             storage=storage,
             sessions=Sessions(key),
             tickets=read_ticket_signer(tickets, certificate),
             relays=RELAYS,
-            bus=NoBus(),
             clock=self.now,
         )
-        await server.load()
+        await knowledge.load()
         async with serve([server.service()], self._address):
             yield server
         await storage.aclose()
