@@ -357,7 +357,7 @@ class _Node:
         self._federation.refresh()
 
     async def _networks_changed(self) -> None:
-        self._directories.refresh(await self._networks.all())
+        self._directories.refresh(self._networks.all())
         await self._pins_changed()
 
     async def _keep_trust_fresh(self) -> None:

@@ -62,7 +62,7 @@ class Doctor:
         last = await self._audit.last_time()
         local = await trio.to_thread.run_sync(lambda: list(self._local()))
         ports = [] if is_quick else await trio.to_thread.run_sync(lambda: list(self._ports()))
-        networks = [self._network(network) for network in await self._networks.all()]
+        networks = [self._network(network) for network in self._networks.all()]
         return [_clock(last), *local, *ports, *networks, *self._peers()]
 
     def _local(self) -> Iterator[Finding]:

@@ -50,7 +50,7 @@ class NetworkHandlers:
         return pb.JoinNetworkResponse(network=self._wire(network))
 
     async def _list(self, _: Call[None]) -> pb.ListNetworksResponse:
-        networks = await self._parts.networks.all()
+        networks = self._parts.networks.all()
         return pb.ListNetworksResponse(networks=map(self._wire, networks))
 
     async def _leave(self, call: Call[None]) -> pb.LeaveNetworkResponse:

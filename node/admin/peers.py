@@ -54,7 +54,7 @@ class PeerHandlers:
         except ValueError as exc:
             raise UsageError(str(exc)) from exc
         if not request.at:
-            if not await self._parts.networks.all():
+            if not self._parts.networks.all():
                 raise UsageError(
                     "say where its introduction service is: --at HOST:PORT (or pair with its"
                     " file, or join a network whose directory knows it)"

@@ -24,7 +24,7 @@ from node.documents.network import (
     open_membership,
 )
 from node.documents.peers import Peer
-from node.domain.ids import FacilityId, NetworkId
+from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.network import ListProblem, NetworkList, Standing
 from node.errors import (
     Conflict,
@@ -104,12 +104,12 @@ class Networks:
         self._alarmed: Counter[tuple[NetworkId, str]] = Counter()
         self.on_change: Callable[[], Awaitable[None]] = _nothing
 
-    async def all(self) -> list[Network]:
-        """Return all networks."""
-        return await self._book.all()
+    def all(self) -> list[Network]:
+        """Return all networks, in the order in which they were joined."""
+        return list(self._known.values())
 
     async def load(self) -> None:
-        """Take over what the store holds; `standing` tells of it."""
+        """Take over what the store holds; everything else answers from that."""
         self._known = {network.id: network for network in await self._book.all()}
 
     async def _changed(self) -> None:
@@ -127,12 +127,7 @@ class Networks:
         network = self._known.get(peer.network)
         if network is None:
             return "this facility has left the network that they had in common"
-        now = time.time()
-        mine = network.standing(now)
-        if mine is not Standing.MEMBER:
-            return f"this facility is {mine.value}"
-        standing = network.view.standing(peer.invitation, peer.facility_id, now)
-        return "" if standing is Standing.MEMBER else f"it is {standing.value}"
+        return _objection(network, peer.invitation, peer.facility_id)
 
     def memberships(self) -> list[bytes]:
         """Return what shows this facility to other members."""
@@ -156,22 +151,14 @@ class Networks:
                 membership = open_membership(encoded, network.network_key)
             except DocumentError:
                 continue  # of another network
-            if membership.facility_id == identity.facility_id and self._is_member(
-                network, membership
-            ):
-                with suppress(Conflict, UsageError):  # removed by a person, or ourselves
-                    await self._pairing.pin_member(
-                        identity,
-                        membership.invitation.display_name,
-                        (network.id, membership.invitation.id),
-                    )
-                    return True
+            invitation, facility = membership.invitation, membership.facility_id
+            if facility != identity.facility_id or _objection(network, invitation.id, facility):
+                continue
+            with suppress(Conflict, UsageError):  # removed by a person, or ourselves
+                name = invitation.display_name
+                await self._pairing.pin_member(identity, name, (network.id, invitation.id))
+                return True
         return False
-
-    def _is_member(self, network: Network, membership: Membership) -> bool:
-        now = time.time()
-        standing = network.view.standing(membership.invitation.id, membership.facility_id, now)
-        return network.standing(now) is standing is Standing.MEMBER
 
     async def meet(self, text: str) -> Peer:
         """Return the member that a person means by a Facility ID or a whole name, pinned as one.
@@ -190,21 +177,12 @@ class Networks:
         if len(by_facility) > 1:
             raise Conflict(f"{len(by_facility)} facilities are called so; use the Facility ID")
         (one,) = by_facility.values()
-        membership = one.record.membership
-        if not self._is_member(one.network, membership):
-            standing = one.network.view.standing(
-                membership.invitation.id, membership.facility_id, time.time()
-            )
-            mine = one.network.standing(time.time())
-            whose, why = ("it is", standing) if mine is Standing.MEMBER else ("we are", mine)
-            raise PeerUntrusted(
-                f"{text} cannot be sent to in {one.network.name}: {whose} {why.value}"
-            )
-        return await self._pairing.pin_member(
-            one.record.identity,
-            membership.invitation.display_name,
-            (one.network.id, membership.invitation.id),
-        )
+        invitation, identity = one.record.membership.invitation, one.record.identity
+        objection = _objection(one.network, invitation.id, identity.facility_id)
+        if objection:
+            raise PeerUntrusted(f"{text} cannot be sent to in {one.network.name}: {objection}")
+        member = (one.network.id, invitation.id)
+        return await self._pairing.pin_member(identity, invitation.display_name, member)
 
     async def _named(self, text: str) -> list[Found]:
         try:
@@ -240,7 +218,7 @@ class Networks:
         await self._directories.join(letter, membership)
         await self._book.add(letter, membership, operator)
         await self._changed()
-        return await self._get(letter.invitation.network)
+        return self._known[letter.invitation.network]
 
     async def leave(self, text: str, operator: str) -> Network:
         """Leave a network, by its name, id or the id's beginning. Its operator can revoke it too.
@@ -251,7 +229,7 @@ class Networks:
         wanted = text.strip().casefold()
         found = [
             n
-            for n in await self._book.all()
+            for n in self._known.values()
             if n.name.casefold() == wanted or (len(wanted) >= 4 and str(n.id).startswith(wanted))
         ]
         if not found:
@@ -266,7 +244,9 @@ class Networks:
 
     async def took_list(self, network_id: NetworkId, encoded: bytes) -> None:
         """Take over a list that a directory shows, if it is the network's and newer."""
-        network = await self._get(network_id)
+        network = self._known.get(network_id)
+        if network is None:
+            return  # it was left just now
         try:
             shown = open_list(encoded, network.network_key, time.time())
         except DocumentError as exc:
@@ -333,14 +313,13 @@ class Networks:
     async def _ask_all(
         self, ask: Callable[[Network], Awaitable[Sequence[Record]]], limit: int
     ) -> list[Found]:
-        networks = await self._book.all()
-        if not networks:
+        if not self._known:
             raise UsageError(
                 "this facility has joined no network that could be asked: `emix join LETTER`"
             )
         found: list[Found] = []
         error: NodeError | None = None
-        for network in networks:
+        for network in self.all():
             try:
                 found += [Found(network, record) for record in await ask(network)]
             except NodeError as exc:
@@ -349,11 +328,15 @@ class Networks:
             raise error
         return found[:limit]
 
-    async def _get(self, network_id: NetworkId) -> Network:
-        for network in await self._book.all():
-            if network.id == network_id:
-                return network
-        raise NotFound("this facility is not in that network")
+
+def _objection(network: Network, invitation: InvitationId, facility: FacilityId) -> str:
+    """Return why a facility and this one are not both members now; empty if they are."""
+    now = time.time()
+    mine = network.standing(now)
+    if mine is not Standing.MEMBER:
+        return f"this facility is {mine.value}"
+    standing = network.view.standing(invitation, facility, now)
+    return "" if standing is Standing.MEMBER else f"it is {standing.value}"
 
 
 async def _nothing() -> None:
