@@ -1,7 +1,6 @@
 """The `emix-directory` command: run a directory, and sign what only its network may sign."""
 
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,35 +8,16 @@ import click
 from emix.directory.v1 import admin_pb2 as pb
 from google.protobuf.message import Message
 
-from directory_service.client import open_operator_client
-from directory_service.operator import (
-    OperatorKey,
-    find_members,
-    newest,
-    read_endpoints,
-    used_by,
-    write_new,
-)
-from node.documents.network import MAX_LIST_BYTES, Membership, open_list
-from node.domain.ids import InvitationId
-from node.domain.network import NetworkList
-from node.errors import ConfigError, DocumentError, PeerUnreachable, UsageError
+from directory_service.operator import OperatorKey, read_endpoints
+from directory_service.operator_commands import COMMANDS, json_option, network_key_option
+from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import open_blocking_channel
 from node.rpc.methods import methods
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
 from node.terminal.output import show_bytes, show_json, show_table, show_time
 
 DEFAULT_HOME = "~/.emix-directory"
-_DAY_SECONDS = 86400
 _METHODS = {m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryAdminService"])}
-network_key_option = click.option(
-    "--network-key",
-    "key_file",
-    required=True,
-    metavar="FILE",
-    help="The network's key file; it stays with the operator.",
-)
-json_option = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
 
 
 @click.group(cls=CommandGroup, context_settings=SETTINGS, epilog=EXIT_STATUS)
@@ -168,120 +148,6 @@ def renew(context: click.Context, key_file: str) -> None:
 
     renew_certificate(Home(_home(context)), OperatorKey.read(Path(key_file)))
     click.echo("The certificate is renewed; restart the directory.")
-
-
-@cli.group()
-def token() -> None:
-    """Invite facilities."""
-
-
-@token.command("create")
-@click.argument("name")
-@network_key_option
-@click.option("--out", metavar="FILE", help="Write the letter there instead of showing it.")
-def create_token(name: str, key_file: str, out: str | None) -> None:
-    """Make a join letter for one facility: it is used once, within 72 hours.
-
-    Whoever has the letter can join in its place, so send it on a way that you trust.
-
-    \b
-    Examples:
-      emix-directory token create "Great Falls Clinic" --network-key /media/usb/montana.key
-      emix-directory token create "Great Falls Clinic" --network-key montana.key --out letter
-    """
-    if not 0 < len(name.strip()) <= 100 or not name.isprintable():
-        raise UsageError("a facility's name has 1 to 100 printable characters")
-    key = OperatorKey.read(Path(key_file))
-    letter = key.invite(name.strip(), time.time())
-    until = show_time(letter.invitation.expires_seconds)
-    click.echo(f"For {name.strip()}, into {key.name}, until {until}.", err=True)
-    if out is None:
-        click.echo(letter.encode())
-        return
-    write_new(Path(out), letter.encode().encode() + b"\n", 0o600)
-    click.echo(f"Wrote {out}. There: emix join {out}")
-
-
-@cli.group("list")
-def list_() -> None:
-    """Sign the network's list of members and revocations."""
-
-
-@list_.command()
-@network_key_option
-@json_option
-def sign(key_file: str, json_: bool) -> None:
-    """Sign the next list: confirms who has joined, and is valid for seven days.
-
-    Nobody is a member without it, so run it whenever somebody joins and at least weekly, with
-    the network key or with a list key (`list key`).
-
-    \b
-    Example:
-      emix-directory list sign --network-key /media/usb/montana.key
-    """
-    shown, added = _sign(Path(key_file), ())
-    if json_:
-        show_json(
-            {
-                "number": shown.number,
-                "members": len(shown.members),
-                "expires_seconds": int(shown.expires_time),
-                "confirmed": [str(m.facility_id) for m in added],
-            }
-        )
-        return
-    for membership in added:
-        click.echo(f"confirmed  {membership.invitation.display_name}  {membership.facility_id}")
-    click.echo(
-        f"List {shown.number}: {len(shown.members)} members, valid until"
-        f" {show_time(int(shown.expires_time))}."
-    )
-
-
-@list_.command("key")
-@network_key_option
-@click.option("--out", required=True, metavar="FILE", help="The new list key's file.")
-@click.option("--days", default=365, show_default=True, type=click.IntRange(1, 3650))
-def make_list_key(key_file: str, out: str, days: int) -> None:
-    """Make a key that can sign lists only, for the machine that does so every week.
-
-    \b
-    Example:
-      emix-directory list key --network-key /media/usb/montana.key --out list.key --days 365
-    """
-    key = OperatorKey.read(Path(key_file)).list_key(time.time() + days * _DAY_SECONDS)
-    key.write(Path(out))
-    click.echo(f"Wrote {out}: emix-directory list sign --network-key {out}")
-
-
-@cli.command()
-@click.argument("facility")
-@network_key_option
-def revoke(facility: str, key_file: str) -> None:
-    """Revoke a facility's membership, by its name, Facility ID or the ID's beginning.
-
-    Nodes learn of it within a minute, and never forget it: to let the facility in again, make
-    a new join letter.
-
-    \b
-    Example:
-      emix-directory revoke "Great Falls Clinic" --network-key /media/usb/montana.key
-    """
-    path = Path(key_file)
-    key = OperatorKey.read(path)
-    if key.certificate:
-        raise UsageError("a list key confirms and renews; revoking needs the network key")
-    with open_operator_client(key) as client:
-        found = find_members(client.memberships(), facility)
-    name = next(iter(found.values())).invitation.display_name
-    encoded = _known_list(path)
-    known = open_list(encoded, key.network_key, time.time()) if encoded else None
-    facility_id = next(iter(found.values())).facility_id
-    # The directory might hold some back: what was listed from here counts, too.
-    listed = {i for i, f in known.members.items() if f == facility_id} if known else set()
-    shown, _ = _sign(path, {*found, *listed})
-    click.echo(f"Revoked {name} with list {shown.number}.")
 
 
 @cli.command()
@@ -429,73 +295,6 @@ def relay_status(context: click.Context, json_: bool) -> None:
         click.echo(f"{label.replace('_', ' '):>17}  {value}")
 
 
-def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, list[Membership]]:
-    """Sign and publish the next list; return it, and who is confirmed by it."""
-    key, now = OperatorKey.read(path), time.time()
-    known = _known_list(path)
-    with open_operator_client(key) as client:
-        theirs = client.latest_list()
-        latest, is_older = newest(key, known, theirs, now)
-        if known is None and theirs is not None:
-            click.echo(
-                f"WARNING: {_beside(path)} is not there, so the directory's word is taken for"
-                " the newest list. If another machine signs, copy the file from it.",
-                err=True,
-            )
-        if is_older:
-            click.echo(
-                "WARNING: the directory shows an older list than was signed here. It was"
-                " restored from a backup, or somebody broke into it.",
-                err=True,
-            )
-        memberships = client.memberships()
-        encoded = key.next_list(latest, memberships, revoked, now)
-        # Before it is published: a directory that takes it and says that it failed must not
-        # make the next one go without what this one revokes.
-        _remember(_beside(path), encoded)
-        client.publish(encoded)
-    for invitation, several in used_by(memberships).items():
-        if len(several) > 1:
-            names = ", ".join(sorted(map(str, several)))
-            click.echo(
-                f"WARNING: one invitation ({invitation.short()}) was used by {names}. Nobody of"
-                " them is confirmed anew. The directory must not let that happen: look into it.",
-                err=True,
-            )
-    shown = open_list(encoded, key.network_key, now)
-    listed = latest.members if latest else {}
-    added = [
-        m
-        for m in memberships
-        if m.invitation.id not in listed and shown.members.get(m.invitation.id) == m.facility_id
-    ]
-    return shown, added
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(path.name + ".list")
-
-
-def _known_list(path: Path) -> bytes | None:
-    """Return the newest list that was signed with a key, as kept beside it."""
-    beside = _beside(path)
-    if not beside.exists():
-        return None
-    found = beside.read_bytes()[: MAX_LIST_BYTES + 1]
-    try:
-        open_list(found, OperatorKey.read(path).network_key, time.time())
-    except DocumentError as exc:
-        raise ConfigError(f"{beside} is damaged, or another network's: {exc}") from exc
-    return found
-
-
-def _remember(beside: Path, encoded: bytes) -> None:
-    temporary = beside.with_name(beside.name + ".new")
-    temporary.unlink(missing_ok=True)
-    write_new(temporary, encoded, 0o600)
-    temporary.rename(beside)
-
-
 def _home(context: click.Context) -> Path:
     return Path(context.find_root().params.get("home") or DEFAULT_HOME).expanduser()
 
@@ -512,6 +311,10 @@ def _call(context: click.Context, name: str, request: Message) -> Any:
         raise PeerUnreachable(f"no directory runs in {home}; start it: emix-directory serve")
     with open_blocking_channel(f"unix:{socket.resolve()}") as channel:
         return channel.unary(_METHODS[name], request)
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def main() -> None:

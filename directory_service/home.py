@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from directory_service.operator import OperatorKey, write_new
+from directory_service.operator import OperatorKey, replace_all, write_new
 from node.crypto.certificates import (
     DIRECTORY_DAYS,
     TlsIdentity,
@@ -268,17 +268,15 @@ def renew_certificate(home: Home, key: OperatorKey) -> None:
         raise ConfigError("this needs the network key of this directory's own network")
     now = time.time()
     tls = issue_directory_certificate(key.root, now)
-    files = {
-        "ticket.cert": _certify_tickets(key, home.key(), home.load_config().relays, now),
-        "tls.key": tls.private_pem,
-        "tls.pem": tls.certificate_pem,
-    }
-    for file, data in files.items():
-        temporary = home.root / f"{file}.new"
-        temporary.unlink(missing_ok=True)
-        write_new(temporary, data)
-    for file in files:
-        (home.root / f"{file}.new").rename(home.root / file)
+    replace_all(
+        {
+            home.root / "ticket.cert": _certify_tickets(
+                key, home.key(), home.load_config().relays, now
+            ),
+            home.root / "tls.key": tls.private_pem,
+            home.root / "tls.pem": tls.certificate_pem,
+        }
+    )
 
 
 def _ticket_key(secret: bytes) -> SigningKey:

@@ -19,6 +19,7 @@ from node.crypto.certificates import TlsIdentity, make_directory_root
 from node.crypto.signing import SigningKey, network_id
 from node.documents.identity import is_endpoint
 from node.documents.network import (
+    MAX_LIST_BYTES,
     JoinLetter,
     Membership,
     delegate_lists,
@@ -184,16 +185,12 @@ class OperatorKey:
             raise UsageError("a list key signs lists only; this needs the network key")
 
 
-def newest(
-    key: OperatorKey, known: bytes | None, shown: bytes | None, now: float
-) -> tuple[NetworkList | None, bool]:
+def newest(ours: NetworkList | None, theirs: NetworkList | None) -> tuple[NetworkList | None, bool]:
     """Return the newest list there is, and whether the directory shows an older one than we know.
 
     Raises:
         Conflict: it shows another list under the number of ours: somebody else signed one.
     """
-    ours = open_list(known, key.network_key, now) if known else None
-    theirs = open_list(shown, key.network_key, now) if shown else None
     if ours is None or theirs is None:
         return ours or theirs, ours is not None
     if ours.number == theirs.number and ours.digest != theirs.digest:
@@ -202,6 +199,26 @@ def newest(
             " signed it before you sign the next one"
         )
     return max(ours, theirs, key=lambda one: one.number), theirs.number < ours.number
+
+
+def list_beside(path: Path) -> Path:
+    """Return where the newest list is kept that was signed with a key file."""
+    return path.with_name(path.name + ".list")
+
+
+def known_list(path: Path, key: OperatorKey, now: float) -> NetworkList | None:
+    """Return the newest list that was signed with a key file; None before the first.
+
+    Raises:
+        ConfigError: what is kept there is no list of that network.
+    """
+    beside = list_beside(path)
+    if not beside.exists():
+        return None
+    try:
+        return open_list(beside.read_bytes()[: MAX_LIST_BYTES + 1], key.network_key, now)
+    except DocumentError as exc:
+        raise ConfigError(f"{beside} is damaged, or another network's: {exc}") from exc
 
 
 def used_by(memberships: Iterable[Membership]) -> dict[InvitationId, set[FacilityId]]:
@@ -248,15 +265,33 @@ def write_new(path: Path, data: bytes, mode: int = 0o400) -> None:
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(path.parent)
     except FileExistsError as exc:
         raise ConfigError(f"{path} exists already") from exc
     except OSError as exc:
         raise ConfigError(f"{path} cannot be written ({exc.strerror})") from exc
+
+
+def replace_all(files: Mapping[Path, bytes], mode: int = 0o400) -> None:
+    """Put new content in place of files of one folder, durably; all is written before any."""
+    for path, data in files.items():
+        temporary = path.with_name(path.name + ".new")
+        temporary.unlink(missing_ok=True)
+        write_new(temporary, data, mode)
+    try:
+        for path in files:
+            path.with_name(path.name + ".new").rename(path)
+            _sync(path.parent)
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be replaced ({exc.strerror})") from exc
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _b64(data: bytes) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 import structlog
 import trio
@@ -67,8 +68,7 @@ class Relaying:
 
     def is_relayed(self, address: str) -> bool:
         """Whether a call to our peer service, from an address as gRPC writes it, came by relay."""
-        is_local = "127.0.0.1" in address or "::1" in address
-        return is_local and address.rpartition(":")[2] in self._accepted
+        return unquote(address).partition(":")[2] in self._accepted
 
     # -- asked for by others --------------------------------------------------------------
 
@@ -102,12 +102,13 @@ class Relaying:
                 await _joined(ticket.relay, encoded) as relay,
                 await _connected(self._peer_service()) as ours,
             ):
-                port = str(ours.socket.getsockname()[1])
-                self._accepted.add(port)
+                host, port, *_ = ours.socket.getsockname()
+                end = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                self._accepted.add(end)
                 try:
                     await splice_both(relay, ours, _nothing)
                 finally:
-                    self._accepted.discard(port)
+                    self._accepted.discard(end)
         except* NodeError as group:
             log.info("relay not used", reason=str(first_error(group)))
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):

@@ -1,0 +1,194 @@
+"""Commands that need the network's or a list key, wherever that is: token, list, revoke."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from directory_service.client import open_operator_client
+from directory_service.operator import (
+    OperatorKey,
+    find_members,
+    known_list,
+    list_beside,
+    newest,
+    replace_all,
+    used_by,
+    write_new,
+)
+from node.documents.network import Membership, open_list
+from node.domain.ids import InvitationId
+from node.domain.network import NetworkList
+from node.errors import UsageError
+from node.terminal.output import show_json, show_time
+
+_DAY_SECONDS = 86400
+network_key_option = click.option(
+    "--network-key",
+    "key_file",
+    required=True,
+    metavar="FILE",
+    help="The network's key file; it stays with the operator.",
+)
+json_option = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
+
+
+@click.group()
+def token() -> None:
+    """Invite facilities."""
+
+
+@token.command("create")
+@click.argument("name")
+@network_key_option
+@click.option("--out", metavar="FILE", help="Write the letter there instead of showing it.")
+def create_token(name: str, key_file: str, out: str | None) -> None:
+    """Make a join letter for one facility: it is used once, within 72 hours.
+
+    Whoever has the letter can join in its place, so send it on a way that you trust.
+
+    \b
+    Examples:
+      emix-directory token create "Great Falls Clinic" --network-key /media/usb/montana.key
+      emix-directory token create "Great Falls Clinic" --network-key montana.key --out letter
+    """
+    if not 0 < len(name.strip()) <= 100 or not name.isprintable():
+        raise UsageError("a facility's name has 1 to 100 printable characters")
+    key = OperatorKey.read(Path(key_file))
+    letter = key.invite(name.strip(), time.time())
+    until = show_time(letter.invitation.expires_seconds)
+    click.echo(f"For {name.strip()}, into {key.name}, until {until}.", err=True)
+    if out is None:
+        click.echo(letter.encode())
+        return
+    write_new(Path(out), letter.encode().encode() + b"\n", 0o600)
+    click.echo(f"Wrote {out}. There: emix join {out}")
+
+
+@click.group("list")
+def list_() -> None:
+    """Sign the network's list of members and revocations."""
+
+
+@list_.command()
+@network_key_option
+@json_option
+def sign(key_file: str, json_: bool) -> None:
+    """Sign the next list: confirms who has joined, and is valid for seven days.
+
+    Nobody is a member without it, so run it whenever somebody joins and at least weekly, with
+    the network key or with a list key (`list key`).
+
+    \b
+    Example:
+      emix-directory list sign --network-key /media/usb/montana.key
+    """
+    shown, added = _sign(Path(key_file), ())
+    if json_:
+        show_json(
+            {
+                "number": shown.number,
+                "members": len(shown.members),
+                "expires_seconds": int(shown.expires_time),
+                "confirmed": [str(m.facility_id) for m in added],
+            }
+        )
+        return
+    for membership in added:
+        click.echo(f"confirmed  {membership.invitation.display_name}  {membership.facility_id}")
+    click.echo(
+        f"List {shown.number}: {len(shown.members)} members, valid until"
+        f" {show_time(int(shown.expires_time))}."
+    )
+
+
+@list_.command("key")
+@network_key_option
+@click.option("--out", required=True, metavar="FILE", help="The new list key's file.")
+@click.option("--days", default=365, show_default=True, type=click.IntRange(1, 3650))
+def make_list_key(key_file: str, out: str, days: int) -> None:
+    """Make a key that can sign lists only, for the machine that does so every week.
+
+    \b
+    Example:
+      emix-directory list key --network-key /media/usb/montana.key --out list.key --days 365
+    """
+    key = OperatorKey.read(Path(key_file)).list_key(time.time() + days * _DAY_SECONDS)
+    key.write(Path(out))
+    click.echo(f"Wrote {out}: emix-directory list sign --network-key {out}")
+
+
+@click.command()
+@click.argument("facility")
+@network_key_option
+def revoke(facility: str, key_file: str) -> None:
+    """Revoke a facility's membership, by its name, Facility ID or the ID's beginning.
+
+    Nodes learn of it within a minute, and never forget it: to let the facility in again, make
+    a new join letter.
+
+    \b
+    Example:
+      emix-directory revoke "Great Falls Clinic" --network-key /media/usb/montana.key
+    """
+    path = Path(key_file)
+    key = OperatorKey.read(path)
+    if key.certificate:
+        raise UsageError("a list key confirms and renews; revoking needs the network key")
+    with open_operator_client(key) as client:
+        found = find_members(client.memberships(), facility)
+    name = next(iter(found.values())).invitation.display_name
+    known = known_list(path, key, time.time())
+    facility_id = next(iter(found.values())).facility_id
+    # The directory might hold some back: what was listed from here counts, too.
+    listed = {i for i, f in known.members.items() if f == facility_id} if known else set()
+    shown, _ = _sign(path, {*found, *listed})
+    click.echo(f"Revoked {name} with list {shown.number}.")
+
+
+def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, list[Membership]]:
+    """Sign and publish the next list; return it, and who is confirmed by it."""
+    key, now = OperatorKey.read(path), time.time()
+    known = known_list(path, key, now)
+    with open_operator_client(key) as client:
+        encoded = client.latest_list()
+        theirs = open_list(encoded, key.network_key, now) if encoded else None
+        latest, is_older = newest(known, theirs)
+        if known is None and theirs is not None:
+            click.echo(
+                f"WARNING: {list_beside(path)} is not there, so the directory's word is taken for"
+                " the newest list. If another machine signs, copy the file from it.",
+                err=True,
+            )
+        if is_older:
+            click.echo(
+                "WARNING: the directory shows an older list than was signed here. It was"
+                " restored from a backup, or somebody broke into it.",
+                err=True,
+            )
+        memberships = client.memberships()
+        encoded = key.next_list(latest, memberships, revoked, now)
+        # Before it is published: a directory that takes it and says that it failed must not
+        # make the next one go without what this one revokes.
+        replace_all({list_beside(path): encoded}, 0o600)
+        client.publish(encoded)
+    for invitation, several in used_by(memberships).items():
+        if len(several) > 1:
+            names = ", ".join(sorted(map(str, several)))
+            click.echo(
+                f"WARNING: one invitation ({invitation.short()}) was used by {names}. Nobody of"
+                " them is confirmed anew. The directory must not let that happen: look into it.",
+                err=True,
+            )
+    shown = open_list(encoded, key.network_key, now)
+    listed = latest.members if latest else {}
+    added = [
+        m
+        for m in memberships
+        if m.invitation.id not in listed and shown.members.get(m.invitation.id) == m.facility_id
+    ]
+    return shown, added
+
+
+COMMANDS = (token, list_, revoke)
