@@ -48,7 +48,7 @@ class News:
         Whoever may connect to the database can notify: nothing is read before the key is proven.
         """
         mac, text = text[:_MAC_CHARACTERS], text[_MAC_CHARACTERS:]
-        if not hmac.compare_digest(mac.encode(), _mac(key, text).encode()):
+        if not hmac.compare_digest(mac.encode("utf-8", "replace"), _mac(key, text).encode()):
             return None
         try:
             process, kind, ids, data = json.loads(text)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from bench.nodes import CommandFailed, Directory, Node, free_port, wait_until
@@ -91,6 +92,10 @@ def test_any_process_serves_any_node_and_each_may_die(processes: Processes, tmp_
                 ),
                 f"{process.home.name} does not know who is online",
             )
+        # Whoever may connect to the database can notify; that changes nothing, and ends nobody.
+        with psycopg.connect(processes.database.url, autocommit=True) as stranger:
+            for text in ('["x","member",[],""]', '["x","tell",["00"],""]', "[" * 2000, "", "x"):
+                stranger.execute("SELECT pg_notify('emix_directory', %s)", (text,))
         # Each in its turn, with its nodes on it, until both nodes have lost theirs.
         for _ in range(2):
             victim = processes.of(b)

@@ -1,0 +1,83 @@
+"""News between processes: only from who has the key, and never a reason to end."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from directory_service import knowledge as knowledge_module
+from directory_service.bus import News, NoBus
+from directory_service.knowledge import Knowledge
+from directory_service.registry import Registry
+from directory_service.sqlite import SqliteEngine
+from directory_service.storage import Storage
+from node.crypto.signing import SigningKey
+from node.domain.ids import NodeId
+
+KEY, OTHER = bytes(32), b"x" * 32
+KINDS = ("member", "node", "list", "online", "offline", "tell", "hello", "alive", "of later")
+
+
+@given(
+    st.text(max_size=20),
+    st.sampled_from(KINDS),
+    st.lists(st.binary(max_size=40), max_size=4),
+    st.binary(max_size=200),
+)
+def test_news_comes_out_as_it_went_in(
+    process: str, kind: str, ids: list[bytes], data: bytes
+) -> None:
+    news = News(process, kind, tuple(ids), data)
+    assert News.decode(news.encode(KEY), KEY) == news
+    assert News.decode(news.encode(OTHER), KEY) is None
+
+
+@given(st.text(max_size=300))
+def test_what_anybody_notifies_is_no_news(payload: str) -> None:
+    assert News.decode(payload, KEY) is None
+
+
+def test_news_with_one_character_changed_is_none() -> None:
+    text = News("a", "online", (bytes(32),)).encode(KEY)
+    for at in range(len(text)):
+        other = text[:at] + ("0" if text[at] != "0" else "1") + text[at + 1 :]
+        assert News.decode(other, KEY) is None
+    assert News.decode(json.dumps(["a", "online", [], ""]), KEY) is None
+
+
+@asynccontextmanager
+async def known(folder: Path) -> AsyncGenerator[Knowledge]:
+    storage = Storage(SqliteEngine(folder / "directory.db", KEY))
+    yield Knowledge(Registry(SigningKey.new().public), storage, NoBus(), time)
+    await storage.aclose()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ids", [(), (b"short",), (bytes(32),), (bytes(32), b"a thing")])
+async def test_news_that_makes_no_sense_ends_nothing(
+    kind: str, ids: tuple[bytes, ...], tmp_path: Path
+) -> None:
+    async with known(tmp_path) as knowledge:
+        await knowledge._take_news(News("another", kind, ids, b"\xff\xff\xff"))
+        await knowledge._take_news(None)
+
+
+async def test_processes_that_are_known_go_on_being_heard_when_there_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knowledge_module, "_MOST_PROCESSES", 2)
+    node = NodeId(bytes(32))
+    async with known(tmp_path) as knowledge:
+        for process in ("a", "b", "c"):
+            await knowledge._take_news(News(process, "alive"))
+        assert set(knowledge._heard) == {"a", "b"}
+        knowledge._heard["a"] = 0.0
+        await knowledge._take_news(News("a", "online", (node.digest,)))
+        assert knowledge._heard["a"] > 0.0
+        await knowledge._take_news(News("c", "online", (b"n" * 32,)))  # nobody would drop it
+        assert knowledge.registry.counts["online"] == 1

@@ -1,0 +1,242 @@
+"""The operator's side: lists that only go forward, whatever a directory shows."""
+
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import time
+
+import pytest
+from click.testing import CliRunner
+
+from directory_service import operator_commands
+from directory_service.cli import cli
+from directory_service.operator import OperatorKey, find_members, known_list, newest
+from node.crypto.signing import SigningKey
+from node.documents.network import JoinLetter, Membership, claim, open_list
+from node.domain.ids import InvitationId
+from node.domain.network import NetworkList
+from node.errors import ConfigError, Conflict, PeerUnreachable, UsageError
+
+NOW = time()
+KEY = OperatorKey.new("Montana", ("127.0.0.1:1",), NOW)
+
+
+def join(name: str, *, letter_of: str = "", joined: float = NOW) -> Membership:
+    """Return a membership of a new facility, by a letter of its own or another's."""
+    letter = LETTERS.setdefault(letter_of or name, KEY.invite(letter_of or name, NOW))
+    return claim(letter, SigningKey.new().public, joined)
+
+
+LETTERS: dict[str, JoinLetter] = {}
+
+
+@pytest.fixture(autouse=True)
+def _new_letters() -> None:
+    LETTERS.clear()
+
+
+def opened(encoded: bytes) -> NetworkList:
+    return open_list(encoded, KEY.network_key, NOW)
+
+
+def test_next_list_adds_who_joined_keeps_who_was_listed_and_drops_who_is_revoked() -> None:
+    a, b = join("A"), join("B")
+    first = opened(KEY.next_list(None, [a], (), NOW))
+    assert (first.number, dict(first.members)) == (1, {a.invitation.id: a.facility_id})
+    # A directory that hides a member does not take it off the list.
+    second = opened(KEY.next_list(first, [b], (), NOW))
+    assert set(second.members) == {a.invitation.id, b.invitation.id}
+    third = opened(KEY.next_list(second, [a, b], [a.invitation.id], NOW))
+    assert (set(third.members), set(third.revoked)) == ({b.invitation.id}, {a.invitation.id})
+    fourth = opened(KEY.next_list(third, [a, b], (), NOW))
+    assert (set(fourth.members), set(fourth.revoked)) == ({b.invitation.id}, {a.invitation.id})
+
+
+def test_invitation_that_two_have_used_confirms_neither_and_keeps_who_was_listed() -> None:
+    honest = join("A")
+    thief = join("thief", letter_of="A", joined=NOW - 60)  # backdated: it claims to be the first
+    assert not opened(KEY.next_list(None, [honest, thief], (), NOW)).members
+    first = opened(KEY.next_list(None, [honest], (), NOW))
+    second = opened(KEY.next_list(first, [honest, thief], (), NOW))
+    assert dict(second.members) == {honest.invitation.id: honest.facility_id}
+
+
+def test_list_key_signs_lists_only_and_for_its_time_only() -> None:
+    list_key = KEY.list_key(NOW + 60)
+    assert opened(list_key.next_list(None, [join("A")], (), NOW)).number == 1
+    with pytest.raises(ConfigError, match="time is over"):
+        list_key.next_list(None, [], (), NOW + 61)
+    with pytest.raises(UsageError):
+        list_key.invite("B", NOW)
+    with pytest.raises(UsageError):
+        list_key.list_key(NOW + 60)
+
+
+def test_key_file_is_for_its_owner_and_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    for n, key in enumerate((KEY, KEY.list_key(NOW + 60))):
+        path = tmp_path / f"key{n}"
+        key.write(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o400
+        assert OperatorKey.read(path) == key or OperatorKey.read(path).key.seed == key.key.seed
+        with pytest.raises(ConfigError, match="exists already"):
+            key.write(path)
+    path.chmod(0o600)
+    path.write_text("{}")
+    with pytest.raises(ConfigError, match="no network key"):
+        OperatorKey.read(path)
+
+
+def test_older_list_that_a_directory_shows_is_found_out_and_another_of_one_number_refused() -> None:
+    a = join("A")
+    first = opened(KEY.next_list(None, [], (), NOW))
+    second = opened(KEY.next_list(first, [a], (), NOW))
+    other = opened(KEY.next_list(first, [], (), NOW))
+    assert newest(None, None) == (None, False)
+    assert newest(second, first) == (second, True)
+    assert newest(second, None) == (second, True)
+    assert newest(first, second) == (second, False)
+    assert newest(None, second) == (second, False)
+    with pytest.raises(Conflict, match="another list 2"):
+        newest(second, other)
+
+
+def test_facility_is_found_by_name_or_id_with_all_that_it_has() -> None:
+    a, again, b = join("Great Falls"), join("GF again"), join("Billings")
+    key = a.facility_key
+    again = claim(LETTERS["GF again"], key, NOW)
+    everyone = [a, again, b]
+    for text in ("great falls", str(a.facility_id), a.facility_id.short()):
+        assert set(find_members(everyone, text)) == {a.invitation.id, again.invitation.id}
+    with pytest.raises(UsageError, match="no facility"):
+        find_members(everyone, "Nobody")
+
+
+class Directory:
+    """A directory as the operator's commands see it, one that somebody broke into."""
+
+    def __init__(self, *memberships: Membership) -> None:
+        self.members = list(memberships)
+        self.list: bytes | None = None
+        self.took: list[bytes] = []
+        self.fails = False
+
+    def latest_list(self) -> bytes | None:
+        return self.list
+
+    def memberships(self) -> list[Membership]:
+        return self.members
+
+    def publish(self, encoded: bytes) -> None:
+        self.took.append(encoded)
+        if self.fails:  # it has taken it, and says that it has not
+            raise PeerUnreachable("the connection broke")
+        self.list = encoded
+
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Run, Path, Directory]]:
+    directory, path = Directory(join("A"), join("B")), tmp_path / "network.key"
+    KEY.write(path)
+
+    @contextmanager
+    def client(_: OperatorKey) -> Iterator[Directory]:
+        yield directory
+
+    monkeypatch.setattr(operator_commands, "open_operator_client", client)
+
+    def invoke(*arguments: str, key: Path = path) -> tuple[int, str]:
+        done = CliRunner().invoke(cli, [*arguments, "--network-key", str(key)])
+        return done.exit_code, done.output
+
+    return invoke, path, directory  # type: ignore[return-value]
+
+
+def kept(path: Path) -> NetworkList:
+    found = known_list(path, KEY, NOW)
+    assert found is not None
+    return found
+
+
+def test_revocation_survives_a_directory_that_takes_the_list_and_says_it_failed(
+    run: tuple[Run, Path, Directory],
+) -> None:
+    invoke, path, directory = run
+    assert invoke("list", "sign")[0] == 0
+    before = directory.list
+    directory.fails = True
+    assert invoke("revoke", "A")[0] == 20
+    revoked = kept(path).revoked
+    assert len(revoked) == 1
+    directory.fails, directory.list = False, before
+    status, output = invoke("list", "sign")
+    assert status == 0
+    assert "older list" in output
+    assert (kept(path).number, kept(path).revoked) == (3, revoked)
+
+
+def test_facility_that_a_directory_hides_is_revoked_all_the_same(
+    run: tuple[Run, Path, Directory],
+) -> None:
+    invoke, path, directory = run
+    a = directory.members[0]
+    other = claim(KEY.invite("A, too", NOW), a.facility_key, NOW)
+    directory.members.append(other)
+    assert invoke("list", "sign")[0] == 0
+    directory.members = [other]  # the first of the two is hidden
+    assert invoke("revoke", "A, too")[0] == 0
+    assert kept(path).revoked == {a.invitation.id, other.invitation.id}
+
+
+def test_list_key_revokes_nobody_and_a_second_signer_is_warned(
+    run: tuple[Run, Path, Directory], tmp_path: Path
+) -> None:
+    invoke, path, _ = run
+    assert invoke("list", "key", "--out", str(tmp_path / "list.key"))[0] == 0
+    assert invoke("list", "sign")[0] == 0
+    status, output = invoke("revoke", "A", key=tmp_path / "list.key")
+    assert (status, "needs the network key" in output) == (2, True)
+    status, output = invoke("list", "sign", key=tmp_path / "list.key")
+    assert (status, "is not there" in output) == (0, True)
+    assert not kept(path).revoked
+
+
+def test_letter_used_twice_is_told_and_damaged_memory_stops_everything(
+    run: tuple[Run, Path, Directory],
+) -> None:
+    invoke, path, directory = run
+    thief = join("thief", letter_of="A")
+    directory.members.append(thief)
+    status, output = invoke("list", "sign")
+    assert status == 0
+    assert str(thief.facility_id) in output
+    assert dict(kept(path).members) == {
+        InvitationId(directory.members[1].invitation.id.digest): directory.members[1].facility_id
+    }
+    path.with_name(path.name + ".list").write_bytes(b"nonsense")
+    status, output = invoke("list", "sign")
+    assert (status, "damaged" in output) == (3, True)
+
+
+@pytest.mark.parametrize("wrong", [("--name", ""), ("--listen", "nowhere")])
+def test_key_is_written_only_when_all_that_was_asked_for_is_right(
+    wrong: tuple[str, str], tmp_path: Path
+) -> None:
+    asked = {"--name": "Montana", "--endpoint": "127.0.0.1:1", "--listen": "127.0.0.1:1"}
+    path = tmp_path / "key"
+
+    def init(options: dict[str, str]) -> int:
+        words = [word for option in options.items() for word in option]
+        home = ["--home", str(tmp_path / "home")]
+        return (
+            CliRunner().invoke(cli, [*home, "init", "--network-key", str(path), *words]).exit_code
+        )
+
+    assert init({**asked, wrong[0]: wrong[1]}) == 3
+    assert not path.exists()
+    assert init(asked) == 0
+    assert path.exists()
+    assert init({**asked, "--name": "Another"}) == 2

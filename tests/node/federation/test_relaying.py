@@ -1,0 +1,129 @@
+"""Relay tickets at a node: the network's own, once, few at a time, from whom is trusted."""
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import time
+
+import pytest
+import trio
+import trio.testing
+
+from node.crypto.signing import SigningKey
+from node.documents.network import JoinLetter, Network, claim, invite
+from node.documents.tickets import Ticket, certify_tickets, read_ticket_signer
+from node.domain.ids import FacilityId, NodeId
+from node.domain.network import NetworkView
+from node.errors import DocumentError
+from node.federation.relaying import MAX_ACCEPTED, MAX_ACCEPTED_OF_FACILITY, Relaying
+
+KEY, TICKETS = SigningKey.new(), SigningKey.new()
+ME = NodeId(b"m" * 32)
+RELAY, OTHER_RELAY = "relay.example.org:443", "other.example.org:443"
+SIGNER = read_ticket_signer(
+    TICKETS, certify_tickets(KEY, TICKETS.public, [RELAY, OTHER_RELAY], time() + 3600)
+)
+STRANGER = FacilityId(b"s" * 32)
+
+
+def network() -> Network:
+    invitation, token = invite(KEY, "Me", time())
+    letter = JoinLetter(invitation, token, KEY.public, "Montana", ("h:1",), b"")
+    membership = claim(letter, SigningKey.new().public, time())
+    return Network("Montana", KEY.public, ("h:1",), b"", membership, NetworkView(), time())
+
+
+def half(caller: FacilityId, *, target: NodeId = ME, relay: str = RELAY) -> bytes:
+    node = NodeId(secrets.token_bytes(32))
+    mine = FacilityId(bytes(32))
+    return SIGNER.sign(Ticket.new(relay, caller, node, mine, target, time()).other_half())
+
+
+def facility(n: int) -> FacilityId:
+    return FacilityId(n.to_bytes(32, "big"))
+
+
+@asynccontextmanager
+async def relaying(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[tuple[Relaying, list[FacilityId]]]:
+    """A node that goes to relays and stays there."""
+    gone: list[FacilityId] = []
+
+    async def accept(self: Relaying, ticket: Ticket, _: bytes) -> None:
+        gone.append(ticket.caller_facility)
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Relaying, "_accept", accept)
+    found = Relaying(
+        me=ME,
+        home=folder,
+        peer_service=lambda: "127.0.0.1:1",
+        is_trusted=lambda f: f != STRANGER,
+        is_allowed=lambda relay: relay == RELAY,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(found.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield found, gone
+        nursery.cancel_scope.cancel()
+
+
+async def test_ticket_shown_again_and_again_is_used_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with relaying(tmp_path, monkeypatch) as (node, gone):
+        ticket = half(facility(1))
+        for _ in range(300):
+            node.took_ticket(network(), ticket)
+        await trio.testing.wait_all_tasks_blocked()
+        assert gone == [facility(1)]
+
+
+async def test_one_facility_has_few_ways_and_all_together_not_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with relaying(tmp_path, monkeypatch) as (node, gone):
+        for _ in range(20):
+            node.took_ticket(network(), half(facility(1)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(gone) == MAX_ACCEPTED_OF_FACILITY
+        for n in range(2, 2 + MAX_ACCEPTED):
+            node.took_ticket(network(), half(facility(n)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(gone) == MAX_ACCEPTED
+
+
+async def test_strangers_and_relays_that_the_policy_forbids_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with relaying(tmp_path, monkeypatch) as (node, gone):
+        node.took_ticket(network(), half(STRANGER))
+        node.took_ticket(network(), half(facility(1), relay=OTHER_RELAY))
+        for wrong in (half(facility(1), target=NodeId(bytes(32))), b"\xff" * 40):
+            with pytest.raises(DocumentError):
+                node.took_ticket(network(), wrong)
+        await trio.testing.wait_all_tasks_blocked()
+        assert gone == []
+        node.took_ticket(network(), half(facility(1)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert gone == [facility(1)]
+
+
+@pytest.mark.parametrize(
+    ("address", "is_relayed"),
+    [
+        ("ipv4:10.0.0.1:4711", True),
+        ("ipv6:%5B2001:db8::1%5D:4711", True),
+        ("ipv4:10.0.0.2:4711", False),
+        ("ipv4:10.0.0.1:471", False),
+        ("ipv6:%5B2001:db8::2%5D:4711", False),
+    ],
+)
+async def test_call_is_by_relay_if_its_whole_address_is_an_end_of_ours(
+    address: str, is_relayed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with relaying(tmp_path, monkeypatch) as (node, _):
+        node._accepted = {"10.0.0.1:4711", "[2001:db8::1]:4711"}
+        assert node.is_relayed(address) is is_relayed
