@@ -27,7 +27,6 @@ log = structlog.get_logger()
 _EXPIRE_SECONDS = 60.0
 _ALIVE_SECONDS, _DEAD_SECONDS = 5.0, 20.0
 _MOST_PROCESSES = 64
-_IDS_OF = {"member": 1, "node": 1, "tell": 2}
 _NODES_OF_NEWS = 100  # PostgreSQL takes 8,000 bytes
 
 
@@ -213,8 +212,6 @@ class Knowledge:
         if news.process not in self._heard and len(self._heard) >= _MOST_PROCESSES:
             return
         self._heard[news.process] = trio.current_time()
-        if len(news.ids) < _IDS_OF.get(news.kind, 0):
-            return
         match news.kind:
             case "member":
                 await self.look_for(FacilityId(news.ids[0]))

@@ -11,6 +11,7 @@ import pytest
 import trio
 from emix.directory.v1 import directory_pb2 as pb
 
+from directory_service import registry as registry_module
 from directory_service import service as service_module
 from directory_service.bus import NoBus
 from directory_service.knowledge import Knowledge
@@ -57,9 +58,9 @@ RELAYS = ("relay.example.org:443", "other.example.org:443")
 class Facility:
     """A facility with one node, and what it says."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, key: SigningKey | None = None) -> None:
         self.name = name
-        self.key, self.node_key = SigningKey.new(), SigningKey.new()
+        self.key, self.node_key = key or SigningKey.new(), SigningKey.new()
         self.signer: Signer = certify_node(self.key, self.node_key.public, time.time())
         self.id: FacilityId = self.signer.facility_id
         self.node_id = node_id(self.node_key.public)
@@ -488,5 +489,33 @@ def test_strangers_calls_and_members_tickets_are_bounded(
                 await client.call("Lookup", pb.LookupRequest(facility_ids=too_many))
             with pytest.raises(UsageError, match="32 bytes"):
                 await client.call("Lookup", pb.LookupRequest(facility_ids=[b"short"]))
+
+    run(work)
+
+
+def test_nodes_of_one_facility_that_watch_and_announce_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "MAX_NODES", 2)
+    monkeypatch.setattr(registry_module, "MAX_NODES", 2)
+
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving(), member(world, "A") as (a, client, _):
+            others = [Facility("A", a.key) for _ in range(2)]
+            async with world.client() as second, world.client() as third:
+                await second.login(others[0])
+                await third.login(others[1])
+                await second.announce(others[0])
+                with pytest.raises(Conflict, match="can announce"):
+                    await third.announce(others[1])
+                async with client.watch(a.id) as one, second.watch(a.id) as two:
+                    await next_event(one, "record")
+                    await next_event(two, "record")
+                    async with third.watch(a.id) as stream:
+                        with pytest.raises(PeerBusy, match="too many nodes"):
+                            await stream.read()
+                async with third.watch(a.id) as stream:  # there is a place again
+                    await next_event(stream, "record")
 
     run(work)
