@@ -79,6 +79,10 @@ class Knowledge:
             Conflict: see `Registry.hold_newest`.
         """
         self.registry.hold_newest(record)
+        known = self.registry.record(record.node)
+        half = (now + record.expires_time) / 2
+        if known is not None and known.says_the_same(record) and known.expires_time > half:
+            return  # what is kept stands for long enough: a restart costs no writing for each node
         await self._storage.put_node(
             StoredNode(
                 record.node,
@@ -148,7 +152,7 @@ class Knowledge:
         if known is not None and (known.statements, known.listing) == (
             node.statements,
             node.listing,
-        ):
+        ):  # not verified once more
             self.registry.put(replace(known, expires_time=node.expires_seconds))
             return
         identity = Identity.decode(node.statements)

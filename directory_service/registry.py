@@ -39,6 +39,10 @@ class Record:
     software: str
     expires_time: float
 
+    def says_the_same(self, other: "Record") -> bool:
+        """Whether another announcement says nothing new."""
+        return (self.statements, self.listing) == (other.statements, other.listing)
+
     @classmethod
     def of(
         cls, identity: Identity, listing: Listing, signed_listing: bytes, expires: float
@@ -139,10 +143,7 @@ class Registry:
         known = self._records.get(record.node)
         self._records[record.node] = record
         self._nodes[record.facility].add(record.node)
-        is_same = known is not None and (known.statements, known.listing) == (
-            record.statements,
-            record.listing,
-        )
+        is_same = known is not None and known.says_the_same(record)
         if not is_same:
             known_as = [
                 m.invitation.display_name

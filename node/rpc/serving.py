@@ -159,6 +159,10 @@ INTRODUCTION_OPTIONS = (
 DIRECTORY_OPTIONS = (
     *(option for option in PEER_OPTIONS if option[0] != "grpc.max_allowed_incoming_connections"),
     ("grpc.max_allowed_incoming_connections", 40_000),
+    # When all nodes come at once, the calls that wait for a moment are more than gRPC's 1,000;
+    # what is over is ended as cancelled, which looks like a defect and costs each a new connection.
+    ("grpc.server.max_pending_requests", 40_000),
+    ("grpc.server.max_pending_requests_hard_limit", 80_000),
 )
 """Options of a directory's server: every node of a network keeps a connection to it."""
 

@@ -519,3 +519,32 @@ def test_nodes_of_one_facility_that_watch_and_announce_are_bounded(
                     await next_event(stream, "record")
 
     run(work)
+
+
+def test_announcement_that_stands_is_written_again_only_when_half_its_time_is_over(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving() as server, member(world, "A") as (a, client, _):
+            statements, listing = a.statements(), a.listing()
+
+            async def announce() -> int:
+                request = pb.AnnounceRequest(statements=statements, listing=listing)
+                await client.call("Announce", request)
+                found = await server._storage.node(a.node_id)
+                assert found is not None
+                return found.expires_seconds
+
+            first = await announce()
+            world.late = 3000
+            assert await announce() == first
+            world.late = 3599.5  # the session ends then
+            await client.login(a)
+            world.late = 3700
+            assert await announce() >= first + 3600
+            listing = a.listing("Butte")
+            world.late = 3800
+            assert await announce() >= first + 3700
+
+    run(work)
