@@ -35,6 +35,7 @@ bench-setup: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(PY) -m bench.run
 	$(PY) -m bench.more
+	$(PY) -m bench.sealed
 	$(PY) -m bench.routes
 	$(PY) -m bench.directory
 
