@@ -158,8 +158,9 @@ class Directory(Server):
         self.relay = f"{host}:{free_port()}"
 
     def make(self, *options: str) -> None:
-        """Make the home, with a relay in it; and the key, if it is not there."""
-        options = (*options, "--relay-listen", self.relay, "--relay", self.relay)
+        """Make the home, with a relay in it, if it has one; and the key, if it is not there."""
+        if self.relay:
+            options = (*options, "--relay-listen", self.relay, "--relay", self.relay)
         key = ("--name", "Montana Imaging", "--network-key", str(self.key))
         self.run("init", *key, "--endpoint", self.address, "--listen", self.address, *options)
 

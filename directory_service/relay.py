@@ -4,6 +4,9 @@ The bytes are spliced in the kernel, through a pipe a direction; they never get 
 What a connection says before that is one length-prefixed message of at most 2 KiB, within ten
 seconds. Everything has a bound: connections in all and from one address, waiting halves, streams
 and bytes of a facility, idle time.
+
+A connection may be within TLS, for firewalls that let nothing else through. That disguises it and
+protects nothing; its bytes are copied.
 """
 
 import errno
@@ -17,6 +20,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
+from node.crypto.certificates import make_passing_certificate, server_context
 from node.documents.tickets import JOINED, MAX_TICKET_BYTES, TICKET_LENGTH, Ticket, open_ticket
 from node.domain.ids import FacilityId
 from node.errors import (
@@ -28,13 +32,15 @@ from node.errors import (
     PeerUntrusted,
     first_error,
 )
-from node.splicing import splice_both
+from node.splicing import Connection, splice_both
 
 log = structlog.get_logger()
 HELLO_SECONDS = 10.0
 WAIT_SECONDS = 30.0
 IDLE_SECONDS = 120.0
 _DAY_SECONDS = 86400.0
+_TLS_HANDSHAKE = b"\x16"
+"""The first byte of every TLS connection (RFC 8446, section 5.1); no ticket begins so."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class _Half:
     """A connection that waits for the other one."""
 
     ticket: Ticket
-    stream: trio.SocketStream
+    stream: Connection
     joined: trio.Event = field(default_factory=trio.Event)
     done: trio.Event = field(default_factory=trio.Event)
 
@@ -112,13 +118,19 @@ class Relay:
         self._streams: Counter[FacilityId] = Counter()
         self._pairs: Counter[frozenset[FacilityId]] = Counter()
         self._day = 0
+        self._tls = server_context(make_passing_certificate(clock()))
 
-    async def serve(self, stream: trio.SocketStream) -> None:
+    async def serve(self, connection: trio.SocketStream) -> None:
         """Serve one connection to its end; it is closed then."""
-        async with stream:
+        stream: Connection = connection
+        async with connection:
             try:
                 with self._counted():
-                    await self._serve(stream)
+                    with self._unknown(connection), _in_time():
+                        if await connection.socket.recv(1, socket.MSG_PEEK) == _TLS_HANDSHAKE:
+                            stream = trio.SSLStream(connection, self._tls, server_side=True)
+                        ticket = await self._read_ticket(stream)
+                    await self._serve(stream, ticket)
             except* NodeError as group:
                 await self._refuse(stream, first_error(group))
             except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
@@ -126,15 +138,13 @@ class Relay:
             except* Exception:  # a supervisor: one connection does not end the others
                 log.exception("relaying failed")
 
-    async def _refuse(self, stream: trio.SocketStream, error: NodeError) -> None:
+    async def _refuse(self, stream: Connection, error: NodeError) -> None:
         self.figures.refused += 1
         log.info("relay refused", code=error.code.value, reason=str(error))
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError), trio.move_on_after(1):
             await stream.send_all(str(error).encode()[:200])
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
-        with self._unknown(stream):
-            ticket = await self._read_ticket(stream)
+    async def _serve(self, stream: Connection, ticket: Ticket) -> None:
         self._spend(ticket)
         other = self._waiting.pop((ticket.id, not ticket.is_caller), None)
         if other is not None:
@@ -162,19 +172,15 @@ class Relay:
             raise PeerTimeout("the other side did not come")
         await half.done.wait()
 
-    async def _read_ticket(self, stream: trio.SocketStream) -> Ticket:
-        data = b""
-        with trio.move_on_after(HELLO_SECONDS):
-            data = await _read_exactly(stream, TICKET_LENGTH.size)
-            (size,) = TICKET_LENGTH.unpack(data)
-            if not 0 < size <= MAX_TICKET_BYTES:
-                raise PeerUntrusted("no relay ticket")
-            data = await _read_exactly(stream, size)
-            ticket = open_ticket(data, self._network_key, self._clock())
-            if ticket.relay != self.address:
-                raise PeerUntrusted("the ticket is for another relay")
-            return ticket
-        raise PeerTimeout("no ticket was shown in time")
+    async def _read_ticket(self, stream: Connection) -> Ticket:
+        (size,) = TICKET_LENGTH.unpack(await _read_exactly(stream, TICKET_LENGTH.size))
+        if not 0 < size <= MAX_TICKET_BYTES:
+            raise PeerUntrusted("no relay ticket")
+        data = await _read_exactly(stream, size)
+        ticket = open_ticket(data, self._network_key, self._clock())
+        if ticket.relay != self.address:
+            raise PeerUntrusted("the ticket is for another relay")
+        return ticket
 
     def _spend(self, ticket: Ticket) -> None:
         now = self._clock()
@@ -211,7 +217,7 @@ class Relay:
 
     # -- joined -------------------------------------------------------------------------------
 
-    async def _join(self, half: _Half, stream: trio.SocketStream) -> None:
+    async def _join(self, half: _Half, stream: Connection) -> None:
         ticket = half.ticket
         with self._streams_of(ticket):
             half.joined.set()
@@ -254,9 +260,7 @@ class Relay:
         if bound and self.figures.bytes_of[facility] >= bound:
             raise PeerBusy("a facility has used up its bytes of the day at this relay")
 
-    async def _splice_both(
-        self, ticket: Ticket, a: trio.SocketStream, b: trio.SocketStream
-    ) -> None:
+    async def _splice_both(self, ticket: Ticket, a: Connection, b: Connection) -> None:
         """Splice both ways until both have ended, or nothing has come for too long."""
 
         def note(count: int) -> None:
@@ -270,7 +274,15 @@ class Relay:
             await splice_both(a, b, note)
 
 
-async def _read_exactly(stream: trio.SocketStream, size: int) -> bytes:
+@contextmanager
+def _in_time() -> Iterator[None]:
+    with trio.move_on_after(HELLO_SECONDS) as waiting:
+        yield
+    if waiting.cancelled_caught:
+        raise PeerTimeout("no ticket was shown in time")
+
+
+async def _read_exactly(stream: Connection, size: int) -> bytes:
     data = b""
     while len(data) < size:
         piece = await stream.receive_some(size - len(data))

@@ -37,9 +37,11 @@ from node.exchange.pairing import Pairing
 from node.exchange.receiving import Receiver, ReceiverPolicy
 from node.exchange.sending import Sender
 from node.exchange.transfers import Transfers
-from node.federation import introduction
+from node.federation.dialing import Dialer, read_proxy, resolve_names_apart
 from node.federation.directory import Directories
+from node.federation.introducing import Introducer
 from node.federation.introduction import IntroductionServer
+from node.federation.lan import Lan
 from node.federation.relaying import Relaying, remove_ways
 from node.federation.server import PROTOCOL_VERSION, ExchangeServer
 from node.federation.supervisor import Federation
@@ -148,7 +150,10 @@ class _Node:
         self._maintenance = Maintenance(context, home.root)
         self._audit = AuditStore(context)
         self._studies = StudyStore(context)
-        self._pairing = Pairing(self._peer_store, introduction, context.facility, self._statements)
+        self._dialer = Dialer(read_proxy(config.proxy, config.proxy_credentials))
+        self._lan = Lan(context.facility, unlocked.signer.node_id, self._dial)
+        introducer = Introducer(self._dialer)
+        self._pairing = Pairing(self._peer_store, introducer, context.facility, self._statements)
         self._pairing.on_change = self._pins_changed
         self._directories = Directories(
             signer=unlocked.signer,
@@ -157,6 +162,7 @@ class _Node:
             interests=self._trusted_facilities,
             dial=self._dial,
             take_ticket=lambda network, half: self._relaying.took_ticket(network, half),
+            dialer=self._dialer,
         )
         self._relaying = Relaying(
             me=unlocked.signer.node_id,
@@ -164,6 +170,8 @@ class _Node:
             peer_service=lambda: _local(self._addresses.peer),
             is_trusted=self._is_trusted,
             is_allowed=self._is_relay_allowed,
+            dialer=self._dialer,
+            tls=config.relay_tls,
         )
         self._networks = Networks(
             NetworkStore(context),
@@ -177,6 +185,7 @@ class _Node:
     async def start(self, stack: AsyncExitStack) -> Addresses:
         """Start everything; it ends when the stack is closed."""
         config, context = self._config, self._context
+        resolve_names_apart()
         removed = await self._maintenance.tidy_at_start()
         if removed:
             log.info("removed chunks that nothing names", chunks=removed)
@@ -193,6 +202,8 @@ class _Node:
             statements=self._statements,
             ask_dial_back=self._directories.ask_dial_back,
             memberships=self._networks.memberships,
+            dialer=self._dialer,
+            lan=self._lan,
             relaying=self._relaying,
             ask_ticket=self._ask_ticket,
             alarm=self._networks.was_fooled,
@@ -229,6 +240,10 @@ class _Node:
         nursery.start_soon(self._relaying.run)
         nursery.start_soon(federation.run, transfers)
         await self._networks_changed()
+        if config.lan == "on":
+            addresses = self._addresses
+            lan = self._lan.announced(addresses.peer, addresses.introduction)
+            await stack.enter_async_context(lan)
         nursery.start_soon(self._directories.run, self._networks)
         nursery.start_soon(self._look_after, transfers)
         nursery.start_soon(self._keep_trust_fresh)
@@ -304,6 +319,7 @@ class _Node:
             transfers=transfers,
             peer_store=self._peer_store,
             pairing=self._pairing,
+            lan=self._lan,
             networks=self._networks,
             directories=self._directories,
             federation=federation,

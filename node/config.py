@@ -16,6 +16,7 @@ from node.settings import (
     names,
     optional_address,
     optional_name,
+    optional_path,
     quoted,
     whole,
 )
@@ -35,6 +36,10 @@ class Config:
         trust: `[federation]` who may exchange: paired facilities, or members of networks too.
         relay: `[federation]` whether relays may be used where no direct way is found.
         only_relays: `[federation]` only these; empty for all.
+        relay_tls: `[federation]` where relays are spoken to within TLS.
+        lan: `[federation]` whether nodes of the own network find each other.
+        proxy: `[proxy] address` of an HTTP proxy that leads out; empty for none.
+        proxy_credentials: `[proxy] credentials` a file with `user:password`; empty for none.
         incoming: `[policy]` whether a paired peer's packages arrive at once.
         offer_days: `[policy]` for how long our deliveries stand.
         quota_gib: `[store]` above this, incoming packages are asked to come later; 0 for none.
@@ -74,6 +79,17 @@ class Config:
     )
     only_relays: tuple[str, ...] = field(
         default=(), metadata={"section": "federation", "check": addresses}
+    )
+    relay_tls: str = field(
+        default="auto",
+        metadata={"section": "federation", "check": choice("auto", "always", "never")},
+    )
+    lan: str = field(default="on", metadata={"section": "federation", "check": choice("on", "off")})
+    proxy: str = field(
+        default="", metadata={"section": "proxy", "key": "address", "check": optional_address}
+    )
+    proxy_credentials: str = field(
+        default="", metadata={"section": "proxy", "key": "credentials", "check": optional_path}
     )
     incoming: str = field(
         default="accept", metadata={"section": "policy", "check": choice("accept", "ask")}
@@ -146,6 +162,19 @@ introduction = "{introduction}"
 # relay = "allowed"
 # Only these relays, for example ["relay.example.org:7421"]. Empty: all of the network.
 # only_relays = []
+# Whether relays are spoken to within TLS, for firewalls that let only TLS through: "always",
+# "never", or "auto": where a relay's port is 443.
+# relay_tls = "auto"
+# Whether nodes of this network find each other by multicast DNS: "on" or "off". What they say is
+# a hint where to try and no more.
+# lan = "on"
+
+[proxy]
+# Where only an HTTP proxy leads out, for example "proxy.example.org:3128": all connections but
+# those to this machine's own networks go through its CONNECT. Empty: none.
+# address = ""
+# Where it wants Basic authentication: a file that holds user:password, for this user alone.
+# credentials = ""
 
 [policy]
 # "accept": a paired peer's packages arrive at once. "ask": a person accepts each offer.

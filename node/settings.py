@@ -50,6 +50,13 @@ def optional_address(value: Any) -> str:
     return value and address(value)
 
 
+def optional_path(value: Any) -> str:
+    """Check the absolute path of a file, or an empty text for none."""
+    if not isinstance(value, str) or (value and not Path(value).is_absolute()):
+        raise ValueError("an absolute path, or empty")
+    return value
+
+
 def addresses(value: Any) -> tuple[str, ...]:
     """Check a list of `host:port`."""
     if not isinstance(value, list) or len(value) > 8:

@@ -1,4 +1,7 @@
-"""Joining two sockets: the kernel moves the bytes, through a pipe a direction."""
+"""Joining two connections: the kernel moves the bytes, through a pipe a direction.
+
+Where one of them is within TLS, the bytes are copied here instead.
+"""
 
 import fcntl
 import os
@@ -8,28 +11,33 @@ from contextlib import suppress
 
 import trio
 
+Connection = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 _PIECE_BYTES = 1 << 20
+_COPIED_BYTES = 1 << 18
 
 
-async def splice_both(
-    a: trio.SocketStream, b: trio.SocketStream, note: Callable[[int], None]
-) -> None:
+async def splice_both(a: Connection, b: Connection, note: Callable[[int], None]) -> None:
     """Move bytes both ways until both ends have ended.
 
     Args:
-        a: One socket.
+        a: One connection.
         b: The other.
         note: Called with each number of bytes that got through; what it raises ends it.
 
     Raises:
-        ExceptionGroup: a connection broke (`OSError`), or what `note` raised.
+        ExceptionGroup: a connection broke (`OSError`, `trio.BrokenResourceError`), or what
+            `note` raised.
     """
 
-    async def one_way(source: trio.SocketStream, sink: trio.SocketStream) -> None:
-        await _splice(source.socket, sink.socket, note)
-        # Half-closed: the other direction may go on until it ends too.
-        with suppress(OSError):
-            sink.socket.shutdown(socket.SHUT_WR)
+    async def one_way(source: Connection, sink: Connection) -> None:
+        if isinstance(source, trio.SocketStream) and isinstance(sink, trio.SocketStream):
+            await _splice(source.socket, sink.socket, note)
+            # Half-closed: the other direction may go on until it ends too.
+            with suppress(OSError):
+                sink.socket.shutdown(socket.SHUT_WR)
+        else:
+            await _copy(source, sink, note)
+            nursery.cancel_scope.cancel()  # TLS has no half-closed connections
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one_way, a, b)
@@ -71,3 +79,14 @@ async def _splice(
     finally:
         os.close(reading)
         os.close(writing)
+
+
+async def _copy(source: Connection, sink: Connection, note: Callable[[int], None]) -> None:
+    """Move bytes from one connection to another until the first ends.
+
+    Raises:
+        trio.BrokenResourceError: a connection broke.
+    """
+    while data := await source.receive_some(_COPIED_BYTES):
+        await sink.send_all(data)
+        note(len(data))

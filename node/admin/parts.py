@@ -14,6 +14,7 @@ from node.exchange.networks import Networks
 from node.exchange.pairing import Pairing
 from node.exchange.transfers import Transfers
 from node.federation.directory import Directories
+from node.federation.lan import Lan
 from node.federation.supervisor import Federation
 from node.federation.trust import Trust
 from node.rpc.serving import Call
@@ -42,6 +43,7 @@ class Parts:
     transfers: Transfers
     peer_store: PeerStore
     pairing: Pairing
+    lan: Lan
     networks: Networks
     directories: Directories
     federation: Federation

@@ -53,26 +53,20 @@ class PeerHandlers:
             facility = FacilityId.parse(request.facility_id)
         except ValueError as exc:
             raise UsageError(str(exc)) from exc
-        if not request.at:
-            if not self._parts.networks.all():
-                raise UsageError(
-                    "say where its introduction service is: --at HOST:PORT (or pair with its"
-                    " file, or join a network whose directory knows it)"
-                )
-            found = await self._parts.networks.lookup(facility)
-            peer = await pairing.pair_by_identity(
-                found.record.identity,
-                endpoint=request.endpoint,
-                operator=operator,
-                restore=restore,
+        at = request.at or next(iter(self._parts.lan.introductions(facility)), "")
+        if at:
+            peer = await pairing.pair_by_id(
+                facility, at, endpoint=request.endpoint, operator=operator, restore=restore
             )
             return pb.PairPeerResponse(peer=self._wire(peer))
-        peer = await pairing.pair_by_id(
-            facility,
-            request.at,
-            endpoint=request.endpoint,
-            operator=operator,
-            restore=restore,
+        if not self._parts.networks.all():
+            raise UsageError(
+                "say where its introduction service is: --at HOST:PORT (or pair with its"
+                " file, or join a network whose directory knows it)"
+            )
+        found = await self._parts.networks.lookup(facility)
+        peer = await pairing.pair_by_identity(
+            found.record.identity, endpoint=request.endpoint, operator=operator, restore=restore
         )
         return pb.PairPeerResponse(peer=self._wire(peer))
 

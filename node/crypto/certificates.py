@@ -7,6 +7,8 @@ identifiers tell such certificates apart.
 """
 
 import datetime
+import ssl
+import tempfile
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -29,9 +31,11 @@ _SUBJECT = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emix-node")])
 
 DIRECTORY_NAME = "directory.emix.invalid"
 """The name in every directory's certificate: whose it is follows from its root."""
+_RELAY_NAME = "relay.emix.invalid"
 DIRECTORY_DAYS = 397
 _ROOT_DAYS = 20 * 365
 _DIRECTORY = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emix-directory")])
+_RELAY = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emix-relay")])
 _DIRECTORY_ROOT = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emix-directory-root")])
 
 
@@ -170,6 +174,23 @@ def issue_directory_certificate(root: TlsIdentity, now: float) -> TlsIdentity:
         raise ValueError("not a directory's root key")
     key = ec.generate_private_key(ec.SECP256R1())
     return _issue(key, root_key, _DIRECTORY, DIRECTORY_NAME, now, DIRECTORY_DAYS)
+
+
+def make_passing_certificate(now: float) -> TlsIdentity:
+    """Return a fresh TLS identity that nobody verifies: for TLS that disguises and no more."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return _issue(key, key, _RELAY, _RELAY_NAME, now, _ROOT_DAYS)
+
+
+def server_context(tls: TlsIdentity) -> ssl.SSLContext:
+    """Return what the standard library serves TLS with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    with tempfile.NamedTemporaryFile() as file:  # it takes files only
+        file.write(tls.private_pem + tls.certificate_pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
 
 
 def _issue(

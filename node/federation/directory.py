@@ -36,6 +36,7 @@ from node.errors import (
     first_error,
     ungrouped,
 )
+from node.federation.dialing import Dialer
 from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
 from node.rpc.credentials import client_credentials
 from node.rpc.methods import method
@@ -101,6 +102,7 @@ class Directories:
         interests: Callable[[], Sequence[FacilityId]],
         dial: Callable[[FacilityId], None],
         take_ticket: Callable[[Network, bytes], None],
+        dialer: Dialer,
     ) -> None:
         """Prepare.
 
@@ -111,8 +113,10 @@ class Directories:
             interests: Returns the facilities whose records matter here.
             dial: Called when a facility waits for us to connect to it.
             take_ticket: Called with our half of a relay ticket; nothing is verified yet.
+            dialer: Makes the connections.
         """
         self._take_ticket = take_ticket
+        self._dialer = dialer
         self._signer = signer
         self._statements = statements
         self._listing = listing
@@ -150,7 +154,7 @@ class Directories:
 
     async def join(self, letter: JoinLetter, membership: Membership) -> None:
         """See `node.exchange.networks.Directories.join`."""
-        async with _connected(letter.endpoints, letter.root_certificate) as (channel, _):
+        async with self._connected(letter.endpoints, letter.root_certificate) as (channel, _):
             login = await self._login_request(channel, letter.root_certificate)
             request = pb.JoinRequest(membership=membership.encoded, login=login)
             await channel.unary(_JOIN, request, timeout=CALL_SECONDS)
@@ -244,6 +248,28 @@ class Directories:
             await self._news.was_fooled(network.id, f"a record that does not verify: {exc}")
             return None
 
+    @asynccontextmanager
+    async def _connected(
+        self, endpoints: Sequence[str], root: bytes
+    ) -> AsyncGenerator[tuple[Channel, str]]:
+        """Connect to the first of a directory's addresses that answers, in random order."""
+        credentials = client_credentials(None, [root])
+        for endpoint in random.sample(endpoints, len(endpoints)):
+            options = (*KEEPALIVE_OPTIONS, *self._dialer.grpc_options(endpoint))
+            async with open_channel(
+                endpoint, credentials=credentials, server_name=DIRECTORY_NAME, options=options
+            ) as channel:
+                try:
+                    await channel.connect(CONNECT_SECONDS)
+                except PeerUnreachable:
+                    continue
+                yield channel, endpoint
+                return
+        raise PeerUnreachable(
+            await self._dialer.objection(endpoints[0])
+            or f"no directory answers at {', '.join(endpoints)}"
+        )
+
     # -- watching -------------------------------------------------------------------------
 
     async def _supervise(self, network_id: NetworkId, scope: trio.CancelScope) -> None:
@@ -279,7 +305,8 @@ class Directories:
         return error
 
     async def _hold(self, network: Network, state: DirectoryState) -> None:
-        async with _connected(network.endpoints, network.root_certificate) as (channel, endpoint):
+        endpoints, root = network.endpoints, network.root_certificate
+        async with self._connected(endpoints, root) as (channel, endpoint):
             state.endpoint = endpoint
             # Before the login, so that who was revoked learns why it is refused.
             shown = await channel.unary(_GET_NETWORK, pb.GetNetworkRequest(), timeout=CALL_SECONDS)
@@ -364,20 +391,3 @@ class Directories:
                         await trio.sleep(seconds * random.random())  # noqa: S311  # jitter
                         return False
         return time.monotonic() < deadline
-
-
-@asynccontextmanager
-async def _connected(endpoints: Sequence[str], root: bytes) -> AsyncGenerator[tuple[Channel, str]]:
-    """Connect to the first of a directory's addresses that answers, in random order."""
-    credentials = client_credentials(None, [root])
-    for endpoint in random.sample(endpoints, len(endpoints)):
-        async with open_channel(
-            endpoint, credentials=credentials, server_name=DIRECTORY_NAME, options=KEEPALIVE_OPTIONS
-        ) as channel:
-            try:
-                await channel.connect(CONNECT_SECONDS)
-            except PeerUnreachable:
-                continue
-            yield channel, endpoint
-            return
-    raise PeerUnreachable(f"no directory answers at {', '.join(endpoints)}")

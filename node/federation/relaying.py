@@ -3,6 +3,9 @@
 The side that asked for a ticket listens on a Unix socket, and joins whoever connects there, which
 is its own gRPC channel, with the relay. The other side joins the relay with its own peer service.
 Both pipes are spliced in the kernel, and neither is trusted: the peers' mutual TLS runs inside.
+
+Where a firewall lets only TLS through, a TLS of its own runs around that. It disguises and does
+not protect, so it verifies nobody: a relay is trusted with nothing.
 """
 
 import secrets
@@ -20,10 +23,11 @@ from node.documents.tickets import JOINED, TICKET_LENGTH, Ticket, open_ticket
 from node.domain.ids import FacilityId, NodeId
 from node.domain.texts import shown
 from node.errors import DocumentError, NodeError, PeerRefused, PeerUnreachable, first_error
-from node.splicing import splice_both
+from node.federation.dialing import Dialer, split, within_tls
+from node.splicing import Connection, splice_both
 
 log = structlog.get_logger()
-CONNECT_SECONDS = 10.0
+TLS_PORT = 443
 JOIN_SECONDS = 10.0  # the other side is online, or we would have no ticket
 MAX_ACCEPTED = 64
 MAX_ACCEPTED_OF_FACILITY = 2
@@ -40,6 +44,8 @@ class Relaying:
         peer_service: Callable[[], str],
         is_trusted: Callable[[FacilityId], bool],
         is_allowed: Callable[[str], bool],
+        dialer: Dialer,
+        tls: str,
     ) -> None:
         """Prepare.
 
@@ -49,7 +55,12 @@ class Relaying:
             peer_service: Returns where our own peer service is bound.
             is_trusted: Whether a facility may be let in.
             is_allowed: Whether the policy allows a relay.
+            dialer: Makes the connections.
+            tls: Where relays are spoken to within TLS: `always`, `never`, or `auto`: where their
+                port is that of HTTPS.
         """
+        self._dialer = dialer
+        self._tls = tls
         self._me = me
         self._home = home
         self._peer_service = peer_service
@@ -99,8 +110,8 @@ class Relaying:
     async def _accept(self, ticket: Ticket, encoded: bytes) -> None:
         try:
             async with (
-                await _joined(ticket.relay, encoded) as relay,
-                await _connected(self._peer_service()) as ours,
+                await self._joined(ticket.relay, encoded) as relay,
+                await self._dialer.connect(self._peer_service()) as ours,
             ):
                 host, port, *_ = ours.socket.getsockname()
                 end = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -136,7 +147,7 @@ class Relaying:
         if not self._is_allowed(ticket.relay):
             raise PeerRefused(f"the relay {ticket.relay} is not one that this node may use")
         path = _unused(self._home)
-        async with await _joined(ticket.relay, encoded) as relay:
+        async with await self._joined(ticket.relay, encoded) as relay:
             listener = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
             try:
                 await listener.bind(str(path))
@@ -149,6 +160,32 @@ class Relaying:
             finally:
                 listener.close()
                 path.unlink(missing_ok=True)
+
+    async def _joined(self, address: str, half: bytes) -> Connection:
+        """Return a connection to a relay that has joined it with the other side's."""
+        stream = await self._connected(address)
+        said = b""
+        try:
+            with trio.move_on_after(JOIN_SECONDS):
+                await stream.send_all(TICKET_LENGTH.pack(len(half)) + half)
+                said = bytes(await stream.receive_some(1))
+                if said == JOINED:
+                    return stream
+                said += bytes(await stream.receive_some(200))
+        except (trio.BrokenResourceError, OSError):
+            pass  # it says nothing more
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        await trio.aclose_forcefully(stream)
+        reason = shown(said.decode("ascii", "replace")) or "nothing"
+        raise PeerUnreachable(f"the relay {address} says: {reason}")
+
+    async def _connected(self, address: str) -> Connection:
+        stream = await self._dialer.connect(address)
+        if self._tls == "always" or (self._tls == "auto" and split(address)[1] == TLS_PORT):
+            return await within_tls(stream, address)
+        return stream
 
 
 def _unused(home: Path) -> Path:
@@ -165,7 +202,7 @@ def remove_ways(home: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-async def _carry(listener: trio.socket.SocketType, relay: trio.SocketStream) -> None:
+async def _carry(listener: trio.socket.SocketType, relay: Connection) -> None:
     connection, _ = await listener.accept()
     async with trio.SocketStream(connection) as ours:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -173,38 +210,6 @@ async def _carry(listener: trio.socket.SocketType, relay: trio.SocketStream) -> 
                 await splice_both(relay, ours, _nothing)
             except* OSError:
                 pass  # an end went away
-
-
-async def _joined(address: str, half: bytes) -> trio.SocketStream:
-    """Return a connection to a relay that has joined it with the other side's."""
-    stream = await _connected(address)
-    said = b""
-    try:
-        with trio.move_on_after(JOIN_SECONDS):
-            await stream.send_all(TICKET_LENGTH.pack(len(half)) + half)
-            said = await stream.receive_some(1)
-            if said == JOINED:
-                return stream
-            said += await stream.receive_some(200)
-    except (trio.BrokenResourceError, OSError):
-        pass  # it says nothing more
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-    await trio.aclose_forcefully(stream)
-    reason = shown(said.decode("ascii", "replace")) or "nothing"
-    raise PeerUnreachable(f"the relay {address} says: {reason}")
-
-
-async def _connected(address: str) -> trio.SocketStream:
-    host, _, port = address.rpartition(":")
-    try:
-        with trio.fail_after(CONNECT_SECONDS):
-            stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
-    except (OSError, trio.TooSlowError) as exc:
-        raise PeerUnreachable(f"nobody answers at {address}") from exc
-    stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
-    return stream
 
 
 def _nothing(_: int) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 import trio
@@ -31,7 +32,8 @@ from node.errors import (
     first_error,
     ungrouped,
 )
-from node.federation import introduction
+from node.federation.dialing import Dialer
+from node.federation.introducing import Introducer
 from node.federation.link import SILENCE_SECONDS, GrpcLink, open_link
 from node.federation.relaying import Relaying
 from node.federation.routes import CONNECT_SECONDS, race
@@ -61,6 +63,13 @@ DIAL_SECONDS = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _UP_SECONDS = 3.0  # a connection that stood so long is tried again at once
 _MAX_COLLECTS = 8
+
+
+class Hints(Protocol):
+    """Where peers seem to be on the own network; `node.federation.lan` knows."""
+
+    def endpoints(self, facility: FacilityId) -> Sequence[str]:
+        """Return where a facility's peer service seems to be."""
 
 
 @dataclass
@@ -96,6 +105,8 @@ class Federation:
         statements: Statements,
         ask_dial_back: Callable[[FacilityId], Awaitable[bool]],
         memberships: Callable[[], Sequence[bytes]],
+        dialer: Dialer,
+        lan: Hints,
         relaying: Relaying,
         ask_ticket: Callable[[FacilityId], Awaitable[tuple[Network, bytes]]],
         alarm: Callable[[NetworkId, str], Awaitable[None]],
@@ -109,11 +120,16 @@ class Federation:
             statements: Returns our own present statements.
             ask_dial_back: Asks a facility's directory to have it dial us.
             memberships: Returns what shows us to other members of networks.
+            dialer: Makes the connections.
+            lan: Where peers seem to be on the own network.
             relaying: Ways through relays.
             ask_ticket: Asks a directory for a relay ticket to a facility.
             alarm: Notes what a network's relay did that it should not.
         """
         self._alarm = alarm
+        self._dialer = dialer
+        self._introducer = Introducer(dialer)
+        self._lan = lan
         self._relaying = relaying
         self._ask_ticket = ask_ticket
         self._ask_dial_back = ask_dial_back
@@ -199,7 +215,7 @@ class Federation:
                 if connection.state == "connected" and trio.current_time() - started > _UP_SECONDS:
                     pause = _FIRST_PAUSE
                 self._note_lost(connection, error)
-                if not peer.endpoints:
+                if not peer.endpoints and not self._lan.endpoints(peer.facility_id):
                     connection.state = "waiting"
                 await self._guarded(self._introduce, peer, connection)
                 if not is_asked:  # or two that cannot dial each other would ask without end
@@ -240,12 +256,15 @@ class Federation:
     async def _connect(self, peer: Peer, connection: Connection) -> None:
         """Try a peer's endpoints, then a relay; hold the first that answers until it is lost."""
         error: NodeError = PeerUnreachable("no endpoint is known; waiting for it to connect")
+        near = self._lan.endpoints(peer.facility_id)
+        endpoints = [*near, *(e for e in peer.endpoints if e not in near)]
         try:
-            endpoint = await race(lambda e: self._open(peer, e), peer.endpoints)
+            endpoint = await race(lambda e: self._open(peer, e), endpoints)
             connection.endpoint = endpoint
-            await self._hold(peer, endpoint, connection, "direct")
+            route = "lan" if endpoint in near else "direct"
+            await self._hold_until_better(peer, endpoint, connection, route)
         except (PeerUnreachable, PeerTimeout) as exc:
-            error = exc if peer.endpoints else error
+            error = exc if endpoints else error
         if not connection.inbound:  # else the peer collects what waits, and brings what it has
             try:
                 await self._hold_by_relay(peer, connection)
@@ -261,29 +280,39 @@ class Federation:
         with ungrouped(), trio.CancelScope() as connection.waiting_at_relay:
             async with self._relaying.way(network, half) as address:
                 connection.waiting_at_relay = None  # it has come there
-                with trio.CancelScope() as scope:
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._seek_better, peer, connection, scope)
-                        try:
-                            await self._hold(peer, address, connection, "relay")
-                        except PeerUnreachable:
-                            if connection.state != "connected":
-                                problem = "a relay joined us with somebody else than we asked for"
-                                await self._alarm(network.id, problem)
-                            raise
+                try:
+                    await self._hold_until_better(peer, address, connection, "relay")
+                except PeerUnreachable:
+                    if connection.state != "connected":
+                        problem = "a relay joined us with somebody else than we asked for"
+                        await self._alarm(network.id, problem)
+                    raise
+
+    async def _hold_until_better(
+        self, peer: Peer, endpoint: str, connection: Connection, route: str
+    ) -> None:
+        """Hold a way until it is lost, or a better one is there: transfers go on over that."""
+        with trio.CancelScope() as scope, ungrouped():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._seek_better, peer, connection, route, scope)
+                await self._hold(peer, endpoint, connection, route)
 
     async def _seek_better(
-        self, peer: Peer, connection: Connection, scope: trio.CancelScope
+        self, peer: Peer, connection: Connection, route: str, scope: trio.CancelScope
     ) -> None:
-        """End a relayed way once the peer can be reached without: transfers go on over that."""
-        while True:
+        while route != "lan":
             await trio.sleep(BETTER_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
-            if "direct" in connection.inbound:
+            is_relayed = route == "relay"
+            if is_relayed and "direct" in connection.inbound:
                 break
+            near = self._lan.endpoints(peer.facility_id)
             with suppress(PeerUnreachable):
-                await race(lambda e: self._open(peer, e), peer.endpoints)
+                better = [*near, *peer.endpoints] if is_relayed else near
+                await race(lambda e: self._open(peer, e), better)
                 log.info("a better way", peer=peer.facility_id.short())
                 break
+        else:
+            return
         scope.cancel()
 
     def _open(self, peer: Peer, endpoint: str) -> AbstractAsyncContextManager[Channel]:
@@ -291,7 +320,7 @@ class Federation:
             endpoint,
             credentials=client_credentials(self._identity, peer.identity.certificates),
             server_name=server_name(peer.identity.node_id),
-            options=KEEPALIVE_OPTIONS,
+            options=(*KEEPALIVE_OPTIONS, *self._dialer.grpc_options(endpoint)),
         )
 
     async def _hold(self, peer: Peer, endpoint: str, connection: Connection, route: str) -> None:
@@ -393,9 +422,9 @@ class Federation:
         """Exchange present statements with a peer that cannot be connected to."""
         for address in peer.identity.profile.introduction_endpoints:
             try:
-                identity = await introduction.renewed(address, peer.facility_id)
+                identity = await self._introducer.renewed(address, peer.facility_id)
                 await self._news.got_statements(identity)
-                await introduction.present_statements(
+                await self._introducer.present_statements(
                     address, self._statements(), self._memberships()
                 )
             except PeerUntrusted as exc:

@@ -191,7 +191,7 @@ async def open_channel(
     *,
     credentials: grpc.ChannelCredentials | None = None,
     server_name: str | None = None,
-    options: Sequence[tuple[str, int]] = (),
+    options: Sequence[tuple[str, int | str]] = (),
 ) -> AsyncGenerator[Channel]:
     """Open a channel for the time of the block; needs a trio-asyncio loop around it.
 
@@ -201,14 +201,16 @@ async def open_channel(
         server_name: The name that the server's certificate must carry.
         options: gRPC's channel arguments, beside our own.
     """
-    arguments: list[tuple[str, Any]] = [*CLIENT_OPTIONS, _MAX_RECEIVE, *options]
+    # Each once: of two values gRPC takes the first.
+    arguments: dict[str, int | str] = {**dict([*CLIENT_OPTIONS, _MAX_RECEIVE]), **dict(options)}
     if server_name is not None:
-        arguments.append(("grpc.ssl_target_name_override", server_name))
+        arguments["grpc.ssl_target_name_override"] = server_name
+    made_with = list(arguments.items())
 
     async def make() -> Any:
         if credentials is None:
-            return grpc.aio.insecure_channel(address, options=arguments)
-        return grpc.aio.secure_channel(address, credentials, options=arguments)
+            return grpc.aio.insecure_channel(address, options=made_with)
+        return grpc.aio.secure_channel(address, credentials, options=made_with)
 
     channel = Channel(await trio_asyncio.aio_as_trio(make)(), address)
     try:

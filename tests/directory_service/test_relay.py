@@ -3,10 +3,12 @@
 import random
 import secrets
 import socket
+import ssl
 import struct
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from time import time
+from typing import Any
 
 import pytest
 import trio
@@ -112,6 +114,72 @@ async def test_bytes_go_both_ways_whole_and_half_closing_is_passed_on() -> None:
                 await trio.lowlevel.checkpoint()
         assert not relay._unknown_of
         assert not relay._streams
+
+
+def tls_client() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize("within", [(True, True), (True, False), (False, True)])
+async def test_either_side_may_come_within_tls(within: tuple[bool, bool]) -> None:
+    async with running() as (relay, client):
+        ticket = make_ticket()
+        ends: list[Any] = []
+        for half, is_tls in zip((ticket, ticket.other_half()), within, strict=True):
+            stream: Any = await client.connect()
+            if is_tls:
+                stream = trio.SSLStream(stream, tls_client(), server_hostname="relay.example.org")
+            shown = SIGNER.sign(half)
+            await stream.send_all(struct.pack(">H", len(shown)) + shown)
+            ends.append(stream)
+        assert [bytes(await end.receive_some(1)) for end in ends] == [JOINED, JOINED]
+        there, back = random.Random(3).randbytes(3_000_001), random.Random(4).randbytes(2_000_001)
+        found: dict[int, bytes] = {}
+
+        async def receive(n: int, size: int) -> None:
+            data = b""
+            while len(data) < size:
+                data += bytes(await ends[n].receive_some())
+            found[n] = data
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ends[0].send_all, there)
+            nursery.start_soon(ends[1].send_all, back)
+            nursery.start_soon(receive, 1, len(there))
+            nursery.start_soon(receive, 0, len(back))
+        assert found == {0: back, 1: there}
+        assert relay.figures.bytes == len(there) + len(back)
+        await trio.aclose_forcefully(ends[0])  # TLS knows no half-closed connections
+        with trio.fail_after(10), suppress(trio.BrokenResourceError):
+            assert not await ends[1].receive_some()
+        with trio.fail_after(10):
+            while relay.figures.open_pairs or relay._connections:
+                await trio.lowlevel.checkpoint()
+
+
+async def test_refusal_is_said_within_tls_to_who_came_so() -> None:
+    async with running() as (_, client):
+        connection = await client.connect()
+        stream = trio.SSLStream(connection, tls_client(), server_hostname="relay.example.org")
+        await stream.send_all(b"\0\0")
+        with trio.fail_after(10):
+            assert b"no relay ticket" in await stream.receive_some()
+
+
+async def test_tls_that_is_never_finished_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "HELLO_SECONDS", 0.2)
+    async with running() as (relay, client):
+        for hello in (b"\x16", b"\x16\x03\x01\x40\0", b"\x16 nonsense that is no TLS"):
+            stream = await client.connect()
+            await stream.send_all(hello)
+            await read_all(stream)
+        with trio.fail_after(10):
+            while relay._connections:
+                await trio.lowlevel.checkpoint()
+        assert not relay._unknown_of
 
 
 async def test_ticket_is_used_once_by_each_side() -> None:

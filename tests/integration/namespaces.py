@@ -1,10 +1,14 @@
-"""Hospitals behind firewalls: network namespaces on one switch, each with its own rules."""
+"""Hospitals behind firewalls: network namespaces on one switch, each with its own rules.
+
+Each is a network of its own, as hospitals are, unless they are asked to share one.
+"""
 
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -16,10 +20,12 @@ _SUBNET = "10.213.77"
 class Hosts:
     """Namespaces, by name, and their addresses."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, are_neighbours: bool) -> None:
         self._prefix = f"emix{os.getpid()}"
         self._names = names
+        self._are_neighbours = are_neighbours
         self.address = {name: f"{_SUBNET}.{n}" for n, name in enumerate(names, 1)}
+        self.before: dict[str, str] = {}
 
     def _namespace(self, name: str) -> str:
         return f"{self._prefix}-{name}"
@@ -36,9 +42,12 @@ class Hosts:
             ends = ("type", "veth", "peer", "name", f"p{n}", "netns", switch)
             _run("ip", "-n", own, "link", "add", "eth0", *ends)
             _run("ip", "-n", switch, "link", "set", f"p{n}", "master", "br0", "up")
-            _run("ip", "-n", own, "address", "add", f"{self.address[name]}/24", "dev", "eth0")
+            prefix = 24 if self._are_neighbours else 32
+            at = f"{self.address[name]}/{prefix}"
+            _run("ip", "-n", own, "address", "add", at, "dev", "eth0")
             for device in ("lo", "eth0"):
                 _run("ip", "-n", own, "link", "set", device, "up")
+            _run("ip", "-n", own, "route", "replace", f"{_SUBNET}.0/24", "dev", "eth0")
 
     def remove(self) -> None:
         """Remove them all."""
@@ -78,19 +87,37 @@ class Hosts:
         own = self._namespace(name)
         _run("ip", "netns", "exec", own, "tc", "qdisc", "add", "dev", "eth0", "root", *bucket)
 
+    @contextmanager
+    def running(self, name: str, *command: str | Path) -> Iterator[None]:
+        """Run a program on a host for the time of the block."""
+        prefix = ("ip", "netns", "exec", self._namespace(name))
+        process = subprocess.Popen([*prefix, *command], stdout=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
+
+    def move(self, name: str, number: int) -> None:
+        """Give a host another address of the same network."""
+        own, before = self._namespace(name), self.address[name]
+        self.before[name], self.address[name] = before, f"{_SUBNET}.{number}"
+        for command, at in (("delete", before), ("add", self.address[name])):
+            _run("ip", "-n", own, "address", command, f"{at}/24", "dev", "eth0")
+
     def _nft(self, name: str, command: str) -> None:
         _run("ip", "netns", "exec", self._namespace(name), "nft", command)
 
 
 @contextmanager
-def hosts(*names: str) -> Iterator[Hosts]:
+def hosts(*names: str, are_neighbours: bool = False) -> Iterator[Hosts]:
     """Make hosts for the time of the block; skip where that is not possible."""
     missing = [tool for tool in ("ip", "nft") if shutil.which(tool) is None]
     if missing or os.getuid() != 0:
         needed = "root and the system packages iproute2 and nftables"
         assert not os.environ.get("CI"), f"CI needs {needed}"
         pytest.skip(f"needs {needed}")
-    made = Hosts(*names)
+    made = Hosts(*names, are_neighbours=are_neighbours)
     try:
         made.make()
         yield made

@@ -1,11 +1,13 @@
-"""Two hospitals behind firewalls of their own: the study arrives, by whichever way there is."""
+"""Hospitals behind firewalls of their own: the study arrives, by whichever way there is."""
 
+import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from bench.nodes import Directory, Node, wait_until
+from bench.nodes import CommandFailed, Directory, Node, wait_until
 from tests.dicom_files import study_uid
 from tests.integration.namespaces import Hosts, hosts
 from tests.integration.test_kills import write_noisy_study
@@ -23,13 +25,16 @@ class Hospitals:
         self.a = Node(folder, "great-falls", "Great Falls Clinic")
         self.b = Node(folder, "billings", "Billings Hospital")
         network.put(self.directory, "directory")
-        self.directory.make()
-        self.directory.start()
         for node, name in ((self.a, "a"), (self.b, "b")):
             node.make(network.address[name])
             network.put(node, name)
             network.firewall(name)
-            node.start()
+
+    def start(self) -> None:
+        """Start them all, and pair the nodes."""
+        self.directory.start()
+        self.a.start()
+        self.b.start()
         self.directory.enroll(self.a, self.b)
         ids = [node.json("id")["facility_id"] for node in (self.a, self.b)]
         self.a.run("peers", "pair", ids[1])
@@ -61,7 +66,9 @@ class Hospitals:
 def hospitals(tmp_path: Path) -> Iterator[Hospitals]:
     with hosts("directory", "a", "b") as network:
         found = Hospitals(tmp_path, network)
+        found.directory.make()
         try:
+            found.start()
             yield found
         finally:
             found.stop()
@@ -113,3 +120,134 @@ def test_running_transfer_moves_to_a_better_way_and_loses_nothing(
     assert 2 * MIB < relayed() - before < total  # the rest went another way
     assert int(transfer["bytes_carried"]) <= total + 16 * MIB
     assert study_uid(9) in b.run("studies")
+
+
+@contextmanager
+def relay_of_its_own(hospitals: Hospitals) -> Iterator[None]:
+    """Have the network's only relay be a process of its own, where HTTPS is expected."""
+    host = hospitals.network.address["relay"]
+    directory = hospitals.directory
+    directory.address, directory.relay = f"{hospitals.network.address['directory']}:443", ""
+    directory.make("--relay", f"{host}:443")
+    settings = tomllib.loads((directory.home / "directory.toml").read_text())
+    key = settings["network"]["key"]
+    listen = ("--address", f"{host}:443", "--listen", f"{host}:443")
+    command = directory.command("relay", *listen, "--network", key)
+    with hospitals.network.running("relay", *command):
+        yield
+
+
+def test_hospitals_that_let_out_to_port_443_only_exchange_by_relay(tmp_path: Path) -> None:
+    with hosts("directory", "relay", "a", "b") as network:
+        hospitals = Hospitals(tmp_path, network)
+        for name in ("a", "b"):
+            network.only_out_to(name, 443)
+        with relay_of_its_own(hospitals):
+            try:
+                hospitals.start()
+                wait_until(connected(hospitals, "relay"), "no way by relay was found", 60)
+                assert hospitals.send(tmp_path, 1) == "relay"
+            finally:
+                hospitals.stop()
+
+
+_TINYPROXY = """
+Port 3128
+Listen {host}
+Timeout 600
+MaxClients 100
+BasicAuth hospital {password}
+ConnectPort 443
+LogFile "{log}"
+"""
+
+
+def test_hospital_whose_only_way_out_is_a_proxy_with_a_password_exchanges_by_relay(
+    tmp_path: Path,
+) -> None:
+    with hosts("directory", "relay", "proxy", "a", "b") as network:
+        hospitals = Hospitals(tmp_path, network)
+        network.only_out_to("a", 3128)
+        network.only_out_to("b", 443)
+        host, log = network.address["proxy"], tmp_path / "proxy.log"
+        settings, credentials = tmp_path / "proxy.conf", tmp_path / "proxy.password"
+        settings.write_text(_TINYPROXY.format(host=host, password="right-1", log=log))
+        credentials.write_text("hospital:wrong-1\n")
+        credentials.chmod(0o600)
+        a = hospitals.a
+        a.set(credentials=f'"{credentials}"')
+        config = a.home / "emix.toml"
+        text = config.read_text()
+        config.write_text(text.replace('# address = ""', f'address = "{host}:3128"'))
+        with (
+            relay_of_its_own(hospitals),
+            network.running("proxy", "tinyproxy", "-d", "-c", settings),
+        ):
+            try:
+                hospitals.directory.start()
+                a.start()
+                letter = hospitals.directory.invite(a.display_name)
+                with pytest.raises(CommandFailed, match=r"credentials in emix\.toml"):
+                    a.run("join", letter)
+                assert a.stop() == 0
+                hospitals.directory.stop()
+                credentials.write_text("hospital:right-1\n")
+                hospitals.start()
+                wait_until(connected(hospitals, "relay"), "no way by relay was found", 60)
+                assert hospitals.send(tmp_path, 1) == "relay"
+                carried = log.read_text()
+                for name in ("directory", "relay"):
+                    assert f"CONNECT {network.address[name]}:443" in carried
+                logs = a.log.read_text() + hospitals.b.log.read_text()
+                assert "right-1" not in logs
+                assert "wrong-1" not in logs
+            finally:
+                hospitals.stop()
+
+
+def test_nodes_of_one_network_find_each_other_without_anybody_else(tmp_path: Path) -> None:
+    with hosts("a", "b", are_neighbours=True) as network:
+        a = Node(tmp_path, "a", "Great Falls Clinic")
+        b = Node(tmp_path, "b", "Billings Hospital")
+        try:
+            for node, name in ((a, "a"), (b, "b")):
+                node.make(network.address[name])
+                node.set(announce='["127.0.0.1:1"]', announce_introduction='["127.0.0.1:1"]')
+                network.put(node, name)
+                node.start()
+            ids = [node.json("id")["facility_id"] for node in (a, b)]
+
+            def pairs(node: Node, other: str) -> bool:
+                try:
+                    node.run("peers", "pair", other)
+                except CommandFailed:  # it was not heard of yet
+                    return False
+                return True
+
+            wait_until(lambda: pairs(a, ids[1]), "b was not found")
+            wait_until(lambda: pairs(b, ids[0]), "a was not found")
+            for node in (a, b):
+                wait_until(
+                    lambda node=node: (
+                        [(p["state"], p["route"]) for p in node.json("peers")["peers"]]
+                        == [("connected", "lan")]
+                    ),
+                    "they do not meet on their network",
+                )
+            write_noisy_study(tmp_path / "study", 5)
+            a.run("import", str(tmp_path / "study"))
+            a.run("send", study_uid(5), "Billings Hospital", "--wait")
+            assert [t["route"] for t in a.json("transfers")["transfers"]] == ["lan"]
+            # It comes back elsewhere, and is found there.
+            assert b.stop() == 0
+            network.move("b", 9)
+            config = b.home / "emix.toml"
+            config.write_text(config.read_text().replace(network.before["b"], network.address["b"]))
+            b.start()
+            wait_until(
+                lambda: a.json("peers")["peers"][0]["endpoint"] == b.addresses["peer"],
+                "b was not found again",
+                60,
+            )
+        finally:
+            assert (a.stop(), b.stop()) == (0, 0)

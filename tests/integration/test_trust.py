@@ -36,7 +36,8 @@ from node.documents.receipt import Receipt, open_receipt, sign_receipt
 from node.documents.signed import Document
 from node.domain.ids import ChunkId, FacilityId, TransferId
 from node.errors import DocumentError, NodeError, PeerUnreachable, PeerUntrusted, ungrouped
-from node.federation.introduction import fetch_statements
+from node.federation.dialing import Dialer
+from node.federation.introducing import Introducer
 from node.federation.link import GrpcLink
 from node.rpc.calling import Stream
 from tests.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
@@ -226,7 +227,7 @@ def test_calls_without_a_request_keep_the_introduction_service_only_for_a_while(
 
 def _cannot_ask(address: str) -> bool:
     try:
-        run(lambda: fetch_statements(address))
+        run(lambda: Introducer(Dialer()).fetch_statements(address))
     except NodeError:
         return True
     return False

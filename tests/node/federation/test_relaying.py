@@ -16,6 +16,7 @@ from node.documents.tickets import Ticket, certify_tickets, read_ticket_signer
 from node.domain.ids import FacilityId, NodeId
 from node.domain.network import NetworkView
 from node.errors import DocumentError
+from node.federation.dialing import Dialer
 from node.federation.relaying import MAX_ACCEPTED, MAX_ACCEPTED_OF_FACILITY, Relaying
 
 KEY, TICKETS = SigningKey.new(), SigningKey.new()
@@ -62,6 +63,8 @@ async def relaying(
         peer_service=lambda: "127.0.0.1:1",
         is_trusted=lambda f: f != STRANGER,
         is_allowed=lambda relay: relay == RELAY,
+        dialer=Dialer(),
+        tls="auto",
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(found.run)

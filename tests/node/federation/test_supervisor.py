@@ -12,6 +12,8 @@ from node.documents.identity import Identity
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, NodeId
 from node.errors import PeerUnreachable
+from node.federation.dialing import Dialer
+from node.federation.lan import Lan
 from node.federation.supervisor import Connection, Federation
 from node.federation.trust import Trust
 from tests.integration.hostile import HostilePeer
@@ -49,6 +51,8 @@ def make_federation(folder: Any) -> tuple[Federation, FacilityId]:
         statements=lambda: b"",
         ask_dial_back=ask_nobody,
         memberships=list,
+        dialer=Dialer(),
+        lan=Lan(FacilityId(bytes(32)), NodeId(bytes(32)), lambda _: None),
         relaying=nobody,
         ask_ticket=nobody,
         alarm=nobody,

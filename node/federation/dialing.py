@@ -1,0 +1,231 @@
+"""Ways out of this facility: TCP connections, made directly or through an HTTP proxy's CONNECT.
+
+Where a proxy is set, everything goes through it but what lies on this machine's own networks.
+The proxy learns addresses and sees TLS; it is trusted with nothing.
+"""
+
+import base64
+import ipaddress
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import h11
+import ifaddr
+import trio
+
+from node.errors import ConfigError, PeerUnreachable
+
+CONNECT_SECONDS = 10.0
+_MAX_ANSWER_BYTES = 16 * 1024
+# Threads that wait for somebody else's DNS names must not be those that the store needs.
+_DNS_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """An HTTP proxy.
+
+    Attributes:
+        address: `host:port`.
+        credentials: `user:password` for Basic authentication (RFC 7617); empty for none.
+    """
+
+    address: str
+    credentials: str = field(default="", repr=False)
+
+    @property
+    def url(self) -> str:
+        """The proxy as gRPC takes it."""
+        user, _, password = self.credentials.partition(":")
+        userinfo = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
+        return f"http://{userinfo}{self.address}"
+
+
+def read_proxy(address: str, credentials_file: str) -> Proxy | None:
+    """Return the proxy that leads out, with what it wants of us; None where `address` is empty.
+
+    Raises:
+        ConfigError: its credentials cannot be read, or others can read them too.
+    """
+    if not address or not credentials_file:
+        return Proxy(address) if address else None
+    path = Path(credentials_file)
+    try:
+        is_open = path.stat().st_mode & 0o077
+        credentials = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}, the proxy's credentials, cannot be read") from exc
+    if is_open:
+        raise ConfigError(f"others can read {path}, the proxy's credentials: chmod 600 {path}")
+    if ":" not in credentials or not credentials.isprintable():
+        raise ConfigError(f"{path}, the proxy's credentials, must hold one line: user:password")
+    return Proxy(address, credentials)
+
+
+class Dialer:
+    """Makes this node's outbound connections."""
+
+    def __init__(self, proxy: Proxy | None = None) -> None:
+        self._proxy = proxy
+
+    def grpc_options(self, endpoint: str) -> Sequence[tuple[str, int | str]]:
+        """Return what a gRPC channel to an endpoint needs, so that it goes the right way."""
+        if self._proxy is None or is_on_own_network(endpoint):
+            return ()
+        return (("grpc.enable_http_proxy", 1), ("grpc.http_proxy", self._proxy.url))
+
+    async def objection(self, endpoint: str) -> str:
+        """Return what the proxy has against a connection to an endpoint; empty without one."""
+        try:
+            if self.grpc_options(endpoint):
+                await trio.aclose_forcefully(await self.connect(endpoint))
+        except PeerUnreachable as exc:
+            return str(exc)
+        return ""
+
+    async def connect(self, endpoint: str) -> trio.SocketStream:
+        """Return a connection to an endpoint.
+
+        Raises:
+            PeerUnreachable: nobody answers there, or the proxy does not let us through.
+        """
+        if self._proxy is None or is_on_own_network(endpoint):
+            return await _connected(endpoint)
+        try:
+            stream = await _connected(self._proxy.address)
+        except PeerUnreachable as exc:
+            raise PeerUnreachable(f"the proxy {self._proxy.address} does not answer") from exc
+        try:
+            with trio.fail_after(CONNECT_SECONDS):
+                status = await _ask_for(stream, endpoint, self._proxy.credentials)
+        except (trio.TooSlowError, trio.BrokenResourceError, h11.RemoteProtocolError) as exc:
+            await trio.aclose_forcefully(stream)
+            raise PeerUnreachable(
+                f"the proxy {self._proxy.address} answers as no HTTP proxy does"
+            ) from exc
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        if status != 200:
+            await trio.aclose_forcefully(stream)
+            raise PeerUnreachable(_refusal(self._proxy, endpoint, status))
+        return stream
+
+
+def _refusal(proxy: Proxy, endpoint: str, status: int) -> str:
+    if status in (401, 407):
+        return (
+            f"the proxy {proxy.address} wants a name and a password, or others than it got; see"
+            " [proxy] credentials in emix.toml"
+        )
+    return f"the proxy {proxy.address} does not let us through to {endpoint} (status {status})"
+
+
+async def _ask_for(stream: trio.SocketStream, endpoint: str, credentials: str) -> int:
+    """Ask a proxy for a tunnel (RFC 9110, section 9.3.6); return the status that it answers."""
+    headers = [("Host", endpoint)]
+    if credentials:
+        token = base64.b64encode(credentials.encode()).decode("ascii")
+        headers.append(("Proxy-Authorization", f"Basic {token}"))
+    http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_ANSWER_BYTES)
+    request = h11.Request(method="CONNECT", target=endpoint, headers=headers)
+    await stream.send_all(http.send(request) or b"")
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(await stream.receive_some(_MAX_ANSWER_BYTES))
+        elif isinstance(event, h11.Response):
+            # A refusal has a text for people. In all that we tunnel, we speak first.
+            if event.status_code == 200 and http.trailing_data[0]:
+                raise h11.RemoteProtocolError("bytes after the proxy's answer")
+            return int(event.status_code)
+        elif not isinstance(event, h11.InformationalResponse):
+            raise h11.RemoteProtocolError("no answer")
+
+
+async def _connected(endpoint: str) -> trio.SocketStream:
+    host, port = split(endpoint)
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            stream = await trio.open_tcp_stream(host, port)
+    except (OSError, trio.TooSlowError) as exc:
+        raise PeerUnreachable(f"nobody answers at {endpoint}") from exc
+    stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
+    return stream
+
+
+class _Resolver(trio.abc.HostnameResolver):
+    """Asks the system, on threads of its own."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(_DNS_THREADS)
+
+    async def getaddrinfo(self, *arguments: Any) -> Any:
+        return await trio.to_thread.run_sync(
+            socket.getaddrinfo, *arguments, abandon_on_cancel=True, limiter=self._limiter
+        )
+
+    async def getnameinfo(self, *arguments: Any) -> Any:
+        return await trio.to_thread.run_sync(
+            socket.getnameinfo, *arguments, abandon_on_cancel=True, limiter=self._limiter
+        )
+
+
+def resolve_names_apart() -> None:
+    """Have all names of this run looked up on threads that nothing else needs."""
+    trio.socket.set_custom_hostname_resolver(_Resolver())
+
+
+async def within_tls(stream: trio.SocketStream, endpoint: str) -> trio.SSLStream[trio.SocketStream]:
+    """Return a connection within TLS that verifies nobody: who answers shows itself otherwise.
+
+    Raises:
+        PeerUnreachable: what answers there speaks no TLS; the connection is closed.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    wrapped = trio.SSLStream(stream, context, server_hostname=split(endpoint)[0])
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            await wrapped.do_handshake()
+    except (trio.BrokenResourceError, trio.TooSlowError, OSError) as exc:
+        await trio.aclose_forcefully(stream)
+        raise PeerUnreachable(f"what answers at {endpoint} speaks no TLS") from exc
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return wrapped
+
+
+def split(endpoint: str) -> tuple[str, int]:
+    """Return host and port of `host:port`; `PeerUnreachable` if it is none."""
+    host, _, port = endpoint.rpartition(":")
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise PeerUnreachable(f"{endpoint} is no address; it is HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def is_on_own_network(endpoint: str) -> bool:
+    """Whether an endpoint is an IP address in a network to which this machine is attached."""
+    try:
+        address = ipaddress.ip_address(split(endpoint)[0])
+    except (ValueError, PeerUnreachable):
+        return False
+    return any(address in network for network in own_networks())
+
+
+def own_networks() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Return the networks to which this machine is attached."""
+    found = []
+    for adapter in ifaddr.get_adapters():
+        for own in adapter.ips:
+            address = own.ip if isinstance(own.ip, str) else own.ip[0]
+            found.append(ipaddress.ip_interface(f"{address}/{own.network_prefix}").network)
+    return found

@@ -1,0 +1,178 @@
+"""Nodes of the own network, by multicast DNS: hints where to try, never whom to trust.
+
+Whoever is on the network can announce anything; what comes of it is one more address of this
+network at which a peer is tried, whose certificate is pinned as always.
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ifaddr
+import structlog
+import trio
+import trio_asyncio
+from zeroconf import Error, IPVersion, ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from node.domain.ids import FacilityId, NodeId
+from node.federation.dialing import is_on_own_network, split
+
+log = structlog.get_logger()
+_SERVICE = "_emix._tcp.local."
+_FACILITY, _INTRODUCTION = "facility", "introduction"
+_RESOLVE_MILLISECONDS = 2000
+_MAX_HINTS = 1000
+_MAX_OF_FACILITY = 4
+_MAX_RESOLVING = 32
+_MAX_ADDRESSES = 4
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What somebody on the own network announces.
+
+    Attributes:
+        facility: Who it says to be.
+        endpoints: Where its peer service would be.
+        introductions: Where its introduction service would be.
+    """
+
+    facility: FacilityId
+    endpoints: tuple[str, ...]
+    introductions: tuple[str, ...]
+
+
+class Lan:
+    """What is known of the own network."""
+
+    def __init__(
+        self, facility: FacilityId, node: NodeId, on_hint: Callable[[FacilityId], None]
+    ) -> None:
+        """Prepare.
+
+        Args:
+            facility: This one.
+            node: This one.
+            on_hint: Called when a facility is seen, or is seen elsewhere.
+        """
+        self._facility = facility
+        self._name = f"{node.short()}.{_SERVICE}"
+        self._on_hint = on_hint
+        self._hints: dict[str, Hint] = {}
+        self._resolving: set[asyncio.Task[Any]] = set()
+
+    def endpoints(self, facility: FacilityId) -> list[str]:
+        """Return where a facility's peer service seems to be on the own network."""
+        return [e for hint in self._of(facility) for e in hint.endpoints]
+
+    def introductions(self, facility: FacilityId) -> list[str]:
+        """Return where a facility's introduction service seems to be on the own network."""
+        return [e for hint in self._of(facility) for e in hint.introductions]
+
+    def _of(self, facility: FacilityId) -> list[Hint]:
+        return [hint for hint in self._hints.values() if hint.facility == facility]
+
+    @asynccontextmanager
+    async def announced(self, peer: str, introduction: str) -> AsyncGenerator[None]:
+        """Announce where our services are bound, and listen, for the time of the block.
+
+        Where there is no network to speak of, nothing happens.
+        """
+        addresses = own_addresses(peer)
+        if not addresses:
+            yield
+            return
+        try:
+            zeroconf = await trio_asyncio.aio_as_trio(self._start)(
+                addresses, split(peer)[1], split(introduction)[1]
+            )
+        except (OSError, Error) as exc:
+            log.warning("no discovery on the own network", error=type(exc).__name__)
+            yield
+            return
+        try:
+            yield
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio_asyncio.aio_as_trio(zeroconf.async_close)()
+
+    async def _start(self, addresses: Sequence[str], peer: int, introduction: int) -> AsyncZeroconf:
+        """Begin, on asyncio's side of the loop."""
+        # Not zeroconf's own thread: trio-asyncio would make the event loop there, too.
+        zeroconf = AsyncZeroconf(interfaces=list(addresses), ip_version=IPVersion.V4Only)
+        info = AsyncServiceInfo(
+            _SERVICE,
+            self._name,
+            addresses=[ipaddress.ip_address(a).packed for a in addresses],
+            port=peer,
+            properties={_FACILITY: str(self._facility), _INTRODUCTION: str(introduction)},
+        )
+        await zeroconf.async_register_service(info, allow_name_change=True)
+        AsyncServiceBrowser(zeroconf.zeroconf, _SERVICE, handlers=[self._changed])
+        return zeroconf
+
+    def _changed(
+        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
+    ) -> None:
+        if state_change is ServiceStateChange.Removed:
+            self._hints.pop(name, None)
+        elif len(self._resolving) < _MAX_RESOLVING:
+            task = asyncio.ensure_future(self._resolve(zeroconf, service_type, name))
+            self._resolving.add(task)
+            task.add_done_callback(self._resolving.discard)
+
+    async def _resolve(self, zeroconf: Zeroconf, service_type: str, name: str) -> None:
+        info = AsyncServiceInfo(service_type, name)
+        if await info.async_request(zeroconf, _RESOLVE_MILLISECONDS):
+            addresses = info.parsed_addresses(IPVersion.V4Only)
+            self.seen(name, addresses, info.port or 0, info.properties)
+
+    def seen(
+        self,
+        name: str,
+        addresses: Sequence[str],
+        port: int,
+        properties: dict[bytes, bytes | None],
+    ) -> None:
+        """Take what somebody announces under a name; nonsense is left alone."""
+        try:
+            facility = FacilityId.parse((properties.get(b"facility") or b"").decode("ascii"))
+            introduction = int(properties.get(b"introduction") or 0)
+        except ValueError:
+            return
+        near = [a for a in addresses if is_on_own_network(f"{a}:1")][:_MAX_ADDRESSES]
+        hint = Hint(facility, _at(near, port), _at(near, introduction))
+        others = sum(other.facility == facility for n, other in self._hints.items() if n != name)
+        if (
+            facility == self._facility
+            or not hint.endpoints
+            or others >= _MAX_OF_FACILITY
+            or (name not in self._hints and len(self._hints) >= _MAX_HINTS)
+        ):
+            return
+        is_news = self._hints.get(name) != hint
+        self._hints[name] = hint
+        if is_news:
+            self._on_hint(facility)
+
+
+def _at(addresses: Sequence[str], port: int) -> tuple[str, ...]:
+    return tuple(f"{address}:{port}" for address in addresses) if 0 < port < 65536 else ()
+
+
+def own_addresses(listen: str) -> list[str]:
+    """Return the IPv4 addresses at which others on the own network reach a bound address."""
+    host, _ = split(listen)
+    try:
+        bound = ipaddress.ip_address(host)
+    except ValueError:
+        return []
+    found = [bound]
+    if bound.is_unspecified:
+        ips = [ip for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]
+        found = [ipaddress.ip_address(str(ip.ip)) for ip in ips]
+    return [str(a) for a in found if a.version == 4 and not a.is_loopback][:_MAX_ADDRESSES]

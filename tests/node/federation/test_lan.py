@@ -1,0 +1,91 @@
+"""Hints of the own network: whatever somebody announces is an address to try, or nothing."""
+
+import ipaddress
+import secrets
+
+import ifaddr
+import pytest
+
+from node.domain.ids import FacilityId, NodeId
+from node.federation import dialing
+from node.federation.lan import Lan, own_addresses
+
+ME, PEER = FacilityId(b"m" * 32), FacilityId(b"p" * 32)
+
+
+@pytest.fixture(autouse=True)
+def networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialing, "own_networks", lambda: [ipaddress.ip_network("10.1.2.0/24")])
+
+
+def make() -> tuple[Lan, list[FacilityId]]:
+    seen: list[FacilityId] = []
+    return Lan(ME, NodeId(b"n" * 32), seen.append), seen
+
+
+def says(facility: FacilityId, introduction: str = "7411") -> dict[bytes, bytes | None]:
+    return {b"facility": str(facility).encode(), b"introduction": introduction.encode()}
+
+
+def test_peer_that_announces_itself_is_tried_at_its_addresses() -> None:
+    found, seen = make()
+    found.seen("a", ["10.1.2.7"], 7410, says(PEER))
+    assert found.endpoints(PEER) == ["10.1.2.7:7410"]
+    assert found.introductions(PEER) == ["10.1.2.7:7411"]
+    found.seen("a", ["10.1.2.7"], 7410, says(PEER))
+    assert seen == [PEER]  # told once
+    found.seen("a", ["10.1.2.8"], 7410, says(PEER))
+    assert found.endpoints(PEER) == ["10.1.2.8:7410"]
+    assert seen == [PEER, PEER]
+    assert found.endpoints(ME) == []
+
+
+@pytest.mark.parametrize(
+    ("addresses", "port", "properties"),
+    [
+        (["203.0.113.9", "10.1.3.7"], 7410, says(PEER)),  # not of the own network
+        ([], 7410, says(PEER)),
+        (["10.1.2.7"], 0, says(PEER)),
+        (["10.1.2.7"], 7410, {}),
+        (["10.1.2.7"], 7410, {b"facility": None}),
+        (["10.1.2.7"], 7410, {b"facility": b"\xff\xfe", b"introduction": b"1"}),
+        (["10.1.2.7"], 7410, {b"facility": b"nobody"}),
+        (["10.1.2.7"], 7410, says(PEER, "seven")),
+        (["10.1.2.7"], 7410, says(ME)),
+        (["nonsense"], 7410, says(PEER)),
+    ],
+)
+def test_nonsense_is_left_alone(
+    addresses: list[str], port: int, properties: dict[bytes, bytes | None]
+) -> None:
+    found, seen = make()
+    found.seen("a", addresses, port, properties)
+    assert (found.endpoints(PEER), found.endpoints(ME), seen) == ([], [], [])
+
+
+def test_who_floods_the_network_fills_no_memory_and_drowns_nobody_who_is_known() -> None:
+    found, _ = make()
+    found.seen("peer", ["10.1.2.7"], 7410, says(PEER))
+    for n in range(100):  # in the peer's name, too
+        found.seen(f"false {n}", [f"10.1.2.{n}"], 7410, says(PEER))
+    assert found.endpoints(PEER)[0] == "10.1.2.7:7410"
+    assert len(found.endpoints(PEER)) <= 4
+    for n in range(3000):
+        someone = FacilityId(secrets.token_bytes(32))
+        found.seen(f"{n}", [f"10.1.2.{k}" for k in range(99)], 7410, says(someone))
+    assert len(found._hints) <= 1000
+    found.seen("peer", ["10.1.2.70"], 7410, says(PEER))
+    assert found.endpoints(PEER)[0] == "10.1.2.70:7410"
+
+
+def test_only_addresses_that_others_can_reach_are_announced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert own_addresses("127.0.0.1:7410") == []
+    assert own_addresses("10.1.2.3:7410") == ["10.1.2.3"]
+    assert own_addresses("[::1]:7410") == []
+    assert own_addresses("localhost:7410") == []
+    ips = [ifaddr.IP("127.0.0.1", 8, "lo"), ifaddr.IP("10.1.2.3", 24, "e")]
+    ips.append(ifaddr.IP(("2001:db8::1", 0, 0), 64, "e"))
+    monkeypatch.setattr(ifaddr, "get_adapters", lambda: [ifaddr.Adapter("e", "e", ips)])
+    assert own_addresses("0.0.0.0:7410") == ["10.1.2.3"]
