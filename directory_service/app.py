@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import structlog
 import trio
@@ -15,7 +16,7 @@ from directory_service.home import Config, Home
 from directory_service.knowledge import Knowledge
 from directory_service.registry import Registry
 from directory_service.relay import Limits, Relay, serve_relay
-from directory_service.service import DirectoryServer
+from directory_service.service import MOVE_SECONDS, DirectoryServer
 from directory_service.sessions import Sessions
 from directory_service.sqlite import SqliteEngine
 from directory_service.storage import Engine, Storage
@@ -25,7 +26,7 @@ from node.errors import ConfigError, ungrouped
 from node.rpc.credentials import introduction_credentials
 from node.rpc.serving import ADMIN_OPTIONS, DIRECTORY_OPTIONS, Service, allow_all, serve
 from node.rpc.standard import health_service, reflection_service
-from node.running import run_until_signal
+from node.running import Stop, run_until_signal
 from node.telemetry.logs import configure_logs
 from node.telemetry.metrics import Gauges, served_metrics
 
@@ -44,13 +45,14 @@ def run_directory(home: Home) -> None:
     config = home.load_config()
     configure_logs(config.log_level)
     with home.locked(), ungrouped():
-        trio_asyncio.run(run_until_signal, lambda: _serve_until_stopped(home, config))
+        trio_asyncio.run(run_until_signal, lambda stop: _serve_until_stopped(home, config, stop))
 
 
-async def _serve_until_stopped(home: Home, config: Config) -> None:
-    async with open_directory(home, config) as endpoint:
-        log.info("directory serves", listen=endpoint)
-        await trio.sleep_forever()
+async def _serve_until_stopped(home: Home, config: Config, stop: Stop) -> None:
+    async with open_directory(home, config) as running:
+        log.info("directory serves", listen=running.endpoint)
+        await stop.wait()
+        await running.leave()
 
 
 def run_relay(address: str, listen: str, network_key: bytes, limits: Limits) -> None:
@@ -61,22 +63,33 @@ def run_relay(address: str, listen: str, network_key: bytes, limits: Limits) -> 
     """
     configure_logs("info")
 
-    async def relaying() -> None:
-        async with serve_relay(Relay(address, network_key, limits), listen):
+    async def relaying(stop: Stop) -> None:
+        relay = Relay(address, network_key, limits)
+        async with serve_relay(relay, listen):
             log.info("relay serves", listen=listen)
-            await trio.sleep_forever()
+            await stop.wait()
+            await relay.leave()
 
     with ungrouped():
         trio.run(run_until_signal, relaying)
 
 
-@asynccontextmanager
-async def open_directory(home: Home, config: Config) -> AsyncGenerator[str]:
-    """Run a directory for the time of the block, in a home that this process has locked.
+@dataclass(frozen=True)
+class Running:
+    """A directory that runs.
 
-    Yields:
-        The address where nodes connect.
+    Attributes:
+        endpoint: Where nodes connect.
+        leave: Asks its nodes to go elsewhere, and waits a moment until they have.
     """
+
+    endpoint: str
+    leave: Callable[[], Awaitable[None]]
+
+
+@asynccontextmanager
+async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
+    """Run a directory for the time of the block, in a home that this process has locked."""
     key = home.key()
     tls, root = home.tls(), home.root_certificate()
     async with AsyncExitStack() as stack:
@@ -105,6 +118,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[str]:
                 credentials=introduction_credentials(tls),
                 options=DIRECTORY_OPTIONS,
                 max_calls=MAX_CALLS,
+                grace_seconds=MOVE_SECONDS + 2,
             )
         )
         relay = None
@@ -126,7 +140,13 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[str]:
         home.socket.chmod(0o600)
         stack.callback(home.socket.unlink, missing_ok=True)
         stack.enter_context(served_metrics(config.metrics_listen, lambda: _gauges(registry, relay)))
-        yield endpoint
+
+        async def leave() -> None:
+            server.say_move()  # and the service's end waits until they are gone
+            if relay is not None:
+                await relay.leave()
+
+        yield Running(endpoint, leave)
 
 
 async def _open_engine(home: Home, config: Config, key: bytes) -> tuple[Engine, Bus]:

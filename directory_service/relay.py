@@ -21,7 +21,15 @@ import structlog
 import trio
 
 from node.crypto.certificates import make_passing_certificate, server_context
-from node.documents.tickets import JOINED, MAX_TICKET_BYTES, TICKET_LENGTH, Ticket, open_ticket
+from node.documents.tickets import (
+    JOINED,
+    LOOK_OUT,
+    MAX_TICKET_BYTES,
+    MOVE,
+    TICKET_LENGTH,
+    Ticket,
+    open_ticket,
+)
 from node.domain.ids import FacilityId
 from node.errors import (
     ConfigError,
@@ -38,6 +46,9 @@ log = structlog.get_logger()
 HELLO_SECONDS = 10.0
 WAIT_SECONDS = 30.0
 IDLE_SECONDS = 120.0
+LEAVE_SECONDS = 10.0
+"""For how long pairs may go on once they have been asked to leave."""
+
 _DAY_SECONDS = 86400.0
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of every TLS connection (RFC 8446, section 5.1); no ticket begins so."""
@@ -118,6 +129,9 @@ class Relay:
         self._streams: Counter[FacilityId] = Counter()
         self._pairs: Counter[frozenset[FacilityId]] = Counter()
         self._day = 0
+        self._leaving = trio.Event()
+        self._open: dict[tuple[bytes, bool], trio.Event] = {}  # halves that are joined: their end
+        self._looking_out: set[tuple[bytes, bool]] = set()
         self._tls = server_context(make_passing_certificate(clock()))
 
     async def serve(self, connection: trio.SocketStream) -> None:
@@ -129,14 +143,41 @@ class Relay:
                     with self._unknown(connection), _in_time():
                         if await connection.socket.recv(1, socket.MSG_PEEK) == _TLS_HANDSHAKE:
                             stream = trio.SSLStream(connection, self._tls, server_side=True)
-                        ticket = await self._read_ticket(stream)
-                    await self._serve(stream, ticket)
+                        ticket, is_look_out = await self._read_ticket(stream)
+                    await (self._look_out if is_look_out else self._serve)(stream, ticket)
             except* NodeError as group:
                 await self._refuse(stream, first_error(group))
             except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
                 pass  # it went away
             except* Exception:  # a supervisor: one connection does not end the others
                 log.exception("relaying failed")
+
+    async def leave(self) -> None:
+        """Ask all pairs to go to another relay, and wait a moment until they have."""
+        self._leaving.set()
+        with trio.move_on_after(LEAVE_SECONDS):
+            while self._open:
+                await next(iter(self._open.values())).wait()
+
+    async def _look_out(self, stream: Connection, ticket: Ticket) -> None:
+        """Tell who has a connection here when to leave, on a second one."""
+        key = (ticket.id, ticket.is_caller)
+        end = self._open.get(key)
+        if end is None or key in self._looking_out:
+            raise Conflict("the ticket's connection is not joined here, or looked out for already")
+        self._looking_out.add(key)
+        try:
+            async with trio.open_nursery() as nursery:
+
+                async def tell() -> None:
+                    await self._leaving.wait()
+                    await stream.send_all(MOVE)
+
+                nursery.start_soon(tell)
+                await end.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._looking_out.discard(key)
 
     async def _refuse(self, stream: Connection, error: NodeError) -> None:
         self.figures.refused += 1
@@ -145,6 +186,8 @@ class Relay:
             await stream.send_all(str(error).encode()[:200])
 
     async def _serve(self, stream: Connection, ticket: Ticket) -> None:
+        if self._leaving.is_set():
+            raise PeerBusy("it is about to stop")
         self._spend(ticket)
         other = self._waiting.pop((ticket.id, not ticket.is_caller), None)
         if other is not None:
@@ -172,15 +215,17 @@ class Relay:
             raise PeerTimeout("the other side did not come")
         await half.done.wait()
 
-    async def _read_ticket(self, stream: Connection) -> Ticket:
+    async def _read_ticket(self, stream: Connection) -> tuple[Ticket, bool]:
         (size,) = TICKET_LENGTH.unpack(await _read_exactly(stream, TICKET_LENGTH.size))
+        is_look_out = bool(size & LOOK_OUT)
+        size &= ~LOOK_OUT
         if not 0 < size <= MAX_TICKET_BYTES:
             raise PeerUntrusted("no relay ticket")
         data = await _read_exactly(stream, size)
         ticket = open_ticket(data, self._network_key, self._clock())
         if ticket.relay != self.address:
             raise PeerUntrusted("the ticket is for another relay")
-        return ticket
+        return ticket, is_look_out
 
     def _spend(self, ticket: Ticket) -> None:
         now = self._clock()
@@ -221,16 +266,27 @@ class Relay:
         ticket = half.ticket
         with self._streams_of(ticket):
             half.joined.set()
-            await half.stream.send_all(JOINED)
-            await stream.send_all(JOINED)
-            self.figures.pairs += 1
-            self.figures.open_pairs += 1
-            try:
-                await self._splice_both(ticket, half.stream, stream)
-            except* PeerBusy:
-                pass  # its bytes are used up: no word of ours may come between theirs
-            finally:
-                self.figures.open_pairs -= 1
+            with self._opened(ticket):
+                await half.stream.send_all(JOINED)
+                await stream.send_all(JOINED)
+                try:
+                    await self._splice_both(ticket, half.stream, stream)
+                except* PeerBusy:
+                    pass  # its bytes are used up: no word of ours may come between theirs
+
+    @contextmanager
+    def _opened(self, ticket: Ticket) -> Iterator[None]:
+        halves, end = [(ticket.id, True), (ticket.id, False)], trio.Event()
+        self._open.update(dict.fromkeys(halves, end))
+        self.figures.pairs += 1
+        self.figures.open_pairs += 1
+        try:
+            yield
+        finally:
+            self.figures.open_pairs -= 1
+            for key in halves:
+                del self._open[key]
+            end.set()
 
     @contextmanager
     def _streams_of(self, ticket: Ticket) -> Iterator[None]:

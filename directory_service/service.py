@@ -47,6 +47,10 @@ TICKETS_A_MINUTE = 120
 ANNOUNCEMENT_SECONDS = 2 * 3600
 _AGAIN_SECONDS = (3000, 3600)
 HEARTBEAT_SECONDS = 10.0
+MOVE_SECONDS = 10
+"""Within which nodes leave a process that is about to stop, at most."""
+
+_MOVING_A_SECOND = 500
 MAX_INTERESTS = 1000
 MAX_LOOKUPS = 100
 _FOUND, _MOST_FOUND = 20, 100
@@ -199,10 +203,11 @@ class DirectoryServer:
         allowed = [r for r in self._relays if not request.relays or r in request.relays]
         if not allowed:
             raise NotFound("no relay of this network can be used")
+        working = [r for r in allowed if r not in request.avoid]
         online = self._registry.online_nodes(wanted)
         self._tickets_asked.count(f"{session.facility}:0")
         ticket = Ticket.new(
-            random.choice(allowed),  # noqa: S311  # spreads the load
+            random.choice(working or allowed),  # noqa: S311  # spreads the load
             session.facility,
             session.node,
             wanted,
@@ -232,6 +237,12 @@ class DirectoryServer:
         await self._prove(request.proof, key, request.signature)
         for membership in list(self._registry.memberships()):
             await call.write(pb.ListMembershipsResponse(membership=membership.encoded))
+
+    def say_move(self) -> None:
+        """Ask all nodes that watch here to go to another process, spread over a moment."""
+        seconds = min(1 + self._watchers.total() // _MOVING_A_SECOND, MOVE_SECONDS)
+        move = pb.WatchResponse(move=pb.Move(within_seconds=seconds))
+        self._watchers.tell_all("move", move)
 
     # -- watching -----------------------------------------------------------------------------
 

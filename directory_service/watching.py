@@ -79,6 +79,10 @@ class Watchers:
         """Return how many other nodes of a facility watch here."""
         return len(self._nodes.get(facility, set()) - {besides})
 
+    def total(self) -> int:
+        """Return how many nodes watch here."""
+        return len(self._by_node)
+
     def is_watching(self, node: NodeId) -> bool:
         """Whether a stream of that node is open here."""
         return node in self._by_node

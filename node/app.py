@@ -58,7 +58,7 @@ from node.rpc.serving import (
     serve,
 )
 from node.rpc.standard import health_service, reflection_service
-from node.running import run_until_signal, tune_memory
+from node.running import Stop, run_until_signal, tune_memory
 from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
 from node.store.carrying import ChunkCarrier
@@ -103,13 +103,15 @@ def run_node(home: Home, passphrase: bytes | None) -> None:
     with home.locked():
         unlocked = unlock(home, passphrase)
         with ungrouped():
-            trio_asyncio.run(run_until_signal, lambda: _serve_until_stopped(home, config, unlocked))
+            trio_asyncio.run(
+                run_until_signal, lambda stop: _serve_until_stopped(home, config, unlocked, stop)
+            )
 
 
-async def _serve_until_stopped(home: Home, config: Config, unlocked: Unlocked) -> None:
+async def _serve_until_stopped(home: Home, config: Config, unlocked: Unlocked, stop: Stop) -> None:
     async with open_node(home, config, unlocked) as addresses:
         log.info("node serves", peer=addresses.peer, introduction=addresses.introduction)
-        await trio.sleep_forever()
+        await stop.wait()
 
 
 @asynccontextmanager
@@ -396,7 +398,8 @@ class _Node:
     async def _ask_ticket(self, facility: FacilityId) -> tuple[Network, bytes]:
         if self._config.relay == "never":
             raise PeerUnreachable("no direct way, and the policy allows no relay")
-        return await self._directories.ask_ticket(facility, self._config.only_relays)
+        only, avoid = self._config.only_relays, self._relaying.avoided()
+        return await self._directories.ask_ticket(facility, only, avoid)
 
     def _dial(self, facility: FacilityId) -> None:
         self._federation.dial(facility)

@@ -17,27 +17,49 @@ from node.errors import ConfigError, StoreLocked, SyncFailed
 log = structlog.get_logger()
 
 
-async def run_until_signal(serve: Callable[[], Awaitable[None]]) -> None:
-    """Run a server until SIGINT or SIGTERM.
+class Stop:
+    """The end of a server's run, for the server to wait for."""
+
+    def __init__(self) -> None:
+        self._asked = trio.Event()
+        self._is_awaited = False
+
+    async def wait(self) -> None:
+        """Wait until the server is to stop; then it may still take leave."""
+        self._is_awaited = True
+        await self._asked.wait()
+
+    def ask(self) -> bool:
+        """Ask for the end; return whether somebody waits for it, and did not hear of it yet."""
+        is_news = self._is_awaited and not self._asked.is_set()
+        self._asked.set()
+        return is_news
+
+
+async def run_until_signal(serve: Callable[[Stop], Awaitable[None]]) -> None:
+    """Run a server until SIGINT or SIGTERM; a second one ends it without taking leave.
 
     Args:
-        serve: Opens everything, says so, and sleeps for ever; it is cancelled to stop.
+        serve: Opens everything, says so, waits for the stop, and takes leave; it is cancelled
+            where it does not wait yet, or no longer.
 
     Raises:
         SyncFailed: writing to disk failed; nothing more was acknowledged.
     """
+    stop = Stop()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
 
             async def stop_at_signal() -> None:
                 async for number in signals:
                     log.info("stopping", signal=signal.Signals(number).name)
-                    nursery.cancel_scope.cancel()
-                    return
+                    if not stop.ask():
+                        nursery.cancel_scope.cancel()
 
             nursery.start_soon(stop_at_signal)
             with failure.watched(_stopper(nursery)):
-                await serve()
+                await serve(stop)
+            nursery.cancel_scope.cancel()
     if failure.has_failed():
         raise SyncFailed("syncing to disk failed; it stopped and acknowledged nothing more")
 

@@ -19,6 +19,13 @@ MAX_TICKET_BYTES = 2048
 TICKET_LENGTH = struct.Struct(">H")
 """At a relay, a connection begins with this length and so many bytes: its half of a ticket."""
 
+LOOK_OUT = 0x8000
+"""Added to the length on a second connection with the same half, which hears when to leave: the
+first belongs to the peers once it is joined."""
+
+MOVE = b"\1"
+"""What a second connection reads when the relay is about to stop: go to another."""
+
 JOINED = b"\0"
 """What both sides read once they are joined; anything else is a reason, and then the end."""
 

@@ -196,14 +196,19 @@ class Directories:
         return passed_on
 
     async def ask_ticket(
-        self, facility: FacilityId, relays: Sequence[str]
+        self, facility: FacilityId, relays: Sequence[str], avoid: Sequence[str]
     ) -> tuple[Network, bytes]:
         """Return our half of a ticket to a facility's node, of whichever directory has one.
+
+        Args:
+            facility: Whom to meet.
+            relays: Where; empty for any relay.
+            avoid: Where only if there is no other.
 
         Raises:
             NodeError: none has; the message of the last says why.
         """
-        request = pb.AskTicketRequest(facility_id=facility.digest, relays=relays)
+        request = pb.AskTicketRequest(facility_id=facility.digest, relays=relays, avoid=avoid)
         error: NodeError = PeerUnreachable("no directory is connected")
         for network_id, state in list(self._states.items()):
             session, network = state.session, self._networks.get(network_id)
@@ -279,7 +284,7 @@ class Directories:
             while True:
                 error = await self._try_hold(network_id, state)
                 if error is None:  # a session that ended in its time, or pins that changed
-                    pause = _FIRST_PAUSE
+                    state.state, pause = "waiting", _FIRST_PAUSE
                     await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                     continue
                 if state.state == "connected":
@@ -387,6 +392,7 @@ class Directories:
                             problem = f"a relay ticket that does not verify: {exc}"
                             await self._news.was_fooled(network.id, problem)
                     case "move":
+                        log.info("directory asks us to move", network=network.id.short())
                         seconds = min(message.move.within_seconds, 600)
                         await trio.sleep(seconds * random.random())  # noqa: S311  # jitter
                         return False

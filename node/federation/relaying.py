@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -19,7 +20,14 @@ import structlog
 import trio
 
 from node.documents.network import Network
-from node.documents.tickets import JOINED, TICKET_LENGTH, Ticket, open_ticket
+from node.documents.tickets import (
+    JOINED,
+    LOOK_OUT,
+    MOVE,
+    TICKET_LENGTH,
+    Ticket,
+    open_ticket,
+)
 from node.domain.ids import FacilityId, NodeId
 from node.domain.texts import shown
 from node.errors import DocumentError, NodeError, PeerRefused, PeerUnreachable, first_error
@@ -31,6 +39,23 @@ TLS_PORT = 443
 JOIN_SECONDS = 10.0  # the other side is online, or we would have no ticket
 MAX_ACCEPTED = 64
 MAX_ACCEPTED_OF_FACILITY = 2
+_AVOID_SECONDS = 60.0
+_MAX_AVOIDED = 16
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way through a relay.
+
+    Attributes:
+        address: Where gRPC can connect, once.
+        relay: Which relay it is.
+        is_leaving: Set when the relay asks us to go to another.
+    """
+
+    address: str
+    relay: str
+    is_leaving: trio.Event
 
 
 class Relaying:
@@ -69,6 +94,7 @@ class Relaying:
         self._nursery: trio.Nursery
         self._running: dict[bytes, FacilityId] = {}  # by ticket
         self._spent: dict[bytes, int] = {}
+        self._avoided: dict[str, float] = {}  # relays, until when
         self._accepted: set[str] = set()  # our own ends of connections that came by relay
 
     async def run(self) -> None:
@@ -131,12 +157,19 @@ class Relaying:
 
     # -- asked for by us ------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def way(self, network: Network, encoded: bytes) -> AsyncGenerator[str]:
-        """Open a way with our half of a ticket, for the time of the block.
+    def avoided(self) -> list[str]:
+        """Return the relays that did not work just now, or asked us to leave."""
+        now = trio.current_time()
+        self._avoided = {relay: t for relay, t in self._avoided.items() if t > now}
+        return list(self._avoided)
 
-        Yields:
-            Where gRPC can connect, once.
+    def _avoid(self, relay: str) -> None:
+        if len(self.avoided()) < _MAX_AVOIDED:
+            self._avoided[relay] = trio.current_time() + _AVOID_SECONDS
+
+    @asynccontextmanager
+    async def way(self, network: Network, encoded: bytes) -> AsyncGenerator[Way]:
+        """Open a way with our half of a ticket, for the time of the block.
 
         Raises:
             DocumentError: the ticket is not the network's.
@@ -147,7 +180,13 @@ class Relaying:
         if not self._is_allowed(ticket.relay):
             raise PeerRefused(f"the relay {ticket.relay} is not one that this node may use")
         path = _unused(self._home)
-        async with await self._joined(ticket.relay, encoded) as relay:
+        try:
+            joined = await self._joined(ticket.relay, encoded)
+        except PeerUnreachable:
+            self._avoid(ticket.relay)
+            raise
+        way = Way(f"unix:{path.resolve()}", ticket.relay, trio.Event())
+        async with joined as relay:
             listener = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
             try:
                 await listener.bind(str(path))
@@ -155,11 +194,22 @@ class Relaying:
                 listener.listen(1)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_carry, listener, relay)
-                    yield f"unix:{path.resolve()}"
+                    nursery.start_soon(self._look_out, way, encoded)
+                    yield way
                     nursery.cancel_scope.cancel()
             finally:
                 listener.close()
                 path.unlink(missing_ok=True)
+
+    async def _look_out(self, way: Way, half: bytes) -> None:
+        """Hear from a relay, on a second connection, that it is about to stop."""
+        # Without, a relay's stop is a connection that breaks, and that is looked after too.
+        with suppress(PeerUnreachable, trio.BrokenResourceError, OSError):
+            async with await self._connected(way.relay) as stream:
+                await stream.send_all(TICKET_LENGTH.pack(LOOK_OUT | len(half)) + half)
+                if bytes(await stream.receive_some(1)) == MOVE:
+                    self._avoid(way.relay)
+                    way.is_leaving.set()
 
     async def _joined(self, address: str, half: bytes) -> Connection:
         """Return a connection to a relay that has joined it with the other side's."""

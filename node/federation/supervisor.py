@@ -250,7 +250,7 @@ class Federation:
 
     def _note_lost(self, connection: Connection, error: NodeError) -> None:
         connection.channel = None
-        connection.state, connection.route = "unreachable", ""
+        connection.state, connection.route, connection.endpoint = "unreachable", "", ""
         connection.problem = str(error)
 
     async def _connect(self, peer: Peer, connection: Connection) -> None:
@@ -267,34 +267,54 @@ class Federation:
             error = exc if endpoints else error
         if not connection.inbound:  # else the peer collects what waits, and brings what it has
             try:
-                await self._hold_by_relay(peer, connection)
+                while await self._hold_by_relay(peer, connection):
+                    log.info("the relay asks us to leave", peer=peer.facility_id.short())
             except NodeError as exc:
                 log.debug("no relay", peer=peer.facility_id.short(), reason=str(exc))
             finally:
                 connection.waiting_at_relay = None
         raise error
 
-    async def _hold_by_relay(self, peer: Peer, connection: Connection) -> None:
-        """Hold a way through a relay until it is lost, or a better one is there."""
+    async def _hold_by_relay(self, peer: Peer, connection: Connection) -> bool:
+        """Hold a way through a relay until it is lost, or a better one is there.
+
+        Returns:
+            Whether the relay asked us to go to another one.
+        """
         network, half = await self._ask_ticket(peer.facility_id)
         with ungrouped(), trio.CancelScope() as connection.waiting_at_relay:
-            async with self._relaying.way(network, half) as address:
+            async with self._relaying.way(network, half) as way:
                 connection.waiting_at_relay = None  # it has come there
+                connection.endpoint = way.relay
                 try:
-                    await self._hold_until_better(peer, address, connection, "relay")
+                    await self._hold_until_better(
+                        peer, way.address, connection, "relay", way.is_leaving
+                    )
                 except PeerUnreachable:
                     if connection.state != "connected":
                         problem = "a relay joined us with somebody else than we asked for"
                         await self._alarm(network.id, problem)
                     raise
+                return way.is_leaving.is_set()
+        return False
 
     async def _hold_until_better(
-        self, peer: Peer, endpoint: str, connection: Connection, route: str
+        self,
+        peer: Peer,
+        endpoint: str,
+        connection: Connection,
+        route: str,
+        is_leaving: trio.Event | None = None,
     ) -> None:
-        """Hold a way until it is lost, or a better one is there: transfers go on over that."""
+        """Hold a way until it is lost, is left, or a better one is there.
+
+        Transfers go on over the next one.
+        """
         with trio.CancelScope() as scope, ungrouped():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._seek_better, peer, connection, route, scope)
+                if is_leaving is not None:
+                    nursery.start_soon(_end_once, is_leaving, scope)
                 await self._hold(peer, endpoint, connection, route)
 
     async def _seek_better(
@@ -432,6 +452,11 @@ class Federation:
             except NodeError:
                 continue
             return
+
+
+async def _end_once(is_leaving: trio.Event, scope: trio.CancelScope) -> None:
+    await is_leaving.wait()
+    scope.cancel()
 
 
 def _same_way(a: Peer, b: Peer) -> bool:

@@ -180,6 +180,7 @@ async def serve(
     credentials: grpc.ServerCredentials | None = None,
     options: Sequence[tuple[str, int]] = (),
     max_calls: int = 64,
+    grace_seconds: float = _GRACE_SECONDS,
 ) -> AsyncGenerator[int]:
     """Serve for the time of the block; needs a trio-asyncio loop around it.
 
@@ -189,6 +190,7 @@ async def serve(
         credentials: None only for Unix sockets.
         options: gRPC's channel arguments, beside our own.
         max_calls: More calls at once are refused with RESOURCE_EXHAUSTED.
+        grace_seconds: How long running calls may go on at the end, when nobody new is let in.
 
     Yields:
         The port that was bound (1 for a Unix socket).
@@ -215,7 +217,7 @@ async def serve(
         yield port
     finally:
         with trio.CancelScope(shield=True):
-            await trio_asyncio.aio_as_trio(server.stop)(_GRACE_SECONDS)
+            await trio_asyncio.aio_as_trio(server.stop)(grace_seconds)
 
 
 def _generic_handler(service: Service) -> grpc.GenericRpcHandler:

@@ -17,7 +17,7 @@ from emix.documents.v1 import documents_pb2 as documents
 from directory_service import relay as relay_module
 from directory_service.relay import Limits, Relay, serve_relay
 from node.crypto.signing import SigningKey
-from node.documents.tickets import JOINED, Ticket, TicketSigner, certify_tickets
+from node.documents.tickets import JOINED, LOOK_OUT, MOVE, Ticket, TicketSigner, certify_tickets
 from node.domain.ids import FacilityId, NodeId
 
 NETWORK, OTHER, TICKETS = SigningKey.new(), SigningKey.new(), SigningKey.new()
@@ -363,3 +363,70 @@ async def test_facility_that_has_used_up_its_bytes_is_cut_off_until_tomorrow() -
         await waiting.aclose()
         now += 86400
         await client.join(ticket(), signer)
+
+
+async def look_out(client: Client, half: bytes) -> trio.SocketStream:
+    stream = await client.connect()
+    await stream.send_all(struct.pack(">H", LOOK_OUT | len(half)) + half)
+    return stream
+
+
+async def test_pairs_are_asked_to_leave_before_the_relay_stops() -> None:
+    async with running() as (relay, client):
+        ticket = make_ticket()
+        a, b = await client.join(ticket)
+        watch = await look_out(client, SIGNER.sign(ticket))
+        # What is not joined here, and a second one, are not looked out for.
+        assert (
+            "not joined"
+            in (await read_all(await look_out(client, SIGNER.sign(make_ticket())))).decode()
+        )
+        with trio.fail_after(10):
+            while not relay._looking_out:
+                await trio.lowlevel.checkpoint()
+        assert "already" in (await read_all(await look_out(client, SIGNER.sign(ticket)))).decode()
+        left = trio.Event()
+
+        async def leave() -> None:
+            await relay.leave()
+            left.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave)
+            with trio.fail_after(10):
+                assert await watch.receive_some(1) == MOVE
+            # Bytes still pass, and nobody new comes in.
+            await a.send_all(b"the rest")
+            assert await b.receive_some() == b"the rest"
+            assert "about to stop" in await client.refusal(SIGNER.sign(make_ticket()))
+            assert not left.is_set()
+            await a.aclose()
+            await b.aclose()
+            with trio.fail_after(10):
+                await left.wait()
+
+
+async def test_who_does_not_leave_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_module, "LEAVE_SECONDS", 0.2)
+    async with running() as (relay, client):
+        await client.join(make_ticket())
+        with trio.fail_after(10):
+            await relay.leave()
+        assert relay.figures.open_pairs == 1
+
+
+async def test_second_connection_hears_nothing_and_ends_with_the_first() -> None:
+    async with running() as (relay, client):
+        ticket = make_ticket()
+        a, b = await client.join(ticket)
+        watch = await look_out(client, SIGNER.sign(ticket))
+        await a.aclose()
+        await b.aclose()
+        assert await read_all(watch) == b""
+        with trio.fail_after(10):
+            while relay._connections:
+                await trio.lowlevel.checkpoint()
+        assert not relay._open
+        assert not relay._looking_out

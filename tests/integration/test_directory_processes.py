@@ -135,6 +135,22 @@ def test_any_process_serves_any_node_and_each_may_die(processes: Processes, tmp_
         assert (a.stop(), b.stop()) == (0, 0)
 
 
+def test_process_that_stops_asks_its_nodes_to_go_to_another_first(
+    processes: Processes, tmp_path: Path
+) -> None:
+    a = make_node(tmp_path, "a", "Great Falls Clinic")
+    try:
+        processes.all[0].enroll(a)
+        before = processes.of(a)
+        assert before.stop() == 0
+        assert '"directory asks us to move"' in a.log.read_text()
+        wait_until(lambda: is_connected(a), "it did not find another process")
+        assert processes.of(a) is not before
+        before.start()
+    finally:
+        assert a.stop() == 0
+
+
 def test_nodes_behind_different_processes_meet_at_a_relay(
     processes: Processes, tmp_path: Path
 ) -> None:

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -123,18 +123,25 @@ def test_running_transfer_moves_to_a_better_way_and_loses_nothing(
 
 
 @contextmanager
-def relay_of_its_own(hospitals: Hospitals) -> Iterator[None]:
-    """Have the network's only relay be a process of its own, where HTTPS is expected."""
-    host = hospitals.network.address["relay"]
-    directory = hospitals.directory
-    directory.address, directory.relay = f"{hospitals.network.address['directory']}:443", ""
-    directory.make("--relay", f"{host}:443")
+def relays_of_their_own(hospitals: Hospitals, *names: str) -> Iterator[list[ExitStack]]:
+    """Have the network's only relays be processes of their own, where HTTPS is expected.
+
+    Yields:
+        What stops each.
+    """
+    directory, network = hospitals.directory, hospitals.network
+    addresses = [f"{network.address[name]}:443" for name in names]
+    directory.address, directory.relay = f"{network.address['directory']}:443", ""
+    directory.make(*(option for address in addresses for option in ("--relay", address)))
     settings = tomllib.loads((directory.home / "directory.toml").read_text())
     key = settings["network"]["key"]
-    listen = ("--address", f"{host}:443", "--listen", f"{host}:443")
-    command = directory.command("relay", *listen, "--network", key)
-    with hospitals.network.running("relay", *command):
-        yield
+    with ExitStack() as all_of_them:
+        stacks = [all_of_them.enter_context(ExitStack()) for _ in names]
+        for stack, name, address in zip(stacks, names, addresses, strict=True):
+            options = ("--address", address, "--listen", address, "--network", key)
+            running = network.running(name, *directory.command("relay", *options))
+            stack.enter_context(running)
+        yield stacks
 
 
 def test_hospitals_that_let_out_to_port_443_only_exchange_by_relay(tmp_path: Path) -> None:
@@ -142,11 +149,48 @@ def test_hospitals_that_let_out_to_port_443_only_exchange_by_relay(tmp_path: Pat
         hospitals = Hospitals(tmp_path, network)
         for name in ("a", "b"):
             network.only_out_to(name, 443)
-        with relay_of_its_own(hospitals):
+        with relays_of_their_own(hospitals, "relay"):
             try:
                 hospitals.start()
                 wait_until(connected(hospitals, "relay"), "no way by relay was found", 60)
                 assert hospitals.send(tmp_path, 1) == "relay"
+            finally:
+                hospitals.stop()
+
+
+def test_running_transfer_goes_on_over_another_relay_before_one_stops(tmp_path: Path) -> None:
+    with hosts("directory", "relay", "other", "a", "b") as network:
+        hospitals = Hospitals(tmp_path, network)
+        with relays_of_their_own(hospitals, "relay", "other") as stops:
+            try:
+                hospitals.start()
+                a, b = hospitals.a, hospitals.b
+                wait_until(connected(hospitals, "relay"), "no way by relay was found", 60)
+                write_noisy_study(tmp_path / "study", 3)
+                a.run("import", str(tmp_path / "study"))
+                network.slow("a", "8mbit")  # 20 MB take some twenty seconds
+                a.run("send", study_uid(3), "Billings Hospital")
+
+                def sent() -> dict[str, str]:
+                    found: dict[str, str] = a.json("transfers")["transfers"][0]
+                    return found
+
+                def relays() -> set[str]:  # whoever of the two dialled knows
+                    peers = [p for node in (a, b) for p in node.json("peers")["peers"]]
+                    return {p["endpoint"] for p in peers if p["endpoint"].endswith(":443")}
+
+                wait_until(lambda: int(sent()["bytes_carried"]) > 2 * MIB, "nothing went")
+                [first] = relays()
+                names = ["relay", "other"]
+                stopped = [f"{network.address[name]}:443" for name in names].index(first)
+                stops[stopped].close()
+                wait_until(lambda: relays() - {first}, "they did not go to the other", 30)
+                wait_until(lambda: sent()["state"] == "delivered", "it did not arrive", 120)
+                assert sent()["route"] == "relay"
+                assert int(sent()["bytes_carried"]) <= int(sent()["bytes_total"]) + 16 * MIB
+                assert study_uid(3) in b.run("studies")
+                leaving = '"the relay asks us to leave"'
+                assert leaving in a.log.read_text() + b.log.read_text()
             finally:
                 hospitals.stop()
 
@@ -180,7 +224,7 @@ def test_hospital_whose_only_way_out_is_a_proxy_with_a_password_exchanges_by_rel
         text = config.read_text()
         config.write_text(text.replace('# address = ""', f'address = "{host}:3128"'))
         with (
-            relay_of_its_own(hospitals),
+            relays_of_their_own(hospitals, "relay"),
             network.running("proxy", "tinyproxy", "-d", "-c", settings),
         ):
             try:

@@ -159,12 +159,14 @@ class AskDialBackResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class AskTicketRequest(_message.Message):
-    __slots__ = ("facility_id", "relays")
+    __slots__ = ("facility_id", "relays", "avoid")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     RELAYS_FIELD_NUMBER: _ClassVar[int]
+    AVOID_FIELD_NUMBER: _ClassVar[int]
     facility_id: bytes
     relays: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, facility_id: _Optional[bytes] = ..., relays: _Optional[_Iterable[str]] = ...) -> None: ...
+    avoid: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, facility_id: _Optional[bytes] = ..., relays: _Optional[_Iterable[str]] = ..., avoid: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AskTicketResponse(_message.Message):
     __slots__ = ("ticket",)
