@@ -235,11 +235,14 @@ class _Node:
             self._trust, transfers, self._pairing, self._statements, federation
         )
         remove_ways(self._home.root)
+        # Outlives the services: peers that came by relay hear from them that we stop.
+        relaying = await stack.enter_async_context(trio.open_nursery())
+        stack.callback(relaying.cancel_scope.cancel)
+        relaying.start_soon(self._relaying.run)
         await self._serve(stack, parts, exchange)
         stack.enter_context(served_metrics(config.metrics_listen, self._gauges))
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
-        nursery.start_soon(self._relaying.run)
         nursery.start_soon(federation.run, transfers)
         await self._networks_changed()
         if config.lan == "on":

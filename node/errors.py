@@ -38,6 +38,7 @@ class Code(enum.StrEnum):
     PEER_TIMEOUT = "peer-timeout"
     PEER_REFUSED = "peer-refused"
     PEER_BUSY = "peer-busy"
+    LINK_ALTERED = "link-altered"
     PEER_UNTRUSTED = "peer-untrusted"
 
 
@@ -221,6 +222,16 @@ class PeerBusy(PeerError):
     def __init__(self, message: str, retry_seconds: float = 30.0) -> None:
         super().__init__(message)
         self.retry_seconds = retry_seconds
+
+
+class PeerLeft(PeerUnreachable):
+    """The other side said that it is stopping, and ended the connection in order."""
+
+
+class LinkAltered(PeerUnreachable):
+    """TLS found bytes that the other side did not send. The connection is over; tried again."""
+
+    code = Code.LINK_ALTERED
 
 
 class PeerUntrusted(PeerError):

@@ -327,7 +327,7 @@ class Directories:
                     log.info("directory connected", network=network.id.short())
                     nursery.start_soon(self._keep_announcing, session, again)
                     deadline = time.monotonic() + max(answer.lifetime_seconds, 60) - CALL_SECONDS
-                    while await self._watch(network, session, deadline):
+                    while await self._watch(network, session, deadline):  # noqa: ASYNC110
                         await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                     nursery.cancel_scope.cancel()
 

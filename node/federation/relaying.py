@@ -30,7 +30,15 @@ from node.documents.tickets import (
 )
 from node.domain.ids import FacilityId, NodeId
 from node.domain.texts import shown
-from node.errors import DocumentError, NodeError, PeerRefused, PeerUnreachable, first_error
+from node.errors import (
+    DocumentError,
+    LinkAltered,
+    NodeError,
+    PeerLeft,
+    PeerRefused,
+    PeerUnreachable,
+    first_error,
+)
 from node.federation.dialing import Dialer, split, within_tls
 from node.splicing import Connection, splice_both
 
@@ -41,6 +49,7 @@ MAX_ACCEPTED = 64
 MAX_ACCEPTED_OF_FACILITY = 2
 _AVOID_SECONDS = 60.0
 _MAX_AVOIDED = 16
+_BREAKS, _BREAKS_SECONDS = 3, 3600.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,7 @@ class Relaying:
         self._running: dict[bytes, FacilityId] = {}  # by ticket
         self._spent: dict[bytes, int] = {}
         self._avoided: dict[str, float] = {}  # relays, until when
+        self._broke: dict[str, list[float]] = {}  # relays, when a connection broke there
         self._accepted: set[str] = set()  # our own ends of connections that came by relay
 
     async def run(self) -> None:
@@ -166,6 +176,32 @@ class Relaying:
     def _avoid(self, relay: str) -> None:
         if len(self.avoided()) < _MAX_AVOIDED:
             self._avoided[relay] = trio.current_time() + _AVOID_SECONDS
+
+    def suspicion(self, relay: str, error: PeerUnreachable, *, was_connected: bool) -> str:
+        """Return what a connection that ended with an error says of its relay; empty if nothing.
+
+        A relay that alters bytes towards us is caught at once. One that alters them towards the
+        other side looks like one that breaks off, which any may do now and then.
+        """
+        if not was_connected:
+            return f"the relay {relay} joined us with somebody else than we asked for"
+        if isinstance(error, LinkAltered):
+            self._avoid(relay)
+            return f"the relay {relay} altered what it carried"
+        if isinstance(error, PeerLeft):
+            return ""
+        now = trio.current_time()
+        recent = [t for t in self._broke.pop(relay, []) if now - t < _BREAKS_SECONDS]
+        while len(self._broke) >= _MAX_AVOIDED:
+            del self._broke[next(iter(self._broke))]
+        self._broke[relay] = recent = [*recent, now]
+        if len(recent) < _BREAKS:
+            return ""
+        del self._broke[relay]
+        self._avoid(relay)
+        return (
+            f"the relay {relay} broke {_BREAKS} connections within an hour, or altered their bytes"
+        )
 
     @asynccontextmanager
     async def way(self, network: Network, encoded: bytes) -> AsyncGenerator[Way]:

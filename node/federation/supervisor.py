@@ -290,9 +290,11 @@ class Federation:
                     await self._hold_until_better(
                         peer, way.address, connection, "relay", way.is_leaving
                     )
-                except PeerUnreachable:
-                    if connection.state != "connected":
-                        problem = "a relay joined us with somebody else than we asked for"
+                except PeerUnreachable as exc:
+                    problem = self._relaying.suspicion(
+                        way.relay, exc, was_connected=connection.state == "connected"
+                    )
+                    if problem:
                         await self._alarm(network.id, problem)
                     raise
                 return way.is_leaving.is_set()

@@ -17,7 +17,7 @@ import trio_asyncio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from node.errors import ConfigError, NodeError, first_error
+from node.errors import ConfigError, NodeError, PeerUnreachable, first_error
 from node.rpc.methods import Method, methods
 from node.rpc.status import to_status
 
@@ -63,13 +63,23 @@ class Call(Generic[Caller]):
         return str(self._context.peer())
 
     async def read(self) -> Any:
-        """Return the next message of a request stream; None at its end."""
-        message = await trio_asyncio.aio_as_trio(self._context.read)()
+        """Return the next message of a request stream; None at its end.
+
+        Raises:
+            PeerUnreachable: the caller's connection is gone.
+        """
+        message = await self._ask(self._context.read)
         return None if message is grpc.aio.EOF else message
 
     async def write(self, message: Message) -> None:
-        """Send the next message of a response stream."""
-        await trio_asyncio.aio_as_trio(self._context.write)(message)
+        """Send the next message of a response stream; raises as `read` does."""
+        await self._ask(self._context.write, message)
+
+    async def _ask(self, what: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return await trio_asyncio.aio_as_trio(what)(*arguments)
+        except grpc.aio.InternalError as exc:
+            raise PeerUnreachable("the caller's connection is gone") from exc
 
     @property
     def request(self) -> Any:

@@ -4,7 +4,16 @@ from typing import Any
 
 import grpc
 
-from node.errors import Code, NodeError, PeerBusy, PeerTimeout, PeerUnreachable, by_code
+from node.errors import (
+    Code,
+    LinkAltered,
+    NodeError,
+    PeerBusy,
+    PeerLeft,
+    PeerTimeout,
+    PeerUnreachable,
+    by_code,
+)
 
 CODE_KEY = "emix-error-code"
 RETRY_KEY = "emix-retry-seconds"
@@ -22,6 +31,7 @@ _STATUS = {
     Code.PEER_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
     Code.PEER_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
     Code.PEER_BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Code.LINK_ALTERED: grpc.StatusCode.UNAVAILABLE,
     Code.PEER_REFUSED: grpc.StatusCode.FAILED_PRECONDITION,
     Code.PROTOCOL_REMOTE: grpc.StatusCode.INVALID_ARGUMENT,
     Code.DOCUMENT: grpc.StatusCode.INVALID_ARGUMENT,
@@ -36,13 +46,18 @@ _PLAIN = {
     grpc.StatusCode.DEADLINE_EXCEEDED: PeerTimeout,
 }
 
+_ALTERED = "TSI_DATA_CORRUPTED"
+"""What gRPC says of a TLS record that does not open."""
+
+_LEFT = "Cancelling all calls"
+"""What a server of gRPC that stops says to the calls that go on."""
+
 _WORDS = {
     "connection refused": "nothing listens there (connection refused)",
     "ssl": "the TLS handshake failed: another service, or a node that has not paired with us",
     "handshak": "the handshake failed: another service, or a node that has not paired with us",
     "socket closed": "the other side closed the connection; is that the right port?",
     "connection reset": "the connection broke (reset)",
-    "cancelling all calls": "the other side is stopping",
     "no route to host": "no way there (no route to host)",
     "timed out": "no answer (timed out)",
     "timeout": "no answer (timed out)",
@@ -65,6 +80,10 @@ def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) ->
     """Return the error that a status stands for; `NodeError` for one that tells nothing."""
     code = metadata.get(CODE_KEY)
     if code is None:
+        if _ALTERED in details:
+            return LinkAltered("bytes were altered on the way; the connection was given up")
+        if _LEFT in details:
+            return PeerLeft("the other side is stopping")
         plain = _PLAIN.get(status, NodeError)
         return plain(_in_our_words(details) or status.name)
     if code == Code.PEER_BUSY:

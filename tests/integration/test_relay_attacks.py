@@ -48,6 +48,19 @@ class Pair:
 
         wait_until(is_relayed, "no way by relay was found", 60)
 
+    def restart(self) -> None:
+        """Have nodes that wait for long after many failures begin anew."""
+        for node in (self.a, self.b):
+            assert node.stop() == 0
+            node.start()
+        self.wait_relayed()
+
+    def relay_alarms(self) -> int:
+        """Return how many alarms the nodes have raised about what the relay did to bytes."""
+        logs = [node.log.read_text().splitlines() for node in (self.a, self.b)]
+        lines = [line for log in logs for line in log if '"directory alarm"' in line]
+        return sum("altered" in line for line in lines)
+
     def arrives(self, study: int) -> None:
         """Send a study, and hold that it comes out byte for byte."""
         source, out = self.folder / f"in{study}", self.folder / f"out{study}"
@@ -97,10 +110,11 @@ def test_study_arrives_whole_whatever_a_relay_does_to_its_bytes(
 ) -> None:
     pair.wait_relayed()
     before = pair.relay.altered
+    told = pair.relay_alarms()
 
     def alter(data: bytes, count: int) -> bytes:
-        # Once, in the middle of the chunks; then it behaves.
-        if pair.relay.altered > before or count < 2_000_000:
+        # In the middle of the chunks, until somebody notices; then it behaves.
+        if pair.relay_alarms() > told or count < 500_000:
             return data
         middle = len(data) // 2
         match what:
@@ -118,12 +132,14 @@ def test_study_arrives_whole_whatever_a_relay_does_to_its_bytes(
     try:
         pair.arrives(study)
         assert pair.relay.altered > before
+        # An admin sees it: at once, or at the third time where it looks like breaking off.
+        wait_until(lambda: pair.relay_alarms() > told, "nobody was told")
     finally:
         pair.relay.alter = lambda data, _: data
 
 
 def test_study_arrives_though_the_relay_breaks_off_again_and_again(pair: Pair) -> None:
-    pair.wait_relayed()
+    pair.restart()
     cuts = 0
 
     def alter(data: bytes, count: int) -> bytes:
@@ -137,11 +153,14 @@ def test_study_arrives_though_the_relay_breaks_off_again_and_again(pair: Pair) -
     try:
         pair.arrives(106)
         assert cuts == 2
+        statuses = [node.json("status")["alarms"] for node in (pair.a, pair.b)]
+        assert any("alarms in the audit log" in alarm for alarms in statuses for alarm in alarms)
     finally:
         pair.relay.alter = lambda data, _: data
 
 
 def test_relay_that_joins_a_node_with_somebody_else_is_found_out(pair: Pair) -> None:
+    pair.restart()
     stranger = Node(pair.folder, "stranger", "Stranger")
     stranger.make()
     stranger.start()
@@ -150,19 +169,16 @@ def test_relay_that_joins_a_node_with_somebody_else_is_found_out(pair: Pair) -> 
         pair.relay.cut()
 
         def is_alarmed() -> bool:
-            alarms = pair.a.json("status")["alarms"] + pair.b.json("status")["alarms"]
-            return any("alarms in the audit log" in alarm for alarm in alarms)
+            nodes = (pair.a, pair.b)
+            entries = [e for n in nodes for e in n.json("audit", "--limit", "0")["entries"]]
+            alarms = [str(e) for e in entries if e["kind"] == "alarm.directory"]
+            return any("somebody else" in alarm for alarm in alarms)
 
         wait_until(is_alarmed, "nobody noticed", 90)
         states = [n.json("peers")["peers"][0]["state"] for n in (pair.a, pair.b)]
         assert "connected" not in states
-        entries = [e for n in (pair.a, pair.b) for e in n.json("audit", "--limit", "0")["entries"]]
-        assert any("somebody else" in str(e) for e in entries if e["kind"] == "alarm.directory")
     finally:
         pair.relay.elsewhere = None
         assert stranger.stop() == 0
-    for node in (pair.a, pair.b):  # they wait for long after so many failures
-        assert node.stop() == 0
-        node.start()
-    pair.wait_relayed()
+    pair.restart()
     pair.arrives(107)

@@ -15,7 +15,7 @@ from node.documents.network import JoinLetter, Network, claim, invite
 from node.documents.tickets import Ticket, certify_tickets, read_ticket_signer
 from node.domain.ids import FacilityId, NodeId
 from node.domain.network import NetworkView
-from node.errors import DocumentError
+from node.errors import DocumentError, LinkAltered, PeerLeft, PeerUnreachable
 from node.federation.dialing import Dialer
 from node.federation.relaying import MAX_ACCEPTED, MAX_ACCEPTED_OF_FACILITY, Relaying
 
@@ -130,3 +130,30 @@ async def test_call_is_by_relay_if_its_whole_address_is_an_end_of_ours(
     async with relaying(tmp_path, monkeypatch) as (node, _):
         node._accepted = {"10.0.0.1:4711", "[2001:db8::1]:4711"}
         assert node.is_relayed(address) is is_relayed
+
+
+async def test_relay_that_alters_or_breaks_connections_again_and_again_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with relaying(tmp_path, monkeypatch) as (node, _):
+
+        def said(relay: str, error: PeerUnreachable, *, was_connected: bool = True) -> str:
+            return node.suspicion(relay, error, was_connected=was_connected)
+
+        broke, altered = PeerUnreachable("broke"), LinkAltered("altered")
+        assert "somebody else" in said(RELAY, broke, was_connected=False)
+        assert "altered what it carried" in said(OTHER_RELAY, altered)
+        assert node.avoided() == [OTHER_RELAY]
+        # Twice an hour is what networks do.
+        for _ in range(10):
+            assert [said(RELAY, broke), said(RELAY, broke)] == ["", ""]
+            assert said(RELAY, PeerLeft("stopping")) == ""
+            await trio.sleep(3601)
+        assert [said(RELAY, broke), said(RELAY, broke)] == ["", ""]
+        assert "broke 3 connections" in said(RELAY, broke)
+        assert node.avoided() == [RELAY]
+        await trio.sleep(61)
+        assert node.avoided() == []
+        for n in range(1000):
+            assert said(f"relay{n}.example.org:443", broke) == ""
+        assert len(node._broke) <= 16

@@ -3,7 +3,15 @@
 import grpc
 import pytest
 
-from node.errors import Code, NodeError, PeerBusy, PeerTimeout, PeerUnreachable, by_code
+from node.errors import (
+    Code,
+    LinkAltered,
+    NodeError,
+    PeerBusy,
+    PeerTimeout,
+    PeerUnreachable,
+    by_code,
+)
 from node.rpc.status import to_error, to_status
 
 
@@ -34,6 +42,13 @@ def test_status_without_our_code_is_told_by_grpcs() -> None:
     assert isinstance(to_error(grpc.StatusCode.UNAVAILABLE, "", {}), PeerUnreachable)
     assert isinstance(to_error(grpc.StatusCode.DEADLINE_EXCEEDED, "", {}), PeerTimeout)
     assert type(to_error(grpc.StatusCode.INTERNAL, "", {})) is NodeError
+
+
+def test_tls_record_that_does_not_open_is_told_from_a_connection_that_broke() -> None:
+    details = "Stream removed (Unwrap failed (TSI_DATA_CORRUPTED))"
+    assert type(to_error(grpc.StatusCode.UNKNOWN, details, {})) is LinkAltered
+    broke = to_error(grpc.StatusCode.UNAVAILABLE, "Stream removed (Socket closed)", {})
+    assert type(broke) is PeerUnreachable
 
 
 def test_unknown_code_is_an_error_all_the_same() -> None:
