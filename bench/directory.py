@@ -19,22 +19,14 @@ import trio_asyncio
 from emix.directory.v1 import directory_pb2 as pb
 
 from bench.nodes import Directory, wait_until
+from bench.simulated import METHODS, SimulatedNode, connected
 from directory_service.operator import OperatorKey
-from node.crypto.certificates import DIRECTORY_NAME, fingerprint, make_tls_identity
-from node.crypto.keys import SealKey
-from node.crypto.signing import SigningKey, node_id
-from node.documents.identity import Identity, Profile, make_statements
-from node.documents.network import Listing, claim, sign_listing
-from node.documents.signed import certify_node
 from node.errors import NodeError
-from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
-from node.rpc.credentials import client_credentials
-from node.rpc.methods import methods
+from node.rpc.calling import Channel
 
 RESULTS = Path(__file__).with_name("results-directory.md")
 NODES = int(os.environ.get("NODES", "10000"))
 LOOKUPS = 3000
-_METHODS = {m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryService"])}
 # All nodes come from one address here, which the limits for strangers would not let through.
 _SERVE = (
     "import directory_service.service as s; s.OPEN_CALLS_A_MINUTE = 10**9;"
@@ -47,49 +39,6 @@ class _Unlimited(Directory):
         if arguments[0] != "serve":
             return super().command(*arguments)
         return [sys.executable, "-c", _SERVE, "--home", str(self.home), *arguments]
-
-
-class _Node:
-    """One simulated node."""
-
-    def __init__(self, n: int, operator: OperatorKey) -> None:
-        self._root = operator.root_certificate
-        self._key = SigningKey.new()
-        signer = certify_node(SigningKey.new(), self._key.public, time.time())
-        tls = make_tls_identity(node_id(self._key.public), time.time())
-        name = f"Clinic {n} of Somewhere"
-        profile = Profile(name, (f"node{n}.example.org:7410",), (), int(time.time()))
-        self._statements = make_statements(
-            self._key, signer, [tls.certificate_der], SealKey.new().public, profile
-        )
-        listing = Listing(f"City {n % 300}", ("CT", "MR"), issued_seconds=int(time.time()))
-        self._listing = sign_listing(self._key, Identity.decode(self._statements), listing)
-        letter = operator.invite(name, time.time())
-        self._membership = claim(letter, signer.facility_key, time.time()).encoded
-        self.facility = signer.facility_id
-        self.metadata: tuple[tuple[str, str], ...] = ()
-
-    async def _call(self, channel: Channel, name: str, request: Any) -> Any:
-        return await channel.unary(_METHODS[name], request, timeout=120, metadata=self.metadata)
-
-    async def _login(self, channel: Channel) -> pb.LoginRequest:
-        asked = await self._call(channel, "GetChallenge", pb.GetChallengeRequest())
-        proof = pb.LoginProof(
-            challenge=asked.challenge, root_digest=fingerprint(self._root)
-        ).SerializeToString()
-        signature = self._key.sign("directory-login", proof)
-        return pb.LoginRequest(statements=self._statements, proof=proof, signature=signature)
-
-    async def join(self, channel: Channel) -> None:
-        login = await self._login(channel)
-        await self._call(channel, "Join", pb.JoinRequest(membership=self._membership, login=login))
-
-    async def come(self, channel: Channel) -> None:
-        """Log in and announce, as a node does when it connects."""
-        answer = await self._call(channel, "Login", await self._login(channel))
-        self.metadata = (("emix-session", answer.session),)
-        request = pb.AnnounceRequest(statements=self._statements, listing=self._listing)
-        await self._call(channel, "Announce", request)
 
 
 def main() -> None:
@@ -109,17 +58,10 @@ def main() -> None:
 
 async def _measure(directory: Directory) -> str:
     operator = OperatorKey.read(directory.key)
-    credentials = client_credentials(None, [operator.root_certificate])
-    nodes = [_Node(n, operator) for n in range(NODES)]
+    nodes = [SimulatedNode(n, operator) for n in range(NODES)]
 
     def opened() -> Any:
-        return open_channel(
-            directory.address,
-            credentials=credentials,
-            server_name=DIRECTORY_NAME,
-            # One connection a node, not one for all of them.
-            options=(*KEEPALIVE_OPTIONS, ("grpc.use_local_subchannel_pool", 1)),
-        )
+        return connected(operator, directory.address)
 
     async with opened() as channel:
         for node in nodes:
@@ -134,12 +76,12 @@ async def _measure(directory: Directory) -> str:
     watching = retries = 0
     all_watch = trio.Event()
 
-    async def watch(node: _Node) -> None:
+    async def watch(node: SimulatedNode) -> None:
         nonlocal watching
         async with opened() as channel:
             await node.come(channel)
             async with channel.stream(
-                _METHODS["Watch"], pb.WatchRequest(), metadata=node.metadata
+                METHODS["Watch"], pb.WatchRequest(), metadata=node.metadata
             ) as stream:
                 await stream.read()
                 watching += 1
@@ -148,7 +90,7 @@ async def _measure(directory: Directory) -> str:
                 while await stream.read() is not None:
                     pass
 
-    async def live(node: _Node) -> None:
+    async def live(node: SimulatedNode) -> None:
         """Come, and try again as a node does."""
         nonlocal retries
         pause = 1.0
@@ -196,7 +138,7 @@ async def _measure(directory: Directory) -> str:
     )
 
 
-async def _lookups(nodes: list[_Node], channel: Channel) -> tuple[list[float], float]:
+async def _lookups(nodes: list[SimulatedNode], channel: Channel) -> tuple[list[float], float]:
     latencies: list[float] = []
     started = time.perf_counter()
 
@@ -206,7 +148,7 @@ async def _lookups(nodes: list[_Node], channel: Channel) -> tuple[list[float], f
             request = pb.LookupRequest(facility_ids=[nodes[(7 * n) % NODES].facility.digest])
             began = time.perf_counter()
             found = await channel.unary(
-                _METHODS["Lookup"], request, timeout=60, metadata=node.metadata
+                METHODS["Lookup"], request, timeout=60, metadata=node.metadata
             )
             latencies.append(time.perf_counter() - began)
             if len(found.records) != 1:
@@ -218,12 +160,12 @@ async def _lookups(nodes: list[_Node], channel: Channel) -> tuple[list[float], f
     return sorted(latencies), LOOKUPS / (time.perf_counter() - started)
 
 
-async def _finds(node: _Node, channel: Channel) -> float:
+async def _finds(node: SimulatedNode, channel: Channel) -> float:
     seconds = []
     for n in range(50):
         began = time.perf_counter()
         request = pb.FindRequest(words=f"clinc {n * 31 % NODES}")
-        await channel.unary(_METHODS["Find"], request, timeout=60, metadata=node.metadata)
+        await channel.unary(METHODS["Find"], request, timeout=60, metadata=node.metadata)
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds)
 

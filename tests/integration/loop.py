@@ -41,6 +41,10 @@ class LoopThread:
             if isinstance(exc, trio.Cancelled):
                 raise
 
+    def call_soon(self, work: Callable[[], object]) -> None:
+        """Call a function on the loop."""
+        self._token.run_sync_soon(work)
+
     def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run an async function to its end and return what it returns."""
         future: Future[T] = Future()
@@ -49,6 +53,12 @@ class LoopThread:
 
 
 _thread: LoopThread | None = None
+
+
+def call_soon(work: Callable[[], object]) -> None:
+    """Call a function on the process's loop, which has run something already."""
+    assert _thread is not None
+    _thread.call_soon(work)
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:

@@ -1,0 +1,78 @@
+"""Simulated nodes of a network: what a directory sees of a node, and nothing else of one."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from emix.directory.v1 import directory_pb2 as pb
+
+from directory_service.operator import OperatorKey
+from node.crypto.certificates import DIRECTORY_NAME, fingerprint, make_tls_identity
+from node.crypto.keys import SealKey
+from node.crypto.signing import SigningKey, node_id
+from node.documents.identity import Identity, Profile, make_statements
+from node.documents.network import Listing, claim, sign_listing
+from node.documents.signed import certify_node
+from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
+from node.rpc.credentials import client_credentials
+from node.rpc.methods import methods
+
+METHODS = {m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryService"])}
+
+
+class SimulatedNode:
+    """One node of one facility, invited by an operator."""
+
+    def __init__(self, n: int, operator: OperatorKey) -> None:
+        self._root = operator.root_certificate
+        self._key = SigningKey.new()
+        signer = certify_node(SigningKey.new(), self._key.public, time.time())
+        tls = make_tls_identity(node_id(self._key.public), time.time())
+        name = f"Clinic {n} of Somewhere"
+        profile = Profile(name, (f"node{n}.example.org:7410",), (), int(time.time()))
+        self._statements = make_statements(
+            self._key, signer, [tls.certificate_der], SealKey.new().public, profile
+        )
+        listing = Listing(f"City {n % 300}", ("CT", "MR"), issued_seconds=int(time.time()))
+        self._listing = sign_listing(self._key, Identity.decode(self._statements), listing)
+        letter = operator.invite(name, time.time())
+        self._membership = claim(letter, signer.facility_key, time.time()).encoded
+        self.facility = signer.facility_id
+        self.metadata: tuple[tuple[str, str], ...] = ()
+
+    async def _call(self, channel: Channel, name: str, request: Any) -> Any:
+        return await channel.unary(METHODS[name], request, timeout=120, metadata=self.metadata)
+
+    async def _login(self, channel: Channel) -> pb.LoginRequest:
+        asked = await self._call(channel, "GetChallenge", pb.GetChallengeRequest())
+        proof = pb.LoginProof(
+            challenge=asked.challenge, root_digest=fingerprint(self._root)
+        ).SerializeToString()
+        signature = self._key.sign("directory-login", proof)
+        return pb.LoginRequest(statements=self._statements, proof=proof, signature=signature)
+
+    async def join(self, channel: Channel) -> None:
+        """Use the node's invitation."""
+        login = await self._login(channel)
+        await self._call(channel, "Join", pb.JoinRequest(membership=self._membership, login=login))
+
+    async def come(self, channel: Channel) -> None:
+        """Log in and announce, as a node does when it connects."""
+        answer = await self._call(channel, "Login", await self._login(channel))
+        self.metadata = (("emix-session", answer.session),)
+        request = pb.AnnounceRequest(statements=self._statements, listing=self._listing)
+        await self._call(channel, "Announce", request)
+
+
+@asynccontextmanager
+async def connected(operator: OperatorKey, address: str) -> AsyncGenerator[Channel]:
+    """Open a connection of its own to a directory, for the time of the block."""
+    async with open_channel(
+        address,
+        credentials=client_credentials(None, [operator.root_certificate]),
+        server_name=DIRECTORY_NAME,
+        # One connection a node, not one for all of them.
+        options=(*KEEPALIVE_OPTIONS, ("grpc.use_local_subchannel_pool", 1)),
+    ) as channel:
+        yield channel
