@@ -15,7 +15,7 @@ demo: $(VENV)/.ready
 	@$(PY) -m bench.demo
 
 test: $(VENV)/.ready check
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.ready
 	$(VENV)/bin/ruff check .

@@ -162,7 +162,9 @@ class Directory(Server):
         if self.relay:
             options = (*options, "--relay-listen", self.relay, "--relay", self.relay)
         key = ("--name", "Montana Imaging", "--network-key", str(self.key))
-        self.run("init", *key, "--endpoint", self.address, "--listen", self.address, *options)
+        if "--listen" not in options:
+            options = (*options, "--listen", self.address)
+        self.run("init", *key, "--endpoint", self.address, *options)
 
     def invite(self, name: str) -> str:
         """Return a join letter."""

@@ -12,7 +12,9 @@ from node.errors import PeerTimeout
 from node.federation import wire
 
 HEARTBEAT_SECONDS = 10.0
-SILENCE_SECONDS = 30.0
+SILENCE_SECONDS = 75.0
+"""A line of one Mbit/s takes half a minute for what its buffers hold: that is not silence."""
+
 _STUCK_SECONDS = 60.0
 
 

@@ -363,9 +363,18 @@ class Federation:
     ) -> None:
         while True:
             await trio.sleep(HELLO_SECONDS)
-            await self._hello(peer, channel, connection)
+            # On a slow line it waits behind megabytes of chunks. Who is gone is noticed otherwise:
+            # by gRPC's pings, and by the watch.
+            with suppress(PeerTimeout):
+                await self._hello(peer, channel, connection, SILENCE_SECONDS)
 
-    async def _hello(self, peer: Peer, channel: Channel, connection: Connection) -> None:
+    async def _hello(
+        self,
+        peer: Peer,
+        channel: Channel,
+        connection: Connection,
+        seconds: float = CONNECT_SECONDS,
+    ) -> None:
         request = pb.HelloRequest(
             min_version=PROTOCOL_VERSION,
             max_version=PROTOCOL_VERSION,
@@ -374,7 +383,7 @@ class Federation:
             statements=self._statements(),
         )
         started = trio.current_time()
-        response = await channel.unary(_HELLO, request, timeout=CONNECT_SECONDS)
+        response = await channel.unary(_HELLO, request, timeout=seconds)
         connection.round_trip_seconds = trio.current_time() - started
         hold_clock(response.time_milliseconds)
         connection.software = shown(response.software[:64])

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from node.errors import PeerUnreachable
 from node.rpc.methods import Method
-from node.rpc.options import CLIENT_OPTIONS
+from node.rpc.options import CLIENT_OPTIONS, PING_MILLISECONDS
 from node.rpc.status import error_of, strings, to_error
 
 Request = TypeVar("Request", bound=Message)
@@ -23,7 +23,8 @@ _FAILED = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.
 _MAX_RECEIVE = ("grpc.max_receive_message_length", 4 * 2**20)
 KEEPALIVE_OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", PING_MILLISECONDS),
+    ("grpc.http2.ping_timeout_ms", PING_MILLISECONDS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )

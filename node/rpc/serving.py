@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from node.errors import ConfigError, NodeError, PeerUnreachable, first_error
 from node.rpc.methods import Method, methods
+from node.rpc.options import PING_MILLISECONDS
 from node.rpc.status import to_status
 
 log = structlog.get_logger()
@@ -148,11 +149,11 @@ PEER_OPTIONS = (
     ("grpc.max_allowed_incoming_connections", 256),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", PING_MILLISECONDS),
     ("grpc.keepalive_permit_without_calls", 1),
     # Without the next one idle streams stop pinging after two, and a frozen peer goes unnoticed.
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.ping_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", PING_MILLISECONDS),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
 """Options of a server that strangers can reach."""

@@ -210,6 +210,7 @@ async def _export(client: Client, uid: str, out: Path) -> None:
             pass
 
 
+@pytest.mark.long
 @pytest.mark.integration
 def test_a_hundred_kills_lose_nothing_and_send_little_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -12,8 +12,9 @@ from tests.dicom_files import study_uid
 from tests.integration.namespaces import Hosts, hosts
 from tests.integration.test_kills import write_noisy_study
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 MIB = 2**20
+ROOT = Path(__file__).parents[2]
 
 
 class Hospitals:
@@ -191,6 +192,35 @@ def test_running_transfer_goes_on_over_another_relay_before_one_stops(tmp_path: 
                 assert study_uid(3) in b.run("studies")
                 leaving = '"the relay asks us to leave"'
                 assert leaving in a.log.read_text() + b.log.read_text()
+            finally:
+                hospitals.stop()
+
+
+def documented_proxy(host: str) -> str:
+    """Return the HAProxy configuration of docs/operations-directory.md, for an address."""
+    page = (ROOT / "docs/operations-directory.md").read_text()
+    [example] = [part for part in page.split("```") if part.lstrip().startswith("frontend")]
+    defaults = "defaults\n    timeout client 2h\n    timeout connect 5s\n"
+    return defaults + example.replace("bind :443", f"bind {host}:443") + "\n"
+
+
+def test_directory_and_relay_share_one_port_behind_the_documented_proxy(tmp_path: Path) -> None:
+    with hosts("directory", "a", "b") as network:
+        hospitals = Hospitals(tmp_path, network)
+        for name in ("a", "b"):
+            network.only_out_to(name, 443)
+        host, directory = network.address["directory"], hospitals.directory
+        inside, directory.relay = "127.0.0.1:7420", ""
+        directory.address = f"{host}:443"
+        options = ("--listen", inside, "--relay-listen", "127.0.0.1:7421", "--relay", f"{host}:443")
+        directory.make(*options)
+        settings = tmp_path / "haproxy.cfg"
+        settings.write_text(documented_proxy(host))
+        with network.running("directory", "haproxy", "-q", "-db", "-f", settings):
+            try:
+                hospitals.start()
+                wait_until(connected(hospitals, "relay"), "no way by relay was found", 60)
+                assert hospitals.send(tmp_path, 1) == "relay"
             finally:
                 hospitals.stop()
 

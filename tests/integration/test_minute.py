@@ -1,0 +1,127 @@
+"""A minute in which PostgreSQL is away and a process is killed, under load: nothing is lost."""
+
+import itertools
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Self
+
+import pytest
+import trio
+from emix.directory.v1 import directory_pb2 as pb
+
+from bench.nodes import free_port, two_nodes, wait_until
+from bench.simulated import METHODS, SimulatedNode, connected
+from bench.slow_line import SlowLine, only_through
+from directory_service.operator import OperatorKey
+from node.errors import NodeError
+from tests.dicom_files import study_uid
+from tests.integration.loop import call_soon, run
+from tests.integration.test_directory_processes import Processes, running_processes
+from tests.integration.test_kills import write_noisy_study
+
+pytestmark = [pytest.mark.integration, pytest.mark.long]
+
+
+class Load:
+    """Facilities that keep joining, and members that keep asking, at whichever process answers."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.joined: set[str] = set()
+        self.refused = 0
+        self.asked = 0
+        self._operator = OperatorKey.read(processes.all[0].key)
+        self._addresses = [process.address for process in processes.all]
+        self._scope = trio.CancelScope()
+
+    async def _keep_joining(self) -> None:
+        for n in itertools.count():
+            node = SimulatedNode(n, self._operator)
+            while True:  # whoever did not hear that it is in asks again
+                try:
+                    async with connected(self._operator, random.choice(self._addresses)) as channel:
+                        await node.join(channel)
+                    break
+                except NodeError:
+                    self.refused += 1
+                    await trio.sleep(1)
+            self.joined.add(str(node.facility))
+            await trio.sleep(1)
+
+    async def _keep_asking(self, address: str) -> None:
+        node = SimulatedNode(10**6, self._operator)
+        while True:
+            try:
+                async with connected(self._operator, address) as channel:
+                    await node.join(channel)
+                    await node.come(channel)
+                    while True:
+                        request = pb.FindRequest(words="clinic")
+                        await channel.unary(METHODS["Find"], request, metadata=node.metadata)
+                        self.asked += 1
+                        await trio.sleep(0.01)
+            except NodeError:
+                await trio.sleep(2)
+
+    async def _run(self) -> None:
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_joining)
+                for address in self._addresses:
+                    nursery.start_soon(self._keep_asking, address)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=run, args=(self._run,))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        call_soon(self._scope.cancel)
+        self._thread.join(30)
+
+
+def test_a_minute_without_the_database_under_load_loses_no_enrollment_and_no_transfer(
+    tmp_path: Path,
+) -> None:
+    with running_processes(tmp_path) as processes, two_nodes(tmp_path) as (a, b):
+        processes.all[0].enroll(a, b)
+        port = free_port()
+        line = SlowLine(port, int(b.addresses["peer"].rpartition(":")[2]), rate=0.25e6)
+        with line, Load(processes) as load:
+            only_through(a, b, f"127.0.0.1:{port}")
+            write_noisy_study(tmp_path / "study", 63)  # 20 MB: over a minute on this line
+            a.run("import", str(tmp_path / "study"))
+            a.run("send", study_uid(63), b.display_name)
+
+            def transfer() -> dict[str, str]:
+                found: dict[str, str] = a.json("transfers")["transfers"][0]
+                return found
+
+            wait_until(lambda: transfer()["state"] == "carrying", "nothing is carried")
+            wait_until(lambda: len(load.joined) >= 5, "nobody joins")
+            processes.database.stop()
+            away = time.monotonic() + 60
+            victim = processes.all[1]
+            victim.kill()
+            before, asked = len(load.joined), load.asked
+            wait_until(lambda: load.refused >= 5, "joining did not become impossible")
+            assert load.asked > asked + 50  # what is known is answered all the same
+            wait_until(lambda: time.monotonic() > away, "a minute is long", 90)
+            assert transfer()["state"] in ("carrying", "delivered")
+            during = len(load.joined)
+            assert during <= before + 2  # those that were under way
+            processes.database.start()
+            victim.start()
+            wait_until(lambda: len(load.joined) >= during + 5, "nobody joins any more", 60)
+            wait_until(lambda: transfer()["state"] == "delivered", "it did not arrive", 120)
+            assert transfer()["bytes_carried"] == transfer()["bytes_total"]  # nothing twice
+        assert study_uid(63) in b.run("studies")
+        for process in processes.all:
+            wait_until(
+                lambda p=process: (
+                    load.joined <= {f["facility_id"] for f in p.json("facilities")["facilities"]}
+                ),
+                f"{process.home.name} has lost an enrollment",
+                60,
+            )
