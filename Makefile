@@ -37,6 +37,7 @@ bench: $(VENV)/.ready
 	$(PY) -m bench.more
 	$(PY) -m bench.sealed
 	$(PY) -m bench.routes
+	$(PY) -m bench.relays
 	$(PY) -m bench.directory
 
 clean:

@@ -100,7 +100,10 @@ def _carry(ends: Ends) -> float:
     sender.start()
     left, buffer = pieces * _PIECE, bytearray(_PIECE)
     while left:
-        left -= sink.recv_into(buffer)
+        found = sink.recv_into(buffer)
+        if not found:
+            raise RuntimeError(f"the connection ended {left} bytes before its end")
+        left -= found
     took = time.perf_counter() - started
     sender.join()
     if bytes(buffer[:16]) == bytes(16):
@@ -169,8 +172,11 @@ class _Theirs:
         self.pid = pid
         self._address = address
         self._folder = folder
+        self._kept: list[socket.socket] = []
 
     def join(self) -> Ends:
+        for end in self._kept:
+            end.close()
         waiting, wanted = self._control("b")
         _say(waiting, _JOIN_RELAY, b"")
         _hear(waiting, _RESPONSE)
@@ -186,9 +192,8 @@ class _Theirs:
             ends.append(end)
         for end in ends:
             if _hear(end, _RESPONSE)[:4] != bytes(4):
-                raise RuntimeError("strelaysrv has not joined them")
-        waiting.close()
-        asking.close()
+                return self.join()  # it sends away who comes before its session waits for somebody
+        self._kept = [waiting, asking]  # it ends a pair whose device goes away
         return ends[0], ends[1]
 
     def _control(self, name: str) -> tuple[ssl.SSLSocket, bytes]:
