@@ -9,6 +9,7 @@ from emix.directory.v1 import directory_pb2 as pb
 
 from directory_service.operator import OperatorKey
 from node.crypto.certificates import DIRECTORY_NAME, fingerprint, make_tls_identity
+from node.crypto.digests import sha256
 from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, node_id
 from node.documents.identity import Identity, Profile, make_statements
@@ -50,7 +51,12 @@ class SimulatedNode:
             challenge=asked.challenge, root_digest=fingerprint(self._root)
         ).SerializeToString()
         signature = self._key.sign("directory-login", proof)
-        return pb.LoginRequest(statements=self._statements, proof=proof, signature=signature)
+        return pb.LoginRequest(
+            statements=self._statements,
+            proof=proof,
+            signature=signature,
+            listing_digest=sha256(self._listing),
+        )
 
     async def join(self, channel: Channel) -> None:
         """Use the node's invitation."""
@@ -61,6 +67,8 @@ class SimulatedNode:
         """Log in and announce, as a node does when it connects."""
         answer = await self._call(channel, "Login", await self._login(channel))
         self.metadata = (("emix-session", answer.session),)
+        if answer.again_seconds:
+            return  # it is announced already
         request = pb.AnnounceRequest(statements=self._statements, listing=self._listing)
         await self._call(channel, "Announce", request)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from directory_service.search import Search
+from node.crypto.digests import sha256
 from node.crypto.signing import network_id
 from node.documents.identity import Identity
 from node.documents.network import Listing, Membership
@@ -31,6 +32,7 @@ class Record:
 
     node: NodeId
     facility: FacilityId
+    node_key: bytes
     statements: bytes
     listing: bytes
     issued_seconds: tuple[int, int]
@@ -52,6 +54,7 @@ class Record:
         return cls(
             node=identity.node_id,
             facility=identity.facility_id,
+            node_key=identity.signer.verified_node_key(),
             statements=identity.encoded,
             listing=signed_listing,
             issued_seconds=(identity.profile.issued_seconds, listing.issued_seconds),
@@ -74,6 +77,7 @@ class Registry:
         self._records: dict[NodeId, Record] = {}
         self._nodes: dict[FacilityId, set[NodeId]] = defaultdict(set)
         self._online: dict[NodeId, set[str]] = defaultdict(set)
+        self._by_statements: dict[bytes, NodeId] = {}  # by their digest
         self._search = Search[NodeId]()
 
     # -- members ------------------------------------------------------------------------------
@@ -141,6 +145,9 @@ class Registry:
     def put(self, record: Record) -> bool:
         """Take a record; False if it only says again what is known."""
         known = self._records.get(record.node)
+        if known is not None:
+            del self._by_statements[sha256(known.statements)]
+        self._by_statements[sha256(record.statements)] = record.node
         self._records[record.node] = record
         self._nodes[record.facility].add(record.node)
         is_same = known is not None and known.says_the_same(record)
@@ -156,6 +163,7 @@ class Registry:
         """Drop a node's record."""
         record = self._records.pop(node, None)
         if record is not None:
+            del self._by_statements[sha256(record.statements)]
             self._search.remove(node)
             self._nodes[record.facility].discard(node)
 
@@ -168,6 +176,11 @@ class Registry:
     def record(self, node: NodeId) -> Record | None:
         """Return a node's record."""
         return self._records.get(node)
+
+    def record_with(self, statements: bytes) -> Record | None:
+        """Return the record that has these statements: they were verified when it came in."""
+        node = self._by_statements.get(sha256(statements))
+        return None if node is None else self._records[node]
 
     def records(self, facility: FacilityId) -> list[Record]:
         """Return a member's records; none for who is no member."""

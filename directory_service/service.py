@@ -14,6 +14,7 @@ from directory_service.knowledge import Knowledge
 from directory_service.registry import MAX_NODES, Record
 from directory_service.sessions import SESSION_SECONDS, Session, Sessions
 from directory_service.storage import Storage
+from node.crypto.digests import sha256
 from node.crypto.signing import verify
 from node.documents.identity import Identity
 from node.documents.network import (
@@ -23,7 +24,7 @@ from node.documents.network import (
     open_membership,
 )
 from node.documents.tickets import Ticket, TicketSigner
-from node.domain.ids import FacilityId
+from node.domain.ids import FacilityId, NodeId
 from node.errors import (
     Conflict,
     NotFound,
@@ -127,11 +128,16 @@ class DirectoryServer:
         if not await self._storage.spend(stated.challenge, expires, now):
             raise PeerUntrusted("the challenge was used before")
 
-    async def _identify(self, request: pb.LoginRequest) -> Identity:
+    async def _identify(self, request: pb.LoginRequest) -> tuple[NodeId, FacilityId]:
+        """Return who shows itself. What is known already is not verified once more."""
+        known = self._registry.record_with(request.statements)
+        if known is not None:
+            await self._prove(request.proof, known.node_key, request.signature)
+            return known.node, known.facility
         identity = Identity.decode(request.statements)
         node_key = identity.signer.verified_node_key()
         await self._prove(request.proof, node_key, request.signature)
-        return identity
+        return identity.node_id, identity.facility_id
 
     # -- handlers -----------------------------------------------------------------------------
 
@@ -147,18 +153,30 @@ class DirectoryServer:
         return pb.GetChallengeResponse(challenge=self._sessions.challenge(self._clock()))
 
     async def _login(self, call: Call[None]) -> pb.LoginResponse:
-        identity = await self._identify(call.request)
-        if not self._registry.is_member(identity.facility_id):  # it joined at another process?
-            await self._knowledge.look_for(identity.facility_id)
-        self._registry.membership(identity.facility_id)
-        session = self._sessions.open(identity.node_id, identity.facility_id, self._clock())
-        return pb.LoginResponse(session=session, lifetime_seconds=SESSION_SECONDS)
+        node, facility = await self._identify(call.request)
+        if not self._registry.is_member(facility):  # it joined at another process?
+            await self._knowledge.look_for(facility)
+        self._registry.membership(facility)
+        now = self._clock()
+        session = self._sessions.open(node, facility, now)
+        again = self._announced_seconds(call.request, now)
+        return pb.LoginResponse(
+            session=session, lifetime_seconds=SESSION_SECONDS, again_seconds=again
+        )
+
+    def _announced_seconds(self, request: pb.LoginRequest, now: float) -> int:
+        """Return for how long a node need not announce what it shows; 0 if it must at once."""
+        known = self._registry.record_with(request.statements)
+        if known is None or sha256(known.listing) != request.listing_digest:
+            return 0
+        left = int(known.expires_time - now) - ANNOUNCEMENT_SECONDS // 2
+        return 0 if left <= 0 else random.randint(*_AGAIN_SECONDS) * left // ANNOUNCEMENT_SECONDS  # noqa: S311
 
     async def _join(self, call: Call[None]) -> pb.JoinResponse:
-        identity = await self._identify(call.request.login)
+        _, facility = await self._identify(call.request.login)
         membership = open_membership(call.request.membership, self._registry.network_key)
         invitation = membership.invitation
-        if membership.facility_id != identity.facility_id:
+        if membership.facility_id != facility:
             raise PeerUntrusted("the invitation was used for another facility than the caller's")
         if invitation.id in self._registry.view.revoked:
             raise PeerUntrusted("the invitation was revoked")

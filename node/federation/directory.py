@@ -16,6 +16,7 @@ import trio
 from emix.directory.v1 import directory_pb2 as pb
 
 from node.crypto.certificates import DIRECTORY_NAME, fingerprint
+from node.crypto.digests import sha256
 from node.documents.identity import Identity
 from node.documents.network import (
     JoinLetter,
@@ -322,10 +323,10 @@ class Directories:
             session = _Session(channel, (("emix-session", answer.session),))
             with ungrouped():
                 async with trio.open_nursery() as nursery:
-                    again = await self._announce(session)
+                    again = float(answer.again_seconds) or await self._announce(session)
                     state.session, state.state, state.problem = session, "connected", ""
                     log.info("directory connected", network=network.id.short())
-                    nursery.start_soon(self._keep_announcing, session, again)
+                    nursery.start_soon(self._keep_announcing, session, _within_bounds(again))
                     deadline = time.monotonic() + max(answer.lifetime_seconds, 60) - CALL_SECONDS
                     while await self._watch(network, session, deadline):  # noqa: ASYNC110
                         await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
@@ -337,27 +338,33 @@ class Directories:
         proof = pb.LoginProof(
             challenge=challenge, root_digest=fingerprint(root)
         ).SerializeToString()
+        statements, listing = self._announcement()
         return pb.LoginRequest(
-            statements=self._statements(),
+            statements=statements,
             proof=proof,
             signature=self._signer.node_key.sign("directory-login", proof),
+            listing_digest=sha256(listing),
         )
 
-    async def _announce(self, session: _Session) -> float:
+    def _announcement(self) -> tuple[bytes, bytes]:
         statements = self._statements()
         listing = sign_listing(self._signer.node_key, Identity.decode(statements), self._listing())
+        return statements, listing
+
+    async def _announce(self, session: _Session) -> float:
+        statements, listing = self._announcement()
         answer = await session.channel.unary(
             _ANNOUNCE,
             pb.AnnounceRequest(statements=statements, listing=listing),
             timeout=CALL_SECONDS,
             metadata=session.metadata,
         )
-        return float(min(max(answer.again_seconds, 60), 3600))
+        return float(answer.again_seconds)
 
     async def _keep_announcing(self, session: _Session, pause: float) -> None:
         while True:
             await trio.sleep(pause)
-            pause = await self._announce(session)
+            pause = _within_bounds(await self._announce(session))
 
     def _wanted(self) -> list[FacilityId]:
         return sorted(self._interests())[:MAX_INTERESTS]
@@ -395,3 +402,8 @@ class Directories:
                         await trio.sleep(seconds * random.random())  # noqa: S311  # jitter
                         return False
         return time.monotonic() < deadline
+
+
+def _within_bounds(seconds: float) -> float:
+    """Return a time that a directory names, so that it cannot keep us busy or silent."""
+    return min(max(seconds, 60.0), 3600.0)

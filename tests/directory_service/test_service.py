@@ -22,6 +22,7 @@ from directory_service.sessions import Sessions
 from directory_service.sqlite import SqliteEngine
 from directory_service.storage import Storage
 from node.crypto.certificates import fingerprint, make_tls_identity
+from node.crypto.digests import sha256
 from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, node_id
 from node.documents.identity import Identity, Profile, make_statements
@@ -397,6 +398,12 @@ def test_watch_tells_what_changes_and_only_that(tmp_path: Path) -> None:
                     assert halves[0].other_half() == halves[1]
                     assert (halves[0].caller_facility, halves[0].target) == (b.id, a.node_id)
                     assert halves[0].relay == RELAYS[0]
+                    for avoid, taken in ((RELAYS[:1], RELAYS[1:]), (RELAYS, RELAYS)):
+                        asked = pb.AskTicketRequest(facility_id=a.id.digest, avoid=avoid)
+                        for _ in range(10):
+                            half = (await other.call("AskTicket", asked)).ticket
+                            key = world.operator.network_key
+                            assert open_ticket(half, key, time.time()).relay in taken
                     await world.sign(membership, theirs)
                     await next_event(stream, "list")
                 assert not (await next_event(stream, "record")).online
@@ -408,6 +415,40 @@ def test_watch_tells_what_changes_and_only_that(tmp_path: Path) -> None:
             with trio.fail_after(20):
                 while server._registry.counts["online"]:
                     await trio.sleep(0.01)
+
+    run(work)
+
+
+def test_what_is_kept_need_not_be_announced_again_and_its_key_is_held_all_the_same(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving(), member(world, "A") as (a, client, membership):
+            statements, listing = a.statements(), a.listing("Butte")
+            announced = pb.AnnounceRequest(statements=statements, listing=listing)
+            await client.call("Announce", announced)
+
+            async def again(statements: bytes, listing: bytes, signer: Facility = a) -> int:
+                proof = await client.proof(signer)
+                proof.statements, proof.listing_digest = statements, sha256(listing)
+                answer = await client.call("Login", proof)
+                client.session = answer.session
+                return int(answer.again_seconds)
+
+            assert 60 <= await again(statements, listing) <= 3600
+            assert await again(statements, a.listing("Helena")) == 0
+            assert await again(a.statements(), listing) == 0
+            with pytest.raises(BadSignature):
+                await again(statements, listing, Facility("stranger"))
+            with pytest.raises(DocumentError):
+                await again(statements[:-1] + b"x", listing)
+            world.late = 3601  # it stands for less than an hour more
+            assert await again(statements, listing) == 0
+            world.late = 0
+            await world.sign(revoked=frozenset({membership.invitation.id}))
+            with pytest.raises(PeerUntrusted, match="revoked"):
+                await again(statements, listing)
 
     run(work)
 

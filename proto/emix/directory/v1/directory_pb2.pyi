@@ -41,22 +41,26 @@ class LoginProof(_message.Message):
     def __init__(self, challenge: _Optional[bytes] = ..., root_digest: _Optional[bytes] = ...) -> None: ...
 
 class LoginRequest(_message.Message):
-    __slots__ = ("statements", "proof", "signature")
+    __slots__ = ("statements", "proof", "signature", "listing_digest")
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    LISTING_DIGEST_FIELD_NUMBER: _ClassVar[int]
     statements: bytes
     proof: bytes
     signature: bytes
-    def __init__(self, statements: _Optional[bytes] = ..., proof: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    listing_digest: bytes
+    def __init__(self, statements: _Optional[bytes] = ..., proof: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., listing_digest: _Optional[bytes] = ...) -> None: ...
 
 class LoginResponse(_message.Message):
-    __slots__ = ("session", "lifetime_seconds")
+    __slots__ = ("session", "lifetime_seconds", "again_seconds")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     LIFETIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     session: str
     lifetime_seconds: int
-    def __init__(self, session: _Optional[str] = ..., lifetime_seconds: _Optional[int] = ...) -> None: ...
+    again_seconds: int
+    def __init__(self, session: _Optional[str] = ..., lifetime_seconds: _Optional[int] = ..., again_seconds: _Optional[int] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("membership", "login")
