@@ -1,7 +1,8 @@
 """A directory with many simulated nodes: `python -m bench.directory`, into results-directory.md.
 
 Each node has a TLS connection of its own, a session, an announcement and a watch stream. They come
-all at once, as after a restart. NODES=10000 by default: 20,000 file handles are enough.
+all at once, as after a restart. NODES=10000 by default: 20,000 file handles are enough. Then
+lookups at three processes on one PostgreSQL, beside one alone.
 """
 
 import os
@@ -11,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import trio_asyncio
 from emix.directory.v1 import directory_pb2 as pb
 
 from bench.nodes import Directory, wait_until
+from bench.postgres import running_postgres
 from bench.simulated import METHODS, SimulatedNode, connected
 from directory_service.operator import OperatorKey
 from node.errors import NodeError
@@ -27,6 +30,7 @@ from node.rpc.calling import Channel
 RESULTS = Path(__file__).with_name("results-directory.md")
 NODES = int(os.environ.get("NODES", "10000"))
 LOOKUPS = 3000
+SEVERAL_NODES = 300
 # All nodes come from one address here, which the limits for strangers would not let through.
 _SERVE = (
     "import directory_service.service as s; s.OPEN_CALLS_A_MINUTE = 10**9;"
@@ -52,6 +56,7 @@ def main() -> None:
     finally:
         directory.stop()
         shutil.rmtree(folder)
+    text += _several()
     RESULTS.write_text(text)
     print(text)
 
@@ -138,14 +143,69 @@ async def _measure(directory: Directory) -> str:
     )
 
 
+def _several() -> str:
+    """Measure lookups at three processes on one PostgreSQL, and at one of them."""
+    folder = Path(tempfile.mkdtemp(prefix="emix-bench-"))
+    processes: list[Directory] = []
+    folder.chmod(0o755)  # for the user who runs PostgreSQL
+    with running_postgres(folder / "postgres") as database:
+        first: Directory = _Unlimited(folder, "one")
+        try:
+            first.relay = ""
+            first.make("--database", database.url)
+            for name in ("one", "two", "three"):
+                process = first if name == "one" else _Unlimited(folder, name)
+                processes.append(process)
+                if process is not first:
+                    shutil.copytree(first.home, process.home)
+                config = process.home / "directory.toml"
+                config.write_text(config.read_text().replace(first.address, process.address))
+            for process in processes:
+                process.start()
+            operator = OperatorKey.read(first.key)
+            one, three = trio_asyncio.run(_ask_several, processes, operator)
+        finally:
+            for process in processes:
+                process.stop()
+    shutil.rmtree(folder)
+    return (
+        f"\n{SEVERAL_NODES} nodes, PostgreSQL, processes and the askers (16 at a time for each"
+        " process, in one process) on the same two cores:\n\n"
+        "| | lookups a second |\n|---|---|\n"
+        f"| one process | {one:.0f} |\n| three processes | {three:.0f} |\n"
+    )
+
+
+async def _ask_several(processes: list[Directory], operator: OperatorKey) -> tuple[float, float]:
+    nodes = [SimulatedNode(n, operator) for n in range(SEVERAL_NODES)]
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(connected(operator, process.address))
+            for process in processes
+            for _ in range(2)
+        ]
+        for node in nodes:
+            await node.join(channels[0])
+            await node.come(channels[0])
+
+        async def rate(which: list[Channel]) -> float:
+            started = time.perf_counter()
+            async with trio.open_nursery() as nursery:
+                for channel in which:
+                    nursery.start_soon(_lookups, nodes, channel)
+            return len(which) * LOOKUPS / (time.perf_counter() - started)
+
+        return await rate(channels[:2]), await rate(channels)
+
+
 async def _lookups(nodes: list[SimulatedNode], channel: Channel) -> tuple[list[float], float]:
     latencies: list[float] = []
     started = time.perf_counter()
 
     async def ask(which: range) -> None:
         for n in which:
-            node = nodes[n % NODES]
-            request = pb.LookupRequest(facility_ids=[nodes[(7 * n) % NODES].facility.digest])
+            node, wanted = nodes[n % len(nodes)], nodes[7 * n % len(nodes)]
+            request = pb.LookupRequest(facility_ids=[wanted.facility.digest])
             began = time.perf_counter()
             found = await channel.unary(
                 METHODS["Lookup"], request, timeout=60, metadata=node.metadata

@@ -40,6 +40,7 @@ from node.errors import (
     PeerUntrusted,
     first_error,
 )
+from node.rpc.limits import origin
 from node.splicing import Connection, splice_both
 
 log = structlog.get_logger()
@@ -249,7 +250,7 @@ class Relay:
     @contextmanager
     def _unknown(self, stream: trio.SocketStream) -> Iterator[None]:
         """Count a connection by its address while it has shown nothing."""
-        host = str(stream.socket.getpeername()[0])
+        host = origin(str(stream.socket.getpeername()[0]))
         if self._unknown_of[host] >= self._limits.unknown_of_address:
             raise PeerBusy("too many connections from one address")
         self._unknown_of[host] += 1

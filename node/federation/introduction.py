@@ -11,7 +11,7 @@ from emix.introduction.v1 import introduction_pb2 as pb
 from node.documents.identity import Identity
 from node.errors import PeerUntrusted
 from node.federation.server import Statements
-from node.rpc.limits import RateLimit
+from node.rpc.limits import RateLimit, caller_origin
 from node.rpc.serving import Call, Service
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["IntroductionService"]
@@ -55,7 +55,7 @@ class IntroductionServer:
         return Service(_SERVICE, handlers, self._guard)
 
     async def _guard(self, call: Call[None]) -> None:
-        self._rate.count(call.address)
+        self._rate.count(caller_origin(call.address))
 
     async def _get(self, _: Call[None]) -> pb.GetStatementsResponse:
         return pb.GetStatementsResponse(statements=self._statements())

@@ -505,6 +505,7 @@ def test_strangers_calls_and_members_tickets_are_bounded(
 ) -> None:
     monkeypatch.setattr(service_module, "OPEN_CALLS_A_MINUTE", 20)
     monkeypatch.setattr(service_module, "TICKETS_A_MINUTE", 5)
+    monkeypatch.setattr(service_module, "CALLS_A_MINUTE", 40)
 
     async def work() -> None:
         world = World(tmp_path)
@@ -530,6 +531,13 @@ def test_strangers_calls_and_members_tickets_are_bounded(
                 await client.call("Lookup", pb.LookupRequest(facility_ids=too_many))
             with pytest.raises(UsageError, match="32 bytes"):
                 await client.call("Lookup", pb.LookupRequest(facility_ids=[b"short"]))
+            refused = 0
+            for _ in range(60):
+                try:
+                    await client.call("Find", pb.FindRequest(words="clinic"))
+                except PeerBusy:
+                    refused += 1
+            assert refused >= 20  # a member's calls are many, not without end
 
     run(work)
 

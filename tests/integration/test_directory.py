@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.nodes import CommandFailed, Directory, Node, wait_until
+from bench.postgres import running_postgres
 from tests.dicom_files import study_uid, write_study
-from tests.directory_service.postgres import running_postgres
 
 pytestmark = pytest.mark.integration
 

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from bench.nodes import CommandFailed, Directory, Node, free_port, wait_until
+from bench.postgres import Postgres, running_postgres
 from tests.dicom_files import study_uid, write_study
-from tests.directory_service.postgres import Postgres, running_postgres
 
 pytestmark = pytest.mark.integration
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: Debian's, run by an unprivileged user, in a folder of its own."""
+"""A real PostgreSQL, Debian's: run by an unprivileged user, in a folder of its own."""
 
 import os
 import pwd
