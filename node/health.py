@@ -158,7 +158,11 @@ class Doctor:
             subject = f"peer {peer.name}"
             connection = self._federation.connection(peer.facility_id)
             certificates = peer.identity.valid_certificates(time.time())
-            if not certificates:
+            distrusted = self._trust.why_not(peer)
+            if distrusted:
+                advice = "pair with it, or have its network's operator look"
+                yield Finding(subject, "warning", f"not trusted now: {distrusted}", advice)
+            elif not certificates:
                 advice = "it renews itself when the peer's node is next reached"
                 yield Finding(subject, "warning", "its certificate has expired", advice)
             elif connection.state == "connected":

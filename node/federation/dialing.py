@@ -103,7 +103,7 @@ class Dialer:
         try:
             with trio.fail_after(CONNECT_SECONDS):
                 status = await _ask_for(stream, endpoint, self._proxy.credentials)
-        except (trio.TooSlowError, trio.BrokenResourceError, h11.RemoteProtocolError) as exc:
+        except (trio.TooSlowError, trio.BrokenResourceError, h11.ProtocolError) as exc:
             await trio.aclose_forcefully(stream)
             raise PeerUnreachable(
                 f"the proxy {self._proxy.address} answers as no HTTP proxy does"
@@ -153,7 +153,7 @@ async def _connected(endpoint: str) -> trio.SocketStream:
     try:
         with trio.fail_after(CONNECT_SECONDS):
             stream = await trio.open_tcp_stream(host, port)
-    except (OSError, trio.TooSlowError) as exc:
+    except (OSError, ValueError, trio.TooSlowError) as exc:  # ValueError: no name for a host
         raise PeerUnreachable(f"nobody answers at {endpoint}") from exc
     stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
     return stream
@@ -191,11 +191,11 @@ async def within_tls(stream: trio.SocketStream, endpoint: str) -> trio.SSLStream
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    wrapped = trio.SSLStream(stream, context, server_hostname=split(endpoint)[0])
     try:
+        wrapped = trio.SSLStream(stream, context, server_hostname=split(endpoint)[0])
         with trio.fail_after(CONNECT_SECONDS):
             await wrapped.do_handshake()
-    except (trio.BrokenResourceError, trio.TooSlowError, OSError) as exc:
+    except (trio.BrokenResourceError, trio.TooSlowError, OSError, ValueError) as exc:
         await trio.aclose_forcefully(stream)
         raise PeerUnreachable(f"what answers at {endpoint} speaks no TLS") from exc
     except BaseException:

@@ -67,11 +67,12 @@ class Lan:
 
     def endpoints(self, facility: FacilityId) -> list[str]:
         """Return where a facility's peer service seems to be on the own network."""
-        return [e for hint in self._of(facility) for e in hint.endpoints]
+        # Few: whoever announces them falsely must not crowd out those that the peer has published.
+        return [e for hint in self._of(facility) for e in hint.endpoints][:_MAX_ADDRESSES]
 
     def introductions(self, facility: FacilityId) -> list[str]:
         """Return where a facility's introduction service seems to be on the own network."""
-        return [e for hint in self._of(facility) for e in hint.introductions]
+        return [e for hint in self._of(facility) for e in hint.introductions][:_MAX_ADDRESSES]
 
     def _of(self, facility: FacilityId) -> list[Hint]:
         return [hint for hint in self._hints.values() if hint.facility == facility]

@@ -146,7 +146,7 @@ class Relaying:
     async def _accept(self, ticket: Ticket, encoded: bytes) -> None:
         try:
             async with (
-                await self._joined(ticket.relay, encoded) as relay,
+                _closed_after(await self._joined(ticket.relay, encoded)) as relay,
                 await self._dialer.connect(self._peer_service()) as ours,
             ):
                 host, port, *_ = ours.socket.getsockname()
@@ -222,7 +222,7 @@ class Relaying:
             self._avoid(ticket.relay)
             raise
         way = Way(f"unix:{path.resolve()}", ticket.relay, trio.Event())
-        async with joined as relay:
+        async with _closed_after(joined) as relay:
             listener = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
             try:
                 await listener.bind(str(path))
@@ -241,7 +241,7 @@ class Relaying:
         """Hear from a relay, on a second connection, that it is about to stop."""
         # Without, a relay's stop is a connection that breaks, and that is looked after too.
         with suppress(PeerUnreachable, trio.BrokenResourceError, OSError):
-            async with await self._connected(way.relay) as stream:
+            async with _closed_after(await self._connected(way.relay)) as stream:
                 await stream.send_all(TICKET_LENGTH.pack(LOOK_OUT | len(half)) + half)
                 if bytes(await stream.receive_some(1)) == MOVE:
                     self._avoid(way.relay)
@@ -272,6 +272,15 @@ class Relaying:
         if self._tls == "always" or (self._tls == "auto" and split(address)[1] == TLS_PORT):
             return await within_tls(stream, address)
         return stream
+
+
+@asynccontextmanager
+async def _closed_after(stream: Connection) -> AsyncGenerator[Connection]:
+    """Close a connection after the block, without a word: TLS would wait for the other side's."""
+    try:
+        yield stream
+    finally:
+        await trio.aclose_forcefully(stream)
 
 
 def _unused(home: Path) -> Path:

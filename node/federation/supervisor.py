@@ -279,8 +279,10 @@ class Federation:
         """Hold a way through a relay until it is lost, or a better one is there.
 
         Returns:
-            Whether the relay asked us to go to another one.
+            Whether the relay asked us to go to another one, after some time of service: one that
+            asks at once is waited for as any that fails.
         """
+        started = trio.current_time()
         network, half = await self._ask_ticket(peer.facility_id)
         with ungrouped(), trio.CancelScope() as connection.waiting_at_relay:
             async with self._relaying.way(network, half) as way:
@@ -297,7 +299,7 @@ class Federation:
                     if problem:
                         await self._alarm(network.id, problem)
                     raise
-                return way.is_leaving.is_set()
+                return way.is_leaving.is_set() and trio.current_time() - started > _UP_SECONDS
         return False
 
     async def _hold_until_better(

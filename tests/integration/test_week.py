@@ -85,6 +85,8 @@ def test_paired_nodes_exchange_through_a_week_without_the_directory(
         # What the network's word alone stood for has ended with its list.
         [network] = a.json("networks")["networks"]
         assert "expired" in network["standing"], network
+        found = {f["subject"]: f for f in a.json("doctor", statuses=(0, 1))["findings"]}
+        assert "not trusted now" in found["peer Helena Hospital"]["text"], found
         with pytest.raises(CommandFailed):
             send(101, "Helena Hospital")
         # The next day both come back, and so does a node that was off all week.

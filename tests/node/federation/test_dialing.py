@@ -185,3 +185,17 @@ async def test_what_speaks_no_tls_is_given_up() -> None:
         stream = await Dialer().connect(address)
         with pytest.raises(PeerUnreachable, match="speaks no TLS"):
             await within_tls(stream, address)
+
+
+@pytest.mark.parametrize("host", [".example.org", "a" * 70 + ".example.org", "two words", "\x00"])
+async def test_what_is_no_name_for_a_host_is_nobody(host: str) -> None:
+    with pytest.raises(PeerUnreachable):
+        await Dialer().connect(f"{host}:443")
+    async with proxy(b"HTTP/1.1 200 OK\r\n\r\n") as (address, _):
+
+        async def reach() -> None:
+            stream = await Dialer(Proxy(address)).connect(f"{host}:443")
+            await within_tls(stream, f"{host}:443")
+
+        with pytest.raises(PeerUnreachable):
+            await reach()

@@ -67,7 +67,7 @@ def test_who_floods_the_network_fills_no_memory_and_drowns_nobody_who_is_known()
     found, _ = make()
     found.seen("peer", ["10.1.2.7"], 7410, says(PEER))
     for n in range(100):  # in the peer's name, too
-        found.seen(f"false {n}", [f"10.1.2.{n}"], 7410, says(PEER))
+        found.seen(f"false {n}", [f"10.1.2.{n + k}" for k in range(9)], 7410, says(PEER))
     assert found.endpoints(PEER)[0] == "10.1.2.7:7410"
     assert len(found.endpoints(PEER)) <= 4
     for n in range(3000):
