@@ -172,7 +172,8 @@ def _several() -> str:
         f"\n{SEVERAL_NODES} nodes, PostgreSQL, processes and the askers (16 at a time for each"
         " process, in one process) on the same two cores:\n\n"
         "| | lookups a second |\n|---|---|\n"
-        f"| one process | {one:.0f} |\n| three processes | {three:.0f} |\n"
+        f"| one process | {one:.0f} |\n| three processes | {three:.0f} |\n\n"
+        "One process and who asks it fill two cores; what three can do needs more of them.\n"
     )
 
 
