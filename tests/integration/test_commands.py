@@ -97,14 +97,15 @@ def test_what_the_node_may_not_read_or_write_is_streamed_without_asking(tmp_path
         node.stop()
 
 
-@pytest.mark.parametrize("options", [(), ("--stream",)], ids=["named", "streamed"])
+@pytest.mark.parametrize(
+    ("study", "options"), [(121, ()), (122, ("--stream",))], ids=["named", "streamed"]
+)
 def test_interrupted_import_leaves_nothing(
-    nodes: tuple[Node, Node], tmp_path: Path, options: tuple[str, ...]
+    nodes: tuple[Node, Node], tmp_path: Path, study: int, options: tuple[str, ...]
 ) -> None:
     a, _ = nodes
-    a.run("delete", study_uid(21), "--yes", statuses=(0, 4))
     chunks = _chunks(a)
-    folder = write_study(tmp_path / "s", 21, 300, size=512)
+    folder = write_study(tmp_path / "s", study, 300, size=512)
     process = interruptible(a.command("import", str(folder), *options))
     wait_until(lambda: _chunks(a) > chunks, "nothing is imported")
     process.send_signal(signal.SIGINT)
