@@ -1,6 +1,10 @@
-"""For all tests: what takes minutes is begun first, not waited for at the end."""
+"""For all tests: what takes minutes is begun first, and no single example is timed."""
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("emix", deadline=None)
+hypothesis.settings.load_profile("emix")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

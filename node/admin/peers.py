@@ -29,13 +29,17 @@ class PeerHandlers:
         }
         return Service(pb.DESCRIPTOR.services_by_name["PeerService"], handlers, allow_all)
 
-    def _wire(self, peer: Peer) -> pb.Peer:
+    def _wire(self, peer: Peer, bytes_a_second: float = 0) -> pb.Peer:
         connection = self._parts.federation.connection(peer.facility_id)
-        return wire.peer_to_wire(peer, connection, self._parts.trust.why_not(peer))
+        why_not = self._parts.trust.why_not(peer)
+        return wire.peer_to_wire(peer, connection, why_not, bytes_a_second)
 
     async def _list(self, _: Call[None]) -> pb.ListPeersResponse:
         peers = sorted(await self._parts.peer_store.all(), key=lambda p: p.name.casefold())
-        return pb.ListPeersResponse(peers=[self._wire(peer) for peer in peers])
+        rates = await self._parts.transfer_store.rates()
+        return pb.ListPeersResponse(
+            peers=[self._wire(peer, rates.get(peer.facility_id, 0)) for peer in peers]
+        )
 
     async def _pair(self, call: Call[None]) -> pb.PairPeerResponse:
         request: pb.PairPeerRequest = call.request

@@ -33,7 +33,8 @@ class TransferHandlers:
 
     def _wire(self, row: Transfer) -> pb.Transfer:
         name = self._parts.peer_name(self._parts.trust.peers.get(row.peer))
-        return wire.transfer_to_wire(row, name, self._parts.transfers.route(row.transfer_id))
+        connection = self._parts.federation.connection(row.peer)
+        return wire.transfer_to_wire(row, name, connection.round_trip_seconds)
 
     async def _send(self, call: Call[None]) -> pb.SendResponse:
         request: pb.SendRequest = call.request

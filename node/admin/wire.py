@@ -9,7 +9,9 @@ from node.federation.supervisor import Connection
 from node.store.studies import StudySource
 
 
-def peer_to_wire(peer: Peer, connection: Connection, why_not: str) -> pb.Peer:
+def peer_to_wire(
+    peer: Peer, connection: Connection, why_not: str, bytes_a_second: float
+) -> pb.Peer:
     """Return a peer with what is known of the way to it."""
     state, route, problem = connection.state, connection.route, why_not or connection.problem
     if connection.is_inbound_only:
@@ -30,11 +32,12 @@ def peer_to_wire(peer: Peer, connection: Connection, why_not: str) -> pb.Peer:
         pinned_seconds=int(peer.pinned_time),
         problem=problem,
         software="" if peer.is_removed else connection.software,
+        bytes_a_second=int(bytes_a_second),
     )
 
 
-def transfer_to_wire(row: Transfer, peer_name: str, route: str) -> pb.Transfer:
-    """Return a transfer with its peer's name and route."""
+def transfer_to_wire(row: Transfer, peer_name: str, round_trip_seconds: float) -> pb.Transfer:
+    """Return a transfer with its peer's name, and the round trip to it now."""
     return pb.Transfer(
         transfer_id=str(row.transfer_id),
         direction=row.direction,
@@ -53,8 +56,10 @@ def transfer_to_wire(row: Transfer, peer_name: str, route: str) -> pb.Transfer:
         note=row.note,
         created_seconds=int(row.created_time),
         updated_seconds=int(row.updated_time),
-        route=route,
+        route=row.route,
         plaintext_bytes=row.plaintext_bytes,
+        bytes_a_second=int(row.bytes_a_second),
+        round_trip_milliseconds=round_trip_seconds * 1000,
     )
 
 

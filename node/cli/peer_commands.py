@@ -8,14 +8,14 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.errors import UsageError
-from node.terminal.output import show_ago, show_json, show_table
+from node.terminal.output import show_ago, show_json, show_rate, show_table
 
 
 @click.group(invoke_without_command=True)
 @as_json
 @click.pass_context
 def peers(context: click.Context, json_: bool) -> None:
-    """List paired facilities: state, route, last seen, round-trip time.
+    """List paired facilities: state, route, last seen, round-trip time, rate of the last transfer.
 
     \b
     Examples:
@@ -29,7 +29,17 @@ def peers(context: click.Context, json_: bool) -> None:
         show_json(answer)
         return
     show_table(
-        ("FACILITY", "ID", "STATE", "ROUTE", "ENDPOINT", "LAST SEEN", ">RTT ms", "PROBLEM"),
+        (
+            "FACILITY",
+            "ID",
+            "STATE",
+            "ROUTE",
+            "ENDPOINT",
+            "LAST SEEN",
+            ">RTT ms",
+            ">RATE",
+            "PROBLEM",
+        ),
         [
             (
                 p.display_name,
@@ -39,6 +49,7 @@ def peers(context: click.Context, json_: bool) -> None:
                 p.endpoint,
                 show_ago(p.last_seen_seconds),
                 f"{p.round_trip_milliseconds:.1f}" if p.round_trip_milliseconds else "",
+                show_rate(p.bytes_a_second),
                 p.problem,
             )
             for p in answer.peers

@@ -76,6 +76,8 @@ class Transfer:
         bytes_done: Sealed bytes durable at the receiver, of `bytes_total`.
         untold: Cancelled here, and the receiver does not know it yet.
         bytes_carried: Sealed bytes that went over links, repeats included.
+        route: How the peer was reached at last: lan, direct, dial-back, relay; empty if never.
+        carried_seconds: For how long bytes went over links.
     """
 
     id: int
@@ -105,3 +107,10 @@ class Transfer:
     expires_time: float
     received_time: float
     untold: bool
+    route: str
+    carried_seconds: float
+
+    @property
+    def bytes_a_second(self) -> float:
+        """Sealed bytes a second while links carried them; 0 until it is known."""
+        return self.bytes_carried / self.carried_seconds if self.carried_seconds else 0.0

@@ -54,7 +54,12 @@ class TransferStates(Protocol):
     ) -> Transfer:
         """Move a transfer to a state."""
 
-    async def note_progress(self, row: Transfer, done: int, carried: int) -> Transfer:
+    async def set_route(self, row: Transfer, route: str) -> Transfer:
+        """Keep how the peer is reached."""
+
+    async def note_progress(
+        self, row: Transfer, done: int, carried: int, seconds: float
+    ) -> Transfer:
         """Keep how far it is."""
 
 
@@ -101,6 +106,7 @@ class Arriving:
         self._unsynced_bytes = 0
         self._durable_bytes = 0
         self._noted_carried = 0
+        self._noted_time = trio.current_time()
         self._recording = trio.Lock()
         self._in_hand = trio.CapacityLimiter(CHUNKS_IN_HAND)
         self._opened = trio.Event()
@@ -194,4 +200,6 @@ class Arriving:
     async def _note_carried(self) -> None:
         carried = self._machine.carried_bytes - self._noted_carried
         self._noted_carried += carried
-        await self._transfers.note_progress(self._row, self._durable_bytes, carried)
+        before, self._noted_time = self._noted_time, trio.current_time()
+        seconds = self._noted_time - before
+        await self._transfers.note_progress(self._row, self._durable_bytes, carried, seconds)

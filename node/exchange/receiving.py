@@ -223,6 +223,7 @@ class Receiver:
             if not is_mine:
                 await link.send(Answer(AnswerKind.LATER, retry_seconds=_BUSY_SECONDS))
                 return
+            row = await self._transfers.set_route(row, link.route)
             if not await self._has_room(row, delivery):
                 await link.send(Answer(AnswerKind.LATER, retry_seconds=_FULL_SECONDS))
                 return

@@ -42,7 +42,9 @@ class SenderStore(Protocol):
     ) -> Transfer:
         """Move a transfer to a state."""
 
-    async def note_progress(self, row: Transfer, done: int, carried: int) -> Transfer:
+    async def note_progress(
+        self, row: Transfer, done: int, carried: int, seconds: float
+    ) -> Transfer:
         """Keep how far it is."""
 
     async def keep_receipt(self, row: Transfer, receipt: Document) -> Transfer:
@@ -111,6 +113,7 @@ class _Session:
         self._row = row
         self._gate = gate
         self._carried = 0
+        self._carried_since = trio.current_time()
         self._durable_bytes = 0
         self._machine: machine.SenderMachine
         self._manifest: Document
@@ -119,7 +122,9 @@ class _Session:
     async def note_carried(self) -> None:
         """Keep what went over the link since the last time."""
         carried, self._carried = self._carried, 0
-        await self._store.note_progress(self._row, self._durable_bytes, carried)
+        before, self._carried_since = self._carried_since, trio.current_time()
+        seconds = self._carried_since - before
+        await self._store.note_progress(self._row, self._durable_bytes, carried, seconds)
 
     async def run(self) -> None:
         try:
@@ -151,6 +156,7 @@ class _Session:
         match action:
             case machine.SendManifest():
                 await self._store.set_state(self._row, State.CARRYING)
+                self._carried_since = trio.current_time()
                 encoded = self._manifest.encode()
                 for i in range(0, len(encoded), FRAME_BYTES):
                     await self._link.send(ManifestFrame(encoded[i : i + FRAME_BYTES]))

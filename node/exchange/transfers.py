@@ -106,6 +106,9 @@ class TransferBook(Protocol):
     ) -> Sequence[Transfer]:
         """Keep new deliveries of ours."""
 
+    async def set_route(self, row: Transfer, route: str) -> Transfer:
+        """Keep how the peer is reached."""
+
     async def set_state(
         self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
     ) -> Transfer:
@@ -141,12 +144,7 @@ class Transfers:
         self._offer_seconds = offer_seconds
         self._gates: dict[FacilityId, PriorityGate] = {}
         self._sending: dict[TransferId, trio.CancelScope] = {}
-        self._routes: dict[TransferId, str] = {}
         self.changes: Hub[Transfer] = Hub()
-
-    def route(self, transfer_id: TransferId) -> str:
-        """Return how a transfer's peer is or was reached; empty when it never was."""
-        return self._routes.get(transfer_id, "")
 
     # -- what people ask for --------------------------------------------------------------
 
@@ -276,7 +274,6 @@ class Transfers:
 
     async def collect(self, link: Link, transfer_id: TransferId) -> None:
         """Collect a transfer that waits at a peer which we dialled."""
-        self._routes[transfer_id] = link.route
         await self._receiver.collect(link, transfer_id)
 
     def watch_waiting(self, peer: FacilityId) -> "Waiting":
@@ -381,7 +378,6 @@ class Transfers:
     async def _send_on(self, link: Link, row: Transfer, route: str) -> None:
         if row.transfer_id in self._sending:
             raise Conflict("the transfer is on another link already")
-        self._routes[row.transfer_id] = route
         gate = self._gates.setdefault(link.peer, PriorityGate())
         if row.untold:
             await self._sender.withdraw(link, row)
@@ -389,6 +385,7 @@ class Transfers:
         with trio.CancelScope() as scope:
             self._sending[row.transfer_id] = scope
             try:
+                row = await self._book.set_route(row, route)
                 await self._sender.send(link, row, gate)
             finally:
                 del self._sending[row.transfer_id]

@@ -182,3 +182,10 @@ ALTER TABLE peers ADD COLUMN invitation BLOB;
 -- What it is called here: as it called itself when it was pinned, or as its network calls it.
 ALTER TABLE peers ADD COLUMN name TEXT NOT NULL DEFAULT '';
 """
+
+
+@migrations(name="0003_routes")
+def _routes(db: sqlite_utils.Database) -> None:
+    # How the peer was reached at last, and for how long bytes were carried in all.
+    db.execute("ALTER TABLE transfers ADD COLUMN route TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE transfers ADD COLUMN carried_seconds REAL NOT NULL DEFAULT 0")

@@ -123,6 +123,17 @@ class TransferStore:
             raise Conflict(f"{wanted} is the beginning of {len(rows)} transfers; give more")
         return rows[0]
 
+    async def rates(self) -> dict[FacilityId, float]:
+        """Return the sealed bytes a second of the last transfer with each peer."""
+        # Of a query with MAX, SQLite takes the other columns from the row that has it.
+        sql = (
+            "SELECT peer, bytes_carried / carried_seconds AS rate, MAX(updated_time)"
+            " FROM transfers WHERE carried_seconds > 0 GROUP BY peer"
+        )
+        return await self._context.database.read(
+            lambda db: {FacilityId(row["peer"]): float(row["rate"]) for row in db.query(sql)}
+        )
+
     # -- both sides -----------------------------------------------------------------------
 
     async def set_state(
@@ -164,14 +175,27 @@ class TransferStore:
 
         return await self.change(row.id, work)
 
-    async def note_progress(self, row: Transfer, done: int, carried: int) -> Transfer:
-        """Keep how many sealed bytes are durable at the receiver and how many went by."""
+    async def set_route(self, row: Transfer, route: str) -> Transfer:
+        """Keep how the peer is reached."""
+        if row.route == route:
+            return row
+
+        def work(db: Db) -> None:
+            db.execute("UPDATE transfers SET route = ? WHERE id = ?", (route, row.id))
+
+        return await self.change(row.id, work)
+
+    async def note_progress(
+        self, row: Transfer, done: int, carried: int, seconds: float
+    ) -> Transfer:
+        """Keep how many sealed bytes are durable at the receiver; how many went by, in a time."""
 
         def work(db: Db) -> None:
             db.execute(
                 "UPDATE transfers SET bytes_done = MAX(bytes_done, ?),"
-                " bytes_carried = bytes_carried + ?, updated_time = ? WHERE id = ?",
-                (done, carried, time.time(), row.id),
+                " bytes_carried = bytes_carried + ?, carried_seconds = carried_seconds + ?,"
+                " updated_time = ? WHERE id = ?",
+                (done, carried, seconds, time.time(), row.id),
             )
 
         return await self.change(row.id, work)

@@ -96,6 +96,11 @@ def show_bytes(count: int) -> str:
     raise AssertionError
 
 
+def show_rate(bytes_a_second: int) -> str:
+    """Return a rate for people; empty for none."""
+    return f"{show_bytes(bytes_a_second)}/s" if bytes_a_second else ""
+
+
 def show_time(seconds: int) -> str:
     """Return a moment in local time; empty for none."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else ""

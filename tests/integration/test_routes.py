@@ -311,7 +311,23 @@ def test_nodes_of_one_network_find_each_other_without_anybody_else(tmp_path: Pat
             write_noisy_study(tmp_path / "study", 5)
             a.run("import", str(tmp_path / "study"))
             a.run("send", study_uid(5), "Billings Hospital", "--wait")
-            assert [t["route"] for t in a.json("transfers")["transfers"]] == ["lan"]
+            for restarted in (False, True):  # what is known of a transfer outlives the node
+                if restarted:
+                    assert a.stop() == 0
+                    a.start()
+                [sent] = a.json("transfers")["transfers"]
+                assert (sent["route"], int(sent["bytes_a_second"]) > MIB) == ("lan", True)
+            [got] = b.json("transfers")["transfers"]
+            assert got["route"] in ("lan", "direct")
+            assert int(got["bytes_a_second"]) > MIB
+            wait_until(
+                lambda: a.json("peers")["peers"][0]["state"] == "connected", "it did not come back"
+            )
+            [peer] = a.json("peers")["peers"]
+            assert peer["bytes_a_second"] == sent["bytes_a_second"]
+            assert float(peer["round_trip_milliseconds"]) > 0
+            assert "/s" in a.run("peers")
+            assert "/s" in a.run("transfers")
             # It comes back elsewhere, and is found there.
             assert b.stop() == 0
             network.move("b", 9)

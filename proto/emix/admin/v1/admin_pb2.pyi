@@ -119,7 +119,7 @@ class ListPeersResponse(_message.Message):
     def __init__(self, peers: _Optional[_Iterable[_Union[Peer, _Mapping]]] = ...) -> None: ...
 
 class Peer(_message.Message):
-    __slots__ = ("facility_id", "display_name", "node_id", "state", "route", "endpoint", "last_seen_seconds", "round_trip_milliseconds", "pinned_how", "pinned_seconds", "problem", "software")
+    __slots__ = ("facility_id", "display_name", "node_id", "state", "route", "endpoint", "last_seen_seconds", "round_trip_milliseconds", "pinned_how", "pinned_seconds", "problem", "software", "bytes_a_second")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +132,7 @@ class Peer(_message.Message):
     PINNED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_A_SECOND_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     display_name: str
     node_id: str
@@ -144,7 +145,8 @@ class Peer(_message.Message):
     pinned_seconds: int
     problem: str
     software: str
-    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., state: _Optional[str] = ..., route: _Optional[str] = ..., endpoint: _Optional[str] = ..., last_seen_seconds: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ..., pinned_how: _Optional[str] = ..., pinned_seconds: _Optional[int] = ..., problem: _Optional[str] = ..., software: _Optional[str] = ...) -> None: ...
+    bytes_a_second: int
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., state: _Optional[str] = ..., route: _Optional[str] = ..., endpoint: _Optional[str] = ..., last_seen_seconds: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ..., pinned_how: _Optional[str] = ..., pinned_seconds: _Optional[int] = ..., problem: _Optional[str] = ..., software: _Optional[str] = ..., bytes_a_second: _Optional[int] = ...) -> None: ...
 
 class JoinNetworkRequest(_message.Message):
     __slots__ = ("letter",)
@@ -655,7 +657,7 @@ class WatchTransfersResponse(_message.Message):
     def __init__(self, transfer: _Optional[_Union[Transfer, _Mapping]] = ...) -> None: ...
 
 class Transfer(_message.Message):
-    __slots__ = ("transfer_id", "direction", "state", "peer", "peer_name", "study_instance_uid", "package_id", "priority", "bytes_done", "bytes_total", "bytes_carried", "instances", "reason", "recipient", "note", "created_seconds", "updated_seconds", "route", "plaintext_bytes")
+    __slots__ = ("transfer_id", "direction", "state", "peer", "peer_name", "study_instance_uid", "package_id", "priority", "bytes_done", "bytes_total", "bytes_carried", "instances", "reason", "recipient", "note", "created_seconds", "updated_seconds", "route", "plaintext_bytes", "bytes_a_second", "round_trip_milliseconds")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -675,6 +677,8 @@ class Transfer(_message.Message):
     UPDATED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     PLAINTEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_A_SECOND_FIELD_NUMBER: _ClassVar[int]
+    ROUND_TRIP_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     direction: str
     state: str
@@ -694,7 +698,9 @@ class Transfer(_message.Message):
     updated_seconds: int
     route: str
     plaintext_bytes: int
-    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., state: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., package_id: _Optional[str] = ..., priority: _Optional[str] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., bytes_carried: _Optional[int] = ..., instances: _Optional[int] = ..., reason: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., created_seconds: _Optional[int] = ..., updated_seconds: _Optional[int] = ..., route: _Optional[str] = ..., plaintext_bytes: _Optional[int] = ...) -> None: ...
+    bytes_a_second: int
+    round_trip_milliseconds: float
+    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., state: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., package_id: _Optional[str] = ..., priority: _Optional[str] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., bytes_carried: _Optional[int] = ..., instances: _Optional[int] = ..., reason: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., created_seconds: _Optional[int] = ..., updated_seconds: _Optional[int] = ..., route: _Optional[str] = ..., plaintext_bytes: _Optional[int] = ..., bytes_a_second: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ...) -> None: ...
 
 class CancelTransferRequest(_message.Message):
     __slots__ = ("transfer",)
