@@ -113,7 +113,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         nursery.start_soon(knowledge.run)
         port = await stack.enter_async_context(
             serve(
-                [server.service(), health_service(allow_all)],
+                [server.service(), health_service(allow_all, is_public=True)],
                 config.listen,
                 credentials=introduction_credentials(tls),
                 options=DIRECTORY_OPTIONS,

@@ -22,6 +22,7 @@ import trio
 
 from node.crypto.certificates import make_passing_certificate, server_context
 from node.documents.tickets import (
+    ALIVE,
     JOINED,
     LOOK_OUT,
     MAX_TICKET_BYTES,
@@ -50,6 +51,7 @@ IDLE_SECONDS = 120.0
 LEAVE_SECONDS = 10.0
 """For how long pairs may go on once they have been asked to leave."""
 
+LOOK_OUT_SECONDS = 30.0
 _DAY_SECONDS = 86400.0
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of every TLS connection (RFC 8446, section 5.1); no ticket begins so."""
@@ -171,10 +173,19 @@ class Relay:
             async with trio.open_nursery() as nursery:
 
                 async def tell() -> None:
-                    await self._leaving.wait()
-                    await stream.send_all(MOVE)
+                    # Signs of life, or what stands between ends a connection that is silent.
+                    while not self._leaving.is_set():
+                        with trio.move_on_after(LOOK_OUT_SECONDS):
+                            await self._leaving.wait()
+                        await stream.send_all(MOVE if self._leaving.is_set() else ALIVE)
+
+                async def notice_end() -> None:
+                    while await stream.receive_some(64):
+                        pass
+                    nursery.cancel_scope.cancel()
 
                 nursery.start_soon(tell)
+                nursery.start_soon(notice_end)
                 await end.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -183,7 +194,8 @@ class Relay:
     async def _refuse(self, stream: Connection, error: NodeError) -> None:
         self.figures.refused += 1
         log.info("relay refused", code=error.code.value, reason=str(error))
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError), trio.move_on_after(1):
+        gone = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError, OSError)
+        with suppress(*gone), trio.move_on_after(1):
             await stream.send_all(str(error).encode()[:200])
 
     async def _serve(self, stream: Connection, ticket: Ticket) -> None:
@@ -192,7 +204,9 @@ class Relay:
         self._spend(ticket)
         other = self._waiting.pop((ticket.id, not ticket.is_caller), None)
         if other is not None:
+            other.joined.set()  # from here on only we speak to it
             if other.ticket.other_half() != ticket:
+                other.done.set()
                 raise PeerUntrusted("the two halves are of different tickets")
             try:
                 await self._join(other, stream)
@@ -200,7 +214,6 @@ class Relay:
                 await self._refuse(other.stream, first_error(group))
                 raise
             finally:
-                other.joined.set()
                 other.done.set()
             return
         waiting = sum(h.ticket.facility == ticket.facility for h in self._waiting.values())
@@ -265,15 +278,13 @@ class Relay:
 
     async def _join(self, half: _Half, stream: Connection) -> None:
         ticket = half.ticket
-        with self._streams_of(ticket):
-            half.joined.set()
-            with self._opened(ticket):
-                await half.stream.send_all(JOINED)
-                await stream.send_all(JOINED)
-                try:
-                    await self._splice_both(ticket, half.stream, stream)
-                except* PeerBusy:
-                    pass  # its bytes are used up: no word of ours may come between theirs
+        with self._streams_of(ticket), self._opened(ticket):
+            await half.stream.send_all(JOINED)
+            await stream.send_all(JOINED)
+            try:
+                await self._splice_both(ticket, half.stream, stream)
+            except* PeerBusy:
+                pass  # its bytes are used up: no word of ours may come between theirs
 
     @contextmanager
     def _opened(self, ticket: Ticket) -> Iterator[None]:

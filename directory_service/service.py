@@ -84,6 +84,7 @@ class DirectoryServer:
         self._relays = relays
         self._clock = clock
         self._watchers = knowledge.watchers
+        self._is_leaving = False
         self._tickets_asked = RateLimit(TICKETS_A_MINUTE, in_all=OPEN_CALLS_A_MINUTE_IN_ALL)
         self._calls = RateLimit(CALLS_A_MINUTE, in_all=_MOST_CALLS_A_MINUTE)
         self._rate = RateLimit(OPEN_CALLS_A_MINUTE, in_all=OPEN_CALLS_A_MINUTE_IN_ALL)
@@ -156,6 +157,7 @@ class DirectoryServer:
         return pb.GetChallengeResponse(challenge=self._sessions.challenge(self._clock()))
 
     async def _login(self, call: Call[None]) -> pb.LoginResponse:
+        self._hold_open()
         node, facility = await self._identify(call.request)
         if not self._registry.is_member(facility):  # it joined at another process?
             await self._knowledge.look_for(facility)
@@ -261,13 +263,19 @@ class DirectoryServer:
 
     def say_move(self) -> None:
         """Ask all nodes that watch here to go to another process, spread over a moment."""
+        self._is_leaving = True
         seconds = min(1 + self._watchers.total() // _MOVING_A_SECOND, MOVE_SECONDS)
         move = pb.WatchResponse(move=pb.Move(within_seconds=seconds))
         self._watchers.tell_all("move", move)
 
+    def _hold_open(self) -> None:
+        if self._is_leaving:
+            raise PeerBusy("this process is about to stop; go to another", 2)
+
     # -- watching -----------------------------------------------------------------------------
 
     async def _watch(self, call: Call[Session]) -> None:
+        self._hold_open()
         session = call.caller
         interests = _facilities(call.request.facility_ids, MAX_INTERESTS)
         if self._watchers.count(session.facility, besides=session.node) >= MAX_NODES:

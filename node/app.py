@@ -153,7 +153,7 @@ class _Node:
         self._audit = AuditStore(context)
         self._studies = StudyStore(context)
         self._dialer = Dialer(read_proxy(config.proxy, config.proxy_credentials))
-        self._lan = Lan(context.facility, unlocked.signer.node_id, self._dial)
+        self._lan = Lan(context.facility, unlocked.signer.node_id, self._seen_near)
         introducer = Introducer(self._dialer)
         self._pairing = Pairing(self._peer_store, introducer, context.facility, self._statements)
         self._pairing.on_change = self._pins_changed
@@ -246,9 +246,7 @@ class _Node:
         nursery.start_soon(federation.run, transfers)
         await self._networks_changed()
         if config.lan == "on":
-            addresses = self._addresses
-            lan = self._lan.announced(addresses.peer, addresses.introduction)
-            await stack.enter_async_context(lan)
+            nursery.start_soon(self._lan.run, self._addresses.peer, self._addresses.introduction)
         nursery.start_soon(self._directories.run, self._networks)
         nursery.start_soon(self._look_after, transfers)
         nursery.start_soon(self._keep_trust_fresh)
@@ -403,6 +401,9 @@ class _Node:
             raise PeerUnreachable("no direct way, and the policy allows no relay")
         only, avoid = self._config.only_relays, self._relaying.avoided()
         return await self._directories.ask_ticket(facility, only, avoid)
+
+    def _seen_near(self, facility: FacilityId) -> None:
+        self._federation.dial(facility, by_peer=False)
 
     def _dial(self, facility: FacilityId) -> None:
         self._federation.dial(facility)

@@ -17,6 +17,7 @@ from node.settings import (
     optional_address,
     optional_name,
     optional_path,
+    plain_address,
     quoted,
     whole,
 )
@@ -86,7 +87,7 @@ class Config:
     )
     lan: str = field(default="on", metadata={"section": "federation", "check": choice("on", "off")})
     proxy: str = field(
-        default="", metadata={"section": "proxy", "key": "address", "check": optional_address}
+        default="", metadata={"section": "proxy", "key": "address", "check": plain_address}
     )
     proxy_credentials: str = field(
         default="", metadata={"section": "proxy", "key": "credentials", "check": optional_path}

@@ -57,6 +57,13 @@ def optional_path(value: Any) -> str:
     return value
 
 
+def plain_address(value: Any) -> str:
+    """Check `host:port` with nothing else in it, or an empty text for none."""
+    if value and isinstance(value, str) and set("@/ ") & set(value):
+        raise ValueError('an address such as "proxy.example.org:3128", with no user and no scheme')
+    return optional_address(value)
+
+
 def addresses(value: Any) -> tuple[str, ...]:
     """Check a list of `host:port`."""
     if not isinstance(value, list) or len(value) > 8:

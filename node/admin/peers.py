@@ -6,7 +6,7 @@ from node.admin import wire
 from node.admin.parts import Parts, operator_of
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId
-from node.errors import UsageError
+from node.errors import DocumentError, PeerError, UsageError
 from node.exchange.pairing import StringPairing
 from node.rpc.serving import Call, Service, allow_all
 
@@ -57,11 +57,16 @@ class PeerHandlers:
             facility = FacilityId.parse(request.facility_id)
         except ValueError as exc:
             raise UsageError(str(exc)) from exc
-        at = request.at or next(iter(self._parts.lan.introductions(facility)), "")
-        if at:
-            peer = await pairing.pair_by_id(
-                facility, at, endpoint=request.endpoint, operator=operator, restore=restore
-            )
+        near = self._parts.lan.introductions(facility)
+        for at in [request.at] if request.at else near:
+            try:
+                peer = await pairing.pair_by_id(
+                    facility, at, endpoint=request.endpoint, operator=operator, restore=restore
+                )
+            except (PeerError, DocumentError):  # whoever is near can say to be anyone
+                if request.at:
+                    raise
+                continue
             return pb.PairPeerResponse(peer=self._wire(peer))
         if not self._parts.networks.all():
             raise UsageError(

@@ -26,6 +26,9 @@ first belongs to the peers once it is joined."""
 MOVE = b"\1"
 """What a second connection reads when the relay is about to stop: go to another."""
 
+ALIVE = b"\0"
+"""What it reads now and then before that."""
+
 JOINED = b"\0"
 """What both sides read once they are joined; anything else is a reason, and then the end."""
 

@@ -223,9 +223,18 @@ def is_on_own_network(endpoint: str) -> bool:
 
 def own_networks() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     """Return the networks to which this machine is attached."""
+    return [interface.network for interface in _interfaces()]
+
+
+def own_ips() -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Return this machine's own addresses."""
+    return {interface.ip for interface in _interfaces()}
+
+
+def _interfaces() -> list[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
     found = []
     for adapter in ifaddr.get_adapters():
         for own in adapter.ips:
             address = own.ip if isinstance(own.ip, str) else own.ip[0]
-            found.append(ipaddress.ip_interface(f"{address}/{own.network_prefix}").network)
+            found.append(ipaddress.ip_interface(f"{address}/{own.network_prefix}"))
     return found

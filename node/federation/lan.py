@@ -6,8 +6,8 @@ network at which a peer is tried, whose certificate is pinned as always.
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from zeroconf import Error, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from node.domain.ids import FacilityId, NodeId
-from node.federation.dialing import is_on_own_network, split
+from node.federation.dialing import own_ips, own_networks, split
 
 log = structlog.get_logger()
 _SERVICE = "_emix._tcp.local."
@@ -29,6 +29,7 @@ _MAX_HINTS = 1000
 _MAX_OF_FACILITY = 4
 _MAX_RESOLVING = 32
 _MAX_ADDRESSES = 4
+_CLOSE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,10 @@ class Lan:
             on_hint: Called when a facility is seen, or is seen elsewhere.
         """
         self._facility = facility
-        self._name = f"{node.short()}.{_SERVICE}"
+        self._name = f"{node.short()}-{secrets.token_hex(4)}.{_SERVICE}"
         self._on_hint = on_hint
         self._hints: dict[str, Hint] = {}
+        self._unresolved: dict[str, None] = {}  # names, the oldest first
         self._resolving: set[asyncio.Task[Any]] = set()
 
     def endpoints(self, facility: FacilityId) -> list[str]:
@@ -77,34 +79,38 @@ class Lan:
     def _of(self, facility: FacilityId) -> list[Hint]:
         return [hint for hint in self._hints.values() if hint.facility == facility]
 
-    @asynccontextmanager
-    async def announced(self, peer: str, introduction: str) -> AsyncGenerator[None]:
-        """Announce where our services are bound, and listen, for the time of the block.
+    async def run(self, peer: str, introduction: str) -> None:
+        """Announce where our services are bound, and listen, for ever.
 
-        Where there is no network to speak of, nothing happens.
+        Where there is no network to speak of, nothing happens; nobody waits for this.
         """
         addresses = own_addresses(peer)
         if not addresses:
-            yield
             return
         try:
-            zeroconf = await trio_asyncio.aio_as_trio(self._start)(
-                addresses, split(peer)[1], split(introduction)[1]
-            )
+            zeroconf = await trio_asyncio.aio_as_trio(self._open)(addresses)
         except (OSError, Error) as exc:
             log.warning("no discovery on the own network", error=type(exc).__name__)
-            yield
             return
         try:
-            yield
+            ports = split(peer)[1], split(introduction)[1]
+            await trio_asyncio.aio_as_trio(self._begin)(zeroconf, addresses, *ports)
+            await trio.sleep_forever()
+        except (OSError, Error) as exc:
+            log.warning("no discovery on the own network", error=type(exc).__name__)
         finally:
-            with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True), trio.move_on_after(_CLOSE_SECONDS):
                 await trio_asyncio.aio_as_trio(zeroconf.async_close)()
 
-    async def _start(self, addresses: Sequence[str], peer: int, introduction: int) -> AsyncZeroconf:
-        """Begin, on asyncio's side of the loop."""
+    async def _open(self, addresses: Sequence[str]) -> AsyncZeroconf:
         # Not zeroconf's own thread: trio-asyncio would make the event loop there, too.
-        zeroconf = AsyncZeroconf(interfaces=list(addresses), ip_version=IPVersion.V4Only)
+        # What a packet does to a task of its must not end the node, as trio-asyncio would have it.
+        asyncio.get_running_loop().set_exception_handler(_log_failure)
+        return AsyncZeroconf(interfaces=list(addresses), ip_version=IPVersion.V4Only)
+
+    async def _begin(
+        self, zeroconf: AsyncZeroconf, addresses: Sequence[str], peer: int, introduction: int
+    ) -> None:
         info = AsyncServiceInfo(
             _SERVICE,
             self._name,
@@ -112,25 +118,37 @@ class Lan:
             port=peer,
             properties={_FACILITY: str(self._facility), _INTRODUCTION: str(introduction)},
         )
-        await zeroconf.async_register_service(info, allow_name_change=True)
+        # The name is random: no need to ask whether another has it, which anybody could affirm.
+        await zeroconf.async_register_service(info, cooperating_responders=True)
         AsyncServiceBrowser(zeroconf.zeroconf, _SERVICE, handlers=[self._changed])
-        return zeroconf
 
     def _changed(
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
         if state_change is ServiceStateChange.Removed:
             self._hints.pop(name, None)
-        elif len(self._resolving) < _MAX_RESOLVING:
-            task = asyncio.ensure_future(self._resolve(zeroconf, service_type, name))
+            self._unresolved.pop(name, None)
+        elif name.endswith(f".{_SERVICE}") and len(self._unresolved) < _MAX_HINTS:
+            self._unresolved[name] = None
+            self._resolve_more(zeroconf)
+
+    def _resolve_more(self, zeroconf: Zeroconf) -> None:
+        while self._unresolved and len(self._resolving) < _MAX_RESOLVING:
+            name = next(iter(self._unresolved))
+            del self._unresolved[name]
+            task = asyncio.ensure_future(self._resolve(zeroconf, name))
             self._resolving.add(task)
             task.add_done_callback(self._resolving.discard)
+            task.add_done_callback(lambda _: self._resolve_more(zeroconf))
 
-    async def _resolve(self, zeroconf: Zeroconf, service_type: str, name: str) -> None:
-        info = AsyncServiceInfo(service_type, name)
-        if await info.async_request(zeroconf, _RESOLVE_MILLISECONDS):
-            addresses = info.parsed_addresses(IPVersion.V4Only)
-            self.seen(name, addresses, info.port or 0, info.properties)
+    async def _resolve(self, zeroconf: Zeroconf, name: str) -> None:
+        try:
+            info = AsyncServiceInfo(_SERVICE, name)
+            if await info.async_request(zeroconf, _RESOLVE_MILLISECONDS):
+                addresses = info.parsed_addresses(IPVersion.V4Only)
+                self.seen(name, addresses, info.port or 0, info.properties)
+        except Exception as exc:  # whatever is announced: it is a hint, and nothing depends on it
+            log.debug("an announcement is left alone", error=type(exc).__name__)
 
     def seen(
         self,
@@ -145,7 +163,7 @@ class Lan:
             introduction = int(properties.get(b"introduction") or 0)
         except ValueError:
             return
-        near = [a for a in addresses if is_on_own_network(f"{a}:1")][:_MAX_ADDRESSES]
+        near = neighbours(addresses[:_MAX_ADDRESSES])
         hint = Hint(facility, _at(near, port), _at(near, introduction))
         others = sum(other.facility == facility for n, other in self._hints.items() if n != name)
         if (
@@ -159,6 +177,25 @@ class Lan:
         self._hints[name] = hint
         if is_news:
             self._on_hint(facility)
+
+
+def neighbours(addresses: Sequence[str]) -> list[str]:
+    """Return those addresses at which another machine of the own networks can be."""
+    networks, mine = own_networks(), own_ips()
+    found = []
+    for text in addresses:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            continue
+        is_other = not (address.is_loopback or address.is_unspecified or address.is_multicast)
+        if is_other and address not in mine and any(address in n for n in networks):
+            found.append(text)
+    return found
+
+
+def _log_failure(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.error("an asyncio task failed", error=type(context.get("exception")).__name__)
 
 
 def _at(addresses: Sequence[str], port: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ Where a firewall lets only TLS through, a TLS of its own runs around that. It di
 not protect, so it verifies nobody: a relay is trusted with nothing.
 """
 
+import errno
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -36,6 +37,7 @@ from node.errors import (
     NodeError,
     PeerLeft,
     PeerRefused,
+    PeerTimeout,
     PeerUnreachable,
     first_error,
 )
@@ -49,7 +51,7 @@ MAX_ACCEPTED = 64
 MAX_ACCEPTED_OF_FACILITY = 2
 _AVOID_SECONDS = 60.0
 _MAX_AVOIDED = 16
-_BREAKS, _BREAKS_SECONDS = 3, 3600.0
+_BREAKS, _BREAKS_SECONDS, _ONE_BREAK_SECONDS = 3, 3600.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -177,28 +179,29 @@ class Relaying:
         if len(self.avoided()) < _MAX_AVOIDED:
             self._avoided[relay] = trio.current_time() + _AVOID_SECONDS
 
-    def suspicion(self, relay: str, error: PeerUnreachable, *, was_connected: bool) -> str:
+    def suspicion(self, relay: str, error: NodeError, *, was_connected: bool) -> str:
         """Return what a connection that ended with an error says of its relay; empty if nothing.
 
         A relay that alters bytes towards us is caught at once. One that alters them towards the
         other side looks like one that breaks off, which any may do now and then.
         """
-        if not was_connected:
-            return f"the relay {relay} joined us with somebody else than we asked for"
-        if isinstance(error, LinkAltered):
-            self._avoid(relay)
-            return f"the relay {relay} altered what it carried"
         if isinstance(error, PeerLeft):
             return ""
+        self._avoid(relay)
+        if not was_connected and not isinstance(error, PeerTimeout):
+            return f"by the relay {relay} somebody else came than we asked for"
+        if isinstance(error, LinkAltered):
+            return f"the relay {relay} altered what it carried"
         now = trio.current_time()
         recent = [t for t in self._broke.pop(relay, []) if now - t < _BREAKS_SECONDS]
+        if recent and now - recent[-1] < _ONE_BREAK_SECONDS:
+            recent.pop()  # our own line broke, and all that came by relay with it
         while len(self._broke) >= _MAX_AVOIDED:
             del self._broke[next(iter(self._broke))]
         self._broke[relay] = recent = [*recent, now]
         if len(recent) < _BREAKS:
             return ""
         del self._broke[relay]
-        self._avoid(relay)
         return (
             f"the relay {relay} broke {_BREAKS} connections within an hour, or altered their bytes"
         )
@@ -215,17 +218,15 @@ class Relaying:
         ticket = open_ticket(encoded, network.network_key, time.time())
         if not self._is_allowed(ticket.relay):
             raise PeerRefused(f"the relay {ticket.relay} is not one that this node may use")
-        path = _unused(self._home)
         try:
             joined = await self._joined(ticket.relay, encoded)
         except PeerUnreachable:
             self._avoid(ticket.relay)
             raise
-        way = Way(f"unix:{path.resolve()}", ticket.relay, trio.Event())
         async with _closed_after(joined) as relay:
-            listener = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+            listener, path = await _bound(self._home)
+            way = Way(f"unix:{path.resolve()}", ticket.relay, trio.Event())
             try:
-                await listener.bind(str(path))
                 path.chmod(0o600)
                 listener.listen(1)
                 async with trio.open_nursery() as nursery:
@@ -243,9 +244,11 @@ class Relaying:
         with suppress(PeerUnreachable, trio.BrokenResourceError, OSError):
             async with _closed_after(await self._connected(way.relay)) as stream:
                 await stream.send_all(TICKET_LENGTH.pack(LOOK_OUT | len(half)) + half)
-                if bytes(await stream.receive_some(1)) == MOVE:
-                    self._avoid(way.relay)
-                    way.is_leaving.set()
+                while heard := bytes(await stream.receive_some(1)):  # signs of life, until
+                    if heard == MOVE:
+                        self._avoid(way.relay)
+                        way.is_leaving.set()
+                        return
 
     async def _joined(self, address: str, half: bytes) -> Connection:
         """Return a connection to a relay that has joined it with the other side's."""
@@ -283,12 +286,19 @@ async def _closed_after(stream: Connection) -> AsyncGenerator[Connection]:
         await trio.aclose_forcefully(stream)
 
 
-def _unused(home: Path) -> Path:
-    """Return a path for a socket; no longer than that of the admin socket, which was checked."""
+async def _bound(home: Path) -> tuple[trio.socket.SocketType, Path]:
+    """Return a socket that nobody else has; its path is no longer than the admin socket's."""
+    listener = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     while True:
         path = home / f"w{secrets.token_hex(2)}.sock"
-        if not path.exists():
-            return path
+        try:
+            await listener.bind(str(path))
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                continue
+            listener.close()
+            raise PeerUnreachable("no socket can be made in the home") from exc
+        return listener, path
 
 
 def remove_ways(home: Path) -> None:
@@ -300,11 +310,10 @@ def remove_ways(home: Path) -> None:
 async def _carry(listener: trio.socket.SocketType, relay: Connection) -> None:
     connection, _ = await listener.accept()
     async with trio.SocketStream(connection) as ours:
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            try:
-                await splice_both(relay, ours, _nothing)
-            except* OSError:
-                pass  # an end went away
+        try:
+            await splice_both(relay, ours, _nothing)
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # an end went away
 
 
 def _nothing(_: int) -> None:

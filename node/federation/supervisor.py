@@ -63,6 +63,7 @@ DIAL_SECONDS = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _UP_SECONDS = 3.0  # a connection that stood so long is tried again at once
 _MAX_COLLECTS = 8
+_SOON_SECONDS, _SHUN_SECONDS, _MAX_SHUNNED = 30.0, 120.0, 1000
 
 
 class Hints(Protocol):
@@ -85,6 +86,7 @@ class Connection:
     channel: Channel | None = field(default=None, repr=False)
     inbound: Counter[str] = field(default_factory=Counter)  # what the peer opened, by route
     waiting_at_relay: trio.CancelScope | None = field(default=None, repr=False)
+    connected_time: float = -math.inf  # when it was at last, by trio's clock
     dialled: float = -math.inf  # when it was last tried because somebody asked
 
     @property
@@ -143,6 +145,8 @@ class Federation:
         self._supervised: dict[FacilityId, tuple[Peer, trio.CancelScope]] = {}
         self._changed = trio.Event()
         self._wanted: dict[FacilityId, trio.Event] = {}
+        self._asked: set[FacilityId] = set()  # who wants to be dialled, and need not be asked to
+        self._shunned: dict[str, float] = {}  # endpoints of the own network, until when
 
     def connection(self, facility: FacilityId) -> Connection:
         """Return what is known of the way to a peer."""
@@ -172,11 +176,13 @@ class Federation:
             inbound[route] -= 1
             inbound += Counter()  # without those that came to nothing
 
-    def dial(self, facility: FacilityId) -> None:
-        """Try a peer again now: it says that it cannot dial us, or it has just come."""
+    def dial(self, facility: FacilityId, *, by_peer: bool = True) -> None:
+        """Try a peer again now: it says that it cannot dial us, or it was seen just now."""
         connection, now = self._connections.get(facility), trio.current_time()
         if connection is None or now - connection.dialled < DIAL_SECONDS:
             return
+        if by_peer:
+            self._asked.add(facility)
         connection.dialled = now
         wanted = self._wanted.get(facility)
         if wanted is not None:
@@ -212,7 +218,8 @@ class Federation:
             while True:
                 started = trio.current_time()
                 error = await self._guarded(self._connect, peer, connection)
-                if connection.state == "connected" and trio.current_time() - started > _UP_SECONDS:
+                was_up = connection.connected_time >= started
+                if was_up and trio.current_time() - started > _UP_SECONDS:
                     pause = _FIRST_PAUSE
                 self._note_lost(connection, error)
                 if not peer.endpoints and not self._lan.endpoints(peer.facility_id):
@@ -223,7 +230,8 @@ class Federation:
                 wanted = self._wanted[peer.facility_id] = trio.Event()
                 with trio.move_on_after(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
                     await wanted.wait()
-                is_asked = wanted.is_set()
+                is_asked = peer.facility_id in self._asked
+                self._asked.discard(peer.facility_id)
                 pause = min(pause * 2, _LONGEST_PAUSE)
         connection.channel = None
         connection.state, connection.route = "waiting", ""
@@ -254,33 +262,64 @@ class Federation:
         connection.problem = str(error)
 
     async def _connect(self, peer: Peer, connection: Connection) -> None:
-        """Try a peer's endpoints, then a relay; hold the first that answers until it is lost."""
+        """Hold one way to a peer after the other, as long as each is left for a better one."""
+        while await self._hold_a_way(peer, connection):
+            log.info("going another way", peer=peer.facility_id.short())
+
+    async def _hold_a_way(self, peer: Peer, connection: Connection) -> bool:
+        """Try a peer's endpoints, then a relay; hold the first that answers until it is lost.
+
+        Returns:
+            True: it was left for another way, which is to be looked for at once.
+        """
         error: NodeError = PeerUnreachable("no endpoint is known; waiting for it to connect")
-        near = self._lan.endpoints(peer.facility_id)
+        near = self._near(peer)
         endpoints = [*near, *(e for e in peer.endpoints if e not in near)]
-        try:
-            endpoint = await race(lambda e: self._open(peer, e), endpoints)
-            connection.endpoint = endpoint
-            route = "lan" if endpoint in near else "direct"
-            await self._hold_until_better(peer, endpoint, connection, route)
-        except (PeerUnreachable, PeerTimeout) as exc:
-            error = exc if endpoints else error
+        while endpoints:
+            started, endpoint = trio.current_time(), ""
+            try:
+                endpoint = await race(lambda e: self._open(peer, e), endpoints)
+                connection.endpoint = endpoint
+                route = "lan" if endpoint in near else "direct"
+                await self._hold_until_better(peer, endpoint, connection, route)
+            except (PeerUnreachable, PeerTimeout) as exc:
+                error = exc
+                if endpoint in near and trio.current_time() - started < _SOON_SECONDS:
+                    self._shun(endpoint)
+                if not endpoint or connection.connected_time >= started:
+                    break
+                endpoints.remove(endpoint)  # its TLS stands, and nothing else: try the others
+            else:
+                return True
         if not connection.inbound:  # else the peer collects what waits, and brings what it has
             try:
-                while await self._hold_by_relay(peer, connection):
-                    log.info("the relay asks us to leave", peer=peer.facility_id.short())
+                return await self._hold_by_relay(peer, connection)
             except NodeError as exc:
                 log.debug("no relay", peer=peer.facility_id.short(), reason=str(exc))
             finally:
                 connection.waiting_at_relay = None
         raise error
 
+    def _near(self, peer: Peer) -> list[str]:
+        """Return where a peer seems to be on the own network, but for what failed just now."""
+        now = trio.current_time()
+        self._shunned = {e: t for e, t in self._shunned.items() if t > now}
+        return [e for e in self._lan.endpoints(peer.facility_id) if e not in self._shunned]
+
+    def _shun(self, endpoint: str) -> None:
+        """Leave an endpoint of the own network alone for a while.
+
+        Who only passes the peer's bytes on wins the race, and drops them afterwards.
+        """
+        if len(self._shunned) < _MAX_SHUNNED:
+            self._shunned[endpoint] = trio.current_time() + _SHUN_SECONDS
+
     async def _hold_by_relay(self, peer: Peer, connection: Connection) -> bool:
         """Hold a way through a relay until it is lost, or a better one is there.
 
         Returns:
-            Whether the relay asked us to go to another one, after some time of service: one that
-            asks at once is waited for as any that fails.
+            Whether another way is to be looked for at once: not if the peer has dialled us
+            meanwhile, nor after a relay that asked us to leave soon after we had come.
         """
         started = trio.current_time()
         network, half = await self._ask_ticket(peer.facility_id)
@@ -292,14 +331,15 @@ class Federation:
                     await self._hold_until_better(
                         peer, way.address, connection, "relay", way.is_leaving
                     )
-                except PeerUnreachable as exc:
-                    problem = self._relaying.suspicion(
-                        way.relay, exc, was_connected=connection.state == "connected"
-                    )
+                except (PeerUnreachable, PeerTimeout) as exc:
+                    was_connected = connection.connected_time >= started
+                    problem = self._relaying.suspicion(way.relay, exc, was_connected=was_connected)
                     if problem:
                         await self._alarm(network.id, problem)
                     raise
-                return way.is_leaving.is_set() and trio.current_time() - started > _UP_SECONDS
+                is_soon = trio.current_time() - started < _SOON_SECONDS
+                is_unsteady = is_soon and way.is_leaving.is_set()
+                return not is_unsteady and "direct" not in connection.inbound
         return False
 
     async def _hold_until_better(
@@ -329,7 +369,7 @@ class Federation:
             is_relayed = route == "relay"
             if is_relayed and "direct" in connection.inbound:
                 break
-            near = self._lan.endpoints(peer.facility_id)
+            near = self._near(peer)
             with suppress(PeerUnreachable):
                 better = [*near, *peer.endpoints] if is_relayed else near
                 await race(lambda e: self._open(peer, e), better)
@@ -354,11 +394,16 @@ class Federation:
                 await self._hello(peer, channel, connection)
                 connection.channel, connection.problem = channel, ""
                 connection.state, connection.route = "connected", route
+                connection.connected_time = trio.current_time()
                 log.info("peer connected", peer=peer.facility_id.short(), route=route)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._keep_saying_hello, peer, channel, connection)
-                    nursery.start_soon(self._watch, peer, channel)
-                    nursery.start_soon(self._exchange.run_peer, peer.facility_id)
+                try:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._keep_saying_hello, peer, channel, connection)
+                        nursery.start_soon(self._watch, peer, channel)
+                        nursery.start_soon(self._exchange.run_peer, peer.facility_id)
+                finally:
+                    connection.channel = None
+                    connection.state, connection.route = "waiting", ""
 
     async def _keep_saying_hello(
         self, peer: Peer, channel: Channel, connection: Connection

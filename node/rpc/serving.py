@@ -4,6 +4,7 @@ A handler is a trio function of one `Call`. The wrapper asks the guard who calls
 handler runs, turns our errors into status, and logs what is not ours without its detail.
 """
 
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -227,8 +228,10 @@ async def serve(
     try:
         yield port
     finally:
+        is_cancelled = trio.current_effective_deadline() == -math.inf  # no leave is taken then
         with trio.CancelScope(shield=True):
-            await trio_asyncio.aio_as_trio(server.stop)(grace_seconds)
+            grace = 0.0 if is_cancelled else grace_seconds
+            await trio_asyncio.aio_as_trio(server.stop)(grace)
 
 
 def _generic_handler(service: Service) -> grpc.GenericRpcHandler:

@@ -7,17 +7,23 @@ import trio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from node.errors import PeerRefused
 from node.rpc.serving import Call, Guard, Service
 
 
-def health_service(guard: Guard) -> Service:
-    """Return grpc.health.v1.Health; whoever gets an answer is told SERVING."""
+def health_service(guard: Guard, *, is_public: bool = False) -> Service:
+    """Return grpc.health.v1.Health; whoever gets an answer is told SERVING.
+
+    Strangers cannot watch: a call that never ends is a place that nobody else has.
+    """
     serving = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
 
     async def check(_: Call[Any]) -> health_pb2.HealthCheckResponse:
         return serving
 
     async def watch(call: Call[Any]) -> None:
+        if is_public:
+            raise PeerRefused("ask with Check; nobody watches here")
         await call.write(serving)
         await trio.sleep_forever()
 

@@ -79,8 +79,10 @@ def to_status(error: NodeError) -> tuple[grpc.StatusCode, str, Metadata]:
 def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) -> NodeError:
     """Return the error that a status stands for; `NodeError` for one that tells nothing."""
     code = metadata.get(CODE_KEY)
+    if code == Code.LINK_ALTERED:  # that is our own TLS's word, and nobody else's
+        return PeerUnreachable(details)
     if code is None:
-        if _ALTERED in details:
+        if _ALTERED in details and not metadata:
             return LinkAltered("bytes were altered on the way; the connection was given up")
         if _LEFT in details:
             return PeerLeft("the other side is stopping")

@@ -17,7 +17,15 @@ from emix.documents.v1 import documents_pb2 as documents
 from directory_service import relay as relay_module
 from directory_service.relay import Limits, Relay, serve_relay
 from node.crypto.signing import SigningKey
-from node.documents.tickets import JOINED, LOOK_OUT, MOVE, Ticket, TicketSigner, certify_tickets
+from node.documents.tickets import (
+    ALIVE,
+    JOINED,
+    LOOK_OUT,
+    MOVE,
+    Ticket,
+    TicketSigner,
+    certify_tickets,
+)
 from node.domain.ids import FacilityId, NodeId
 
 NETWORK, OTHER, TICKETS = SigningKey.new(), SigningKey.new(), SigningKey.new()
@@ -417,16 +425,41 @@ async def test_who_does_not_leave_is_not_waited_for_without_end(
         assert relay.figures.open_pairs == 1
 
 
-async def test_second_connection_hears_nothing_and_ends_with_the_first() -> None:
+async def test_second_connection_hears_signs_of_life_and_ends_with_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with running() as (relay, client):
         ticket = make_ticket()
         a, b = await client.join(ticket)
+        monkeypatch.setattr(relay_module, "LOOK_OUT_SECONDS", 0.01)
+        watch = await look_out(client, SIGNER.sign(ticket))
+        with trio.fail_after(10):  # or what stands between would end it
+            assert await watch.receive_some(1) == ALIVE
+        await watch.aclose()
+        with trio.fail_after(10):
+            while relay._looking_out:
+                await trio.lowlevel.checkpoint()
         watch = await look_out(client, SIGNER.sign(ticket))
         await a.aclose()
         await b.aclose()
-        assert await read_all(watch) == b""
+        assert set(await read_all(watch)) <= set(ALIVE)
         with trio.fail_after(10):
             while relay._connections:
                 await trio.lowlevel.checkpoint()
         assert not relay._open
         assert not relay._looking_out
+
+
+async def test_two_refusals_at_one_moment_end_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "WAIT_SECONDS", 0.05)
+    async with running(Limits(streams_of_pair=0)) as (relay, client):
+        for n in range(12):
+            ticket = make_ticket()
+            first = await client.show(SIGNER.sign(ticket))
+            await trio.sleep(0.044 + 0.001 * n)  # about when it is given up
+            second = await client.show(SIGNER.sign(ticket.other_half()))
+            for stream in (first, second):
+                assert await read_all(stream)
+        with trio.fail_after(10):
+            while relay._connections:
+                await trio.lowlevel.checkpoint()

@@ -1,13 +1,18 @@
 """Hints of the own network: whatever somebody announces is an address to try, or nothing."""
 
-import ipaddress
 import secrets
+import socket
+from typing import Any
 
 import ifaddr
 import pytest
+import trio
+import trio_asyncio
+from zeroconf import DNSOutgoing, DNSPointer, const  # type: ignore[attr-defined]
+from zeroconf.asyncio import AsyncServiceInfo
 
 from node.domain.ids import FacilityId, NodeId
-from node.federation import dialing
+from node.federation import lan
 from node.federation.lan import Lan, own_addresses
 
 ME, PEER = FacilityId(b"m" * 32), FacilityId(b"p" * 32)
@@ -15,7 +20,8 @@ ME, PEER = FacilityId(b"m" * 32), FacilityId(b"p" * 32)
 
 @pytest.fixture(autouse=True)
 def networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialing, "own_networks", lambda: [ipaddress.ip_network("10.1.2.0/24")])
+    found = [ifaddr.IP("10.1.2.200", 24, "e"), ifaddr.IP("127.0.0.1", 8, "lo")]
+    monkeypatch.setattr(ifaddr, "get_adapters", lambda: [ifaddr.Adapter("e", "e", found)])
 
 
 def make() -> tuple[Lan, list[FacilityId]]:
@@ -53,6 +59,7 @@ def test_peer_that_announces_itself_is_tried_at_its_addresses() -> None:
         (["10.1.2.7"], 7410, says(PEER, "seven")),
         (["10.1.2.7"], 7410, says(ME)),
         (["nonsense"], 7410, says(PEER)),
+        (["127.0.0.1", "127.8.8.8", "10.1.2.200"], 22, says(PEER)),  # this machine itself
     ],
 )
 def test_nonsense_is_left_alone(
@@ -89,3 +96,47 @@ def test_only_addresses_that_others_can_reach_are_announced(
     ips.append(ifaddr.IP(("2001:db8::1", 0, 0), 64, "e"))
     monkeypatch.setattr(ifaddr, "get_adapters", lambda: [ifaddr.Adapter("e", "e", ips)])
     assert own_addresses("0.0.0.0:7410") == ["10.1.2.3"]
+
+
+def packet(alias: str) -> bytes:
+    """An answer that nobody asked for: a service of ours under some name."""
+    out = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
+    pointer = DNSPointer("_emix._tcp.local.", const._TYPE_PTR, const._CLASS_IN, 4500, alias)
+    out.add_answer_at_time(pointer, 0)
+    return bytes(out.packets()[0])
+
+
+def test_no_packet_ends_the_node_or_keeps_it_from_hearing_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lan, "own_addresses", lambda _: ["127.0.0.1"])
+    monkeypatch.setattr(lan, "_RESOLVE_MILLISECONDS", 50)
+    heard = []
+
+    def seen(self: Lan, *_: object) -> None:
+        heard.append("a neighbour")
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(Lan, "seen", seen)
+
+    async def resolve(info: Any, zeroconf: Any, _: int) -> bool:
+        return bool(info.name.startswith("real"))
+
+    monkeypatch.setattr(AsyncServiceInfo, "async_request", resolve)
+
+    async def work() -> None:
+        found, _ = make()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(found.run, "0.0.0.0:7410", "0.0.0.0:7411")
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            hostile = ["x.y.", "evil._http._tcp.local.", "\x01._emix._tcp.local.", "."]
+            hostile += [f"nobody{n}._emix._tcp.local." for n in range(60)]
+            with sender, trio.fail_after(30):
+                while len(heard) < 1:  # it need not listen yet
+                    for alias in (*hostile, f"real{secrets.token_hex(4)}._emix._tcp.local."):
+                        sender.sendto(packet(alias), ("127.0.0.1", 5353))
+                    sender.sendto(b"\xff" * 600, ("127.0.0.1", 5353))
+                    await trio.sleep(0.1)
+            nursery.cancel_scope.cancel()
+
+    trio_asyncio.run(work)
