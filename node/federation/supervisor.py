@@ -514,6 +514,7 @@ class Federation:
 
 async def _end_once(is_leaving: trio.Event, scope: trio.CancelScope) -> None:
     await is_leaving.wait()
+    log.info("the relay asks us to leave")
     scope.cancel()
 
 
