@@ -1,11 +1,16 @@
 """A broken-into relay: it sees ciphertext only, and whatever it does, the study arrives whole."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Migrations
 
 from bench.nodes import Directory, Node, free_port, wait_until
+from directory_service.home import Home
+from node.crypto.digests import derive_key
+from node.sql.database import open_database
 from tests.dicom_files import study_uid
 from tests.integration.hostile_relay import HostileRelay
 from tests.integration.test_kills import write_noisy_study
@@ -83,6 +88,26 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     assert statuses == [0, 0, 0]
 
 
+def database_dump(directory: Directory) -> bytes:
+    """Return all rows of a directory's embedded database, decrypted."""
+    home = Home(directory.home)
+    key = derive_key("emix 2026-11 directory database v1", home.key())
+    copy = directory.home.with_suffix(".copy")
+    shutil.copytree(directory.home, copy, ignore=shutil.ignore_patterns("*.sock"))
+    database = open_database(Home(copy).database, key, Migrations("directory"))
+    try:
+        return database.read_sync(
+            lambda db: b"\n".join(
+                value if isinstance(value, bytes) else str(value).encode()
+                for table in db.tables
+                for row in table.rows
+                for value in row.values()
+            )
+        )
+    finally:
+        database.close()
+
+
 def test_relay_and_directory_see_none_of_two_hundred_planted_strings(pair: Pair) -> None:
     source = pair.folder / "planted"
     planted = plant(source)
@@ -95,6 +120,8 @@ def test_relay_and_directory_see_none_of_two_hundred_planted_strings(pair: Pair)
     (capture / "relay").write_bytes(pair.relay.recorded)
     [sent] = pair.a.json("transfers")["transfers"]
     assert len(pair.relay.recorded) > int(sent["bytes_total"])
+    (capture / "dump").write_bytes(database_dump(pair.directory))
+    assert b"Great Falls Clinic" in (capture / "dump").read_bytes()  # it is what it should be
     assert planted.found_in([capture, pair.directory.home]) == set()
     assert uid.encode() not in pair.relay.recorded
     planted_log = pair.directory.log.read_bytes()
