@@ -98,7 +98,7 @@ def test_what_the_node_may_not_read_or_write_is_streamed_without_asking(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("study", "options"), [(121, ()), (122, ("--stream",))], ids=["named", "streamed"]
+    ("study", "options"), [(81, ()), (82, ("--stream",))], ids=["named", "streamed"]
 )
 def test_interrupted_import_leaves_nothing(
     nodes: tuple[Node, Node], tmp_path: Path, study: int, options: tuple[str, ...]
