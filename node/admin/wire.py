@@ -5,7 +5,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.documents.peers import Peer
 from node.domain.ids import PackageId
 from node.domain.transfers import Transfer
-from node.federation.supervisor import Connection
+from node.federation.connection import Connection
 from node.store.studies import StudySource
 
 

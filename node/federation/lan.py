@@ -7,6 +7,7 @@ network at which a peer is tried, whose certificate is pinned as always.
 import asyncio
 import ipaddress
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ _MAX_OF_FACILITY = 4
 _MAX_RESOLVING = 32
 _MAX_ADDRESSES = 4
 _CLOSE_SECONDS = 3.0
+_SHUN_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,25 @@ class Lan:
         self._name = f"{node.short()}-{secrets.token_hex(4)}.{_SERVICE}"
         self._on_hint = on_hint
         self._hints: dict[str, Hint] = {}
+        self._shunned: dict[str, float] = {}  # endpoints, until when
         self._unresolved: dict[str, None] = {}  # names, the oldest first
         self._resolving: set[asyncio.Task[Any]] = set()
 
     def endpoints(self, facility: FacilityId) -> list[str]:
         """Return where a facility's peer service seems to be on the own network."""
         # Few: whoever announces them falsely must not crowd out those that the peer has published.
-        return [e for hint in self._of(facility) for e in hint.endpoints][:_MAX_ADDRESSES]
+        now = time.monotonic()
+        self._shunned = {e: until for e, until in self._shunned.items() if until > now}
+        found = [e for hint in self._of(facility) for e in hint.endpoints]
+        return [e for e in found if e not in self._shunned][:_MAX_ADDRESSES]
+
+    def shun(self, endpoint: str) -> None:
+        """Leave an endpoint alone for a while: it failed as soon as it was used.
+
+        Who only passes the peer's bytes on wins the race, and drops them afterwards.
+        """
+        if len(self._shunned) < _MAX_HINTS:
+            self._shunned[endpoint] = time.monotonic() + _SHUN_SECONDS
 
     def introductions(self, facility: FacilityId) -> list[str]:
         """Return where a facility's introduction service seems to be on the own network."""

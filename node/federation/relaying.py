@@ -298,6 +298,9 @@ async def _bound(home: Path) -> tuple[trio.socket.SocketType, Path]:
                 continue
             listener.close()
             raise PeerUnreachable("no socket can be made in the home") from exc
+        except BaseException:
+            listener.close()
+            raise
         return listener, path
 
 

@@ -5,13 +5,11 @@ statements are exchanged at the introduction service and tried again, so a peer 
 for longer than a certificate lives comes back by itself.
 """
 
-import math
 import random
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -32,6 +30,7 @@ from node.errors import (
     first_error,
     ungrouped,
 )
+from node.federation.connection import Connection
 from node.federation.dialing import Dialer
 from node.federation.introducing import Introducer
 from node.federation.link import SILENCE_SECONDS, GrpcLink, open_link
@@ -63,7 +62,7 @@ DIAL_SECONDS = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _UP_SECONDS = 3.0  # a connection that stood so long is tried again at once
 _MAX_COLLECTS = 8
-_SOON_SECONDS, _SHUN_SECONDS, _MAX_SHUNNED = 30.0, 120.0, 1000
+_SOON_SECONDS = 30.0
 
 
 class Hints(Protocol):
@@ -72,27 +71,8 @@ class Hints(Protocol):
     def endpoints(self, facility: FacilityId) -> Sequence[str]:
         """Return where a facility's peer service seems to be."""
 
-
-@dataclass
-class Connection:
-    """What is known of the way to one peer."""
-
-    state: str = "waiting"  # waiting, connected, unreachable
-    route: str = ""
-    endpoint: str = ""
-    round_trip_seconds: float = 0.0
-    problem: str = ""
-    software: str = ""  # as the peer says
-    channel: Channel | None = field(default=None, repr=False)
-    inbound: Counter[str] = field(default_factory=Counter)  # what the peer opened, by route
-    waiting_at_relay: trio.CancelScope | None = field(default=None, repr=False)
-    connected_time: float = -math.inf  # when it was at last, by trio's clock
-    dialled: float = -math.inf  # when it was last tried because somebody asked
-
-    @property
-    def is_inbound_only(self) -> bool:
-        """Whether the peer has a connection to us, and we none to it."""
-        return self.channel is None and bool(self.inbound)
+    def shun(self, endpoint: str) -> None:
+        """Leave an endpoint alone for a while."""
 
 
 class Federation:
@@ -146,7 +126,6 @@ class Federation:
         self._changed = trio.Event()
         self._wanted: dict[FacilityId, trio.Event] = {}
         self._asked: set[FacilityId] = set()  # who wants to be dialled, and need not be asked to
-        self._shunned: dict[str, float] = {}  # endpoints of the own network, until when
 
     def connection(self, facility: FacilityId) -> Connection:
         """Return what is known of the way to a peer."""
@@ -273,7 +252,7 @@ class Federation:
             True: it was left for another way, which is to be looked for at once.
         """
         error: NodeError = PeerUnreachable("no endpoint is known; waiting for it to connect")
-        near = self._near(peer)
+        near = self._lan.endpoints(peer.facility_id)
         endpoints = [*near, *(e for e in peer.endpoints if e not in near)]
         while endpoints:
             started, endpoint = trio.current_time(), ""
@@ -285,7 +264,7 @@ class Federation:
             except (PeerUnreachable, PeerTimeout) as exc:
                 error = exc
                 if endpoint in near and trio.current_time() - started < _SOON_SECONDS:
-                    self._shun(endpoint)
+                    self._lan.shun(endpoint)
                 if not endpoint or connection.connected_time >= started:
                     break
                 endpoints.remove(endpoint)  # its TLS stands, and nothing else: try the others
@@ -299,20 +278,6 @@ class Federation:
             finally:
                 connection.waiting_at_relay = None
         raise error
-
-    def _near(self, peer: Peer) -> list[str]:
-        """Return where a peer seems to be on the own network, but for what failed just now."""
-        now = trio.current_time()
-        self._shunned = {e: t for e, t in self._shunned.items() if t > now}
-        return [e for e in self._lan.endpoints(peer.facility_id) if e not in self._shunned]
-
-    def _shun(self, endpoint: str) -> None:
-        """Leave an endpoint of the own network alone for a while.
-
-        Who only passes the peer's bytes on wins the race, and drops them afterwards.
-        """
-        if len(self._shunned) < _MAX_SHUNNED:
-            self._shunned[endpoint] = trio.current_time() + _SHUN_SECONDS
 
     async def _hold_by_relay(self, peer: Peer, connection: Connection) -> bool:
         """Hold a way through a relay until it is lost, or a better one is there.
@@ -364,19 +329,19 @@ class Federation:
     async def _seek_better(
         self, peer: Peer, connection: Connection, route: str, scope: trio.CancelScope
     ) -> None:
-        while route != "lan":
+        if route == "lan":
+            return
+        while True:
             await trio.sleep(BETTER_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
             is_relayed = route == "relay"
             if is_relayed and "direct" in connection.inbound:
                 break
-            near = self._near(peer)
+            near = self._lan.endpoints(peer.facility_id)
             with suppress(PeerUnreachable):
                 better = [*near, *peer.endpoints] if is_relayed else near
                 await race(lambda e: self._open(peer, e), better)
                 log.info("a better way", peer=peer.facility_id.short())
                 break
-        else:
-            return
         scope.cancel()
 
     def _open(self, peer: Peer, endpoint: str) -> AbstractAsyncContextManager[Channel]:

@@ -1,5 +1,6 @@
 """Supervisors: what goes wrong with one peer while the node stops does not end the node."""
 
+from dataclasses import replace
 from time import time
 from typing import Any
 
@@ -11,10 +12,11 @@ from node.crypto.certificates import make_tls_identity
 from node.documents.identity import Identity
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, NodeId
-from node.errors import PeerUnreachable
+from node.errors import NodeError, PeerTimeout, PeerUnreachable
+from node.federation.connection import Connection
 from node.federation.dialing import Dialer
 from node.federation.lan import Lan
-from node.federation.supervisor import Connection, Federation
+from node.federation.supervisor import Federation
 from node.federation.trust import Trust
 from tests.integration.hostile import HostilePeer
 
@@ -120,3 +122,112 @@ async def test_dial_asked_for_again_and_again_is_done_now_and_then(tmp_path: Any
     federation.dial(facility)
     assert not federation._wanted[facility].is_set()
     assert connection.dialled <= trio.current_time()
+
+
+class Neighbourhood:
+    """Hints as a test gives them."""
+
+    def __init__(self, *endpoints: str) -> None:
+        self.found = list(endpoints)
+        self.shunned: list[str] = []
+
+    def endpoints(self, _: FacilityId) -> list[str]:
+        return [e for e in self.found if e not in self.shunned]
+
+    def shun(self, endpoint: str) -> None:
+        self.shunned.append(endpoint)
+
+
+class Ways:
+    """A federation whose peer has endpoints that do as they are told, and a relay.
+
+    Attributes:
+        tried: What was held, in order: endpoint and route.
+        outcomes: What becomes of each endpoint that is held: an error, or None: left for better.
+    """
+
+    def __init__(self, folder: Any, monkeypatch: pytest.MonkeyPatch, near: tuple[str, ...]) -> None:
+        self.federation, self.facility = make_federation(folder)
+        self.lan = Neighbourhood(*near)
+        self.federation._lan = self.lan
+        peer = self.federation._trust.peers[self.facility]
+        self.peer = replace(peer, endpoint="direct:1")
+        self.connection = self.federation.connection(self.facility)
+        self.outcomes: dict[str, list[NodeError | None]] = {}
+        self.tried: list[tuple[str, str]] = []
+
+        async def race(_: object, endpoints: list[str]) -> str:
+            for endpoint in endpoints:
+                if self.outcomes.get(endpoint):
+                    return endpoint
+            raise PeerUnreachable("nobody")
+
+        async def hold(
+            _: Federation, __: Peer, endpoint: str, connection: Connection, route: str, *___: object
+        ) -> None:
+            self.tried.append((endpoint, route))
+            outcome = self.outcomes[endpoint].pop(0)
+            if not isinstance(outcome, PeerTimeout):  # its hello was answered
+                connection.connected_time = trio.current_time()
+            await trio.sleep(1)
+            if outcome is not None:
+                raise outcome
+
+        async def relay(_: Federation, __: Peer, ___: Connection) -> bool:
+            self.tried.append(("relay", "relay"))
+            raise PeerUnreachable("no relay")
+
+        monkeypatch.setattr("node.federation.supervisor.race", race)
+        monkeypatch.setattr(Federation, "_hold_until_better", hold)
+        monkeypatch.setattr(Federation, "_hold_by_relay", relay)
+
+    async def connect(self) -> str:
+        """Return why it ended."""
+        with pytest.raises(NodeError) as caught:
+            await self.federation._connect(self.peer, self.connection)
+        return str(caught.value)
+
+
+async def test_neighbour_that_only_passes_bytes_on_does_not_deny_the_direct_way(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    ways = Ways(tmp_path, monkeypatch, ("near:1",))
+    ways.outcomes = {"near:1": [PeerTimeout("silent")], "direct:1": [PeerUnreachable("gone")]}
+    assert await ways.connect() == "gone"
+    assert ways.tried == [("near:1", "lan"), ("direct:1", "direct"), ("relay", "relay")]
+    assert ways.lan.shunned == ["near:1"]
+
+
+async def test_way_that_is_left_for_a_better_one_is_followed_by_that_and_not_by_a_relay(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    ways = Ways(tmp_path, monkeypatch, ("near:1",))
+    ways.outcomes = {"direct:1": [None]}
+
+    async def come_near() -> None:
+        await trio.sleep(0.5)
+        ways.outcomes["near:1"] = [PeerUnreachable("gone")]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(come_near)
+        assert await ways.connect() == "gone"
+    assert ways.tried[:2] == [("direct:1", "direct"), ("near:1", "lan")]
+    assert trio.current_time() - ways.connection.connected_time < 5  # with no pause between
+
+
+async def test_peer_that_has_dialled_us_is_not_sought_at_a_relay(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    ways = Ways(tmp_path, monkeypatch, ())
+    ways.connection.inbound["direct"] = 1
+    assert await ways.connect() == "nobody"
+    assert ways.tried == []
+
+
+async def test_hint_wakes_a_peer_and_does_not_stand_for_its_own_request(tmp_path: Any) -> None:
+    federation, facility = make_federation(tmp_path)
+    federation.connection(facility)
+    federation._wanted[facility] = trio.Event()
+    federation.dial(facility, by_peer=False)
+    assert federation._wanted[facility].is_set()
+    assert facility not in federation._asked

@@ -1,0 +1,31 @@
+"""What is known of the way to one peer."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import trio
+
+from node.rpc.calling import Channel
+
+
+@dataclass
+class Connection:
+    """What is known of the way to one peer."""
+
+    state: str = "waiting"  # waiting, connected, unreachable
+    route: str = ""
+    endpoint: str = ""
+    round_trip_seconds: float = 0.0
+    problem: str = ""
+    software: str = ""  # as the peer says
+    channel: Channel | None = field(default=None, repr=False)
+    inbound: Counter[str] = field(default_factory=Counter)  # what the peer opened, by route
+    waiting_at_relay: trio.CancelScope | None = field(default=None, repr=False)
+    connected_time: float = -math.inf  # when it was at last, by trio's clock
+    dialled: float = -math.inf  # when it was last tried because somebody asked
+
+    @property
+    def is_inbound_only(self) -> bool:
+        """Whether the peer has a connection to us, and we none to it."""
+        return self.channel is None and bool(self.inbound)
