@@ -453,6 +453,27 @@ def test_what_is_kept_need_not_be_announced_again_and_its_key_is_held_all_the_sa
     run(work)
 
 
+def test_process_that_leaves_says_so_and_takes_nobody_back(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving() as server, member(world, "A") as (a, client, _):
+            async with client.watch() as stream:
+                with trio.fail_after(20):
+                    while not server._watchers.total():
+                        await trio.sleep(0.01)
+                server.say_move()
+                move = await next_event(stream, "move")
+                assert 1 <= move.within_seconds <= service_module.MOVE_SECONDS
+                with pytest.raises(PeerBusy, match="about to stop"):
+                    await client.login(a)
+                await client.call("Find", pb.FindRequest(words="a"))  # who is there is served
+            async with client.watch() as stream:
+                with pytest.raises(PeerBusy, match="about to stop"):
+                    await stream.read()
+
+    run(work)
+
+
 def test_second_watch_of_a_node_ends_the_first_and_a_revocation_ends_both(
     tmp_path: Path,
 ) -> None:

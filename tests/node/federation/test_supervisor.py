@@ -201,11 +201,12 @@ async def test_neighbour_that_only_passes_bytes_on_does_not_deny_the_direct_way(
 async def test_way_that_is_left_for_a_better_one_is_followed_by_that_and_not_by_a_relay(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    ways = Ways(tmp_path, monkeypatch, ("near:1",))
+    ways = Ways(tmp_path, monkeypatch, ())
     ways.outcomes = {"direct:1": [None]}
 
     async def come_near() -> None:
         await trio.sleep(0.5)
+        ways.lan.found.append("near:1")
         ways.outcomes["near:1"] = [PeerUnreachable("gone")]
 
     async with trio.open_nursery() as nursery:

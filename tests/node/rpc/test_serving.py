@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 import trio
 from emix.exchange.v1 import exchange_pb2 as pb
+from grpc_health.v1 import health_pb2
 
-from node.errors import Conflict, NodeError, NotFound, PeerUnreachable
+from node.errors import Conflict, NodeError, NotFound, PeerRefused, PeerUnreachable
 from node.rpc.calling import Channel, open_channel
-from node.rpc.methods import method
+from node.rpc.methods import method, methods
 from node.rpc.serving import Call, Handler, Service, allow_all, serve
+from node.rpc.standard import health_service
 from tests.integration.loop import run
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]
@@ -86,5 +88,63 @@ def test_call_on_a_connection_that_is_closed_meanwhile_fails_as_unreachable(tmp_
             with pytest.raises(PeerUnreachable):
                 await channel.connect(1)
         assert [type(error) for error in errors] == [PeerUnreachable] * 2
+
+    run(work)
+
+
+def test_calls_may_go_on_for_a_while_at_the_end_unless_that_is_cancelled(tmp_path: Path) -> None:
+    going_on = trio.Event()
+
+    async def slow(call: Call[Any]) -> pb.HelloResponse:
+        going_on.set()
+        await trio.sleep(0.3 if call.request.software == "soon" else 60)
+        return pb.HelloResponse(version=1)
+
+    async def work() -> None:
+        nonlocal going_on
+        handlers: dict[str, Handler] = {"Hello": slow, "Watch": nothing, "Carry": nothing}
+        service = Service(SERVICE, handlers, allow_all)
+        for what, is_cancelled in (("soon", False), ("never", True)):
+            going_on, answers = trio.Event(), list[int]()
+            address = f"unix:{tmp_path / what}"
+
+            async def call(what: str, address: str, answers: list[int]) -> None:
+                async with open_channel(address) as channel:
+                    try:
+                        hello = pb.HelloRequest(software=what)
+                        answers.append((await channel.unary(HELLO, hello)).version)
+                    except NodeError:
+                        answers.append(0)
+
+            started = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope() as scope:
+                    async with serve([service], address, grace_seconds=30):
+                        nursery.start_soon(call, what, address, answers)
+                        await going_on.wait()
+                        if is_cancelled:
+                            scope.cancel()
+                            await trio.sleep_forever()
+            assert answers == [0 if is_cancelled else 1]
+            assert trio.current_time() - started < 15
+
+    run(work)
+
+
+def test_strangers_ask_for_health_and_do_not_watch_it(tmp_path: Path) -> None:
+    methods_of = {m.name: m for m in methods(health_pb2.DESCRIPTOR.services_by_name["Health"])}
+    request = health_pb2.HealthCheckRequest()
+
+    async def work() -> None:
+        address = f"unix:{tmp_path / 'socket'}"
+        async with (
+            serve([health_service(allow_all, is_public=True)], address),
+            open_channel(address) as channel,
+        ):
+            answer = await channel.unary(methods_of["Check"], request)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            async with channel.stream(methods_of["Watch"], request) as stream:
+                with pytest.raises(PeerRefused):
+                    await stream.read()
 
     run(work)
