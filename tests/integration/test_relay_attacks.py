@@ -1,17 +1,13 @@
 """A broken-into relay: it sees ciphertext only, and whatever it does, the study arrives whole."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlite_utils import Migrations
 
 from bench.nodes import Directory, Node, free_port, wait_until
-from directory_service.home import Home
-from node.crypto.digests import derive_key
-from node.sql.database import open_database
 from tests.dicom_files import study_uid
+from tests.integration.dumps import database_dump
 from tests.integration.hostile_relay import HostileRelay
 from tests.integration.test_kills import write_noisy_study
 from tests.integration.test_planted import STUDY, plant
@@ -86,26 +82,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         statuses = [server.stop() for server in (pair.a, pair.b, pair.directory)]
         pair.relay.close()
     assert statuses == [0, 0, 0]
-
-
-def database_dump(directory: Directory) -> bytes:
-    """Return all rows of a directory's embedded database, decrypted."""
-    home = Home(directory.home)
-    key = derive_key("emix 2026-11 directory database v1", home.key())
-    copy = directory.home.with_suffix(".copy")
-    shutil.copytree(directory.home, copy, ignore=shutil.ignore_patterns("*.sock"))
-    database = open_database(Home(copy).database, key, Migrations("directory"))
-    try:
-        return database.read_sync(
-            lambda db: b"\n".join(
-                value if isinstance(value, bytes) else str(value).encode()
-                for table in db.tables
-                for row in table.rows
-                for value in row.values()
-            )
-        )
-    finally:
-        database.close()
 
 
 def test_relay_and_directory_see_none_of_two_hundred_planted_strings(pair: Pair) -> None:
