@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 START_SECONDS = 30
+# Below those that the kernel hands out (ip_local_port_range), each once.
+_PORTS = iter(random.sample(range(15_000, 32_000), 17_000))
 
 
 class CommandFailed(Exception):
@@ -190,11 +193,16 @@ class Directory(Server):
 
 
 def free_port() -> int:
-    """Return a port that nobody uses now; a node keeps its port over restarts."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody uses now; a node keeps its port over restarts.
+
+    Not one of those that the kernel hands out: while a node is stopped, an outgoing connection
+    of some other test could get its port.
+    """
+    for port in _PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise CommandFailed("no port is free")
 
 
 def pair(a: Node, b: Node) -> None:

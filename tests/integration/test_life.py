@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Node, pair, wait_until
+from bench.nodes import CommandFailed, Node, free_port, pair, wait_until
 from node.crypto.certificates import make_tls_identity
 from node.home import Home, save_secrets, unlock
 from tests.dicom_files import study_uid, write_study
@@ -186,9 +186,7 @@ def test_stopping_leaves_no_socket_and_no_process(tmp_path: Path) -> None:
 def test_metrics_are_served_and_name_nobody(tmp_path: Path) -> None:
     node = Node(tmp_path, "node", "Clinic")
     node.make()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     config = node.home / "emix.toml"
     config.write_text(config.read_text().replace('# listen = ""', f'listen = "127.0.0.1:{port}"'))
     node.start()
