@@ -8,13 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from directory_service.search import Search
 from node.crypto.digests import sha256
 from node.crypto.signing import network_id
 from node.documents.identity import Identity
 from node.documents.network import Listing, Membership
 from node.domain.ids import FacilityId, InvitationId, NodeId
 from node.domain.network import ListProblem, NetworkList, NetworkView
+from node.domain.search import Search
 from node.errors import Conflict, NotFound, PeerUntrusted
 
 MAX_NODES = 16

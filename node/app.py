@@ -35,6 +35,7 @@ from node.errors import PeerUnreachable, ungrouped
 from node.exchange.networks import Networks
 from node.exchange.pairing import Pairing
 from node.exchange.receiving import Receiver, ReceiverPolicy
+from node.exchange.remembered import Remembered
 from node.exchange.sending import Sender
 from node.exchange.transfers import Transfers
 from node.federation.dialing import Dialer, read_proxy, resolve_names_apart
@@ -68,6 +69,7 @@ from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
 from node.store.networks import NetworkStore
 from node.store.peers import PeerStore
+from node.store.records import RecordStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
 from node.telemetry.logs import configure_logs
@@ -178,6 +180,7 @@ class _Node:
         self._networks = Networks(
             NetworkStore(context),
             self._directories,
+            Remembered(RecordStore(context), context.facility),
             self._pairing,
             unlocked.signer.signer.facility_key,
             trusts_members=config.trust == "network",
@@ -248,6 +251,7 @@ class _Node:
         if config.lan == "on":
             nursery.start_soon(self._lan.run, self._addresses.peer, self._addresses.introduction)
         nursery.start_soon(self._directories.run, self._networks)
+        nursery.start_soon(self._networks.keep_remembering)
         nursery.start_soon(self._look_after, transfers)
         nursery.start_soon(self._keep_trust_fresh)
         return self._addresses

@@ -79,6 +79,7 @@ class NetworkHandlers:
             ),
             network=network.name,
             software=record.listing.software,
+            seen_seconds=int(record.seen_time),
             paired=peer is not None and not peer.is_removed and peer.network is None,
         )
 

@@ -97,6 +97,8 @@ def leave(context: click.Context, network: str) -> None:
 def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool) -> None:
     """Find facilities of the networks by name, city or department; typing errors are forgiven.
 
+    Of a network whose directory does not answer, those are found that were seen within 30 days.
+
     \b
     Examples:
       emix find great falls
@@ -113,7 +115,7 @@ def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool
             f.display_name if f.display_name != f.listed_name else "",
             f.city,
             " ".join(f.departments),
-            "online" if f.online else "offline",
+            _presence(f),
             "paired" if f.paired else f.standing,
             f.facility_id,
         )
@@ -121,6 +123,19 @@ def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool
     ]
     columns = ("FACILITY", "CALLS ITSELF", "CITY", "DEPARTMENTS", "NODE", "STANDING", "FACILITY ID")
     show_table(columns, rows, "Nobody like that was found.")
+    silent = sorted({f.network for f in answer.facilities if f.seen_seconds})
+    if silent:
+        click.echo(
+            f"No directory answers of {', '.join(silent)}: this is what was seen there before"
+            " (`emix networks`).",
+            err=True,
+        )
+
+
+def _presence(facility: pb.FoundFacility) -> str:
+    if facility.seen_seconds:
+        return f"seen {show_time(facility.seen_seconds)}"
+    return "online" if facility.online else "offline"
 
 
 COMMANDS = (join, networks, find)

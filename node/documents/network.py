@@ -149,12 +149,20 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A node of a member, as a directory showed it, everything in it verified."""
+    """A node of a member, as a directory showed it, everything in it verified.
+
+    Attributes:
+        is_online: The directory's own word.
+        signed_listing: The listing as the node signed it.
+        seen_time: When a directory showed it, for one that was remembered; 0 for just now.
+    """
 
     identity: Identity
     listing: Listing
     membership: Membership
-    is_online: bool  # the directory's own word
+    is_online: bool
+    signed_listing: bytes
+    seen_time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,9 +425,15 @@ def open_listing(data: bytes, identity: Identity) -> Listing:
 
 
 def open_record(
-    statements: bytes, listing: bytes, membership: bytes, network_key: bytes, *, is_online: bool
+    statements: bytes,
+    listing: bytes,
+    membership: bytes,
+    network_key: bytes,
+    *,
+    is_online: bool,
+    seen_time: float = 0.0,
 ) -> Record:
-    """Return a record as a directory shows it, held against the network's key.
+    """Return a record as a directory shows it, or showed it, held against the network's key.
 
     Raises:
         BadSignature: some part of it is not whose it should be.
@@ -429,7 +443,7 @@ def open_record(
     found = open_membership(membership, network_key)
     if found.facility_id != identity.facility_id:
         raise BadSignature("a record with another facility's membership")
-    return Record(identity, open_listing(listing, identity), found, is_online)
+    return Record(identity, open_listing(listing, identity), found, is_online, listing, seen_time)
 
 
 def _names(texts: Sequence[str]) -> tuple[str, ...]:

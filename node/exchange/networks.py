@@ -35,11 +35,13 @@ from node.errors import (
     UsageError,
 )
 from node.exchange.pairing import Pairing
+from node.exchange.remembered import Remembered
 
 log = structlog.get_logger()
 _MOST_MEMBERSHIPS = 8
 _MOST_FOUND = 100
 _MOST_ALARMS, _SAME_ALARMS = 1000, 20
+_Ask = Callable[[Network], Awaitable[Sequence[Record]]]
 
 
 class NetworkBook(Protocol):
@@ -89,6 +91,7 @@ class Networks:
         self,
         book: NetworkBook,
         directories: Directories,
+        remembered: Remembered,
         pairing: Pairing,
         facility_key: bytes,
         *,
@@ -97,6 +100,7 @@ class Networks:
         """Prepare; `trusts_members` is the policy: whether members need not be paired."""
         self._book = book
         self._directories = directories
+        self._remembered = remembered
         self._pairing = pairing
         self._facility_key = facility_key
         self._trusts_members = trusts_members
@@ -262,9 +266,14 @@ class Networks:
         log.info("list taken over", network=network_id.short(), number=shown.number)
         await self._changed()
 
-    async def took_record(self, record: Record) -> None:
-        """Take over what a member states anew, if it is pinned here."""
+    async def took_record(self, network_id: NetworkId, record: Record) -> None:
+        """Take over what a member states anew: remember it, and renew its pin if it has one."""
+        await self._remembered.take(network_id, [record])
         await self._pairing.got_statements(record.identity)
+
+    async def keep_remembering(self) -> None:
+        """Ask for members' records now and then, for when no directory answers; for ever."""
+        await self._remembered.keep_fresh(self.all, self._directories.lookup)
 
     async def was_fooled(self, network_id: NetworkId, problem: str) -> None:
         """Note that a directory showed what is not signed by whom it should be."""
@@ -285,34 +294,38 @@ class Networks:
     async def find(self, words: str, limit: int) -> list[Found]:
         """Return members of all networks that fit, best first.
 
+        Those of a network whose directory does not answer are remembered ones.
+
         Raises:
             UsageError: this facility is in no network, or no word is asked for.
-            NodeError: no directory answered.
+            NodeError: a directory did not answer, and nothing that fits is remembered.
         """
         if not words.strip():
             raise UsageError("say what to look for: words of a name, city or department")
         return await self._ask_all(
-            lambda network: self._directories.find(network, words, limit), limit
+            lambda network: self._directories.find(network, words, limit),
+            lambda network: self._remembered.find(network, words, limit),
+            limit,
         )
 
     async def lookup(self, facility: FacilityId) -> Found:
-        """Return a facility's newest record.
+        """Return a facility's newest record, a remembered one of who is not found otherwise.
 
         Raises:
             UsageError: this facility is in no network.
             NotFound: no directory knows that facility.
-            NodeError: no directory answered.
+            NodeError: a directory did not answer, and the facility is not remembered.
         """
         found = await self._ask_all(
-            lambda network: self._directories.lookup(network, [facility]), 100
+            lambda network: self._directories.lookup(network, [facility]),
+            lambda network: self._remembered.lookup(network, facility),
+            100,
         )
         if not found:
             raise NotFound(f"no directory shows facility {facility.short()} as a member now")
         return max(found, key=lambda f: f.record.identity.profile.issued_seconds)
 
-    async def _ask_all(
-        self, ask: Callable[[Network], Awaitable[Sequence[Record]]], limit: int
-    ) -> list[Found]:
+    async def _ask_all(self, ask: _Ask, remember: _Ask, limit: int) -> list[Found]:
         if not self._known:
             raise UsageError(
                 "this facility has joined no network that could be asked: `emix join LETTER`"
@@ -321,9 +334,11 @@ class Networks:
         error: NodeError | None = None
         for network in self.all():
             try:
-                found += [Found(network, record) for record in await ask(network)]
+                records = await ask(network)
+                await self._remembered.take(network.id, records)
             except NodeError as exc:
-                error = exc
+                error, records = exc, await remember(network)
+            found += [Found(network, record) for record in records]
         if error is not None and not found:
             raise error
         return found[:limit]

@@ -68,7 +68,7 @@ class DirectoryNews(Protocol):
     async def took_list(self, network_id: NetworkId, encoded: bytes) -> None:
         """Take a list; it is not verified yet."""
 
-    async def took_record(self, record: Record) -> None:
+    async def took_record(self, network_id: NetworkId, record: Record) -> None:
         """Take a verified record."""
 
     async def was_fooled(self, network_id: NetworkId, problem: str) -> None:
@@ -387,7 +387,7 @@ class Directories:
                     case "record":
                         record = await self._record(network, message.record)
                         if record is not None:
-                            await self._news.took_record(record)
+                            await self._news.took_record(network.id, record)
                     case "dial_back" if len(message.dial_back) == 32:
                         self._dial(FacilityId(message.dial_back))
                     case "ticket":

@@ -189,3 +189,23 @@ def _routes(db: sqlite_utils.Database) -> None:
     # How the peer was reached at last, and for how long bytes were carried in all.
     db.execute("ALTER TABLE transfers ADD COLUMN route TEXT NOT NULL DEFAULT ''")
     db.execute("ALTER TABLE transfers ADD COLUMN carried_seconds REAL NOT NULL DEFAULT 0")
+
+
+@migrations(name="0004_records")
+def _records(db: sqlite_utils.Database) -> None:
+    # What directories showed of members, for when they do not answer. Each is signed whole, and
+    # verified again when it is read.
+    db.execute(
+        "CREATE TABLE records ("
+        "    network BLOB NOT NULL REFERENCES networks (network) ON DELETE CASCADE,"
+        "    facility BLOB NOT NULL,"
+        "    statements BLOB NOT NULL,"
+        "    listing BLOB NOT NULL,"
+        "    membership BLOB NOT NULL,"
+        "    profile_seconds INTEGER NOT NULL,"
+        "    listing_seconds INTEGER NOT NULL,"
+        "    texts TEXT NOT NULL,"
+        "    seen_time REAL NOT NULL,"
+        "    PRIMARY KEY (network, facility)"
+        ") STRICT"
+    )

@@ -177,7 +177,7 @@ def test_directory_that_restarts_knows_everybody_and_they_come_back(network: Net
         lambda: a.json("networks")["networks"][0]["state"] == "unreachable", "still connected"
     )
     with pytest.raises(CommandFailed, match="not reachable"):
-        a.run("find", "billings")
+        a.run("find", "nowhere")
     directory.start()
     wait_until(
         lambda: (
@@ -239,6 +239,34 @@ def test_paired_nodes_exchange_while_the_directory_is_away(tmp_path: Path) -> No
             node.stop()
             node.start()
         uid = import_study(a, tmp_path, 46)
+        a.run("send", uid, "Billings Hospital", "--wait")
+        assert uid in b.run("studies")
+    finally:
+        stop(a, b)
+
+
+def test_member_that_was_seen_is_found_and_sent_to_while_the_directory_is_away(
+    tmp_path: Path,
+) -> None:
+    directory = Directory(tmp_path)
+    directory.make()
+    directory.start()
+    a = make_node(tmp_path, "a", "Great Falls Clinic", trust='"network"')
+    b = make_node(tmp_path, "b", "Billings Hospital", trust='"network"', city='"Billings"')
+    try:
+        directory.enroll(a, b)
+        wait_until(lambda: a.json("find", "billings")["facilities"], "it is not announced")
+        directory.kill()
+        for node in (a, b):
+            node.stop()
+            node.start()
+        [found] = a.json("find", "bilings")["facilities"]
+        assert (found["listed_name"], found["standing"]) == ("Billings Hospital", "member")
+        assert int(found["seen_seconds"]) > 0
+        assert not found["online"]
+        assert "seen 20" in a.run("find", "bilings")
+        assert a.json("peers")["peers"] == []  # they have never met
+        uid = import_study(a, tmp_path, 50)
         a.run("send", uid, "Billings Hospital", "--wait")
         assert uid in b.run("studies")
     finally:

@@ -221,7 +221,7 @@ class FindFacilitiesResponse(_message.Message):
     def __init__(self, facilities: _Optional[_Iterable[_Union[FoundFacility, _Mapping]]] = ...) -> None: ...
 
 class FoundFacility(_message.Message):
-    __slots__ = ("facility_id", "display_name", "listed_name", "city", "departments", "recipients", "online", "standing", "network", "software", "paired")
+    __slots__ = ("facility_id", "display_name", "listed_name", "city", "departments", "recipients", "online", "standing", "network", "software", "paired", "seen_seconds")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     LISTED_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +233,7 @@ class FoundFacility(_message.Message):
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     PAIRED_FIELD_NUMBER: _ClassVar[int]
+    SEEN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     display_name: str
     listed_name: str
@@ -244,7 +245,8 @@ class FoundFacility(_message.Message):
     network: str
     software: str
     paired: bool
-    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., listed_name: _Optional[str] = ..., city: _Optional[str] = ..., departments: _Optional[_Iterable[str]] = ..., recipients: _Optional[_Iterable[str]] = ..., online: _Optional[bool] = ..., standing: _Optional[str] = ..., network: _Optional[str] = ..., software: _Optional[str] = ..., paired: _Optional[bool] = ...) -> None: ...
+    seen_seconds: int
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., listed_name: _Optional[str] = ..., city: _Optional[str] = ..., departments: _Optional[_Iterable[str]] = ..., recipients: _Optional[_Iterable[str]] = ..., online: _Optional[bool] = ..., standing: _Optional[str] = ..., network: _Optional[str] = ..., software: _Optional[str] = ..., paired: _Optional[bool] = ..., seen_seconds: _Optional[int] = ...) -> None: ...
 
 class PairPeerRequest(_message.Message):
     __slots__ = ("facility_id", "at", "statements", "endpoint", "restore_removed")

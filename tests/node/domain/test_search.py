@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from directory_service.search import Search
+from node.domain.search import Search
 
 RECORDS = {
     1: ("Great Falls Clinic", "Great Falls", "CT", "MR"),

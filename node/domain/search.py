@@ -1,5 +1,7 @@
 """Finding facilities by words that people type, their typing errors forgiven.
 
+A directory searches what its nodes announce with it, and a node what it remembers of them.
+
 Every word asked for must be the beginning of some word of a record, or nearly such a word. Two
 steps keep it fast with ten thousand records: the distinct words are compared, of which there are
 few, and records are found through an index of words.

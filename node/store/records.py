@@ -1,0 +1,132 @@
+"""Records of members as directories showed them, for when no directory answers."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from node.documents.network import Network, Record, open_record
+from node.domain.ids import FacilityId, NetworkId
+from node.sql.database import Db
+from node.store.context import StoreContext, marks
+
+_HOUR_SECONDS = 3600.0
+_KEPT_SECONDS = 30 * 86400.0
+
+
+class RecordStore:
+    """The newest record of each facility in each network."""
+
+    def __init__(self, context: StoreContext) -> None:
+        self._database = context.database
+
+    async def keep(self, network: NetworkId, records: Sequence[Record], now: float) -> None:
+        """Keep records that are newer than what is kept; forget those not seen for 30 days.
+
+        Nothing is written for what was seen within the hour, so that presence costs nothing.
+        A network that was left meanwhile keeps none.
+        """
+
+        def work(db: Db) -> None:
+            for record in records:
+                if _is_news(db, network, record, now):
+                    _put(db, network, record, now)
+            earliest = now - _KEPT_SECONDS
+            db.execute("DELETE FROM records WHERE seen_time < ?", (earliest,))
+
+        if await self._database.read(lambda db: _any_news(db, network, records, now)):
+            await self._database.write(work)
+
+    async def seen(self, network: NetworkId) -> Mapping[FacilityId, float]:
+        """Return when the facilities of a network were seen, those that are kept."""
+        sql = "SELECT facility, seen_time FROM records WHERE network = ?"
+        return await self._database.read(
+            lambda db: {
+                FacilityId(facility): float(seen)
+                for facility, seen in db.execute(sql, (network.digest,)).fetchall()
+            }
+        )
+
+    async def texts(self, network: NetworkId) -> Mapping[FacilityId, Sequence[str]]:
+        """Return by which texts the facilities of a network are found."""
+        sql = "SELECT facility, texts FROM records WHERE network = ?"
+        return await self._database.read(
+            lambda db: {
+                FacilityId(facility): json.loads(texts)
+                for facility, texts in db.execute(sql, (network.digest,)).fetchall()
+            }
+        )
+
+    async def get(self, network: Network, facilities: Sequence[FacilityId]) -> list[Record]:
+        """Return what is kept of facilities, in their order, verified anew.
+
+        Raises:
+            DocumentError: what is kept is not what was put.
+        """
+        sql = f"SELECT * FROM records WHERE network = ? AND facility IN ({marks(facilities)})"
+        values = (network.id.digest, *(f.digest for f in facilities))
+        rows = await self._database.read(lambda db: list(db.query(sql, values)))
+        found = {
+            FacilityId(row["facility"]): open_record(
+                row["statements"],
+                row["listing"],
+                row["membership"],
+                network.network_key,
+                is_online=False,
+                seen_time=row["seen_time"],
+            )
+            for row in rows
+        }
+        return [found[facility] for facility in facilities if facility in found]
+
+
+def _any_news(db: Db, network: NetworkId, records: Sequence[Record], now: float) -> bool:
+    return any(_is_news(db, network, record, now) for record in records)
+
+
+def _is_news(db: Db, network: NetworkId, record: Record, now: float) -> bool:
+    """Return whether a record is newer than what is kept, or that was seen long ago."""
+    sql = (
+        "SELECT profile_seconds, listing_seconds, membership, seen_time FROM records"
+        " WHERE network = ? AND facility = ?"
+    )
+    values = (network.digest, record.identity.facility_id.digest)
+    kept = db.execute(sql, values).fetchone()
+    if kept is None:
+        return _is_joined(db, network)
+    *issued, membership, seen = kept
+    if _issued(record) != tuple(issued):
+        return _issued(record) > tuple(issued)
+    is_recent = seen <= now < seen + _HOUR_SECONDS
+    return not is_recent or membership != record.membership.encoded
+
+
+def _is_joined(db: Db, network: NetworkId) -> bool:
+    sql = "SELECT 1 FROM networks WHERE network = ?"
+    return db.execute(sql, (network.digest,)).fetchone() is not None
+
+
+def _put(db: Db, network: NetworkId, record: Record, now: float) -> None:
+    identity, listing = record.identity, record.listing
+    texts = (
+        record.membership.invitation.display_name,
+        identity.profile.display_name,
+        listing.city,
+        *listing.departments,
+    )
+    db.execute(
+        "INSERT OR REPLACE INTO records (network, facility, statements, listing, membership,"
+        " profile_seconds, listing_seconds, texts, seen_time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            network.digest,
+            identity.facility_id.digest,
+            identity.encoded,
+            record.signed_listing,
+            record.membership.encoded,
+            *_issued(record),
+            json.dumps(texts),
+            now,
+        ),
+    )
+
+
+def _issued(record: Record) -> tuple[int, int]:
+    return record.identity.profile.issued_seconds, record.listing.issued_seconds
