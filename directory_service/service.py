@@ -185,7 +185,12 @@ class DirectoryServer:
             raise PeerUntrusted("the invitation was used for another facility than the caller's")
         if invitation.id in self._registry.view.revoked:
             raise PeerUntrusted("the invitation was revoked")
-        is_known = self._registry.has_joined(membership.facility_id, invitation.id)
+        latest = self._registry.view.latest
+        listed = latest.members.get(invitation.id) if latest else None
+        if listed not in (None, facility):
+            raise Conflict("the invitation was used by another facility; ask for a new one")
+        # Whom the network listed is a member, whatever this directory has forgotten.
+        is_known = listed is not None or self._registry.has_joined(facility, invitation.id)
         if self._clock() >= invitation.expires_seconds and not is_known:
             raise PeerUntrusted("the invitation has expired; ask the network for a new one")
         await self._knowledge.enroll(membership)

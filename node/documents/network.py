@@ -174,6 +174,7 @@ class Network:
         root_certificate: Signs the directory's TLS certificates, DER.
         membership: This facility's.
         view: Its lists, as far as they were seen here.
+        signed_list: The newest of them as it was signed; empty before the first.
     """
 
     name: str
@@ -183,6 +184,7 @@ class Network:
     membership: Membership
     view: NetworkView
     joined_time: float
+    signed_list: bytes = field(default=b"", repr=False)
 
     @property
     def id(self) -> NetworkId:

@@ -1,13 +1,14 @@
 """Directories on the wire: one supervisor a network, which logs in, announces, and watches.
 
 While a directory is away everything goes on with what is known; it is tried again, with jitter,
-so that a restart does not bring all nodes back at one moment.
+so that a restart does not bring all nodes back at one moment. One that has lost what it knew gets
+it back from its nodes: the newest list, and that they are members.
 """
 
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,10 +31,12 @@ from node.documents.network import (
 from node.documents.signed import DocumentSigner
 from node.domain.ids import FacilityId, NetworkId
 from node.errors import (
+    Conflict,
     DocumentError,
     NodeError,
     PeerTimeout,
     PeerUnreachable,
+    PeerUntrusted,
     first_error,
     ungrouped,
 )
@@ -52,6 +55,7 @@ _ANNOUNCE = method(_SERVICE, "Announce", pb.AnnounceRequest, pb.AnnounceResponse
 _LOOKUP = method(_SERVICE, "Lookup", pb.LookupRequest, pb.LookupResponse)
 _FIND = method(_SERVICE, "Find", pb.FindRequest, pb.FindResponse)
 _WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse)
+_PUBLISH = method(_SERVICE, "Publish", pb.PublishRequest, pb.PublishResponse)
 _ASK_TICKET = method(_SERVICE, "AskTicket", pb.AskTicketRequest, pb.AskTicketResponse)
 _ASK_DIAL_BACK = method(_SERVICE, "AskDialBack", pb.AskDialBackRequest, pb.AskDialBackResponse)
 
@@ -318,8 +322,8 @@ class Directories:
             shown = await channel.unary(_GET_NETWORK, pb.GetNetworkRequest(), timeout=CALL_SECONDS)
             if shown.list:
                 await self._news.took_list(network.id, shown.list)
-            login = await self._login_request(channel, network.root_certificate)
-            answer = await channel.unary(_LOGIN, login, timeout=CALL_SECONDS)
+            await self._give_list(channel, network.id, shown.list)
+            answer = await self._log_in(channel, network)
             session = _Session(channel, (("emix-session", answer.session),))
             with ungrouped():
                 async with trio.open_nursery() as nursery:
@@ -331,6 +335,33 @@ class Directories:
                     while await self._watch(network, session, deadline):  # noqa: ASYNC110
                         await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                     nursery.cancel_scope.cancel()
+
+    async def _give_list(self, channel: Channel, network_id: NetworkId, shown: bytes) -> None:
+        """Give a directory the newest list, if it shows an older one or none."""
+        network = self._networks.get(network_id)
+        if network is None or network.signed_list in (b"", shown):
+            return
+        with suppress(Conflict):  # it has a newer one by now, or one that we do not believe
+            request = pb.PublishRequest(list=network.signed_list)
+            await channel.unary(_PUBLISH, request, timeout=CALL_SECONDS)
+            log.info("list given back", network=network_id.short())
+
+    async def _log_in(self, channel: Channel, network: Network) -> pb.LoginResponse:
+        """Log in; at a directory that has forgotten us, show our membership once more."""
+        root = network.root_certificate
+        login = await self._login_request(channel, root)
+        try:
+            return await channel.unary(_LOGIN, login, timeout=CALL_SECONDS)
+        except PeerUntrusted as refusal:
+            login = await self._login_request(channel, root)
+            request = pb.JoinRequest(membership=network.membership.encoded, login=login)
+            try:
+                await channel.unary(_JOIN, request, timeout=CALL_SECONDS)
+            except (PeerUntrusted, Conflict):
+                raise refusal from None  # what was said first says why
+            log.info("joined again", network=network.id.short())
+        login = await self._login_request(channel, root)
+        return await channel.unary(_LOGIN, login, timeout=CALL_SECONDS)
 
     async def _login_request(self, channel: Channel, root: bytes) -> pb.LoginRequest:
         asked = pb.GetChallengeRequest()

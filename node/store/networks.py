@@ -95,7 +95,8 @@ def _row(db: Db, row: dict[str, object]) -> Network:
     key, network = bytes(row["network_key"]), bytes(row["network"])  # type: ignore[call-overload]
     encoded = row["list"]
     # Whether it was from the future was decided when it was kept; a clock set back changes nothing.
-    latest = open_list(encoded, key, math.inf) if isinstance(encoded, bytes) else None
+    signed = encoded if isinstance(encoded, bytes) else b""
+    latest = open_list(signed, key, math.inf) if signed else None
     revoked = frozenset(
         InvitationId(found["invitation"])
         for found in db.query("SELECT invitation FROM revocations WHERE network = ?", (network,))
@@ -108,4 +109,5 @@ def _row(db: Db, row: dict[str, object]) -> Network:
         membership=open_membership(bytes(row["membership"]), key),  # type: ignore[call-overload]
         view=NetworkView(latest, revoked),
         joined_time=float(str(row["joined_time"])),
+        signed_list=signed,
     )

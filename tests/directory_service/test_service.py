@@ -325,6 +325,40 @@ def test_invitation_is_for_its_own_facility_and_one_only(tmp_path: Path) -> None
     run(work)
 
 
+def test_directory_that_lost_its_database_takes_back_whom_the_list_names(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        a, thief, provisional = Facility("A"), Facility("thief"), Facility("C")
+        letter = world.operator.invite("A", time.time())
+        mine = claim(letter, a.signer.facility_key, time.time())
+        theirs = claim(letter, thief.signer.facility_key, time.time())
+        not_listed = world.membership(provisional)
+        async with world.serving(), world.client() as client:
+            await client.join(a, mine)
+            await world.sign(mine)
+            encoded = (await client.call("GetNetwork", pb.GetNetworkRequest())).list
+            await client.join(provisional, not_listed)
+        for file in tmp_path.glob("directory.db*"):
+            file.unlink()
+        async with world.serving(), world.client() as client:
+            world.late = 72 * 3600 + 1
+            with pytest.raises(PeerUntrusted, match="no member"):
+                await client.login(a)
+            with pytest.raises(PeerUntrusted, match="expired"):  # the list is not back yet
+                await client.join(a, mine)
+            await client.call("Publish", pb.PublishRequest(list=encoded))
+            world.late = 0
+            with pytest.raises(Conflict, match="another facility"):  # though it comes first
+                await client.join(thief, theirs)
+            world.late = 72 * 3600 + 1
+            await client.join(a, mine)
+            await client.login(a)
+            with pytest.raises(PeerUntrusted, match="expired"):
+                await client.join(provisional, not_listed)
+
+    run(work)
+
+
 def test_node_announces_itself_only_and_never_goes_back(tmp_path: Path) -> None:
     async def work() -> None:
         world = World(tmp_path)

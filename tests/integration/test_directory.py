@@ -1,6 +1,7 @@
 """A network with a directory: enrollment, discovery, trust by membership, and life without it."""
 
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -271,6 +272,81 @@ def test_member_that_was_seen_is_found_and_sent_to_while_the_directory_is_away(
         assert uid in b.run("studies")
     finally:
         stop(a, b)
+
+
+def audit_kinds(node: Node) -> set[str]:
+    return {entry["kind"] for entry in node.json("audit", "--limit", "0")["entries"]}
+
+
+def back_at(directory: Directory, *nodes: Node) -> None:
+    """Wait until nodes are members, and at a directory, and show no problem with it."""
+    for node in nodes:
+        wait_until(
+            lambda node=node: (
+                [(n["standing"], n["state"]) for n in node.json("networks")["networks"]]
+                == [("member", "connected")]
+            ),
+            f"{node.display_name} did not come back",
+            90,
+        )
+    names = {f["name"] for f in directory.json("facilities")["facilities"]}
+    assert names >= {node.display_name for node in nodes}
+
+
+def test_directory_that_lost_everything_but_the_network_key_is_made_anew(tmp_path: Path) -> None:
+    directory = Directory(tmp_path)
+    directory.make()
+    directory.start()
+    a = make_node(tmp_path, "a", "Great Falls Clinic", trust='"network"')
+    b = make_node(tmp_path, "b", "Billings Hospital", trust='"network"')
+    gone = make_node(tmp_path, "c", "Helena Hospital", trust='"network"')
+    try:
+        directory.enroll(a, b, gone)
+        directory.run("revoke", "Helena Hospital", "--network-key", str(directory.key))
+        wait_until(lambda: a.json("networks")["networks"][0]["list_number"] == "2", "no list came")
+        directory.kill()
+        shutil.rmtree(directory.home)
+        directory.make()
+        directory.start()
+        back_at(directory, a, b)
+        assert directory.json("status")["list_number"] == "2"
+        uid = import_study(a, tmp_path, 51)
+        a.run("send", uid, "Billings Hospital", "--wait")
+        assert uid in b.run("studies")
+        # Who was revoked does not come back with the others.
+        assert gone.json("networks")["networks"][0]["standing"] == "revoked"
+        names = [f["name"] for f in directory.json("facilities")["facilities"]]
+        assert sorted(names) == ["Billings Hospital", "Great Falls Clinic"]
+        directory.sign_list()
+        wait_until(lambda: b.json("networks")["networks"][0]["list_number"] == "3", "no list came")
+        assert not any("alarm" in kind for kind in audit_kinds(a))
+    finally:
+        stop(directory, a, b, gone)
+
+
+def test_directory_comes_back_from_an_older_copy_of_its_home(tmp_path: Path) -> None:
+    directory = Directory(tmp_path)
+    directory.make()
+    directory.start()
+    a = make_node(tmp_path, "a", "Great Falls Clinic", trust='"network"')
+    b = make_node(tmp_path, "b", "Billings Hospital", trust='"network"')
+    try:
+        directory.enroll(a)
+        assert directory.stop() == 0
+        backup = tmp_path / "backup"
+        shutil.copytree(directory.home, backup)
+        directory.start()
+        directory.enroll(b)
+        directory.kill()
+        shutil.rmtree(directory.home)
+        backup.rename(directory.home)
+        directory.start()
+        back_at(directory, a, b)
+        assert directory.json("status")["list_number"] == "2"
+        # It had gone back, and that is not kept from anybody.
+        assert "alarm.directory" in audit_kinds(a) | audit_kinds(b)
+    finally:
+        stop(directory, a, b)
 
 
 def test_removal_by_a_person_holds_against_the_network(tmp_path: Path) -> None:
