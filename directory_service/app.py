@@ -174,6 +174,7 @@ def _limits(config: Config) -> Limits:
     return Limits(
         streams_of_facility=config.streams_of_facility,
         bytes_of_facility=config.gib_of_facility * 2**30,
+        bytes_a_second=config.mbit_a_second * 10**6 // 8,
     )
 
 

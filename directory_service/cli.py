@@ -231,6 +231,13 @@ def status(context: click.Context, json_: bool) -> None:
     type=click.IntRange(0, 1_000_000),
     help="Of a facility; 0: no bound.",
 )
+@click.option(
+    "--mbit-a-second",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 1_000_000),
+    help="Of all pairs, which share it evenly; 0: no bound.",
+)
 @click.pass_context
 def relay(
     context: click.Context,
@@ -239,6 +246,7 @@ def relay(
     network: str | None,
     streams: int,
     gib_a_day: int,
+    mbit_a_second: int,
 ) -> None:
     """Run a relay alone, for a network that trusts this facility: it sees ciphertext only.
 
@@ -259,7 +267,11 @@ def relay(
     if not address or not network:
         raise UsageError("name the relay's --address and the --network's public key")
     (address,) = read_endpoints([address])
-    limits = Limits(streams_of_facility=streams, bytes_of_facility=gib_a_day * 2**30)
+    limits = Limits(
+        streams_of_facility=streams,
+        bytes_of_facility=gib_a_day * 2**30,
+        bytes_a_second=mbit_a_second * 10**6 // 8,
+    )
     try:
         key = read_network_key(network)
     except ValueError as exc:

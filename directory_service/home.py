@@ -74,6 +74,7 @@ class Config:
         relays: `[relay] addresses` all relays that nodes are sent to, as they reach them.
         streams_of_facility: `[relay]` pairs at once, in this process's relay.
         gib_of_facility: `[relay] gib_a_day_of_facility` in this process's relay; 0: no bound.
+        mbit_a_second: `[relay]` of all pairs together, in this process's relay; 0: no bound.
         database: `[database] url` PostgreSQL; empty for the embedded database.
         metrics_listen: `[metrics]` address of the Prometheus page; empty for none.
         log_level: `[log]` how much is logged.
@@ -99,6 +100,10 @@ class Config:
     gib_of_facility: int = field(
         default=0,
         metadata={"section": "relay", "key": "gib_a_day_of_facility", "check": whole(0, 10**6)},
+    )
+    mbit_a_second: int = field(
+        default=0,
+        metadata={"section": "relay", "key": "mbit_a_second", "check": whole(0, 10**6)},
     )
     database: str = field(default="", metadata={"section": "database", "key": "url", "check": _url})
     metrics_listen: str = field(
@@ -137,6 +142,9 @@ addresses = {relays}
 # How many pairs of connections a facility may have at once, and how many GiB a day (0: no bound).
 # streams_of_facility = 16
 # gib_a_day_of_facility = 0
+# What all pairs together may use of the line, in Mbit/s (0: no bound). They share it evenly,
+# however many connections each has.
+# mbit_a_second = 0
 
 [database]
 # Empty: an embedded database in this home. Several processes share a PostgreSQL:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
+from directory_service.turns import Turns
 from node.crypto.certificates import make_passing_certificate, server_context
 from node.documents.tickets import (
     ALIVE,
@@ -68,6 +69,7 @@ class Limits:
         streams_of_pair: So that one partner does not take all of a facility's.
         waiting_of_facility: Halves that wait for their other side.
         bytes_of_facility: A day; 0 for no bound.
+        bytes_a_second: Of all pairs together, which then share it evenly; 0 for no bound.
     """
 
     connections: int = 2000
@@ -76,6 +78,7 @@ class Limits:
     streams_of_pair: int = 4
     waiting_of_facility: int = 8
     bytes_of_facility: int = 0
+    bytes_a_second: int = 0
 
 
 @dataclass
@@ -125,6 +128,7 @@ class Relay:
         self._network_key = network_key
         self._limits = limits
         self._clock = clock
+        self._turns = Turns(limits.bytes_a_second)
         self._waiting: dict[tuple[bytes, bool], _Half] = {}
         self._spent: dict[tuple[bytes, bool], int] = {}
         self._unknown_of: Counter[str] = Counter()
@@ -330,16 +334,19 @@ class Relay:
 
     async def _splice_both(self, ticket: Ticket, a: Connection, b: Connection) -> None:
         """Splice both ways until both have ended, or nothing has come for too long."""
+        pair = frozenset({ticket.caller_facility, ticket.target_facility})
 
-        def note(count: int) -> None:
+        async def admit(count: int) -> None:
+            for facility in pair:
+                self._hold_bytes(facility)
+            await self._turns.wait(pair, count)
             idle.deadline = trio.current_time() + IDLE_SECONDS
             self.figures.bytes += count
-            for facility in {ticket.caller_facility, ticket.target_facility}:
+            for facility in pair:
                 self.figures.bytes_of[facility] += count
-                self._hold_bytes(facility)
 
         with trio.move_on_after(IDLE_SECONDS) as idle:
-            await splice_both(a, b, note)
+            await splice_both(a, b, admit, piece_bytes=self._turns.piece_bytes)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Where one of them is within TLS, the bytes are copied here instead.
 import fcntl
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import trio
@@ -16,27 +16,34 @@ _PIECE_BYTES = 1 << 20
 _COPIED_BYTES = 1 << 18
 
 
-async def splice_both(a: Connection, b: Connection, note: Callable[[int], None]) -> None:
+Admit = Callable[[int], Awaitable[None]]
+"""Awaited with a number of bytes that have come, before they are passed on."""
+
+
+async def splice_both(
+    a: Connection, b: Connection, admit: Admit, *, piece_bytes: int = _PIECE_BYTES
+) -> None:
     """Move bytes both ways until both ends have ended.
 
     Args:
         a: One connection.
         b: The other.
-        note: Called with each number of bytes that got through; what it raises ends it.
+        admit: Holds bytes up for as long as it takes; what it raises ends it all.
+        piece_bytes: How many are passed on at once, at most.
 
     Raises:
         ExceptionGroup: a connection broke (`OSError`, `trio.BrokenResourceError`), or what
-            `note` raised.
+            `admit` raised.
     """
 
     async def one_way(source: Connection, sink: Connection) -> None:
         if isinstance(source, trio.SocketStream) and isinstance(sink, trio.SocketStream):
-            await _splice(source.socket, sink.socket, note)
+            await _splice(source.socket, sink.socket, admit, piece_bytes)
             # Half-closed: the other direction may go on until it ends too.
             with suppress(OSError):
                 sink.socket.shutdown(socket.SHUT_WR)
         else:
-            await _copy(source, sink, note)
+            await _copy(source, sink, admit, min(piece_bytes, _COPIED_BYTES))
             nursery.cancel_scope.cancel()  # TLS has no half-closed connections
 
     async with trio.open_nursery() as nursery:
@@ -45,14 +52,18 @@ async def splice_both(a: Connection, b: Connection, note: Callable[[int], None])
 
 
 async def _splice(
-    source: trio.socket.SocketType, sink: trio.socket.SocketType, note: Callable[[int], None]
+    source: trio.socket.SocketType,
+    sink: trio.socket.SocketType,
+    admit: Admit,
+    piece_bytes: int,
 ) -> None:
     """Move bytes from one socket to another in the kernel until the first ends.
 
     Args:
         source: Read from.
         sink: Written to.
-        note: Called with each number of bytes that got through.
+        admit: See `splice_both`.
+        piece_bytes: The most to be moved at once.
 
     Raises:
         OSError: a connection broke.
@@ -65,28 +76,28 @@ async def _splice(
         while True:
             await trio.lowlevel.wait_readable(source)
             try:
-                count = os.splice(source.fileno(), writing, _PIECE_BYTES, flags=flags)
+                count = os.splice(source.fileno(), writing, piece_bytes, flags=flags)
             except BlockingIOError:
                 continue
             if count == 0:
                 return
+            await admit(count)
             left = count
             while left:
                 await trio.lowlevel.wait_writable(sink)
                 with suppress(BlockingIOError):
                     left -= os.splice(reading, sink.fileno(), left, flags=flags)
-            note(count)
     finally:
         os.close(reading)
         os.close(writing)
 
 
-async def _copy(source: Connection, sink: Connection, note: Callable[[int], None]) -> None:
+async def _copy(source: Connection, sink: Connection, admit: Admit, piece_bytes: int) -> None:
     """Move bytes from one connection to another until the first ends.
 
     Raises:
         trio.BrokenResourceError: a connection broke.
     """
-    while data := await source.receive_some(_COPIED_BYTES):
+    while data := await source.receive_some(piece_bytes):
+        await admit(len(data))
         await sink.send_all(data)
-        note(len(data))

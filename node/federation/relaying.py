@@ -155,7 +155,7 @@ class Relaying:
                 end = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
                 self._accepted.add(end)
                 try:
-                    await splice_both(relay, ours, _nothing)
+                    await splice_both(relay, ours, _at_once)
                 finally:
                     self._accepted.discard(end)
         except* NodeError as group:
@@ -314,10 +314,10 @@ async def _carry(listener: trio.socket.SocketType, relay: Connection) -> None:
     connection, _ = await listener.accept()
     async with trio.SocketStream(connection) as ours:
         try:
-            await splice_both(relay, ours, _nothing)
+            await splice_both(relay, ours, _at_once)
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # an end went away
 
 
-def _nothing(_: int) -> None:
+async def _at_once(_: int) -> None:
     return

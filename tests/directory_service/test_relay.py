@@ -362,15 +362,50 @@ async def test_facility_that_has_used_up_its_bytes_is_cut_off_until_tomorrow() -
     limits = Limits(bytes_of_facility=100_000)
     async with running(limits, lambda: now) as (_, client):
         a, b = await client.join(ticket(), signer)
-        with suppress(trio.BrokenResourceError):
-            await a.send_all(bytes(200_000))
-        assert len(await read_all(b)) >= 100_000
+        received = trio.Event()
+
+        async def receive() -> None:
+            assert len(await read_all(b)) >= 100_000
+            received.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            with suppress(trio.BrokenResourceError):
+                while not received.is_set():
+                    await a.send_all(bytes(50_000))
         half = ticket()
         waiting = await client.show(signer.sign(half))
         assert "used up" in await client.refusal(signer.sign(half.other_half()))
         await waiting.aclose()
         now += 86400
         await client.join(ticket(), signer)
+
+
+async def test_pairs_share_the_line_evenly_however_many_connections_they_have() -> None:
+    enough = 3 * 2**20
+    async with running(Limits(bytes_a_second=8 * 2**20)) as (relay, client):
+
+        async def keep_sending(stream: trio.SocketStream) -> None:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                while True:
+                    await stream.send_all(bytes(2**16))
+
+        async def keep_receiving(stream: trio.SocketStream) -> None:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                while await stream.receive_some():
+                    pass
+
+        async with trio.open_nursery() as nursery:
+            for caller, target in [(1, 2)] * 4 + [(3, 4)]:
+                a, b = await client.join(make_ticket(caller, target))
+                nursery.start_soon(keep_sending, a)
+                nursery.start_soon(keep_receiving, b)
+            with trio.fail_after(60):
+                while relay.figures.bytes_of[facility(3)] < enough:
+                    await trio.sleep(0.01)
+            shares = relay.figures.bytes_of[facility(1)] / relay.figures.bytes_of[facility(3)]
+            nursery.cancel_scope.cancel()
+        assert 0.7 < shares < 1.5  # four times as much without turns
 
 
 async def look_out(client: Client, half: bytes) -> trio.SocketStream:

@@ -1,0 +1,50 @@
+"""Who may pass on bytes next, where a line's rate is given.
+
+Pairs take turns, however many connections each has: of a pair one connection at a time stands in
+the line, and the line is first come, first served. Without a rate there is no line: the kernel
+and the loop share between connections, of which a pair has a few at most.
+"""
+
+from collections.abc import Hashable
+
+import trio
+
+_LEAST_PIECE, _LARGEST_PIECE = 1 << 14, 1 << 20
+_PIECES_A_SECOND = 50  # so that who waits for others does not wait long
+_SAVED_SECONDS = 0.05  # what nobody used may be used so much later: timers are late
+
+
+class Turns:
+    """Hands out a line's rate in turns."""
+
+    def __init__(self, bytes_a_second: int) -> None:
+        """Prepare; 0 for no bound."""
+        self._rate = bytes_a_second
+        self._line = trio.Lock()  # first come, first served
+        self._places: dict[Hashable, trio.Lock] = {}
+        self._free_time = 0.0
+
+    @property
+    def piece_bytes(self) -> int:
+        """How much should be asked for at once."""
+        if not self._rate:
+            return _LARGEST_PIECE
+        return min(max(self._rate // _PIECES_A_SECOND, _LEAST_PIECE), _LARGEST_PIECE)
+
+    async def wait(self, pair: Hashable, count: int) -> None:
+        """Wait until it is a pair's turn to pass on some bytes.
+
+        Cancellation:
+            At any time; its turn may be lost, nobody else's.
+        """
+        if not self._rate:
+            return
+        place = self._places.setdefault(pair, trio.Lock())
+        try:
+            async with place, self._line:
+                start = max(self._free_time, trio.current_time() - _SAVED_SECONDS)
+                self._free_time = start + count / self._rate
+                await trio.sleep_until(start)
+        finally:
+            if not place.locked():
+                self._places.pop(pair, None)
