@@ -5,7 +5,7 @@ from typing import Any
 
 from emix.directory.v1 import admin_pb2 as pb
 
-from directory_service.registry import Registry
+from directory_service.knowledge import Knowledge
 from directory_service.relay import Relay
 from node.crypto.certificates import validity
 from node.documents.network import Membership
@@ -24,7 +24,7 @@ class AdminServer:
     def __init__(
         self,
         name: str,
-        registry: Registry,
+        knowledge: Knowledge,
         endpoint: str,
         certificate: bytes,
         clock: Callable[[], float],
@@ -32,7 +32,8 @@ class AdminServer:
     ) -> None:
         self._relay = relay
         self._name = name
-        self._registry = registry
+        self._knowledge = knowledge
+        self._registry = knowledge.registry
         self._endpoint = endpoint
         self._certificate_expires = validity(certificate)[1]
         self._clock = clock
@@ -68,6 +69,10 @@ class AdminServer:
     def _alarms(self) -> list[str]:
         now = self._clock()
         alarms = []
+        if self._knowledge.is_database_away:
+            alarms.append(
+                "the database does not answer: nobody can join or log in; what is known is answered"
+            )
         latest = self._registry.view.latest
         sign = "`emix-directory list sign --network-key FILE`"
         if latest is None:

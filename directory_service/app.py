@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import trio
@@ -128,7 +129,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
             relay = Relay(config.relays[0], config.network_key, _limits(config))
             await stack.enter_async_context(serve_relay(relay, config.relay_listen))
         endpoint = f"{config.listen.rpartition(':')[0]}:{port}"
-        admin = AdminServer(config.name, registry, endpoint, tls.certificate_der, time.time, relay)
+        admin = AdminServer(config.name, knowledge, endpoint, tls.certificate_der, time.time, relay)
         home.socket.unlink(missing_ok=True)
         await stack.enter_async_context(
             serve(
@@ -139,7 +140,8 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         )
         home.socket.chmod(0o600)
         stack.callback(home.socket.unlink, missing_ok=True)
-        stack.enter_context(served_metrics(config.metrics_listen, lambda: _gauges(registry, relay)))
+        gauges = partial(_gauges, knowledge, relay)
+        stack.enter_context(served_metrics(config.metrics_listen, gauges))
 
         async def leave() -> None:
             server.say_move()  # and the service's end waits until they are gone
@@ -178,17 +180,19 @@ def _limits(config: Config) -> Limits:
     )
 
 
-def _gauges(registry: Registry, relay: Relay | None) -> Gauges:
+def _gauges(knowledge: Knowledge, relay: Relay | None) -> Gauges:
     meanings = {
         "facilities": "Facilities that are members or provisional",
         "nodes": "Nodes whose announcement stands",
         "online": "Nodes that watch here now",
+        "database_away": "Whether the database did not answer at last",
         "relay_pairs": "Pairs of connections that were relayed",
         "relay_open_pairs": "Pairs of connections that are relayed now",
         "relay_bytes": "Bytes that were relayed",
         "relay_refused": "Connections that the relay refused",
     }
-    values: dict[str, int] = dict(registry.counts)
+    values: dict[str, int] = dict(knowledge.registry.counts)
+    values["database_away"] = int(knowledge.is_database_away)
     if relay is not None:
         values |= {f"relay_{k}": v for k, v in relay.figures.counts.items()}
     return {f"directory_{k}": (meanings[k], {(): float(v)}) for k, v in values.items()}

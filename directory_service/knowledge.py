@@ -44,6 +44,7 @@ class Knowledge:
         self._process = secrets.token_hex(8)
         self._heard: dict[str, float] = {}
         self._is_behind = False
+        self.is_database_away = False  # as the last word to the other processes found it
         self._gone: set[NodeId] = set()
 
     # -- what is learned here -----------------------------------------------------------------
@@ -193,8 +194,12 @@ class Knowledge:
 
     async def _tell_others(self, kind: str, ids: Sequence[bytes] = (), data: bytes = b"") -> None:
         """Tell the other processes; without them, they will look when they can."""
-        with suppress(StoreError):
+        try:
             await self._bus.tell(News(self._process, kind, tuple(ids), data))
+        except StoreError:
+            self.is_database_away = True
+        else:
+            self.is_database_away = False
 
     async def _take_news(self, news: News | None) -> None:
         try:

@@ -10,6 +10,10 @@ from directory_service.storage import SCHEMA, Transaction
 from node.sql.database import Db, open_database
 
 T = TypeVar("T")
+_IF_DAMAGED = (
+    "the database is damaged, or is another directory's: move directory.db* away and start anew;"
+    " the nodes bring back what was in it"
+)
 
 
 class _Transaction:
@@ -30,7 +34,7 @@ class SqliteEngine:
         Raises:
             StoreError: it is damaged, or encrypted under another key.
         """
-        self._database = open_database(path, key, _migrations())
+        self._database = open_database(path, key, _migrations(), if_damaged=_IF_DAMAGED)
 
     async def run(self, work: Callable[[Transaction], T]) -> T:
         """See `Engine.run`."""

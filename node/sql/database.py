@@ -8,6 +8,7 @@ transactions are short.
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,10 +36,7 @@ _PRAGMAS = (
     "cache_size=-8192",
 )
 
-_DAMAGED = (
-    "the database is damaged, or is another node's: move metadata.db* away and rebuild it with"
-    " `emix store repair`, or restore a backup"
-)
+_DAMAGED = "the database is damaged, or is another's"
 
 
 class Database:
@@ -47,8 +45,9 @@ class Database:
     Use `open_database`; call `close` when done.
     """
 
-    def __init__(self, connection: sqlcipher.Connection) -> None:
+    def __init__(self, connection: sqlcipher.Connection, if_damaged: str) -> None:
         self._connection = connection
+        self._translated = partial(_Translated, if_damaged)
         self._db = sqlite_utils.Database(connection, execute_plugins=False)
         self._lock = threading.Lock()
         self._limiter = trio.CapacityLimiter(1)
@@ -78,12 +77,12 @@ class Database:
 
     def read_sync(self, work: Callable[[Db], T]) -> T:
         """Do as `read`, on the calling thread."""
-        with self._lock, _translated():
+        with self._lock, self._translated():
             return work(self._db)
 
     def write_sync(self, work: Callable[[Db], T]) -> T:
         """Do as `write`, on the calling thread."""
-        with self._lock, _translated():
+        with self._lock, self._translated():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 result = work(self._db)
@@ -119,8 +118,11 @@ class Database:
             self._connection.close()
 
 
-class _translated:  # noqa: N801  # reads as a clause of the with statement
-    """Turn the library's errors into ours."""
+class _Translated:
+    """Turns the library's errors into ours."""
+
+    def __init__(self, if_damaged: str) -> None:
+        self._if_damaged = if_damaged
 
     def __enter__(self) -> None:
         pass
@@ -134,26 +136,29 @@ class _translated:  # noqa: N801  # reads as a clause of the with statement
             if "full" in text:
                 raise StoreFull("the disk is full; free space and try again") from error
             if any(word in text for word in ("malformed", "not a database", "hmac")):
-                raise StoreError(_DAMAGED) from error
+                raise StoreError(self._if_damaged) from error
             if "locked" in text:
                 raise StoreLocked("another process has the database open") from error
             raise StoreError(f"the database failed: {type(error).__name__}") from error
 
 
-def open_database(path: Path, key: bytes, migrations: Migrations) -> Database:
+def open_database(
+    path: Path, key: bytes, migrations: Migrations, *, if_damaged: str = _DAMAGED
+) -> Database:
     """Open or create the database at `path` and bring its schema up to date.
 
     Args:
         path: The file; its folder exists.
         key: 32 bytes, the raw SQLCipher key.
         migrations: Numbered steps; each runs once, in a transaction.
+        if_damaged: What to tell people of a damaged file, or another key's; with advice.
 
     Raises:
         StoreError: SQLite is too old, the key is another one, or the file is damaged.
     """
     if sqlcipher.sqlite_version_info < _VERSION_FLOOR:
         raise StoreError(f"SQLite {sqlcipher.sqlite_version} is too old; upgrade sqlcipher3")
-    with _translated():
+    with _Translated(if_damaged):
         connection = sqlcipher.connect(str(path), check_same_thread=False, isolation_level=None)
         connection.execute("PRAGMA cipher_log_level = NONE")  # its lines would come between ours
         connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
@@ -162,10 +167,10 @@ def open_database(path: Path, key: bytes, migrations: Migrations) -> Database:
                 connection.execute(f"PRAGMA {pragma}")
         except sqlcipher.DatabaseError as exc:
             connection.close()
-            raise StoreError(_DAMAGED) from exc
+            raise StoreError(if_damaged) from exc
         connection.row_factory = sqlcipher.Row
         migrations.apply(sqlite_utils.Database(connection, execute_plugins=False))
-    return Database(connection)
+    return Database(connection, if_damaged)
 
 
 def sqlite_version() -> str:

@@ -17,6 +17,11 @@ from node.store.chunk_files import ChunkStorage, FileChunkStorage
 from node.store.envelopes import Envelopes
 from node.store.schema import migrations
 
+_IF_DAMAGED = (
+    "the database is damaged, or is another node's: move metadata.db* away and rebuild it with"
+    " `emix store repair`, or restore a backup"
+)
+
 
 @dataclass(frozen=True)
 class StoreContext:
@@ -71,7 +76,7 @@ def open_store(
             "the database is gone, but envelopes are there: put metadata.db back, or rebuild it"
             " with `emix store repair`"
         )
-    database = open_database(path, root_key.database_key(), migrations)
+    database = open_database(path, root_key.database_key(), migrations, if_damaged=_IF_DAMAGED)
     return StoreContext(
         database=database,
         storage=FileChunkStorage(home / "chunks", reserve_bytes),

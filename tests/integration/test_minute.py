@@ -106,6 +106,10 @@ def test_a_minute_without_the_database_under_load_loses_no_enrollment_and_no_tra
             victim.kill()
             before, asked = len(load.joined), load.asked
             wait_until(lambda: load.refused >= 5, "joining did not become impossible")
+            wait_until(
+                lambda: any("database" in x for x in processes.all[0].json("status")["alarms"]),
+                "nobody is told that the database is away",
+            )
             assert load.asked > asked + 50  # what is known is answered all the same
             wait_until(lambda: time.monotonic() > away, "a minute is long", 90)
             assert transfer()["state"] in ("carrying", "delivered")
@@ -114,6 +118,10 @@ def test_a_minute_without_the_database_under_load_loses_no_enrollment_and_no_tra
             processes.database.start()
             victim.start()
             wait_until(lambda: len(load.joined) >= during + 5, "nobody joins any more", 60)
+            wait_until(
+                lambda: not any("database" in x for x in processes.all[0].json("status")["alarms"]),
+                "the alarm stays",
+            )
             wait_until(lambda: transfer()["state"] == "delivered", "it did not arrive", 120)
             assert transfer()["bytes_carried"] == transfer()["bytes_total"]  # nothing twice
         assert study_uid(63) in b.run("studies")
