@@ -23,7 +23,8 @@ from emix.directory.v1 import directory_pb2 as pb
 from bench.nodes import Directory, wait_until
 from bench.postgres import running_postgres
 from bench.simulated import METHODS, SimulatedNode, connected
-from directory_service.operator import OperatorKey
+from directory_service.operator import OperatorKey, list_beside
+from node.documents.lists import open_list
 from node.errors import NodeError
 from node.rpc.calling import Channel
 
@@ -73,27 +74,36 @@ async def _measure(directory: Directory) -> str:
             await node.join(channel)
             await node.come(channel)
     directory.run("list", "sign", "--network-key", str(directory.key))
+    listed = open_list(list_beside(directory.key).read_bytes(), operator.network_key, time.time())
+    for node in nodes:
+        node.known_list = listed.digest
     directory.stop()
     began = time.perf_counter()
     directory.start()  # so that what is measured is what a restart costs
     starting = time.perf_counter() - began
     before = _memory(directory)
     watching = retries = 0
-    all_watch = trio.Event()
+    informed: list[int] = []
+    all_watch, all_informed = trio.Event(), trio.Event()
 
     async def watch(node: SimulatedNode) -> None:
         nonlocal watching
         async with opened() as channel:
             await node.come(channel)
             async with channel.stream(
-                METHODS["Watch"], pb.WatchRequest(), metadata=node.metadata
+                METHODS["Watch"],
+                pb.WatchRequest(known_list=node.known_list),
+                metadata=node.metadata,
             ) as stream:
                 await stream.read()
                 watching += 1
                 if watching == NODES:
                     all_watch.set()
-                while await stream.read() is not None:
-                    pass
+                while (message := await stream.read()) is not None:
+                    if message.WhichOneof("event") in ("list", "list_change"):
+                        informed.append(message.ByteSize())
+                        if len(informed) >= NODES - 1:  # all but who was revoked
+                            all_informed.set()
 
     async def live(node: SimulatedNode) -> None:
         """Come, and try again as a node does."""
@@ -124,6 +134,13 @@ async def _measure(directory: Directory) -> str:
             lambda: directory.json("status")["online"] == str(NODES),
             "they are not all online",
         )
+        gone = next(iter(listed.members))
+        encoded = operator.next_list(listed, (), [gone], time.time())
+        began = time.perf_counter()
+        async with opened() as channel:
+            await channel.unary(METHODS["Publish"], pb.PublishRequest(list=encoded), timeout=60)
+        await all_informed.wait()
+        informing = time.perf_counter() - began
         nursery.cancel_scope.cancel()
     p99 = 1000 * latencies[int(0.99 * len(latencies))]
     return (
@@ -139,6 +156,8 @@ async def _measure(directory: Directory) -> str:
         f"| a lookup, 8 at a time: median, p99 | {1000 * statistics.median(latencies):.1f} ms,"
         f" {p99:.1f} ms | p99 50 ms |\n"
         f"| lookups a second, one process | {rate:.0f} | reported |\n"
+        f"| a revocation is with all of them (a list of {len(encoded) // 1000:,} KB; each is told"
+        f" {statistics.median(informed) / 1000:.1f} KB) | {informing:.1f} s | 60 s |\n"
         f"| a search with a typing error: median | {1000 * find:.1f} ms | reported |\n"
     )
 

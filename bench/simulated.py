@@ -40,6 +40,7 @@ class SimulatedNode:
         letter = operator.invite(name, time.time())
         self._membership = claim(letter, signer.facility_key, time.time()).encoded
         self.facility = signer.facility_id
+        self.known_list = b""  # the digest of the newest list that it has
         self.metadata: tuple[tuple[str, str], ...] = ()
 
     async def _call(self, channel: Channel, name: str, request: Any) -> Any:
@@ -64,7 +65,9 @@ class SimulatedNode:
         await self._call(channel, "Join", pb.JoinRequest(membership=self._membership, login=login))
 
     async def come(self, channel: Channel) -> None:
-        """Log in and announce, as a node does when it connects."""
+        """Compare lists, log in and announce, as a node does when it connects."""
+        asked = pb.GetNetworkRequest(known_list=self.known_list)
+        await self._call(channel, "GetNetwork", asked)
         answer = await self._call(channel, "Login", await self._login(channel))
         self.metadata = (("emix-session", answer.session),)
         if answer.again_seconds:

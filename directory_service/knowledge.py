@@ -16,9 +16,10 @@ from emix.directory.v1 import directory_pb2 as pb
 from directory_service.bus import Bus, News
 from directory_service.registry import Record, Registry
 from directory_service.storage import Storage, StoredMember, StoredNode
-from directory_service.watching import Watchers
+from directory_service.watching import LIST, Watchers
 from node.documents.identity import Identity
-from node.documents.network import Membership, open_list, open_listing, open_membership
+from node.documents.lists import open_list
+from node.documents.network import Membership, open_listing, open_membership
 from node.domain.ids import FacilityId, NodeId
 from node.domain.network import NetworkList
 from node.errors import Conflict, DocumentError, NodeError, StoreError, first_error
@@ -275,7 +276,7 @@ class Knowledge:
     def _take_list(self, shown: NetworkList, encoded: bytes) -> None:
         gone = self.registry.take_list(shown, encoded)
         log.info("list in force", number=shown.number, members=len(shown.members))
-        self.watchers.tell_all("list", pb.WatchResponse(list=encoded))
+        self.watchers.tell_all("list", LIST)
         self.watchers.end_all_of(gone)
 
     def _set_online(self, node: NodeId, process: str, *, is_online: bool) -> None:

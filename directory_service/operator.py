@@ -18,16 +18,8 @@ from typing import Any, Self
 from node.crypto.certificates import TlsIdentity, make_directory_root
 from node.crypto.signing import SigningKey, network_id
 from node.documents.identity import is_endpoint
-from node.documents.network import (
-    MAX_LIST_BYTES,
-    JoinLetter,
-    Membership,
-    delegate_lists,
-    invite,
-    open_list,
-    open_list_key,
-    sign_list,
-)
+from node.documents.lists import MAX_LIST_BYTES, delegate_lists, open_list, open_list_key, sign_list
+from node.documents.network import JoinLetter, Membership, invite
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.network import NetworkList
 from node.errors import ConfigError, Conflict, DocumentError, UsageError

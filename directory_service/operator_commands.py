@@ -17,7 +17,8 @@ from directory_service.operator import (
     used_by,
     write_new,
 )
-from node.documents.network import Membership, open_list
+from node.documents.lists import open_list
+from node.documents.network import Membership
 from node.domain.ids import InvitationId
 from node.domain.network import NetworkList
 from node.errors import UsageError

@@ -4,13 +4,14 @@ Everything is verified before it gets in. Questions are answered from here alone
 may be away; and nothing here does I/O.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from node.crypto.digests import sha256
 from node.crypto.signing import network_id
 from node.documents.identity import Identity
+from node.documents.lists import make_change
 from node.documents.network import Listing, Membership
 from node.domain.ids import FacilityId, InvitationId, NodeId
 from node.domain.network import ListProblem, NetworkList, NetworkView
@@ -19,6 +20,18 @@ from node.errors import Conflict, NotFound, PeerUntrusted
 
 MAX_NODES = 16
 """Of one facility."""
+
+_EARLIER_LISTS = 3
+"""From so many a change leads to the newest; who has an older one is sent the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListNews:
+    """The newest list, as somebody needs it: whole, as a change, or not at all."""
+
+    whole: bytes = b""
+    change: bytes = b""
+    is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,8 @@ class Registry:
         self.network = network_id(network_key)
         self.view = NetworkView()
         self.encoded_list = b""
+        self._earlier: deque[NetworkList] = deque(maxlen=_EARLIER_LISTS)
+        self._changes: dict[bytes, bytes] = {}  # to the newest list, by the earlier one's digest
         self._memberships: dict[FacilityId, dict[InvitationId, Membership]] = defaultdict(dict)
         self._records: dict[NodeId, Record] = {}
         self._nodes: dict[FacilityId, set[NodeId]] = defaultdict(set)
@@ -118,9 +133,25 @@ class Registry:
         if isinstance(following, ListProblem):
             raise Conflict(str(following.value))
         newly = following.revoked - self.view.revoked
+        if self.view.latest is not None:
+            self._earlier.append(self.view.latest)
+        self._changes.clear()
         self.view, self.encoded_list = following, encoded
         gone = frozenset(f for f, known in self._memberships.items() if newly & known.keys())
         return frozenset(f for f in gone if not self.is_member(f))
+
+    def list_for(self, known: bytes) -> ListNews:
+        """Return the newest list as it is needed by who has the one that this digest names."""
+        latest = self.view.latest
+        if latest is None:
+            return ListNews()
+        if known == latest.digest:
+            return ListNews(is_known=True)
+        for base in self._earlier:
+            if base.digest == known and known not in self._changes:
+                self._changes[known] = make_change(base, latest, self.encoded_list)
+        change = self._changes.get(known, b"")
+        return ListNews(change=change) if change else ListNews(whole=self.encoded_list)
 
     def is_member(self, facility: FacilityId) -> bool:
         """Whether a facility has a membership that is not revoked."""

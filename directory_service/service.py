@@ -14,15 +14,12 @@ from directory_service.knowledge import Knowledge
 from directory_service.registry import MAX_NODES, Record
 from directory_service.sessions import SESSION_SECONDS, Session, Sessions
 from directory_service.storage import Storage
+from directory_service.watching import LIST
 from node.crypto.digests import sha256
 from node.crypto.signing import verify
 from node.documents.identity import Identity
-from node.documents.network import (
-    open_list,
-    open_list_key,
-    open_listing,
-    open_membership,
-)
+from node.documents.lists import open_list, open_list_key
+from node.documents.network import open_listing, open_membership
 from node.documents.tickets import Ticket, TicketSigner
 from node.domain.ids import FacilityId, NodeId
 from node.errors import (
@@ -145,11 +142,14 @@ class DirectoryServer:
 
     # -- handlers -----------------------------------------------------------------------------
 
-    async def _get_network(self, _: Call[None]) -> pb.GetNetworkResponse:
+    async def _get_network(self, call: Call[None]) -> pb.GetNetworkResponse:
+        news = self._registry.list_for(call.request.known_list)
         return pb.GetNetworkResponse(
             network_key=self._registry.network_key,
             name=self._name,
-            list=self._registry.encoded_list,
+            list=news.whole,
+            list_change=news.change,
+            list_is_known=news.is_known,
             time_milliseconds=int(self._clock() * 1000),
         )
 
@@ -291,18 +291,28 @@ class DirectoryServer:
                 trio.move_on_after(max(session.expires_time - self._clock(), 0)),
             ):
                 await self._knowledge.has_come(session.node)
-                if self._registry.encoded_list:
-                    watcher.tell("list", pb.WatchResponse(list=self._registry.encoded_list))
+                watcher.tell("list", LIST)
                 for facility in interests:
                     for record in self._registry.records(facility):
                         watcher.tell(record.node, self._knowledge.news(record))
+                known = call.request.known_list
                 while True:
                     news: Any = pb.WatchResponse()  # a heartbeat
                     with trio.move_on_after(HEARTBEAT_SECONDS):
                         news = await watcher.next()
+                    if news is LIST:
+                        news = self._list_news(known)
+                        latest = self._registry.view.latest
+                        known = latest.digest if latest else b""
                     await call.write(news)
         finally:
             self._knowledge.has_gone(session.node)
+
+    def _list_news(self, known: bytes) -> pb.WatchResponse:
+        news = self._registry.list_for(known)
+        if news.change:
+            return pb.WatchResponse(list_change=news.change)
+        return pb.WatchResponse(list=news.whole) if news.whole else pb.WatchResponse()
 
     def _fitting(self, records: Sequence[Record]) -> list[pb.NodeRecord]:
         """Return as many records, in order, as fit a message."""

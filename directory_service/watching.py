@@ -11,6 +11,9 @@ import trio
 
 from node.domain.ids import FacilityId, NodeId
 
+LIST = object()
+"""News of a newer list: what of it a node needs depends on which one it has."""
+
 
 class Watcher:
     """One node's stream."""

@@ -1,4 +1,4 @@
-"""Documents of a network: invitations, memberships, lists, listings, the letter that lets one in.
+"""Documents of a network: invitations, memberships, listings, the letter that lets one in.
 
 Reading one verifies it as a whole: what these functions return was signed by whom it should be.
 How a member then stands is decided by `node.domain.network`.
@@ -6,8 +6,7 @@ How a member then stands is decided by `node.domain.network`.
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
@@ -19,15 +18,11 @@ from node.crypto.digests import sha256
 from node.crypto.signing import SigningKey, facility_id, network_id, verify
 from node.documents.identity import MAX_NAME_CHARACTERS, Identity, clean_name, is_endpoint
 from node.domain.ids import FacilityId, InvitationId, NetworkId
-from node.domain.network import NetworkList, NetworkView, Standing
+from node.domain.network import NetworkView, Standing
 from node.errors import BadSignature, DocumentError
 
 INVITATION_SECONDS = 72 * 3600
-LIST_SECONDS = 7 * 86400
 SKEW_SECONDS = 600
-MAX_MEMBERS = 50_000
-MAX_LIST_NUMBER = 2**40
-MAX_LIST_BYTES = 4 * 2**20 - 65536
 MAX_MEMBERSHIP_BYTES = 2048
 MAX_LISTING_BYTES = 8 * 1024
 MAX_LISTED = 50
@@ -277,112 +272,6 @@ def open_membership(data: bytes, network_key: bytes) -> Membership:
     return Membership(invitation, stated.facility_key, stated.joined_seconds, data)
 
 
-def delegate_lists(network_key: SigningKey, list_key: bytes, expires: float) -> bytes:
-    """Return the network's encoded word that a key may sign its lists."""
-    body = pb.ListKeyCert(
-        network_id=network_id(network_key.public).digest,
-        list_key=list_key,
-        expires_seconds=int(expires),
-    ).SerializeToString()
-    signature = network_key.sign("list-key", body)
-    return documents.SignedBytes(body=body, signature=signature).SerializeToString()
-
-
-def sign_list(
-    key: SigningKey,
-    network: NetworkId,
-    number: int,
-    members: Mapping[InvitationId, FacilityId],
-    revoked: frozenset[InvitationId],
-    now: float,
-    *,
-    certificate: bytes = b"",
-) -> bytes:
-    """Return an encoded list, signed by the network key, or by one that `certificate` names."""
-    body = pb.NetworkList(
-        network_id=network.digest,
-        number=number,
-        issued_seconds=int(now),
-        expires_seconds=int(now) + LIST_SECONDS,
-        members=[
-            pb.ListedMember(invitation_digest=i.digest, facility_id=f.digest)
-            for i, f in sorted(members.items())
-        ],
-        revoked_invitations=[i.digest for i in sorted(revoked)],
-    ).SerializeToString()
-    signed = documents.SignedBytes(body=body, signature=key.sign("network-list", body))
-    wire = pb.SignedList(list=signed)
-    if certificate:
-        wire.list_key_cert.CopyFrom(documents.SignedBytes.FromString(certificate))
-    return wire.SerializeToString()
-
-
-def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
-    """Return the list in `data`, held against a network's key. It may have expired.
-
-    Raises:
-        BadSignature: neither the network nor a key that it certified signed it.
-        DocumentError: it makes no sense, or is from the future.
-    """
-    if len(data) > MAX_LIST_BYTES:
-        raise DocumentError("the network's list is too long")
-    wire = parse(pb.SignedList, data, "network list")
-    network = network_id(network_key)
-    key = network_key
-    if wire.HasField("list_key_cert"):
-        key, until = _list_key(wire.list_key_cert, network_key)
-    verify(key, "network-list", wire.list.body, wire.list.signature)  # before much is read
-    stated = parse(pb.NetworkList, wire.list.body, "network list")
-    if stated.network_id != network.digest:
-        raise BadSignature("a list of another network")
-    if wire.HasField("list_key_cert") and stated.issued_seconds >= until:
-        raise BadSignature("a list signed with a key whose time is over")
-    lifetime = stated.expires_seconds - stated.issued_seconds
-    if not 0 < lifetime <= LIST_SECONDS or not 0 <= stated.issued_seconds <= now + SKEW_SECONDS:
-        raise DocumentError("a list of an impossible time")
-    if len(stated.members) > MAX_MEMBERS or not 1 <= stated.number <= MAX_LIST_NUMBER:
-        raise DocumentError("a list of an impossible length or number")
-    with _ids():
-        members = {
-            InvitationId(m.invitation_digest): FacilityId(m.facility_id) for m in stated.members
-        }
-        revoked = frozenset(map(InvitationId, stated.revoked_invitations))
-    if len(members) != len(stated.members):
-        raise DocumentError("a list that names an invitation twice")
-    return NetworkList(
-        network=network,
-        number=stated.number,
-        issued_time=stated.issued_seconds,
-        expires_time=stated.expires_seconds,
-        members=members,
-        revoked=revoked,
-        digest=sha256(b"emix/network-list-id/v1\0", wire.list.body),
-    )
-
-
-def open_list_key(certificate: bytes, network_key: bytes, now: float) -> bytes:
-    """Return the key that may sign a network's lists now.
-
-    Raises:
-        BadSignature: the network has not certified it, or not for so long.
-        DocumentError: these bytes are no such certificate.
-    """
-    signed = parse(documents.SignedBytes, certificate, "list key")
-    key, until = _list_key(signed, network_key)
-    if now >= until:
-        raise BadSignature("a list key whose time is over")
-    return key
-
-
-def _list_key(signed: documents.SignedBytes, network_key: bytes) -> tuple[bytes, int]:
-    """Return a key that the network certified for its lists, and until when."""
-    verify(network_key, "list-key", signed.body, signed.signature)
-    stated = parse(pb.ListKeyCert, signed.body, "list key")
-    if stated.network_id != network_id(network_key).digest or len(stated.list_key) != 32:
-        raise BadSignature("a list key of another network")
-    return stated.list_key, stated.expires_seconds
-
-
 def sign_listing(node_key: SigningKey, identity: Identity, listing: Listing) -> bytes:
     """Return the encoded listing of this node, signed with its key."""
     body = pb.Listing(
@@ -450,14 +339,6 @@ def open_record(
 
 def _names(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in map(clean_name, texts) if name)
-
-
-@contextmanager
-def _ids() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as exc:
-        raise DocumentError("an id of another length") from exc
 
 
 def parse(kind: Callable[[], _Message], data: bytes, what: str) -> _Message:

@@ -14,15 +14,8 @@ from typing import Protocol
 import structlog
 
 from node.documents.identity import Identity
-from node.documents.network import (
-    JoinLetter,
-    Membership,
-    Network,
-    Record,
-    claim,
-    open_list,
-    open_membership,
-)
+from node.documents.lists import open_list
+from node.documents.network import JoinLetter, Membership, Network, Record, claim, open_membership
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.network import ListProblem, NetworkList, Standing

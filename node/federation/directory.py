@@ -19,6 +19,7 @@ from emix.directory.v1 import directory_pb2 as pb
 from node.crypto.certificates import DIRECTORY_NAME, fingerprint
 from node.crypto.digests import sha256
 from node.documents.identity import Identity
+from node.documents.lists import apply_change, open_list
 from node.documents.network import (
     JoinLetter,
     Listing,
@@ -319,10 +320,7 @@ class Directories:
         async with self._connected(endpoints, root) as (channel, endpoint):
             state.endpoint = endpoint
             # Before the login, so that who was revoked learns why it is refused.
-            shown = await channel.unary(_GET_NETWORK, pb.GetNetworkRequest(), timeout=CALL_SECONDS)
-            if shown.list:
-                await self._news.took_list(network.id, shown.list)
-            await self._give_list(channel, network.id, shown.list)
+            await self._compare_lists(channel, network.id)
             answer = await self._log_in(channel, network)
             session = _Session(channel, (("emix-session", answer.session),))
             with ungrouped():
@@ -336,15 +334,44 @@ class Directories:
                         await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                     nursery.cancel_scope.cancel()
 
-    async def _give_list(self, channel: Channel, network_id: NetworkId, shown: bytes) -> None:
-        """Give a directory the newest list, if it shows an older one or none."""
-        network = self._networks.get(network_id)
-        if network is None or network.signed_list in (b"", shown):
+    async def _compare_lists(self, channel: Channel, network_id: NetworkId) -> None:
+        """Take a directory's list if it is newer; give it ours if that is."""
+        request = pb.GetNetworkRequest(known_list=self._known_list(network_id))
+        shown = await channel.unary(_GET_NETWORK, request, timeout=CALL_SECONDS)
+        if shown.list_is_known:
             return
-        with suppress(Conflict):  # it has a newer one by now, or one that we do not believe
-            request = pb.PublishRequest(list=network.signed_list)
-            await channel.unary(_PUBLISH, request, timeout=CALL_SECONDS)
+        if shown.list_change:
+            await self._take_change(channel, network_id, shown.list_change)
+            return
+        if shown.list:
+            await self._news.took_list(network_id, shown.list)
+        network = self._networks.get(network_id)
+        if network is None or network.signed_list in (b"", shown.list):
+            return
+        with suppress(NodeError):  # it has a newer one by now, or one that we do not believe
+            given = pb.PublishRequest(list=network.signed_list)
+            await channel.unary(_PUBLISH, given, timeout=CALL_SECONDS)
             log.info("list given back", network=network_id.short())
+
+    async def _take_change(self, channel: Channel, network_id: NetworkId, change: bytes) -> None:
+        """Take a list as a change of the one that we have, or whole if it is none."""
+        network = self._networks.get(network_id)
+        if network is None:
+            return  # it was left just now
+        try:
+            await self._news.took_list(network_id, _changed_list(network, change))
+        except DocumentError as exc:
+            problem = f"a change of the list that does not verify: {exc}"
+            await self._news.was_fooled(network_id, problem)
+            asked = pb.GetNetworkRequest()
+            shown = await channel.unary(_GET_NETWORK, asked, timeout=CALL_SECONDS)
+            if shown.list:
+                await self._news.took_list(network_id, shown.list)
+
+    def _known_list(self, network_id: NetworkId) -> bytes:
+        network = self._networks.get(network_id)
+        latest = network.view.latest if network else None
+        return latest.digest if latest else b""
 
     async def _log_in(self, channel: Channel, network: Network) -> pb.LoginResponse:
         """Log in; at a directory that has forgotten us, show our membership once more."""
@@ -403,11 +430,15 @@ class Directories:
     async def _watch(self, network: Network, session: _Session, deadline: float) -> bool:
         """Take what a directory tells; return whether to watch again, for other facilities."""
         interests = self._wanted()
-        request = pb.WatchRequest(facility_ids=[f.digest for f in interests])
+        request = pb.WatchRequest(
+            facility_ids=[f.digest for f in interests], known_list=self._known_list(network.id)
+        )
         async with session.channel.stream(_WATCH, request, metadata=session.metadata) as stream:
-            while time.monotonic() < deadline and self._wanted() == interests:
-                with trio.move_on_after(SILENCE_SECONDS) as waiting:
+            while (left := deadline - time.monotonic()) > 0 and self._wanted() == interests:
+                with trio.move_on_after(min(left, SILENCE_SECONDS)) as waiting:
                     message = await stream.read()
+                if waiting.cancelled_caught and left <= SILENCE_SECONDS:
+                    break
                 if waiting.cancelled_caught:
                     raise PeerTimeout("the directory has gone silent")
                 if message is None:
@@ -415,6 +446,8 @@ class Directories:
                 match message.WhichOneof("event"):
                     case "list":
                         await self._news.took_list(network.id, message.list)
+                    case "list_change":
+                        await self._take_change(session.channel, network.id, message.list_change)
                     case "record":
                         record = await self._record(network, message.record)
                         if record is not None:
@@ -430,9 +463,22 @@ class Directories:
                     case "move":
                         log.info("directory asks us to move", network=network.id.short())
                         seconds = min(message.move.within_seconds, 600)
-                        await trio.sleep(seconds * random.random())  # noqa: S311  # jitter
-                        return False
+                        leaving = time.monotonic() + seconds * random.random()  # noqa: S311
+                        deadline = min(deadline, leaving)
         return time.monotonic() < deadline
+
+
+def _changed_list(network: Network, change: bytes) -> bytes:
+    """Return the verified list that a change makes of the one that is known.
+
+    Raises:
+        DocumentError: it makes none of it.
+    """
+    if network.view.latest is None:
+        raise DocumentError("a change of a list where none is known")
+    encoded = apply_change(network.view.latest, change)
+    open_list(encoded, network.network_key, time.time())
+    return encoded
 
 
 def _within_bounds(seconds: float) -> float:

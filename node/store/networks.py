@@ -4,7 +4,8 @@ import json
 import math
 import time
 
-from node.documents.network import JoinLetter, Membership, Network, open_list, open_membership
+from node.documents.lists import open_list
+from node.documents.network import JoinLetter, Membership, Network, open_membership
 from node.domain.ids import InvitationId, NetworkId
 from node.domain.network import NetworkList, NetworkView
 from node.errors import NotFound

@@ -13,7 +13,8 @@ from directory_service import operator_commands
 from directory_service.cli import cli
 from directory_service.operator import OperatorKey, find_members, known_list, newest
 from node.crypto.signing import SigningKey
-from node.documents.network import JoinLetter, Membership, claim, open_list
+from node.documents.lists import open_list
+from node.documents.network import JoinLetter, Membership, claim
 from node.domain.ids import InvitationId
 from node.domain.network import NetworkList
 from node.errors import ConfigError, Conflict, PeerUnreachable, UsageError

@@ -26,14 +26,8 @@ from node.crypto.digests import sha256
 from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, node_id
 from node.documents.identity import Identity, Profile, make_statements
-from node.documents.network import (
-    Listing,
-    Membership,
-    claim,
-    open_list,
-    open_record,
-    sign_listing,
-)
+from node.documents.lists import apply_change, open_list
+from node.documents.network import Listing, Membership, claim, open_record, sign_listing
 from node.documents.signed import Signer, certify_node
 from node.documents.tickets import certify_tickets, open_ticket, read_ticket_signer
 from node.domain.ids import FacilityId, InvitationId
@@ -97,8 +91,11 @@ class Client:
         )
 
     @asynccontextmanager
-    async def watch(self, *interests: FacilityId) -> AsyncGenerator[Stream[Any, Any]]:
-        request = pb.WatchRequest(facility_ids=[f.digest for f in interests])
+    async def watch(
+        self, *interests: FacilityId, known_list: bytes = b""
+    ) -> AsyncGenerator[Stream[Any, Any]]:
+        ids = [f.digest for f in interests]
+        request = pb.WatchRequest(facility_ids=ids, known_list=known_list)
         async with self._channel.stream(
             _METHODS["Watch"], request, metadata=self._metadata
         ) as stream:
@@ -402,6 +399,46 @@ def test_what_is_known_outlives_the_process(tmp_path: Path) -> None:
             assert len(found.records) == 1
             shown = await client.call("GetNetwork", pb.GetNetworkRequest())
             assert shown.list == server._registry.encoded_list != b""
+
+    run(work)
+
+
+def test_list_goes_to_who_has_not_got_it_and_as_a_change_to_who_has_an_earlier_one(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        key = world.operator.network_key
+        async with world.serving(), member(world, "A") as (_, client, membership):
+
+            async def shown(known: bytes = b"") -> Any:
+                return await client.call("GetNetwork", pb.GetNetworkRequest(known_list=known))
+
+            assert not (await shown()).list_is_known  # there is none
+            await world.sign(membership, *(world.membership(Facility(f"{n}")) for n in range(50)))
+            whole = (await shown()).list
+            first = open_list(whole, key, time.time())
+            again = await shown(first.digest)
+            assert (again.list, again.list_change, again.list_is_known) == (b"", b"", True)
+            assert (await shown(b"another's")).list == whole
+            async with client.watch(known_list=first.digest) as stream:
+                gone = next(iter(first.members))
+                await world.sign(membership, revoked=frozenset({gone}))
+                change = await next_event(stream, "list_change")
+                second = open_list(apply_change(first, change), key, time.time())
+                assert (second.number, second.revoked) == (2, frozenset({gone}))
+                # The stream goes on from what it has told.
+                await world.sign(membership, revoked=frozenset({gone, InvitationId(bytes(32))}))
+                third = apply_change(second, await next_event(stream, "list_change"))
+                assert third == (await shown()).list
+            skipped = await shown(first.digest)
+            assert apply_change(first, skipped.list_change) == third
+            assert skipped.list == b""
+            async with client.watch() as stream:
+                assert await next_event(stream, "list") == third
+            for n in range(3):  # an old one is remembered for so long
+                await world.sign(membership)
+                assert bool((await shown(first.digest)).list_change) == (n == 0)
 
     run(work)
 

@@ -16,21 +16,15 @@ import pytest
 import trio
 from emix.directory.v1 import directory_pb2 as pb
 from emix.documents.v1 import documents_pb2 as documents
+from emix.documents.v1 import network_pb2 as network_pb
 
 from bench.nodes import Node, free_port, wait_until
 from directory_service.operator import OperatorKey
 from node.crypto.certificates import issue_directory_certificate
 from node.crypto.signing import SigningKey
 from node.documents.identity import Identity, Profile, make_statements
-from node.documents.network import (
-    Listing,
-    Membership,
-    claim,
-    delegate_lists,
-    open_membership,
-    sign_list,
-    sign_listing,
-)
+from node.documents.lists import delegate_lists, make_change, open_list, sign_list
+from node.documents.network import Listing, Membership, claim, open_membership, sign_listing
 from node.documents.tickets import Ticket, TicketSigner, certify_tickets, read_ticket_signer
 from node.domain.ids import InvitationId, NodeId
 from node.rpc.credentials import introduction_credentials
@@ -166,6 +160,19 @@ class Attacks:
         listing = sign_listing(signer.node_key, identity, Listing("Billings"))
         return pb.NodeRecord(statements=own, listing=listing, membership=membership, online=True)
 
+    def _changes(self) -> dict[str, bytes]:
+        key, later = self._operator.network_key, self.good_list(3)
+        base, other = (open_list(self.good_list(n), key, self._now) for n in (2, 1))
+        shown = open_list(later, key, self._now)
+        altered = network_pb.ListChange.FromString(make_change(base, shown, later))
+        facility = self._attacker.keys.signer.signer.facility_id.digest
+        altered.added_members.add(invitation_digest=bytes(32), facility_id=facility)
+        return {
+            "a change that adds the attacker": altered.SerializeToString(),
+            "a change of another list": make_change(other, shown, later),
+            "noise for a change": b"\xff" * 100,
+        }
+
     def all(self) -> dict[str, pb.WatchResponse]:
         """Return them: each must raise an alarm and change nothing."""
         attacker_key, now = SigningKey.new(), self._now
@@ -188,6 +195,8 @@ class Attacks:
             "no list at all": b"\xff" * 100,
         }
         found = {name: pb.WatchResponse(list=data) for name, data in lists.items()}
+        changes = self._changes().items()
+        found |= {name: pb.WatchResponse(list_change=data) for name, data in changes}
         attackers = claim(
             self._other_network.invite("Attacker", now),
             self._attacker.keys.signer.signer.facility_key,
@@ -348,7 +357,7 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
 
     try:
         run(work)
-        assert len(tried) >= 21
+        assert len(tried) >= 24
         assert any("alarms in the audit log" in text for text in node.json("status")["alarms"])
         kinds = [entry["kind"] for entry in node.json("audit", "--limit", "0")["entries"]]
         assert kinds.count("alarm.directory") >= 10

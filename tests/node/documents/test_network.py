@@ -13,21 +13,18 @@ from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, network_id, node_id
 from node.documents import network
 from node.documents.identity import Identity, Profile, make_statements
+from node.documents.lists import open_list
 from node.documents.network import (
     JoinLetter,
     Listing,
     claim,
-    delegate_lists,
     invite,
     open_invitation,
-    open_list,
     open_listing,
     open_membership,
-    sign_list,
     sign_listing,
 )
 from node.documents.signed import certify_node
-from node.domain.ids import FacilityId, InvitationId
 from node.errors import BadSignature, DocumentError
 
 NOW = 1_800_000_000.0
@@ -120,73 +117,6 @@ def test_claim_without_the_token_key_or_on_another_invitation_is_refused() -> No
 def test_claim_outside_the_invitations_time_is_refused(when: float) -> None:
     with pytest.raises(DocumentError, match="time"):
         claim(make_letter(), FACILITY_KEY, when)
-
-
-def test_list_is_taken_from_the_network_or_from_a_key_that_it_certified() -> None:
-    member = InvitationId(bytes(range(32)))
-    members = {member: FacilityId(bytes(32))}
-    revoked = frozenset({InvitationId(b"r" * 32)})
-    certificate = delegate_lists(KEY, LIST_KEY.public, NOW + 86400)
-    for data in (
-        sign_list(KEY, NETWORK, 7, members, revoked, NOW),
-        sign_list(LIST_KEY, NETWORK, 7, members, revoked, NOW, certificate=certificate),
-    ):
-        found = open_list(data, KEY.public, NOW)
-        assert (found.number, found.members, found.revoked) == (7, members, revoked)
-        with pytest.raises(BadSignature):
-            open_list(data, OTHER_KEY.public, NOW)
-
-
-@pytest.mark.parametrize(
-    ("signer", "certifier", "until"),
-    [
-        (OTHER_KEY, KEY, NOW + 86400),  # not the key that is certified
-        (LIST_KEY, OTHER_KEY, NOW + 86400),  # certified by nobody who may
-        (LIST_KEY, KEY, NOW - 1),  # its time is over
-    ],
-)
-def test_list_of_a_key_that_is_not_certified_for_it_is_refused(
-    signer: SigningKey, certifier: SigningKey, until: float
-) -> None:
-    certificate = delegate_lists(certifier, LIST_KEY.public, until)
-    data = sign_list(signer, NETWORK, 1, {}, frozenset(), NOW, certificate=certificate)
-    with pytest.raises(BadSignature):
-        open_list(data, KEY.public, NOW)
-
-
-def test_list_of_an_impossible_time_length_or_number_is_refused() -> None:
-    with pytest.raises(DocumentError, match="time"):
-        open_list(sign_list(KEY, NETWORK, 1, {}, frozenset(), NOW + 3600), KEY.public, NOW)
-    with pytest.raises(DocumentError, match="number"):
-        open_list(sign_list(KEY, NETWORK, 0, {}, frozenset(), NOW), KEY.public, NOW)
-    with pytest.raises(DocumentError, match="too long"):
-        open_list(bytes(network.MAX_LIST_BYTES + 1), KEY.public, NOW)
-    for change in (
-        {"expires_seconds": int(NOW) + network.LIST_SECONDS + 1},
-        {"expires_seconds": int(NOW)},
-        {"members": [pb.ListedMember(invitation_digest=b"i" * 32, facility_id=b"f" * 32)] * 2},
-        {"revoked_invitations": [b"short"]},
-    ):
-        body = pb.NetworkList(
-            network_id=NETWORK.digest,
-            number=1,
-            issued_seconds=int(NOW),
-            expires_seconds=int(NOW) + 60,
-        )
-        body.MergeFrom(pb.NetworkList(**change))
-        encoded = body.SerializeToString()
-        signed = documents.SignedBytes(body=encoded, signature=KEY.sign("network-list", encoded))
-        with pytest.raises(DocumentError):
-            open_list(pb.SignedList(list=signed).SerializeToString(), KEY.public, NOW)
-
-
-def test_list_of_a_large_network_fits() -> None:
-    def one(n: int) -> bytes:
-        return n.to_bytes(32, "big")
-
-    members = {InvitationId(one(n)): FacilityId(one(n)) for n in range(network.MAX_MEMBERS)}
-    data = sign_list(KEY, NETWORK, 1, members, frozenset(), NOW)
-    assert len(open_list(data, KEY.public, NOW).members) == network.MAX_MEMBERS
 
 
 def test_listing_is_taken_from_its_node_alone() -> None:

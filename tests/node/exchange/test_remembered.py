@@ -13,6 +13,7 @@ from node.crypto.certificates import make_tls_identity
 from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, network_id, node_id
 from node.documents.identity import Identity, Profile, make_statements
+from node.documents.lists import open_list, sign_list
 from node.documents.network import (
     JoinLetter,
     Listing,
@@ -21,9 +22,7 @@ from node.documents.network import (
     Record,
     claim,
     invite,
-    open_list,
     open_record,
-    sign_list,
     sign_listing,
 )
 from node.documents.signed import certify_node

@@ -7,20 +7,26 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GetNetworkRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("known_list",)
+    KNOWN_LIST_FIELD_NUMBER: _ClassVar[int]
+    known_list: bytes
+    def __init__(self, known_list: _Optional[bytes] = ...) -> None: ...
 
 class GetNetworkResponse(_message.Message):
-    __slots__ = ("network_key", "name", "list", "time_milliseconds")
+    __slots__ = ("network_key", "name", "list", "time_milliseconds", "list_change", "list_is_known")
     NETWORK_KEY_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     LIST_FIELD_NUMBER: _ClassVar[int]
     TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    LIST_CHANGE_FIELD_NUMBER: _ClassVar[int]
+    LIST_IS_KNOWN_FIELD_NUMBER: _ClassVar[int]
     network_key: bytes
     name: str
     list: bytes
     time_milliseconds: int
-    def __init__(self, network_key: _Optional[bytes] = ..., name: _Optional[str] = ..., list: _Optional[bytes] = ..., time_milliseconds: _Optional[int] = ...) -> None: ...
+    list_change: bytes
+    list_is_known: bool
+    def __init__(self, network_key: _Optional[bytes] = ..., name: _Optional[str] = ..., list: _Optional[bytes] = ..., time_milliseconds: _Optional[int] = ..., list_change: _Optional[bytes] = ..., list_is_known: _Optional[bool] = ...) -> None: ...
 
 class GetChallengeRequest(_message.Message):
     __slots__ = ()
@@ -127,24 +133,28 @@ class FindResponse(_message.Message):
     def __init__(self, records: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("facility_ids",)
+    __slots__ = ("facility_ids", "known_list")
     FACILITY_IDS_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_LIST_FIELD_NUMBER: _ClassVar[int]
     facility_ids: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, facility_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    known_list: bytes
+    def __init__(self, facility_ids: _Optional[_Iterable[bytes]] = ..., known_list: _Optional[bytes] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("list", "record", "dial_back", "move", "ticket")
+    __slots__ = ("list", "record", "dial_back", "move", "ticket", "list_change")
     LIST_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     DIAL_BACK_FIELD_NUMBER: _ClassVar[int]
     MOVE_FIELD_NUMBER: _ClassVar[int]
     TICKET_FIELD_NUMBER: _ClassVar[int]
+    LIST_CHANGE_FIELD_NUMBER: _ClassVar[int]
     list: bytes
     record: NodeRecord
     dial_back: bytes
     move: Move
     ticket: bytes
-    def __init__(self, list: _Optional[bytes] = ..., record: _Optional[_Union[NodeRecord, _Mapping]] = ..., dial_back: _Optional[bytes] = ..., move: _Optional[_Union[Move, _Mapping]] = ..., ticket: _Optional[bytes] = ...) -> None: ...
+    list_change: bytes
+    def __init__(self, list: _Optional[bytes] = ..., record: _Optional[_Union[NodeRecord, _Mapping]] = ..., dial_back: _Optional[bytes] = ..., move: _Optional[_Union[Move, _Mapping]] = ..., ticket: _Optional[bytes] = ..., list_change: _Optional[bytes] = ...) -> None: ...
 
 class Move(_message.Message):
     __slots__ = ("within_seconds",)

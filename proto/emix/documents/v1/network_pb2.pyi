@@ -81,6 +81,28 @@ class SignedList(_message.Message):
     list_key_cert: _documents_pb2.SignedBytes
     def __init__(self, list: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ..., list_key_cert: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ...) -> None: ...
 
+class ListChange(_message.Message):
+    __slots__ = ("base_digest", "number", "issued_seconds", "expires_seconds", "added_members", "removed_invitations", "added_revocations", "signature", "list_key_cert")
+    BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ADDED_MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_INVITATIONS_FIELD_NUMBER: _ClassVar[int]
+    ADDED_REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    LIST_KEY_CERT_FIELD_NUMBER: _ClassVar[int]
+    base_digest: bytes
+    number: int
+    issued_seconds: int
+    expires_seconds: int
+    added_members: _containers.RepeatedCompositeFieldContainer[ListedMember]
+    removed_invitations: _containers.RepeatedScalarFieldContainer[bytes]
+    added_revocations: _containers.RepeatedScalarFieldContainer[bytes]
+    signature: bytes
+    list_key_cert: _documents_pb2.SignedBytes
+    def __init__(self, base_digest: _Optional[bytes] = ..., number: _Optional[int] = ..., issued_seconds: _Optional[int] = ..., expires_seconds: _Optional[int] = ..., added_members: _Optional[_Iterable[_Union[ListedMember, _Mapping]]] = ..., removed_invitations: _Optional[_Iterable[bytes]] = ..., added_revocations: _Optional[_Iterable[bytes]] = ..., signature: _Optional[bytes] = ..., list_key_cert: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ...) -> None: ...
+
 class JoinLetter(_message.Message):
     __slots__ = ("invitation", "token_secret", "network_key", "network_name", "endpoints", "root_certificate")
     INVITATION_FIELD_NUMBER: _ClassVar[int]

@@ -1,0 +1,204 @@
+"""The signed list of a network's members and revocations, and how one differs from an earlier one.
+
+A list is signed whole. A change holds what is needed to make the whole of it from an earlier one;
+the signature then proves that it came out right.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from emix.documents.v1 import documents_pb2 as documents
+from emix.documents.v1 import network_pb2 as pb
+
+from node.crypto.digests import sha256
+from node.crypto.signing import SigningKey, network_id, verify
+from node.documents.network import SKEW_SECONDS, parse
+from node.domain.ids import FacilityId, InvitationId, NetworkId
+from node.domain.network import NetworkList
+from node.errors import BadSignature, DocumentError
+
+LIST_SECONDS = 7 * 86400
+MAX_MEMBERS = 50_000
+MAX_LIST_NUMBER = 2**40
+MAX_LIST_BYTES = 4 * 2**20 - 65536
+
+
+def delegate_lists(network_key: SigningKey, list_key: bytes, expires: float) -> bytes:
+    """Return the network's encoded word that a key may sign its lists."""
+    body = pb.ListKeyCert(
+        network_id=network_id(network_key.public).digest,
+        list_key=list_key,
+        expires_seconds=int(expires),
+    ).SerializeToString()
+    signature = network_key.sign("list-key", body)
+    return documents.SignedBytes(body=body, signature=signature).SerializeToString()
+
+
+def sign_list(
+    key: SigningKey,
+    network: NetworkId,
+    number: int,
+    members: Mapping[InvitationId, FacilityId],
+    revoked: frozenset[InvitationId],
+    now: float,
+    *,
+    certificate: bytes = b"",
+) -> bytes:
+    """Return an encoded list, signed by the network key, or by one that `certificate` names."""
+    body = _body(network, number, (int(now), int(now) + LIST_SECONDS), members, revoked)
+    signed = documents.SignedBytes(body=body, signature=key.sign("network-list", body))
+    wire = pb.SignedList(list=signed)
+    if certificate:
+        wire.list_key_cert.CopyFrom(documents.SignedBytes.FromString(certificate))
+    return wire.SerializeToString()
+
+
+def _body(
+    network: NetworkId,
+    number: int,
+    span: tuple[int, int],
+    members: Mapping[InvitationId, FacilityId],
+    revoked: frozenset[InvitationId],
+) -> bytes:
+    """Return what is signed: in ascending order, so that there is one way to write it."""
+    return pb.NetworkList(
+        network_id=network.digest,
+        number=number,
+        issued_seconds=span[0],
+        expires_seconds=span[1],
+        members=[_member(i, f) for i, f in sorted(members.items())],
+        revoked_invitations=[i.digest for i in sorted(revoked)],
+    ).SerializeToString()
+
+
+def _member(invitation: InvitationId, facility: FacilityId) -> pb.ListedMember:
+    return pb.ListedMember(invitation_digest=invitation.digest, facility_id=facility.digest)
+
+
+def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
+    """Return the list in `data`, held against a network's key. It may have expired.
+
+    Raises:
+        BadSignature: neither the network nor a key that it certified signed it.
+        DocumentError: it makes no sense, or is from the future.
+    """
+    if len(data) > MAX_LIST_BYTES:
+        raise DocumentError("the network's list is too long")
+    wire = parse(pb.SignedList, data, "network list")
+    network = network_id(network_key)
+    key = network_key
+    if wire.HasField("list_key_cert"):
+        key, until = _list_key(wire.list_key_cert, network_key)
+    verify(key, "network-list", wire.list.body, wire.list.signature)  # before much is read
+    stated = parse(pb.NetworkList, wire.list.body, "network list")
+    if stated.network_id != network.digest:
+        raise BadSignature("a list of another network")
+    if wire.HasField("list_key_cert") and stated.issued_seconds >= until:
+        raise BadSignature("a list signed with a key whose time is over")
+    lifetime = stated.expires_seconds - stated.issued_seconds
+    if not 0 < lifetime <= LIST_SECONDS or not 0 <= stated.issued_seconds <= now + SKEW_SECONDS:
+        raise DocumentError("a list of an impossible time")
+    if len(stated.members) > MAX_MEMBERS or not 1 <= stated.number <= MAX_LIST_NUMBER:
+        raise DocumentError("a list of an impossible length or number")
+    with _ids():
+        members = {
+            InvitationId(m.invitation_digest): FacilityId(m.facility_id) for m in stated.members
+        }
+        revoked = frozenset(map(InvitationId, stated.revoked_invitations))
+    if len(members) != len(stated.members):
+        raise DocumentError("a list that names an invitation twice")
+    return NetworkList(
+        network=network,
+        number=stated.number,
+        issued_time=stated.issued_seconds,
+        expires_time=stated.expires_seconds,
+        members=members,
+        revoked=revoked,
+        digest=sha256(b"emix/network-list-id/v1\0", wire.list.body),
+    )
+
+
+def make_change(base: NetworkList, shown: NetworkList, encoded: bytes) -> bytes:
+    """Return how a list differs from an earlier one, encoded; empty if that says no less.
+
+    Args:
+        base: The earlier list.
+        shown: The later one.
+        encoded: The same, as it was signed.
+    """
+    wire = parse(pb.SignedList, encoded, "network list")
+    change = pb.ListChange(
+        base_digest=base.digest,
+        number=shown.number,
+        issued_seconds=int(shown.issued_time),
+        expires_seconds=int(shown.expires_time),
+        added_members=[
+            _member(i, f) for i, f in sorted(shown.members.items()) if base.members.get(i) != f
+        ],
+        removed_invitations=[i.digest for i in sorted(base.members.keys() - shown.members.keys())],
+        added_revocations=[i.digest for i in sorted(shown.revoked - base.revoked)],
+        signature=wire.list.signature,
+    )
+    if wire.HasField("list_key_cert"):
+        change.list_key_cert.CopyFrom(wire.list_key_cert)
+    data = change.SerializeToString()
+    # Who takes a revocation back, or writes lists in another order, is sent whole.
+    if len(data) >= len(encoded) or apply_change(base, data) != encoded:
+        return b""
+    return data
+
+
+def apply_change(base: NetworkList, data: bytes) -> bytes:
+    """Return the whole list that a change makes of an earlier one; nothing is verified yet.
+
+    Raises:
+        DocumentError: it is a change of another list, or makes no sense.
+    """
+    if len(data) > MAX_LIST_BYTES:
+        raise DocumentError("a change of a list is shorter")
+    change = parse(pb.ListChange, data, "change of a list")
+    if change.base_digest != base.digest:
+        raise DocumentError("a change of another list than the newest known")
+    with _ids():
+        removed = frozenset(map(InvitationId, change.removed_invitations))
+        members = {i: f for i, f in base.members.items() if i not in removed}
+        for added in change.added_members:
+            members[InvitationId(added.invitation_digest)] = FacilityId(added.facility_id)
+        revoked = base.revoked | frozenset(map(InvitationId, change.added_revocations))
+    span = (change.issued_seconds, change.expires_seconds)
+    body = _body(base.network, change.number, span, members, revoked)
+    wire = pb.SignedList(list=documents.SignedBytes(body=body, signature=change.signature))
+    if change.HasField("list_key_cert"):
+        wire.list_key_cert.CopyFrom(change.list_key_cert)
+    return wire.SerializeToString()
+
+
+def open_list_key(certificate: bytes, network_key: bytes, now: float) -> bytes:
+    """Return the key that may sign a network's lists now.
+
+    Raises:
+        BadSignature: the network has not certified it, or not for so long.
+        DocumentError: these bytes are no such certificate.
+    """
+    signed = parse(documents.SignedBytes, certificate, "list key")
+    key, until = _list_key(signed, network_key)
+    if now >= until:
+        raise BadSignature("a list key whose time is over")
+    return key
+
+
+def _list_key(signed: documents.SignedBytes, network_key: bytes) -> tuple[bytes, int]:
+    """Return a key that the network certified for its lists, and until when."""
+    verify(network_key, "list-key", signed.body, signed.signature)
+    stated = parse(pb.ListKeyCert, signed.body, "list key")
+    if stated.network_id != network_id(network_key).digest or len(stated.list_key) != 32:
+        raise BadSignature("a list key of another network")
+    return stated.list_key, stated.expires_seconds
+
+
+@contextmanager
+def _ids() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as exc:
+        raise DocumentError("an id of another length") from exc
