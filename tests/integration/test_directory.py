@@ -314,7 +314,11 @@ def test_directory_that_lost_everything_but_the_network_key_is_made_anew(tmp_pat
         a.run("send", uid, "Billings Hospital", "--wait")
         assert uid in b.run("studies")
         # Who was revoked does not come back with the others.
-        assert gone.json("networks")["networks"][0]["standing"] == "revoked"
+        wait_until(
+            lambda: gone.json("networks")["networks"][0]["standing"] == "revoked",
+            "it did not learn of it",
+            60,
+        )
         names = [f["name"] for f in directory.json("facilities")["facilities"]]
         assert sorted(names) == ["Billings Hospital", "Great Falls Clinic"]
         directory.sign_list()
