@@ -8,7 +8,7 @@ it back from its nodes: the newest list, and that they are members.
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,7 +19,6 @@ from emix.directory.v1 import directory_pb2 as pb
 from node.crypto.certificates import DIRECTORY_NAME, fingerprint
 from node.crypto.digests import sha256
 from node.documents.identity import Identity
-from node.documents.lists import apply_change, open_list
 from node.documents.network import (
     JoinLetter,
     Listing,
@@ -42,13 +41,13 @@ from node.errors import (
     ungrouped,
 )
 from node.federation.dialing import Dialer
+from node.federation.lists import ListNews, Lists
 from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
 from node.rpc.credentials import client_credentials
 from node.rpc.methods import method
 
 log = structlog.get_logger()
 _SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
-_GET_NETWORK = method(_SERVICE, "GetNetwork", pb.GetNetworkRequest, pb.GetNetworkResponse)
 _GET_CHALLENGE = method(_SERVICE, "GetChallenge", pb.GetChallengeRequest, pb.GetChallengeResponse)
 _LOGIN = method(_SERVICE, "Login", pb.LoginRequest, pb.LoginResponse)
 _JOIN = method(_SERVICE, "Join", pb.JoinRequest, pb.JoinResponse)
@@ -56,7 +55,6 @@ _ANNOUNCE = method(_SERVICE, "Announce", pb.AnnounceRequest, pb.AnnounceResponse
 _LOOKUP = method(_SERVICE, "Lookup", pb.LookupRequest, pb.LookupResponse)
 _FIND = method(_SERVICE, "Find", pb.FindRequest, pb.FindResponse)
 _WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse)
-_PUBLISH = method(_SERVICE, "Publish", pb.PublishRequest, pb.PublishResponse)
 _ASK_TICKET = method(_SERVICE, "AskTicket", pb.AskTicketRequest, pb.AskTicketResponse)
 _ASK_DIAL_BACK = method(_SERVICE, "AskDialBack", pb.AskDialBackRequest, pb.AskDialBackResponse)
 
@@ -67,17 +65,11 @@ MAX_INTERESTS = 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 
-class DirectoryNews(Protocol):
+class DirectoryNews(ListNews, Protocol):
     """Takes what directories show."""
-
-    async def took_list(self, network_id: NetworkId, encoded: bytes) -> None:
-        """Take a list; it is not verified yet."""
 
     async def took_record(self, network_id: NetworkId, record: Record) -> None:
         """Take a verified record."""
-
-    async def was_fooled(self, network_id: NetworkId, problem: str) -> None:
-        """Note that a directory showed what is not signed by whom it should be."""
 
 
 @dataclass
@@ -129,6 +121,7 @@ class Directories:
         self._interests = interests
         self._dial = dial
         self._news: DirectoryNews
+        self._lists: Lists
         self._networks: dict[NetworkId, Network] = {}
         self._supervised: dict[NetworkId, trio.CancelScope] = {}
         self._states: dict[NetworkId, DirectoryState] = {}
@@ -146,6 +139,7 @@ class Directories:
     async def run(self, news: DirectoryNews) -> None:
         """Supervise the directories of all networks, for ever."""
         self._news = news
+        self._lists = Lists(lambda network: self._networks.get(network), news)
         async with trio.open_nursery() as nursery:
             while True:
                 self._changed = trio.Event()
@@ -320,7 +314,7 @@ class Directories:
         async with self._connected(endpoints, root) as (channel, endpoint):
             state.endpoint = endpoint
             # Before the login, so that who was revoked learns why it is refused.
-            await self._compare_lists(channel, network.id)
+            await self._lists.compare(channel, network.id)
             answer = await self._log_in(channel, network)
             session = _Session(channel, (("emix-session", answer.session),))
             with ungrouped():
@@ -333,45 +327,6 @@ class Directories:
                     while await self._watch(network, session, deadline):  # noqa: ASYNC110
                         await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                     nursery.cancel_scope.cancel()
-
-    async def _compare_lists(self, channel: Channel, network_id: NetworkId) -> None:
-        """Take a directory's list if it is newer; give it ours if that is."""
-        request = pb.GetNetworkRequest(known_list=self._known_list(network_id))
-        shown = await channel.unary(_GET_NETWORK, request, timeout=CALL_SECONDS)
-        if shown.list_is_known:
-            return
-        if shown.list_change:
-            await self._take_change(channel, network_id, shown.list_change)
-            return
-        if shown.list:
-            await self._news.took_list(network_id, shown.list)
-        network = self._networks.get(network_id)
-        if network is None or network.signed_list in (b"", shown.list):
-            return
-        with suppress(NodeError):  # it has a newer one by now, or one that we do not believe
-            given = pb.PublishRequest(list=network.signed_list)
-            await channel.unary(_PUBLISH, given, timeout=CALL_SECONDS)
-            log.info("list given back", network=network_id.short())
-
-    async def _take_change(self, channel: Channel, network_id: NetworkId, change: bytes) -> None:
-        """Take a list as a change of the one that we have, or whole if it is none."""
-        network = self._networks.get(network_id)
-        if network is None:
-            return  # it was left just now
-        try:
-            await self._news.took_list(network_id, _changed_list(network, change))
-        except DocumentError as exc:
-            problem = f"a change of the list that does not verify: {exc}"
-            await self._news.was_fooled(network_id, problem)
-            asked = pb.GetNetworkRequest()
-            shown = await channel.unary(_GET_NETWORK, asked, timeout=CALL_SECONDS)
-            if shown.list:
-                await self._news.took_list(network_id, shown.list)
-
-    def _known_list(self, network_id: NetworkId) -> bytes:
-        network = self._networks.get(network_id)
-        latest = network.view.latest if network else None
-        return latest.digest if latest else b""
 
     async def _log_in(self, channel: Channel, network: Network) -> pb.LoginResponse:
         """Log in; at a directory that has forgotten us, show our membership once more."""
@@ -431,7 +386,7 @@ class Directories:
         """Take what a directory tells; return whether to watch again, for other facilities."""
         interests = self._wanted()
         request = pb.WatchRequest(
-            facility_ids=[f.digest for f in interests], known_list=self._known_list(network.id)
+            facility_ids=[f.digest for f in interests], known_list=self._lists.known(network.id)
         )
         async with session.channel.stream(_WATCH, request, metadata=session.metadata) as stream:
             while (left := deadline - time.monotonic()) > 0 and self._wanted() == interests:
@@ -447,7 +402,9 @@ class Directories:
                     case "list":
                         await self._news.took_list(network.id, message.list)
                     case "list_change":
-                        await self._take_change(session.channel, network.id, message.list_change)
+                        await self._lists.take_change(
+                            session.channel, network.id, message.list_change
+                        )
                     case "record":
                         record = await self._record(network, message.record)
                         if record is not None:
@@ -466,19 +423,6 @@ class Directories:
                         leaving = time.monotonic() + seconds * random.random()  # noqa: S311
                         deadline = min(deadline, leaving)
         return time.monotonic() < deadline
-
-
-def _changed_list(network: Network, change: bytes) -> bytes:
-    """Return the verified list that a change makes of the one that is known.
-
-    Raises:
-        DocumentError: it makes none of it.
-    """
-    if network.view.latest is None:
-        raise DocumentError("a change of a list where none is known")
-    encoded = apply_change(network.view.latest, change)
-    open_list(encoded, network.network_key, time.time())
-    return encoded
 
 
 def _within_bounds(seconds: float) -> float:
