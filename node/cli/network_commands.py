@@ -126,8 +126,8 @@ def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool
     silent = sorted({f.network for f in answer.facilities if f.seen_seconds})
     if silent:
         click.echo(
-            f"No directory answers of {', '.join(silent)}: this is what was seen there before"
-            " (`emix networks`).",
+            f"The directory of {', '.join(silent)} does not answer (`emix networks` says why):"
+            " what it showed before is listed, with when.",
             err=True,
         )
 
