@@ -46,10 +46,12 @@ class SimulatedNode:
     async def _call(self, channel: Channel, name: str, request: Any) -> Any:
         return await channel.unary(METHODS[name], request, timeout=120, metadata=self.metadata)
 
-    async def _login(self, channel: Channel) -> pb.LoginRequest:
-        asked = await self._call(channel, "GetChallenge", pb.GetChallengeRequest())
+    async def _login(self, channel: Channel, challenge: bytes = b"") -> pb.LoginRequest:
+        if not challenge:
+            asked = pb.GetChallengeRequest()
+            challenge = (await self._call(channel, "GetChallenge", asked)).challenge
         proof = pb.LoginProof(
-            challenge=asked.challenge, root_digest=fingerprint(self._root)
+            challenge=challenge, root_digest=fingerprint(self._root)
         ).SerializeToString()
         signature = self._key.sign("directory-login", proof)
         return pb.LoginRequest(
@@ -67,8 +69,8 @@ class SimulatedNode:
     async def come(self, channel: Channel) -> None:
         """Compare lists, log in and announce, as a node does when it connects."""
         asked = pb.GetNetworkRequest(known_list=self.known_list)
-        await self._call(channel, "GetNetwork", asked)
-        answer = await self._call(channel, "Login", await self._login(channel))
+        shown = await self._call(channel, "GetNetwork", asked)
+        answer = await self._call(channel, "Login", await self._login(channel, shown.challenge))
         self.metadata = (("emix-session", answer.session),)
         if answer.again_seconds:
             return  # it is announced already

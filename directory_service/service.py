@@ -151,6 +151,7 @@ class DirectoryServer:
             list_change=news.change,
             list_is_known=news.is_known,
             time_milliseconds=int(self._clock() * 1000),
+            challenge=self._sessions.challenge(self._clock()),
         )
 
     async def _get_challenge(self, _: Call[None]) -> pb.GetChallengeResponse:

@@ -314,8 +314,8 @@ class Directories:
         async with self._connected(endpoints, root) as (channel, endpoint):
             state.endpoint = endpoint
             # Before the login, so that who was revoked learns why it is refused.
-            await self._lists.compare(channel, network.id)
-            answer = await self._log_in(channel, network)
+            challenge = await self._lists.compare(channel, network.id)
+            answer = await self._log_in(channel, network, challenge)
             session = _Session(channel, (("emix-session", answer.session),))
             with ungrouped():
                 async with trio.open_nursery() as nursery:
@@ -328,10 +328,12 @@ class Directories:
                         await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                     nursery.cancel_scope.cancel()
 
-    async def _log_in(self, channel: Channel, network: Network) -> pb.LoginResponse:
+    async def _log_in(
+        self, channel: Channel, network: Network, challenge: bytes
+    ) -> pb.LoginResponse:
         """Log in; at a directory that has forgotten us, show our membership once more."""
         root = network.root_certificate
-        login = await self._login_request(channel, root)
+        login = await self._login_request(channel, root, challenge)
         try:
             return await channel.unary(_LOGIN, login, timeout=CALL_SECONDS)
         except PeerUntrusted as refusal:
@@ -345,9 +347,12 @@ class Directories:
         login = await self._login_request(channel, root)
         return await channel.unary(_LOGIN, login, timeout=CALL_SECONDS)
 
-    async def _login_request(self, channel: Channel, root: bytes) -> pb.LoginRequest:
-        asked = pb.GetChallengeRequest()
-        challenge = (await channel.unary(_GET_CHALLENGE, asked, timeout=CALL_SECONDS)).challenge
+    async def _login_request(
+        self, channel: Channel, root: bytes, challenge: bytes = b""
+    ) -> pb.LoginRequest:
+        if not challenge:
+            asked = pb.GetChallengeRequest()
+            challenge = (await channel.unary(_GET_CHALLENGE, asked, timeout=CALL_SECONDS)).challenge
         proof = pb.LoginProof(
             challenge=challenge, root_digest=fingerprint(root)
         ).SerializeToString()

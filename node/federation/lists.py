@@ -50,18 +50,25 @@ class Lists:
         latest = network.view.latest if network else None
         return latest.digest if latest else b""
 
-    async def compare(self, channel: Channel, network_id: NetworkId) -> None:
+    async def compare(self, channel: Channel, network_id: NetworkId) -> bytes:
         """Take a directory's list if it is newer; give it ours if that is.
+
+        Returns:
+            A challenge for the login, which came with the list; empty if none did.
 
         Raises:
             NodeError: the directory does not answer.
         """
         shown = await _shown(channel, self.known(network_id))
-        if shown.list_is_known:
-            return
         if shown.list_change:
             await self.take_change(channel, network_id, shown.list_change)
-            return
+        elif not shown.list_is_known:
+            await self._compare_whole(channel, network_id, shown)
+        return shown.challenge
+
+    async def _compare_whole(
+        self, channel: Channel, network_id: NetworkId, shown: pb.GetNetworkResponse
+    ) -> None:
         if shown.list:
             await self._news.took_list(network_id, shown.list)
         network = self._network(network_id)

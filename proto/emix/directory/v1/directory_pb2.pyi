@@ -13,20 +13,22 @@ class GetNetworkRequest(_message.Message):
     def __init__(self, known_list: _Optional[bytes] = ...) -> None: ...
 
 class GetNetworkResponse(_message.Message):
-    __slots__ = ("network_key", "name", "list", "time_milliseconds", "list_change", "list_is_known")
+    __slots__ = ("network_key", "name", "list", "time_milliseconds", "list_change", "list_is_known", "challenge")
     NETWORK_KEY_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     LIST_FIELD_NUMBER: _ClassVar[int]
     TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     LIST_CHANGE_FIELD_NUMBER: _ClassVar[int]
     LIST_IS_KNOWN_FIELD_NUMBER: _ClassVar[int]
+    CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     network_key: bytes
     name: str
     list: bytes
     time_milliseconds: int
     list_change: bytes
     list_is_known: bool
-    def __init__(self, network_key: _Optional[bytes] = ..., name: _Optional[str] = ..., list: _Optional[bytes] = ..., time_milliseconds: _Optional[int] = ..., list_change: _Optional[bytes] = ..., list_is_known: _Optional[bool] = ...) -> None: ...
+    challenge: bytes
+    def __init__(self, network_key: _Optional[bytes] = ..., name: _Optional[str] = ..., list: _Optional[bytes] = ..., time_milliseconds: _Optional[int] = ..., list_change: _Optional[bytes] = ..., list_is_known: _Optional[bool] = ..., challenge: _Optional[bytes] = ...) -> None: ...
 
 class GetChallengeRequest(_message.Message):
     __slots__ = ()
