@@ -88,6 +88,16 @@ class AdminServer:
         waiting = sum(
             self._standing(m) is Standing.PROVISIONAL for m in self._registry.memberships()
         )
+        others = {
+            m.invitation.display_name
+            for m in self._registry.memberships()
+            if self._standing(m) is Standing.OTHER_FACILITY
+        }
+        alarms += [
+            f"the invitation of {name} was used by another facility too: its letter is in wrong"
+            " hands; see `emix-directory facilities`"
+            for name in sorted(others)
+        ]
         if latest is not None and waiting:
             alarms.append(f"{waiting} facilities wait to be confirmed: {sign}")
         return alarms
@@ -99,6 +109,14 @@ class AdminServer:
 
     async def _list_facilities(self, _: Call[Any]) -> pb.ListFacilitiesResponse:
         found = [self._facility(m) for m in self._registry.memberships()]
+        latest = self._registry.view.latest
+        known = {f.facility_id for f in found}
+        found += [
+            # This directory has lost what it knew of it, and it has not come back.
+            pb.Facility(facility_id=str(facility), name="(has not come back)", standing="member")
+            for facility in set(latest.members.values() if latest else ())
+            if str(facility) not in known
+        ]
         found.sort(key=lambda f: (f.name.casefold(), f.facility_id))
         return pb.ListFacilitiesResponse(facilities=found)
 

@@ -98,7 +98,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         storage = Storage(engine)
         stack.push_async_callback(_close, storage)
         registry = Registry(config.network_key)
-        knowledge = Knowledge(registry, storage, bus, time.time)
+        knowledge = Knowledge(registry, storage, bus, time.time, home.kept_list)
         server = DirectoryServer(
             name=config.name,
             root_digest=fingerprint(root),

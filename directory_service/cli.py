@@ -8,7 +8,7 @@ import click
 from emix.directory.v1 import admin_pb2 as pb
 from google.protobuf.message import Message
 
-from directory_service.operator import OperatorKey, read_endpoints
+from directory_service.operator import OperatorKey, read_endpoints, signed_list
 from directory_service.operator_commands import COMMANDS, json_option, network_key_option
 from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import open_blocking_channel
@@ -112,11 +112,18 @@ def init(
         database=database,
         relay_listen=relay_listen,
         relays=read_endpoints(relays) if relays else (),
+        signed_list=b"" if is_new else signed_list(path, key, time.time()),
         keep_key=keep_key,
     )
     click.echo(f"Made a directory in {home.root}.")
     click.echo(f"Network ID: {key.network}")
-    click.echo("Next: `emix-directory serve`, then `emix-directory list sign --network-key FILE`.")
+    if is_new:
+        click.echo(
+            "Next: `emix-directory serve`, then `emix-directory list sign --network-key FILE`."
+        )
+        return
+    click.echo("Next: `emix-directory serve`. The nodes of the network come back by themselves:")
+    click.echo("`emix-directory facilities` shows which have not yet.")
 
 
 @cli.command()

@@ -5,6 +5,7 @@ directory.toml            configuration, the network's public key in it
 directory.key             32 bytes: sessions and the embedded database derive from it
 ticket.cert               the network's word that this directory signs relay tickets
 tls.key tls.pem root.pem  TLS identity of the service, and the root that signed it
+newest.list               the newest signed list, in case that the database is lost
 directory.db              SQLCipher, unless PostgreSQL is used
 admin.sock                while it runs
 ```
@@ -29,6 +30,7 @@ from node.crypto.certificates import (
 )
 from node.crypto.digests import derive_key
 from node.crypto.signing import SigningKey
+from node.documents.lists import MAX_LIST_BYTES
 from node.documents.tickets import TicketSigner, certify_tickets, read_ticket_signer
 from node.errors import ConfigError
 from node.running import locked
@@ -182,6 +184,11 @@ class Home:
         """The admin socket."""
         return self.root / "admin.sock"
 
+    @property
+    def kept_list(self) -> "ListFile":
+        """The newest list, which a lost database must not forget."""
+        return ListFile(self.root / "newest.list")
+
     def load_config(self) -> Config:
         """Return the settings; `ConfigError` lists all their problems."""
         return load_settings(Config, self.config, "emix-directory init")
@@ -218,6 +225,22 @@ class Home:
             yield
 
 
+@dataclass(frozen=True)
+class ListFile:
+    """See `directory_service.knowledge.KeptList`."""
+
+    path: Path
+
+    def load(self) -> bytes:
+        """Return the list; empty for none. It is verified by whoever uses it."""
+        return self.path.read_bytes()[: MAX_LIST_BYTES + 1] if self.path.exists() else b""
+
+    def keep(self, encoded: bytes) -> None:
+        """Keep a list in place of the earlier one, durably; `ConfigError` if it cannot be."""
+        if encoded != self.load():
+            replace_all({self.path: encoded}, 0o600)
+
+
 def make_home(
     home: Home,
     key: OperatorKey,
@@ -226,11 +249,13 @@ def make_home(
     database: str,
     relay_listen: str,
     relays: Sequence[str],
+    signed_list: bytes,
     keep_key: Callable[[], None],
 ) -> None:
     """Make a directory's home for a network whose key is at hand.
 
     `keep_key` is called once all of it is known to be right, before anything is written.
+    `signed_list` is the newest one of the network, empty for a new network.
 
     Raises:
         ConfigError: there is one already, or it cannot be written.
@@ -263,6 +288,8 @@ def make_home(
     ):
         (home.root / file).unlink(missing_ok=True)  # of an `init` that was interrupted
         write_new(home.root / file, data)
+    if signed_list:
+        home.kept_list.keep(signed_list)
     write_new(home.config, text.encode(), 0o600)
 
 

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Protocol
 
 import structlog
 import trio
@@ -31,12 +32,28 @@ _MOST_PROCESSES = 64
 _NODES_OF_NEWS = 100  # PostgreSQL takes 8,000 bytes
 
 
+class KeptList(Protocol):
+    """A copy of the newest list, apart from the database."""
+
+    def load(self) -> bytes:
+        """Return it; empty for none."""
+
+    def keep(self, encoded: bytes) -> None:
+        """Keep it, durably; `NodeError` if not."""
+
+
 class Knowledge:
     """Members, lists, nodes and presence. `run` must run beside all use."""
 
     def __init__(
-        self, registry: Registry, storage: Storage, bus: Bus, clock: Callable[[], float]
+        self,
+        registry: Registry,
+        storage: Storage,
+        bus: Bus,
+        clock: Callable[[], float],
+        kept: KeptList,
     ) -> None:
+        self._kept = kept
         self.registry = registry
         self.watchers = Watchers()
         self._storage = storage
@@ -50,8 +67,11 @@ class Knowledge:
 
     # -- what is learned here -----------------------------------------------------------------
 
-    async def enroll(self, membership: Membership) -> None:
+    async def enroll(self, membership: Membership, *, is_listed: bool) -> None:
         """Use an invitation; durable once this returns.
+
+        Whom the list names takes it back from whoever has used it: a directory that has lost
+        what it knew may have let in a thief.
 
         Raises:
             Conflict: another facility has used it.
@@ -62,9 +82,9 @@ class Knowledge:
             membership.encoded,
             membership.joined_seconds,
         )
-        if await self._storage.enroll(member):
+        if await self._storage.enroll(member, is_listed=is_listed):
             log.info("facility joined", facility=membership.facility_id.short())
-            self.registry.put_member(membership)
+            self._put_member(membership)
             await self._tell_others("member", [membership.facility_id.digest])
         else:
             await self.look_for(membership.facility_id)
@@ -99,6 +119,13 @@ class Knowledge:
             self._tell_record(record)
         await self._tell_others("node", [record.node.digest])
 
+    async def _keep_list(self, encoded: bytes) -> None:
+        """Keep the newest list in the home, too: a lost database must not forget it."""
+        try:
+            await trio.to_thread.run_sync(self._kept.keep, encoded)
+        except NodeError as exc:
+            log.warning("list not kept in the home", code=exc.code.value)
+
     async def publish(self, shown: NetworkList, encoded: bytes) -> None:
         """Put a newer list in force; durable once this returns.
 
@@ -107,6 +134,7 @@ class Knowledge:
         """
         await self._storage.put_list(shown.number, encoded)
         self._take_list(shown, encoded)
+        await self._keep_list(encoded)
         await self._tell_others("list")
 
     async def has_come(self, node: NodeId) -> None:
@@ -131,6 +159,8 @@ class Knowledge:
             await trio.lowlevel.checkpoint()
         with _left_out("list"):
             await self._load_list()
+        with _left_out("list in the home"):
+            await self._load_kept_list()
         for node in await self._storage.nodes(self._clock()):
             with _left_out("node"):
                 self._take_node(node)
@@ -139,7 +169,13 @@ class Knowledge:
     def _take_member(self, member: StoredMember) -> None:
         if self.registry.has_joined(member.facility, member.invitation):
             return
-        self.registry.put_member(open_membership(member.membership, self.registry.network_key))
+        self._put_member(open_membership(member.membership, self.registry.network_key))
+
+    def _put_member(self, membership: Membership) -> None:
+        other = self.registry.put_member(membership)
+        if other is not None and not self.registry.is_member(other):
+            log.warning("facility put out", facility=other.short())
+            self.watchers.end_all_of([other])
 
     async def _load_list(self) -> None:
         encoded = await self._storage.latest_list()
@@ -148,6 +184,21 @@ class Knowledge:
         shown = open_list(encoded, self.registry.network_key, self._clock())
         with suppress(Conflict):  # a later one has come here meanwhile
             self._take_list(shown, encoded)
+            await self._keep_list(encoded)
+
+    async def _load_kept_list(self) -> None:
+        """Bring back the home's list to a database that has none, or an older one."""
+        encoded = await trio.to_thread.run_sync(self._kept.load)
+        if not encoded:
+            return
+        shown, latest = (
+            open_list(encoded, self.registry.network_key, self._clock()),
+            self.registry.view.latest,
+        )
+        if latest is None or shown.number > latest.number:
+            log.warning("list brought back from the home", number=shown.number)
+            with suppress(Conflict):  # another process was first
+                await self.publish(shown, encoded)
 
     def _take_node(self, node: StoredNode) -> None:
         known = self.registry.record(node.node)

@@ -204,13 +204,25 @@ def known_list(path: Path, key: OperatorKey, now: float) -> NetworkList | None:
     Raises:
         ConfigError: what is kept there is no list of that network.
     """
+    encoded = signed_list(path, key, now)
+    return open_list(encoded, key.network_key, now) if encoded else None
+
+
+def signed_list(path: Path, key: OperatorKey, now: float) -> bytes:
+    """Return the same as it was signed; empty before the first.
+
+    Raises:
+        ConfigError: what is kept there is no list of that network.
+    """
     beside = list_beside(path)
     if not beside.exists():
-        return None
+        return b""
+    encoded = beside.read_bytes()[: MAX_LIST_BYTES + 1]
     try:
-        return open_list(beside.read_bytes()[: MAX_LIST_BYTES + 1], key.network_key, now)
+        open_list(encoded, key.network_key, now)
     except DocumentError as exc:
         raise ConfigError(f"{beside} is damaged, or another network's: {exc}") from exc
+    return encoded
 
 
 def used_by(memberships: Iterable[Membership]) -> dict[InvitationId, set[FacilityId]]:
@@ -221,24 +233,34 @@ def used_by(memberships: Iterable[Membership]) -> dict[InvitationId, set[Facilit
     return found
 
 
-def find_members(memberships: Iterable[Membership], text: str) -> Mapping[InvitationId, Membership]:
-    """Return the memberships that an operator means by a name, a Facility ID or its beginning.
+def find_facility(
+    memberships: Iterable[Membership], listed: Iterable[FacilityId], text: str
+) -> FacilityId:
+    """Return the facility that an operator means by a name, a Facility ID or its beginning.
+
+    Args:
+        memberships: Those that the directory holds: it knows their names.
+        listed: Whom a list names. A directory that has lost what it knew holds fewer.
+        text: What was typed.
 
     Raises:
-        UsageError: none, or those of several facilities.
+        UsageError: none is meant, or several are.
     """
     wanted = text.strip().casefold()
     plain = wanted.upper().replace("-", "").replace(" ", "")
     all_of = list(memberships)
-    found = [m for m in all_of if m.invitation.display_name.casefold() == wanted]
+    found = {m.facility_id for m in all_of if m.invitation.display_name.casefold() == wanted}
     if not found and len(plain) >= 4:
-        found = [m for m in all_of if str(m.facility_id).replace("-", "").startswith(plain)]
+        known = {m.facility_id for m in all_of} | set(listed)
+        found = {f for f in known if str(f).replace("-", "").startswith(plain)}
     if not found:
-        raise UsageError(f"no facility here is called {text!r}; `emix-directory facilities`")
-    if len({m.facility_id for m in found}) > 1:
+        raise UsageError(
+            f"no facility here is called {text!r}; `emix-directory facilities`. Of one that is"
+            " listed and has not come back, use the Facility ID"
+        )
+    if len(found) > 1:
         raise UsageError("several facilities are called so; use the Facility ID")
-    facility = found[0].facility_id
-    return {m.invitation.id: m for m in all_of if m.facility_id == facility}
+    return found.pop()
 
 
 def read_endpoints(texts: Iterable[str]) -> tuple[str, ...]:

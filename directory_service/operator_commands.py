@@ -9,7 +9,7 @@ import click
 from directory_service.client import open_operator_client
 from directory_service.operator import (
     OperatorKey,
-    find_members,
+    find_facility,
     known_list,
     list_beside,
     newest,
@@ -137,15 +137,18 @@ def revoke(facility: str, key_file: str) -> None:
     key = OperatorKey.read(path)
     if key.certificate:
         raise UsageError("a list key confirms and renews; revoking needs the network key")
+    now = time.time()
     with open_operator_client(key) as client:
-        found = find_members(client.memberships(), facility)
-    name = next(iter(found.values())).invitation.display_name
-    known = known_list(path, key, time.time())
-    facility_id = next(iter(found.values())).facility_id
+        memberships, encoded = client.memberships(), client.latest_list()
     # The directory might hold some back: what was listed from here counts, too.
-    listed = {i for i, f in known.members.items() if f == facility_id} if known else set()
-    shown, _ = _sign(path, {*found, *listed})
-    click.echo(f"Revoked {name} with list {shown.number}.")
+    lists = [known_list(path, key, now)]
+    lists.append(open_list(encoded, key.network_key, now) if encoded else None)
+    listed = [pair for one in lists if one is not None for pair in one.members.items()]
+    found = find_facility(memberships, [f for _, f in listed], facility)
+    used = {m.invitation.id: m for m in memberships if m.facility_id == found}
+    names = sorted({m.invitation.display_name for m in used.values()})
+    shown, _ = _sign(path, {*used, *(i for i, f in listed if f == found)})
+    click.echo(f"Revoked {' / '.join(names) or found} with list {shown.number}.")
 
 
 def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, list[Membership]]:
@@ -168,8 +171,21 @@ def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, lis
                 " restored from a backup, or somebody broke into it.",
                 err=True,
             )
+        if latest is None and not key.certificate:
+            click.echo(
+                "No earlier list is known: this is the network's first. If there were others, stop"
+                f" here: bring back {list_beside(path)}, or wait until a node has come back.",
+                err=True,
+            )
+        seen = {i for one in (known, theirs) if one is not None for i in one.revoked}
+        if latest is not None and seen - latest.revoked:
+            click.echo(
+                "WARNING: the newest list lacks revocations that an earlier one had. They are in"
+                " the next again. Somebody signed it without knowing them: find out who.",
+                err=True,
+            )
         memberships = client.memberships()
-        encoded = key.next_list(latest, memberships, revoked, now)
+        encoded = key.next_list(latest, memberships, {*seen, *revoked}, now)
         # Before it is published: a directory that takes it and says that it failed must not
         # make the next one go without what this one revokes.
         replace_all({list_beside(path): encoded}, 0o600)
@@ -183,6 +199,15 @@ def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, lis
                 err=True,
             )
     shown = open_list(encoded, key.network_key, now)
+    for membership in memberships:
+        facility = membership.facility_id
+        if shown.members.get(membership.invitation.id, facility) != facility:
+            click.echo(
+                f"WARNING: {facility} has used the invitation of"
+                f" {membership.invitation.display_name}, which is another facility's. It is not"
+                " confirmed. Its letter is in wrong hands: revoke it, and make a new one.",
+                err=True,
+            )
     listed = latest.members if latest else {}
     added = [
         m

@@ -89,6 +89,7 @@ class Registry:
         self._earlier: deque[NetworkList] = deque(maxlen=_EARLIER_LISTS)
         self._changes: dict[bytes, bytes] = {}  # to the newest list, by the earlier one's digest
         self._memberships: dict[FacilityId, dict[InvitationId, Membership]] = defaultdict(dict)
+        self._invited: dict[InvitationId, FacilityId] = {}
         self._records: dict[NodeId, Record] = {}
         self._nodes: dict[FacilityId, set[NodeId]] = defaultdict(set)
         self._online: dict[NodeId, set[str]] = defaultdict(set)
@@ -97,9 +98,15 @@ class Registry:
 
     # -- members ------------------------------------------------------------------------------
 
-    def put_member(self, membership: Membership) -> None:
-        """Take a membership that has been enrolled."""
-        self._memberships[membership.facility_id][membership.invitation.id] = membership
+    def put_member(self, membership: Membership) -> FacilityId | None:
+        """Take a membership that has been enrolled; return who had its invitation before."""
+        invitation, facility = membership.invitation.id, membership.facility_id
+        other = self._invited.get(invitation, facility)
+        if other != facility:
+            self._memberships[other].pop(invitation, None)
+        self._invited[invitation] = facility
+        self._memberships[facility][invitation] = membership
+        return other if other != facility else None
 
     def has_joined(self, facility: FacilityId, invitation: InvitationId) -> bool:
         """Whether a facility is known to have come in with an invitation."""
@@ -111,9 +118,9 @@ class Registry:
         Raises:
             PeerUntrusted: it has none.
         """
-        known = self._memberships.get(facility, {})
-        standing = [m for i, m in known.items() if i not in self.view.revoked]
+        standing = self._standing(facility)
         if not standing:
+            known = self._memberships.get(facility, {}).keys() & self.view.revoked
             why = "was revoked" if known else "is no member of this network; join it first"
             raise PeerUntrusted(f"facility {facility.short()} {why}")
         listed = self.view.latest.members if self.view.latest else {}
@@ -132,13 +139,12 @@ class Registry:
         following = self.view.after(shown)
         if isinstance(following, ListProblem):
             raise Conflict(str(following.value))
-        newly = following.revoked - self.view.revoked
+        before = [f for f in self._memberships if self.is_member(f)]
         if self.view.latest is not None:
             self._earlier.append(self.view.latest)
         self._changes.clear()
         self.view, self.encoded_list = following, encoded
-        gone = frozenset(f for f, known in self._memberships.items() if newly & known.keys())
-        return frozenset(f for f in gone if not self.is_member(f))
+        return frozenset(f for f in before if not self.is_member(f))
 
     def list_for(self, known: bytes) -> ListNews:
         """Return the newest list as it is needed by who has the one that this digest names."""
@@ -154,8 +160,17 @@ class Registry:
         return ListNews(change=change) if change else ListNews(whole=self.encoded_list)
 
     def is_member(self, facility: FacilityId) -> bool:
-        """Whether a facility has a membership that is not revoked."""
-        return bool(self._memberships.get(facility, {}).keys() - self.view.revoked)
+        """Whether a facility has a membership that stands."""
+        return bool(self._standing(facility))
+
+    def _standing(self, facility: FacilityId) -> list[Membership]:
+        """Return a facility's memberships: not revoked, and nobody else listed by them."""
+        listed = self.view.latest.members if self.view.latest else {}
+        return [
+            m
+            for i, m in self._memberships.get(facility, {}).items()
+            if i not in self.view.revoked and listed.get(i, facility) == facility
+        ]
 
     # -- nodes --------------------------------------------------------------------------------
 

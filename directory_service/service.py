@@ -194,7 +194,7 @@ class DirectoryServer:
         is_known = listed is not None or self._registry.has_joined(facility, invitation.id)
         if self._clock() >= invitation.expires_seconds and not is_known:
             raise PeerUntrusted("the invitation has expired; ask the network for a new one")
-        await self._knowledge.enroll(membership)
+        await self._knowledge.enroll(membership, is_listed=listed is not None)
         return pb.JoinResponse()
 
     async def _announce(self, call: Call[Session]) -> pb.AnnounceResponse:

@@ -97,8 +97,13 @@ class Storage:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def enroll(self, member: StoredMember) -> bool:
+    async def enroll(self, member: StoredMember, *, is_listed: bool = False) -> bool:
         """Use an invitation; False if this facility had used it before.
+
+        Args:
+            member: Who uses it.
+            is_listed: The network's list names it for that invitation: whoever else has used it
+                does so no longer.
 
         Raises:
             Conflict: another facility has.
@@ -117,9 +122,19 @@ class Storage:
                 return True
             sql = "SELECT facility FROM members WHERE invitation = ?"
             [(facility,)] = tx.execute(sql, member.invitation.digest)
-            if bytes(facility) != member.facility.digest:
+            if bytes(facility) == member.facility.digest:
+                return False
+            if not is_listed:
                 raise Conflict("the invitation was used by another facility; ask for a new one")
-            return False
+            tx.execute(
+                "UPDATE members SET facility = ?, membership = ?, joined_seconds = ?"
+                " WHERE invitation = ?",
+                member.facility.digest,
+                member.membership,
+                member.joined_seconds,
+                member.invitation.digest,
+            )
+            return True
 
         return await self._engine.run(work)
 

@@ -341,8 +341,12 @@ class Directories:
             request = pb.JoinRequest(membership=network.membership.encoded, login=login)
             try:
                 await channel.unary(_JOIN, request, timeout=CALL_SECONDS)
-            except (PeerUntrusted, Conflict):
+            except PeerUntrusted:
                 raise refusal from None  # what was said first says why
+            except Conflict as exc:
+                problem = f"our invitation is another's there: {exc}"
+                await self._news.was_fooled(network.id, problem)
+                raise
             log.info("joined again", network=network.id.short())
         login = await self._login_request(channel, root)
         return await channel.unary(_LOGIN, login, timeout=CALL_SECONDS)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from directory_service import knowledge as knowledge_module
 from directory_service.bus import News, NoBus
+from directory_service.home import ListFile
 from directory_service.knowledge import Knowledge
 from directory_service.registry import Registry
 from directory_service.sqlite import SqliteEngine
@@ -53,7 +54,9 @@ def test_news_with_one_character_changed_is_none() -> None:
 @asynccontextmanager
 async def known(folder: Path) -> AsyncGenerator[Knowledge]:
     storage = Storage(SqliteEngine(folder / "directory.db", KEY))
-    yield Knowledge(Registry(SigningKey.new().public), storage, NoBus(), time)
+    yield Knowledge(
+        Registry(SigningKey.new().public), storage, NoBus(), time, ListFile(folder / "list")
+    )
     await storage.aclose()
 
 

@@ -3,6 +3,7 @@
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import time
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from directory_service import operator_commands
 from directory_service.cli import cli
-from directory_service.operator import OperatorKey, find_members, known_list, newest
+from directory_service.operator import OperatorKey, find_facility, known_list, newest
 from node.crypto.signing import SigningKey
 from node.documents.lists import open_list
 from node.documents.network import JoinLetter, Membership, claim
@@ -108,9 +109,12 @@ def test_facility_is_found_by_name_or_id_with_all_that_it_has() -> None:
     again = claim(LETTERS["GF again"], key, NOW)
     everyone = [a, again, b]
     for text in ("great falls", str(a.facility_id), a.facility_id.short()):
-        assert set(find_members(everyone, text)) == {a.invitation.id, again.invitation.id}
-    with pytest.raises(UsageError, match="no facility"):
-        find_members(everyone, "Nobody")
+        assert find_facility(everyone, [], text) == a.facility_id
+    for text in ("Nobody", str(a.facility_id)):
+        with pytest.raises(UsageError, match="no facility"):
+            find_facility([b], [], text)
+    # One that is listed, and that the directory does not know.
+    assert find_facility([b], [a.facility_id], a.facility_id.short()) == a.facility_id
 
 
 class Directory:
@@ -241,3 +245,43 @@ def test_key_is_written_only_when_all_that_was_asked_for_is_right(
     assert init(asked) == 0
     assert path.exists()
     assert init({**asked, "--name": "Another"}) == 2
+
+
+def test_facility_that_the_directory_has_forgotten_is_revoked_by_its_id(
+    run: tuple[Run, Path, Directory],
+) -> None:
+    invoke, path, directory = run
+    assert invoke("list", "sign")[0] == 0
+    gone = directory.members.pop(0)
+    status, output = invoke("revoke", str(gone.facility_id))
+    assert status == 0, output
+    assert kept(path).revoked == {gone.invitation.id}
+    assert gone.invitation.id not in kept(path).members
+
+
+def test_revocation_is_not_lost_where_another_machine_signed_without_it(
+    run: tuple[Run, Path, Directory],
+) -> None:
+    invoke, path, directory = run
+    assert invoke("list", "sign")[0] == 0
+    first = kept(path)
+    assert invoke("revoke", "A")[0] == 0
+    revoked = kept(path).revoked
+    later = replace(first, number=2)
+    directory.list = KEY.next_list(later, directory.members, (), NOW)  # list 3, without it
+    status, output = invoke("list", "sign")
+    assert status == 0
+    assert "lacks revocations" in output
+    assert (kept(path).number, kept(path).revoked) == (4, revoked)
+
+
+def test_thief_of_a_listed_members_letter_is_named(run: tuple[Run, Path, Directory]) -> None:
+    invoke, path, directory = run
+    assert "network's first" in invoke("list", "sign")[1]
+    a = directory.members[0]
+    stolen = claim(LETTERS["A"], SigningKey.new().public, NOW)
+    directory.members[0] = stolen
+    status, output = invoke("list", "sign")
+    assert status == 0
+    assert f"{stolen.facility_id} has used the invitation of A" in output
+    assert kept(path).members[a.invitation.id] == a.facility_id

@@ -14,6 +14,7 @@ from emix.directory.v1 import directory_pb2 as pb
 from directory_service import registry as registry_module
 from directory_service import service as service_module
 from directory_service.bus import NoBus
+from directory_service.home import ListFile
 from directory_service.knowledge import Knowledge
 from directory_service.operator import OperatorKey
 from directory_service.registry import Registry
@@ -147,7 +148,9 @@ class World:
         )
         storage = Storage(SqliteEngine(self._folder / "directory.db", key))
         registry = Registry(self.operator.network_key)
-        knowledge = Knowledge(registry, storage, NoBus(), self.now)
+        knowledge = Knowledge(
+            registry, storage, NoBus(), self.now, ListFile(self._folder / "newest.list")
+        )
         server = DirectoryServer(
             name="Montana",
             root_digest=fingerprint(self.operator.root_certificate),
@@ -335,23 +338,60 @@ def test_directory_that_lost_its_database_takes_back_whom_the_list_names(tmp_pat
             await world.sign(mine)
             encoded = (await client.call("GetNetwork", pb.GetNetworkRequest())).list
             await client.join(provisional, not_listed)
-        for file in tmp_path.glob("directory.db*"):
-            file.unlink()
+        lose(tmp_path, "directory.db*")
         async with world.serving(), world.client() as client:
-            world.late = 72 * 3600 + 1
-            with pytest.raises(PeerUntrusted, match="no member"):
-                await client.login(a)
-            with pytest.raises(PeerUntrusted, match="expired"):  # the list is not back yet
-                await client.join(a, mine)
-            await client.call("Publish", pb.PublishRequest(list=encoded))
-            world.late = 0
+            assert (await client.call("GetNetwork", pb.GetNetworkRequest())).list == encoded
             with pytest.raises(Conflict, match="another facility"):  # though it comes first
                 await client.join(thief, theirs)
             world.late = 72 * 3600 + 1
+            with pytest.raises(PeerUntrusted, match="no member"):
+                await client.login(a)
             await client.join(a, mine)
             await client.login(a)
             with pytest.raises(PeerUntrusted, match="expired"):
                 await client.join(provisional, not_listed)
+
+    run(work)
+
+
+def lose(folder: Path, *patterns: str) -> None:
+    for pattern in patterns:
+        for file in folder.glob(pattern):
+            file.unlink()
+
+
+def test_thief_of_a_letter_is_put_out_when_the_lost_list_is_back(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        a, thief = Facility("A"), Facility("thief")
+        letter = world.operator.invite("A", time.time())
+        mine = claim(letter, a.signer.facility_key, time.time())
+        theirs = claim(letter, thief.signer.facility_key, time.time())
+        async with world.serving(), world.client() as client:
+            await client.join(a, mine)
+            await world.sign(mine)
+            encoded = (await client.call("GetNetwork", pb.GetNetworkRequest())).list
+        lose(tmp_path, "directory.db*", "newest.list")
+        async with world.serving() as server, world.client() as client, world.client() as other:
+            await other.join(thief, theirs)
+            await other.login(thief)
+            async with other.watch() as stream:
+                with pytest.raises(Conflict, match="another facility"):
+                    await client.join(a, mine)
+                await client.call("Publish", pb.PublishRequest(list=encoded))
+                with trio.fail_after(20):
+                    while await stream.read() is not None:
+                        pass
+            with pytest.raises(PeerUntrusted):
+                await other.login(thief)
+            assert server._registry.counts["facilities"] == 0
+            await client.join(a, mine)
+            await client.login(a)
+            assert server._registry.counts["facilities"] == 1
+        async with world.serving() as server, world.client() as client:
+            await client.login(a)
+            with pytest.raises(PeerUntrusted):
+                await client.login(thief)
 
     run(work)
 
