@@ -60,7 +60,13 @@ class NetworkHandlers:
     async def _find(self, call: Call[None]) -> pb.FindFacilitiesResponse:
         request = call.request
         found = await self._parts.networks.find(request.words, request.limit or _FOUND)
-        return pb.FindFacilitiesResponse(facilities=map(self._found, found))
+        state = self._parts.directories.state
+        return pb.FindFacilitiesResponse(
+            facilities=map(self._found, found),
+            silent_networks=[
+                n.name for n in self._parts.networks.all() if state(n.id).state != "connected"
+            ],
+        )
 
     def _found(self, found: Found) -> pb.FoundFacility:
         record, network = found.record, found.network

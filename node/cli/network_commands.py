@@ -97,7 +97,7 @@ def leave(context: click.Context, network: str) -> None:
 def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool) -> None:
     """Find facilities of the networks by name, city or department; typing errors are forgiven.
 
-    Of a network whose directory does not answer, those are found that were seen within 30 days.
+    Those whose node is away, or whose directory is, are found if they were seen within 30 days.
 
     \b
     Examples:
@@ -123,11 +123,11 @@ def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool
     ]
     columns = ("FACILITY", "CALLS ITSELF", "CITY", "DEPARTMENTS", "NODE", "STANDING", "FACILITY ID")
     show_table(columns, rows, "Nobody like that was found.")
-    silent = sorted({f.network for f in answer.facilities if f.seen_seconds})
-    if silent:
+    if answer.silent_networks:
+        names = ", ".join(answer.silent_networks)
         click.echo(
-            f"The directory of {', '.join(silent)} does not answer (`emix networks` says why):"
-            " what it showed before is listed, with when.",
+            f"The directory of {names} does not answer (`emix networks` says why): what it showed"
+            " before is listed, with when.",
             err=True,
         )
 

@@ -258,10 +258,14 @@ class Networks:
         await self._book.keep_list(network_id, shown, encoded)
         log.info("list taken over", network=network_id.short(), number=shown.number)
         await self._changed()
+        with suppress(KeyError):  # it was left just now
+            await self._remembered.listed(self._known[network_id])
 
     async def took_record(self, network_id: NetworkId, record: Record) -> None:
         """Take over what a member states anew: remember it, and renew its pin if it has one."""
-        await self._remembered.take(network_id, [record])
+        network = self._known.get(network_id)
+        if network is not None:
+            await self._remembered.take(network, [record])
         await self._pairing.got_statements(record.identity)
 
     async def keep_remembering(self) -> None:
@@ -285,9 +289,9 @@ class Networks:
     # -- finding --------------------------------------------------------------------------
 
     async def find(self, words: str, limit: int) -> list[Found]:
-        """Return members of all networks that fit, best first.
+        """Return members of all networks that fit: those that directories show, best first.
 
-        Those of a network whose directory does not answer are remembered ones.
+        After them come remembered ones that no directory shows: it is away, or their node is.
 
         Raises:
             UsageError: this facility is in no network, or no word is asked for.
@@ -323,18 +327,28 @@ class Networks:
             raise UsageError(
                 "this facility has joined no network that could be asked: `emix join LETTER`"
             )
-        found: list[Found] = []
+        shown: list[Found] = []
+        remembered: list[Found] = []
         error: NodeError | None = None
         for network in self.all():
             try:
                 records = await ask(network)
-                await self._remembered.take(network.id, records)
             except NodeError as exc:
-                error, records = exc, await remember(network)
-            found += [Found(network, record) for record in records]
-        if error is not None and not found:
+                error, records = exc, []
+            else:
+                with suppress(NodeError):  # a full disk takes nothing from the answer
+                    await self._remembered.take(network, records)
+            here = {record.identity.facility_id for record in records}
+            shown += [Found(network, record) for record in records]
+            with suppress(NodeError):  # nor does a damaged record of ours
+                remembered += [
+                    Found(network, record)
+                    for record in await remember(network)
+                    if record.identity.facility_id not in here
+                ]
+        if error is not None and not shown and not remembered:
             raise error
-        return found[:limit]
+        return (shown + remembered)[:limit]
 
 
 def _objection(network: Network, invitation: InvitationId, facility: FacilityId) -> str:

@@ -62,6 +62,7 @@ CALL_SECONDS = 10.0
 CONNECT_SECONDS = 8.0
 SILENCE_SECONDS = 30.0
 MAX_INTERESTS = 1000
+_MOST_LOOKED_UP = 1000  # facilities have a few nodes each
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 
@@ -166,7 +167,7 @@ class Directories:
         answer = await session.channel.unary(
             _FIND, request, timeout=CALL_SECONDS, metadata=session.metadata
         )
-        return await self._verified(network, answer.records)
+        return await self._verified(network, answer.records[:limit])
 
     async def lookup(self, network: Network, facilities: Sequence[FacilityId]) -> Sequence[Record]:
         """See `node.exchange.networks.Directories.lookup`."""
@@ -175,7 +176,7 @@ class Directories:
         answer = await session.channel.unary(
             _LOOKUP, request, timeout=CALL_SECONDS, metadata=session.metadata
         )
-        records = await self._verified(network, answer.records)
+        records = await self._verified(network, answer.records[:_MOST_LOOKED_UP])
         return [r for r in records if r.identity.facility_id in facilities]
 
     async def ask_dial_back(self, facility: FacilityId) -> bool:
@@ -416,7 +417,7 @@ class Directories:
                         )
                     case "record":
                         record = await self._record(network, message.record)
-                        if record is not None:
+                        if record is not None and record.identity.facility_id in interests:
                             await self._news.took_record(network.id, record)
                     case "dial_back" if len(message.dial_back) == 32:
                         self._dial(FacilityId(message.dial_back))

@@ -1,7 +1,8 @@
 """Records of members as directories showed them, for when no directory answers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from node.documents.network import Network, Record, open_record
 from node.domain.ids import FacilityId, NetworkId
@@ -35,34 +36,50 @@ class RecordStore:
         if await self._database.read(lambda db: _any_news(db, network, records, now)):
             await self._database.write(work)
 
-    async def seen(self, network: NetworkId) -> Mapping[FacilityId, float]:
-        """Return when the facilities of a network were seen, those that are kept."""
-        sql = "SELECT facility, seen_time FROM records WHERE network = ?"
-        return await self._database.read(
-            lambda db: {
-                FacilityId(facility): float(seen)
-                for facility, seen in db.execute(sql, (network.digest,)).fetchall()
-            }
-        )
+    async def keep_only(self, network: NetworkId, facilities: Iterable[FacilityId]) -> None:
+        """Forget the records of all other facilities of a network."""
+        kept = {f.digest for f in facilities}
 
-    async def texts(self, network: NetworkId) -> Mapping[FacilityId, Sequence[str]]:
+        def work(db: Db) -> None:
+            sql = "SELECT facility FROM records WHERE network = ?"
+            for (facility,) in db.execute(sql, (network.digest,)).fetchall():
+                if bytes(facility) not in kept:
+                    db.execute(
+                        "DELETE FROM records WHERE network = ? AND facility = ?",
+                        (network.digest, facility),
+                    )
+
+        await self._database.write(work)
+
+    async def seen(self, network: NetworkId, now: float) -> Mapping[FacilityId, float]:
+        """Return when the facilities of a network were seen, within 30 days."""
+        found = await self._columns(network, "seen_time", now)
+        return {facility: float(seen) for facility, seen in found.items()}
+
+    async def texts(self, network: NetworkId, now: float) -> Mapping[FacilityId, Sequence[str]]:
         """Return by which texts the facilities of a network are found."""
-        sql = "SELECT facility, texts FROM records WHERE network = ?"
-        return await self._database.read(
-            lambda db: {
-                FacilityId(facility): json.loads(texts)
-                for facility, texts in db.execute(sql, (network.digest,)).fetchall()
-            }
-        )
+        found = await self._columns(network, "texts", now)
+        return {facility: json.loads(texts) for facility, texts in found.items()}
 
-    async def get(self, network: Network, facilities: Sequence[FacilityId]) -> list[Record]:
+    async def _columns(self, network: NetworkId, column: str, now: float) -> dict[FacilityId, Any]:
+        sql = f"SELECT facility, {column} FROM records WHERE network = ? AND seen_time >= ?"
+        values = (network.digest, now - _KEPT_SECONDS)
+        rows = await self._database.read(lambda db: db.execute(sql, values).fetchall())
+        return {FacilityId(facility): value for facility, value in rows}
+
+    async def get(
+        self, network: Network, facilities: Sequence[FacilityId], now: float
+    ) -> list[Record]:
         """Return what is kept of facilities, in their order, verified anew.
 
         Raises:
             DocumentError: what is kept is not what was put.
         """
-        sql = f"SELECT * FROM records WHERE network = ? AND facility IN ({marks(facilities)})"
-        values = (network.id.digest, *(f.digest for f in facilities))
+        sql = (
+            "SELECT * FROM records WHERE network = ? AND seen_time >= ?"
+            f" AND facility IN ({marks(facilities)})"
+        )
+        values = (network.id.digest, now - _KEPT_SECONDS, *(f.digest for f in facilities))
         rows = await self._database.read(lambda db: list(db.query(sql, values)))
         found = {
             FacilityId(row["facility"]): open_record(

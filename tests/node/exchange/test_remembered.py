@@ -13,7 +13,7 @@ from node.crypto.certificates import make_tls_identity
 from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, network_id, node_id
 from node.documents.identity import Identity, Profile, make_statements
-from node.documents.lists import open_list, sign_list
+from node.documents.lists import sign_list
 from node.documents.network import (
     JoinLetter,
     Listing,
@@ -27,7 +27,7 @@ from node.documents.network import (
 )
 from node.documents.signed import certify_node
 from node.domain.ids import FacilityId, InvitationId
-from node.errors import DocumentError, NodeError, PeerUnreachable
+from node.errors import DocumentError, PeerUnreachable
 from node.exchange.networks import Networks
 from node.exchange.remembered import PIECE, Remembered
 from node.store.context import StoreContext
@@ -55,7 +55,10 @@ class Member:
     def invited(self) -> tuple[JoinLetter, Membership]:
         invitation, token = invite(KEY, self.name, NOW)
         letter = JoinLetter(invitation, token, KEY.public, "Montana", ("h:1",), b"root")
-        return letter, claim(letter, self.facility_key.public, NOW)
+        return letter, self.claimed(letter)
+
+    def claimed(self, letter: JoinLetter) -> Membership:
+        return claim(letter, self.facility_key.public, NOW)
 
     @property
     def facility(self) -> FacilityId:
@@ -118,7 +121,7 @@ class World:
         self.book = NetworkStore(context)
         self.directories = FakeDirectories([BILLINGS, HELENA])
         self.remembered = Remembered(self.records, ME.facility)
-        pairing: Any = None  # nobody is met here
+        pairing: Any = self  # nobody is met here
         self.networks = Networks(
             self.book, self.directories, self.remembered, pairing, b"", trusts_members=True
         )
@@ -129,8 +132,10 @@ class World:
         invitations = {m.invitation: m.facility for m in members}
         gone = frozenset(m.invitation for m in revoked)
         encoded = sign_list(KEY, NETWORK, self._number, invitations, gone, NOW)
-        await self.book.keep_list(NETWORK, open_list(encoded, KEY.public, NOW), encoded)
-        await self.networks.load()
+        await self.networks.took_list(NETWORK, encoded)
+
+    async def got_statements(self, identity: Identity) -> None:
+        """Nobody is pinned here."""
 
     async def names(self, words: str) -> list[str]:
         found = await self.networks.find(words, 10)
@@ -149,11 +154,12 @@ async def world(tmp_path: Path) -> AsyncGenerator[World]:
 
 async def kept(world: World, member: Member) -> Record:
     [network] = world.networks.all()
-    [record] = await world.records.get(network, [member.facility])
+    [record] = await world.records.get(network, [member.facility], time.time())
     return record
 
 
 async def test_found_once_is_found_while_the_directory_is_away(world: World) -> None:
+    await world.listed(ME, BILLINGS, HELENA)
     await world.names("billings")
     world.directories.is_away = True
     [found] = await world.networks.find("bilings mr", 10)
@@ -166,17 +172,35 @@ async def test_found_once_is_found_while_the_directory_is_away(world: World) -> 
             await ask
 
 
-async def test_answer_of_a_directory_is_not_mixed_with_memories(world: World) -> None:
+async def test_whom_the_directory_does_not_show_comes_after_whom_it_shows(world: World) -> None:
+    other = Member("Billings Clinic", "Billings")
+    await world.listed(ME, BILLINGS, other)
     await world.names("billings")
-    world.directories.members = [HELENA]
-    assert await world.names("billings") == []
-    with pytest.raises(NodeError, match="no directory shows"):
-        await world.networks.lookup(BILLINGS.facility)
+    world.directories.members = [other]
+    found = await world.networks.find("billings", 10)
+    assert [(f.record.identity.facility_id, bool(f.record.seen_time)) for f in found] == [
+        (other.facility, False),
+        (BILLINGS.facility, True),
+    ]
+    assert (await world.networks.lookup(BILLINGS.facility)).record.seen_time
+
+
+async def test_who_is_not_listed_is_not_remembered(world: World) -> None:
+    await world.names("billings")  # provisional
+    assert await world.records.seen(NETWORK, time.time()) == {}
+    await world.listed(ME, HELENA, revoked=[BILLINGS])
+    stolen = Member("Attacker")
+    stolen.letter, stolen.membership = HELENA.letter, stolen.claimed(HELENA.letter)
+    for record in (BILLINGS.record(), stolen.record(), HELENA.record(issued=int(NOW) + 3600)):
+        await world.networks.took_record(NETWORK, record)
+    assert await world.records.seen(NETWORK, time.time()) == {}
 
 
 async def test_revoked_member_is_remembered_no_longer(world: World) -> None:
+    await world.listed(ME, BILLINGS)
     await world.names("billings")
-    await world.listed(HELENA, revoked=[BILLINGS])
+    await world.listed(ME, revoked=[BILLINGS])
+    assert await world.records.seen(NETWORK, time.time()) == {}
     world.directories.is_away = True
     with pytest.raises(PeerUnreachable):
         await world.names("billings")
@@ -186,7 +210,7 @@ async def test_revoked_member_is_remembered_no_longer(world: World) -> None:
     again.__dict__.update(BILLINGS.__dict__)
     _, again.membership = BILLINGS.invited()
     world.directories.members = [again]
-    await world.listed(HELENA, again, revoked=[BILLINGS])
+    await world.listed(ME, again, revoked=[BILLINGS])
     await world.names("billings")
     world.directories.is_away = True
     assert await world.names("billings") == ["Billings Hospital"]
@@ -208,23 +232,25 @@ async def test_presence_writes_once_an_hour(world: World) -> None:
 async def test_records_go_after_thirty_days_and_with_the_network(world: World) -> None:
     await world.records.keep(NETWORK, [BILLINGS.record()], NOW)
     await world.records.keep(NETWORK, [HELENA.record()], NOW + 30 * DAY + 1)
-    assert set(await world.records.seen(NETWORK)) == {HELENA.facility}
+    later = NOW + 30 * DAY + 1
+    assert set(await world.records.seen(NETWORK, later)) == {HELENA.facility}
+    assert await world.records.seen(NETWORK, later + 31 * DAY) == {}  # though nothing was written
     await world.book.leave(NETWORK, "me")
-    assert await world.records.seen(NETWORK) == {}
+    assert await world.records.seen(NETWORK, time.time()) == {}
     await world.records.keep(NETWORK, [BILLINGS.record()], NOW)  # said just before it was left
-    assert await world.records.seen(NETWORK) == {}
+    assert await world.records.seen(NETWORK, time.time()) == {}
 
 
 async def test_what_is_kept_is_verified_again(world: World, tmp_path: Path) -> None:
     await world.records.keep(NETWORK, [BILLINGS.record()], NOW)
     [network] = world.networks.all()
     other = replace(network, network_key=SigningKey.new().public)
-    assert await world.records.get(other, [BILLINGS.facility]) == []  # another network's
+    assert await world.records.get(other, [BILLINGS.facility], NOW) == []  # another network's
     world.records._database.write_sync(
         lambda db: db.execute("UPDATE records SET listing = ?", (HELENA.record().signed_listing,))
     )
     with pytest.raises(DocumentError):
-        await world.records.get(network, [BILLINGS.facility])
+        await world.records.get(network, [BILLINGS.facility], NOW)
 
 
 async def keep_remembering(world: World, is_enough: Callable[[], Awaitable[bool]]) -> None:
@@ -242,15 +268,21 @@ async def test_all_members_are_asked_for_in_time_and_no_more_often_than_daily(
     offline = [Member(f"Offline {n}") for n in range(PIECE)]
     await world.listed(ME, BILLINGS, HELENA, *offline)
 
-    async def asked_often() -> bool:
-        return world.directories.tries > 20
+    async def has_seen() -> bool:
+        seen = set(await world.records.seen(NETWORK, time.time()))
+        return seen == {BILLINGS.facility, HELENA.facility} and world.directories.tries >= 2
 
-    await keep_remembering(world, asked_often)
-    assert set(await world.records.seen(NETWORK)) == {BILLINGS.facility, HELENA.facility}
-    # Who is never there does not keep the others from being asked for.
-    assert max(map(len, world.directories.asked)) == PIECE
-    assert not any(ME.facility in asked for asked in world.directories.asked)
-    assert not any(BILLINGS.facility in asked for asked in world.directories.asked[-5:])
+    async def has_passed() -> bool:
+        return trio.current_time() > started + 3600
+
+    await keep_remembering(world, has_seen)
+    started = trio.current_time()
+    await keep_remembering(world, has_passed)
+    # Nobody is asked for twice, those who are never there neither.
+    asked = [facility for some in world.directories.asked for facility in some]
+    assert max(map(len, world.directories.asked)) <= PIECE
+    assert len(asked) == len(set(asked)) == PIECE + 2
+    assert ME.facility not in asked
 
 
 async def test_directory_that_is_away_ends_no_asking(
@@ -263,7 +295,7 @@ async def test_directory_that_is_away_ends_no_asking(
         return world.directories.tries >= 3
 
     async def has_seen() -> bool:
-        return bool(await world.records.seen(NETWORK))
+        return bool(await world.records.seen(NETWORK, time.time()))
 
     await keep_remembering(world, asked_in_vain)
     assert not await has_seen()

@@ -215,10 +215,12 @@ class FindFacilitiesRequest(_message.Message):
     def __init__(self, words: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class FindFacilitiesResponse(_message.Message):
-    __slots__ = ("facilities",)
+    __slots__ = ("facilities", "silent_networks")
     FACILITIES_FIELD_NUMBER: _ClassVar[int]
+    SILENT_NETWORKS_FIELD_NUMBER: _ClassVar[int]
     facilities: _containers.RepeatedCompositeFieldContainer[FoundFacility]
-    def __init__(self, facilities: _Optional[_Iterable[_Union[FoundFacility, _Mapping]]] = ...) -> None: ...
+    silent_networks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, facilities: _Optional[_Iterable[_Union[FoundFacility, _Mapping]]] = ..., silent_networks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FoundFacility(_message.Message):
     __slots__ = ("facility_id", "display_name", "listed_name", "city", "departments", "recipients", "online", "standing", "network", "software", "paired", "seen_seconds")
