@@ -10,6 +10,7 @@ protects nothing; its bytes are copied.
 """
 
 import errno
+import math
 import socket
 import time
 from collections import Counter
@@ -42,7 +43,7 @@ from node.errors import (
     PeerUntrusted,
     first_error,
 )
-from node.rpc.limits import origin
+from node.rpc.limits import RateLimit, origin
 from node.splicing import Connection, splice_both
 
 log = structlog.get_logger()
@@ -54,6 +55,7 @@ LEAVE_SECONDS = 10.0
 
 LOOK_OUT_SECONDS = 30.0
 _DAY_SECONDS = 86400.0
+_CONNECTIONS_A_MINUTE = 60_000
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of every TLS connection (RFC 8446, section 5.1); no ticket begins so."""
 
@@ -65,6 +67,7 @@ class Limits:
     Attributes:
         connections: In all.
         unknown_of_address: From one address, before they have shown a ticket.
+        a_minute_of_address: New ones from one address; a proxy before the relay is one, too.
         streams_of_facility: Pairs in which a facility takes part at once.
         streams_of_pair: So that one partner does not take all of a facility's.
         waiting_of_facility: Halves that wait for their other side.
@@ -74,6 +77,7 @@ class Limits:
 
     connections: int = 2000
     unknown_of_address: int = 16
+    a_minute_of_address: int = 600
     streams_of_facility: int = 16
     streams_of_pair: int = 4
     waiting_of_facility: int = 8
@@ -132,6 +136,7 @@ class Relay:
         self._waiting: dict[tuple[bytes, bool], _Half] = {}
         self._spent: dict[tuple[bytes, bool], int] = {}
         self._unknown_of: Counter[str] = Counter()
+        self._rate = RateLimit(limits.a_minute_of_address, in_all=_CONNECTIONS_A_MINUTE)
         self._connections = 0
         self._streams: Counter[FacilityId] = Counter()
         self._pairs: Counter[frozenset[FacilityId]] = Counter()
@@ -144,6 +149,7 @@ class Relay:
     async def serve(self, connection: trio.SocketStream) -> None:
         """Serve one connection to its end; it is closed then."""
         stream: Connection = connection
+        ticket: Ticket | None = None
         async with connection:
             try:
                 with self._counted():
@@ -153,11 +159,21 @@ class Relay:
                         ticket, is_look_out = await self._read_ticket(stream)
                     await (self._look_out if is_look_out else self._serve)(stream, ticket)
             except* NodeError as group:
-                await self._refuse(stream, first_error(group))
+                await self._refuse(stream, first_error(group), is_stranger=ticket is None)
             except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
                 pass  # it went away
             except* Exception:  # a supervisor: one connection does not end the others
                 log.exception("relaying failed")
+
+    def bound_buffers(self, connection: trio.socket.SocketType) -> None:
+        """Keep what waits here for its turn small, where a rate makes it wait.
+
+        Megabytes in the kernel would hold up the peers' own signs of life for longer than they
+        wait for them.
+        """
+        if self._turns.buffer_bytes:
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                connection.setsockopt(socket.SOL_SOCKET, option, self._turns.buffer_bytes)
 
     async def leave(self) -> None:
         """Ask all pairs to go to another relay, and wait a moment until they have."""
@@ -195,9 +211,14 @@ class Relay:
         finally:
             self._looking_out.discard(key)
 
-    async def _refuse(self, stream: Connection, error: NodeError) -> None:
+    async def _refuse(
+        self, stream: Connection, error: NodeError, *, is_stranger: bool = False
+    ) -> None:
         self.figures.refused += 1
-        log.info("relay refused", code=error.code.value, reason=str(error))
+        # Whoever has shown no ticket fills no log.
+        (log.debug if is_stranger else log.info)(
+            "relay refused", code=error.code.value, reason=str(error)
+        )
         gone = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError, OSError)
         with suppress(*gone), trio.move_on_after(1):
             await stream.send_all(str(error).encode()[:200])
@@ -268,6 +289,7 @@ class Relay:
     def _unknown(self, stream: trio.SocketStream) -> Iterator[None]:
         """Count a connection by its address while it has shown nothing."""
         host = origin(str(stream.socket.getpeername()[0]))
+        self._rate.count(host)
         if self._unknown_of[host] >= self._limits.unknown_of_address:
             raise PeerBusy("too many connections from one address")
         self._unknown_of[host] += 1
@@ -335,12 +357,18 @@ class Relay:
     async def _splice_both(self, ticket: Ticket, a: Connection, b: Connection) -> None:
         """Splice both ways until both have ended, or nothing has come for too long."""
         pair = frozenset({ticket.caller_facility, ticket.target_facility})
+        waiting = 0  # directions that wait for their turn: they are not idle
 
         async def admit(count: int) -> None:
+            nonlocal waiting
             for facility in pair:
                 self._hold_bytes(facility)
+            waiting += 1
+            idle.deadline = math.inf
             await self._turns.wait(pair, count)
-            idle.deadline = trio.current_time() + IDLE_SECONDS
+            waiting -= 1
+            if not waiting:
+                idle.deadline = trio.current_time() + IDLE_SECONDS
             self.figures.bytes += count
             for facility in pair:
                 self.figures.bytes_of[facility] += count
@@ -402,6 +430,7 @@ async def _accept(relay: Relay, listener: trio.SocketListener, nursery: trio.Nur
                     await trio.sleep(0.1)
                 continue
             _notice_silence(stream.socket)
+            relay.bound_buffers(stream.socket)
             nursery.start_soon(relay.serve, stream)
 
 

@@ -11,6 +11,7 @@ import trio
 
 _LEAST_PIECE, _LARGEST_PIECE = 1 << 14, 1 << 20
 _PIECES_A_SECOND = 50  # so that who waits for others does not wait long
+_BUFFERS_A_SECOND, _LEAST_BUFFER, _LARGEST_BUFFER = 4, 1 << 16, 1 << 22
 _SAVED_SECONDS = 0.05  # what nobody used may be used so much later: timers are late
 
 
@@ -30,6 +31,13 @@ class Turns:
         if not self._rate:
             return _LARGEST_PIECE
         return min(max(self._rate // _PIECES_A_SECOND, _LEAST_PIECE), _LARGEST_PIECE)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """How much may wait at each end of a connection; 0 for as much as the kernel likes."""
+        if not self._rate:
+            return 0
+        return min(max(self._rate // _BUFFERS_A_SECOND, _LEAST_BUFFER), _LARGEST_BUFFER)
 
     async def wait(self, pair: Hashable, count: int) -> None:
         """Wait until it is a pair's turn to pass on some bytes.

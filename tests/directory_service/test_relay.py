@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 from emix.documents.v1 import documents_pb2 as documents
+from structlog.testing import capture_logs
 
 from directory_service import relay as relay_module
 from directory_service.relay import Limits, Relay, serve_relay
@@ -406,6 +407,46 @@ async def test_pairs_share_the_line_evenly_however_many_connections_they_have() 
             shares = relay.figures.bytes_of[facility(1)] / relay.figures.bytes_of[facility(3)]
             nursery.cancel_scope.cancel()
         assert 0.7 < shares < 1.5  # four times as much without turns
+
+
+async def test_who_waits_for_its_turn_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "IDLE_SECONDS", 0.3)
+    data = bytes(40_000)
+    async with running(Limits(bytes_a_second=1 << 15)) as (_, client):
+        # Together they need four seconds; each waits far longer than it may be idle.
+        pairs = [await client.join(make_ticket(n, n + 1)) for n in (1, 3, 5)]
+        found: list[bytes] = []
+
+        async def send(a: trio.SocketStream) -> None:
+            await a.send_all(data)
+            await a.send_eof()
+
+        async def receive(b: trio.SocketStream) -> None:
+            found.append(await read_all(b))
+            await b.send_eof()
+
+        async with trio.open_nursery() as nursery:
+            for a, b in pairs:
+                nursery.start_soon(send, a)
+                nursery.start_soon(receive, b)
+        assert found == [data] * 3
+
+
+async def test_stranger_that_comes_again_and_again_is_shut_out_and_fills_no_log() -> None:
+    with capture_logs() as logs:
+        await _come_again_and_again()
+    assert {line["log_level"] for line in logs} == {"debug"}
+
+
+async def _come_again_and_again() -> None:
+    async with running(Limits(a_minute_of_address=20)) as (relay, client):
+        refused = 1
+        with trio.fail_after(20):
+            while "too often" not in await client.refusal(b"no ticket"):
+                refused += 1
+        assert refused > 20
+        assert relay.figures.refused == refused
+        assert "too often" in await client.refusal(SIGNER.sign(make_ticket()))
 
 
 async def look_out(client: Client, half: bytes) -> trio.SocketStream:
