@@ -45,6 +45,7 @@ from node.federation.introduction import IntroductionServer
 from node.federation.lan import Lan
 from node.federation.relaying import Relaying, remove_ways
 from node.federation.server import PROTOCOL_VERSION, ExchangeServer
+from node.federation.sharing import ListSharing
 from node.federation.supervisor import Federation
 from node.federation.trust import Trust
 from node.health import Doctor
@@ -186,6 +187,7 @@ class _Node:
             trusts_members=config.trust == "network",
         )
         self._networks.on_change = self._networks_changed
+        self._sharing = ListSharing(self._networks)
 
     async def start(self, stack: AsyncExitStack) -> Addresses:
         """Start everything; it ends when the stack is closed."""
@@ -210,6 +212,7 @@ class _Node:
             dialer=self._dialer,
             lan=self._lan,
             relaying=self._relaying,
+            sharing=self._sharing,
             ask_ticket=self._ask_ticket,
             alarm=self._networks.was_fooled,
         )
@@ -235,7 +238,7 @@ class _Node:
         self._tell_changes(transfers)
         parts = self._parts(examiner, transfers, federation)
         exchange = ExchangeServer(
-            self._trust, transfers, self._pairing, self._statements, federation
+            self._trust, transfers, self._pairing, self._statements, federation, self._sharing
         )
         remove_ways(self._home.root)
         # Outlives the services: peers that came by relay hear from them that we stop.
@@ -350,7 +353,7 @@ class _Node:
             "free_bytes": "Bytes that still fit, the reserve left out",
             "held_instances": "Instances that wait for a person",
             "unfinished_imports": "Packages that an import left open",
-            "alarms": "Alarms in the audit log",
+            "alarms": "Alarms in the audit log that nobody has acknowledged",
         }
         gauges: dict[str, Any] = {
             name: (text, {(): float(counts[name])}) for name, text in meanings.items()

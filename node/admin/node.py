@@ -1,14 +1,19 @@
 """NodeService: status, identity, doctor, store check, backup."""
 
+import time
 from pathlib import Path
 
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin.parts import Parts, operator_of
+from node.domain.audit import AuditEntry, alarm_text
 from node.domain.transfers import State
 from node.errors import UsageError
 from node.rpc.serving import Call, Service, allow_all
 from node.version import SOFTWARE
+
+_LOOKED_AT, _SHOWN = 100, 5
+"""Of the alarms that nobody has acknowledged: the newest."""
 
 
 class NodeHandlers:
@@ -35,8 +40,7 @@ class NodeHandlers:
         peer_endpoint, introduction_endpoint = parts.endpoints()
         findings = await parts.diagnose(is_quick=True)
         alarms = [f"{f.subject}: {f.text}" for f in findings if f.level == "problem"]
-        if counts["alarms"]:
-            alarms.append(f"{counts['alarms']} alarms in the audit log; see `emix audit`")
+        alarms += await self._recorded(counts["alarms"])
         return pb.GetStatusResponse(
             facility_id=str(parts.signer.facility_id),
             display_name=parts.display_name,
@@ -57,6 +61,16 @@ class NodeHandlers:
             alarms=alarms,
             started_seconds=int(parts.started_time),
         )
+
+    async def _recorded(self, count: int) -> list[str]:
+        """Return what the audit log's open alarms say, each once, and where the rest are."""
+        if not count:
+            return []
+        newest = await self._parts.audit.open_alarms(_LOOKED_AT)
+        last = {alarm_text(entry): _moment(entry) for entry in newest}
+        texts = [f"{text} ({moment})" for text, moment in sorted(last.items(), key=_by_moment)]
+        more = f"{count} alarms in the audit log; `emix audit --alarms` shows them all"
+        return [*texts[-_SHOWN:], f"{more}, `emix audit acknowledge` ends this"]
 
     async def _identity(self, _: Call[None]) -> pb.GetIdentityResponse:
         return pb.GetIdentityResponse(
@@ -88,3 +102,11 @@ class NodeHandlers:
         await self._parts.audit.append("node.backed-up", {}, operator_of(call))
         files, size = await self._parts.maintenance.backup(directory)
         return pb.BackupResponse(files=files, bytes=size)
+
+
+def _moment(entry: AuditEntry) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(entry.time_milliseconds // 1000))
+
+
+def _by_moment(item: tuple[str, str]) -> str:
+    return item[1]

@@ -108,6 +108,7 @@ class AuditHandlers:
             "ListReceipts": self._list_receipts,
             "ExportReceipt": self._export_receipt,
             "ListAudit": self._list_audit,
+            "AcknowledgeAlarms": self._acknowledge,
             "VerifyAudit": self._verify_audit,
         }
         return Service(pb.DESCRIPTOR.services_by_name["AuditService"], handlers, allow_all)
@@ -140,6 +141,8 @@ class AuditHandlers:
         )
 
     async def _list_audit(self, call: Call[None]) -> pb.ListAuditResponse:
+        audit, request = self._parts.audit, call.request
+        read = audit.open_alarms if request.open_alarms else audit.entries
         return pb.ListAuditResponse(
             entries=[
                 pb.AuditEntry(
@@ -150,9 +153,14 @@ class AuditHandlers:
                     operator=entry.operator,
                     digest=entry.digest,
                 )
-                for entry in await self._parts.audit.entries(call.request.limit)
+                for entry in await read(request.limit)
             ]
         )
+
+    async def _acknowledge(self, call: Call[None]) -> pb.AcknowledgeAlarmsResponse:
+        through = call.request.through_sequence
+        alarms = await self._parts.audit.acknowledge(through, operator_of(call))
+        return pb.AcknowledgeAlarmsResponse(alarms=alarms)
 
     async def _verify_audit(self, _: Call[None]) -> pb.VerifyAuditResponse:
         entries, head, problem = await self._parts.audit.verify()

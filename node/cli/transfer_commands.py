@@ -451,30 +451,62 @@ def _pinned(context: click.Context) -> dict[str, str] | None:
     type=click.IntRange(0, 2**31),
     help="How many entries; 0 for all.",
 )
+@click.option("--alarms", is_flag=True, help="Only alarms that nobody has acknowledged.")
 @as_json
 @click.pass_context
-def audit(context: click.Context, limit: int, json_: bool) -> None:
+def audit(context: click.Context, limit: int, alarms: bool, json_: bool) -> None:
     """List the audit log's latest entries.
 
     \b
     Examples:
       emix audit
+      emix audit --alarms
       emix audit --limit 500 --json
     """
     if context.invoked_subcommand is not None:
         return
-    answer = run_call(context, "AuditService.ListAudit", pb.ListAuditRequest(limit=limit))
+    answer = _audit_entries(context, pb.ListAuditRequest(limit=limit, open_alarms=alarms))
     if json_:
         show_json(answer)
         return
+    empty = "No alarm is open." if alarms else "The audit log is empty."
+    _show_audit(answer, empty)
+
+
+def _audit_entries(context: click.Context, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
+    answer: pb.ListAuditResponse = run_call(context, "AuditService.ListAudit", request)
+    return answer
+
+
+def _show_audit(answer: pb.ListAuditResponse, empty: str) -> None:
     show_table(
         (">NO", "TIME", "WHAT", "BY", "FACTS"),
         [
             (e.sequence, show_time(e.time_milliseconds // 1000), e.kind, e.operator, e.body)
             for e in answer.entries
         ],
-        "The audit log is empty.",
+        empty,
     )
+
+
+@audit.command()
+@click.pass_context
+def acknowledge(context: click.Context) -> None:
+    """Show the open alarms, and record that you have seen them: `emix status` is quiet then.
+
+    They stay in the audit log. One that comes again is shown again.
+
+    \b
+    Example:
+      emix audit acknowledge
+    """
+    answer = _audit_entries(context, pb.ListAuditRequest(open_alarms=True))
+    _show_audit(answer, "No alarm is open.")
+    if not answer.entries:
+        return
+    request = pb.AcknowledgeAlarmsRequest(through_sequence=answer.entries[-1].sequence)
+    done = run_call(context, "AuditService.AcknowledgeAlarms", request)
+    click.echo(f"{done.alarms} alarms acknowledged.")
 
 
 @audit.command("verify")

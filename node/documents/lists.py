@@ -173,6 +173,21 @@ def apply_change(base: NetworkList, data: bytes) -> bytes:
     return wire.SerializeToString()
 
 
+def leads_to(change: bytes, encoded: bytes) -> bool:
+    """Return whether a change makes the list in `encoded`, of whichever earlier one.
+
+    Raises:
+        DocumentError: one of them makes no sense.
+    """
+    signature = parse(pb.ListChange, change, "change of a list").signature
+    return signature == parse(pb.SignedList, encoded, "network list").list.signature
+
+
+def base_of(change: bytes) -> bytes:
+    """Return the digest that names the list that a change begins with; raises as `leads_to`."""
+    return parse(pb.ListChange, change, "change of a list").base_digest
+
+
 def open_list_key(certificate: bytes, network_key: bytes, now: float) -> bytes:
     """Return the key that may sign a network's lists now.
 

@@ -5,9 +5,12 @@ salted, so that an entry's digest shown elsewhere reveals nothing of its body.
 """
 
 import hashlib
+import json
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from node.domain.texts import shown
 
 FIRST = bytes(32)
 """What stands before the first entry."""
@@ -24,6 +27,13 @@ class AuditEntry:
     operator: str
     salt: bytes
     digest: bytes
+
+
+def alarm_text(entry: AuditEntry) -> str:
+    """Return what an alarm says, for people: its kind, and what it is about."""
+    facts = json.loads(entry.body)
+    what = facts.get("problem") or ", ".join(f"{k} {str(v)[:20]}" for k, v in facts.items())
+    return f"{entry.kind.removeprefix('alarm.')}: {shown(str(what))}"
 
 
 def entry_digest(

@@ -26,6 +26,7 @@ class ListProblem(enum.Enum):
 
     OLDER = "an older list than the one known was shown"
     TWO_LISTS = "two different lists of one number were shown"
+    WITHHELD = "a list that a peer has was not shown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
+import trio
 
 from node.documents.identity import Identity
 from node.documents.lists import open_list
@@ -68,6 +69,9 @@ class Directories(Protocol):
     async def lookup(self, network: Network, facilities: Sequence[FacilityId]) -> Sequence[Record]:
         """Return verified records of the nodes of facilities."""
 
+    def expect_list(self, network: NetworkId) -> None:
+        """See to it that the newest list is shown soon, which came from a peer."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -98,6 +102,8 @@ class Networks:
         self._facility_key = facility_key
         self._trusts_members = trusts_members
         self._known: dict[NetworkId, Network] = {}
+        self._listed: dict[NetworkId, frozenset[FacilityId]] = {}
+        self._taking = trio.Lock()
         self._alarmed: Counter[tuple[NetworkId, str]] = Counter()
         self.on_change: Callable[[], Awaitable[None]] = _nothing
 
@@ -108,6 +114,8 @@ class Networks:
     async def load(self) -> None:
         """Take over what the store holds; everything else answers from that."""
         self._known = {network.id: network for network in await self._book.all()}
+        lists = [(n.id, n.view.latest) for n in self._known.values()]
+        self._listed = {n: frozenset(one.members.values()) for n, one in lists if one}
 
     async def _changed(self) -> None:
         await self.load()
@@ -241,25 +249,70 @@ class Networks:
 
     async def took_list(self, network_id: NetworkId, encoded: bytes) -> None:
         """Take over a list that a directory shows, if it is the network's and newer."""
+        problem = await self._take_list(network_id, encoded)
+        if problem:
+            await self._alarm(network_id, problem)
+
+    async def _take_list(self, network_id: NetworkId, encoded: bytes) -> str:
+        """Take a list over if it is the network's and newer; return what is wrong with it."""
+        async with self._taking:  # a directory's and a peer's, or an older one could come last
+            return await self._take_next_list(network_id, encoded)
+
+    async def _take_next_list(self, network_id: NetworkId, encoded: bytes) -> str:
         network = self._known.get(network_id)
-        if network is None:
-            return  # it was left just now
+        if network is None or network.signed_list == encoded:
+            return ""  # it was left just now, or says what is known
         try:
             shown = open_list(encoded, network.network_key, time.time())
         except DocumentError as exc:
-            await self._alarm(network_id, f"a list that is not the network's: {exc}")
-            return
+            return f"a list that is not the network's: {exc}"
         following = network.view.after(shown)
         if isinstance(following, ListProblem):
-            await self._alarm(network_id, following.value)
-            return
+            return following.value
         if following is network.view:
-            return
+            return ""
         await self._book.keep_list(network_id, shown, encoded)
         log.info("list taken over", network=network_id.short(), number=shown.number)
         await self._changed()
         with suppress(KeyError):  # it was left just now
             await self._remembered.listed(self._known[network_id])
+        return ""
+
+    # -- what peers pass on ---------------------------------------------------------------
+
+    def list_numbers(self) -> dict[NetworkId, int]:
+        """Return the numbers of the newest lists known, by network; 0 for none yet."""
+        lists = [(n.id, n.view.latest) for n in self._known.values()]
+        return {network_id: latest.number if latest else 0 for network_id, latest in lists}
+
+    def list_numbers_for(self, facility: FacilityId) -> dict[NetworkId, int]:
+        """Return the same, of those lists that name a facility: nobody else learns of them."""
+        numbers = self.list_numbers()
+        return {n: numbers[n] for n, listed in self._listed.items() if facility in listed}
+
+    def list_for(self, facility: FacilityId, network_id: NetworkId) -> bytes:
+        """Return a network's newest list as it was signed.
+
+        Raises:
+            NotFound: it does not name that facility, or there is none.
+        """
+        if facility not in self._listed.get(network_id, ()):
+            raise NotFound("no list of that network is here for this facility")
+        return self._known[network_id].signed_list
+
+    async def took_passed_list(
+        self, facility: FacilityId, network_id: NetworkId, encoded: bytes
+    ) -> None:
+        """Take over a list that a peer has, if it is the network's and newer.
+
+        A directory that does not show it before long is noticed then.
+        """
+        before = self.list_numbers().get(network_id)
+        problem = await self._take_list(network_id, encoded)
+        if problem and problem != ListProblem.OLDER.value:  # it has not heard of ours yet
+            await self._alarm(network_id, f"by facility {facility.short()}: {problem}")
+        if self.list_numbers().get(network_id) != before:
+            self._directories.expect_list(network_id)
 
     async def took_record(self, network_id: NetworkId, record: Record) -> None:
         """Take over what a member states anew: remember it, and renew its pin if it has one."""

@@ -122,7 +122,7 @@ class Directories:
         self._interests = interests
         self._dial = dial
         self._news: DirectoryNews
-        self._lists: Lists
+        self._lists = Lists(lambda network: self._networks.get(network))
         self._networks: dict[NetworkId, Network] = {}
         self._supervised: dict[NetworkId, trio.CancelScope] = {}
         self._states: dict[NetworkId, DirectoryState] = {}
@@ -139,8 +139,7 @@ class Directories:
 
     async def run(self, news: DirectoryNews) -> None:
         """Supervise the directories of all networks, for ever."""
-        self._news = news
-        self._lists = Lists(lambda network: self._networks.get(network), news)
+        self._news = self._lists.news = news
         async with trio.open_nursery() as nursery:
             while True:
                 self._changed = trio.Event()
@@ -178,6 +177,10 @@ class Directories:
         )
         records = await self._verified(network, answer.records[:_MOST_LOOKED_UP])
         return [r for r in records if r.identity.facility_id in facilities]
+
+    def expect_list(self, network: NetworkId) -> None:
+        """See `node.exchange.networks.Directories.expect_list`."""
+        self._lists.expect(network)
 
     async def ask_dial_back(self, facility: FacilityId) -> bool:
         """Ask a facility to dial us, at every directory; return whether one passed it on."""
@@ -324,6 +327,7 @@ class Directories:
                     state.session, state.state, state.problem = session, "connected", ""
                     log.info("directory connected", network=network.id.short())
                     nursery.start_soon(self._keep_announcing, session, _within_bounds(again))
+                    nursery.start_soon(self._lists.keep_honest, channel, network.id)
                     deadline = time.monotonic() + max(answer.lifetime_seconds, 60) - CALL_SECONDS
                     while await self._watch(network, session, deadline):  # noqa: ASYNC110
                         await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
@@ -396,7 +400,7 @@ class Directories:
         """Take what a directory tells; return whether to watch again, for other facilities."""
         interests = self._wanted()
         request = pb.WatchRequest(
-            facility_ids=[f.digest for f in interests], known_list=self._lists.known(network.id)
+            facility_ids=[f.digest for f in interests], known_list=self._lists.tell(network.id)
         )
         async with session.channel.stream(_WATCH, request, metadata=session.metadata) as stream:
             while (left := deadline - time.monotonic()) > 0 and self._wanted() == interests:
@@ -410,7 +414,7 @@ class Directories:
                     raise PeerUnreachable("the directory ended the watch")
                 match message.WhichOneof("event"):
                     case "list":
-                        await self._news.took_list(network.id, message.list)
+                        await self._lists.take_whole(network.id, message.list)
                     case "list_change":
                         await self._lists.take_change(
                             session.channel, network.id, message.list_change

@@ -1,20 +1,24 @@
 """Keeping a node's and a directory's list in step, whichever is the newer.
 
 Who has the newest is sent nothing; who has one of the last few is sent what makes the newest of it.
-A directory that has gone back, or has lost what it knew, is given ours.
+A directory that has gone back, or has lost what it knew, is given ours; one that does not show what
+peers have is told of.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
 import structlog
+import trio
 from emix.directory.v1 import directory_pb2 as pb
 
-from node.documents.lists import apply_change, open_list
+from node.documents.lists import apply_change, base_of, leads_to, open_list
 from node.documents.network import Network
 from node.domain.ids import NetworkId
+from node.domain.network import ListProblem
 from node.errors import DocumentError, NodeError
 from node.rpc.calling import Channel
 from node.rpc.methods import method
@@ -24,6 +28,8 @@ _SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
 _GET_NETWORK = method(_SERVICE, "GetNetwork", pb.GetNetworkRequest, pb.GetNetworkResponse)
 _PUBLISH = method(_SERVICE, "Publish", pb.PublishRequest, pb.PublishResponse)
 _CALL_SECONDS = 10.0
+SHOWN_SECONDS = 30.0
+"""Within which a directory shows what peers have, or is told of."""
 
 
 class ListNews(Protocol):
@@ -39,16 +45,39 @@ class ListNews(Protocol):
 class Lists:
     """The lists of this node's networks, as its directories are told of them."""
 
-    def __init__(self, network: Callable[[NetworkId], Network | None], news: ListNews) -> None:
-        """Prepare; `network` returns one as it is known now."""
+    news: ListNews
+
+    def __init__(self, network: Callable[[NetworkId], Network | None]) -> None:
+        """Prepare; `network` returns one as it is known now. Set `news` before a connection."""
         self._network = network
-        self._news = news
+        self._told: dict[NetworkId, bytes] = {}  # what the directory knows that we have
+        self._shown: dict[NetworkId, bytes] = {}  # what the directory has shown last
+        self._expected: defaultdict[NetworkId, trio.Event] = defaultdict(trio.Event)
 
     def known(self, network_id: NetworkId) -> bytes:
         """Return the digest that names the newest list known here; empty for none."""
         network = self._network(network_id)
         latest = network.view.latest if network else None
         return latest.digest if latest else b""
+
+    def tell(self, network_id: NetworkId) -> bytes:
+        """Return the same, for a directory to be told of it."""
+        self._told[network_id] = self.known(network_id)
+        return self._told[network_id]
+
+    def expect(self, network_id: NetworkId) -> None:
+        """Note that the newest list came from a peer: the directory should show it, too."""
+        self._expected[network_id].set()
+
+    async def keep_honest(self, channel: Channel, network_id: NetworkId) -> None:
+        """Notice what a directory does not show, for the time of a connection to it."""
+        while True:
+            await self._expected[network_id].wait()
+            await trio.sleep(SHOWN_SECONDS)
+            del self._expected[network_id]
+            if self._shown.get(network_id) != self.known(network_id):
+                await self.news.was_fooled(network_id, ListProblem.WITHHELD.value)
+                await self.compare(channel, network_id)
 
     async def compare(self, channel: Channel, network_id: NetworkId) -> bytes:
         """Take a directory's list if it is newer; give it ours if that is.
@@ -59,10 +88,14 @@ class Lists:
         Raises:
             NodeError: the directory does not answer.
         """
-        shown = await _shown(channel, self.known(network_id))
+        self._shown.pop(network_id, None)
+        told = self.tell(network_id)
+        shown = await _shown(channel, told)
         if shown.list_change:
             await self.take_change(channel, network_id, shown.list_change)
-        elif not shown.list_is_known:
+        elif shown.list_is_known:
+            self._shown[network_id] = told
+        else:
             await self._compare_whole(channel, network_id, shown)
         return shown.challenge
 
@@ -70,14 +103,22 @@ class Lists:
         self, channel: Channel, network_id: NetworkId, shown: pb.GetNetworkResponse
     ) -> None:
         if shown.list:
-            await self._news.took_list(network_id, shown.list)
+            await self.take_whole(network_id, shown.list)
         network = self._network(network_id)
         if network is None or network.signed_list in (b"", shown.list):
             return
         with suppress(NodeError):  # it has a newer one by now, or one that we do not believe
             given = pb.PublishRequest(list=network.signed_list)
             await channel.unary(_PUBLISH, given, timeout=_CALL_SECONDS)
+            self._shown[network_id] = self.tell(network_id)
             log.info("list given back", network=network_id.short())
+
+    async def take_whole(self, network_id: NetworkId, encoded: bytes) -> None:
+        """Take a list that a directory shows."""
+        await self.news.took_list(network_id, encoded)
+        network = self._network(network_id)
+        if network is not None and network.signed_list == encoded:
+            self._shown[network_id] = self.tell(network_id)
 
     async def take_change(self, channel: Channel, network_id: NetworkId, change: bytes) -> None:
         """Take a list as a change of the one that is known; ask for the whole if it is none.
@@ -89,28 +130,36 @@ class Lists:
         if network is None:
             return  # it was left just now
         try:
-            encoded = _changed(network, change)
+            encoded = self._changed(network, change)
         except DocumentError as exc:
             problem = f"a change of the list that does not verify: {exc}"
-            await self._news.was_fooled(network_id, problem)
+            await self.news.was_fooled(network_id, problem)
+            encoded = b""
+        if not encoded:
             encoded = (await _shown(channel, b"")).list
         if encoded:
-            await self._news.took_list(network_id, encoded)
+            await self.take_whole(network_id, encoded)
+
+    def _changed(self, network: Network, change: bytes) -> bytes:
+        """Return the verified list that a change makes of the one that is known.
+
+        Returns:
+            Nothing if it is of an earlier one than a peer has brought meanwhile.
+
+        Raises:
+            DocumentError: it makes none of it.
+        """
+        latest = network.view.latest
+        if latest is None:
+            raise DocumentError("a change of a list where none is known")
+        base = base_of(change)
+        if base != latest.digest and base == self._told.get(network.id):
+            return network.signed_list if leads_to(change, network.signed_list) else b""
+        encoded = apply_change(latest, change)
+        open_list(encoded, network.network_key, time.time())
+        return encoded
 
 
 async def _shown(channel: Channel, known: bytes) -> pb.GetNetworkResponse:
     request = pb.GetNetworkRequest(known_list=known)
     return await channel.unary(_GET_NETWORK, request, timeout=_CALL_SECONDS)
-
-
-def _changed(network: Network, change: bytes) -> bytes:
-    """Return the verified list that a change makes of the one that is known.
-
-    Raises:
-        DocumentError: it makes none of it.
-    """
-    if network.view.latest is None:
-        raise DocumentError("a change of a list where none is known")
-    encoded = apply_change(network.view.latest, change)
-    open_list(encoded, network.network_key, time.time())
-    return encoded

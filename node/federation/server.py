@@ -22,8 +22,9 @@ from node.errors import (
     ungrouped,
 )
 from node.federation.link import GrpcLink, open_link
+from node.federation.sharing import ListSharing
 from node.federation.trust import Trust
-from node.rpc.serving import Call, Service
+from node.rpc.serving import Call, Handler, Service
 from node.version import SOFTWARE
 
 log = structlog.get_logger()
@@ -77,8 +78,10 @@ class ExchangeServer:
         news: PeerNews,
         statements: "Statements",
         ways: "Ways",
+        sharing: ListSharing,
     ) -> None:
         self._ways = ways
+        self._sharing = sharing
         self._watches: dict[FacilityId, trio.CancelScope] = {}
         self._carries: Counter[FacilityId] = Counter()
         self._trust = trust
@@ -88,7 +91,13 @@ class ExchangeServer:
 
     def service(self) -> Service:
         """Return the service to serve, every method of it behind the guard."""
-        handlers = {"Hello": self._hello, "Watch": self._watch, "Carry": self._carry}
+        handlers: dict[str, Handler] = {
+            "Hello": self._hello,
+            "GetList": self._sharing.get_list,
+            "GiveList": self._sharing.give_list,
+            "Watch": self._watch,
+            "Carry": self._carry,
+        }
         descriptor = pb.DESCRIPTOR.services_by_name["ExchangeService"]
         return Service(descriptor, handlers, self._guard)
 
@@ -116,6 +125,7 @@ class ExchangeServer:
             time_milliseconds=time.time_ns() // 1_000_000,
             software=SOFTWARE,
             statements=self._statements(),
+            lists=self._sharing.known(call.caller.facility_id),
         )
 
     async def _watch(self, call: Call[Peer]) -> None:

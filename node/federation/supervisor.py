@@ -44,6 +44,7 @@ from node.federation.server import (
     hold_clock,
     take_statements,
 )
+from node.federation.sharing import Compared, ListSharing
 from node.federation.trust import Trust
 from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
 from node.rpc.credentials import client_credentials
@@ -90,6 +91,7 @@ class Federation:
         dialer: Dialer,
         lan: Hints,
         relaying: Relaying,
+        sharing: ListSharing,
         ask_ticket: Callable[[FacilityId], Awaitable[tuple[Network, bytes]]],
         alarm: Callable[[NetworkId, str], Awaitable[None]],
     ) -> None:
@@ -105,6 +107,7 @@ class Federation:
             dialer: Makes the connections.
             lan: Where peers seem to be on the own network.
             relaying: Ways through relays.
+            sharing: Passes networks' lists on.
             ask_ticket: Asks a directory for a relay ticket to a facility.
             alarm: Notes what a network's relay did that it should not.
         """
@@ -113,6 +116,7 @@ class Federation:
         self._introducer = Introducer(dialer)
         self._lan = lan
         self._relaying = relaying
+        self._sharing = sharing
         self._ask_ticket = ask_ticket
         self._ask_dial_back = ask_dial_back
         self._memberships = memberships
@@ -356,14 +360,16 @@ class Federation:
         async with self._open(peer, endpoint) as channel:
             await channel.connect(CONNECT_SECONDS)
             with self._trust.lease(peer.facility_id), ungrouped():
-                await self._hello(peer, channel, connection)
+                lists = await self._hello(peer, channel, connection)
                 connection.channel, connection.problem = channel, ""
                 connection.state, connection.route = "connected", route
                 connection.connected_time = trio.current_time()
                 log.info("peer connected", peer=peer.facility_id.short(), route=route)
                 try:
                     async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._keep_saying_hello, peer, channel, connection)
+                        nursery.start_soon(
+                            self._keep_saying_hello, peer, channel, connection, lists
+                        )
                         nursery.start_soon(self._watch, peer, channel)
                         nursery.start_soon(self._exchange.run_peer, peer.facility_id)
                 finally:
@@ -371,14 +377,20 @@ class Federation:
                     connection.state, connection.route = "waiting", ""
 
     async def _keep_saying_hello(
-        self, peer: Peer, channel: Channel, connection: Connection
+        self,
+        peer: Peer,
+        channel: Channel,
+        connection: Connection,
+        lists: Sequence[pb.KnownList],
     ) -> None:
+        compared = Compared()
         while True:
+            await self._sharing.compare(peer.facility_id, channel, lists, compared)
             await trio.sleep(HELLO_SECONDS)
             # On a slow line it waits behind megabytes of chunks. Who is gone is noticed otherwise:
             # by gRPC's pings, and by the watch.
             with suppress(PeerTimeout):
-                await self._hello(peer, channel, connection, SILENCE_SECONDS)
+                lists = await self._hello(peer, channel, connection, SILENCE_SECONDS)
 
     async def _hello(
         self,
@@ -386,13 +398,15 @@ class Federation:
         channel: Channel,
         connection: Connection,
         seconds: float = CONNECT_SECONDS,
-    ) -> None:
+    ) -> Sequence[pb.KnownList]:
+        """Say Hello; return which lists the peer has."""
         request = pb.HelloRequest(
             min_version=PROTOCOL_VERSION,
             max_version=PROTOCOL_VERSION,
             time_milliseconds=time.time_ns() // 1_000_000,
             software=SOFTWARE,
             statements=self._statements(),
+            lists=self._sharing.known(peer.facility_id),
         )
         started = trio.current_time()
         response = await channel.unary(_HELLO, request, timeout=seconds)
@@ -401,6 +415,7 @@ class Federation:
         connection.software = shown(response.software[:64])
         await self._news.note_seen(peer.facility_id)
         await take_statements(self._news, peer.facility_id, response.statements)
+        return list(response.lists)
 
     async def _watch(self, peer: Peer, channel: Channel) -> None:
         """Collect what waits for us at a peer, as it tells us."""

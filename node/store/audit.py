@@ -33,6 +33,14 @@ class AuditStore:
         """Return the latest entries (0 for all), oldest first."""
         return await self._database.read(lambda db: list(audit_rows.entries(db, limit)))
 
+    async def open_alarms(self, limit: int = 0) -> list[AuditEntry]:
+        """Return the latest alarms (0 for all) that nobody has acknowledged, oldest first."""
+        return await self._database.read(lambda db: list(audit_rows.open_alarms(db, limit)))
+
+    async def acknowledge(self, through: int, operator: str) -> int:
+        """Record that somebody has seen the alarms up to an entry; return how many they were."""
+        return await self._database.write(lambda db: audit_rows.acknowledge(db, through, operator))
+
     async def verify(self) -> tuple[int, bytes, str]:
         """Walk the chain; return good entries, the head's digest, and the first problem."""
         return await self._database.read(lambda db: find_break(audit_rows.entries(db)))

@@ -9,6 +9,12 @@ from node.domain.audit import FIRST, AuditEntry, entry_digest
 from node.sql.database import Db
 
 _COLUMNS = "sequence, time_milliseconds, kind, body, operator, salt, digest"
+_ACKNOWLEDGED = "audit.acknowledged"
+OPEN_ALARMS = (
+    "kind LIKE 'alarm.%' AND sequence > (SELECT COALESCE(MAX(json_extract(body, '$.through')), 0)"
+    f" FROM audit WHERE kind = '{_ACKNOWLEDGED}')"
+)
+"""Which entries are alarms that nobody has acknowledged, in SQL."""
 
 
 def append(db: Db, kind: str, facts: dict[str, object], operator: str = "node") -> None:
@@ -30,6 +36,26 @@ def append(db: Db, kind: str, facts: dict[str, object], operator: str = "node") 
         f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (sequence, now, kind, body, operator, salt, digest),
     )
+
+
+def open_alarms(db: Db, limit: int = 0) -> Iterator[AuditEntry]:
+    """Yield the latest `limit` alarms (0 for all) that nobody has acknowledged, oldest first."""
+    rows = db.execute(
+        f"SELECT * FROM (SELECT {_COLUMNS} FROM audit WHERE {OPEN_ALARMS}"
+        " ORDER BY sequence DESC LIMIT ?) ORDER BY sequence",
+        (limit or -1,),
+    )
+    for row in rows:
+        yield AuditEntry(*row)
+
+
+def acknowledge(db: Db, through: int, operator: str) -> int:
+    """Record that alarms up to an entry were seen; return how many were open."""
+    sql = f"SELECT COUNT(*) FROM audit WHERE {OPEN_ALARMS} AND sequence <= ?"
+    count = int(db.execute(sql, (through,)).fetchone()[0])
+    if count:
+        append(db, _ACKNOWLEDGED, {"through": through, "alarms": count}, operator)
+    return count
 
 
 def entries(db: Db, limit: int = 0) -> Iterator[AuditEntry]:

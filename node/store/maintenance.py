@@ -238,6 +238,6 @@ def _counts(db: Db) -> dict[str, int]:
         "sealed_bytes": "SELECT COALESCE(SUM(sealed_bytes), 0) FROM chunks",
         "held_instances": "SELECT COUNT(*) FROM packages WHERE state = 'held'",
         "unfinished_imports": "SELECT COUNT(*) FROM packages WHERE state = 'open'",
-        "alarms": "SELECT COUNT(*) FROM audit WHERE kind LIKE 'alarm.%'",
+        "alarms": f"SELECT COUNT(*) FROM audit WHERE {audit_rows.OPEN_ALARMS}",
     }
     return {name: int(db.execute(query).fetchone()[0]) for name, query in sql.items()}

@@ -5,10 +5,9 @@ has: other keys, old documents, and the documents of others.
 """
 
 import json
-import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,99 +23,23 @@ from node.crypto.certificates import issue_directory_certificate
 from node.crypto.signing import SigningKey
 from node.documents.identity import Identity, Profile, make_statements
 from node.documents.lists import delegate_lists, make_change, open_list, sign_list
-from node.documents.network import Listing, Membership, claim, open_membership, sign_listing
+from node.documents.network import Listing, claim, sign_listing
 from node.documents.tickets import Ticket, TicketSigner, certify_tickets, read_ticket_signer
 from node.domain.ids import InvitationId, NodeId
 from node.rpc.credentials import introduction_credentials
-from node.rpc.serving import Call, Handler, Service, allow_all, serve
+from node.rpc.serving import serve
 from tests.integration.hostile import HostilePeer
+from tests.integration.hostile_directory import HostileDirectory
 from tests.integration.loop import run
 
 pytestmark = pytest.mark.integration
 RELAYS = ("127.0.0.1:1",)
-_SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
-
-
-@dataclass
-class Directory:
-    """Answers as it is told to."""
-
-    operator: OperatorKey
-    joined: list[Membership] = field(default_factory=list)
-    statements: bytes = b""
-    listing: bytes = b""
-    shown_list: bytes = b""
-    found: list[pb.NodeRecord] = field(default_factory=list)
-    watching: trio.Event = field(default_factory=trio.Event)
-
-    def __post_init__(self) -> None:
-        self.tell, self._told = trio.open_memory_channel[pb.WatchResponse](100)
-
-    def service(self) -> Service:
-        async def get_network(_: Call[Any]) -> pb.GetNetworkResponse:
-            return pb.GetNetworkResponse(
-                network_key=self.operator.network_key, list=self.shown_list
-            )
-
-        async def get_challenge(_: Call[Any]) -> pb.GetChallengeResponse:
-            return pb.GetChallengeResponse(challenge=secrets.token_bytes(56))
-
-        async def login(_: Call[Any]) -> pb.LoginResponse:
-            return pb.LoginResponse(session="session", lifetime_seconds=3600)
-
-        async def join(call: Call[Any]) -> pb.JoinResponse:
-            key = self.operator.network_key
-            self.joined.append(open_membership(call.request.membership, key))
-            return pb.JoinResponse()
-
-        async def announce(call: Call[Any]) -> pb.AnnounceResponse:
-            self.statements, self.listing = call.request.statements, call.request.listing
-            return pb.AnnounceResponse(again_seconds=3000)
-
-        async def find(_: Call[Any]) -> pb.FindResponse:
-            return pb.FindResponse(records=self.found)
-
-        async def lookup(_: Call[Any]) -> pb.LookupResponse:
-            return pb.LookupResponse(records=self.found)
-
-        async def watch(call: Call[Any]) -> None:
-            self.watching.set()
-            async for message in self._told:
-                await call.write(message)
-
-        async def nothing(_: Call[Any]) -> pb.AskDialBackResponse:
-            return pb.AskDialBackResponse()
-
-        async def no_ticket(_: Call[Any]) -> pb.AskTicketResponse:
-            return pb.AskTicketResponse()
-
-        async def publish(_: Call[Any]) -> pb.PublishResponse:
-            return pb.PublishResponse()
-
-        async def no_memberships(_: Call[Any]) -> None:
-            return None
-
-        handlers: dict[str, Handler] = {
-            "GetNetwork": get_network,
-            "GetChallenge": get_challenge,
-            "Login": login,
-            "Join": join,
-            "Announce": announce,
-            "Find": find,
-            "Lookup": lookup,
-            "Watch": watch,
-            "AskDialBack": nothing,
-            "AskTicket": no_ticket,
-            "Publish": publish,
-            "ListMemberships": no_memberships,
-        }
-        return Service(_SERVICE, handlers, allow_all)
 
 
 class Attacks:
     """What a broken-in directory can show, by name."""
 
-    def __init__(self, directory: Directory, victim: HostilePeer, folder: Path) -> None:
+    def __init__(self, directory: HostileDirectory, victim: HostilePeer, folder: Path) -> None:
         self._operator = directory.operator
         self._me = directory.joined[0]
         self._my_node = Identity.decode(directory.statements).node_id
@@ -299,7 +222,7 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
         return await trio.to_thread.run_sync(work, *arguments)
 
     async def work() -> None:
-        directory = Directory(operator)
+        directory = HostileDirectory(operator)
         async with serve(
             [directory.service()],
             f"127.0.0.1:{port}",

@@ -26,7 +26,7 @@ from node.documents.network import (
     sign_listing,
 )
 from node.documents.signed import certify_node
-from node.domain.ids import FacilityId, InvitationId
+from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.errors import DocumentError, PeerUnreachable
 from node.exchange.networks import Networks
 from node.exchange.remembered import PIECE, Remembered
@@ -87,6 +87,10 @@ class FakeDirectories:
         self.is_away = False
         self.asked: list[Sequence[FacilityId]] = []
         self.tries = 0
+        self.expected: list[NetworkId] = []
+
+    def expect_list(self, network: NetworkId) -> None:
+        self.expected.append(network)
 
     async def join(self, letter: JoinLetter, membership: Membership) -> None:
         pass

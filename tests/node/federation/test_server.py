@@ -15,7 +15,7 @@ NOBODY: Any = None
 
 
 def make_server() -> ExchangeServer:
-    return ExchangeServer(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY)
+    return ExchangeServer(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY)
 
 
 async def test_newer_watch_of_a_peer_ends_the_older_and_no_other(

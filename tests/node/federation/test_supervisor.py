@@ -56,6 +56,7 @@ def make_federation(folder: Any) -> tuple[Federation, FacilityId]:
         dialer=Dialer(),
         lan=Lan(FacilityId(bytes(32)), NodeId(bytes(32)), lambda _: None),
         relaying=nobody,
+        sharing=nobody,
         ask_ticket=nobody,
         alarm=nobody,
     )

@@ -785,10 +785,24 @@ class ExportReceiptResponse(_message.Message):
     def __init__(self, manifest: _Optional[bytes] = ..., delivery: _Optional[bytes] = ..., receipt: _Optional[bytes] = ...) -> None: ...
 
 class ListAuditRequest(_message.Message):
-    __slots__ = ("limit",)
+    __slots__ = ("limit", "open_alarms")
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    OPEN_ALARMS_FIELD_NUMBER: _ClassVar[int]
     limit: int
-    def __init__(self, limit: _Optional[int] = ...) -> None: ...
+    open_alarms: bool
+    def __init__(self, limit: _Optional[int] = ..., open_alarms: _Optional[bool] = ...) -> None: ...
+
+class AcknowledgeAlarmsRequest(_message.Message):
+    __slots__ = ("through_sequence",)
+    THROUGH_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    through_sequence: int
+    def __init__(self, through_sequence: _Optional[int] = ...) -> None: ...
+
+class AcknowledgeAlarmsResponse(_message.Message):
+    __slots__ = ("alarms",)
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
+    alarms: int
+    def __init__(self, alarms: _Optional[int] = ...) -> None: ...
 
 class ListAuditResponse(_message.Message):
     __slots__ = ("entries",)

@@ -21,31 +21,67 @@ ANSWER_KIND_HELD: AnswerKind
 ANSWER_KIND_LATER: AnswerKind
 ANSWER_KIND_DECLINED: AnswerKind
 
+class KnownList(_message.Message):
+    __slots__ = ("network_id", "number")
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    network_id: bytes
+    number: int
+    def __init__(self, network_id: _Optional[bytes] = ..., number: _Optional[int] = ...) -> None: ...
+
 class HelloRequest(_message.Message):
-    __slots__ = ("min_version", "max_version", "time_milliseconds", "software", "statements")
+    __slots__ = ("min_version", "max_version", "time_milliseconds", "software", "statements", "lists")
     MIN_VERSION_FIELD_NUMBER: _ClassVar[int]
     MAX_VERSION_FIELD_NUMBER: _ClassVar[int]
     TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    LISTS_FIELD_NUMBER: _ClassVar[int]
     min_version: int
     max_version: int
     time_milliseconds: int
     software: str
     statements: bytes
-    def __init__(self, min_version: _Optional[int] = ..., max_version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ...) -> None: ...
+    lists: _containers.RepeatedCompositeFieldContainer[KnownList]
+    def __init__(self, min_version: _Optional[int] = ..., max_version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ...) -> None: ...
 
 class HelloResponse(_message.Message):
-    __slots__ = ("version", "time_milliseconds", "software", "statements")
+    __slots__ = ("version", "time_milliseconds", "software", "statements", "lists")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    LISTS_FIELD_NUMBER: _ClassVar[int]
     version: int
     time_milliseconds: int
     software: str
     statements: bytes
-    def __init__(self, version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ...) -> None: ...
+    lists: _containers.RepeatedCompositeFieldContainer[KnownList]
+    def __init__(self, version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ...) -> None: ...
+
+class GetListRequest(_message.Message):
+    __slots__ = ("network_id",)
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    network_id: bytes
+    def __init__(self, network_id: _Optional[bytes] = ...) -> None: ...
+
+class GetListResponse(_message.Message):
+    __slots__ = ("list",)
+    LIST_FIELD_NUMBER: _ClassVar[int]
+    list: bytes
+    def __init__(self, list: _Optional[bytes] = ...) -> None: ...
+
+class GiveListRequest(_message.Message):
+    __slots__ = ("network_id", "list")
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    LIST_FIELD_NUMBER: _ClassVar[int]
+    network_id: bytes
+    list: bytes
+    def __init__(self, network_id: _Optional[bytes] = ..., list: _Optional[bytes] = ...) -> None: ...
+
+class GiveListResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ()
