@@ -15,6 +15,7 @@ from node.documents.lists import make_change
 from node.documents.network import Listing, Membership
 from node.domain.ids import FacilityId, InvitationId, NodeId
 from node.domain.network import ListProblem, NetworkList, NetworkView
+from node.domain.relays import RelayPolicy
 from node.domain.search import Search
 from node.errors import Conflict, NotFound, PeerUntrusted
 
@@ -52,6 +53,7 @@ class Record:
     texts: tuple[str, ...]
     city: str
     software: str
+    relays: RelayPolicy
     expires_time: float
 
     def says_the_same(self, other: "Record") -> bool:
@@ -74,6 +76,7 @@ class Record:
             texts=(name, listing.city, *listing.departments),
             city=listing.city,
             software=listing.software,
+            relays=listing.relays,
             expires_time=expires,
         )
 
@@ -238,6 +241,11 @@ class Registry:
         """Return records that fit, best first."""
         found = (self._records[node] for node in self._search.find(words, 2 * limit))
         return [record for record in found if self.is_member(record.facility)][:limit]
+
+    def may_meet(self, node: NodeId, relay: str) -> bool:
+        """Whether a node says that it may be met at a relay."""
+        record = self._records.get(node)
+        return record is not None and record.relays.allows(relay)
 
     # -- presence -----------------------------------------------------------------------------
 

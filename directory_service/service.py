@@ -232,17 +232,18 @@ class DirectoryServer:
         allowed = [r for r in self._relays if not request.relays or r in request.relays]
         if not allowed:
             raise NotFound("no relay of this network can be used")
-        working = [r for r in allowed if r not in request.avoid]
-        online = self._registry.online_nodes(wanted)
+        ways = [
+            (node, relay)
+            for node in self._registry.online_nodes(wanted)
+            for relay in allowed
+            if self._registry.may_meet(node, relay)
+        ]
+        if not ways:
+            raise NotFound("no relay of this network may be used by both facilities")
+        working = [way for way in ways if way[1] not in request.avoid]
         self._tickets_asked.count(str(session.facility))
-        ticket = Ticket.new(
-            random.choice(working or allowed),  # noqa: S311  # spreads the load
-            session.facility,
-            session.node,
-            wanted,
-            random.choice(online),  # noqa: S311
-            self._clock(),
-        )
+        target, relay = random.choice(working or ways)  # noqa: S311  # spreads the load
+        ticket = Ticket.new(relay, session.facility, session.node, wanted, target, self._clock())
         news = pb.WatchResponse(ticket=self._tickets.sign(ticket.other_half()))
         await self._knowledge.tell_node(ticket.target, b"ticket" + session.node.digest, news)
         return pb.AskTicketResponse(ticket=self._tickets.sign(ticket))

@@ -30,6 +30,7 @@ from node.dicom.examiner import open_examiner
 from node.documents.identity import Profile, make_statements
 from node.documents.network import Listing, Network
 from node.domain.ids import FacilityId
+from node.domain.relays import RelayPolicy
 from node.domain.transfers import Transfer
 from node.errors import PeerUnreachable, ungrouped
 from node.exchange.networks import Networks
@@ -400,14 +401,16 @@ class _Node:
         return peer is not None and self._trust.is_trusted(peer)
 
     def _is_relay_allowed(self, relay: str) -> bool:
-        config = self._config
-        return config.relay == "allowed" and (not config.only_relays or relay in config.only_relays)
+        return self._relay_policy().allows(relay)
+
+    def _relay_policy(self) -> RelayPolicy:
+        return RelayPolicy(self._config.relay == "never", self._config.only_relays)
 
     async def _ask_ticket(self, facility: FacilityId) -> tuple[Network, bytes]:
-        if self._config.relay == "never":
+        policy = self._relay_policy()
+        if policy.is_never:
             raise PeerUnreachable("no direct way, and the policy allows no relay")
-        only, avoid = self._config.only_relays, self._relaying.avoided()
-        return await self._directories.ask_ticket(facility, only, avoid)
+        return await self._directories.ask_ticket(facility, policy.only, self._relaying.avoided())
 
     def _seen_near(self, facility: FacilityId) -> None:
         self._federation.dial(facility, by_peer=False)
@@ -445,6 +448,7 @@ class _Node:
             software=SOFTWARE,
             protocol_version=PROTOCOL_VERSION,
             issued_seconds=int(self._started_time),
+            relays=self._relay_policy(),
         )
 
     def _statements(self) -> bytes:

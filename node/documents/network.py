@@ -19,6 +19,7 @@ from node.crypto.signing import SigningKey, facility_id, network_id, verify
 from node.documents.identity import MAX_NAME_CHARACTERS, Identity, clean_name, is_endpoint
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.network import NetworkView, Standing
+from node.domain.relays import ANY_RELAY, RelayPolicy
 from node.errors import BadSignature, DocumentError
 
 INVITATION_SECONDS = 72 * 3600
@@ -140,6 +141,7 @@ class Listing:
     software: str = ""
     protocol_version: int = 1
     issued_seconds: int = 0
+    relays: RelayPolicy = ANY_RELAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,8 @@ def sign_listing(node_key: SigningKey, identity: Identity, listing: Listing) -> 
         recipients=listing.recipients,
         software=listing.software,
         protocol_version=listing.protocol_version,
+        never_relayed=listing.relays.is_never,
+        only_relays=listing.relays.only,
     ).SerializeToString()
     signature = node_key.sign("listing", body)
     return documents.SignedBytes(body=body, signature=signature).SerializeToString()
@@ -303,6 +307,8 @@ def open_listing(data: bytes, identity: Identity) -> Listing:
         raise BadSignature("a listing of another node")
     if max(len(stated.departments), len(stated.recipients)) > MAX_LISTED:
         raise DocumentError(f"at most {MAX_LISTED} departments and recipients can be listed")
+    if len(stated.only_relays) > MAX_LISTED or not all(map(is_endpoint, stated.only_relays)):
+        raise DocumentError("a listing with impossible relays")
     if not 0 <= stated.issued_seconds < _LATEST_SECONDS:
         raise DocumentError("a listing of an impossible time")
     return Listing(
@@ -312,6 +318,7 @@ def open_listing(data: bytes, identity: Identity) -> Listing:
         software=clean_name(stated.software),
         protocol_version=stated.protocol_version,
         issued_seconds=stated.issued_seconds,
+        relays=RelayPolicy(stated.never_relayed, tuple(stated.only_relays)),
     )
 
 

@@ -32,6 +32,7 @@ from node.documents.network import Listing, Membership, claim, open_record, sign
 from node.documents.signed import Signer, certify_node
 from node.documents.tickets import certify_tickets, open_ticket, read_ticket_signer
 from node.domain.ids import FacilityId, InvitationId
+from node.domain.relays import RelayPolicy
 from node.errors import (
     BadSignature,
     Conflict,
@@ -59,6 +60,7 @@ class Facility:
         self.key, self.node_key = key or SigningKey.new(), SigningKey.new()
         self.signer: Signer = certify_node(self.key, self.node_key.public, time.time())
         self.id: FacilityId = self.signer.facility_id
+        self.relays = RelayPolicy()
         self.node_id = node_id(self.node_key.public)
         self._tls = make_tls_identity(self.node_id, time.time())
 
@@ -70,7 +72,7 @@ class Facility:
         )
 
     def listing(self, city: str = "Helena") -> bytes:
-        listing = Listing(city, ("CT",), issued_seconds=int(time.time()))
+        listing = Listing(city, ("CT",), issued_seconds=int(time.time()), relays=self.relays)
         return sign_listing(self.node_key, Identity.decode(self.statements()), listing)
 
 
@@ -526,6 +528,36 @@ def test_watch_tells_what_changes_and_only_that(tmp_path: Path) -> None:
             with trio.fail_after(20):
                 while server._registry.counts["online"]:
                     await trio.sleep(0.01)
+
+    run(work)
+
+
+def test_nodes_meet_at_relays_only_that_both_of_them_use(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with (
+            world.serving(),
+            member(world, "A") as (a, client, _),
+            member(world, "B") as (_, other, _),
+        ):
+            asked = pb.AskTicketRequest(facility_id=a.id.digest)
+            key = world.operator.network_key
+            async with client.watch() as stream:
+                await stream.read()
+                a.relays = RelayPolicy(only=(RELAYS[1], "elsewhere.example.org:443"))
+                await client.announce(a)
+                for avoid in ((), RELAYS[1:]):  # there is no other
+                    asked = pb.AskTicketRequest(facility_id=a.id.digest, avoid=avoid)
+                    for _ in range(10):
+                        half = (await other.call("AskTicket", asked)).ticket
+                        assert open_ticket(half, key, time.time()).relay == RELAYS[1]
+                wanted = pb.AskTicketRequest(facility_id=a.id.digest, relays=RELAYS[:1])
+                with pytest.raises(NotFound, match="by both"):
+                    await other.call("AskTicket", wanted)
+                a.relays = RelayPolicy(is_never=True)
+                await client.announce(a)
+                with pytest.raises(NotFound, match="by both"):
+                    await other.call("AskTicket", asked)
 
     run(work)
 

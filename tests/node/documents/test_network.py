@@ -1,6 +1,7 @@
 """Documents of a network: each is taken only from whom it should be."""
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 from emix.documents.v1 import documents_pb2 as documents
@@ -25,6 +26,7 @@ from node.documents.network import (
     sign_listing,
 )
 from node.documents.signed import certify_node
+from node.domain.relays import RelayPolicy
 from node.errors import BadSignature, DocumentError
 
 NOW = 1_800_000_000.0
@@ -124,6 +126,10 @@ def test_listing_is_taken_from_its_node_alone() -> None:
     listing = Listing("Great Falls", ("CT", "MR"), ("Dr. Jones",), "emix/1", 1, int(NOW))
     data = sign_listing(NODE_KEY, identity, listing)
     assert open_listing(data, identity) == listing
+    assert open_listing(data, identity).relays.allows("relay.example.org:443")
+    for relays in (RelayPolicy(is_never=True), RelayPolicy(only=("relay.example.org:443",))):
+        choosy = replace(listing, relays=relays)
+        assert open_listing(sign_listing(NODE_KEY, identity, choosy), identity) == choosy
     with pytest.raises(BadSignature):
         open_listing(data, make_identity(SigningKey.new()))
     same_key_other_node = sign_listing(NODE_KEY, make_identity(SigningKey.new()), listing)
@@ -140,6 +146,10 @@ def test_listing_that_would_fool_a_terminal_or_fill_it_is_tamed() -> None:
     many = Listing(departments=("CT",) * (network.MAX_LISTED + 1))
     with pytest.raises(DocumentError, match="at most"):
         open_listing(sign_listing(NODE_KEY, identity, many), identity)
+    for relays in (("no address",), ("relay.example.org:443",) * (network.MAX_LISTED + 1)):
+        listing = Listing(relays=RelayPolicy(only=relays))
+        with pytest.raises(DocumentError, match="relays"):
+            open_listing(sign_listing(NODE_KEY, identity, listing), identity)
 
 
 @given(st.binary(max_size=300))
