@@ -5,6 +5,7 @@ from typing import Any
 
 from emix.directory.v1 import admin_pb2 as pb
 
+from directory_service.alarms import Alarms
 from directory_service.knowledge import Knowledge
 from directory_service.relay import Relay
 from node.crypto.certificates import validity
@@ -29,8 +30,10 @@ class AdminServer:
         certificate: bytes,
         clock: Callable[[], float],
         relay: Relay | None,
+        alarms: Alarms,
     ) -> None:
         self._relay = relay
+        self._noted = alarms
         self._name = name
         self._knowledge = knowledge
         self._registry = knowledge.registry
@@ -100,7 +103,7 @@ class AdminServer:
         ]
         if latest is not None and waiting:
             alarms.append(f"{waiting} facilities wait to be confirmed: {sign}")
-        return alarms
+        return alarms + self._noted.texts()
 
     def _standing(self, membership: Membership) -> Standing:
         return self._registry.view.standing(

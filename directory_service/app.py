@@ -12,6 +12,7 @@ import trio
 import trio_asyncio
 
 from directory_service.admin import AdminServer
+from directory_service.alarms import Alarms
 from directory_service.bus import Bus, NoBus
 from directory_service.home import Config, Home
 from directory_service.knowledge import Knowledge
@@ -25,8 +26,8 @@ from node.crypto.certificates import fingerprint
 from node.crypto.digests import derive_key
 from node.errors import ConfigError, ungrouped
 from node.rpc.credentials import introduction_credentials
-from node.rpc.serving import ADMIN_OPTIONS, DIRECTORY_OPTIONS, Service, allow_all, serve
-from node.rpc.standard import health_service, reflection_service
+from node.rpc.serving import ADMIN_OPTIONS, DIRECTORY_OPTIONS, serve
+from node.rpc.standard import health_service, with_standard_services
 from node.running import Stop, run_until_signal
 from node.telemetry.logs import configure_logs
 from node.telemetry.metrics import Gauges, served_metrics
@@ -99,6 +100,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         stack.push_async_callback(_close, storage)
         registry = Registry(config.network_key)
         knowledge = Knowledge(registry, storage, bus, time.time, home.kept_list)
+        alarms = Alarms()
         server = DirectoryServer(
             name=config.name,
             root_digest=fingerprint(root),
@@ -107,14 +109,18 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
             sessions=Sessions(key),
             tickets=home.tickets(),
             relays=config.relays,
+            alarms=alarms,
         )
         await knowledge.load()
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
         nursery.start_soon(knowledge.run)
+        service = server.service()
+        # Who can only be answered from memory can neither join nor log in.
+        health = {service.descriptor.full_name: lambda: not knowledge.is_database_away}
         port = await stack.enter_async_context(
             serve(
-                [server.service(), health_service(allow_all, is_public=True)],
+                [service, health_service(server.guard_stranger, health, is_public=True)],
                 config.listen,
                 credentials=introduction_credentials(tls),
                 options=DIRECTORY_OPTIONS,
@@ -126,21 +132,23 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         if config.relay_listen:
             if not config.relays:
                 raise ConfigError("[relay] addresses must name this relay, as nodes reach it")
-            relay = Relay(config.relays[0], config.network_key, _limits(config))
+            relay = Relay(config.relays[0], config.network_key, _limits(config), alarms=alarms)
             await stack.enter_async_context(serve_relay(relay, config.relay_listen))
         endpoint = f"{config.listen.rpartition(':')[0]}:{port}"
-        admin = AdminServer(config.name, knowledge, endpoint, tls.certificate_der, time.time, relay)
+        admin = AdminServer(
+            config.name, knowledge, endpoint, tls.certificate_der, time.time, relay, alarms
+        )
         home.socket.unlink(missing_ok=True)
         await stack.enter_async_context(
             serve(
-                _admin_services(admin.service()),
+                with_standard_services([admin.service()]),
                 f"unix:{home.socket.resolve()}",
                 options=ADMIN_OPTIONS,
             )
         )
         home.socket.chmod(0o600)
         stack.callback(home.socket.unlink, missing_ok=True)
-        gauges = partial(_gauges, knowledge, relay)
+        gauges = partial(_gauges, knowledge, relay, alarms)
         stack.enter_context(served_metrics(config.metrics_listen, gauges))
 
         async def leave() -> None:
@@ -167,11 +175,6 @@ async def _close(storage: Storage) -> None:
         await storage.aclose()
 
 
-def _admin_services(admin: Service) -> list[Service]:
-    names = [admin.descriptor.full_name, "grpc.health.v1.Health"]
-    return [admin, health_service(allow_all), reflection_service(names, allow_all)]
-
-
 def _limits(config: Config) -> Limits:
     return Limits(
         streams_of_facility=config.streams_of_facility,
@@ -180,11 +183,12 @@ def _limits(config: Config) -> Limits:
     )
 
 
-def _gauges(knowledge: Knowledge, relay: Relay | None) -> Gauges:
+def _gauges(knowledge: Knowledge, relay: Relay | None, alarms: Alarms) -> Gauges:
     meanings = {
         "facilities": "Facilities that are members or provisional",
         "nodes": "Nodes whose announcement stands",
         "online": "Nodes that watch here now",
+        "alarms": "Replays, and letters in wrong hands, that were refused",
         "database_away": "Whether the database did not answer at last",
         "relay_pairs": "Pairs of connections that were relayed",
         "relay_open_pairs": "Pairs of connections that are relayed now",
@@ -192,6 +196,7 @@ def _gauges(knowledge: Knowledge, relay: Relay | None) -> Gauges:
         "relay_refused": "Connections that the relay refused",
     }
     values: dict[str, int] = dict(knowledge.registry.counts)
+    values["alarms"] = alarms.total
     values["database_away"] = int(knowledge.is_database_away)
     if relay is not None:
         values |= {f"relay_{k}": v for k, v in relay.figures.counts.items()}

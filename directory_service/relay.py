@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
+from directory_service.alarms import Alarms
 from directory_service.turns import Turns
 from node.crypto.certificates import make_passing_certificate, server_context
 from node.documents.tickets import (
@@ -125,8 +126,10 @@ class Relay:
         network_key: bytes,
         limits: Limits = Limits(),  # frozen
         clock: Callable[[], float] = time.time,
+        alarms: Alarms | None = None,
     ) -> None:
         """Prepare; `address` is what tickets for this relay name."""
+        self._alarms = alarms or Alarms(clock)
         self.figures = Figures()
         self.address = address
         self._network_key = network_key
@@ -232,6 +235,7 @@ class Relay:
             other.joined.set()  # from here on only we speak to it
             if other.ticket.other_half() != ticket:
                 other.done.set()
+                self._alarms.note("two halves came that are of different relay tickets")
                 raise PeerUntrusted("the two halves are of different tickets")
             try:
                 await self._join(other, stream)
@@ -271,6 +275,7 @@ class Relay:
         self._spent = {k: v for k, v in self._spent.items() if v > now}
         key = (ticket.id, ticket.is_caller)
         if key in self._spent:
+            self._alarms.note(f"a relay ticket of facility {ticket.facility.short()} came twice")
             raise Conflict("the ticket was used before")
         self._spent[key] = ticket.expires_seconds
 

@@ -10,6 +10,7 @@ import trio
 from emix.directory.v1 import directory_pb2 as pb
 from google.protobuf.message import DecodeError
 
+from directory_service.alarms import Alarms
 from directory_service.knowledge import Knowledge
 from directory_service.registry import MAX_NODES, Record
 from directory_service.sessions import SESSION_SECONDS, Session, Sessions
@@ -19,7 +20,7 @@ from node.crypto.digests import sha256
 from node.crypto.signing import verify
 from node.documents.identity import Identity
 from node.documents.lists import open_list, open_list_key
-from node.documents.network import open_listing, open_membership
+from node.documents.network import Invitation, open_listing, open_membership
 from node.documents.tickets import Ticket, TicketSigner
 from node.domain.ids import FacilityId, NodeId
 from node.errors import (
@@ -69,6 +70,7 @@ class DirectoryServer:
         sessions: Sessions,
         tickets: TicketSigner,
         relays: Sequence[str],
+        alarms: Alarms,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._name = name
@@ -79,6 +81,7 @@ class DirectoryServer:
         self._sessions = sessions
         self._tickets = tickets
         self._relays = relays
+        self._alarms = alarms
         self._clock = clock
         self._watchers = knowledge.watchers
         self._is_leaving = False
@@ -106,9 +109,13 @@ class DirectoryServer:
 
     # -- who calls ----------------------------------------------------------------------------
 
+    async def guard_stranger(self, call: Call[Any]) -> None:
+        """Let in whoever does not call too often."""
+        self._rate.count(caller_origin(call.address))
+
     async def _guard(self, call: Call[Any]) -> Session | None:
         if call.method.name in _OPEN_CALLS:
-            self._rate.count(caller_origin(call.address))
+            await self.guard_stranger(call)
             return None
         session = self._sessions.check(call.metadata.get("emix-session", ""), self._clock())
         self._registry.membership(session.facility)  # not revoked meanwhile
@@ -123,10 +130,12 @@ class DirectoryServer:
         except DecodeError as exc:
             raise UsageError("a login proof of another form") from exc
         if stated.root_digest != self._root_digest:
+            self._alarms.note("a login that was made for another directory was shown here")
             raise PeerUntrusted("the login was made for another directory")
         now = self._clock()
         expires = self._sessions.check_challenge(stated.challenge, now)
         if not await self._storage.spend(stated.challenge, expires, now):
+            self._alarms.note("a login that was used before was shown again")
             raise PeerUntrusted("the challenge was used before")
 
     async def _identify(self, request: pb.LoginRequest) -> tuple[NodeId, FacilityId]:
@@ -189,13 +198,24 @@ class DirectoryServer:
         latest = self._registry.view.latest
         listed = latest.members.get(invitation.id) if latest else None
         if listed not in (None, facility):
+            self._note_second_use(invitation)
             raise Conflict("the invitation was used by another facility; ask for a new one")
         # Whom the network listed is a member, whatever this directory has forgotten.
         is_known = listed is not None or self._registry.has_joined(facility, invitation.id)
         if self._clock() >= invitation.expires_seconds and not is_known:
             raise PeerUntrusted("the invitation has expired; ask the network for a new one")
-        await self._knowledge.enroll(membership, is_listed=listed is not None)
+        try:
+            await self._knowledge.enroll(membership, is_listed=listed is not None)
+        except Conflict:
+            self._note_second_use(invitation)
+            raise
         return pb.JoinResponse()
+
+    def _note_second_use(self, invitation: Invitation) -> None:
+        self._alarms.note(
+            f"the letter of {invitation.display_name} was shown by another facility than the one"
+            " that joined with it: it is in wrong hands"
+        )
 
     async def _announce(self, call: Call[Session]) -> pb.AnnounceResponse:
         session = call.caller

@@ -57,10 +57,9 @@ from node.rpc.serving import (
     INTRODUCTION_OPTIONS,
     PEER_OPTIONS,
     Service,
-    allow_all,
     serve,
 )
-from node.rpc.standard import health_service, reflection_service
+from node.rpc.standard import with_standard_services
 from node.running import Stop, run_until_signal, tune_memory
 from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
@@ -471,10 +470,8 @@ def admin_services(parts: Parts) -> list[Service]:
         StudyHandlers(parts).service(),
         TransferHandlers(parts).service(),
         AuditHandlers(parts).service(),
-        health_service(allow_all),
     ]
-    names = [service.descriptor.full_name for service in own]
-    return [*own, reflection_service(names, allow_all)]
+    return with_standard_services(own)
 
 
 def _renew_certificate(home: Home, unlocked: Unlocked) -> Unlocked:

@@ -7,6 +7,7 @@ it back from its nodes: the newest list, and that they are members.
 
 import random
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -64,6 +65,7 @@ SILENCE_SECONDS = 30.0
 MAX_INTERESTS = 1000
 _MOST_LOOKED_UP = 1000  # facilities have a few nodes each
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_CHALLENGES = 1000
 
 
 class DirectoryNews(ListNews, Protocol):
@@ -126,6 +128,7 @@ class Directories:
         self._networks: dict[NetworkId, Network] = {}
         self._supervised: dict[NetworkId, trio.CancelScope] = {}
         self._states: dict[NetworkId, DirectoryState] = {}
+        self._challenges: deque[bytes] = deque(maxlen=_CHALLENGES)  # those signed of late
         self._changed = trio.Event()
 
     def state(self, network: NetworkId) -> DirectoryState:
@@ -362,6 +365,7 @@ class Directories:
         if not challenge:
             asked = pb.GetChallengeRequest()
             challenge = (await channel.unary(_GET_CHALLENGE, asked, timeout=CALL_SECONDS)).challenge
+        await self._hold_fresh(challenge, root)
         proof = pb.LoginProof(
             challenge=challenge, root_digest=fingerprint(root)
         ).SerializeToString()
@@ -372,6 +376,16 @@ class Directories:
             signature=self._signer.node_key.sign("directory-login", proof),
             listing_digest=sha256(listing),
         )
+
+    async def _hold_fresh(self, challenge: bytes, root: bytes) -> None:
+        """Hold that a challenge was not signed before; what it proved could be shown again."""
+        if challenge in self._challenges:
+            problem = "a challenge that was signed before was shown"
+            for network in self._networks.values():
+                if network.root_certificate == root:
+                    await self._news.was_fooled(network.id, problem)
+            raise PeerUntrusted(problem)
+        self._challenges.append(challenge)
 
     def _announcement(self) -> tuple[bytes, bytes]:
         statements = self._statements()

@@ -125,23 +125,17 @@ class Relaying:
         """Go to a relay where a trusted peer waits for us.
 
         Raises:
-            DocumentError: the ticket is not the network's.
+            DocumentError: the ticket is not the network's, or not for us, or was used before.
         """
         ticket = open_ticket(encoded, network.network_key, time.time())
         if ticket.is_caller or ticket.target != self._me:
-            raise DocumentError("a relay ticket of another node")
+            raise DocumentError("it is for others")
         if not self._is_trusted(ticket.caller_facility) or not self._is_allowed(ticket.relay):
             log.info("relay ticket left alone", peer=ticket.caller_facility.short())
             return
-        now = time.time()
-        self._spent = {k: v for k, v in self._spent.items() if v > now}
         running = sum(f == ticket.caller_facility for f in self._running.values())
-        if (
-            ticket.id not in self._spent
-            and running < MAX_ACCEPTED_OF_FACILITY
-            and len(self._running) < MAX_ACCEPTED
-        ):
-            self._spent[ticket.id] = ticket.expires_seconds
+        if running < MAX_ACCEPTED_OF_FACILITY and len(self._running) < MAX_ACCEPTED:
+            self._spend(ticket)
             self._running[ticket.id] = ticket.caller_facility
             self._nursery.start_soon(self._accept, ticket, encoded)
 
@@ -166,6 +160,13 @@ class Relaying:
             log.exception("relaying failed")
         finally:
             del self._running[ticket.id]
+
+    def _spend(self, ticket: Ticket) -> None:
+        now = time.time()
+        self._spent = {k: v for k, v in self._spent.items() if v > now}
+        if ticket.id in self._spent:
+            raise DocumentError("it was used before")
+        self._spent[ticket.id] = ticket.expires_seconds
 
     # -- asked for by us ------------------------------------------------------------------
 
@@ -207,15 +208,19 @@ class Relaying:
         )
 
     @asynccontextmanager
-    async def way(self, network: Network, encoded: bytes) -> AsyncGenerator[Way]:
-        """Open a way with our half of a ticket, for the time of the block.
+    async def way(self, network: Network, peer: FacilityId, encoded: bytes) -> AsyncGenerator[Way]:
+        """Open a way to a peer with our half of a ticket, for the time of the block.
 
         Raises:
-            DocumentError: the ticket is not the network's.
+            DocumentError: the ticket is not the network's, or not for us and that peer, or was
+                used before.
             PeerRefused: the policy forbids the relay, or the relay refuses.
             PeerUnreachable: the relay is not there, or the other side did not come.
         """
         ticket = open_ticket(encoded, network.network_key, time.time())
+        if not ticket.is_caller or (ticket.caller, ticket.target_facility) != (self._me, peer):
+            raise DocumentError("it is for others")
+        self._spend(ticket)
         if not self._is_allowed(ticket.relay):
             raise PeerRefused(f"the relay {ticket.relay} is not one that this node may use")
         try:

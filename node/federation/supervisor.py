@@ -9,7 +9,13 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from typing import Protocol
 
 import structlog
@@ -22,6 +28,7 @@ from node.documents.peers import Peer
 from node.domain.ids import FacilityId, NetworkId, TransferId
 from node.domain.texts import shown
 from node.errors import (
+    DocumentError,
     NodeError,
     PeerTimeout,
     PeerUnreachable,
@@ -34,7 +41,7 @@ from node.federation.connection import Connection
 from node.federation.dialing import Dialer
 from node.federation.introducing import Introducer
 from node.federation.link import SILENCE_SECONDS, GrpcLink, open_link
-from node.federation.relaying import Relaying
+from node.federation.relaying import Relaying, Way
 from node.federation.routes import CONNECT_SECONDS, race
 from node.federation.server import (
     PROTOCOL_VERSION,
@@ -293,7 +300,7 @@ class Federation:
         started = trio.current_time()
         network, half = await self._ask_ticket(peer.facility_id)
         with ungrouped(), trio.CancelScope() as connection.waiting_at_relay:
-            async with self._relaying.way(network, half) as way:
+            async with self._way(network, peer, half) as way:
                 connection.waiting_at_relay = None  # it has come there
                 connection.endpoint = way.relay
                 try:
@@ -310,6 +317,19 @@ class Federation:
                 is_unsteady = is_soon and way.is_leaving.is_set()
                 return not is_unsteady and "direct" not in connection.inbound
         return False
+
+    @asynccontextmanager
+    async def _way(self, network: Network, peer: Peer, half: bytes) -> AsyncGenerator[Way]:
+        async with AsyncExitStack() as stack:
+            try:
+                way = await stack.enter_async_context(
+                    self._relaying.way(network, peer.facility_id, half)
+                )
+            except DocumentError as exc:
+                problem = f"a relay ticket that does not verify: {exc}"
+                await self._alarm(network.id, problem)
+                raise
+            yield way
 
     async def _hold_until_better(
         self,

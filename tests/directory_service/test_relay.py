@@ -16,6 +16,7 @@ from emix.documents.v1 import documents_pb2 as documents
 from structlog.testing import capture_logs
 
 from directory_service import relay as relay_module
+from directory_service.alarms import Alarms
 from directory_service.relay import Limits, Relay, serve_relay
 from node.crypto.signing import SigningKey
 from node.documents.tickets import (
@@ -88,9 +89,11 @@ async def read_all(stream: trio.SocketStream) -> bytes:
 
 @asynccontextmanager
 async def running(
-    limits: Limits | None = None, clock: Callable[[], float] = time
+    limits: Limits | None = None,
+    clock: Callable[[], float] = time,
+    alarms: Alarms | None = None,
 ) -> AsyncGenerator[tuple[Relay, Client]]:
-    relay = Relay(ADDRESS, NETWORK.public, limits or Limits(), clock)
+    relay = Relay(ADDRESS, NETWORK.public, limits or Limits(), clock, alarms)
     async with serve_relay(relay, "127.0.0.1:0") as port, AsyncExitStack() as stack:
         yield relay, Client(port, stack)
 
@@ -260,6 +263,21 @@ async def test_what_is_no_ticket_for_this_relay_is_refused(
 async def test_expired_ticket_is_refused() -> None:
     async with running(clock=lambda: time() + 61) as (_, client):
         assert "expired" in await client.refusal(SIGNER.sign(make_ticket()))
+
+
+async def test_replays_at_a_relay_are_told_of() -> None:
+    alarms = Alarms()
+    async with running(alarms=alarms) as (_, client):
+        ticket = make_ticket()
+        await client.join(ticket)
+        for _ in range(3):
+            assert "used before" in await client.refusal(SIGNER.sign(ticket))
+        [text] = alarms.texts()
+        assert facility(1).short() in text
+        assert "3 times" in text
+        # Nobody raises one without a ticket.
+        assert await client.refusal(b"noise")
+        assert alarms.total == 3
 
 
 async def test_halves_of_different_tickets_are_not_joined() -> None:

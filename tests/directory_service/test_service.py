@@ -13,6 +13,7 @@ from emix.directory.v1 import directory_pb2 as pb
 
 from directory_service import registry as registry_module
 from directory_service import service as service_module
+from directory_service.alarms import Alarms
 from directory_service.bus import NoBus
 from directory_service.home import ListFile
 from directory_service.knowledge import Knowledge
@@ -135,6 +136,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.operator = OperatorKey.new("Montana", ("h:1",), time.time())
+        self.alarms = Alarms()
         self.late = 0.0  # how much later than now it is
         self._address = f"unix:{folder / 'directory.sock'}"
         self._number = 0
@@ -161,6 +163,7 @@ class World:
             sessions=Sessions(key),
             tickets=read_ticket_signer(tickets, certificate),
             relays=RELAYS,
+            alarms=self.alarms,
             clock=self.now,
         )
         await knowledge.load()
@@ -226,9 +229,11 @@ def test_login_is_refused_to_strangers_replays_and_what_was_made_for_others(
             await client.call("Login", proof)
             with pytest.raises(PeerUntrusted, match="used before"):
                 await client.call("Login", proof)
+            assert any("used before" in text for text in world.alarms.texts())
             other_root = OperatorKey.new("Other", ("h:1",), time.time()).root_certificate
             with pytest.raises(PeerUntrusted, match="another directory"):
                 await client.call("Login", await client.proof(a, other_root))
+            assert any("another directory" in text for text in world.alarms.texts())
             proof = await client.proof(a)
             proof.signature = stranger.node_key.sign("directory-login", proof.proof)
             with pytest.raises(BadSignature):
@@ -311,6 +316,9 @@ def test_invitation_is_for_its_own_facility_and_one_only(tmp_path: Path) -> None
                     nursery.start_soon(use, Facility("thief"))
             assert sorted(outcomes) == ["joined"] + ["refused"] * 49
             assert server._registry.counts["facilities"] == 1
+            [alarm] = world.alarms.texts()
+            assert "the letter of A" in alarm
+            assert "49 times" in alarm
             late = world.operator.invite("B", time.time())
             theirs = claim(late, b.signer.facility_key, time.time())
             world.late = 72 * 3600 + 1

@@ -9,6 +9,7 @@ from emix.directory.v1 import directory_pb2 as pb
 
 from directory_service.operator import OperatorKey
 from node.documents.network import Membership, open_membership
+from node.errors import NotFound
 from node.rpc.serving import Call, Handler, Service, allow_all
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
@@ -24,10 +25,12 @@ class HostileDirectory:
     listing: bytes = b""
     shown_list: bytes = b""
     found: list[pb.NodeRecord] = field(default_factory=list)
+    challenge: bytes = b""  # the same for everybody; empty for a new one each time
+    ticket: bytes = b""  # what is given to whoever asks for one
     watching: trio.Event = field(default_factory=trio.Event)
 
     def __post_init__(self) -> None:
-        self.tell, self._told = trio.open_memory_channel[pb.WatchResponse](100)
+        self.tell, self._told = trio.open_memory_channel[pb.WatchResponse | None](100)
 
     def service(self) -> Service:
         async def get_network(_: Call[Any]) -> pb.GetNetworkResponse:
@@ -36,7 +39,7 @@ class HostileDirectory:
             )
 
         async def get_challenge(_: Call[Any]) -> pb.GetChallengeResponse:
-            return pb.GetChallengeResponse(challenge=secrets.token_bytes(56))
+            return pb.GetChallengeResponse(challenge=self.challenge or secrets.token_bytes(56))
 
         async def login(_: Call[Any]) -> pb.LoginResponse:
             return pb.LoginResponse(session="session", lifetime_seconds=3600)
@@ -59,16 +62,20 @@ class HostileDirectory:
         async def watch(call: Call[Any]) -> None:
             self.watching.set()
             while True:
-                message = pb.WatchResponse()  # a heartbeat: it looks alive
+                message: pb.WatchResponse | None = pb.WatchResponse()  # it looks alive
                 with trio.move_on_after(5):
                     message = await self._told.receive()
+                if message is None:
+                    return
                 await call.write(message)
 
         async def nothing(_: Call[Any]) -> pb.AskDialBackResponse:
             return pb.AskDialBackResponse()
 
-        async def no_ticket(_: Call[Any]) -> pb.AskTicketResponse:
-            return pb.AskTicketResponse()
+        async def ask_ticket(_: Call[Any]) -> pb.AskTicketResponse:
+            if not self.ticket:
+                raise NotFound("no relay")
+            return pb.AskTicketResponse(ticket=self.ticket)
 
         async def publish(_: Call[Any]) -> pb.PublishResponse:
             return pb.PublishResponse()
@@ -86,7 +93,7 @@ class HostileDirectory:
             "Lookup": lookup,
             "Watch": watch,
             "AskDialBack": nothing,
-            "AskTicket": no_ticket,
+            "AskTicket": ask_ticket,
             "Publish": publish,
             "ListMemberships": no_memberships,
         }

@@ -153,7 +153,9 @@ def test_letter_works_once_and_for_one_facility(network: Network, tmp_path: Path
             f for f in directory.json("facilities")["facilities"] if f["name"] == "Sun River Clinic"
         ]
         assert listed["standing"] == "provisional"
-        assert any("wait to be confirmed" in alarm for alarm in directory.json("status")["alarms"])
+        alarms = directory.json("status")["alarms"]
+        assert any("wait to be confirmed" in alarm for alarm in alarms)
+        assert any("letter of Sun River Clinic was shown by another" in alarm for alarm in alarms)
     finally:
         stop(first, second)
 

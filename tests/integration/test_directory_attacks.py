@@ -5,6 +5,7 @@ has: other keys, old documents, and the documents of others.
 """
 
 import json
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -164,6 +165,26 @@ class Attacks:
         found |= {name: pb.WatchResponse(ticket=data) for name, data in tickets.items()}
         return found
 
+    def own_halves(self) -> dict[str, bytes]:
+        """Return what a directory can answer when the node asks for a ticket to the victim."""
+        right = self._ticket(self._my_node).other_half()
+        mine = Ticket.new(
+            RELAYS[0],
+            self._me.facility_id,
+            self._my_node,
+            self._victim.keys.signer.signer.facility_id,
+            self._victim.keys.signer.node_id,
+            time.time(),
+        )
+        attacker = self._attacker.keys.signer
+        joined = replace(mine, target_facility=attacker.signer.facility_id, target=attacker.node_id)
+        forger = TicketSigner(SigningKey.new(), documents.SignedBytes())
+        return {
+            "a ticket to the attacker": self._signer().sign(joined),
+            "a ticket of another caller": self._signer().sign(right),
+            "a ticket to the victim that the attacker signed": forger.sign(mine),
+        }
+
     def _signer(self) -> TicketSigner:
         key = SigningKey.new()
         return read_ticket_signer(
@@ -191,6 +212,11 @@ def stated_by(peer: HostilePeer, endpoint: str, when: int) -> bytes:
 def alarms(node: Node) -> list[str]:
     lines = [json.loads(line) for line in node.log.read_text().splitlines() if line[:1] == "{"]
     return [line["problem"] for line in lines if line["event"] == "directory alarm"]
+
+
+def told(node: Node, text: str) -> int:
+    """Return how many alarms have a text."""
+    return sum(text in alarm for alarm in alarms(node))
 
 
 def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
@@ -255,6 +281,33 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
             assert (await asked(node.json, "find", "hospital"))["facilities"] == []
             assert len(alarms(node)) == before + len(directory.found)
             tried.append("a search that finds forged records")
+            victim_id = victim.keys.signer.signer.facility_id
+            for name, half in attacks.own_halves().items():
+                before = told(node, "relay ticket that does not verify")
+                directory.ticket = half
+                await directory.tell.send(pb.WatchResponse(dial_back=victim_id.digest))  # go on
+                # The victim is paired, and cannot be dialled: a relay is the way to it.
+                await asked(
+                    wait_until,
+                    lambda n=before: told(node, "relay ticket that does not verify") > n,
+                    name,
+                    60,
+                )
+                tried.append(name)
+            directory.ticket = b""
+            directory.challenge = secrets.token_bytes(56)
+            for _ in range(2):  # signed once, and not again
+                await directory.tell.send(None)
+                directory.watching = trio.Event()
+                with trio.move_on_after(10):
+                    await directory.watching.wait()
+            signed = "challenge that was signed before"
+            await asked(wait_until, lambda: told(node, signed) > 0, "a challenge")
+            tried.append("a challenge that was signed before")
+            directory.challenge = b""
+            with trio.fail_after(60):
+                await directory.watching.wait()
+            assert await asked(state) == good
             # What cannot be told from a mistake raises no alarm, and changes nothing either.
             stale = stated_by(victim, "203.0.113.9:1", 1)
             record = attacks.record(victim, attacks.victims.encoded, statements=stale)
@@ -280,7 +333,7 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
 
     try:
         run(work)
-        assert len(tried) >= 24
+        assert len(tried) >= 28
         assert any("alarms in the audit log" in text for text in node.json("status")["alarms"])
         kinds = [entry["kind"] for entry in node.json("audit", "--limit", "0")["entries"]]
         assert kinds.count("alarm.directory") >= 10

@@ -57,7 +57,13 @@ def test_node_lives_on_whatever_a_peer_answers(tmp_path: Path, watch: Handler) -
 
     async def work() -> None:
         identity = await trio.to_thread.run_sync(peer.pair_with, node)
-        handlers: dict[str, Handler] = {"Hello": _hello, "Watch": seen, "Carry": _read_and_end}
+        handlers: dict[str, Handler] = {
+            "Hello": _hello,
+            "GetList": seen,
+            "GiveList": seen,
+            "Watch": seen,
+            "Carry": _read_and_end,
+        }
         descriptor = pb.DESCRIPTOR.services_by_name["ExchangeService"]
         trusted = TrustSnapshot(peer.tls, identity.certificates)
         credentials = server_credentials(lambda: trusted)

@@ -10,17 +10,20 @@ from typing import Self
 import pytest
 import trio
 from emix.directory.v1 import directory_pb2 as pb
+from grpc_health.v1 import health_pb2
 
 from bench.nodes import free_port, two_nodes, wait_until
 from bench.simulated import METHODS, SimulatedNode, connected
 from bench.slow_line import SlowLine, only_through
 from directory_service.operator import OperatorKey
 from node.errors import NodeError
+from node.rpc.methods import methods
 from tests.dicom_files import study_uid
 from tests.integration.loop import call_soon, run
 from tests.integration.test_directory_processes import Processes, running_processes
 from tests.integration.test_kills import write_noisy_study
 
+_HEALTH = {m.name: m for m in methods(health_pb2.DESCRIPTOR.services_by_name["Health"])}
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
@@ -81,6 +84,22 @@ class Load:
         self._thread.join(30)
 
 
+def health(processes: Processes) -> list[str]:
+    """Return how the first process is, and its service."""
+    first, found = processes.all[0], []
+    operator = OperatorKey.read(first.key)
+
+    async def ask() -> None:
+        async with connected(operator, first.address) as channel:
+            for service in ("", METHODS["Find"].path.split("/")[1]):
+                request = health_pb2.HealthCheckRequest(service=service)
+                answer = await channel.unary(_HEALTH["Check"], request)
+                found.append(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+    run(ask)
+    return found
+
+
 def test_a_minute_without_the_database_under_load_loses_no_enrollment_and_no_transfer(
     tmp_path: Path,
 ) -> None:
@@ -111,6 +130,7 @@ def test_a_minute_without_the_database_under_load_loses_no_enrollment_and_no_tra
                 "nobody is told that the database is away",
             )
             assert load.asked > asked + 50  # what is known is answered all the same
+            assert health(processes) == ["SERVING", "NOT_SERVING"]
             wait_until(lambda: time.monotonic() > away, "a minute is long", 90)
             assert transfer()["state"] in ("carrying", "delivered")
             during = len(load.joined)
@@ -122,6 +142,7 @@ def test_a_minute_without_the_database_under_load_loses_no_enrollment_and_no_tra
                 lambda: not any("database" in x for x in processes.all[0].json("status")["alarms"]),
                 "the alarm stays",
             )
+            assert health(processes) == ["SERVING", "SERVING"]
             wait_until(lambda: transfer()["state"] == "delivered", "it did not arrive", 120)
             assert transfer()["bytes_carried"] == transfer()["bytes_total"]  # nothing twice
         assert study_uid(63) in b.run("studies")

@@ -85,6 +85,7 @@ def test_paired_nodes_exchange_through_a_week_without_the_directory(
         # What the network's word alone stood for has ended with its list.
         [network] = a.json("networks")["networks"]
         assert "expired" in network["standing"], network
+        assert any("list has expired" in alarm for alarm in a.json("status")["alarms"])
         found = {f["subject"]: f for f in a.json("doctor", statuses=(0, 1))["findings"]}
         assert "not trusted now" in found["peer Helena Hospital"]["text"], found
         with pytest.raises(CommandFailed):

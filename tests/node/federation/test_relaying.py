@@ -80,15 +80,41 @@ async def relaying(
         nursery.cancel_scope.cancel()
 
 
-async def test_ticket_shown_again_and_again_is_used_once(
+async def test_ticket_shown_again_and_again_is_used_once_and_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with relaying(tmp_path, monkeypatch) as (node, gone):
         ticket = half(facility(1))
+        node.took_ticket(network(), ticket)
         for _ in range(300):
-            node.took_ticket(network(), ticket)
+            with pytest.raises(DocumentError, match="used before"):
+                node.took_ticket(network(), ticket)
         await trio.testing.wait_all_tasks_blocked()
         assert gone == [facility(1)]
+
+
+async def test_own_half_of_a_ticket_is_for_the_peer_that_was_asked_for_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer, other, node_id = facility(1), facility(2), NodeId(b"n" * 32)
+
+    def own(caller: NodeId, target: FacilityId) -> Ticket:
+        return Ticket.new(RELAY, facility(0), caller, target, node_id, time())
+
+    async with relaying(tmp_path, monkeypatch) as (node, _):
+
+        async def tried(half: bytes) -> None:
+            async with node.way(network(), peer, half):
+                raise AssertionError("it was taken")
+
+        for ticket in (own(ME, other), own(node_id, peer), own(ME, peer).other_half()):
+            with pytest.raises(DocumentError, match="for others"):
+                await tried(SIGNER.sign(ticket))
+        right = SIGNER.sign(own(ME, peer))
+        with pytest.raises(PeerUnreachable):  # nobody is there
+            await tried(right)
+        with pytest.raises(DocumentError, match="used before"):
+            await tried(right)
 
 
 async def test_one_facility_has_few_ways_and_all_together_not_too_many(

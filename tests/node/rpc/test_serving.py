@@ -34,6 +34,11 @@ async def fail(call: Call[Any]) -> pb.HelloResponse:
     return pb.HelloResponse(version=1)
 
 
+def handling(hello: Handler) -> dict[str, Handler]:
+    """Return handlers of the service, of which one does something."""
+    return {m.name: nothing for m in methods(SERVICE)} | {"Hello": hello}
+
+
 @pytest.mark.parametrize(
     ("what", "error", "message"),
     [
@@ -47,7 +52,7 @@ def test_caller_learns_what_went_wrong_and_the_next_call_is_served(
 ) -> None:
     async def work() -> None:
         address = f"unix:{tmp_path / 'socket'}"
-        handlers = {"Hello": fail, "Watch": nothing, "Carry": nothing}
+        handlers = handling(fail)
         async with (
             serve([Service(SERVICE, handlers, allow_all)], address),
             open_channel(address) as channel,
@@ -70,7 +75,7 @@ def test_call_on_a_connection_that_is_closed_meanwhile_fails_as_unreachable(tmp_
 
     async def work() -> None:
         address = f"unix:{tmp_path / 'socket'}"
-        handlers: dict[str, Handler] = {"Hello": hang, "Watch": nothing, "Carry": nothing}
+        handlers = handling(hang)
         errors: list[NodeError] = []
 
         async def call(channel: Channel) -> None:
@@ -102,7 +107,7 @@ def test_calls_may_go_on_for_a_while_at_the_end_unless_that_is_cancelled(tmp_pat
 
     async def work() -> None:
         nonlocal going_on
-        handlers: dict[str, Handler] = {"Hello": slow, "Watch": nothing, "Carry": nothing}
+        handlers = handling(slow)
         service = Service(SERVICE, handlers, allow_all)
         for what, is_cancelled in (("soon", False), ("never", True)):
             going_on, answers = trio.Event(), list[int]()
@@ -131,20 +136,59 @@ def test_calls_may_go_on_for_a_while_at_the_end_unless_that_is_cancelled(tmp_pat
     run(work)
 
 
+_HEALTH = {m.name: m for m in methods(health_pb2.DESCRIPTOR.services_by_name["Health"])}
+SERVING, NOT_SERVING, UNKNOWN = (
+    health_pb2.HealthCheckResponse.ServingStatus.Value(name)
+    for name in ("SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
+)
+
+
 def test_strangers_ask_for_health_and_do_not_watch_it(tmp_path: Path) -> None:
-    methods_of = {m.name: m for m in methods(health_pb2.DESCRIPTOR.services_by_name["Health"])}
     request = health_pb2.HealthCheckRequest()
 
     async def work() -> None:
         address = f"unix:{tmp_path / 'socket'}"
         async with (
-            serve([health_service(allow_all, is_public=True)], address),
+            serve([health_service(allow_all, {}, is_public=True)], address),
             open_channel(address) as channel,
         ):
-            answer = await channel.unary(methods_of["Check"], request)
-            assert answer.status == health_pb2.HealthCheckResponse.SERVING
-            async with channel.stream(methods_of["Watch"], request) as stream:
+            answer = await channel.unary(_HEALTH["Check"], request)
+            assert answer.status == SERVING
+            async with channel.stream(_HEALTH["Watch"], request) as stream:
                 with pytest.raises(PeerRefused):
                     await stream.read()
+
+    run(work)
+
+
+async def next_status(stream: Any) -> int:
+    return int((await stream.read()).status)
+
+
+def test_health_of_a_service_is_its_own_and_a_watch_tells_when_it_changes(tmp_path: Path) -> None:
+    is_well = True
+
+    async def work() -> None:
+        nonlocal is_well
+        address = f"unix:{tmp_path / 'socket'}"
+        health = health_service(allow_all, {"a.Service": lambda: is_well})
+        async with serve([health], address), open_channel(address) as channel:
+
+            async def check(service: str) -> int:
+                request = health_pb2.HealthCheckRequest(service=service)
+                answer = await channel.unary(_HEALTH["Check"], request)
+                return int(answer.status)
+
+            request = health_pb2.HealthCheckRequest(service="a.Service")
+            async with channel.stream(_HEALTH["Watch"], request) as stream:
+                assert await next_status(stream) == SERVING
+                is_well = False
+                assert await next_status(stream) == NOT_SERVING
+            assert [await check(name) for name in ("", "a.Service")] == [SERVING, NOT_SERVING]
+            with pytest.raises(NotFound):
+                await check("another.Service")
+            request = health_pb2.HealthCheckRequest(service="another.Service")
+            async with channel.stream(_HEALTH["Watch"], request) as stream:
+                assert await next_status(stream) == UNKNOWN
 
     run(work)
