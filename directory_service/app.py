@@ -14,10 +14,11 @@ import trio_asyncio
 from directory_service.admin import AdminServer
 from directory_service.alarms import Alarms
 from directory_service.bus import Bus, NoBus
-from directory_service.home import Config, Home
+from directory_service.home import Config, Home, database_key
 from directory_service.knowledge import Knowledge
 from directory_service.registry import Registry
 from directory_service.relay import Limits, Relay, serve_relay
+from directory_service.rotation import settle
 from directory_service.service import MOVE_SECONDS, DirectoryServer
 from directory_service.sessions import Sessions
 from directory_service.sqlite import SqliteEngine
@@ -47,6 +48,7 @@ def run_directory(home: Home) -> None:
     config = home.load_config()
     configure_logs(config.log_level)
     with home.locked(), ungrouped():
+        settle(home)
         trio_asyncio.run(run_until_signal, lambda stop: _serve_until_stopped(home, config, stop))
 
 
@@ -161,8 +163,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
 
 async def _open_engine(home: Home, config: Config, key: bytes) -> tuple[Engine, Bus]:
     if not config.database:
-        secret = derive_key("emix 2026-11 directory database v1", key)
-        return SqliteEngine(home.database, secret), NoBus()
+        return SqliteEngine(home.database, database_key(key)), NoBus()
     from directory_service.postgres import PostgresBus, open_postgres  # an extra of the package
 
     bus_key = derive_key("emix 2026-11 directory bus v1", key)

@@ -143,18 +143,34 @@ def serve(context: click.Context) -> None:
 
 @cli.command()
 @network_key_option
+@click.option(
+    "--all-keys",
+    is_flag=True,
+    help="The directory's own key, too, and all that derives from it; it must not run.",
+)
 @click.pass_context
-def renew(context: click.Context, key_file: str) -> None:
-    """Give the service a new TLS certificate, used from its next start on.
+def renew(context: click.Context, key_file: str, all_keys: bool) -> None:
+    """Give the service a new TLS key and certificate, used from its next start on.
+
+    Also names the relays of `[relay] addresses` to the network. With --all-keys everything secret
+    in the home is new: after a break-in, or when somebody who had access leaves.
 
     \b
-    Example:
+    Examples:
       emix-directory renew --network-key /media/usb/montana.key
+      emix-directory renew --network-key /media/usb/montana.key --all-keys
     """
-    from directory_service.home import Home, renew_certificate
+    from directory_service import rotation
+    from directory_service.home import Home
 
-    renew_certificate(Home(_home(context)), OperatorKey.read(Path(key_file)))
-    click.echo("The certificate is renewed; restart the directory.")
+    home, key = Home(_home(context)), OperatorKey.read(Path(key_file))
+    if not all_keys:
+        rotation.renew(home, key)
+        click.echo("The certificate is renewed; restart the directory.")
+        return
+    rotation.rotate(home, key)
+    click.echo("All keys are new; start the directory. Other processes need this home's copies:")
+    click.echo("directory.key, ticket.cert, tls.key and tls.pem, while none of them runs.")
 
 
 @cli.command()

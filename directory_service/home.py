@@ -32,7 +32,7 @@ from node.crypto.digests import derive_key
 from node.crypto.signing import SigningKey
 from node.documents.lists import MAX_LIST_BYTES
 from node.documents.tickets import TicketSigner, certify_tickets, read_ticket_signer
-from node.errors import ConfigError
+from node.errors import ConfigError, DocumentError
 from node.running import locked
 from node.settings import (
     address,
@@ -180,6 +180,11 @@ class Home:
         return self.root / "directory.db"
 
     @property
+    def key_file(self) -> Path:
+        """The directory's key."""
+        return self.root / "directory.key"
+
+    @property
     def socket(self) -> Path:
         """The admin socket."""
         return self.root / "admin.sock"
@@ -195,15 +200,20 @@ class Home:
 
     def key(self) -> bytes:
         """Return the directory's key; `ConfigError` if it cannot be read."""
-        return _read(self.root / "directory.key")
+        return _read(self.key_file)
 
     def tls(self) -> TlsIdentity:
         """Return the service's TLS identity; `ConfigError` if it cannot be read."""
         return TlsIdentity(_read(self.root / "tls.key"), _read(self.root / "tls.pem"))
 
     def tickets(self) -> TicketSigner:
-        """Return what signs relay tickets; `ConfigError` if it cannot be read."""
-        return read_ticket_signer(_ticket_key(self.key()), _read(self.root / "ticket.cert"))
+        """Return what signs relay tickets; `ConfigError` if it cannot be read, or is of others."""
+        try:
+            return read_ticket_signer(_ticket_key(self.key()), _read(self.root / "ticket.cert"))
+        except DocumentError as exc:
+            raise ConfigError(
+                f"{exc}: run `emix-directory renew --network-key FILE`, and start again"
+            ) from exc
 
     def root_certificate(self) -> bytes:
         """Return the root's certificate, DER; `ConfigError` if it cannot be read."""
@@ -281,7 +291,7 @@ def make_home(
     tls = issue_directory_certificate(key.root, now)
     for file, data in (
         ("directory.key", secret),
-        ("ticket.cert", _certify_tickets(key, secret, relays, now)),
+        ("ticket.cert", certify_ticket_key(key, secret, relays, now)),
         ("tls.key", tls.private_pem),
         ("tls.pem", tls.certificate_pem),
         ("root.pem", key.root.certificate_pem),
@@ -293,32 +303,17 @@ def make_home(
     write_new(home.config, text.encode(), 0o600)
 
 
-def renew_certificate(home: Home, key: OperatorKey) -> None:
-    """Give the service a new TLS certificate; it is used from the next start on.
-
-    Raises:
-        ConfigError: no home is there, it is another network's, or it cannot be written.
-    """
-    if key.root is None or home.load_config().network_key != key.network_key:
-        raise ConfigError("this needs the network key of this directory's own network")
-    now = time.time()
-    tls = issue_directory_certificate(key.root, now)
-    replace_all(
-        {
-            home.root / "ticket.cert": _certify_tickets(
-                key, home.key(), home.load_config().relays, now
-            ),
-            home.root / "tls.key": tls.private_pem,
-            home.root / "tls.pem": tls.certificate_pem,
-        }
-    )
+def database_key(secret: bytes) -> bytes:
+    """Return the embedded database's key, of the directory's."""
+    return derive_key("emix 2026-11 directory database v1", secret)
 
 
 def _ticket_key(secret: bytes) -> SigningKey:
     return SigningKey(derive_key("emix 2026-11 directory tickets v1", secret))
 
 
-def _certify_tickets(key: OperatorKey, secret: bytes, relays: Sequence[str], now: float) -> bytes:
+def certify_ticket_key(key: OperatorKey, secret: bytes, relays: Sequence[str], now: float) -> bytes:
+    """Return the network's word for the ticket key that derives from a directory's key."""
     expires = now + DIRECTORY_DAYS * 86400
     return certify_tickets(key.key, _ticket_key(secret).public, relays, expires)
 

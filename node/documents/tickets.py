@@ -115,9 +115,12 @@ def read_ticket_signer(key: SigningKey, certificate: bytes) -> TicketSigner:
     """Return what signs tickets with a certificate that `certify_tickets` made.
 
     Raises:
-        DocumentError: these bytes are no such certificate.
+        DocumentError: these bytes are no such certificate, or another key's.
     """
-    return TicketSigner(key, parse(documents.SignedBytes, certificate, "ticket key"))
+    signed = parse(documents.SignedBytes, certificate, "ticket key")
+    if parse(pb.TicketKeyCert, signed.body, "ticket key").ticket_key != key.public:
+        raise DocumentError("the network's word is for another ticket key")
+    return TicketSigner(key, signed)
 
 
 def certify_tickets(

@@ -173,6 +173,28 @@ def open_database(
     return Database(connection, if_damaged)
 
 
+def opens(path: Path, key: bytes) -> bool:
+    """Whether a database that nobody has open can be read with a key."""
+    try:
+        open_database(path, key, Migrations("none")).close()
+    except StoreError:
+        return False
+    return True
+
+
+def change_key(path: Path, key: bytes, new_key: bytes) -> None:
+    """Encrypt a database that nobody has open under another key; all of it or nothing.
+
+    Raises:
+        StoreError: `key` is not its key, or it is damaged; it is as it was.
+    """
+    database = open_database(path, key, Migrations("none"))
+    try:
+        database.read_sync(lambda db: db.execute(f"PRAGMA rekey = \"x'{new_key.hex()}'\""))
+    finally:
+        database.close()
+
+
 def sqlite_version() -> str:
     """Return the version of SQLite in use."""
     return str(sqlcipher.sqlite_version)

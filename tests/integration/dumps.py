@@ -9,8 +9,7 @@ from psycopg import sql
 from sqlite_utils import Migrations
 
 from bench.nodes import Directory
-from directory_service.home import Home
-from node.crypto.digests import derive_key
+from directory_service.home import Home, database_key
 from node.sql.database import open_database
 
 
@@ -37,7 +36,7 @@ def _of_the_embedded(directory: Directory) -> list[Any]:
     # A copy of all of it: the database is in use, and its newest rows are in its log.
     copy = directory.home.with_suffix(".copy")
     shutil.copytree(directory.home, copy, ignore=shutil.ignore_patterns("*.sock"))
-    key = derive_key("emix 2026-11 directory database v1", Home(copy).key())
+    key = database_key(Home(copy).key())
     database = open_database(Home(copy).database, key, Migrations("directory"))
     try:
         return database.read_sync(
