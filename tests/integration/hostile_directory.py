@@ -9,7 +9,7 @@ from emix.directory.v1 import directory_pb2 as pb
 
 from directory_service.operator import OperatorKey
 from node.documents.network import Membership, open_membership
-from node.errors import NotFound
+from node.errors import Conflict, NotFound, PeerUntrusted
 from node.rpc.serving import Call, Handler, Service, allow_all
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
@@ -27,6 +27,7 @@ class HostileDirectory:
     found: list[pb.NodeRecord] = field(default_factory=list)
     challenge: bytes = b""  # the same for everybody; empty for a new one each time
     ticket: bytes = b""  # what is given to whoever asks for one
+    has_let_in_another: bool = False  # with the node's invitation
     watching: trio.Event = field(default_factory=trio.Event)
 
     def __post_init__(self) -> None:
@@ -42,9 +43,13 @@ class HostileDirectory:
             return pb.GetChallengeResponse(challenge=self.challenge or secrets.token_bytes(56))
 
         async def login(_: Call[Any]) -> pb.LoginResponse:
+            if self.has_let_in_another:
+                raise PeerUntrusted("no member")
             return pb.LoginResponse(session="session", lifetime_seconds=3600)
 
         async def join(call: Call[Any]) -> pb.JoinResponse:
+            if self.has_let_in_another:
+                raise Conflict("the invitation was used by another facility")
             key = self.operator.network_key
             self.joined.append(open_membership(call.request.membership, key))
             return pb.JoinResponse()

@@ -35,6 +35,16 @@ from tests.integration.loop import run
 
 pytestmark = pytest.mark.integration
 RELAYS = ("127.0.0.1:1",)
+KINDS = (
+    "a list that is not the network's",
+    "an older list",
+    "two different lists",
+    "a change of the list that does not verify",
+    "a record that does not verify",
+    "a relay ticket that does not verify",
+    "a challenge that was signed before",
+    "our invitation is another's",
+)
 
 
 class Attacks:
@@ -304,7 +314,11 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
             signed = "challenge that was signed before"
             await asked(wait_until, lambda: told(node, signed) > 0, "a challenge")
             tried.append("a challenge that was signed before")
-            directory.challenge = b""
+            directory.challenge, directory.has_let_in_another = b"", True
+            another = "our invitation is another's there"
+            await asked(wait_until, lambda: told(node, another) > 0, "a thief of the letter", 60)
+            tried.append("the attacker with the node's own invitation")
+            directory.has_let_in_another = False
             with trio.fail_after(60):
                 await directory.watching.wait()
             assert await asked(state) == good
@@ -333,9 +347,15 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
 
     try:
         run(work)
-        assert len(tried) >= 28
-        assert any("alarms in the audit log" in text for text in node.json("status")["alarms"])
-        kinds = [entry["kind"] for entry in node.json("audit", "--limit", "0")["entries"]]
-        assert kinds.count("alarm.directory") >= 10
+        assert len(tried) >= 29
+        # An admin sees how many, the newest, and all where that says.
+        shown = node.json("status")["alarms"]
+        assert "alarms in the audit log; `emix audit --alarms`" in shown[-1]
+        assert len([text for text in shown if text.startswith("directory: ")]) == 5
+        entries = node.json("audit", "--alarms", "--limit", "0")["entries"]
+        recorded = [json.loads(entry["body"])["problem"] for entry in entries]
+        assert shown[-1].startswith(f"{len(recorded)} ")
+        for kind in KINDS:
+            assert any(kind in problem for problem in recorded), kind
     finally:
         assert node.stop() == 0
