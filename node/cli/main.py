@@ -3,6 +3,7 @@
 import click
 
 from node.cli import (
+    audit_commands,
     network_commands,
     node_commands,
     peer_commands,
@@ -44,7 +45,14 @@ def cli(home: str | None) -> None:
     """
 
 
-for _module in (node_commands, peer_commands, network_commands, study_commands, transfer_commands):
+for _module in (
+    node_commands,
+    peer_commands,
+    network_commands,
+    study_commands,
+    transfer_commands,
+    audit_commands,
+):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

@@ -1,0 +1,239 @@
+"""Commands about what is proven and recorded: receipts and the audit log."""
+
+from pathlib import Path
+
+import click
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.cli.client import run_call
+from node.cli.node_commands import as_json
+from node.errors import ConfigError, NodeError, UsageError
+from node.terminal.output import (
+    limit_of,
+    limited,
+    note_limit,
+    show_bytes,
+    show_json,
+    show_table,
+    show_time,
+)
+
+
+@click.group(invoke_without_command=True)
+@limited
+@as_json
+@click.pass_context
+def receipts(context: click.Context, limit: int | None, json_: bool) -> None:
+    """List receipts, given and got.
+
+    \b
+    Examples:
+      emix receipts
+      emix receipts export 3F2A proof.json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    request = pb.ListReceiptsRequest(limit=limit_of(limit, json_))
+    answer = run_call(context, "AuditService.ListReceipts", request)
+    if json_:
+        show_json(answer)
+        return
+    show_table(
+        ("TRANSFER", "", "FACILITY", ">INST", ">SIZE", "RECEIVED", "STUDY"),
+        [
+            (
+                r.transfer_id[:8],
+                "got from" if r.direction == "send" else "given to",
+                r.peer_name or r.peer[:7],
+                r.instances,
+                show_bytes(r.plaintext_bytes),
+                show_time(r.received_seconds),
+                r.study_instance_uid,
+            )
+            for r in answer.receipts
+        ],
+        "No receipts.",
+    )
+    note_limit(request.limit, answer.receipts)
+
+
+@receipts.command("export")
+@click.argument("transfer")
+@click.argument("file")
+@click.pass_context
+def export_receipt(context: click.Context, transfer: str, file: str) -> None:
+    """Write a transfer's manifest, delivery and receipt into one file, as proof.
+
+    \b
+    Example:
+      emix receipts export 3F2A proof.json
+    """
+    request = pb.ExportReceiptRequest(transfer=transfer)
+    # The documents' cryptography takes a while to load, and most commands do without.
+    from node.documents.receipt import Proof
+    from node.documents.signed import Document
+
+    answer = run_call(context, "AuditService.ExportReceipt", request)
+    proof = Proof(
+        Document.decode(answer.manifest),
+        Document.decode(answer.delivery),
+        Document.decode(answer.receipt),
+    )
+    try:
+        Path(file).write_bytes(proof.encode())
+    except OSError as exc:
+        raise ConfigError(f"{file} cannot be written ({exc.strerror})") from exc
+    click.echo(f"Wrote {file}; anyone can check it with `emix receipts verify {file}`.")
+
+
+@receipts.command()
+@click.argument("file")
+@as_json
+@click.pass_context
+def verify(context: click.Context, file: str, json_: bool) -> None:
+    """Verify an exported receipt, offline; says whether its signer is pinned here.
+
+    \b
+    Example:
+      emix receipts verify proof.json
+    """
+    from node.documents.receipt import Proof
+
+    try:
+        proof = Proof.decode(Path(file).read_bytes())
+    except OSError as exc:
+        raise UsageError(f"{file} cannot be read ({exc.strerror})") from exc
+    manifest, delivery, receipt = proof.verify()
+    pinned = _pinned(context)
+    who = {
+        "sealed_by": manifest.origin,
+        "sent_by": delivery.sender,
+        "received_by": receipt.receiver,
+    }
+    if json_:
+        show_json(
+            {
+                "valid": True,
+                "transfer_id": str(receipt.transfer_id),
+                "study_instance_uid": manifest.study_instance_uid,
+                "instances": receipt.instances,
+                "plaintext_bytes": receipt.plaintext_bytes,
+                "received_seconds": int(receipt.received_time),
+                "reissued": receipt.reissued,
+                **{name: str(facility) for name, facility in who.items()},
+                "pinned": None if pinned is None else pinned.get(str(receipt.receiver), ""),
+            }
+        )
+        return
+    click.echo("VALID: manifest, delivery and receipt are signed and belong together.")
+    click.echo(f"{'study':>12}  {manifest.study_instance_uid}")
+    click.echo(
+        f"{'content':>12}  {receipt.instances} instances, {show_bytes(receipt.plaintext_bytes)}"
+    )
+    click.echo(
+        f"{'received':>12}  {show_time(int(receipt.received_time))}"
+        f"{' (reissued)' if receipt.reissued else ''}"
+    )
+    for name, facility in who.items():
+        known = "" if pinned is None else pinned.get(str(facility), "NOT PINNED HERE")
+        click.echo(f"{name.replace('_', ' '):>12}  {facility}  {known}")
+    if pinned is None:
+        click.echo("No node runs here: compare the Facility IDs with those that you know.")
+
+
+def _pinned(context: click.Context) -> dict[str, str] | None:
+    """Return the names of pinned facilities and our own, if a node runs here."""
+    try:
+        peers = run_call(context, "PeerService.ListPeers", pb.ListPeersRequest()).peers
+        own = run_call(context, "NodeService.GetStatus", pb.GetStatusRequest())
+    except NodeError:
+        return None
+    names = {p.facility_id: f"pinned: {p.display_name}" for p in peers if p.state != "removed"}
+    names[own.facility_id] = f"this facility: {own.display_name}"
+    return names
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(0, 2**31),
+    help="How many entries; 0 for all.",
+)
+@click.option("--alarms", is_flag=True, help="Only alarms that nobody has acknowledged.")
+@as_json
+@click.pass_context
+def audit(context: click.Context, limit: int, alarms: bool, json_: bool) -> None:
+    """List the audit log's latest entries.
+
+    \b
+    Examples:
+      emix audit
+      emix audit --alarms
+      emix audit --limit 500 --json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    answer = _audit_entries(context, pb.ListAuditRequest(limit=limit, open_alarms=alarms))
+    if json_:
+        show_json(answer)
+        return
+    empty = "No alarm is open." if alarms else "The audit log is empty."
+    _show_audit(answer, empty)
+
+
+def _audit_entries(context: click.Context, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
+    answer: pb.ListAuditResponse = run_call(context, "AuditService.ListAudit", request)
+    return answer
+
+
+def _show_audit(answer: pb.ListAuditResponse, empty: str) -> None:
+    show_table(
+        (">NO", "TIME", "WHAT", "BY", "FACTS"),
+        [
+            (e.sequence, show_time(e.time_milliseconds // 1000), e.kind, e.operator, e.body)
+            for e in answer.entries
+        ],
+        empty,
+    )
+
+
+@audit.command()
+@click.pass_context
+def acknowledge(context: click.Context) -> None:
+    """Show the open alarms, and record that you have seen them: `emix status` is quiet then.
+
+    They stay in the audit log. One that comes again is shown again.
+
+    \b
+    Example:
+      emix audit acknowledge
+    """
+    answer = _audit_entries(context, pb.ListAuditRequest(open_alarms=True))
+    _show_audit(answer, "No alarm is open.")
+    if not answer.entries:
+        return
+    request = pb.AcknowledgeAlarmsRequest(through_sequence=answer.entries[-1].sequence)
+    done = run_call(context, "AuditService.AcknowledgeAlarms", request)
+    click.echo(f"{done.alarms} alarms acknowledged.")
+
+
+@audit.command("verify")
+@click.pass_context
+def verify_audit(context: click.Context) -> None:
+    """Verify the audit log's hash chain. Exit status 1 if it is broken.
+
+    \b
+    Example:
+      emix audit verify
+    """
+    answer = run_call(context, "AuditService.VerifyAudit", pb.VerifyAuditRequest())
+    click.echo(f"{answer.entries} entries, head {answer.head.hex()}")
+    if answer.problem:
+        click.echo(f"BROKEN: {answer.problem}")
+        raise SystemExit(1)
+    click.echo("The chain is intact.")
+
+
+COMMANDS = (receipts, audit)
