@@ -6,7 +6,6 @@ for longer than a certificate lives comes back by itself.
 """
 
 import random
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
@@ -16,60 +15,47 @@ from contextlib import (
     contextmanager,
     suppress,
 )
+from functools import partial
 from typing import Protocol
 
 import structlog
 import trio
-from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.crypto.certificates import TlsIdentity, server_name
 from node.documents.network import Network
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, NetworkId, TransferId
-from node.domain.texts import shown
 from node.errors import (
     DocumentError,
     NodeError,
     PeerTimeout,
     PeerUnreachable,
     PeerUntrusted,
-    RemoteProtocolError,
     first_error,
     ungrouped,
 )
 from node.federation.connection import Connection
+from node.federation.conversation import Conversation
 from node.federation.dialing import Dialer
 from node.federation.introducing import Introducer
-from node.federation.link import SILENCE_SECONDS, GrpcLink, open_link
+from node.federation.link import GrpcLink
 from node.federation.relaying import Relaying, Way
 from node.federation.routes import CONNECT_SECONDS, race
 from node.federation.server import (
-    PROTOCOL_VERSION,
     Exchange,
     PeerNews,
     Statements,
-    hold_clock,
-    take_statements,
 )
-from node.federation.sharing import Compared, ListSharing
+from node.federation.sharing import ListSharing
 from node.federation.trust import Trust
 from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
 from node.rpc.credentials import client_credentials
-from node.rpc.methods import method
-from node.version import SOFTWARE
 
 log = structlog.get_logger()
-_SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]
-_HELLO = method(_SERVICE, "Hello", pb.HelloRequest, pb.HelloResponse)
-_WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse)
-_CARRY = method(_SERVICE, "Carry", pb.CarryRequest, pb.CarryResponse)
-
-HELLO_SECONDS = 15.0
 BETTER_SECONDS = 15.0
 DIAL_SECONDS = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _UP_SECONDS = 3.0  # a connection that stood so long is tried again at once
-_MAX_COLLECTS = 8
 _SOON_SECONDS = 30.0
 
 
@@ -123,7 +109,7 @@ class Federation:
         self._introducer = Introducer(dialer)
         self._lan = lan
         self._relaying = relaying
-        self._sharing = sharing
+        self._conversation = Conversation(news, statements, sharing)
         self._ask_ticket = ask_ticket
         self._ask_dial_back = ask_dial_back
         self._memberships = memberships
@@ -380,7 +366,7 @@ class Federation:
         async with self._open(peer, endpoint) as channel:
             await channel.connect(CONNECT_SECONDS)
             with self._trust.lease(peer.facility_id), ungrouped():
-                lists = await self._hello(peer, channel, connection)
+                lists = await self._conversation.hello(peer, channel, connection)
                 connection.channel, connection.problem = channel, ""
                 connection.state, connection.route = "connected", route
                 connection.connected_time = trio.current_time()
@@ -388,80 +374,16 @@ class Federation:
                 try:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(
-                            self._keep_saying_hello, peer, channel, connection, lists
+                            self._conversation.keep_saying_hello, peer, channel, connection, lists
                         )
-                        nursery.start_soon(self._watch, peer, channel)
+                        collect = partial(self._collect, peer)
+                        nursery.start_soon(self._conversation.watch, channel, collect)
                         nursery.start_soon(self._exchange.run_peer, peer.facility_id)
                 finally:
                     connection.channel = None
                     connection.state, connection.route = "waiting", ""
 
-    async def _keep_saying_hello(
-        self,
-        peer: Peer,
-        channel: Channel,
-        connection: Connection,
-        lists: Sequence[pb.KnownList],
-    ) -> None:
-        compared = Compared()
-        while True:
-            await self._sharing.compare(peer.facility_id, channel, lists, compared)
-            await trio.sleep(HELLO_SECONDS)
-            # On a slow line it waits behind megabytes of chunks. Who is gone is noticed otherwise:
-            # by gRPC's pings, and by the watch.
-            with suppress(PeerTimeout):
-                lists = await self._hello(peer, channel, connection, SILENCE_SECONDS)
-
-    async def _hello(
-        self,
-        peer: Peer,
-        channel: Channel,
-        connection: Connection,
-        seconds: float = CONNECT_SECONDS,
-    ) -> Sequence[pb.KnownList]:
-        """Say Hello; return which lists the peer has."""
-        request = pb.HelloRequest(
-            min_version=PROTOCOL_VERSION,
-            max_version=PROTOCOL_VERSION,
-            time_milliseconds=time.time_ns() // 1_000_000,
-            software=SOFTWARE,
-            statements=self._statements(),
-            lists=self._sharing.known(peer.facility_id),
-        )
-        started = trio.current_time()
-        response = await channel.unary(_HELLO, request, timeout=seconds)
-        connection.round_trip_seconds = trio.current_time() - started
-        hold_clock(response.time_milliseconds)
-        connection.software = shown(response.software[:64])
-        await self._news.note_seen(peer.facility_id)
-        await take_statements(self._news, peer.facility_id, response.statements)
-        return list(response.lists)
-
-    async def _watch(self, peer: Peer, channel: Channel) -> None:
-        """Collect what waits for us at a peer, as it tells us."""
-        collecting: set[TransferId] = set()
-        async with (
-            trio.open_nursery() as nursery,
-            channel.stream(_WATCH, pb.WatchRequest()) as stream,
-        ):
-            while True:
-                with trio.move_on_after(SILENCE_SECONDS) as waiting:
-                    message = await stream.read()
-                if waiting.cancelled_caught:
-                    raise PeerTimeout("the other side has gone silent")
-                if message is None:
-                    raise PeerUnreachable("the other side ended the watch")
-                if message.transfer_id:
-                    if len(message.transfer_id) != 16:
-                        raise RemoteProtocolError("a transfer id of another length")
-                    transfer_id = TransferId(message.transfer_id)
-                    if transfer_id not in collecting and len(collecting) < _MAX_COLLECTS:
-                        collecting.add(transfer_id)
-                        nursery.start_soon(self._collect, peer, transfer_id, collecting)
-
-    async def _collect(
-        self, peer: Peer, transfer_id: TransferId, collecting: set[TransferId]
-    ) -> None:
+    async def _collect(self, peer: Peer, transfer_id: TransferId) -> None:
         # However it ends, the sender tells us again when it has something for us.
         try:
             async with self.carry(peer.facility_id) as link:
@@ -471,30 +393,17 @@ class Federation:
             log.info("collecting ended early", peer=peer.facility_id.short(), code=code)
         except* Exception:  # a supervisor
             log.exception("collecting failed", peer=peer.facility_id.short())
-        finally:
-            collecting.discard(transfer_id)
 
     @asynccontextmanager
     async def carry(self, peer: FacilityId) -> AsyncGenerator[GrpcLink]:
         """See `Links.carry`."""
         connection = self.connection(peer)
-        channel, route = connection.channel, connection.route
         self._trust.trusted(peer)
-        if channel is None:
+        if connection.channel is None:
             raise PeerUnreachable(connection.problem or "not connected")
-        with self._trust.lease(peer), ungrouped():
-            async with channel.stream(_CARRY) as stream:
-
-                async def read() -> pb.CarryMessage | None:
-                    response = await stream.read()
-                    return None if response is None else response.message
-
-                async def write(message: pb.CarryMessage) -> None:
-                    await stream.write(pb.CarryRequest(message=message))
-
-                async with open_link(GrpcLink(peer, route, read, write)) as link:
-                    yield link
-                    await stream.done_writing()
+        with self._trust.lease(peer):
+            async with self._conversation.carry(peer, connection.channel, connection.route) as link:
+                yield link
 
     async def _introduce(self, peer: Peer, connection: Connection) -> None:
         """Exchange present statements with a peer that cannot be connected to."""
