@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -59,7 +59,9 @@ async def _serve_until_stopped(home: Home, config: Config, stop: Stop) -> None:
         await running.leave()
 
 
-def run_relay(address: str, listen: str, network_key: bytes, limits: Limits) -> None:
+def run_relay(
+    address: str, listen: str, network_key: bytes, limits: Limits, metrics_listen: str = ""
+) -> None:
     """Run a relay alone until SIGINT or SIGTERM: for any facility that the network trusts.
 
     Raises:
@@ -68,11 +70,13 @@ def run_relay(address: str, listen: str, network_key: bytes, limits: Limits) -> 
     configure_logs("info")
 
     async def relaying(stop: Stop) -> None:
-        relay = Relay(address, network_key, limits)
-        async with serve_relay(relay, listen):
-            log.info("relay serves", listen=listen)
-            await stop.wait()
-            await relay.leave()
+        alarms = Alarms()
+        relay = Relay(address, network_key, limits, alarms=alarms)
+        with served_metrics(metrics_listen, partial(_relay_gauges, relay, alarms)):
+            async with serve_relay(relay, listen):
+                log.info("relay serves", listen=listen)
+                await stop.wait()
+                await relay.leave()
 
     with ungrouped():
         trio.run(run_until_signal, relaying)
@@ -185,20 +189,27 @@ def _limits(config: Config) -> Limits:
 
 
 def _gauges(knowledge: Knowledge, relay: Relay | None, alarms: Alarms) -> Gauges:
-    meanings = {
-        "facilities": "Facilities that are members or provisional",
-        "nodes": "Nodes whose announcement stands",
-        "online": "Nodes that watch here now",
-        "alarms": "Replays, and letters in wrong hands, that were refused",
-        "database_away": "Whether the database did not answer at last",
-        "relay_pairs": "Pairs of connections that were relayed",
-        "relay_open_pairs": "Pairs of connections that are relayed now",
-        "relay_bytes": "Bytes that were relayed",
-        "relay_refused": "Connections that the relay refused",
-    }
-    values: dict[str, int] = dict(knowledge.registry.counts)
-    values["alarms"] = alarms.total
-    values["database_away"] = int(knowledge.is_database_away)
-    if relay is not None:
-        values |= {f"relay_{k}": v for k, v in relay.figures.counts.items()}
-    return {f"directory_{k}": (meanings[k], {(): float(v)}) for k, v in values.items()}
+    counts = {**knowledge.registry.counts, "database_away": int(knowledge.is_database_away)}
+    return {**_named(counts), **_relay_gauges(relay, alarms)}
+
+
+def _relay_gauges(relay: Relay | None, alarms: Alarms) -> Gauges:
+    counts = {f"relay_{k}": v for k, v in relay.figures.counts.items()} if relay else {}
+    return _named({**counts, "alarms": alarms.total})
+
+
+def _named(values: Mapping[str, int]) -> Gauges:
+    return {f"directory_{k}": (_MEANINGS[k], {(): float(v)}) for k, v in values.items()}
+
+
+_MEANINGS = {
+    "facilities": "Facilities that are members or provisional",
+    "nodes": "Nodes whose announcement stands",
+    "online": "Nodes that watch here now",
+    "alarms": "Replays, and letters in wrong hands, that were refused",
+    "database_away": "Whether the database did not answer at last",
+    "relay_pairs": "Pairs of connections that were relayed",
+    "relay_open_pairs": "Pairs of connections that are relayed now",
+    "relay_bytes": "Bytes that were relayed",
+    "relay_refused": "Connections that the relay refused",
+}

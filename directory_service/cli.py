@@ -261,6 +261,7 @@ def status(context: click.Context, json_: bool) -> None:
     type=click.IntRange(0, 1_000_000),
     help="Of all pairs, which share it evenly; 0: no bound.",
 )
+@click.option("--metrics", default="", metavar="HOST:PORT", help="Where Prometheus may ask.")
 @click.pass_context
 def relay(
     context: click.Context,
@@ -270,6 +271,7 @@ def relay(
     streams: int,
     gib_a_day: int,
     mbit_a_second: int,
+    metrics: str,
 ) -> None:
     """Run a relay alone, for a network that trusts this facility: it sees ciphertext only.
 
@@ -290,6 +292,8 @@ def relay(
     if not address or not network:
         raise UsageError("name the relay's --address and the --network's public key")
     (address,) = read_endpoints([address])
+    if metrics:
+        read_endpoints([metrics])
     limits = Limits(
         streams_of_facility=streams,
         bytes_of_facility=gib_a_day * 2**30,
@@ -299,7 +303,7 @@ def relay(
         key = read_network_key(network)
     except ValueError as exc:
         raise UsageError(f"--network must be {exc}") from exc
-    run_relay(address, listen, key, limits)
+    run_relay(address, listen, key, limits, metrics)
 
 
 @relay.command("status")

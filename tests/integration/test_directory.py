@@ -2,12 +2,17 @@
 
 import secrets
 import shutil
+import signal
+import socket
+import subprocess
+import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Directory, Node, wait_until
+from bench.nodes import CommandFailed, Directory, Node, free_port, wait_until
 from bench.postgres import running_postgres
 from tests.dicom_files import study_uid, write_study
 from tests.integration.dumps import database_dump
@@ -353,6 +358,51 @@ def test_directory_comes_back_from_an_older_copy_of_its_home(tmp_path: Path) -> 
         assert "alarm.directory" in audit_kinds(a) | audit_kinds(b)
     finally:
         stop(directory, a, b)
+
+
+def metrics_at(address: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://{address}/metrics") as response:
+        lines = response.read().decode().splitlines()
+    return {name: float(value) for name, value in (x.split() for x in lines if x[0] != "#")}
+
+
+def test_metrics_of_a_directory_and_of_a_relay_alone_are_numbers_and_name_nobody(
+    tmp_path: Path,
+) -> None:
+    directory = Directory(tmp_path)
+    directory.make()
+    address, alone = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    config = directory.home / "directory.toml"
+    text = config.read_text()
+    config.write_text(text.replace('# listen = ""', f'listen = "{address}"'))
+    directory.start()
+    a = make_node(tmp_path, "a", "Great Falls Clinic")
+    key = tomllib.loads(text)["network"]["key"]
+    relay = f"127.0.0.1:{free_port()}"
+    options = ("--address", relay, "--listen", relay, "--network", key, "--metrics", alone)
+    command = directory.command("relay", *options)
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stderr is not None
+            assert b"relay serves" in process.stderr.readline()
+            directory.enroll(a)
+            found = metrics_at(address)
+            assert found["emix_directory_online"] == found["emix_directory_facilities"] == 1
+            assert found["emix_directory_database_away"] == found["emix_directory_alarms"] == 0
+            with socket.create_connection(("127.0.0.1", int(relay.rpartition(":")[2]))) as one:
+                one.sendall(b"\0\4noise")
+                assert one.recv(100)
+            assert metrics_at(alone) == {
+                "emix_directory_relay_pairs": 0,
+                "emix_directory_relay_open_pairs": 0,
+                "emix_directory_relay_bytes": 0,
+                "emix_directory_relay_refused": 1,
+                "emix_directory_alarms": 0,
+            }
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+            stop(a, directory)
 
 
 def test_removal_by_a_person_holds_against_the_network(tmp_path: Path) -> None:
