@@ -29,7 +29,10 @@ class Postgres:
         folder.mkdir(mode=0o700)
         if self._user is not None:
             os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
-        self._run("initdb", "-A", "trust", "-U", "emix", "--no-sync", "-D", str(self._data))
+        # An encoding that lets any bytes through, as some systems' default is.
+        encoding = ("--encoding", "SQL_ASCII", "--locale", "C")
+        options = ("-A", "trust", "-U", "emix", "--no-sync", *encoding, "-D", str(self._data))
+        self._run("initdb", *options)
 
     @property
     def url(self) -> str:
@@ -38,7 +41,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"
         log = str(self.folder / "log")
         arguments = ("-D", str(self._data), "-o", options, "-l", log, "-w")
         self._run("pg_ctl", "start", *arguments, "-t", str(_START_SECONDS))
@@ -91,3 +94,4 @@ def running_postgres(folder: Path) -> Iterator[Postgres]:
         yield server
     finally:
         server.stop()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -14,7 +14,7 @@ import trio_asyncio
 from directory_service.admin import AdminServer
 from directory_service.alarms import Alarms
 from directory_service.bus import Bus, NoBus
-from directory_service.home import Config, Home, database_key
+from directory_service.home import Config, Home, bus_key, database_key
 from directory_service.knowledge import Knowledge
 from directory_service.registry import Registry
 from directory_service.relay import Limits, Relay, serve_relay
@@ -24,7 +24,6 @@ from directory_service.sessions import Sessions
 from directory_service.sqlite import SqliteEngine
 from directory_service.storage import Engine, Storage
 from node.crypto.certificates import fingerprint
-from node.crypto.digests import derive_key
 from node.errors import ConfigError, ungrouped
 from node.rpc.credentials import introduction_credentials
 from node.rpc.serving import ADMIN_OPTIONS, DIRECTORY_OPTIONS, serve
@@ -170,9 +169,9 @@ async def _open_engine(home: Home, config: Config, key: bytes) -> tuple[Engine, 
         return SqliteEngine(home.database, database_key(key)), NoBus()
     from directory_service.postgres import PostgresBus, open_postgres  # an extra of the package
 
-    bus_key = derive_key("emix 2026-11 directory bus v1", key)
-    engine = await open_postgres(config.database)
-    return engine, PostgresBus(config.database, engine, bus_key)
+    secret = bus_key(key)
+    engine = await open_postgres(config.database, secret)
+    return engine, PostgresBus(config.database, engine, secret)
 
 
 async def _close(storage: Storage) -> None:

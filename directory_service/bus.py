@@ -1,7 +1,8 @@
 """What the processes of one directory tell each other: who has come, and what has changed.
 
 News says what to look at, or carries what is small and passing (presence, a dial-back, a ticket);
-what lasts is read from the database. A process that may have missed some looks at everything.
+what lasts is read from the database, and told in the transaction that keeps it. A process that may
+have missed some looks at everything.
 """
 
 import base64
@@ -25,7 +26,7 @@ class News:
 
     Attributes:
         process: Who says so.
-        kind: member, node, list, online, offline, tell, hello, alive.
+        kind: member, node, list, tell; or one of `directory_service.presence`.
         ids: What it is about.
         data: What goes with it.
     """
@@ -63,7 +64,13 @@ Take = Callable[[News | None], Awaitable[None]]
 
 
 class Bus(Protocol):
-    """The way between the processes."""
+    """The way between the processes.
+
+    Attributes:
+        is_shared: Whether there can be others.
+    """
+
+    is_shared: bool
 
     async def tell(self, news: News) -> None:
         """Tell all other processes.
@@ -78,6 +85,8 @@ class Bus(Protocol):
 
 class NoBus:
     """For a process that is alone."""
+
+    is_shared = False
 
     async def tell(self, news: News) -> None:
         """There is nobody to tell."""

@@ -7,8 +7,9 @@ from emix.directory.v1 import directory_pb2 as pb
 
 from directory_service.operator import OperatorKey
 from node.crypto.certificates import DIRECTORY_NAME, fingerprint
+from node.documents.lists import MAX_MEMBERS
 from node.documents.network import Membership, open_membership
-from node.errors import PeerUnreachable, PeerUntrusted
+from node.errors import PeerTimeout, PeerUnreachable, PeerUntrusted, RemoteProtocolError
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
 from node.rpc.credentials import client_credentials
 from node.rpc.methods import method
@@ -20,6 +21,10 @@ _PUBLISH = method(_SERVICE, "Publish", pb.PublishRequest, pb.PublishResponse)
 _MEMBERSHIPS = method(
     _SERVICE, "ListMemberships", pb.ListMembershipsRequest, pb.ListMembershipsResponse
 )
+
+CALL_SECONDS = 30.0
+_MEMBERSHIPS_SECONDS = 120.0
+_MOST_MEMBERSHIPS = 4 * MAX_MEMBERS
 
 
 class OperatorClient:
@@ -35,14 +40,19 @@ class OperatorClient:
         Raises:
             PeerUntrusted: it is another network's directory.
         """
-        found = self._channel.unary(_GET_NETWORK, pb.GetNetworkRequest())
+        found = self._channel.unary(_GET_NETWORK, pb.GetNetworkRequest(), timeout=CALL_SECONDS)
         if found.network_key != self._key.network_key:
             raise PeerUntrusted("the directory there is another network's")
         return found.list or None
 
     def memberships(self) -> list[Membership]:
-        """Return all memberships, verified."""
-        challenge = self._channel.unary(_GET_CHALLENGE, pb.GetChallengeRequest()).challenge
+        """Return all memberships, verified.
+
+        Raises:
+            RemoteProtocolError: there are more than a network can have.
+        """
+        asked = pb.GetChallengeRequest()
+        challenge = self._channel.unary(_GET_CHALLENGE, asked, timeout=CALL_SECONDS).challenge
         proof = pb.LoginProof(
             challenge=challenge, root_digest=fingerprint(self._key.root_certificate)
         ).SerializeToString()
@@ -51,12 +61,17 @@ class OperatorClient:
             signature=self._key.key.sign("directory-login", proof),
             list_key_cert=self._key.certificate,
         )
-        with self._channel.stream(_MEMBERSHIPS, request) as answers:
-            return [open_membership(one.membership, self._key.network_key) for one in answers]
+        found: list[Membership] = []
+        with self._channel.stream(_MEMBERSHIPS, request, timeout=_MEMBERSHIPS_SECONDS) as answers:
+            for one in answers:
+                found.append(open_membership(one.membership, self._key.network_key))
+                if len(found) > _MOST_MEMBERSHIPS:
+                    raise RemoteProtocolError("the directory shows memberships without end")
+        return found
 
     def publish(self, encoded: bytes) -> None:
         """Bring a signed list."""
-        self._channel.unary(_PUBLISH, pb.PublishRequest(list=encoded))
+        self._channel.unary(_PUBLISH, pb.PublishRequest(list=encoded), timeout=CALL_SECONDS)
 
 
 @contextmanager
@@ -74,7 +89,7 @@ def open_operator_client(key: OperatorKey) -> Generator[OperatorClient]:
             client = OperatorClient(channel, key)
             try:
                 client.latest_list()
-            except PeerUnreachable:
+            except (PeerUnreachable, PeerTimeout):
                 continue
             yield client
             return

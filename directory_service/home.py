@@ -308,6 +308,11 @@ def database_key(secret: bytes) -> bytes:
     return derive_key("emix 2026-11 directory database v1", secret)
 
 
+def bus_key(secret: bytes) -> bytes:
+    """Return what the processes of a directory make their news with, of the directory's key."""
+    return derive_key("emix 2026-11 directory bus v1", secret)
+
+
 def _ticket_key(secret: bytes) -> SigningKey:
     return SigningKey(derive_key("emix 2026-11 directory tickets v1", secret))
 

@@ -1,11 +1,12 @@
 """What the processes of a directory know together: kept in the database, told on the bus.
 
-Each process holds all of it in memory and answers from there. What lasts is durable before it is
-told; presence is told only, and goes with the process that has it.
+Each process holds all of it in memory and answers from there. What lasts is told in the transaction
+that makes it durable, and looked for now and then: news can be lost. Who is online is in
+`directory_service.presence`.
 """
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
@@ -15,6 +16,7 @@ import trio
 from emix.directory.v1 import directory_pb2 as pb
 
 from directory_service.bus import Bus, News
+from directory_service.presence import Presence
 from directory_service.registry import Record, Registry
 from directory_service.storage import Storage, StoredMember, StoredNode
 from directory_service.watching import LIST, Watchers
@@ -26,10 +28,9 @@ from node.domain.network import NetworkList
 from node.errors import Conflict, DocumentError, NodeError, StoreError, first_error
 
 log = structlog.get_logger()
-_EXPIRE_SECONDS = 60.0
-_ALIVE_SECONDS, _DEAD_SECONDS = 5.0, 20.0
-_MOST_PROCESSES = 64
-_NODES_OF_NEWS = 100  # PostgreSQL takes 8,000 bytes
+EXPIRE_SECONDS = 60.0
+LOOK_SECONDS = 20.0
+"""How often a process looks for what it was not told: a revocation is known within a minute."""
 
 
 class KeptList(Protocol):
@@ -54,16 +55,20 @@ class Knowledge:
         kept: KeptList,
     ) -> None:
         self._kept = kept
+        self._keeping = trio.Lock()
         self.registry = registry
         self.watchers = Watchers()
         self._storage = storage
         self._bus = bus
         self._clock = clock
         self._process = secrets.token_hex(8)
-        self._heard: dict[str, float] = {}
+        self._presence = Presence(
+            self._process, registry, self._told_others, self._presence_changed
+        )
         self._is_behind = False
-        self.is_database_away = False  # as the last word to the other processes found it
-        self._gone: set[NodeId] = set()
+        self._looked_time = 0.0
+        self._looked_members = 0
+        self.is_database_away = False  # as it was asked last
 
     # -- what is learned here -----------------------------------------------------------------
 
@@ -82,10 +87,12 @@ class Knowledge:
             membership.encoded,
             membership.joined_seconds,
         )
-        if await self._storage.enroll(member, is_listed=is_listed):
+        news = News(self._process, "member", (membership.facility_id.digest,))
+        with self._asking_database():
+            is_new = await self._storage.enroll(member, is_listed=is_listed, news=news)
+        if is_new:
             log.info("facility joined", facility=membership.facility_id.short())
             self._put_member(membership)
-            await self._tell_others("member", [membership.facility_id.digest])
         else:
             await self.look_for(membership.facility_id)
 
@@ -105,26 +112,29 @@ class Knowledge:
         half = (now + record.expires_time) / 2
         if known is not None and known.says_the_same(record) and known.expires_time > half:
             return  # what is kept stands for long enough: a restart costs no writing for each node
-        await self._storage.put_node(
-            StoredNode(
-                record.node,
-                record.facility,
-                record.statements,
-                record.listing,
-                int(now),
-                int(record.expires_time),
-            )
+        kept = StoredNode(
+            record.node,
+            record.facility,
+            record.statements,
+            record.listing,
+            int(now),
+            int(record.expires_time),
         )
+        with self._asking_database():
+            news = News(self._process, "node", (record.node.digest,))
+            await self._storage.put_node(kept, news)
         if self.registry.put(record):
             self._tell_record(record)
-        await self._tell_others("node", [record.node.digest])
 
     async def _keep_list(self, encoded: bytes) -> None:
         """Keep the newest list in the home, too: a lost database must not forget it."""
-        try:
-            await trio.to_thread.run_sync(self._kept.keep, encoded)
-        except NodeError as exc:
-            log.warning("list not kept in the home", code=exc.code.value)
+        async with self._keeping:  # or an older one could come last
+            if encoded != self.registry.encoded_list:
+                return
+            try:
+                await trio.to_thread.run_sync(self._kept.keep, encoded)
+            except NodeError as exc:
+                log.warning("list not kept in the home", code=exc.code.value)
 
     async def publish(self, shown: NetworkList, encoded: bytes) -> None:
         """Put a newer list in force; durable once this returns.
@@ -132,39 +142,73 @@ class Knowledge:
         Raises:
             Conflict: one of that number or a later one is in force.
         """
-        await self._storage.put_list(shown.number, encoded)
+        try:
+            with self._asking_database():
+                await self._storage.put_list(shown.number, encoded, News(self._process, "list"))
+        except Conflict:
+            await self._load_list()  # of another process, which could not tell us perhaps
+            raise
         self._take_list(shown, encoded)
         await self._keep_list(encoded)
-        await self._tell_others("list")
 
-    async def has_come(self, node: NodeId) -> None:
+    def has_come(self, node: NodeId) -> None:
         """Note that a node watches here."""
-        self._gone.discard(node)
-        self._set_online(node, self._process, is_online=True)
-        await self._tell_others("online", [node.digest])
+        self._presence.has_come(node)
 
     def has_gone(self, node: NodeId) -> None:
         """Note that a node watches here no longer, unless it does so anew."""
         if not self.watchers.is_watching(node):
-            self._set_online(node, self._process, is_online=False)
-            self._gone.add(node)  # told to the others with the next sign of life
+            self._presence.has_gone(node)
+
+    @contextmanager
+    def _asking_database(self) -> Iterator[None]:
+        """Note whether the database answers."""
+        try:
+            yield
+        except StoreError:
+            self.is_database_away = True
+            raise
+        self.is_database_away = False
 
     # -- what the database and the other processes know -----------------------------------------
 
     async def load(self) -> None:
         """Take over what the database holds: all of it, or what is new."""
-        for member in await self._storage.members():
-            with _left_out("member"):
-                self._take_member(member)
-            await trio.lowlevel.checkpoint()
+        await self._load_members()
         with _left_out("list"):
             await self._load_list()
         with _left_out("list in the home"):
             await self._load_kept_list()
-        for node in await self._storage.nodes(self._clock()):
+        await self._load_nodes()
+        self._looked_time = self._clock()
+
+    async def _load_members(self) -> None:
+        members = await self._storage.members()
+        self._looked_members = len(members)
+        for member in members:
+            with _left_out("member"):
+                self._take_member(member)
+            await trio.lowlevel.checkpoint()
+
+    async def _load_nodes(self, since: float = 0.0) -> None:
+        for node in await self._storage.nodes(self._clock(), since=since):
             with _left_out("node"):
                 self._take_node(node)
             await trio.lowlevel.checkpoint()
+
+    async def _look(self) -> None:
+        """Look for what other processes have kept and could not tell, or we could not hear."""
+        now = self._clock()
+        with self._asking_database():
+            members, number = await self._storage.counts()
+        latest = self.registry.view.latest
+        if number > (latest.number if latest else 0):
+            with _left_out("list"):
+                await self._load_list()
+        if members != self._looked_members:
+            await self._load_members()
+        await self._load_nodes(since=self._looked_time)
+        self._looked_time = now
 
     def _take_member(self, member: StoredMember) -> None:
         if self.registry.has_joined(member.facility, member.invitation):
@@ -173,6 +217,8 @@ class Knowledge:
 
     def _put_member(self, membership: Membership) -> None:
         other = self.registry.put_member(membership)
+        for record in self.registry.records(membership.facility_id):
+            self._tell_record(record)  # it came before its membership
         if other is not None and not self.registry.is_member(other):
             log.warning("facility put out", facility=other.short())
             self.watchers.end_all_of([other])
@@ -220,42 +266,37 @@ class Knowledge:
         """Forget what has expired, and keep up with the other processes, for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._bus.run, self._take_news)
-            nursery.start_soon(self._keep_alive)
+            if self._bus.is_shared:
+                nursery.start_soon(self._presence.run)
+                nursery.start_soon(self._keep_looking)
             while True:
-                await trio.sleep(_EXPIRE_SECONDS)
+                await trio.sleep(EXPIRE_SECONDS)
                 self.registry.expire(self._clock())
-                if self._is_behind:  # something could not be read: now, perhaps
-                    self._is_behind = False
-                    await self._take_news(None)
 
     # -- other processes ----------------------------------------------------------------------
 
-    async def _keep_alive(self) -> None:
+    async def _keep_looking(self) -> None:
         while True:
-            gone, self._gone = [n.digest for n in self._gone], set()
-            for start in range(0, len(gone), _NODES_OF_NEWS):
-                await self._tell_others("offline", gone[start : start + _NODES_OF_NEWS])
-            await self._tell_others("alive")
-            now = trio.current_time()
-            for process in [p for p, t in self._heard.items() if now - t > _DEAD_SECONDS]:
-                del self._heard[process]
-                log.warning("a process has gone silent", process=process)
-                for node in self.registry.nodes_at(process):
-                    self._set_online(node, process, is_online=False)
-            await trio.sleep(_ALIVE_SECONDS)
+            await trio.sleep(LOOK_SECONDS)
+            is_behind, self._is_behind = self._is_behind, False
+            await self._guarded(self.load if is_behind else self._look)
 
-    async def _tell_others(self, kind: str, ids: Sequence[bytes] = (), data: bytes = b"") -> None:
+    async def _told_others(self, news: News) -> bool:
         """Tell the other processes; without them, they will look when they can."""
         try:
-            await self._bus.tell(News(self._process, kind, tuple(ids), data))
+            with self._asking_database():
+                await self._bus.tell(news)
         except StoreError:
-            self.is_database_away = True
-        else:
-            self.is_database_away = False
+            return False
+        return True
 
     async def _take_news(self, news: News | None) -> None:
+        await self._guarded(lambda: self._take(news))
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something with what others say; nothing of that ends the process."""
         try:
-            await self._take(news)
+            await work()
         except* NodeError as group:
             log.warning("news not taken", code=first_error(group).code.value)
             self._is_behind = True
@@ -265,14 +306,11 @@ class Knowledge:
     async def _take(self, news: News | None) -> None:
         if news is None:  # whatever was said is lost: look at everything
             await self.load()
-            await self._tell_others("hello")
-            await self._tell_presence()
+            self._presence.tell_all()
+            await self._presence.ask_all()
             return
-        if news.process == self._process:
+        if news.process == self._process or not await self._presence.take(news):
             return
-        if news.process not in self._heard and len(self._heard) >= _MOST_PROCESSES:
-            return
-        self._heard[news.process] = trio.current_time()
         match news.kind:
             case "member":
                 await self.look_for(FacilityId(news.ids[0]))
@@ -282,20 +320,9 @@ class Knowledge:
                     self._take_node(node)
             case "list":
                 await self._load_list()
-            case "online" | "offline":
-                for digest in news.ids:
-                    is_online = news.kind == "online"
-                    self._set_online(NodeId(digest), news.process, is_online=is_online)
             case "tell":
                 node_id, thing = NodeId(news.ids[0]), news.ids[1]
                 self.watchers.tell(node_id, thing, pb.WatchResponse.FromString(news.data))
-            case "hello":
-                await self._tell_presence()
-
-    async def _tell_presence(self) -> None:
-        nodes = [node.digest for node in self.registry.nodes_at(self._process)]
-        for start in range(0, len(nodes), _NODES_OF_NEWS):
-            await self._tell_others("online", nodes[start : start + _NODES_OF_NEWS])
 
     # -- telling nodes --------------------------------------------------------------------------
 
@@ -330,10 +357,9 @@ class Knowledge:
         self.watchers.tell_all("list", LIST)
         self.watchers.end_all_of(gone)
 
-    def _set_online(self, node: NodeId, process: str, *, is_online: bool) -> None:
-        is_news = self.registry.set_online(node, process, is_online=is_online)
+    def _presence_changed(self, node: NodeId) -> None:
         record = self.registry.record(node)
-        if record is not None and is_news:
+        if record is not None:
             self._tell_record(record)
 
     def _tell_record(self, record: Record) -> None:

@@ -20,9 +20,14 @@ from node.crypto.signing import SigningKey, network_id
 from node.documents.identity import is_endpoint
 from node.documents.lists import MAX_LIST_BYTES, delegate_lists, open_list, open_list_key, sign_list
 from node.documents.network import JoinLetter, Membership, invite
-from node.domain.ids import FacilityId, InvitationId, NetworkId
+from node.domain.ids import LEAST_CHARACTERS, FacilityId, InvitationId, NetworkId
 from node.domain.network import NetworkList
 from node.errors import ConfigError, Conflict, DocumentError, UsageError
+
+CONFIRM_SECONDS = 7 * 86400
+"""For so long after a letter's time a facility that used it can still be confirmed. Who joined is
+what the directory says, and when, what the letter's holder says: without an end, any stray letter
+would make a member years later."""
 
 KEY_FORMAT = "emix-network-key/1"
 LIST_KEY_FORMAT = "emix-list-key/1"
@@ -145,6 +150,8 @@ class OperatorKey:
     ) -> bytes:
         """Return the next list: who was listed stays, who alone came with an invitation is added.
 
+        An invitation adds nobody any more seven days after its end.
+
         Raises:
             ConfigError: this is a list key whose time is over.
         """
@@ -156,7 +163,8 @@ class OperatorKey:
                     "the list key's time is over; make a new one with the network key"
                 ) from exc
         members: dict[InvitationId, FacilityId] = dict(latest.members) if latest else {}
-        for invitation, facilities in used_by(memberships).items():
+        in_time = (m for m in memberships if not is_late(m, now))
+        for invitation, facilities in used_by(in_time).items():
             if len(facilities) == 1:  # of several, a person has to find out who is right
                 members.setdefault(invitation, next(iter(facilities)))
         all_revoked = (latest.revoked if latest else frozenset()) | frozenset(revoked)
@@ -175,6 +183,11 @@ class OperatorKey:
     def _whole(self) -> None:
         if self.certificate:
             raise UsageError("a list key signs lists only; this needs the network key")
+
+
+def is_late(membership: Membership, now: float) -> bool:
+    """Whether a membership can be confirmed no more, because its letter ended long ago."""
+    return now >= membership.invitation.expires_seconds + CONFIRM_SECONDS
 
 
 def newest(ours: NetworkList | None, theirs: NetworkList | None) -> tuple[NetworkList | None, bool]:
@@ -250,13 +263,14 @@ def find_facility(
     plain = wanted.upper().replace("-", "").replace(" ", "")
     all_of = list(memberships)
     found = {m.facility_id for m in all_of if m.invitation.display_name.casefold() == wanted}
-    if not found and len(plain) >= 4:
+    if not found and len(plain) >= LEAST_CHARACTERS:
         known = {m.facility_id for m in all_of} | set(listed)
         found = {f for f in known if str(f).replace("-", "").startswith(plain)}
     if not found:
         raise UsageError(
             f"no facility here is called {text!r}; `emix-directory facilities`. Of one that is"
-            " listed and has not come back, use the Facility ID"
+            " listed and has not come back, use the Facility ID, at least"
+            f" {LEAST_CHARACTERS} characters of it"
         )
     if len(found) > 1:
         raise UsageError("several facilities are called so; use the Facility ID")

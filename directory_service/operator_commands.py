@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from directory_service.client import open_operator_client
+from directory_service.letters import letters_of, note_letter
 from directory_service.operator import (
     OperatorKey,
     find_facility,
+    is_late,
     known_list,
     list_beside,
     newest,
@@ -58,6 +60,7 @@ def create_token(name: str, key_file: str, out: str | None) -> None:
         raise UsageError("a facility's name has 1 to 100 printable characters")
     key = OperatorKey.read(Path(key_file))
     letter = key.invite(name.strip(), time.time())
+    note_letter(Path(key_file), letter.invitation)  # or a revocation would not cover it
     until = show_time(letter.invitation.expires_seconds)
     click.echo(f"For {name.strip()}, into {key.name}, until {until}.", err=True)
     if out is None:
@@ -144,70 +147,29 @@ def revoke(facility: str, key_file: str) -> None:
     lists = [known_list(path, key, now)]
     lists.append(open_list(encoded, key.network_key, now) if encoded else None)
     listed = [pair for one in lists if one is not None for pair in one.members.items()]
-    found = find_facility(memberships, [f for _, f in listed], facility)
+    gone = {i for one in lists if one is not None for i in one.revoked}
+    standing = [m for m in memberships if m.invitation.id not in gone]
+    found = find_facility(standing or memberships, [f for _, f in listed], facility)
     used = {m.invitation.id: m for m in memberships if m.facility_id == found}
     names = sorted({m.invitation.display_name for m in used.values()})
-    shown, _ = _sign(path, {*used, *(i for i, f in listed if f == found)})
+    unused = letters_of(path, set(names)) - {m.invitation.id for m in memberships}
+    shown, _ = _sign(path, {*used, *unused, *(i for i, f in listed if f == found)})
     click.echo(f"Revoked {' / '.join(names) or found} with list {shown.number}.")
 
 
 def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, list[Membership]]:
     """Sign and publish the next list; return it, and who is confirmed by it."""
     key, now = OperatorKey.read(path), time.time()
-    known = known_list(path, key, now)
     with open_operator_client(key) as client:
-        encoded = client.latest_list()
-        theirs = open_list(encoded, key.network_key, now) if encoded else None
-        latest, is_older = newest(known, theirs)
-        if known is None and theirs is not None:
-            click.echo(
-                f"WARNING: {list_beside(path)} is not there, so the directory's word is taken for"
-                " the newest list. If another machine signs, copy the file from it.",
-                err=True,
-            )
-        if is_older:
-            click.echo(
-                "WARNING: the directory shows an older list than was signed here. It was"
-                " restored from a backup, or somebody broke into it.",
-                err=True,
-            )
-        if latest is None and not key.certificate:
-            click.echo(
-                "No earlier list is known: this is the network's first. If there were others, stop"
-                f" here: bring back {list_beside(path)}, or wait until a node has come back.",
-                err=True,
-            )
-        seen = {i for one in (known, theirs) if one is not None for i in one.revoked}
-        if latest is not None and seen - latest.revoked:
-            click.echo(
-                "WARNING: the newest list lacks revocations that an earlier one had. They are in"
-                " the next again. Somebody signed it without knowing them: find out who.",
-                err=True,
-            )
+        latest, seen = _latest(path, key, client.latest_list(), now)
         memberships = client.memberships()
         encoded = key.next_list(latest, memberships, {*seen, *revoked}, now)
         # Before it is published: a directory that takes it and says that it failed must not
         # make the next one go without what this one revokes.
         replace_all({list_beside(path): encoded}, 0o600)
         client.publish(encoded)
-    for invitation, several in used_by(memberships).items():
-        if len(several) > 1:
-            names = ", ".join(sorted(map(str, several)))
-            click.echo(
-                f"WARNING: one invitation ({invitation.short()}) was used by {names}. Nobody of"
-                " them is confirmed anew. The directory must not let that happen: look into it.",
-                err=True,
-            )
     shown = open_list(encoded, key.network_key, now)
-    for membership in memberships:
-        facility = membership.facility_id
-        if shown.members.get(membership.invitation.id, facility) != facility:
-            click.echo(
-                f"WARNING: {facility} has used the invitation of"
-                f" {membership.invitation.display_name}, which is another facility's. It is not"
-                " confirmed. Its letter is in wrong hands: revoke it, and make a new one.",
-                err=True,
-            )
+    _warn_of_members(memberships, shown, now)
     listed = latest.members if latest else {}
     added = [
         m
@@ -215,6 +177,68 @@ def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, lis
         if m.invitation.id not in listed and shown.members.get(m.invitation.id) == m.facility_id
     ]
     return shown, added
+
+
+def _latest(
+    path: Path, key: OperatorKey, encoded: bytes | None, now: float
+) -> tuple[NetworkList | None, set[InvitationId]]:
+    """Return the newest list there is, and all revocations; warn of what is odd about them."""
+    known = known_list(path, key, now)
+    theirs = open_list(encoded, key.network_key, now) if encoded else None
+    latest, is_older = newest(known, theirs)
+    if known is None and theirs is not None:
+        _warn(
+            f"{list_beside(path)} is not there, so the directory's word is taken for the newest"
+            " list. If another machine signs, copy the file from it."
+        )
+    if is_older:
+        _warn(
+            "the directory shows an older list than was signed here. It was restored from a"
+            " backup, or somebody broke into it."
+        )
+    if latest is None and not key.certificate:
+        click.echo(
+            "No earlier list is known: this is the network's first. If there were others, stop"
+            f" here: bring back {list_beside(path)}, or wait until a node has come back.",
+            err=True,
+        )
+    seen = {i for one in (known, theirs) if one is not None for i in one.revoked}
+    if latest is not None and seen - latest.revoked:
+        _warn(
+            "the newest list lacks revocations that an earlier one had. They are in the next"
+            " again. Somebody signed it without knowing them: find out who."
+        )
+    return latest, seen
+
+
+def _warn_of_members(memberships: Iterable[Membership], shown: NetworkList, now: float) -> None:
+    """Warn of letters in wrong hands: used twice, another's, or long after their time."""
+    for used, several in used_by(memberships).items():
+        if len(several) > 1:
+            _warn(
+                f"one invitation ({used.short()}) was used by"
+                f" {', '.join(sorted(map(str, several)))}. Nobody of them is confirmed anew. The"
+                " directory must not let that happen: look into it."
+            )
+    for membership in memberships:
+        facility, invitation = membership.facility_id, membership.invitation
+        listed = shown.members.get(invitation.id)
+        if listed not in (None, facility):
+            _warn(
+                f"{facility} has used the invitation of {invitation.display_name}, which is"
+                " another facility's. It is not confirmed. Its letter is in wrong hands: revoke"
+                " it, and make a new one."
+            )
+        if listed is None and invitation.id not in shown.revoked and is_late(membership, now):
+            _warn(
+                f"{facility} shows a letter for {invitation.display_name} that ended"
+                f" {show_time(invitation.expires_seconds)}. It is not confirmed; make a new one,"
+                " if it is who it says."
+            )
+
+
+def _warn(text: str) -> None:
+    click.echo(f"WARNING: {text}", err=True)
 
 
 COMMANDS = (token, list_, revoke)

@@ -3,22 +3,25 @@
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
 import psycopg_pool
+import structlog
 import trio
 
 from directory_service.bus import News, Take
 from directory_service.storage import SCHEMA, Transaction
+from node.crypto.digests import keyed_digest
 from node.errors import ConfigError, StoreError
 
+log = structlog.get_logger()
 T = TypeVar("T")
 _CONNECT_SECONDS = 5.0
+_ANSWER_SECONDS = 15.0
+_AWAY = "the directory's database does not answer; try again soon"
 _STATEMENT_MILLISECONDS = 10_000
 _CONNECTIONS = 4
-_CHANNEL = "emix_directory"
 # A server that is gone without a word is noticed.
 _SILENCE: Any = {
     "connect_timeout": 5,
@@ -27,6 +30,15 @@ _SILENCE: Any = {
     "keepalives_count": 3,
 }
 _LOCK = 7_318_221  # a number of ours: only one process at a time looks at the schema
+
+
+def channel_of(key: bytes) -> str:
+    """Return where the processes of a directory notify each other: nobody else knows the name.
+
+    Whoever may connect to the database can notify, and whoever knew could send what cannot even
+    be decoded, again and again.
+    """
+    return "emix_" + keyed_digest(key, b"channel").hex()[:32]
 
 
 class _Transaction:
@@ -43,20 +55,31 @@ class _Transaction:
 class PostgresEngine:
     """See `directory_service.storage.Engine`. Use `open_postgres`."""
 
-    def __init__(self, pool: psycopg_pool.ConnectionPool[Any]) -> None:
+    def __init__(self, pool: psycopg_pool.ConnectionPool[Any], key: bytes) -> None:
         self._pool = pool
+        self._key = key
         self._limiter = trio.CapacityLimiter(_CONNECTIONS)
 
-    async def run(self, work: Callable[[Transaction], T]) -> T:
+    async def run(self, work: Callable[[Transaction], T], news: News | None = None) -> T:
         """See `Engine.run`."""
-        return await trio.to_thread.run_sync(self._run, work, limiter=self._limiter)
+        # A server that is frozen keeps its connections, and no time-out of its own runs out.
+        with trio.CancelScope(deadline=trio.current_time() + _ANSWER_SECONDS, shield=True):
+            return await trio.to_thread.run_sync(
+                self._run, work, news, limiter=self._limiter, abandon_on_cancel=True
+            )
+        raise StoreError(_AWAY)
 
-    def _run(self, work: Callable[[Transaction], T]) -> T:
+    def _run(self, work: Callable[[Transaction], T], news: News | None) -> T:
         try:
             with self._pool.connection(timeout=_CONNECT_SECONDS) as connection:
-                return work(_Transaction(connection))
+                transaction = _Transaction(connection)
+                found = work(transaction)
+                if news is not None:
+                    text = news.encode(self._key)
+                    transaction.execute("SELECT pg_notify(?, ?)", channel_of(self._key), text)
+                return found
         except (psycopg.Error, psycopg_pool.PoolTimeout) as exc:
-            raise StoreError("the directory's database does not answer; try again soon") from exc
+            raise StoreError(_AWAY) from exc
 
     async def aclose(self) -> None:
         """See `Engine.aclose`."""
@@ -66,6 +89,8 @@ class PostgresEngine:
 class PostgresBus:
     """See `directory_service.bus.Bus`: LISTEN and NOTIFY."""
 
+    is_shared = True
+
     def __init__(self, url: str, engine: PostgresEngine, key: bytes) -> None:
         """Prepare; `key` is shared by the processes and keeps others out."""
         self._url = url
@@ -74,19 +99,22 @@ class PostgresBus:
 
     async def tell(self, news: News) -> None:
         """See `Bus.tell`."""
-        sql = "SELECT pg_notify(?, ?)"
-        await self._engine.run(lambda tx: tx.execute(sql, _CHANNEL, news.encode(self._key)))
+        await self._engine.run(lambda _: None, news)
 
     async def run(self, take: Take) -> None:
         """See `Bus.run`."""
         while True:
-            with suppress(psycopg.Error):  # it is away; the next connection looks at everything
+            try:
                 await trio.to_thread.run_sync(self._listen, take)
+            except psycopg.Error:
+                pass  # it is away; the next connection looks at everything
+            except Exception:  # a supervisor: whatever comes by this way ends no process
+                log.exception("listening failed")
             await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
 
     def _listen(self, take: Take) -> None:
         with psycopg.connect(self._url, autocommit=True, **_SILENCE) as connection:
-            connection.execute(f"LISTEN {_CHANNEL}")
+            connection.execute(f"LISTEN {channel_of(self._key)}".encode())
             trio.from_thread.run(take, None)
             while True:
                 trio.from_thread.check_cancelled()
@@ -96,11 +124,12 @@ class PostgresBus:
                         trio.from_thread.run(take, news)
 
 
-async def open_postgres(url: str) -> PostgresEngine:
+async def open_postgres(url: str, key: bytes) -> PostgresEngine:
     """Connect to a database and bring its schema up to date.
 
     Args:
         url: `postgresql://user@host/name`; passwords rather in a passfile (PGPASSFILE).
+        key: What the processes tell each other is made with it.
 
     Raises:
         ConfigError: it is not reachable, or not ours to use.
@@ -121,7 +150,7 @@ async def open_postgres(url: str) -> PostgresEngine:
         raise ConfigError(
             "the PostgreSQL database cannot be used; check its address, user and rights"
         ) from exc
-    return PostgresEngine(pool)
+    return PostgresEngine(pool, key)
 
 
 def _prepare(pool: psycopg_pool.ConnectionPool[Any]) -> None:

@@ -109,6 +109,8 @@ class Registry:
             self._memberships[other].pop(invitation, None)
         self._invited[invitation] = facility
         self._memberships[facility][invitation] = membership
+        for node in self._nodes.get(facility, ()):
+            self._index(self._records[node])  # it is found by its new name, too
         return other if other != facility else None
 
     def has_joined(self, facility: FacilityId, invitation: InvitationId) -> bool:
@@ -201,12 +203,13 @@ class Registry:
         self._nodes[record.facility].add(record.node)
         is_same = known is not None and known.says_the_same(record)
         if not is_same:
-            known_as = [
-                m.invitation.display_name
-                for m in self._memberships.get(record.facility, {}).values()
-            ]
-            self._search.put(record.node, (*known_as, *record.texts))
+            self._index(record)
         return not is_same
+
+    def _index(self, record: Record) -> None:
+        memberships = self._memberships.get(record.facility, {}).values()
+        names = [m.invitation.display_name for m in memberships]
+        self._search.put(record.node, (*names, *record.texts))
 
     def forget(self, node: NodeId) -> None:
         """Drop a node's record."""

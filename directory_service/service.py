@@ -312,7 +312,7 @@ class DirectoryServer:
                 self._watchers.watching(session.node, session.facility, interests) as watcher,
                 trio.move_on_after(max(session.expires_time - self._clock(), 0)),
             ):
-                await self._knowledge.has_come(session.node)
+                self._knowledge.has_come(session.node)
                 watcher.tell("list", LIST)
                 for facility in interests:
                     for record in self._registry.records(facility):

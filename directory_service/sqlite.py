@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from sqlite_utils import Migrations
 
+from directory_service.bus import News
 from directory_service.storage import SCHEMA, Transaction
 from node.sql.database import Db, open_database
 
@@ -36,8 +37,9 @@ class SqliteEngine:
         """
         self._database = open_database(path, key, _migrations(), if_damaged=_IF_DAMAGED)
 
-    async def run(self, work: Callable[[Transaction], T]) -> T:
-        """See `Engine.run`."""
+    async def run(self, work: Callable[[Transaction], T], news: News | None = None) -> T:
+        """See `Engine.run`; there is nobody to tell."""
+        del news
         return await self._database.write(lambda db: work(_Transaction(db)))
 
     async def aclose(self) -> None:

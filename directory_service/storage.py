@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from directory_service.bus import News
 from node.domain.ids import FacilityId, InvitationId, NodeId
 from node.errors import Conflict
 
@@ -46,6 +47,11 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
 """Numbered steps; each runs once. Never edit one that was released: add another."""
 
 _KEPT_LISTS = 10
+_CLOCKS_SECONDS = 3600
+"""The processes' clocks may differ by so much: what one takes for over is kept for so long."""
+
+_LATE_SECONDS = 300
+"""And by so much, where one looks for what others have just kept."""
 
 
 class Transaction(Protocol):
@@ -58,11 +64,16 @@ class Transaction(Protocol):
 class Engine(Protocol):
     """A database."""
 
-    async def run(self, work: Callable[[Transaction], T]) -> T:
+    async def run(self, work: Callable[[Transaction], T], news: News | None = None) -> T:
         """Run `work` in one transaction; durable once this returns.
 
+        Args:
+            work: What to do.
+            news: What the other processes are told once it is committed, and only then: neither
+                without the other, whoever dies.
+
         Raises:
-            StoreError: the database failed, or is away; nothing was kept.
+            StoreError: the database failed, or is away; nothing was kept, as far as is known.
         """
 
     async def aclose(self) -> None:
@@ -97,13 +108,16 @@ class Storage:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def enroll(self, member: StoredMember, *, is_listed: bool = False) -> bool:
+    async def enroll(
+        self, member: StoredMember, *, is_listed: bool = False, news: News | None = None
+    ) -> bool:
         """Use an invitation; False if this facility had used it before.
 
         Args:
             member: Who uses it.
             is_listed: The network's list names it for that invitation: whoever else has used it
                 does so no longer.
+            news: As in `Engine.run`.
 
         Raises:
             Conflict: another facility has.
@@ -136,7 +150,7 @@ class Storage:
             )
             return True
 
-        return await self._engine.run(work)
+        return await self._engine.run(work, news)
 
     async def members(self) -> list[StoredMember]:
         """Return all members, in the order in which they came."""
@@ -152,7 +166,7 @@ class Storage:
         )
         return [_member(row) for row in rows]
 
-    async def put_node(self, node: StoredNode) -> None:
+    async def put_node(self, node: StoredNode, news: News | None = None) -> None:
         """Keep what a node announced, in place of what it announced before."""
         sql = (
             "INSERT INTO nodes (node, facility, statements, listing, announced_seconds,"
@@ -170,17 +184,31 @@ class Storage:
                 node.listing,
                 node.announced_seconds,
                 node.expires_seconds,
-            )
+            ),
+            news,
         )
 
-    async def nodes(self, now: float) -> list[StoredNode]:
-        """Return the nodes whose announcement stands; forget those that went long ago."""
+    async def nodes(self, now: float, *, since: float = 0.0) -> list[StoredNode]:
+        """Return the nodes whose announcement stands; forget those that went long ago.
+
+        Args:
+            now: The present.
+            since: Only those that announced themselves later, by whichever process's clock.
+        """
 
         def work(tx: Transaction) -> list[tuple[Any, ...]]:
-            tx.execute("DELETE FROM nodes WHERE expires_seconds <= ?", int(now))
-            return tx.execute(f"{_NODES} ORDER BY node")
+            gone = int(now) - _CLOCKS_SECONDS
+            tx.execute("DELETE FROM nodes WHERE expires_seconds <= ?", gone)
+            sql = f"{_NODES} WHERE expires_seconds > ? AND announced_seconds > ? ORDER BY node"
+            return tx.execute(sql, int(now), int(since) - _LATE_SECONDS if since else -1)
 
         return [_node(row) for row in await self._engine.run(work)]
+
+    async def counts(self) -> tuple[int, int]:
+        """Return how many memberships there are, and the newest list's number; 0 for none."""
+        sql = "SELECT (SELECT COUNT(*) FROM members), (SELECT COALESCE(MAX(number), 0) FROM lists)"
+        [(members, number)] = await self._engine.run(lambda tx: tx.execute(sql))
+        return int(members), int(number)
 
     async def node(self, node: NodeId) -> StoredNode | None:
         """Return what one node announced last."""
@@ -189,7 +217,7 @@ class Storage:
         )
         return _node(rows[0]) if rows else None
 
-    async def put_list(self, number: int, encoded: bytes) -> None:
+    async def put_list(self, number: int, encoded: bytes, news: News | None = None) -> None:
         """Keep a newer list.
 
         Raises:
@@ -208,7 +236,7 @@ class Storage:
                 raise Conflict(f"list {latest} is here already; sign the next one from it")
             tx.execute("DELETE FROM lists WHERE number <= ?", number - _KEPT_LISTS)
 
-        await self._engine.run(work)
+        await self._engine.run(work, news)
 
     async def latest_list(self) -> bytes | None:
         """Return the newest list; None before the first."""
@@ -220,7 +248,7 @@ class Storage:
         """Use up a login challenge; False if it was used before, by whichever process."""
 
         def work(tx: Transaction) -> Sequence[object]:
-            tx.execute("DELETE FROM spent WHERE expires_seconds < ?", int(now))
+            tx.execute("DELETE FROM spent WHERE expires_seconds < ?", int(now) - _CLOCKS_SECONDS)
             return tx.execute(
                 "INSERT INTO spent (challenge, expires_seconds) VALUES (?, ?)"
                 " ON CONFLICT (challenge) DO NOTHING RETURNING 1",

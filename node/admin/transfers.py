@@ -43,6 +43,8 @@ class TransferHandlers:
             peer = find_peer(peers, request.facility)
         except NotFound:
             peer = await self._parts.networks.meet(request.facility)
+        else:
+            await self._parts.networks.hold_one_name(request.facility, peer)
         try:
             priority = Priority[(request.priority or "routine").upper()]
         except KeyError as exc:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from node.documents.identity import Identity
-from node.domain.ids import FacilityId, InvitationId, NetworkId
+from node.domain.ids import LEAST_CHARACTERS, FacilityId, InvitationId, NetworkId
 from node.errors import Conflict, NotFound
 
 
@@ -56,7 +56,9 @@ class Peer:
 
 
 def find_peer(peers: Sequence[Peer], text: str) -> Peer:
-    """Return the peer that a person means by an ID, the beginning of one, or a name.
+    """Return the peer that a person means by a name, an ID, or a long beginning of one.
+
+    A name goes first: an ID that begins like somebody's name can be made.
 
     Raises:
         NotFound: nobody.
@@ -65,10 +67,13 @@ def find_peer(peers: Sequence[Peer], text: str) -> Peer:
     wanted = text.strip()
     plain = wanted.upper().replace("-", "").replace(" ", "")
     found = [p for p in peers if p.name.casefold() == wanted.casefold()]
-    if not found and len(plain) >= 4:
+    if not found and len(plain) >= LEAST_CHARACTERS:
         found = [p for p in peers if str(p.facility_id).replace("-", "").startswith(plain)]
     if not found:
-        raise NotFound(f"no paired facility is called {wanted!r}; `emix peers` lists them")
+        raise NotFound(
+            f"no paired facility is called {wanted!r}; `emix peers` lists them. Of a Facility ID,"
+            f" {LEAST_CHARACTERS} characters are needed at least"
+        )
     if len(found) > 1:
         raise Conflict(f"{len(found)} facilities are called so; use the Facility ID")
     return found[0]

@@ -60,6 +60,11 @@ class _Id:
         return str(self)[:8]
 
 
+LEAST_CHARACTERS = 16
+"""Of a Facility ID, to name one by its beginning: 80 bits, which nobody finds a key for. With four,
+whoever tries a million keys has an ID that begins with a name that a person types."""
+
+
 class NodeId(_Id):
     """One running node: the digest of its node key."""
 

@@ -189,6 +189,20 @@ class Networks:
         member = (one.network.id, invitation.id)
         return await self._pairing.pin_member(identity, invitation.display_name, member)
 
+    async def hold_one_name(self, text: str, peer: Peer) -> None:
+        """Hold that a name by which a peer was found is not another member's, too.
+
+        Raises:
+            Conflict: it is.
+        """
+        if not self._trusts_members or text.strip().casefold() != peer.name.casefold():
+            return  # it was found by its Facility ID, or nobody else could be meant
+        found: list[Found] = []
+        with suppress(NodeError):  # no directory answers, and nobody else is remembered
+            found = await self._named(text)
+        if any(f.record.identity.facility_id != peer.facility_id for f in found):
+            raise Conflict("several facilities are called so; use the Facility ID")
+
     async def _named(self, text: str) -> list[Found]:
         try:
             return [await self.lookup(FacilityId.parse(text))]

@@ -28,7 +28,13 @@ class BlockingChannel:
         self._channel = channel
         self._metadata = tuple(metadata)
 
-    def unary(self, method: Method[Request, Response], request: Request) -> Response:
+    def unary(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        timeout: float | None = None,
+    ) -> Response:
         """Call a method that takes and returns one message.
 
         Raises:
@@ -36,12 +42,16 @@ class BlockingChannel:
         """
         call = self._channel.unary_unary(method.path, **_codec(method))
         with _translated():
-            response: Response = call(request, metadata=self._metadata)
+            response: Response = call(request, metadata=self._metadata, timeout=timeout)
         return response
 
     @contextmanager
     def stream(
-        self, method: Method[Request, Response], requests: Request | Iterable[Request]
+        self,
+        method: Method[Request, Response],
+        requests: Request | Iterable[Request],
+        *,
+        timeout: float | None = None,
     ) -> Generator[Iterator[Response]]:
         """Run a streaming call for the time of the block; leaving it early cancels the call.
 
@@ -49,12 +59,13 @@ class BlockingChannel:
             method: A method that returns a stream.
             requests: Its request, or what yields them where it takes a stream: that runs on
                 a thread of gRPC's, and waits there while the other side is slow.
+            timeout: In seconds, for all of it; None for no end.
         """
         if method.is_request_stream:
             call = self._channel.stream_stream(method.path, **_codec(method))
         else:
             call = self._channel.unary_stream(method.path, **_codec(method))
-        running = call(requests, metadata=self._metadata)
+        running = call(requests, metadata=self._metadata, timeout=timeout)
         try:
             yield _responses(running)
         finally:

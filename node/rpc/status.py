@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc
 
+from node.domain.texts import shown
 from node.errors import (
     Code,
     LinkAltered,
@@ -46,6 +47,8 @@ _PLAIN = {
     grpc.StatusCode.DEADLINE_EXCEEDED: PeerTimeout,
 }
 
+_MOST_CHARACTERS = 1000
+
 _ALTERED = "TSI_DATA_CORRUPTED"
 """What gRPC says of a TLS record that does not open."""
 
@@ -77,7 +80,11 @@ def to_status(error: NodeError) -> tuple[grpc.StatusCode, str, Metadata]:
 
 
 def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) -> NodeError:
-    """Return the error that a status stands for; `NodeError` for one that tells nothing."""
+    """Return the error that a status stands for; `NodeError` for one that tells nothing.
+
+    What the other side says is cut, and made safe to show: it may come from anybody.
+    """
+    details = shown(details[:_MOST_CHARACTERS])
     code = metadata.get(CODE_KEY)
     if code == Code.LINK_ALTERED:  # that is our own TLS's word, and nobody else's
         return PeerUnreachable(details)

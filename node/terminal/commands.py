@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import click
 
+from node.domain.texts import shown
 from node.errors import NodeError
 
 EXIT_STATUS = (
@@ -50,7 +51,8 @@ def exit_with(error: NodeError) -> NoReturn:
 
 
 def _say(text: str) -> None:
-    click.echo(f"{click.get_current_context().find_root().info_name}: {text}", err=True)
+    lines = "\n".join(map(shown, text.splitlines()))
+    click.echo(f"{click.get_current_context().find_root().info_name}: {lines}", err=True)
 
 
 def _leave_pipe() -> NoReturn:

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from directory_service import knowledge as knowledge_module
 from directory_service.bus import News, NoBus
 from directory_service.home import ListFile
 from directory_service.knowledge import Knowledge
@@ -18,10 +17,20 @@ from directory_service.registry import Registry
 from directory_service.sqlite import SqliteEngine
 from directory_service.storage import Storage
 from node.crypto.signing import SigningKey
-from node.domain.ids import NodeId
 
 KEY, OTHER = bytes(32), b"x" * 32
-KINDS = ("member", "node", "list", "online", "offline", "tell", "hello", "alive", "of later")
+KINDS = (
+    "member",
+    "node",
+    "list",
+    "online",
+    "offline",
+    "tell",
+    "hello",
+    "alive",
+    "presence",
+    "of later",
+)
 
 
 @given(
@@ -68,19 +77,3 @@ async def test_news_that_makes_no_sense_ends_nothing(
     async with known(tmp_path) as knowledge:
         await knowledge._take_news(News("another", kind, ids, b"\xff\xff\xff"))
         await knowledge._take_news(None)
-
-
-async def test_processes_that_are_known_go_on_being_heard_when_there_are_too_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(knowledge_module, "_MOST_PROCESSES", 2)
-    node = NodeId(bytes(32))
-    async with known(tmp_path) as knowledge:
-        for process in ("a", "b", "c"):
-            await knowledge._take_news(News(process, "alive"))
-        assert set(knowledge._heard) == {"a", "b"}
-        knowledge._heard["a"] = 0.0
-        await knowledge._take_news(News("a", "online", (node.digest,)))
-        assert knowledge._heard["a"] > 0.0
-        await knowledge._take_news(News("c", "online", (b"n" * 32,)))  # nobody would drop it
-        assert knowledge.registry.counts["online"] == 1

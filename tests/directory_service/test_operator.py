@@ -12,10 +12,17 @@ from click.testing import CliRunner
 
 from directory_service import operator_commands
 from directory_service.cli import cli
-from directory_service.operator import OperatorKey, find_facility, known_list, newest
+from directory_service.letters import letters_beside
+from directory_service.operator import (
+    CONFIRM_SECONDS,
+    OperatorKey,
+    find_facility,
+    known_list,
+    newest,
+)
 from node.crypto.signing import SigningKey
 from node.documents.lists import open_list
-from node.documents.network import JoinLetter, Membership, claim
+from node.documents.network import INVITATION_SECONDS, JoinLetter, Membership, claim
 from node.domain.ids import InvitationId
 from node.domain.network import NetworkList
 from node.errors import ConfigError, Conflict, PeerUnreachable, UsageError
@@ -108,13 +115,17 @@ def test_facility_is_found_by_name_or_id_with_all_that_it_has() -> None:
     key = a.facility_key
     again = claim(LETTERS["GF again"], key, NOW)
     everyone = [a, again, b]
-    for text in ("great falls", str(a.facility_id), a.facility_id.short()):
+    beginning = str(a.facility_id)[:20]
+    for text in ("great falls", str(a.facility_id), beginning, beginning.lower()):
         assert find_facility(everyone, [], text) == a.facility_id
+    for text in (a.facility_id.short(), str(a.facility_id)[:15]):  # anybody can have these
+        with pytest.raises(UsageError, match="16 characters"):
+            find_facility(everyone, [], text)
     for text in ("Nobody", str(a.facility_id)):
         with pytest.raises(UsageError, match="no facility"):
             find_facility([b], [], text)
     # One that is listed, and that the directory does not know.
-    assert find_facility([b], [a.facility_id], a.facility_id.short()) == a.facility_id
+    assert find_facility([b], [a.facility_id], beginning) == a.facility_id
 
 
 class Directory:
@@ -285,3 +296,63 @@ def test_thief_of_a_listed_members_letter_is_named(run: tuple[Run, Path, Directo
     assert status == 0
     assert f"{stolen.facility_id} has used the invitation of A" in output
     assert kept(path).members[a.invitation.id] == a.facility_id
+
+
+def test_letter_that_ended_long_ago_confirms_nobody_and_is_told_of(
+    run: tuple[Run, Path, Directory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoke, path, directory = run
+    ended = INVITATION_SECONDS + CONFIRM_SECONDS
+    letter = KEY.invite("Stray", NOW - ended - 3600)
+    stray = claim(letter, SigningKey.new().public, NOW - ended - 1800)  # it says that it was then
+    late = claim(
+        KEY.invite("Late", NOW - ended + 3600), SigningKey.new().public, NOW - ended + 3700
+    )
+    directory.members += [stray, late]
+    status, output = invoke("list", "sign")
+    assert status == 0
+    assert f"{stray.facility_id} shows a letter for Stray that ended" in output
+    assert stray.invitation.id not in kept(path).members
+    assert kept(path).members[late.invitation.id] == late.facility_id
+    # Whom a list names stays, however old its letter.
+    monkeypatch.setattr("time.time", lambda: NOW + 400 * 86400)
+    status, output = invoke("list", "sign")
+    assert kept_then(path, NOW + 400 * 86400).members[late.invitation.id] == late.facility_id
+    assert "Late" not in output
+
+
+def kept_then(path: Path, now: float) -> NetworkList:
+    found = known_list(path, KEY, now)
+    assert found is not None
+    return found
+
+
+def test_revocation_covers_letters_that_were_never_used(
+    run: tuple[Run, Path, Directory],
+) -> None:
+    invoke, path, directory = run
+    letters = []
+    for name in ("Badlands Clinic", "badlands clinic", "Other"):
+        status, output = invoke("token", "create", name)
+        assert status == 0
+        letters.append(JoinLetter.decode(output.splitlines()[-1]))
+    used, unused, others = letters
+    directory.members.append(claim(used, SigningKey.new().public, NOW))
+    invoke("list", "sign")
+    assert invoke("revoke", "Badlands Clinic")[0] == 0
+    assert {used.invitation.id, unused.invitation.id} <= kept(path).revoked
+    directory.members.append(claim(unused, SigningKey.new().public, NOW))
+    directory.members.append(claim(others, SigningKey.new().public, NOW))
+    invoke("list", "sign")
+    assert unused.invitation.id not in kept(path).members
+    assert others.invitation.id in kept(path).members
+    # Made after it, one lets the facility in again.
+    _, output = invoke("token", "create", "Badlands Clinic")
+    again = JoinLetter.decode(output.splitlines()[-1])
+    directory.members.append(claim(again, SigningKey.new().public, NOW))
+    invoke("list", "sign")
+    assert again.invitation.id in kept(path).members
+    assert invoke("revoke", "Badlands Clinic")[0] == 0  # that one, not who was called so before
+    assert again.invitation.id in kept(path).revoked
+    letters_beside(path).write_text("noise")
+    assert invoke("revoke", "Other")[0] == 3  # not without knowing them

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -56,7 +57,7 @@ def engine_kind(request: pytest.FixtureRequest) -> str:
 @asynccontextmanager
 async def opened(kind: str, folder: Path) -> AsyncGenerator[Storage]:
     engine: Engine
-    engine = await open_postgres(kind) if kind else SqliteEngine(folder / "directory.db", KEY)
+    engine = await open_postgres(kind, KEY) if kind else SqliteEngine(folder / "directory.db", KEY)
     storage = Storage(engine)
     try:
         yield storage
@@ -137,9 +138,10 @@ async def test_challenge_is_spent_once(engine_kind: str, tmp_path: Path) -> None
             for _ in range(20):
                 nursery.start_soon(spend)
         assert sorted(outcomes) == [False] * 19 + [True]
-        # Remembered until it could not be used any more, and not for ever.
+        # Remembered until it could not be used any more, by whoever's clock, and not for ever.
         assert not await storage.spend(b"challenge", NOW + 60, NOW + 60)
-        assert await storage.spend(b"challenge", NOW + 120, NOW + 62)
+        assert not await storage.spend(b"challenge", NOW + 60, NOW + 3600)
+        assert await storage.spend(b"challenge", NOW + 120, NOW + 3700)
 
 
 async def test_lists_only_go_forward(engine_kind: str, tmp_path: Path) -> None:
@@ -163,6 +165,23 @@ async def test_later_announcement_replaces_an_earlier_and_expires(
         await storage.put_node(make_node(2, expires=NOW + 10))
         assert await storage.nodes(NOW) == [make_node(1, b"newer"), make_node(2, expires=NOW + 10)]
         assert await storage.nodes(NOW + 10) == [make_node(1, b"newer")]
+        # Not forgotten by one whose clock is ahead.
+        assert await storage.nodes(NOW + 1000) == []
+        assert len(await storage.nodes(NOW)) == 2
+        assert await storage.nodes(NOW + 10**6) == await storage.nodes(NOW) == []
+
+
+async def test_what_was_kept_of_late_is_found(engine_kind: str, tmp_path: Path) -> None:
+    async with opened(engine_kind, tmp_path) as storage:
+        await storage.put_node(make_node(1, expires=NOW + 10**6))
+        later = replace(make_node(2, expires=NOW + 10**6), announced_seconds=NOW + 1000)
+        await storage.put_node(later)
+        assert await storage.nodes(NOW + 1000, since=NOW + 1000) == [later]
+        assert len(await storage.nodes(NOW + 1000, since=NOW)) == 2
+        assert await storage.counts() == (0, 0)
+        await storage.enroll(make_member(1, 1))
+        await storage.put_list(7, b"seven")
+        assert await storage.counts() == (1, 7)
 
 
 async def test_no_column_can_carry_patient_or_study_data(engine_kind: str, tmp_path: Path) -> None:
@@ -178,7 +197,8 @@ async def test_no_column_can_carry_patient_or_study_data(engine_kind: str, tmp_p
             )
         rows = await storage._engine.run(lambda tx: tx.execute(sql))
     found: dict[str, set[str]] = {}
-    for table, column in rows:
+    for names in rows:  # bytes, where the database knows no encoding
+        table, column = (n.decode() if isinstance(n, bytes) else n for n in names)
         found.setdefault(table, set()).add(column)
     of_the_engine = {"steps", "_sqlite_migrations", "sqlite_stat1", "sqlite_sequence"}
     assert {t: c for t, c in found.items() if t not in of_the_engine} == COLUMNS
@@ -197,7 +217,7 @@ def test_sqlite_file_is_encrypted(tmp_path: Path) -> None:
 
 async def test_database_that_is_not_there_is_an_error_of_the_configuration() -> None:
     with pytest.raises(ConfigError, match="PostgreSQL"):
-        await open_postgres("postgresql://emix@127.0.0.1:1/none")
+        await open_postgres("postgresql://emix@127.0.0.1:1/none", KEY)
 
 
 async def test_database_that_goes_away_fails_calls_and_comes_back(tmp_path: Path) -> None:

@@ -2,15 +2,22 @@
 
 import secrets
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
+import trio
 
 from bench.nodes import CommandFailed, Directory, Node, free_port, wait_until
 from bench.postgres import Postgres, running_postgres
+from directory_service.home import Home, bus_key
+from directory_service.operator import OperatorKey, known_list
+from directory_service.postgres import channel_of, open_postgres
+from directory_service.storage import Storage
 from tests.dicom_files import study_uid, write_study
 
 pytestmark = pytest.mark.integration
@@ -100,10 +107,16 @@ def test_any_process_serves_any_node_and_each_may_die(processes: Processes, tmp_
                 ),
                 f"{process.home.name} does not know who is online",
             )
-        # Whoever may connect to the database can notify; that changes nothing, and ends nobody.
+        # Whoever knows where they listen can notify; that changes nothing, and ends nobody.
+        channel = channel_of(bus_key(Home(first.home).key()))
         with psycopg.connect(processes.database.url, autocommit=True) as stranger:
             for text in ('["x","member",[],""]', '["x","tell",["00"],""]', "[" * 2000, "", "x"):
-                stranger.execute("SELECT pg_notify('emix_directory', %s)", (text,))
+                stranger.execute("SELECT pg_notify(%s, %s)", (channel, text))
+            encoding = stranger.execute("SHOW server_encoding").fetchone()
+            assert encoding == (b"SQL_ASCII",)  # else the next would be refused
+            stranger.execute(
+                "SELECT pg_notify(%s, convert_from('\\xfffe', 'SQL_ASCII'))", (channel,)
+            )
         # Each in its turn, with its nodes on it, until both nodes have lost theirs.
         for _ in range(2):
             victim = processes.of(b)
@@ -139,6 +152,67 @@ def test_any_process_serves_any_node_and_each_may_die(processes: Processes, tmp_
             "b is seen still",
             40,
         )
+    finally:
+        assert (a.stop(), b.stop()) == (0, 0)
+
+
+def list_numbers(processes: Processes) -> set[str]:
+    return {str(p.json("status")["list_number"]) for p in processes.all}
+
+
+def test_what_a_process_kept_and_could_not_tell_is_found_by_the_others(
+    processes: Processes,
+) -> None:
+    first = processes.all[0]
+    first.sign_list()
+    wait_until(lambda: list_numbers(processes) == {"1"}, "the list is not with all of them")
+    operator = OperatorKey.read(first.key)
+    latest = known_list(first.key, operator, time.time())
+    encoded = operator.next_list(latest, (), (), time.time())
+
+    async def keep() -> None:  # as one that dies before it can tell
+        engine = await open_postgres(processes.database.url, b"another key")
+        await Storage(engine).put_list(2, encoded)
+        await engine.aclose()
+
+    trio.run(keep)
+    wait_until(lambda: list_numbers(processes) == {"2"}, "it was not found", 60)
+
+
+def test_process_that_was_frozen_and_database_that_ends_connections_leave_no_ghosts(
+    processes: Processes, tmp_path: Path
+) -> None:
+    a = make_node(tmp_path, "a", "Great Falls Clinic")
+    b = make_node(tmp_path, "b", "Billings Hospital")
+    try:
+        processes.all[0].enroll(a, b)
+
+        def online() -> list[int]:
+            return [int(p.json("status")["online"]) for p in processes.all]
+
+        wait_until(lambda: online() == [2, 2, 2], "they do not agree", 60)
+        victim = processes.of(a)
+        assert victim.process is not None
+        others = [p for p in processes.all if p is not victim]
+        here = 1 + (processes.of(b) is victim)
+        victim.process.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(
+                lambda: all(int(p.json("status")["online"]) == 2 - here for p in others),
+                "a silent process is not noticed",
+                60,
+            )
+        finally:
+            victim.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: online() == [2, 2, 2], "they do not agree any more", 90)
+        with psycopg.connect(processes.database.url, autocommit=True) as operator:
+            operator.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+            )
+            b.kill()
+        wait_until(lambda: online() == [1, 1, 1], "a ghost is left", 90)
+        b.start()
+        wait_until(lambda: online() == [2, 2, 2], "it is not seen again", 90)
     finally:
         assert (a.stop(), b.stop()) == (0, 0)
 

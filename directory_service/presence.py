@@ -1,0 +1,197 @@
+"""Who is online, at which process: told to the other processes, and held in step with them.
+
+Coming and going is told as it happens, a hundred nodes at a time. With every sign of life goes a
+digest of all who are here; whoever finds that it knows otherwise asks for the whole. So nothing
+that got lost on the way is believed for long, and nobody who comes waits for the way.
+"""
+
+import struct
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+
+from directory_service.bus import News
+from directory_service.registry import Registry
+from node.crypto.digests import sha256
+from node.domain.ids import NodeId
+
+log = structlog.get_logger()
+ALIVE_SECONDS, DEAD_SECONDS = 5.0, 20.0
+_MOST_PROCESSES = 64
+_NODES_OF_NEWS = 100  # PostgreSQL takes 8,000 bytes
+_UNLIKE = 2  # so many signs of life in a row: what is on its way is not missing
+_PART = struct.Struct(">QHH")
+"""Which telling of all it is, which part of it, of how many."""
+
+
+@dataclass
+class _Other:
+    """Another process."""
+
+    heard_time: float
+    unlike: int = 0  # signs of life in a row that say that we know otherwise
+    telling: int = 0
+    parts: dict[int, tuple[NodeId, ...]] = field(default_factory=dict)
+
+
+class Presence:
+    """Who is online. `run` must run beside all use."""
+
+    def __init__(
+        self,
+        process: str,
+        registry: Registry,
+        tell: Callable[[News], Awaitable[bool]],
+        changed: Callable[[NodeId], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            process: Names this process.
+            registry: Knows who is online.
+            tell: Tells the other processes; returns whether it could.
+            changed: Called for a node that has come online or has gone.
+        """
+        self._process = process
+        self._registry = registry
+        self._tell = tell
+        self._changed = changed
+        self._others: dict[str, _Other] = {}
+        self._pending: dict[NodeId, bool] = {}  # what the others do not know yet
+        self._is_asked = False
+        self._tellings = 0
+        self._wake = trio.Event()
+
+    def has_come(self, node: NodeId) -> None:
+        """Note that a node is here."""
+        self._here(node, is_online=True)
+
+    def has_gone(self, node: NodeId) -> None:
+        """Note that a node is here no longer."""
+        self._here(node, is_online=False)
+
+    def _here(self, node: NodeId, *, is_online: bool) -> None:
+        self._set(node, self._process, is_online=is_online)
+        self._pending[node] = is_online
+        self._wake.set()
+
+    def tell_all(self) -> None:
+        """Have the others told of everybody who is here."""
+        self._is_asked = True
+        self._wake.set()
+
+    async def ask_all(self) -> None:
+        """Ask the other processes who is there."""
+        await self._tell(News(self._process, "hello"))
+
+    async def run(self) -> None:
+        """Tell the others, and notice those that have gone silent, for ever."""
+        next_alive = trio.current_time()
+        while True:
+            with trio.move_on_at(next_alive):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            await self._tell_pending()
+            if self._is_asked:
+                self._is_asked = False
+                await self._tell_everybody()
+            if trio.current_time() >= next_alive:
+                next_alive = trio.current_time() + ALIVE_SECONDS
+                digest = _digest(self._registry.nodes_at(self._process))
+                await self._tell(News(self._process, "alive", data=digest))
+                self._drop_silent()
+
+    async def _tell_pending(self) -> None:
+        """Tell who has come and gone; what cannot be told now is told later."""
+        while self._pending:
+            some = dict(list(self._pending.items())[:_NODES_OF_NEWS])
+            for is_online, kind in ((True, "online"), (False, "offline")):
+                nodes = [node.digest for node, here in some.items() if here is is_online]
+                if nodes and not await self._tell(News(self._process, kind, tuple(nodes))):
+                    return
+            for node, is_online in some.items():
+                if self._pending.get(node) is is_online:
+                    del self._pending[node]
+
+    async def _tell_everybody(self) -> None:
+        self._tellings += 1
+        nodes = [node.digest for node in self._registry.nodes_at(self._process)]
+        parts = [nodes[n : n + _NODES_OF_NEWS] for n in range(0, len(nodes), _NODES_OF_NEWS)]
+        for number, part in enumerate(parts or [[]]):
+            data = _PART.pack(self._tellings, number, len(parts) or 1)
+            if not await self._tell(News(self._process, "presence", tuple(part), data)):
+                return
+
+    def _drop_silent(self) -> None:
+        now = trio.current_time()
+        for process, other in list(self._others.items()):
+            if now - other.heard_time > DEAD_SECONDS:
+                del self._others[process]
+                log.warning("a process has gone silent", process=process)
+                self._replace(process, ())
+
+    # -- what the others say ------------------------------------------------------------------
+
+    async def take(self, news: News) -> bool:
+        """Take news of another process; return whether it is one that is listened to.
+
+        Raises:
+            ValueError: it makes no sense.
+        """
+        other = self._others.get(news.process)
+        if other is None:
+            if len(self._others) >= _MOST_PROCESSES:
+                return False
+            other = self._others[news.process] = _Other(trio.current_time())
+            await self._ask(news.process)
+        other.heard_time = trio.current_time()
+        match news.kind:
+            case "online" | "offline":
+                for node in map(NodeId, news.ids):
+                    self._set(node, news.process, is_online=news.kind == "online")
+            case "alive":
+                await self._compare(news.process, other, news.data)
+            case "hello" if news.data in (b"", self._process.encode()):
+                self.tell_all()
+            case "presence":
+                self._take_part(news, other)
+        return True
+
+    async def _ask(self, process: str) -> None:
+        await self._tell(News(self._process, "hello", data=process.encode()))
+
+    async def _compare(self, process: str, other: _Other, digest: bytes) -> None:
+        is_alike = digest == _digest(self._registry.nodes_at(process))
+        other.unlike = 0 if is_alike else other.unlike + 1
+        if other.unlike >= _UNLIKE:
+            other.unlike = 0
+            await self._ask(process)
+
+    def _take_part(self, news: News, other: _Other) -> None:
+        try:
+            telling, number, count = _PART.unpack(news.data)
+        except struct.error as exc:
+            raise ValueError("a part of another form") from exc
+        if telling != other.telling or number == 0:
+            other.telling, other.parts = telling, {}
+        other.parts[number] = tuple(map(NodeId, news.ids))
+        if len(other.parts) == count:
+            self._replace(news.process, [n for part in other.parts.values() for n in part])
+            other.parts = {}
+
+    def _replace(self, process: str, nodes: Iterable[NodeId]) -> None:
+        now_there = set(nodes)
+        for node in set(self._registry.nodes_at(process)) - now_there:
+            self._set(node, process, is_online=False)
+        for node in now_there:
+            self._set(node, process, is_online=True)
+
+    def _set(self, node: NodeId, process: str, *, is_online: bool) -> None:
+        if self._registry.set_online(node, process, is_online=is_online):
+            self._changed(node)
+
+
+def _digest(nodes: Sequence[NodeId]) -> bytes:
+    return sha256(*sorted(node.digest for node in nodes))
