@@ -173,7 +173,7 @@ class _Node:
             me=unlocked.signer.node_id,
             home=home.root,
             peer_service=lambda: _local(self._addresses.peer),
-            is_trusted=self._is_trusted,
+            let_in=lambda facility: self._networks.let_in(facility),
             is_allowed=self._is_relay_allowed,
             dialer=self._dialer,
             tls=config.relay_tls,
@@ -395,10 +395,6 @@ class _Node:
     def _trusted_facilities(self) -> list[FacilityId]:
         return [p.facility_id for p in self._trust.peers.values() if self._trust.is_trusted(p)]
 
-    def _is_trusted(self, facility: FacilityId) -> bool:
-        peer = self._trust.peers.get(facility)
-        return peer is not None and self._trust.is_trusted(peer)
-
     def _is_relay_allowed(self, relay: str) -> bool:
         return self._relay_policy().allows(relay)
 
@@ -414,8 +410,9 @@ class _Node:
     def _seen_near(self, facility: FacilityId) -> None:
         self._federation.dial(facility, by_peer=False)
 
-    def _dial(self, facility: FacilityId) -> None:
-        self._federation.dial(facility)
+    async def _dial(self, facility: FacilityId) -> None:
+        if await self._networks.let_in(facility):
+            self._federation.dial(facility)
 
     async def _look_after(self, transfers: Transfers) -> None:
         """Once a day: what has expired, and retention."""

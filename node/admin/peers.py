@@ -75,7 +75,11 @@ class PeerHandlers:
             )
         found = await self._parts.networks.lookup(facility)
         peer = await pairing.pair_by_identity(
-            found.record.identity, endpoint=request.endpoint, operator=operator, restore=restore
+            found.record.identity,
+            found.record.membership.invitation.display_name,
+            endpoint=request.endpoint,
+            operator=operator,
+            restore=restore,
         )
         return pb.PairPeerResponse(peer=self._wire(peer))
 

@@ -25,6 +25,7 @@ from node.errors import (
     DocumentError,
     NodeError,
     NotFound,
+    PeerRefused,
     PeerUntrusted,
     UsageError,
 )
@@ -34,7 +35,9 @@ from node.exchange.remembered import Remembered
 log = structlog.get_logger()
 _MOST_MEMBERSHIPS = 8
 _MOST_FOUND = 100
-_MOST_ALARMS, _SAME_ALARMS = 1000, 20
+_SAME_ALARMS = 20
+"""Of one text a minute; the audit log has each once, until an admin has seen it."""
+
 _Ask = Callable[[Network], Awaitable[Sequence[Record]]]
 
 
@@ -54,7 +57,7 @@ class NetworkBook(Protocol):
         """Forget a network."""
 
     async def alarm(self, network: NetworkId, problem: str) -> None:
-        """Record that a directory showed what it should not have."""
+        """Record that a directory showed what it should not have, unless that is an open alarm."""
 
 
 class Directories(Protocol):
@@ -105,6 +108,7 @@ class Networks:
         self._listed: dict[NetworkId, frozenset[FacilityId]] = {}
         self._taking = trio.Lock()
         self._alarmed: Counter[tuple[NetworkId, str]] = Counter()
+        self._alarmed_minute = 0
         self.on_change: Callable[[], Awaitable[None]] = _nothing
 
     def all(self) -> list[Network]:
@@ -164,6 +168,21 @@ class Networks:
                 await self._pairing.pin_member(identity, name, (network.id, invitation.id))
                 return True
         return False
+
+    async def let_in(self, facility: FacilityId) -> bool:
+        """Return whether a facility that wants to reach us is trusted.
+
+        A member that was never met, and that cannot dial us to show itself, is looked up.
+        """
+        peer = await self._pairing.pin_of(facility)
+        if peer is not None and (peer.is_removed or not self.distrust(peer)):
+            return not peer.is_removed
+        try:
+            await self.meet(str(facility))
+        except NodeError as exc:
+            log.info("not let in", peer=facility.short(), code=exc.code.value)
+            return False
+        return True
 
     async def meet(self, text: str) -> Peer:
         """Return the member that a person means by a Facility ID or a whole name, pinned as one.
@@ -323,8 +342,11 @@ class Networks:
         """
         before = self.list_numbers().get(network_id)
         problem = await self._take_list(network_id, encoded)
+        is_of_network = facility in self._listed.get(network_id, ())
         if problem and problem != ListProblem.OLDER.value:  # it has not heard of ours yet
-            await self._alarm(network_id, f"by facility {facility.short()}: {problem}")
+            if not is_of_network:
+                raise PeerRefused("a list of a network that the two nodes do not share")
+            await self._alarm(network_id, f"facility {facility.short()} shows {problem}")
         if self.list_numbers().get(network_id) != before:
             self._directories.expect_list(network_id)
 
@@ -344,14 +366,18 @@ class Networks:
         await self._alarm(network_id, problem)
 
     async def _alarm(self, network_id: NetworkId, problem: str) -> None:
-        # Now and then, and recorded once while the node runs: a directory must not fill the logs.
+        # So often a minute: a directory must not fill the logs. `problem` is in our own words, or
+        # it could have others used up.
+        minute = int(time.monotonic() // 60)
+        if minute != self._alarmed_minute:
+            self._alarmed_minute = minute
+            self._alarmed.clear()
         key = (network_id, problem)
-        if self._alarmed[key] >= _SAME_ALARMS or len(self._alarmed) > _MOST_ALARMS:
-            return
         self._alarmed[key] += 1
+        if self._alarmed[key] > _SAME_ALARMS:
+            return
         log.error("directory alarm", network=network_id.short(), problem=problem)
-        if self._alarmed[key] == 1:
-            await self._book.alarm(network_id, problem)
+        await self._book.alarm(network_id, problem)
 
     # -- finding --------------------------------------------------------------------------
 
@@ -387,7 +413,7 @@ class Networks:
         )
         if not found:
             raise NotFound(f"no directory shows facility {facility.short()} as a member now")
-        return max(found, key=lambda f: f.record.identity.profile.issued_seconds)
+        return max(found, key=_rank)
 
     async def _ask_all(self, ask: _Ask, remember: _Ask, limit: int) -> list[Found]:
         if not self._known:
@@ -416,6 +442,13 @@ class Networks:
         if error is not None and not shown and not remembered:
             raise error
         return (shown + remembered)[:limit]
+
+
+def _rank(found: Found) -> tuple[bool, int]:
+    """Return how good a record of a facility is: one network may have revoked it, another not."""
+    identity, invitation = found.record.identity, found.record.membership.invitation
+    objection = _objection(found.network, invitation.id, identity.facility_id)
+    return not objection, identity.profile.issued_seconds
 
 
 def _objection(network: Network, invitation: InvitationId, facility: FacilityId) -> str:

@@ -133,10 +133,13 @@ class Pairing:
         return await self._pin(identity, endpoint, "id", operator, restore=restore)
 
     async def pair_by_identity(
-        self, identity: Identity, *, endpoint: str, operator: str, restore: bool
+        self, identity: Identity, name: str, *, endpoint: str, operator: str, restore: bool
     ) -> Peer:
-        """Pin the facility that a person named by its full ID, as a directory shows it."""
-        return await self._pin(identity, endpoint, "id", operator, restore=restore)
+        """Pin the facility that a person named by its full ID, as a directory shows it.
+
+        It is called as its network calls it: what it calls itself could be another's name.
+        """
+        return await self._pin(identity, endpoint, "id", operator, restore=restore, name=name)
 
     async def pair_by_statements(
         self, encoded: bytes, *, endpoint: str, operator: str, restore: bool
@@ -165,12 +168,24 @@ class Pairing:
         return peer
 
     async def _pin(
-        self, identity: Identity, endpoint: str, how: str, operator: str, *, restore: bool
+        self,
+        identity: Identity,
+        endpoint: str,
+        how: str,
+        operator: str,
+        *,
+        restore: bool,
+        name: str = "",
     ) -> Peer:
         if identity.facility_id == self._me:
             raise UsageError("that is this facility itself")
         peer = await self._pins.pin(
-            identity, endpoint=endpoint, how=how, operator=operator, restore_removed=restore
+            identity,
+            endpoint=endpoint,
+            how=how,
+            operator=operator,
+            restore_removed=restore,
+            name=name,
         )
         await self.on_change()
         return peer

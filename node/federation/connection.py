@@ -21,9 +21,15 @@ class Connection:
     software: str = ""  # as the peer says
     channel: Channel | None = field(default=None, repr=False)
     inbound: Counter[str] = field(default_factory=Counter)  # what the peer opened, by route
+    holding: trio.CancelScope | None = field(default=None, repr=False)
     waiting_at_relay: trio.CancelScope | None = field(default=None, repr=False)
     connected_time: float = -math.inf  # when it was at last, by trio's clock
     dialled: float = -math.inf  # when it was last tried because somebody asked
+
+    def leave(self) -> None:
+        """Have the present way left for another."""
+        if self.holding is not None:
+            self.holding.cancel()
 
     @property
     def is_inbound_only(self) -> bool:

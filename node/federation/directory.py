@@ -8,9 +8,10 @@ it back from its nodes: the newest list, and that they are members.
 import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -66,6 +67,7 @@ MAX_INTERESTS = 1000
 _MOST_LOOKED_UP = 1000  # facilities have a few nodes each
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _CHALLENGES = 1000
+_MOST_ANSWERING = 8
 
 
 class DirectoryNews(ListNews, Protocol):
@@ -101,8 +103,8 @@ class Directories:
         statements: Callable[[], bytes],
         listing: Callable[[], Listing],
         interests: Callable[[], Sequence[FacilityId]],
-        dial: Callable[[FacilityId], None],
-        take_ticket: Callable[[Network, bytes], None],
+        dial: Callable[[FacilityId], Awaitable[None]],
+        take_ticket: Callable[[Network, bytes], Awaitable[None]],
         dialer: Dialer,
     ) -> None:
         """Prepare.
@@ -128,6 +130,7 @@ class Directories:
         self._networks: dict[NetworkId, Network] = {}
         self._supervised: dict[NetworkId, trio.CancelScope] = {}
         self._states: dict[NetworkId, DirectoryState] = {}
+        self._answering = 0
         self._challenges: deque[bytes] = deque(maxlen=_CHALLENGES)  # those signed of late
         self._changed = trio.Event()
 
@@ -332,7 +335,7 @@ class Directories:
                     nursery.start_soon(self._keep_announcing, session, _within_bounds(again))
                     nursery.start_soon(self._lists.keep_honest, channel, network.id)
                     deadline = time.monotonic() + max(answer.lifetime_seconds, 60) - CALL_SECONDS
-                    while await self._watch(network, session, deadline):  # noqa: ASYNC110
+                    while await self._watch(network, session, deadline, nursery):  # noqa: ASYNC110
                         await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                     nursery.cancel_scope.cancel()
 
@@ -351,9 +354,8 @@ class Directories:
                 await channel.unary(_JOIN, request, timeout=CALL_SECONDS)
             except PeerUntrusted:
                 raise refusal from None  # what was said first says why
-            except Conflict as exc:
-                problem = f"our invitation is another's there: {exc}"
-                await self._news.was_fooled(network.id, problem)
+            except Conflict:
+                await self._news.was_fooled(network.id, "our invitation is another's there")
                 raise
             log.info("joined again", network=network.id.short())
         login = await self._login_request(channel, root)
@@ -410,8 +412,13 @@ class Directories:
     def _wanted(self) -> list[FacilityId]:
         return sorted(self._interests())[:MAX_INTERESTS]
 
-    async def _watch(self, network: Network, session: _Session, deadline: float) -> bool:
-        """Take what a directory tells; return whether to watch again, for other facilities."""
+    async def _watch(
+        self, network: Network, session: _Session, deadline: float, nursery: trio.Nursery
+    ) -> bool:
+        """Take what a directory tells; return whether to watch again, for other facilities.
+
+        What somebody waits for is done in `nursery`: it may take asking the directory.
+        """
         interests = self._wanted()
         request = pb.WatchRequest(
             facility_ids=[f.digest for f in interests], known_list=self._lists.tell(network.id)
@@ -438,19 +445,36 @@ class Directories:
                         if record is not None and record.identity.facility_id in interests:
                             await self._news.took_record(network.id, record)
                     case "dial_back" if len(message.dial_back) == 32:
-                        self._dial(FacilityId(message.dial_back))
+                        wanted = FacilityId(message.dial_back)
+                        nursery.start_soon(self._answer, partial(self._dial, wanted))
                     case "ticket":
-                        try:
-                            self._take_ticket(network, message.ticket)
-                        except DocumentError as exc:
-                            problem = f"a relay ticket that does not verify: {exc}"
-                            await self._news.was_fooled(network.id, problem)
+                        ticket = message.ticket
+                        nursery.start_soon(self._answer, partial(self._go, network, ticket))
                     case "move":
                         log.info("directory asks us to move", network=network.id.short())
                         seconds = min(message.move.within_seconds, 600)
                         leaving = time.monotonic() + seconds * random.random()  # noqa: S311
                         deadline = min(deadline, leaving)
         return time.monotonic() < deadline
+
+    async def _answer(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do what somebody waits for; a few at a time, and nothing of it ends the connection."""
+        if self._answering >= _MOST_ANSWERING:
+            return  # whoever waits asks again
+        self._answering += 1
+        try:
+            await work()
+        except* NodeError as group:
+            log.info("not answered", code=first_error(group).code.value)
+        finally:
+            self._answering -= 1
+
+    async def _go(self, network: Network, ticket: bytes) -> None:
+        try:
+            await self._take_ticket(network, ticket)
+        except DocumentError as exc:
+            problem = f"a relay ticket that does not verify: {exc}"
+            await self._news.was_fooled(network.id, problem)
 
 
 def _within_bounds(seconds: float) -> float:

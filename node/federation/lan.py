@@ -79,9 +79,9 @@ class Lan:
         return [e for e in found if e not in self._shunned][:_MAX_ADDRESSES]
 
     def shun(self, endpoint: str) -> None:
-        """Leave an endpoint alone for a while: it failed as soon as it was used.
+        """Leave an endpoint alone for a while: it was lost, or nothing moves there.
 
-        Who only passes the peer's bytes on wins the race, and drops them afterwards.
+        Who only passes the peer's bytes on wins the race, and drops or delays them afterwards.
         """
         if len(self._shunned) < _MAX_HINTS:
             self._shunned[endpoint] = time.monotonic() + _SHUN_SECONDS

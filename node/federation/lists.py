@@ -52,7 +52,8 @@ class Lists:
         self._network = network
         self._told: dict[NetworkId, bytes] = {}  # what the directory knows that we have
         self._shown: dict[NetworkId, bytes] = {}  # what the directory has shown last
-        self._expected: defaultdict[NetworkId, trio.Event] = defaultdict(trio.Event)
+        self._passed: dict[NetworkId, float] = {}  # when a peer brought what it has not shown
+        self._was_passed: defaultdict[NetworkId, trio.Event] = defaultdict(trio.Event)
 
     def known(self, network_id: NetworkId) -> bytes:
         """Return the digest that names the newest list known here; empty for none."""
@@ -61,23 +62,30 @@ class Lists:
         return latest.digest if latest else b""
 
     def tell(self, network_id: NetworkId) -> bytes:
-        """Return the same, for a directory to be told of it."""
-        self._told[network_id] = self.known(network_id)
-        return self._told[network_id]
+        """Return the digest for a directory to be told of.
+
+        While it has not shown what a peer brought, it is told of what it has shown itself: or it
+        could say that it knows whatever we have.
+        """
+        is_passed = network_id in self._passed
+        told = self._shown.get(network_id, b"") if is_passed else self.known(network_id)
+        self._told[network_id] = told
+        return told
 
     def expect(self, network_id: NetworkId) -> None:
         """Note that the newest list came from a peer: the directory should show it, too."""
-        self._expected[network_id].set()
+        self._passed.setdefault(network_id, trio.current_time())
+        self._was_passed[network_id].set()
 
     async def keep_honest(self, channel: Channel, network_id: NetworkId) -> None:
         """Notice what a directory does not show, for the time of a connection to it."""
         while True:
-            await self._expected[network_id].wait()
-            await trio.sleep(SHOWN_SECONDS)
-            del self._expected[network_id]
-            if self._shown.get(network_id) != self.known(network_id):
-                await self.news.was_fooled(network_id, ListProblem.WITHHELD.value)
+            await self._was_passed[network_id].wait()
+            if network_id in self._passed:
+                await trio.sleep_until(self._passed[network_id] + SHOWN_SECONDS)
+            if network_id in self._passed:
                 await self.compare(channel, network_id)
+            self._was_passed.pop(network_id, None)
 
     async def compare(self, channel: Channel, network_id: NetworkId) -> bytes:
         """Take a directory's list if it is newer; give it ours if that is.
@@ -88,7 +96,6 @@ class Lists:
         Raises:
             NodeError: the directory does not answer.
         """
-        self._shown.pop(network_id, None)
         told = self.tell(network_id)
         shown = await _shown(channel, told)
         if shown.list_change:
@@ -97,7 +104,16 @@ class Lists:
             self._shown[network_id] = told
         else:
             await self._compare_whole(channel, network_id, shown)
+        await self._hold_shown(channel, network_id)
         return shown.challenge
+
+    async def _hold_shown(self, channel: Channel, network_id: NetworkId) -> None:
+        """Tell of a directory that has had time to show what a peer brought, and give it that."""
+        passed = self._passed.get(network_id)
+        if passed is not None and trio.current_time() >= passed + SHOWN_SECONDS:
+            await self.news.was_fooled(network_id, ListProblem.WITHHELD.value)
+            await self._give(channel, network_id)
+            self._passed.pop(network_id, None)
 
     async def _compare_whole(
         self, channel: Channel, network_id: NetworkId, shown: pb.GetNetworkResponse
@@ -105,19 +121,24 @@ class Lists:
         if shown.list:
             await self.take_whole(network_id, shown.list)
         network = self._network(network_id)
-        if network is None or network.signed_list in (b"", shown.list):
-            return
+        if network is not None and network.signed_list not in (b"", shown.list):
+            await self._give(channel, network_id)
+
+    async def _give(self, channel: Channel, network_id: NetworkId) -> None:
+        network = self._network(network_id)
+        if network is None:
+            return  # it was left just now
         with suppress(NodeError):  # it has a newer one by now, or one that we do not believe
             given = pb.PublishRequest(list=network.signed_list)
             await channel.unary(_PUBLISH, given, timeout=_CALL_SECONDS)
-            self._shown[network_id] = self.tell(network_id)
-            log.info("list given back", network=network_id.short())
+            log.info("list given", network=network_id.short())
 
     async def take_whole(self, network_id: NetworkId, encoded: bytes) -> None:
         """Take a list that a directory shows."""
         await self.news.took_list(network_id, encoded)
         network = self._network(network_id)
         if network is not None and network.signed_list == encoded:
+            self._passed.pop(network_id, None)
             self._shown[network_id] = self.tell(network_id)
 
     async def take_change(self, channel: Channel, network_id: NetworkId, change: bytes) -> None:

@@ -11,7 +11,7 @@ not protect, so it verifies nobody: a relay is trusted with nothing.
 import errno
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,7 @@ class Relaying:
         me: NodeId,
         home: Path,
         peer_service: Callable[[], str],
-        is_trusted: Callable[[FacilityId], bool],
+        let_in: Callable[[FacilityId], Awaitable[bool]],
         is_allowed: Callable[[str], bool],
         dialer: Dialer,
         tls: str,
@@ -89,7 +89,7 @@ class Relaying:
             me: This node.
             home: Where the sockets are made; only its owner can open it.
             peer_service: Returns where our own peer service is bound.
-            is_trusted: Whether a facility may be let in.
+            let_in: Whether a facility is trusted, or is a member that can be met now.
             is_allowed: Whether the policy allows a relay.
             dialer: Makes the connections.
             tls: Where relays are spoken to within TLS: `always`, `never`, or `auto`: where their
@@ -100,7 +100,7 @@ class Relaying:
         self._me = me
         self._home = home
         self._peer_service = peer_service
-        self._is_trusted = is_trusted
+        self._let_in = let_in
         self._is_allowed = is_allowed
         self._nursery: trio.Nursery
         self._running: dict[bytes, FacilityId] = {}  # by ticket
@@ -121,7 +121,7 @@ class Relaying:
 
     # -- asked for by others --------------------------------------------------------------
 
-    def took_ticket(self, network: Network, encoded: bytes) -> None:
+    async def took_ticket(self, network: Network, encoded: bytes) -> None:
         """Go to a relay where a trusted peer waits for us.
 
         Raises:
@@ -130,7 +130,8 @@ class Relaying:
         ticket = open_ticket(encoded, network.network_key, time.time())
         if ticket.is_caller or ticket.target != self._me:
             raise DocumentError("it is for others")
-        if not self._is_trusted(ticket.caller_facility) or not self._is_allowed(ticket.relay):
+        caller = ticket.caller_facility
+        if not self._is_allowed(ticket.relay) or not await self._let_in(caller):
             log.info("relay ticket left alone", peer=ticket.caller_facility.short())
             return
         running = sum(f == ticket.caller_facility for f in self._running.values())

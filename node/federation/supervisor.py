@@ -6,7 +6,7 @@ for longer than a certificate lives comes back by itself.
 """
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -15,6 +15,7 @@ from contextlib import (
     contextmanager,
     suppress,
 )
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -28,6 +29,7 @@ from node.domain.ids import FacilityId, NetworkId, TransferId
 from node.errors import (
     DocumentError,
     NodeError,
+    PeerLeft,
     PeerTimeout,
     PeerUnreachable,
     PeerUntrusted,
@@ -67,6 +69,19 @@ class Hints(Protocol):
 
     def shun(self, endpoint: str) -> None:
         """Leave an endpoint alone for a while."""
+
+
+@dataclass
+class _Supervised:
+    """A peer's supervisor."""
+
+    peer: Peer
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+
+    def is_for(self, peer: Peer) -> bool:
+        """Whether it goes on, and reaches the peer as it is to be reached now."""
+        return not self.scope.cancel_called and _same_way(self.peer, peer)
 
 
 class Federation:
@@ -119,9 +134,9 @@ class Federation:
         self._news = news
         self._statements = statements
         self._connections: dict[FacilityId, Connection] = {}
-        self._supervised: dict[FacilityId, tuple[Peer, trio.CancelScope]] = {}
+        self._supervised: dict[FacilityId, _Supervised] = {}
         self._changed = trio.Event()
-        self._wanted: dict[FacilityId, trio.Event] = {}
+        self._wanted: defaultdict[FacilityId, trio.Event] = defaultdict(trio.Event)
         self._asked: set[FacilityId] = set()  # who wants to be dialled, and need not be asked to
 
     def connection(self, facility: FacilityId) -> Connection:
@@ -160,9 +175,7 @@ class Federation:
         if by_peer:
             self._asked.add(facility)
         connection.dialled = now
-        wanted = self._wanted.get(facility)
-        if wanted is not None:
-            wanted.set()
+        self._wanted[facility].set()
         if connection.waiting_at_relay is not None:
             connection.waiting_at_relay.cancel()
 
@@ -173,17 +186,26 @@ class Federation:
             while True:
                 self._changed = trio.Event()
                 for facility, peer in self._trust.peers.items():
-                    supervised = self._supervised.get(facility)
-                    is_same = supervised is not None and _same_way(supervised[0], peer)
+                    earlier = self._supervised.get(facility)
                     is_trusted = self._trust.is_trusted(peer)
-                    if supervised is not None and not (is_trusted and is_same):
-                        supervised[1].cancel()
-                        del self._supervised[facility]
-                    if is_trusted and not (supervised is not None and is_same):
-                        scope = trio.CancelScope()
-                        self._supervised[facility] = (peer, scope)
-                        nursery.start_soon(self._supervise, peer, scope)
+                    if earlier is not None:
+                        if is_trusted and earlier.is_for(peer):
+                            continue
+                        earlier.scope.cancel()
+                    if is_trusted:
+                        this = self._supervised[facility] = _Supervised(peer)
+                        nursery.start_soon(self._supervise_after, earlier, this)
                 await self._changed.wait()
+
+    async def _supervise_after(self, earlier: "_Supervised | None", this: "_Supervised") -> None:
+        """Supervise a peer once its earlier supervisor has ended: both have one connection."""
+        try:
+            if earlier is not None:
+                with trio.CancelScope(shield=True):  # it is cancelled, and ends soon
+                    await earlier.ended.wait()
+            await self._supervise(this.peer, this.scope)
+        finally:
+            this.ended.set()
 
     async def _supervise(self, peer: Peer, scope: trio.CancelScope) -> None:
         connection = self.connection(peer.facility_id)
@@ -203,9 +225,10 @@ class Federation:
                 await self._guarded(self._introduce, peer, connection)
                 if not is_asked:  # or two that cannot dial each other would ask without end
                     await self._guarded(self._ask, peer, connection)
-                wanted = self._wanted[peer.facility_id] = trio.Event()
+                # Who asked while we tried is heard, too.
                 with trio.move_on_after(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
-                    await wanted.wait()
+                    await self._wanted[peer.facility_id].wait()
+                self._wanted.pop(peer.facility_id, None)
                 is_asked = peer.facility_id in self._asked
                 self._asked.discard(peer.facility_id)
                 pause = min(pause * 2, _LONGEST_PAUSE)
@@ -260,8 +283,8 @@ class Federation:
                 await self._hold_until_better(peer, endpoint, connection, route)
             except (PeerUnreachable, PeerTimeout) as exc:
                 error = exc
-                if endpoint in near and trio.current_time() - started < _SOON_SECONDS:
-                    self._lan.shun(endpoint)
+                if endpoint in near and not isinstance(exc, PeerLeft):
+                    self._lan.shun(endpoint)  # whoever announced it may stand between
                 if not endpoint or connection.connected_time >= started:
                     break
                 endpoints.remove(endpoint)  # its TLS stands, and nothing else: try the others
@@ -330,6 +353,7 @@ class Federation:
         Transfers go on over the next one.
         """
         with trio.CancelScope() as scope, ungrouped():
+            connection.holding = scope
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._seek_better, peer, connection, route, scope)
                 if is_leaving is not None:
@@ -401,9 +425,17 @@ class Federation:
         self._trust.trusted(peer)
         if connection.channel is None:
             raise PeerUnreachable(connection.problem or "not connected")
-        with self._trust.lease(peer):
-            async with self._conversation.carry(peer, connection.channel, connection.route) as link:
-                yield link
+        endpoint, route = connection.endpoint, connection.route
+        try:
+            with self._trust.lease(peer):
+                async with self._conversation.carry(peer, connection.channel, route) as link:
+                    yield link
+        except PeerTimeout:
+            # On the own network nothing is so slow, unless somebody stands between.
+            if route == "lan" and endpoint == connection.endpoint:
+                self._lan.shun(endpoint)
+                connection.leave()
+            raise
 
     async def _introduce(self, peer: Peer, connection: Connection) -> None:
         """Exchange present statements with a peer that cannot be connected to."""

@@ -38,6 +38,13 @@ def append(db: Db, kind: str, facts: dict[str, object], operator: str = "node") 
     )
 
 
+def alarm(db: Db, kind: str, facts: dict[str, object]) -> None:
+    """Add an alarm, unless one that says the same is open: nobody has acknowledged it yet."""
+    sql = f"SELECT 1 FROM audit WHERE {OPEN_ALARMS} AND kind = ? AND body = ? LIMIT 1"
+    if db.execute(sql, (kind, json.dumps(facts, sort_keys=True))).fetchone() is None:
+        append(db, kind, facts)
+
+
 def open_alarms(db: Db, limit: int = 0) -> Iterator[AuditEntry]:
     """Yield the latest `limit` alarms (0 for all) that nobody has acknowledged, oldest first."""
     rows = db.execute(

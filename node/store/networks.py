@@ -87,9 +87,9 @@ class NetworkStore:
         await self._database.write(work)
 
     async def alarm(self, network: NetworkId, problem: str) -> None:
-        """Record that a directory showed what it should not have."""
+        """Record that a directory showed what it should not have, unless that is an open alarm."""
         facts: dict[str, object] = {"network": str(network), "problem": problem}
-        await self._database.write(lambda db: audit_rows.append(db, "alarm.directory", facts))
+        await self._database.write(lambda db: audit_rows.alarm(db, "alarm.directory", facts))
 
 
 def _row(db: Db, row: dict[str, object]) -> Network:

@@ -46,7 +46,7 @@ class PeerStore:
             how: How it came to be pinned.
             operator: Who asked.
             restore_removed: Bring back one that was removed.
-            name: What it is called here; empty for what it calls itself now.
+            name: What it is called here; empty for what it was called before, or calls itself.
             member: Trust it only as a member of that network, by that invitation.
 
         Raises:
@@ -83,7 +83,7 @@ class PeerStore:
                     time.time(),
                     member[0].digest if member else None,
                     member[1].digest if member else None,
-                    name or kept.profile.display_name,
+                    name or (old.name if old else kept.profile.display_name),
                 ),
             )
             facts: dict[str, object] = {"facility": str(identity.facility_id), "how": how}

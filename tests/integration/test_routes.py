@@ -31,12 +31,16 @@ class Hospitals:
             network.put(node, name)
             network.firewall(name)
 
-    def start(self) -> None:
-        """Start them all, and pair the nodes."""
+    def enroll(self) -> None:
+        """Start them all, and have both nodes join."""
         self.directory.start()
         self.a.start()
         self.b.start()
         self.directory.enroll(self.a, self.b)
+
+    def start(self) -> None:
+        """Start them all, and pair the nodes."""
+        self.enroll()
         ids = [node.json("id")["facility_id"] for node in (self.a, self.b)]
         self.a.run("peers", "pair", ids[1])
         self.b.run("peers", "pair", ids[0])
@@ -92,6 +96,26 @@ def test_study_goes_by_relay_where_nobody_can_dial_and_better_once_somebody_can(
     wait_until(connected(hospitals, "direct"), "the best way was not taken", 90)
     assert hospitals.send(tmp_path, 3) == "direct"
     assert int(hospitals.directory.json("status")["relay_bytes"]) > 0
+
+
+@pytest.mark.parametrize(("route", "relay"), [("relay", '"allowed"'), ("dial-back", '"never"')])
+def test_members_that_never_met_meet_where_the_receiver_cannot_be_dialled(
+    route: str, relay: str, tmp_path: Path
+) -> None:
+    with hosts("directory", "a", "b") as network:
+        hospitals = Hospitals(tmp_path, network)
+        hospitals.directory.make()
+        for node in (hospitals.a, hospitals.b):
+            node.set(trust='"network"', relay=relay)
+        if route == "dial-back":
+            network.open("a")
+        try:
+            hospitals.enroll()
+            assert hospitals.b.json("peers")["peers"] == []  # nobody there has heard of a
+            assert hospitals.send(tmp_path, 1) == route
+            assert [p["pinned_how"] for p in hospitals.b.json("peers")["peers"]] == ["network"]
+        finally:
+            hospitals.stop()
 
 
 def test_running_transfer_moves_to_a_better_way_and_loses_nothing(

@@ -52,6 +52,10 @@ def facility(n: int) -> FacilityId:
     return FacilityId(n.to_bytes(32, "big"))
 
 
+async def not_a_stranger(facility: FacilityId) -> bool:
+    return facility != STRANGER
+
+
 @asynccontextmanager
 async def relaying(
     folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -68,7 +72,7 @@ async def relaying(
         me=ME,
         home=folder,
         peer_service=lambda: "127.0.0.1:1",
-        is_trusted=lambda f: f != STRANGER,
+        let_in=not_a_stranger,
         is_allowed=lambda relay: relay == RELAY,
         dialer=Dialer(),
         tls="auto",
@@ -85,10 +89,10 @@ async def test_ticket_shown_again_and_again_is_used_once_and_told_of(
 ) -> None:
     async with relaying(tmp_path, monkeypatch) as (node, gone):
         ticket = half(facility(1))
-        node.took_ticket(network(), ticket)
+        await node.took_ticket(network(), ticket)
         for _ in range(300):
             with pytest.raises(DocumentError, match="used before"):
-                node.took_ticket(network(), ticket)
+                await node.took_ticket(network(), ticket)
         await trio.testing.wait_all_tasks_blocked()
         assert gone == [facility(1)]
 
@@ -122,11 +126,11 @@ async def test_one_facility_has_few_ways_and_all_together_not_too_many(
 ) -> None:
     async with relaying(tmp_path, monkeypatch) as (node, gone):
         for _ in range(20):
-            node.took_ticket(network(), half(facility(1)))
+            await node.took_ticket(network(), half(facility(1)))
         await trio.testing.wait_all_tasks_blocked()
         assert len(gone) == MAX_ACCEPTED_OF_FACILITY
         for n in range(2, 2 + MAX_ACCEPTED):
-            node.took_ticket(network(), half(facility(n)))
+            await node.took_ticket(network(), half(facility(n)))
         await trio.testing.wait_all_tasks_blocked()
         assert len(gone) == MAX_ACCEPTED
 
@@ -135,14 +139,14 @@ async def test_strangers_and_relays_that_the_policy_forbids_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with relaying(tmp_path, monkeypatch) as (node, gone):
-        node.took_ticket(network(), half(STRANGER))
-        node.took_ticket(network(), half(facility(1), relay=OTHER_RELAY))
+        await node.took_ticket(network(), half(STRANGER))
+        await node.took_ticket(network(), half(facility(1), relay=OTHER_RELAY))
         for wrong in (half(facility(1), target=NodeId(bytes(32))), b"\xff" * 40):
             with pytest.raises(DocumentError):
-                node.took_ticket(network(), wrong)
+                await node.took_ticket(network(), wrong)
         await trio.testing.wait_all_tasks_blocked()
         assert gone == []
-        node.took_ticket(network(), half(facility(1)))
+        await node.took_ticket(network(), half(facility(1)))
         await trio.testing.wait_all_tasks_blocked()
         assert gone == [facility(1)]
 

@@ -1,5 +1,7 @@
 """Supervisors: what goes wrong with one peer while the node stops does not end the node."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import time
 from typing import Any
@@ -233,3 +235,88 @@ async def test_hint_wakes_a_peer_and_does_not_stand_for_its_own_request(tmp_path
     federation.dial(facility, by_peer=False)
     assert federation._wanted[facility].is_set()
     assert facility not in federation._asked
+
+
+async def test_who_asks_during_an_attempt_is_dialled_right_after_it(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    began: list[float] = []
+
+    async def connect(_: Federation, __: Peer, ___: Connection) -> None:
+        began.append(trio.current_time())
+        await trio.sleep(8)
+        raise PeerUnreachable("nobody")
+
+    async def nothing(*_: object) -> None:
+        return
+
+    monkeypatch.setattr(Federation, "_connect", connect)
+    monkeypatch.setattr(Federation, "_introduce", nothing)
+    federation, facility = make_federation(tmp_path)
+    nobody: Any = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(federation.run, nobody)
+        while len(began) < 8:  # by now it waits for half a minute between two
+            await trio.sleep(1)
+        federation.dial(facility)
+        while len(began) < 9:
+            await trio.sleep(0.1)
+        assert began[8] - began[7] < 9
+        nursery.cancel_scope.cancel()
+
+
+async def test_way_of_a_peer_that_changes_is_not_taken_down_by_the_one_before(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    held: list[str] = []
+    channel: Any = object()
+
+    async def connect(_: Federation, peer: Peer, connection: Connection) -> None:
+        held.append(f"{peer.endpoint} begins")
+        connection.channel, connection.state = channel, "connected"
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.5)  # as a thread that is waited for
+            held.append(f"{peer.endpoint} ends")
+
+    monkeypatch.setattr(Federation, "_connect", connect)
+    federation, facility = make_federation(tmp_path)
+    trust, nobody = federation._trust, None
+    peer = trust.peers[facility]
+    exchange: Any = nobody
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(federation.run, exchange)
+        for endpoint in ("first:1", "second:1", "third:1"):
+            trust.update([replace(peer, endpoint=endpoint)])
+            federation.refresh()
+            await trio.sleep(0.2)  # the next comes before the one before has ended
+        await trio.sleep(60)
+        assert federation.is_connected(facility)
+        assert federation.connection(facility).state == "connected"
+        assert held[-1] == "third:1 begins"
+        nursery.cancel_scope.cancel()
+
+
+async def test_neighbour_at_which_transfers_do_not_move_is_left_for_another_way(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    @asynccontextmanager
+    async def carry(*_: object) -> AsyncGenerator[None]:
+        yield
+
+    federation, facility = make_federation(tmp_path)
+    federation._lan = lan = Neighbourhood()
+    monkeypatch.setattr(federation._conversation, "carry", carry)
+    channel: Any = object()
+    for route, shunned in (("direct", []), ("lan", ["near:1"])):
+        connection = federation.connection(facility)
+        connection.channel, connection.route, connection.endpoint = channel, route, "near:1"
+        with trio.CancelScope() as connection.holding:
+            with pytest.raises(PeerTimeout):
+                async with federation.carry(facility):
+                    raise PeerTimeout("the other side takes nothing any more")
+            await trio.lowlevel.checkpoint()
+        assert connection.holding.cancelled_caught is bool(shunned)
+        assert lan.shunned == shunned

@@ -55,7 +55,7 @@ async def test_person_takes_over_a_members_pin_and_a_removal_holds(stores: Store
     found = await store.pin(stated(10), member=MEMBER, **pin)  # type: ignore[arg-type]
     assert ((found.network, found.invitation), found.name) == (MEMBER, "As listed")
     found = await store.pin(stated(10), endpoint="", how="file", operator="me")
-    assert (found.network, found.name) == (None, "Billings")
+    assert (found.network, found.name) == (None, "As listed")
     await store.remove(found.facility_id, "me")
     with pytest.raises(Conflict, match="removed here"):
         await store.pin(stated(99), member=MEMBER, **pin)  # type: ignore[arg-type]
