@@ -17,7 +17,7 @@ from directory_service.bus import Bus, NoBus
 from directory_service.home import Config, Home, bus_key, database_key
 from directory_service.knowledge import Knowledge
 from directory_service.registry import Registry
-from directory_service.relay import Limits, Relay, serve_relay
+from directory_service.relay import A_MINUTE_OF_STRANGER, Limits, Relay, serve_relay
 from directory_service.rotation import settle
 from directory_service.service import MOVE_SECONDS, DirectoryServer
 from directory_service.sessions import Sessions
@@ -115,6 +115,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
             tickets=home.tickets(),
             relays=config.relays,
             alarms=alarms,
+            strangers_a_minute=config.strangers_a_minute,
         )
         await knowledge.load()
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -184,6 +185,8 @@ def _limits(config: Config) -> Limits:
         streams_of_facility=config.streams_of_facility,
         bytes_of_facility=config.gib_of_facility * 2**30,
         bytes_a_second=config.mbit_a_second * 10**6 // 8,
+        unknown_of_address=config.strangers_at_once,
+        a_minute_of_address=config.strangers_at_once * A_MINUTE_OF_STRANGER,
     )
 
 

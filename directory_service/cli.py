@@ -261,6 +261,13 @@ def status(context: click.Context, json_: bool) -> None:
     type=click.IntRange(0, 1_000_000),
     help="Of all pairs, which share it evenly; 0: no bound.",
 )
+@click.option(
+    "--strangers",
+    default=16,
+    show_default=True,
+    type=click.IntRange(1, 1_000_000),
+    help="Connections of one address that have shown no ticket yet; more behind a proxy.",
+)
 @click.option("--metrics", default="", metavar="HOST:PORT", help="Where Prometheus may ask.")
 @click.pass_context
 def relay(
@@ -271,6 +278,7 @@ def relay(
     streams: int,
     gib_a_day: int,
     mbit_a_second: int,
+    strangers: int,
     metrics: str,
 ) -> None:
     """Run a relay alone, for a network that trusts this facility: it sees ciphertext only.
@@ -287,7 +295,7 @@ def relay(
         return
     from directory_service.app import run_relay
     from directory_service.home import read_network_key
-    from directory_service.relay import Limits
+    from directory_service.relay import A_MINUTE_OF_STRANGER, Limits
 
     if not address or not network:
         raise UsageError("name the relay's --address and the --network's public key")
@@ -298,6 +306,8 @@ def relay(
         streams_of_facility=streams,
         bytes_of_facility=gib_a_day * 2**30,
         bytes_a_second=mbit_a_second * 10**6 // 8,
+        unknown_of_address=strangers,
+        a_minute_of_address=strangers * A_MINUTE_OF_STRANGER,
     )
     try:
         key = read_network_key(network)

@@ -79,6 +79,9 @@ class Config:
         mbit_a_second: `[relay]` of all pairs together, in this process's relay; 0: no bound.
         database: `[database] url` PostgreSQL; empty for the embedded database.
         metrics_listen: `[metrics]` address of the Prometheus page; empty for none.
+        strangers_a_minute: `[limits]` calls without a session, of one address.
+        strangers_at_once: `[limits]` connections to a relay that have shown no ticket yet, of one
+            address.
         log_level: `[log]` how much is logged.
     """
 
@@ -106,6 +109,12 @@ class Config:
     mbit_a_second: int = field(
         default=0,
         metadata={"section": "relay", "key": "mbit_a_second", "check": whole(0, 10**6)},
+    )
+    strangers_a_minute: int = field(
+        default=120, metadata={"section": "limits", "check": whole(1, 10**6)}
+    )
+    strangers_at_once: int = field(
+        default=16, metadata={"section": "limits", "check": whole(1, 10**6)}
     )
     database: str = field(default="", metadata={"section": "database", "key": "url", "check": _url})
     metrics_listen: str = field(
@@ -152,6 +161,13 @@ addresses = {relays}
 # Empty: an embedded database in this home. Several processes share a PostgreSQL:
 # "postgresql://emix@db.example.org/emix" (the password rather in a PGPASSFILE).
 url = {database}
+
+[limits]
+# What strangers may do from one address. Behind a reverse proxy all nodes come from one: then
+# about four calls a minute for each node, and let the proxy bound each address.
+# strangers_a_minute = 120
+# Of connections to the relay that have shown no ticket yet:
+# strangers_at_once = 16
 
 [metrics]
 # Where Prometheus may ask, for example "127.0.0.1:7422". Empty: nowhere.

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -13,6 +14,7 @@ import trio
 from directory_service.bus import News, Take
 from directory_service.storage import SCHEMA, Transaction
 from node.crypto.digests import keyed_digest
+from node.domain.texts import shown
 from node.errors import ConfigError, StoreError
 
 log = structlog.get_logger()
@@ -29,7 +31,6 @@ _SILENCE: Any = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
 }
-_LOCK = 7_318_221  # a number of ours: only one process at a time looks at the schema
 
 
 def channel_of(key: bytes) -> str:
@@ -147,20 +148,33 @@ async def open_postgres(url: str, key: bytes) -> PostgresEngine:
         await trio.to_thread.run_sync(_prepare, pool)
     except (psycopg.Error, psycopg_pool.PoolTimeout) as exc:
         await trio.to_thread.run_sync(pool.close)
-        raise ConfigError(
-            "the PostgreSQL database cannot be used; check its address, user and rights"
-        ) from exc
+        raise ConfigError(f"the PostgreSQL database cannot be used: {_why(url, exc)}") from exc
     return PostgresEngine(pool, key)
+
+
+def _why(url: str, error: Exception) -> str:
+    """Return why a database cannot be used, for whoever configures it."""
+    try:
+        psycopg.connect(url, **_SILENCE).close()
+    except psycopg.OperationalError as exc:
+        error = exc
+    except psycopg.Error:
+        pass
+    text = shown(" ".join(str(error).split()))[:300]
+    return f"{text}; check its address, name, user, password (PGPASSFILE) and rights"
 
 
 def _prepare(pool: psycopg_pool.ConnectionPool[Any]) -> None:
     pool.open()
     pool.wait(timeout=_CONNECT_SECONDS)
-    with pool.connection() as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    with pool.connection() as connection, suppress(psycopg.errors.UniqueViolation):
+        # Two processes that start at one moment make it twice, and one of them fails.
         connection.execute(
             "CREATE TABLE IF NOT EXISTS steps (number BIGINT PRIMARY KEY, done_seconds BIGINT)"
         )
+    with pool.connection() as connection:
+        # A lock that only who may write here can hold; anybody can hold an advisory one.
+        connection.execute("LOCK TABLE steps IN EXCLUSIVE MODE")
         done = {number for (number,) in connection.execute("SELECT number FROM steps")}
         for number, statements in enumerate(SCHEMA, 1):
             if number in done:

@@ -57,6 +57,9 @@ LEAVE_SECONDS = 10.0
 LOOK_OUT_SECONDS = 30.0
 _DAY_SECONDS = 86400.0
 _CONNECTIONS_A_MINUTE = 60_000
+A_MINUTE_OF_STRANGER = 40
+"""So often one place of an address can be used anew in a minute."""
+
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of every TLS connection (RFC 8446, section 5.1); no ticket begins so."""
 
@@ -78,7 +81,7 @@ class Limits:
 
     connections: int = 2000
     unknown_of_address: int = 16
-    a_minute_of_address: int = 600
+    a_minute_of_address: int = 16 * A_MINUTE_OF_STRANGER
     streams_of_facility: int = 16
     streams_of_pair: int = 4
     waiting_of_facility: int = 8

@@ -38,10 +38,12 @@ _SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
 _OPEN_CALLS = {"GetNetwork", "GetChallenge", "Login", "Join", "Publish", "ListMemberships"}
 """Calls without a session: what they need they carry in themselves."""
 
-OPEN_CALLS_A_MINUTE = 120
 OPEN_CALLS_A_MINUTE_IN_ALL = 60_000
-CALLS_A_MINUTE, TICKETS_A_MINUTE = 1200, 120
+CALLS_A_MINUTE = 1200
 """Of one facility: of its nodes together, once they are logged in."""
+
+COSTLY_CALLS_A_MINUTE = {"AskTicket": 120, "Find": 60, "Announce": 60}
+"""Likewise, of what costs more: signatures, a search, records pushed to all who watch them."""
 
 ANNOUNCEMENT_SECONDS = 2 * 3600
 _MOST_CALLS_A_MINUTE = 10**6
@@ -71,6 +73,7 @@ class DirectoryServer:
         tickets: TicketSigner,
         relays: Sequence[str],
         alarms: Alarms,
+        strangers_a_minute: int = 120,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._name = name
@@ -85,9 +88,12 @@ class DirectoryServer:
         self._clock = clock
         self._watchers = knowledge.watchers
         self._is_leaving = False
-        self._tickets_asked = RateLimit(TICKETS_A_MINUTE, in_all=OPEN_CALLS_A_MINUTE_IN_ALL)
+        self._costly = {
+            name: RateLimit(calls, in_all=_MOST_CALLS_A_MINUTE)
+            for name, calls in COSTLY_CALLS_A_MINUTE.items()
+        }
         self._calls = RateLimit(CALLS_A_MINUTE, in_all=_MOST_CALLS_A_MINUTE)
-        self._rate = RateLimit(OPEN_CALLS_A_MINUTE, in_all=OPEN_CALLS_A_MINUTE_IN_ALL)
+        self._rate = RateLimit(strangers_a_minute, in_all=OPEN_CALLS_A_MINUTE_IN_ALL)
 
     def service(self) -> Service:
         """Return the service to serve."""
@@ -120,33 +126,41 @@ class DirectoryServer:
         session = self._sessions.check(call.metadata.get("emix-session", ""), self._clock())
         self._registry.membership(session.facility)  # not revoked meanwhile
         self._calls.count(str(session.facility))
+        if call.method.name in self._costly:
+            self._costly[call.method.name].count(str(session.facility))
         return session
 
-    async def _prove(self, proof: bytes, key: bytes, signature: bytes) -> None:
-        """Hold that a key signed a challenge of ours, made for this directory, used once."""
+    async def _prove(self, proof: bytes, key: bytes, signature: bytes, *, is_known: bool) -> None:
+        """Hold that a key signed a challenge of ours, made for this directory, used once.
+
+        Whose key is not known raises no alarm: anybody can make one up.
+        """
         verify(key, "directory-login", proof, signature)
         try:
             stated = pb.LoginProof.FromString(proof)
         except DecodeError as exc:
             raise UsageError("a login proof of another form") from exc
         if stated.root_digest != self._root_digest:
-            self._alarms.note("a login that was made for another directory was shown here")
+            if is_known:
+                self._alarms.note("a login that was made for another directory was shown here")
             raise PeerUntrusted("the login was made for another directory")
         now = self._clock()
         expires = self._sessions.check_challenge(stated.challenge, now)
         if not await self._storage.spend(stated.challenge, expires, now):
-            self._alarms.note("a login that was used before was shown again")
+            if is_known:
+                self._alarms.note("a login that was used before was shown again")
             raise PeerUntrusted("the challenge was used before")
 
     async def _identify(self, request: pb.LoginRequest) -> tuple[NodeId, FacilityId]:
         """Return who shows itself. What is known already is not verified once more."""
         known = self._registry.record_with(request.statements)
         if known is not None:
-            await self._prove(request.proof, known.node_key, request.signature)
+            await self._prove(request.proof, known.node_key, request.signature, is_known=True)
             return known.node, known.facility
         identity = Identity.decode(request.statements)
         node_key = identity.signer.verified_node_key()
-        await self._prove(request.proof, node_key, request.signature)
+        is_known = self._registry.is_member(identity.facility_id)
+        await self._prove(request.proof, node_key, request.signature, is_known=is_known)
         return identity.node_id, identity.facility_id
 
     # -- handlers -----------------------------------------------------------------------------
@@ -261,7 +275,6 @@ class DirectoryServer:
         if not ways:
             raise NotFound("no relay of this network may be used by both facilities")
         working = [way for way in ways if way[1] not in request.avoid]
-        self._tickets_asked.count(str(session.facility))
         target, relay = random.choice(working or ways)  # noqa: S311  # spreads the load
         ticket = Ticket.new(relay, session.facility, session.node, wanted, target, self._clock())
         news = pb.WatchResponse(ticket=self._tickets.sign(ticket.other_half()))
@@ -284,7 +297,7 @@ class DirectoryServer:
         key = self._registry.network_key
         if request.list_key_cert:
             key = open_list_key(request.list_key_cert, key, self._clock())
-        await self._prove(request.proof, key, request.signature)
+        await self._prove(request.proof, key, request.signature, is_known=True)
         for membership in list(self._registry.memberships()):
             await call.write(pb.ListMembershipsResponse(membership=membership.encoded))
 

@@ -137,6 +137,7 @@ class World:
         self._folder = folder
         self.operator = OperatorKey.new("Montana", ("h:1",), time.time())
         self.alarms = Alarms()
+        self.strangers_a_minute = 120
         self.late = 0.0  # how much later than now it is
         self._address = f"unix:{folder / 'directory.sock'}"
         self._number = 0
@@ -164,6 +165,7 @@ class World:
             tickets=read_ticket_signer(tickets, certificate),
             relays=RELAYS,
             alarms=self.alarms,
+            strangers_a_minute=self.strangers_a_minute,
             clock=self.now,
         )
         await knowledge.load()
@@ -225,6 +227,12 @@ def test_login_is_refused_to_strangers_replays_and_what_was_made_for_others(
             stranger = Facility("stranger")
             with pytest.raises(PeerUntrusted, match="no member"):
                 await client.call("Login", await client.proof(stranger))
+            other_root = OperatorKey.new("Other", ("h:1",), time.time()).root_certificate
+            own = await client.proof(stranger)
+            for what in (await client.proof(stranger, other_root), own, own):
+                with pytest.raises(PeerUntrusted):
+                    await client.call("Login", what)
+            assert world.alarms.texts() == []  # strangers raise none
             proof = await client.proof(a)
             await client.call("Login", proof)
             with pytest.raises(PeerUntrusted, match="used before"):
@@ -675,12 +683,13 @@ def test_only_the_network_publishes_and_asks_for_memberships(tmp_path: Path) -> 
 def test_strangers_calls_and_members_tickets_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "OPEN_CALLS_A_MINUTE", 20)
-    monkeypatch.setattr(service_module, "TICKETS_A_MINUTE", 5)
-    monkeypatch.setattr(service_module, "CALLS_A_MINUTE", 40)
+    costly = {"AskTicket": 5, "Find": 20, "Announce": 3}
+    monkeypatch.setattr(service_module, "COSTLY_CALLS_A_MINUTE", costly)
+    monkeypatch.setattr(service_module, "CALLS_A_MINUTE", 60)
 
     async def work() -> None:
         world = World(tmp_path)
+        world.strangers_a_minute = 20
         async with world.serving(), member(world, "A") as (a, client, _):
             refused = 0
             for _ in range(40):
@@ -710,6 +719,13 @@ def test_strangers_calls_and_members_tickets_are_bounded(
                 except PeerBusy:
                     refused += 1
             assert refused >= 20  # a member's calls are many, not without end
+            refused = 0
+            for _ in range(12):
+                try:
+                    await client.announce(a)
+                except PeerBusy:
+                    refused += 1
+            assert refused >= 6
 
     run(work)
 
