@@ -1,6 +1,6 @@
 """The admin service of a directory: for whoever may open its socket."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from emix.directory.v1 import admin_pb2 as pb
@@ -31,9 +31,11 @@ class AdminServer:
         clock: Callable[[], float],
         relay: Relay | None,
         alarms: Alarms,
+        unnamed_relays: Sequence[str],
     ) -> None:
         self._relay = relay
         self._noted = alarms
+        self._unnamed_relays = unnamed_relays
         self._name = name
         self._knowledge = knowledge
         self._registry = knowledge.registry
@@ -87,6 +89,12 @@ class AdminServer:
         if self._certificate_expires - now < _CERTIFICATE_SECONDS:
             alarms.append(
                 "the TLS certificate expires soon: `emix-directory renew --network-key FILE`"
+            )
+        if self._unnamed_relays:
+            relays = ", ".join(self._unnamed_relays)
+            alarms.append(
+                f"nodes are not sent to {relays}, which the network has not named:"
+                " `emix-directory renew --network-key FILE`, then restart"
             )
         waiting = sum(
             self._standing(m) is Standing.PROVISIONAL for m in self._registry.memberships()

@@ -71,7 +71,10 @@ def run_relay(
     async def relaying(stop: Stop) -> None:
         alarms = Alarms()
         relay = Relay(address, network_key, limits, alarms=alarms)
-        with served_metrics(metrics_listen, partial(_relay_gauges, relay, alarms)):
+        token = trio.lowlevel.current_trio_token()
+        read = partial(_relay_gauges, relay, alarms)
+        gauges = partial(trio.from_thread.run_sync, read, trio_token=token)
+        with served_metrics(metrics_listen, gauges):
             async with serve_relay(relay, listen):
                 log.info("relay serves", listen=listen)
                 await stop.wait()
@@ -105,7 +108,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         stack.push_async_callback(_close, storage)
         registry = Registry(config.network_key)
         knowledge = Knowledge(registry, storage, bus, time.time, home.kept_list)
-        alarms = Alarms()
+        alarms, unnamed = Alarms(), home.unnamed_relays()
         server = DirectoryServer(
             name=config.name,
             root_digest=fingerprint(root),
@@ -113,7 +116,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
             storage=storage,
             sessions=Sessions(key),
             tickets=home.tickets(),
-            relays=config.relays,
+            relays=[relay for relay in config.relays if relay not in unnamed],
             alarms=alarms,
             strangers_a_minute=config.strangers_a_minute,
         )
@@ -142,7 +145,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
             await stack.enter_async_context(serve_relay(relay, config.relay_listen))
         endpoint = f"{config.listen.rpartition(':')[0]}:{port}"
         admin = AdminServer(
-            config.name, knowledge, endpoint, tls.certificate_der, time.time, relay, alarms
+            config.name, knowledge, endpoint, tls.certificate_der, time.time, relay, alarms, unnamed
         )
         home.socket.unlink(missing_ok=True)
         await stack.enter_async_context(
@@ -154,7 +157,11 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         )
         home.socket.chmod(0o600)
         stack.callback(home.socket.unlink, missing_ok=True)
-        gauges = partial(_gauges, knowledge, relay, alarms)
+        read = partial(_gauges, knowledge, relay, alarms)
+        # What it counts changes in the loop, and the page is asked for on another thread.
+        gauges = partial(
+            trio.from_thread.run_sync, read, trio_token=trio.lowlevel.current_trio_token()
+        )
         stack.enter_context(served_metrics(config.metrics_listen, gauges))
 
         async def leave() -> None:

@@ -122,6 +122,13 @@ def init(
             "Next: `emix-directory serve`, then `emix-directory list sign --network-key FILE`."
         )
         return
+    if not relays:
+        click.echo(
+            "WARNING: no --relay is named. If the network had relays, name them in [relay]"
+            " addresses of directory.toml, and run `emix-directory renew --network-key FILE` before"
+            " you start.",
+            err=True,
+        )
     click.echo("Next: `emix-directory serve`. The nodes of the network come back by themselves:")
     click.echo("`emix-directory facilities` shows which have not yet.")
 

@@ -31,7 +31,12 @@ from node.crypto.certificates import (
 from node.crypto.digests import derive_key
 from node.crypto.signing import SigningKey
 from node.documents.lists import MAX_LIST_BYTES
-from node.documents.tickets import TicketSigner, certify_tickets, read_ticket_signer
+from node.documents.tickets import (
+    TicketSigner,
+    certify_tickets,
+    read_ticket_signer,
+    ticket_relays,
+)
 from node.errors import ConfigError, DocumentError
 from node.running import locked
 from node.settings import (
@@ -235,6 +240,11 @@ class Home:
         """Return the root's certificate, DER; `ConfigError` if it cannot be read."""
         return pem_to_der(_read(self.root / "root.pem"))
 
+    def unnamed_relays(self) -> list[str]:
+        """Return relays of the configuration that the network has not named: no node goes there."""
+        named = ticket_relays(_read(self.root / "ticket.cert"))
+        return [relay for relay in self.load_config().relays if relay not in named]
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the home for this process.
@@ -300,9 +310,12 @@ def make_home(
         relays=f"[{', '.join(map(quoted, relays))}]",
     )
     check_settings(Config, text, "what you asked for")
+    try:
+        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.root.chmod(0o700)
+    except OSError as exc:
+        raise ConfigError(f"{home.root} cannot be made ({exc.strerror})") from exc
     keep_key()
-    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    home.root.chmod(0o700)
     secret, now = secrets.token_bytes(32), time.time()
     tls = issue_directory_certificate(key.root, now)
     for file, data in (

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 import trio
@@ -31,6 +32,7 @@ from node.documents.tickets import (
     MAX_TICKET_BYTES,
     MOVE,
     TICKET_LENGTH,
+    TICKET_SECONDS,
     Ticket,
     open_ticket,
 )
@@ -75,7 +77,7 @@ class Limits:
         streams_of_facility: Pairs in which a facility takes part at once.
         streams_of_pair: So that one partner does not take all of a facility's.
         waiting_of_facility: Halves that wait for their other side.
-        bytes_of_facility: A day; 0 for no bound.
+        bytes_of_facility: What it sends in a day; 0 for no bound.
         bytes_a_second: Of all pairs together, which then share it evenly; 0 for no bound.
     """
 
@@ -147,6 +149,7 @@ class Relay:
         self._streams: Counter[FacilityId] = Counter()
         self._pairs: Counter[frozenset[FacilityId]] = Counter()
         self._day = 0
+        self._started = clock()  # what was spent before is not known any more
         self._leaving = trio.Event()
         self._open: dict[tuple[bytes, bool], trio.Event] = {}  # halves that are joined: their end
         self._looking_out: set[tuple[bytes, bool]] = set()
@@ -275,6 +278,8 @@ class Relay:
 
     def _spend(self, ticket: Ticket) -> None:
         now = self._clock()
+        if ticket.expires_seconds - TICKET_SECONDS < int(self._started):
+            raise Conflict("the ticket is from before the relay's start; ask for a new one")
         self._spent = {k: v for k, v in self._spent.items() if v > now}
         key = (ticket.id, ticket.is_caller)
         if key in self._spent:
@@ -298,6 +303,9 @@ class Relay:
         """Count a connection by its address while it has shown nothing."""
         host = origin(str(stream.socket.getpeername()[0]))
         self._rate.count(host)
+        # Half of the places are kept for those who have shown a ticket.
+        if self._unknown_of.total() >= max(self._limits.connections // 2, 1):
+            raise PeerBusy("the relay is full; try another")
         if self._unknown_of[host] >= self._limits.unknown_of_address:
             raise PeerBusy("too many connections from one address")
         self._unknown_of[host] += 1
@@ -363,14 +371,16 @@ class Relay:
             raise PeerBusy("a facility has used up its bytes of the day at this relay")
 
     async def _splice_both(self, ticket: Ticket, a: Connection, b: Connection) -> None:
-        """Splice both ways until both have ended, or nothing has come for too long."""
+        """Splice both ways until both have ended, or nothing has come for too long.
+
+        `a` shows `ticket`, `b` its other half.
+        """
         pair = frozenset({ticket.caller_facility, ticket.target_facility})
         waiting = 0  # directions that wait for their turn: they are not idle
 
-        async def admit(count: int) -> None:
+        async def admit(sender: FacilityId, count: int) -> None:
             nonlocal waiting
-            for facility in pair:
-                self._hold_bytes(facility)
+            self._hold_bytes(sender)
             waiting += 1
             idle.deadline = math.inf
             await self._turns.wait(pair, count)
@@ -378,11 +388,17 @@ class Relay:
             if not waiting:
                 idle.deadline = trio.current_time() + IDLE_SECONDS
             self.figures.bytes += count
-            for facility in pair:
-                self.figures.bytes_of[facility] += count
+            self.figures.bytes_of[sender] += count  # or a partner could use up the other's
 
+        from_a, from_b = ticket.facility, ticket.other_half().facility
         with trio.move_on_after(IDLE_SECONDS) as idle:
-            await splice_both(a, b, admit, piece_bytes=self._turns.piece_bytes)
+            await splice_both(
+                a,
+                b,
+                partial(admit, from_a),
+                partial(admit, from_b),
+                piece_bytes=self._turns.piece_bytes,
+            )
 
 
 @contextmanager

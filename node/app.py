@@ -214,6 +214,7 @@ class _Node:
             relaying=self._relaying,
             sharing=self._sharing,
             ask_ticket=self._ask_ticket,
+            is_networked=lambda: bool(self._networks.all()),
             alarm=self._networks.was_fooled,
         )
         receiver = Receiver(

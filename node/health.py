@@ -165,6 +165,9 @@ class Doctor:
             elif not certificates:
                 advice = "it renews itself when the peer's node is next reached"
                 yield Finding(subject, "warning", "its certificate has expired", advice)
+            elif connection.is_inbound_only:
+                route = "relay" if "relay" in connection.inbound else "dial-back"
+                yield Finding(subject, "ok", f"connected, {route}: it has dialled this node")
             elif connection.state == "connected":
                 software = connection.software or "it does not say what it runs"
                 yield Finding(subject, "ok", f"connected, {connection.route}; {software}")

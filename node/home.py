@@ -115,8 +115,11 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
         hold_passphrase(new.passphrase)
     text = default_text(new.display_name, new.peer_listen, new.introduction_listen)
     check_text(text)
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    root.chmod(0o700)
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.chmod(0o700)
+    except OSError as exc:
+        raise ConfigError(f"{root} cannot be made ({exc.strerror})") from exc
     home.host_key.unlink(missing_ok=True)  # of an `init` that was interrupted
     kit, root_key, now = keyring.RecoveryKit.new(), keyring.RootKey.new(), time.time()
     node_key = SigningKey.new()

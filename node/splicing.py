@@ -17,18 +17,24 @@ _COPIED_BYTES = 1 << 18
 
 
 Admit = Callable[[int], Awaitable[None]]
-"""Awaited with a number of bytes that have come, before they are passed on."""
+"""Awaited with a number of bytes that have come from one side, before they are passed on."""
 
 
 async def splice_both(
-    a: Connection, b: Connection, admit: Admit, *, piece_bytes: int = _PIECE_BYTES
+    a: Connection,
+    b: Connection,
+    admit_a: Admit,
+    admit_b: Admit,
+    *,
+    piece_bytes: int = _PIECE_BYTES,
 ) -> None:
     """Move bytes both ways until both ends have ended.
 
     Args:
         a: One connection.
         b: The other.
-        admit: Holds bytes up for as long as it takes; what it raises ends it all.
+        admit_a: Holds up what comes from `a` for as long as it takes; what it raises ends it all.
+        admit_b: The same for what comes from `b`.
         piece_bytes: How many are passed on at once, at most.
 
     Raises:
@@ -36,7 +42,7 @@ async def splice_both(
             `admit` raised.
     """
 
-    async def one_way(source: Connection, sink: Connection) -> None:
+    async def one_way(source: Connection, sink: Connection, admit: Admit) -> None:
         if isinstance(source, trio.SocketStream) and isinstance(sink, trio.SocketStream):
             await _splice(source.socket, sink.socket, admit, piece_bytes)
             # Half-closed: the other direction may go on until it ends too.
@@ -47,8 +53,8 @@ async def splice_both(
             nursery.cancel_scope.cancel()  # TLS has no half-closed connections
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(one_way, a, b)
-        nursery.start_soon(one_way, b, a)
+        nursery.start_soon(one_way, a, b, admit_a)
+        nursery.start_soon(one_way, b, a, admit_b)
 
 
 async def _splice(

@@ -85,6 +85,9 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
     if len(data) > MAX_LIST_BYTES:
         raise DocumentError("the network's list is too long")
     wire = parse(pb.SignedList, data, "network list")
+    wire.DiscardUnknownFields()
+    if wire.SerializeToString() != data:  # it is passed on as it came: nothing rides on it
+        raise DocumentError("a network list with more than a list in it")
     network = network_id(network_key)
     key = network_key
     if wire.HasField("list_key_cert"):

@@ -29,6 +29,7 @@ from node.documents.tickets import (
     Ticket,
     open_ticket,
 )
+from node.documents.tickets import SKEW_SECONDS as TICKET_SKEW_SECONDS
 from node.domain.ids import FacilityId, NodeId
 from node.domain.texts import shown
 from node.errors import (
@@ -127,7 +128,7 @@ class Relaying:
         Raises:
             DocumentError: the ticket is not the network's, or not for us, or was used before.
         """
-        ticket = open_ticket(encoded, network.network_key, time.time())
+        ticket = _opened(network, encoded)
         if ticket.is_caller or ticket.target != self._me:
             raise DocumentError("it is for others")
         caller = ticket.caller_facility
@@ -150,7 +151,7 @@ class Relaying:
                 end = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
                 self._accepted.add(end)
                 try:
-                    await splice_both(relay, ours, _at_once)
+                    await splice_both(relay, ours, _at_once, _at_once)
                 finally:
                     self._accepted.discard(end)
         except* NodeError as group:
@@ -167,7 +168,7 @@ class Relaying:
         self._spent = {k: v for k, v in self._spent.items() if v > now}
         if ticket.id in self._spent:
             raise DocumentError("it was used before")
-        self._spent[ticket.id] = ticket.expires_seconds
+        self._spent[ticket.id] = ticket.expires_seconds + TICKET_SKEW_SECONDS
 
     # -- asked for by us ------------------------------------------------------------------
 
@@ -218,7 +219,7 @@ class Relaying:
             PeerRefused: the policy forbids the relay, or the relay refuses.
             PeerUnreachable: the relay is not there, or the other side did not come.
         """
-        ticket = open_ticket(encoded, network.network_key, time.time())
+        ticket = _opened(network, encoded)
         if not ticket.is_caller or (ticket.caller, ticket.target_facility) != (self._me, peer):
             raise DocumentError("it is for others")
         self._spend(ticket)
@@ -283,6 +284,10 @@ class Relaying:
         return stream
 
 
+def _opened(network: Network, encoded: bytes) -> Ticket:
+    return open_ticket(encoded, network.network_key, time.time(), skew_seconds=TICKET_SKEW_SECONDS)
+
+
 @asynccontextmanager
 async def _closed_after(stream: Connection) -> AsyncGenerator[Connection]:
     """Close a connection after the block, without a word: TLS would wait for the other side's."""
@@ -320,7 +325,7 @@ async def _carry(listener: trio.socket.SocketType, relay: Connection) -> None:
     connection, _ = await listener.accept()
     async with trio.SocketStream(connection) as ours:
         try:
-            await splice_both(relay, ours, _at_once)
+            await splice_both(relay, ours, _at_once, _at_once)
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # an end went away
 

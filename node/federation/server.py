@@ -24,6 +24,7 @@ from node.errors import (
 from node.federation.link import GrpcLink, open_link
 from node.federation.sharing import ListSharing
 from node.federation.trust import Trust
+from node.rpc.limits import RateLimit
 from node.rpc.serving import Call, Handler, Service
 from node.version import SOFTWARE
 
@@ -31,6 +32,9 @@ log = structlog.get_logger()
 PROTOCOL_VERSION = 1
 MAX_CLOCK_SKEW_SECONDS = 600
 WATCH_HEARTBEAT_SECONDS = 10.0
+HELLOS_A_MINUTE = 120
+"""Of one peer, whose nodes say one every 15 seconds on each connection."""
+
 MAX_CARRIES = 16
 """Of one peer at once."""
 
@@ -84,6 +88,7 @@ class ExchangeServer:
         self._sharing = sharing
         self._watches: dict[FacilityId, trio.CancelScope] = {}
         self._carries: Counter[FacilityId] = Counter()
+        self._hellos = RateLimit(HELLOS_A_MINUTE, in_all=10**6)
         self._trust = trust
         self._exchange = exchange
         self._news = news
@@ -113,6 +118,7 @@ class ExchangeServer:
 
     async def _hello(self, call: Call[Peer]) -> pb.HelloResponse:
         request: pb.HelloRequest = call.request
+        self._hellos.count(str(call.caller.facility_id))
         if not request.min_version <= PROTOCOL_VERSION <= request.max_version:
             raise RemoteProtocolError(
                 f"no protocol version in common: this node speaks {PROTOCOL_VERSION}"

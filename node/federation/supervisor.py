@@ -101,6 +101,7 @@ class Federation:
         relaying: Relaying,
         sharing: ListSharing,
         ask_ticket: Callable[[FacilityId], Awaitable[tuple[Network, bytes]]],
+        is_networked: Callable[[], bool],
         alarm: Callable[[NetworkId, str], Awaitable[None]],
     ) -> None:
         """Prepare.
@@ -117,6 +118,7 @@ class Federation:
             relaying: Ways through relays.
             sharing: Passes networks' lists on.
             ask_ticket: Asks a directory for a relay ticket to a facility.
+            is_networked: Whether this facility is in a network, which may have relays.
             alarm: Notes what a network's relay did that it should not.
         """
         self._alarm = alarm
@@ -126,6 +128,7 @@ class Federation:
         self._relaying = relaying
         self._conversation = Conversation(news, statements, sharing)
         self._ask_ticket = ask_ticket
+        self._is_networked = is_networked
         self._ask_dial_back = ask_dial_back
         self._memberships = memberships
         self._identity = identity
@@ -295,6 +298,8 @@ class Federation:
                 return await self._hold_by_relay(peer, connection)
             except NodeError as exc:
                 log.debug("no relay", peer=peer.facility_id.short(), reason=str(exc))
+                if self._is_networked():
+                    raise PeerUnreachable(f"{error}; by relay: {exc}") from exc
             finally:
                 connection.waiting_at_relay = None
         raise error

@@ -50,8 +50,9 @@ class Trust:
         self._peers = {peer.facility_id: peer for peer in peers}
         self._by_certificate = certificates
         self._snapshot = TrustSnapshot(self._identity, ders)
+        kept = {peer.facility_id for peer in trusted}
         for facility, scopes in self._leases.items():
-            if facility not in {peer.facility_id for peer in trusted}:
+            if facility not in kept:
                 for scope in list(scopes):
                     scope.cancel()
 
@@ -118,6 +119,8 @@ class Trust:
                 yield peer
             finally:
                 self._leases[facility].discard(scope)
+                if not self._leases[facility]:
+                    del self._leases[facility]
         if scope.cancelled_caught:
             self.trusted(facility)  # says why it is not any more
             raise PeerUntrusted(f"facility {facility.short()} was removed here for a moment")

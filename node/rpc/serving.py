@@ -228,10 +228,12 @@ async def serve(
     try:
         yield port
     finally:
-        is_cancelled = trio.current_effective_deadline() == -math.inf  # no leave is taken then
-        with trio.CancelScope(shield=True):
-            grace = 0.0 if is_cancelled else grace_seconds
-            await trio_asyncio.aio_as_trio(server.stop)(grace)
+        try:
+            if trio.current_effective_deadline() != -math.inf:  # else no leave is taken
+                await trio_asyncio.aio_as_trio(server.stop)(grace_seconds)
+        finally:  # who is cancelled meanwhile waits no longer
+            with trio.CancelScope(shield=True):
+                await trio_asyncio.aio_as_trio(server.stop)(0.0)
 
 
 def _generic_handler(service: Service) -> grpc.GenericRpcHandler:

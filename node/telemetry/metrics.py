@@ -31,7 +31,8 @@ class _NodeCollector(Collector):
 def served_metrics(listen: str, read: Callable[[], Gauges]) -> Iterator[None]:
     """Serve metrics over HTTP for the time of the block; nothing if `listen` is empty.
 
-    `read` is called on a thread of the HTTP server's for each request.
+    `read` is called on a thread of the HTTP server's for each request: what it reads must not
+    change meanwhile.
     """
     if not listen:
         yield

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import click
 
 from node.domain.texts import shown
-from node.errors import NodeError
+from node.errors import ConfigError, NodeError
 
 EXIT_STATUS = (
     "Exit status: 0 done, 1 something failed or was not carried, 2 wrong usage,"
@@ -28,6 +28,8 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except NodeError as exc:
             exit_with(exc)
+        except PermissionError as exc:
+            exit_with(_not_ours(exc))
         except (KeyboardInterrupt, BaseExceptionGroup) as exc:
             self._end_of(exc)
             raise
@@ -42,6 +44,12 @@ class CommandGroup(click.Group):
         if KeyboardInterrupt in kinds:
             _say(self.interrupted)
             raise SystemExit(130)
+
+
+def _not_ours(error: PermissionError) -> ConfigError:
+    """Return what to say of a home, or a file, of another user's."""
+    where = f"{error.filename} cannot be used" if error.filename else "a file cannot be used"
+    return ConfigError(f"{where} (permission denied); run this as the user who owns it")
 
 
 def exit_with(error: NodeError) -> NoReturn:

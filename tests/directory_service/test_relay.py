@@ -120,7 +120,7 @@ async def test_bytes_go_both_ways_whole_and_half_closing_is_passed_on() -> None:
         await a.aclose()
         await b.aclose()
         assert relay.figures.bytes == len(there) + len(back)
-        assert relay.figures.bytes_of[facility(1)] == len(there) + len(back)
+        assert relay.figures.bytes_of == {facility(1): len(there), facility(2): len(back)}
         with trio.fail_after(10):
             while relay.figures.open_pairs or relay._connections:
                 await trio.lowlevel.checkpoint()
@@ -361,9 +361,53 @@ async def test_two_facilities_do_not_take_all_that_one_of_them_has() -> None:
         assert "wait here" in await client.refusal(SIGNER.sign(make_ticket(4, 2)))
 
 
+async def test_strangers_do_not_take_the_places_of_who_has_a_ticket() -> None:
+    limits = Limits(connections=8, unknown_of_address=100)
+    async with running(limits) as (relay, client):
+        silent = [await client.connect() for _ in range(4)]
+        assert b"full" in await read_all(await client.connect())
+        await silent.pop().aclose()
+        with trio.fail_after(10):
+            while relay._unknown_of.total() == 4:
+                await trio.lowlevel.checkpoint()
+        for n in (1, 3):  # one after the other, through the one place that is left
+            await client.join(make_ticket(n, n + 1))
+
+
+async def test_ticket_from_before_the_start_is_refused_since_it_may_be_spent() -> None:
+    now = time()
+    async with running(clock=lambda: now) as (_, client):
+        node = NodeId(bytes(32))
+        ticket = Ticket.new(ADDRESS, facility(1), node, facility(2), node, now - 5)
+        assert "before the relay's start" in await client.refusal(SIGNER.sign(ticket))
+        fresh = Ticket.new(ADDRESS, facility(1), node, facility(2), node, now)
+        await client.join(fresh)
+
+
+async def test_partner_uses_up_its_own_bytes_and_not_the_others() -> None:
+    limits = Limits(bytes_of_facility=100_000)
+    async with running(limits) as (_, client):
+        a, b = await client.join(make_ticket(1, 2))
+
+        async def flood() -> None:
+            with suppress(trio.BrokenResourceError):
+                while True:
+                    await a.send_all(bytes(50_000))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flood)
+            assert len(await read_all(b)) >= 100_000
+            nursery.cancel_scope.cancel()
+        half = make_ticket(1, 3)
+        await client.show(SIGNER.sign(half))
+        assert "used up" in await client.refusal(SIGNER.sign(half.other_half()))
+        await client.join(make_ticket(3, 2))  # whoever was flooded goes on
+
+
 async def test_relay_that_is_full_says_so() -> None:
-    async with running(Limits(connections=2)) as (_, client):
-        await client.join(make_ticket())
+    async with running(Limits(connections=4)) as (_, client):
+        for n in (1, 3):
+            await client.join(make_ticket(n, n + 1))
         assert b"full" in await read_all(await client.connect())
 
 

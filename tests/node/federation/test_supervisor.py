@@ -60,6 +60,7 @@ def make_federation(folder: Any) -> tuple[Federation, FacilityId]:
         relaying=nobody,
         sharing=nobody,
         ask_ticket=nobody,
+        is_networked=lambda: False,
         alarm=nobody,
     )
     return federation, identity.facility_id

@@ -109,7 +109,7 @@ def test_calls_may_go_on_for_a_while_at_the_end_unless_that_is_cancelled(tmp_pat
         nonlocal going_on
         handlers = handling(slow)
         service = Service(SERVICE, handlers, allow_all)
-        for what, is_cancelled in (("soon", False), ("never", True)):
+        for what, is_cancelled in (("soon", False), ("never", True), ("at last", True)):
             going_on, answers = trio.Event(), list[int]()
             address = f"unix:{tmp_path / what}"
 
@@ -127,9 +127,11 @@ def test_calls_may_go_on_for_a_while_at_the_end_unless_that_is_cancelled(tmp_pat
                     async with serve([service], address, grace_seconds=30):
                         nursery.start_soon(call, what, address, answers)
                         await going_on.wait()
-                        if is_cancelled:
+                        if what == "never":
                             scope.cancel()
                             await trio.sleep_forever()
+                        if what == "at last":  # while it waits for the call's end
+                            scope.deadline = trio.current_time() + 0.5
             assert answers == [0 if is_cancelled else 1]
             assert trio.current_time() - started < 15
 
