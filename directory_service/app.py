@@ -20,7 +20,7 @@ from directory_service.registry import Registry
 from directory_service.relay import A_MINUTE_OF_STRANGER, Limits, Relay, serve_relay
 from directory_service.rotation import settle
 from directory_service.service import MOVE_SECONDS, DirectoryServer
-from directory_service.sessions import Sessions
+from directory_service.sessions import Sessions, SpentHere
 from directory_service.sqlite import SqliteEngine
 from directory_service.storage import Engine, Storage
 from node.crypto.certificates import fingerprint
@@ -113,8 +113,8 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
             name=config.name,
             root_digest=fingerprint(root),
             knowledge=knowledge,
-            storage=storage,
-            sessions=Sessions(key),
+            spend=storage.spend if bus.is_shared else SpentHere().spend,
+            sessions=Sessions(key, is_alone=not bus.is_shared),
             tickets=home.tickets(),
             relays=[relay for relay in config.relays if relay not in unnamed],
             alarms=alarms,

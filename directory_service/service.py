@@ -13,8 +13,7 @@ from google.protobuf.message import DecodeError
 from directory_service.alarms import Alarms
 from directory_service.knowledge import Knowledge
 from directory_service.registry import MAX_NODES, Record
-from directory_service.sessions import SESSION_SECONDS, Session, Sessions
-from directory_service.storage import Storage
+from directory_service.sessions import SESSION_SECONDS, Session, Sessions, Spend
 from directory_service.watching import LIST
 from node.crypto.digests import sha256
 from node.crypto.signing import verify
@@ -68,7 +67,7 @@ class DirectoryServer:
         name: str,
         root_digest: bytes,
         knowledge: Knowledge,
-        storage: Storage,
+        spend: Spend,
         sessions: Sessions,
         tickets: TicketSigner,
         relays: Sequence[str],
@@ -80,7 +79,7 @@ class DirectoryServer:
         self._root_digest = root_digest
         self._knowledge = knowledge
         self._registry = knowledge.registry
-        self._storage = storage
+        self._spend = spend
         self._sessions = sessions
         self._tickets = tickets
         self._relays = relays
@@ -146,7 +145,7 @@ class DirectoryServer:
             raise PeerUntrusted("the login was made for another directory")
         now = self._clock()
         expires = self._sessions.check_challenge(stated.challenge, now)
-        if not await self._storage.spend(stated.challenge, expires, now):
+        if not await self._spend(stated.challenge, expires, now):
             if is_known:
                 self._alarms.note("a login that was used before was shown again")
             raise PeerUntrusted("the challenge was used before")

@@ -1,7 +1,8 @@
 """Challenges and sessions that any process of a directory can check, without asking another.
 
 Both are MACs over what they say, under a key that derives from the directory's key; nothing is
-kept of them but spent challenges.
+kept of them but spent challenges: in the database, where several processes take them, else in
+memory, under a key that ends with the process.
 """
 
 import base64
@@ -9,6 +10,7 @@ import binascii
 import hmac
 import secrets
 import struct
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from node.crypto.digests import derive_key, keyed_digest
@@ -32,11 +34,39 @@ class Session:
     expires_time: float
 
 
+Spend = Callable[[bytes, float, float], Awaitable[bool]]
+"""Uses up a challenge, which stands until a time, now; False if it was used before."""
+
+
+class SpentHere:
+    """Challenges that were used, where one process alone takes them."""
+
+    def __init__(self) -> None:
+        self._spent: dict[bytes, float] = {}  # until when, about in that order
+
+    async def spend(self, challenge: bytes, expires: float, now: float) -> bool:
+        """See `Spend`."""
+        while self._spent and next(iter(self._spent.values())) < now - CHALLENGE_SECONDS:
+            del self._spent[next(iter(self._spent))]
+        if challenge in self._spent:
+            return False
+        self._spent[challenge] = expires
+        return True
+
+
 class Sessions:
     """Makes and checks challenges and sessions."""
 
-    def __init__(self, key: bytes) -> None:
-        self._challenge_key = derive_key("emix 2026-11 directory challenge v1", key)
+    def __init__(self, key: bytes, *, is_alone: bool = False) -> None:
+        """Prepare.
+
+        Args:
+            key: The directory's.
+            is_alone: No other process takes this one's challenges, nor the next one after a
+                restart, which would not know which were used.
+        """
+        secret = key + secrets.token_bytes(32) if is_alone else key
+        self._challenge_key = derive_key("emix 2026-11 directory challenge v1", secret)
         self._session_key = derive_key("emix 2026-11 directory session v1", key)
 
     def challenge(self, now: float) -> bytes:

@@ -160,7 +160,7 @@ class World:
             name="Montana",
             root_digest=fingerprint(self.operator.root_certificate),
             knowledge=knowledge,
-            storage=storage,
+            spend=storage.spend,
             sessions=Sessions(key),
             tickets=read_ticket_signer(tickets, certificate),
             relays=RELAYS,
@@ -769,7 +769,7 @@ def test_announcement_that_stands_is_written_again_only_when_half_its_time_is_ov
             async def announce() -> int:
                 request = pb.AnnounceRequest(statements=statements, listing=listing)
                 await client.call("Announce", request)
-                found = await server._storage.node(a.node_id)
+                found = await server._knowledge._storage.node(a.node_id)
                 assert found is not None
                 return found.expires_seconds
 

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from directory_service.sessions import CHALLENGE_SECONDS, SESSION_SECONDS, Session, Sessions
+from directory_service.sessions import (
+    CHALLENGE_SECONDS,
+    SESSION_SECONDS,
+    Session,
+    Sessions,
+    SpentHere,
+)
 from node.domain.ids import FacilityId, NodeId
 from node.errors import PeerUntrusted
 
@@ -52,3 +58,21 @@ def test_noise_is_refused(challenge: bytes, session: str) -> None:
         OURS.check_challenge(challenge, NOW)
     with pytest.raises(PeerUntrusted):
         OURS.check(session, NOW)
+
+
+async def test_challenge_is_used_once_here_and_ends_with_the_process() -> None:
+    spent, sessions = SpentHere(), Sessions(bytes(32), is_alone=True)
+    challenges = [sessions.challenge(NOW + n) for n in range(100)]
+    for n, challenge in enumerate(challenges):
+        expires = sessions.check_challenge(challenge, NOW + n)
+        assert await spent.spend(challenge, expires, NOW + n)
+        assert not await spent.spend(challenge, expires, NOW + n)
+    for n in range(41, 100):  # those that could be shown still
+        expires = sessions.check_challenge(challenges[n], NOW + 100)
+        assert not await spent.spend(challenges[n], expires, NOW + 100)
+    await spent.spend(sessions.challenge(NOW + 1000), NOW + 1060, NOW + 1000)
+    assert len(spent._spent) == 1
+    with pytest.raises(PeerUntrusted, match="not given here"):
+        Sessions(bytes(32), is_alone=True).check_challenge(challenges[-1], NOW + 100)
+    session = sessions.open(NODE, FACILITY, NOW)
+    assert Sessions(bytes(32), is_alone=True).check(session, NOW).node == NODE  # these go on

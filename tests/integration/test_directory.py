@@ -14,9 +14,12 @@ import pytest
 
 from bench.nodes import CommandFailed, Directory, Node, free_port, wait_until
 from bench.postgres import running_postgres
+from bench.slow_line import SlowLine
 from tests.dicom_files import study_uid, write_study
 from tests.integration.dumps import database_dump
+from tests.integration.test_kills import write_noisy_study
 
+NOBODY = '["127.0.0.1:1"]'
 pytestmark = pytest.mark.integration
 
 
@@ -230,6 +233,42 @@ def test_revoked_member_is_refused_within_a_minute_and_for_good(
         assert other in b.run("studies")
     finally:
         stop(c)
+
+
+def test_revocation_ends_a_transfer_whose_chunks_run(tmp_path: Path) -> None:
+    directory = Directory(tmp_path)
+    directory.make()
+    directory.start()
+    port = free_port()
+    a = make_node(tmp_path, "a", "Great Falls Clinic", trust='"network"', announce=NOBODY)
+    line = f'["127.0.0.1:{port}"]'
+    b = make_node(tmp_path, "b", "Billings Hospital", trust='"network"', announce=line)
+    try:
+        with SlowLine(port, int(b.addresses["peer"].rpartition(":")[2]), rate=0.5e6):
+            directory.enroll(a, b)
+            write_noisy_study(tmp_path / "study", 54)  # 20 MB: 40 s on this line
+            a.run("import", str(tmp_path / "study"))
+            a.run("send", study_uid(54), "Billings Hospital")
+
+            def transfer() -> dict[str, str]:
+                found: dict[str, str] = a.json("transfers")["transfers"][0]
+                return found
+
+            wait_until(lambda: int(transfer()["bytes_carried"]) > 2**21, "nothing is carried", 60)
+            directory.run("revoke", "Great Falls Clinic", "--network-key", str(directory.key))
+            wait_until(
+                lambda: all("revoked" in n.json("peers")["peers"][0]["problem"] for n in (a, b)),
+                "they did not learn of it",
+                60,
+            )
+            carried = transfer()["bytes_carried"]
+            for _ in range(10):
+                assert transfer()["bytes_carried"] == carried
+            assert int(carried) < int(transfer()["bytes_total"])
+            assert transfer()["state"] != "delivered"
+        assert study_uid(54) not in b.run("studies")
+    finally:
+        stop(a, b, directory)
 
 
 def test_paired_nodes_exchange_while_the_directory_is_away(tmp_path: Path) -> None:

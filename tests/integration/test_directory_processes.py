@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 class Processes:
     """Three processes of one directory, and nodes that know all three."""
 
-    def __init__(self, folder: Path, database: Postgres) -> None:
+    def __init__(self, folder: Path, database: Postgres, limits: str) -> None:
         self.folder = folder
         self.database = database
         first = Directory(folder, "one")
@@ -34,6 +34,8 @@ class Processes:
         key = ("--name", "Montana", "--network-key", str(first.key))
         addresses = [a for one in (first.address, *others) for a in ("--endpoint", one)]
         first.run("init", *key, *addresses, "--listen", first.address, "--database", database.url)
+        settings = first.home / "directory.toml"
+        settings.write_text(settings.read_text().replace("# strangers_a_minute = 120", limits))
         self.all = [first]
         for name, address in zip(("two", "three"), others, strict=True):
             # The same home, but for where it serves: that is how a process is added.
@@ -56,10 +58,12 @@ class Processes:
 
 
 @contextmanager
-def running_processes(folder: Path) -> Iterator[Processes]:
+def running_processes(
+    folder: Path, limits: str = "# strangers_a_minute = 120"
+) -> Iterator[Processes]:
     """Run three for the time of the block."""
     with running_postgres(Path("/tmp") / f"emix-postgres-{secrets.token_hex(4)}") as database:
-        found = Processes(folder, database)
+        found = Processes(folder, database, limits)
         try:
             yield found
         finally:

@@ -24,6 +24,7 @@ from tests.integration.test_directory_processes import Processes, running_proces
 from tests.integration.test_kills import write_noisy_study
 
 _HEALTH = {m.name: m for m in methods(health_pb2.DESCRIPTOR.services_by_name["Health"])}
+JOINERS = 6
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
@@ -38,8 +39,8 @@ class Load:
         self._addresses = [process.address for process in processes.all]
         self._scope = trio.CancelScope()
 
-    async def _keep_joining(self) -> None:
-        for n in itertools.count():
+    async def _keep_joining(self, first: int) -> None:
+        for n in itertools.count(first, JOINERS):
             node = SimulatedNode(n, self._operator)
             while True:  # whoever did not hear that it is in asks again
                 try:
@@ -50,7 +51,7 @@ class Load:
                     self.refused += 1
                     await trio.sleep(1)
             self.joined.add(str(node.facility))
-            await trio.sleep(1)
+            await trio.sleep(0.2)
 
     async def _keep_asking(self, address: str) -> None:
         node = SimulatedNode(10**6, self._operator)
@@ -70,7 +71,8 @@ class Load:
     async def _run(self) -> None:
         with self._scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_joining)
+                for n in range(JOINERS):
+                    nursery.start_soon(self._keep_joining, n)
                 for address in self._addresses:
                     nursery.start_soon(self._keep_asking, address)
 
@@ -103,7 +105,10 @@ def health(processes: Processes) -> list[str]:
 def test_a_minute_without_the_database_under_load_loses_no_enrollment_and_no_transfer(
     tmp_path: Path,
 ) -> None:
-    with running_processes(tmp_path) as processes, two_nodes(tmp_path) as (a, b):
+    with (
+        running_processes(tmp_path, "strangers_a_minute = 100000") as processes,
+        two_nodes(tmp_path) as (a, b),
+    ):
         processes.all[0].enroll(a, b)
         port = free_port()
         line = SlowLine(port, int(b.addresses["peer"].rpartition(":")[2]), rate=0.25e6)
@@ -119,6 +124,12 @@ def test_a_minute_without_the_database_under_load_loses_no_enrollment_and_no_tra
 
             wait_until(lambda: transfer()["state"] == "carrying", "nothing is carried")
             wait_until(lambda: len(load.joined) >= 5, "nobody joins")
+            # Killed while some join and others ask, each in its turn.
+            for process in processes.all:
+                so_far = len(load.joined)
+                process.kill()
+                wait_until(lambda n=so_far: len(load.joined) > n + 10, "nobody joins elsewhere")
+                process.start()
             processes.database.stop()
             away = time.monotonic() + 60
             victim = processes.all[1]
@@ -134,7 +145,7 @@ def test_a_minute_without_the_database_under_load_loses_no_enrollment_and_no_tra
             wait_until(lambda: time.monotonic() > away, "a minute is long", 90)
             assert transfer()["state"] in ("carrying", "delivered")
             during = len(load.joined)
-            assert during <= before + 2  # those that were under way
+            assert during <= before + JOINERS  # those that were under way
             processes.database.start()
             victim.start()
             wait_until(lambda: len(load.joined) >= during + 5, "nobody joins any more", 60)

@@ -187,3 +187,11 @@ def test_noise_is_no_change(noise: bytes) -> None:
     base = open_list(sign_list(KEY, NETWORK, 1, {}, frozenset(), NOW), KEY.public, NOW)
     with pytest.raises(DocumentError):
         open_list(apply_change(base, noise), KEY.public, NOW)
+
+
+def test_list_on_which_something_rides_is_refused() -> None:
+    data = sign_list(KEY, NETWORK, 1, {}, frozenset(), NOW)
+    assert open_list(data, KEY.public, NOW).number == 1
+    for more in (b"\x7a\x04ride", b"\x9a\x06\x01x"):  # fields that nobody knows
+        with pytest.raises(DocumentError, match="more than a list"):
+            open_list(data + more, KEY.public, NOW)

@@ -1,14 +1,25 @@
 """The peer service's places: one peer does not take those of the others."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from node.domain.ids import FacilityId
-from node.errors import PeerBusy
+from node.crypto.certificates import make_tls_identity
+from node.documents.identity import Identity
+from node.documents.peers import Peer
+from node.domain.ids import FacilityId, NodeId
+from node.errors import PeerBusy, PeerUntrusted
 from node.federation.server import MAX_CARRIES, ExchangeServer
+from node.federation.trust import Trust
+from tests.integration.hostile import HostilePeer
+from tests.node.federation.test_supervisor import make_federation
 
 A, B = FacilityId(b"a" * 32), FacilityId(b"b" * 32)
 NOBODY: Any = None
@@ -51,3 +62,57 @@ async def test_peer_has_so_many_transfers_at_once_and_gets_its_places_back() -> 
     with server._place(A):
         pass
     assert not server._carries
+
+
+async def test_running_transfer_ends_when_its_peer_is_trusted_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was dialled and whoever dialled: each by itself, whatever the other side does."""
+    identity = Identity.decode(HostilePeer(tmp_path).statements())
+    trust = Trust(make_tls_identity(NodeId(bytes(32)), time()))
+    peer = Peer(identity, "", "file", "somebody", time(), None, 0.0)
+    begun = trio.Event()
+
+    class Exchange:
+        async def serve_link(self, _: object) -> None:
+            begun.set()
+            await trio.sleep_forever()
+
+    exchange: Any = Exchange()
+    ways: Any = SimpleNamespace(route_of=lambda _: "direct")
+    server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, NOBODY)
+    call: Any = SimpleNamespace(caller=peer, address="ipv4:127.0.0.1:1")
+
+    async def dialled() -> None:
+        with pytest.raises(PeerUntrusted):
+            await server._carry(call)
+
+    @asynccontextmanager
+    async def link(*_: object) -> AsyncGenerator[None]:
+        yield
+
+    folder = tmp_path / "other"
+    folder.mkdir()
+    federation, _ = make_federation(folder)
+    federation._trust = trust
+    monkeypatch.setattr(federation._conversation, "carry", link)
+    channel: Any = object()
+    federation.connection(peer.facility_id).channel = channel
+
+    async def carry() -> None:
+        async with federation.carry(peer.facility_id):
+            begun.set()
+            await trio.sleep_forever()
+
+    async def has_dialled() -> None:
+        with pytest.raises(PeerUntrusted):
+            await carry()
+
+    for work in (dialled, has_dialled):
+        begun = trio.Event()
+        trust.update([peer])
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(work)
+                await begun.wait()
+                trust.update([])
