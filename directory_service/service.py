@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,6 +45,10 @@ CALLS_A_MINUTE = 1200
 COSTLY_CALLS_A_MINUTE = {"AskTicket": 120, "Find": 60, "Announce": 60}
 """Likewise, of what costs more: signatures, a search, records pushed to all who watch them."""
 
+LISTS_AT_ONCE = 8
+"""Whole lists on their way to one address; a node that has one of the last few needs none."""
+
+_MOST_LISTS_AT_ONCE = 500
 ANNOUNCEMENT_SECONDS = 2 * 3600
 _MOST_CALLS_A_MINUTE = 10**6
 _AGAIN_SECONDS = (3000, 3600)
@@ -87,6 +92,7 @@ class DirectoryServer:
         self._clock = clock
         self._watchers = knowledge.watchers
         self._is_leaving = False
+        self._sending: Counter[str] = Counter()  # whole lists, by address
         self._costly = {
             name: RateLimit(calls, in_all=_MOST_CALLS_A_MINUTE)
             for name, calls in COSTLY_CALLS_A_MINUTE.items()
@@ -166,6 +172,8 @@ class DirectoryServer:
 
     async def _get_network(self, call: Call[None]) -> pb.GetNetworkResponse:
         news = self._registry.list_for(call.request.known_list)
+        if news.whole:
+            self._count_whole_list(call)
         return pb.GetNetworkResponse(
             network_key=self._registry.network_key,
             name=self._name,
@@ -175,6 +183,20 @@ class DirectoryServer:
             time_milliseconds=int(self._clock() * 1000),
             challenge=self._sessions.challenge(self._clock()),
         )
+
+    def _count_whole_list(self, call: Call[Any]) -> None:
+        """Bound the lists that wait to be sent: who asks and does not read fills the memory."""
+        host = caller_origin(call.address)
+        if self._sending[host] >= LISTS_AT_ONCE or self._sending.total() >= _MOST_LISTS_AT_ONCE:
+            raise PeerBusy("too many lists are being sent; try again in a minute", 60)
+        self._sending[host] += 1
+
+        def sent() -> None:
+            self._sending[host] -= 1
+            if not self._sending[host]:
+                del self._sending[host]
+
+        call.on_end(sent)
 
     async def _get_challenge(self, _: Call[None]) -> pb.GetChallengeResponse:
         return pb.GetChallengeResponse(challenge=self._sessions.challenge(self._clock()))

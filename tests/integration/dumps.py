@@ -25,7 +25,8 @@ def _of_postgres(url: str) -> Iterator[Any]:
         tables = connection.execute(
             "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
         ).fetchall()
-        for (table,) in tables:
+        for (name,) in tables:  # bytes, where the database knows no encoding
+            table = name.decode() if isinstance(name, bytes) else name
             for row in connection.execute(
                 sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))
             ):

@@ -61,10 +61,10 @@ class Load:
                     await node.join(channel)
                     await node.come(channel)
                     while True:
-                        request = pb.FindRequest(words="clinic")
-                        await channel.unary(METHODS["Find"], request, metadata=node.metadata)
+                        request = pb.LookupRequest(facility_ids=[node.facility.digest])
+                        await channel.unary(METHODS["Lookup"], request, metadata=node.metadata)
                         self.asked += 1
-                        await trio.sleep(0.01)
+                        await trio.sleep(0.1)
             except NodeError:
                 await trio.sleep(2)
 

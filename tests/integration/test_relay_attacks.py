@@ -58,9 +58,13 @@ class Pair:
 
     def relay_alarms(self) -> int:
         """Return how many alarms the nodes have raised about what the relay did to bytes."""
+        return self.has_told("altered")
+
+    def has_told(self, text: str) -> int:
+        """Return how many alarms with a text the nodes have raised."""
         logs = [node.log.read_text().splitlines() for node in (self.a, self.b)]
         lines = [line for log in logs for line in log if '"directory alarm"' in line]
-        return sum("altered" in line for line in lines)
+        return sum(text in line for line in lines)
 
     def acknowledge(self) -> None:
         """Have an admin of both nodes see what there is."""
@@ -159,7 +163,8 @@ def test_study_arrives_though_the_relay_breaks_off_again_and_again(pair: Pair) -
 
     def alter(data: bytes, count: int) -> bytes:
         nonlocal cuts
-        if count > 3_000_000 and cuts < 3:
+        # Each side notices those that it made itself; the third that it notices is told of.
+        if count > 1_000_000 and cuts < 12 and not pair.has_told("broke 3 connections"):
             cuts += 1
             pair.relay.cut()
         return data
@@ -167,7 +172,7 @@ def test_study_arrives_though_the_relay_breaks_off_again_and_again(pair: Pair) -
     pair.relay.alter = alter
     try:
         pair.arrives(106)
-        assert cuts == 3
+        assert cuts >= 3
         wait_until(lambda: pair.is_shown("broke 3 connections"), "nobody was told")
     finally:
         pair.relay.alter = lambda data, _: data
