@@ -22,7 +22,7 @@ from node.documents.lists import MAX_LIST_BYTES, delegate_lists, open_list, open
 from node.documents.network import JoinLetter, Membership, invite
 from node.domain.ids import LEAST_CHARACTERS, FacilityId, InvitationId, NetworkId
 from node.domain.network import NetworkList
-from node.errors import ConfigError, Conflict, DocumentError, UsageError
+from node.errors import ConfigError, Conflict, DocumentError, NotFound, UsageError
 
 CONFIRM_SECONDS = 7 * 86400
 """For so long after a letter's time a facility that used it can still be confirmed. Who joined is
@@ -257,7 +257,8 @@ def find_facility(
         text: What was typed.
 
     Raises:
-        UsageError: none is meant, or several are.
+        NotFound: none is meant.
+        Conflict: several are.
     """
     wanted = text.strip().casefold()
     plain = wanted.upper().replace("-", "").replace(" ", "")
@@ -267,13 +268,13 @@ def find_facility(
         known = {m.facility_id for m in all_of} | set(listed)
         found = {f for f in known if str(f).replace("-", "").startswith(plain)}
     if not found:
-        raise UsageError(
+        raise NotFound(
             f"no facility here is called {text!r}; `emix-directory facilities`. Of one that is"
             " listed and has not come back, use the Facility ID, at least"
             f" {LEAST_CHARACTERS} characters of it"
         )
     if len(found) > 1:
-        raise UsageError("several facilities are called so; use the Facility ID")
+        raise Conflict("several facilities are called so; use the Facility ID")
     return found.pop()
 
 

@@ -61,13 +61,11 @@ def create_token(name: str, key_file: str, out: str | None) -> None:
     key = OperatorKey.read(Path(key_file))
     letter = key.invite(name.strip(), time.time())
     note_letter(Path(key_file), letter.invitation)  # or a revocation would not cover it
+    if out is not None:
+        write_new(Path(out), letter.encode().encode() + b"\n", 0o600)
     until = show_time(letter.invitation.expires_seconds)
     click.echo(f"For {name.strip()}, into {key.name}, until {until}.", err=True)
-    if out is None:
-        click.echo(letter.encode())
-        return
-    write_new(Path(out), letter.encode().encode() + b"\n", 0o600)
-    click.echo(f"Wrote {out}. There: emix join {out}")
+    click.echo(letter.encode() if out is None else f"Wrote {out}. There: emix join {out}")
 
 
 @click.group("list")

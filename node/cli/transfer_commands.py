@@ -50,7 +50,7 @@ def send(
     wait: bool,
     json_: bool,
 ) -> None:
-    """Send a study to a paired facility.
+    """Send a study to a facility that is paired, or a member of a network.
 
     The transfer survives restarts and broken links; `emix transfers` shows how far it is. With
     --wait the exit status is 0 only when the receiver's signed receipt was verified here.

@@ -46,7 +46,7 @@ def verify(public: bytes, kind: str, body: bytes, signature: bytes) -> None:
     try:
         nacl.signing.VerifyKey(public).verify(_message(kind, body), signature)
     except (CryptoError, ValueError, TypeError) as exc:
-        raise BadSignature(f"the signature on a {kind} does not verify") from exc
+        raise BadSignature(f"a signature does not verify ({kind})") from exc
 
 
 def facility_id(facility_key: bytes) -> FacilityId:

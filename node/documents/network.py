@@ -31,6 +31,7 @@ MAX_LISTED = 50
 _MAX_LETTER_BYTES = 8 * 1024
 _LATEST_SECONDS = 2**40
 _LETTER_PREFIX = "emix-join-"
+_CHECK_BYTES = 6
 
 _Message = TypeVar("_Message", bound=Message)
 
@@ -95,7 +96,8 @@ class JoinLetter:
             endpoints=self.endpoints,
             root_certificate=self.root_certificate,
         )
-        text = base64.urlsafe_b64encode(wire.SerializeToString()).decode("ascii")
+        data = wire.SerializeToString()
+        text = base64.urlsafe_b64encode(data + _letter_check(data)).decode("ascii")
         return _LETTER_PREFIX + text.rstrip("=")
 
     @classmethod
@@ -113,7 +115,10 @@ class JoinLetter:
             data = base64.b64decode(coded + "=" * (-len(coded) % 4), b"-_", validate=True)
         except (binascii.Error, ValueError) as exc:
             raise DocumentError("the join letter is damaged; copy it again, whole") from exc
-        wire = parse(pb.JoinLetter, data, "join letter (was it cut off?)")
+        data, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
+        if check != _letter_check(data):  # not every part of it is signed
+            raise DocumentError("the join letter is damaged, or was cut off; copy it again, whole")
+        wire = parse(pb.JoinLetter, data, "join letter")
         if len(wire.token_secret) != 32 or not wire.endpoints:
             raise DocumentError("the join letter is not whole; copy it again")
         if not all(map(is_endpoint, wire.endpoints)):
@@ -191,6 +196,10 @@ class Network:
     def standing(self, now: float) -> Standing:
         """Return how this facility itself stands."""
         return self.view.standing(self.membership.invitation.id, self.membership.facility_id, now)
+
+
+def _letter_check(data: bytes) -> bytes:
+    return sha256(b"emix/join-letter/v1\0", data)[:_CHECK_BYTES]
 
 
 def invite(network_key: SigningKey, display_name: str, now: float) -> tuple[Invitation, SigningKey]:

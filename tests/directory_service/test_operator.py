@@ -25,7 +25,7 @@ from node.documents.lists import open_list
 from node.documents.network import INVITATION_SECONDS, JoinLetter, Membership, claim
 from node.domain.ids import InvitationId
 from node.domain.network import NetworkList
-from node.errors import ConfigError, Conflict, PeerUnreachable, UsageError
+from node.errors import ConfigError, Conflict, NotFound, PeerUnreachable, UsageError
 
 NOW = time()
 KEY = OperatorKey.new("Montana", ("127.0.0.1:1",), NOW)
@@ -119,10 +119,10 @@ def test_facility_is_found_by_name_or_id_with_all_that_it_has() -> None:
     for text in ("great falls", str(a.facility_id), beginning, beginning.lower()):
         assert find_facility(everyone, [], text) == a.facility_id
     for text in (a.facility_id.short(), str(a.facility_id)[:15]):  # anybody can have these
-        with pytest.raises(UsageError, match="16 characters"):
+        with pytest.raises(NotFound, match="16 characters"):
             find_facility(everyone, [], text)
     for text in ("Nobody", str(a.facility_id)):
-        with pytest.raises(UsageError, match="no facility"):
+        with pytest.raises(NotFound, match="no facility"):
             find_facility([b], [], text)
     # One that is listed, and that the directory does not know.
     assert find_facility([b], [a.facility_id], beginning) == a.facility_id
