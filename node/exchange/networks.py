@@ -359,7 +359,14 @@ class Networks:
 
     async def keep_remembering(self) -> None:
         """Ask for members' records now and then, for when no directory answers; for ever."""
-        await self._remembered.keep_fresh(self.all, self._directories.lookup)
+
+        async def ask(network: Network, facilities: Sequence[FacilityId]) -> Sequence[Record]:
+            records = await self._directories.lookup(network, facilities)
+            for record in records:  # a directory pushes what is new of a thousand at most
+                await self._pairing.got_statements(record.identity)
+            return records
+
+        await self._remembered.keep_fresh(self.all, ask)
 
     async def was_fooled(self, network_id: NetworkId, problem: str) -> None:
         """Note that a directory showed what is not signed by whom it should be."""

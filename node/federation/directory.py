@@ -39,6 +39,7 @@ from node.errors import (
     PeerTimeout,
     PeerUnreachable,
     PeerUntrusted,
+    StoreError,
     first_error,
     ungrouped,
 )
@@ -407,7 +408,10 @@ class Directories:
     async def _keep_announcing(self, session: _Session, pause: float) -> None:
         while True:
             await trio.sleep(pause)
-            pause = _within_bounds(await self._announce(session))
+            try:
+                pause = _within_bounds(await self._announce(session))
+            except StoreError:  # its database is away; what it knows of us stands for a while
+                pause = _within_bounds(0)
 
     def _wanted(self) -> list[FacilityId]:
         return sorted(self._interests())[:MAX_INTERESTS]

@@ -60,16 +60,16 @@ def test_letter_comes_out_as_it_went_in_whatever_a_mail_program_did_to_its_lines
 
 
 @given(st.data())
-def test_damaged_letter_is_refused_or_means_the_same(data: st.DataObject) -> None:
-    text = make_letter().encode()
+def test_damaged_letter_is_refused(data: st.DataObject) -> None:
+    letter = make_letter()
+    text = letter.encode()
     at = data.draw(st.integers(0, len(text) - 1))
     other = text[:at] + data.draw(st.characters(max_codepoint=127)) + text[at + 1 :]
     try:
         found = JoinLetter.decode(other)
     except DocumentError:
         return
-    # Names and addresses in it are not signed; the invitation and its key are whole.
-    assert found.invitation.token_key == found.token.public
+    assert found.encode() == text  # nothing was changed, or only blanks
 
 
 def test_invitation_is_taken_from_the_network_alone() -> None:
