@@ -24,11 +24,15 @@ class Postgres:
         self.port = free_port()
         self._binaries = binaries
         self._data = folder / "data"
-        # PostgreSQL refuses root; whoever else runs the tests is good enough.
-        self._user = "nobody" if os.getuid() == 0 else None
+        # PostgreSQL refuses root; whoever else runs the tests is good enough. By a program, since
+        # Python would fork for another user, and gRPC's threads do not survive that.
+        self._as_user: tuple[str, ...] = ()
         folder.mkdir(mode=0o700)
-        if self._user is not None:
-            os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
+        if os.getuid() == 0:
+            user = pwd.getpwnam("nobody")
+            ids = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}")
+            self._as_user = ("setpriv", *ids, "--clear-groups")
+            os.chown(folder, user.pw_uid, -1)
         # An encoding that lets any bytes through, as some systems' default is.
         encoding = ("--encoding", "SQL_ASCII", "--locale", "C")
         options = ("-A", "trust", "-U", "emix", "--no-sync", *encoding, "-D", str(self._data))
@@ -69,10 +73,9 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [self._binaries / program, *arguments],
+            [*self._as_user, self._binaries / program, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=program == "initdb",
-            user=self._user,
             cwd="/",
             check=False,
         )

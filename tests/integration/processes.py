@@ -1,15 +1,14 @@
 """Commands that a test interrupts."""
 
-import signal
 import subprocess
 
 
 def interruptible(command: list[str]) -> "subprocess.Popen[str]":
     """Start a command that Ctrl-C reaches, also where the tests run as a background job."""
     return subprocess.Popen(
-        command,
+        # By a program: for a function of ours Python would fork, and gRPC does not survive that.
+        ["env", "--default-signal=INT", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
