@@ -20,7 +20,7 @@ from node.errors import ConfigError, StoreError
 log = structlog.get_logger()
 T = TypeVar("T")
 _CONNECT_SECONDS = 5.0
-_ANSWER_SECONDS = 15.0
+_ANSWER_SECONDS = 8.0  # less than nodes wait
 _AWAY = "the directory's database does not answer; try again soon"
 _STATEMENT_MILLISECONDS = 10_000
 _CONNECTIONS = 4
@@ -106,7 +106,8 @@ class PostgresBus:
         """See `Bus.run`."""
         while True:
             try:
-                await trio.to_thread.run_sync(self._listen, take)
+                # At the end nobody waits for a database that does not answer.
+                await trio.to_thread.run_sync(self._listen, take, abandon_on_cancel=True)
             except psycopg.Error:
                 pass  # it is away; the next connection looks at everything
             except Exception:  # a supervisor: whatever comes by this way ends no process
