@@ -173,12 +173,7 @@ INTRODUCTION_OPTIONS = (
 """Options of a server that anybody may call before being paired, for a moment."""
 
 DIRECTORY_OPTIONS = (
-    *(
-        option
-        for option in PEER_OPTIONS
-        if option[0] not in ("grpc.max_allowed_incoming_connections", "grpc.max_concurrent_streams")
-    ),
-    ("grpc.max_concurrent_streams", 8),  # a node has one watch, and asks a few things at once
+    *(option for option in PEER_OPTIONS if option[0] != "grpc.max_allowed_incoming_connections"),
     ("grpc.max_allowed_incoming_connections", 40_000),
     # When all nodes come at once, the calls that wait for a moment are more than gRPC's 1,000;
     # what is over is ended as cancelled, which looks like a defect and costs each a new connection.
