@@ -259,7 +259,7 @@ def status(context: click.Context, json_: bool) -> None:
     default=0,
     show_default=True,
     type=click.IntRange(0, 1_000_000),
-    help="Of a facility; 0: no bound.",
+    help="That a facility may send; 0: no bound.",
 )
 @click.option(
     "--mbit-a-second",

@@ -155,7 +155,8 @@ listen = {relay_listen}
 # All relays of the network, as nodes reach them: this one's public address first. After a change:
 # `emix-directory renew --network-key FILE`: nodes go to no relay that the network has not named.
 addresses = {relays}
-# How many pairs of connections a facility may have at once, and how many GiB a day (0: no bound).
+# How many pairs of connections a facility may have at once, and how many GiB it may send a day
+# (0: no bound).
 # streams_of_facility = 16
 # gib_a_day_of_facility = 0
 # What all pairs together may use of the line, in Mbit/s (0: no bound). They share it evenly,

@@ -74,6 +74,8 @@ class Lists:
 
     def expect(self, network_id: NetworkId) -> None:
         """Note that the newest list came from a peer: the directory should show it, too."""
+        if self._shown.get(network_id) == self.known(network_id):
+            return  # it did so at the same moment
         self._passed.setdefault(network_id, trio.current_time())
         self._was_passed[network_id].set()
 

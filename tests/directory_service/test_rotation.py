@@ -124,3 +124,13 @@ def test_damaged_database_is_left_as_it_is_and_said_so(home: Home) -> None:
         rotate(home, KEY)
     settle(home)
     assert home.key() == key
+
+
+def test_relay_that_the_network_has_not_named_is_known_until_renewed(home: Home) -> None:
+    assert home.unnamed_relays() == []
+    text = home.config.read_text()
+    named, added = '"relay.example.org:443"', "other.example.org:443"
+    home.config.write_text(text.replace(named, f'{named}, "{added}"'))
+    assert home.unnamed_relays() == [added]
+    renew(home, KEY)
+    assert home.unnamed_relays() == []

@@ -785,3 +785,26 @@ def test_announcement_that_stands_is_written_again_only_when_half_its_time_is_ov
             assert await announce() >= first + 3700
 
     run(work)
+
+
+def test_whole_lists_on_their_way_are_bounded_and_those_that_have_come_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving() as server, member(world, "A") as (_, client, membership):
+            await world.sign(membership)
+            monkeypatch.setattr(service_module, "LISTS_AT_ONCE", 1)
+            for _ in range(5):
+                whole = (await client.call("GetNetwork", pb.GetNetworkRequest())).list
+                with trio.fail_after(10):
+                    while server._sending:
+                        await trio.sleep(0.01)
+            monkeypatch.setattr(service_module, "LISTS_AT_ONCE", 0)
+            with pytest.raises(PeerBusy, match="too many lists"):
+                await client.call("GetNetwork", pb.GetNetworkRequest())
+            known = open_list(whole, world.operator.network_key, time.time()).digest
+            request = pb.GetNetworkRequest(known_list=known)
+            assert (await client.call("GetNetwork", request)).list_is_known  # costs nothing
+
+    run(work)

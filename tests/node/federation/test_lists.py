@@ -217,3 +217,14 @@ async def test_change_of_a_list_that_this_node_never_said_to_have_is_told_of() -
     await lists.take_change(directory, NETWORK, change(1, 3))
     assert len(node.alarms) == 1
     assert node.number == 3  # the whole of it was asked for, and verified
+
+
+async def test_list_that_directory_and_peer_bring_at_one_moment_is_nobodys_fault(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    node, directory = make(1, 2)
+    async with connected(node, directory) as lists:
+        assert node.number == 2  # the directory was first by a moment
+        lists.expect(NETWORK)
+        await trio.sleep(SHOWN_SECONDS * 2)
+    assert node.alarms == []

@@ -15,8 +15,8 @@ from node.crypto.certificates import make_tls_identity
 from node.documents.identity import Identity
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, NodeId
-from node.errors import PeerBusy, PeerUntrusted
-from node.federation.server import MAX_CARRIES, ExchangeServer
+from node.errors import PeerBusy, PeerUntrusted, RemoteProtocolError
+from node.federation.server import HELLOS_A_MINUTE, MAX_CARRIES, ExchangeServer
 from node.federation.trust import Trust
 from tests.integration.hostile import HostilePeer
 from tests.node.federation.test_supervisor import make_federation
@@ -116,3 +116,18 @@ async def test_running_transfer_ends_when_its_peer_is_trusted_no_longer(
                 nursery.start_soon(work)
                 await begun.wait()
                 trust.update([])
+
+
+async def test_peer_that_says_hello_again_and_again_is_refused() -> None:
+    server = make_server()
+    request = SimpleNamespace(min_version=9, max_version=9)
+    call: Any = SimpleNamespace(caller=SimpleNamespace(facility_id=A), request=request)
+    refused = 0
+    for _ in range(2 * HELLOS_A_MINUTE + 1):  # whichever minutes they are in
+        try:
+            await server._hello(call)
+        except PeerBusy:
+            refused += 1
+        except RemoteProtocolError:
+            continue
+    assert refused >= 1
