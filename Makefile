@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check proto bench bench-setup wheel clean
+.PHONY: demo test test-all torture check proto bench bench-setup wheel clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -14,8 +15,18 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: $(VENV)/.ready
 	@$(PY) -m bench.demo
 
+# Every step: under ten minutes on two cores.
 test: $(VENV)/.ready check
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest -m "not slow and not alone and not torture" $(SPREAD)
+
+# What CI runs: kills, storms and attacks beside; under forty minutes.
+test-all: test
+	$(PY) -m pytest -m "slow and not alone" $(SPREAD)
+	$(PY) -m pytest -m alone
+
+# Long sweeps; writes docs/reliability.md.
+torture: $(VENV)/.ready
+	$(PY) -m tests.torture
 
 check: $(VENV)/.ready
 	$(VENV)/bin/ruff check .

@@ -32,7 +32,7 @@ from tests.integration.hostile import HostilePeer
 from tests.integration.hostile_directory import HostileDirectory
 from tests.integration.loop import run
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 RELAYS = ("127.0.0.1:1",)
 WORDS = {
     "list": "list",

@@ -20,7 +20,7 @@ from directory_service.postgres import channel_of, open_postgres
 from directory_service.storage import Storage
 from tests.dicom_files import study_uid, write_study
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 class Processes:

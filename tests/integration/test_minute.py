@@ -25,7 +25,7 @@ from tests.integration.test_kills import write_noisy_study
 
 _HEALTH = {m.name: m for m in methods(health_pb2.DESCRIPTOR.services_by_name["Health"])}
 JOINERS = 6
-pytestmark = [pytest.mark.integration, pytest.mark.long]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.slow]
 
 
 class Load:

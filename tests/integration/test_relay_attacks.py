@@ -12,7 +12,7 @@ from tests.integration.hostile_relay import HostileRelay
 from tests.integration.test_kills import write_noisy_study
 from tests.integration.test_planted import STUDY, plant
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 NOBODY = '["127.0.0.1:1"]'
 
 

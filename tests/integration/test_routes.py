@@ -12,7 +12,7 @@ from tests.dicom_files import study_uid
 from tests.integration.namespaces import Hosts, hosts
 from tests.integration.test_kills import write_noisy_study
 
-pytestmark = [pytest.mark.integration, pytest.mark.long]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.slow]
 MIB = 2**20
 ROOT = Path(__file__).parents[2]
 

@@ -22,7 +22,7 @@ from tests.integration.hostile import HostilePeer
 from tests.integration.hostile_directory import HostileDirectory
 from tests.integration.loop import run
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 def list_number(node: Node) -> str:

@@ -8,7 +8,7 @@ import pytest
 from bench.nodes import CommandFailed, Directory, Node, wait_until
 from tests.dicom_files import study_uid, write_study
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 DAYS = (1, 3, 5, 7, 8)
 
 

@@ -1,0 +1,1 @@
+"""Long sweeps: `make torture` runs them and writes docs/reliability.md."""
