@@ -28,7 +28,7 @@ class SimulatedNode:
     def __init__(self, n: int, operator: OperatorKey) -> None:
         self._root = operator.root_certificate
         self._key = SigningKey.new()
-        signer = certify_node(SigningKey.new(), self._key.public, time.time())
+        signer = certify_node(SigningKey.new(), self._key, time.time())
         tls = make_tls_identity(node_id(self._key.public), time.time())
         name = f"Clinic {n} of Somewhere"
         profile = Profile(name, (f"node{n}.example.org:7410",), (), int(time.time()))

@@ -69,7 +69,7 @@ class Record:
         return cls(
             node=identity.node_id,
             facility=identity.facility_id,
-            node_key=identity.signer.verified_node_key(),
+            node_key=identity.cert.node_key,
             statements=identity.encoded,
             listing=signed_listing,
             issued_seconds=(identity.profile.issued_seconds, listing.issued_seconds),
@@ -183,9 +183,12 @@ class Registry:
         """Hold that a record can replace what is known of its node.
 
         Raises:
-            Conflict: a later one is known, or its facility has too many nodes.
+            Conflict: a later one is known, its facility has too many nodes, or another facility
+                announced the same node.
         """
         known = self._records.get(record.node)
+        if known is not None and known.facility != record.facility:
+            raise Conflict("another facility has announced this node as its own")
         if known is None and len(self._nodes.get(record.facility, ())) >= MAX_NODES:
             raise Conflict(f"a facility can announce {MAX_NODES} nodes")
         if known is not None and any(

@@ -17,7 +17,7 @@ from directory_service.registry import MAX_NODES, Record
 from directory_service.sessions import SESSION_SECONDS, Session, Sessions, Spend
 from directory_service.watching import LIST
 from node.crypto.digests import sha256
-from node.crypto.signing import verify
+from node.crypto.signing import facility_id, verify
 from node.documents.identity import Identity
 from node.documents.lists import open_list, open_list_key
 from node.documents.network import Invitation, open_listing, open_membership
@@ -25,6 +25,7 @@ from node.documents.tickets import Ticket, TicketSigner
 from node.domain.ids import FacilityId, NodeId
 from node.errors import (
     Conflict,
+    ForeignNode,
     NotFound,
     PeerBusy,
     PeerUntrusted,
@@ -162,11 +163,24 @@ class DirectoryServer:
         if known is not None:
             await self._prove(request.proof, known.node_key, request.signature, is_known=True)
             return known.node, known.facility
-        identity = Identity.decode(request.statements)
-        node_key = identity.signer.verified_node_key()
+        identity = self._open_statements(request.statements)
+        node_key = identity.cert.node_key
         is_known = self._registry.is_member(identity.facility_id)
         await self._prove(request.proof, node_key, request.signature, is_known=is_known)
         return identity.node_id, identity.facility_id
+
+    def _open_statements(self, statements: bytes) -> Identity:
+        """Return the verified identity in statements; note which member certified another's node.
+
+        Raises:
+            DocumentError: as `Identity.decode`.
+        """
+        try:
+            return Identity.decode(statements)
+        except ForeignNode as exc:
+            if self._registry.is_member(facility_id(exc.facility_key)):  # else anybody's key
+                self._alarms.note(str(exc))
+            raise
 
     # -- handlers -----------------------------------------------------------------------------
 
@@ -254,10 +268,16 @@ class DirectoryServer:
 
     async def _announce(self, call: Call[Session]) -> pb.AnnounceResponse:
         session = call.caller
-        identity = Identity.decode(call.request.statements)
+        identity = self._open_statements(call.request.statements)
         if (identity.node_id, identity.facility_id) != (session.node, session.facility):
             raise PeerUntrusted("a node announces itself only")
         listing = open_listing(call.request.listing, identity)
+        known = self._registry.record(identity.node_id)
+        if known is not None and known.facility != identity.facility_id:
+            self._alarms.note(
+                f"facility {identity.facility_id.short()} announced a node of facility"
+                f" {known.facility.short()} as its own"
+            )
         now = self._clock()
         record = Record.of(identity, listing, call.request.listing, now + ANNOUNCEMENT_SECONDS)
         await self._knowledge.announce(record, now)

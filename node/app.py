@@ -380,7 +380,8 @@ class _Node:
         self._transfer_store.on_change = on_change
 
     async def _pins_changed(self) -> None:
-        self._trust.update(await self._peer_store.all())
+        for peer in self._trust.update(await self._peer_store.all()):
+            await self._peer_store.alarm(peer.facility_id, self._trust.why_not(peer))
         self._federation.refresh()
 
     async def _networks_changed(self) -> None:
@@ -391,7 +392,8 @@ class _Node:
         """See to it that whose membership has run out is let go: time changes no pin."""
         while True:
             await trio.sleep(_TRUST_SECONDS)
-            await self._pins_changed()
+            self._trust.look_again()
+            self._federation.refresh()
 
     def _trusted_facilities(self) -> list[FacilityId]:
         return [p.facility_id for p in self._trust.peers.values() if self._trust.is_trusted(p)]

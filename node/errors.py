@@ -159,6 +159,18 @@ class BadSignature(DocumentError):
     code = Code.BAD_SIGNATURE
 
 
+class ForeignNode(BadSignature):
+    """A facility certified a node key that does not speak for it: it shows another's as its own.
+
+    Attributes:
+        facility_key: The facility's that signed so; this much is proven.
+    """
+
+    def __init__(self, message: str, facility_key: bytes = b"") -> None:
+        super().__init__(message)
+        self.facility_key = facility_key
+
+
 class BadManifest(DocumentError):
     """The manifest contradicts itself, the delivery, or the bytes that came."""
 

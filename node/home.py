@@ -123,7 +123,7 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
     home.host_key.unlink(missing_ok=True)  # of an `init` that was interrupted
     kit, root_key, now = keyring.RecoveryKit.new(), keyring.RootKey.new(), time.time()
     node_key = SigningKey.new()
-    signer = certify_node(kit.facility_key, node_key.public, now)
+    signer = certify_node(kit.facility_key, node_key, now)
     content = keyring.Secrets(
         node_key=node_key,
         seal_keys=(SealKey.new(),),

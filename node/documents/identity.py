@@ -8,14 +8,14 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Protocol, Self
 
 from emix.documents.v1 import documents_pb2 as pb
 from google.protobuf.message import DecodeError
 
 from node.crypto.certificates import check_own, validity
 from node.crypto.signing import SigningKey, node_id, verify
-from node.documents.signed import Signer
+from node.documents.signed import NodeCert, Signer
 from node.domain.ids import FacilityId, NodeId
 from node.domain.texts import shown
 from node.errors import BadSignature, DocumentError
@@ -40,7 +40,7 @@ class Identity:
     """A node's statements after every signature in them was verified.
 
     Attributes:
-        signer: Facility key and node certificate.
+        signer: Facility key and node certificate; `cert` is what the latter says.
         node_id: The node.
         certificates: TLS certificates that the node calls its own, DER, newest first.
         seal_key: The X25519 key to seal data keys to.
@@ -49,6 +49,7 @@ class Identity:
     """
 
     signer: Signer
+    cert: NodeCert
     node_id: NodeId
     certificates: tuple[bytes, ...] = field(repr=False)
     seal_key: bytes = field(repr=False)
@@ -61,9 +62,16 @@ class Identity:
         return self.signer.facility_id
 
     def valid_certificates(self, now: float) -> tuple[bytes, ...]:
-        """Return those certificates that are valid at `now`."""
+        """Return those certificates that are valid at `now`; none of an expired node key."""
+        if not self.cert.is_valid(now):
+            return ()
         spans = ((der, validity(der)) for der in self.certificates)
         return tuple(der for der, (start, end) in spans if start <= now < end)
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """What is higher in later statements of one facility: no peer goes back."""
+        return self.cert.generation, self.profile.issued_seconds, self.cert.issued_seconds
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -78,14 +86,15 @@ class Identity:
         try:
             wire = pb.Statements.FromString(data)
             signer = Signer(wire.facility_key, wire.node_cert.body, wire.node_cert.signature)
-            node_key = signer.verified_node_key()
-            node = node_id(node_key)
+            cert = signer.verified()
+            whose = _Whose(cert.node_key, node_id(cert.node_key), signer.facility_id)
             return cls(
                 signer=signer,
-                node_id=node,
-                certificates=_certificates(wire.tls_bindings, node_key, node),
-                seal_key=_seal_key(wire.seal_key, node_key, node),
-                profile=_profile(wire.profile, node_key, node),
+                cert=cert,
+                node_id=whose.node,
+                certificates=_certificates(wire.tls_bindings, whose),
+                seal_key=_seal_key(wire.seal_key, whose),
+                profile=_profile(wire.profile, whose),
                 encoded=data,
             )
         except DecodeError as exc:
@@ -100,16 +109,19 @@ def make_statements(
     profile: Profile,
 ) -> bytes:
     """Return the encoded statements of this node, signed with its key."""
-    node = node_id(node_key.public).digest
-    bindings = [pb.TlsBinding(node_id=node, certificate=der) for der in certificates]
-    shown = pb.Profile(
+    node, facility = node_id(node_key.public).digest, signer.facility_id.digest
+    bindings = [
+        pb.TlsBinding(node_id=node, facility_id=facility, certificate=der) for der in certificates
+    ]
+    stated = pb.Profile(
         node_id=node,
+        facility_id=facility,
         display_name=profile.display_name,
         endpoints=profile.endpoints,
         introduction_endpoints=profile.introduction_endpoints,
         issued_seconds=profile.issued_seconds,
     )
-    sealing = pb.SealKey(node_id=node, public_key=seal_key)
+    sealing = pb.SealKey(node_id=node, facility_id=facility, public_key=seal_key)
 
     def signed(kind: str, body: bytes) -> pb.SignedBytes:
         return pb.SignedBytes(body=body, signature=node_key.sign(kind, body))
@@ -119,41 +131,62 @@ def make_statements(
         node_cert=pb.SignedBytes(body=signer.node_cert, signature=signer.node_cert_signature),
         tls_bindings=[signed("tls-binding", b.SerializeToString()) for b in bindings],
         seal_key=signed("seal-key", sealing.SerializeToString()),
-        profile=signed("profile", shown.SerializeToString()),
+        profile=signed("profile", stated.SerializeToString()),
     ).SerializeToString()
 
 
-def _certificates(
-    wires: Sequence[pb.SignedBytes], node_key: bytes, node: NodeId
-) -> tuple[bytes, ...]:
+class _Statement(Protocol):
+    node_id: bytes
+    facility_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Whose:
+    """Whose the statements are: each must name both, or it was taken from another's."""
+
+    node_key: bytes
+    node: NodeId
+    facility: FacilityId
+
+    def check(self, kind: str, wire: pb.SignedBytes) -> bytes:
+        """Return the body that the node key signed as a `kind`."""
+        verify(self.node_key, kind, wire.body, wire.signature)
+        return wire.body
+
+    def check_names(self, stated: _Statement) -> None:
+        """Hold that a statement is about this node, and made for this facility."""
+        if stated.node_id != self.node.digest:
+            raise BadSignature("a statement about another node")
+        if stated.facility_id != self.facility.digest:
+            raise BadSignature("a statement that its node made for another facility")
+
+
+def _certificates(wires: Sequence[pb.SignedBytes], whose: _Whose) -> tuple[bytes, ...]:
     if not 1 <= len(wires) <= 4:
         raise DocumentError("statements need one to four TLS bindings")
     certificates = []
     for wire in wires:
-        verify(node_key, "tls-binding", wire.body, wire.signature)
-        binding = pb.TlsBinding.FromString(wire.body)
-        _of_node(binding.node_id, node)
+        binding = pb.TlsBinding.FromString(whose.check("tls-binding", wire))
+        whose.check_names(binding)
         try:
-            check_own(binding.certificate, node)
+            check_own(binding.certificate, whose.node)
         except ValueError as exc:
             raise DocumentError("a TLS binding without a usable certificate") from exc
         certificates.append(binding.certificate)
     return tuple(certificates)
 
 
-def _seal_key(wire: pb.SignedBytes, node_key: bytes, node: NodeId) -> bytes:
-    verify(node_key, "seal-key", wire.body, wire.signature)
-    value = pb.SealKey.FromString(wire.body)
-    _of_node(value.node_id, node)
+def _seal_key(wire: pb.SignedBytes, whose: _Whose) -> bytes:
+    value = pb.SealKey.FromString(whose.check("seal-key", wire))
+    whose.check_names(value)
     if len(value.public_key) != 32:
         raise DocumentError("a seal key has 32 bytes")
     return value.public_key
 
 
-def _profile(wire: pb.SignedBytes, node_key: bytes, node: NodeId) -> Profile:
-    verify(node_key, "profile", wire.body, wire.signature)
-    value = pb.Profile.FromString(wire.body)
-    _of_node(value.node_id, node)
+def _profile(wire: pb.SignedBytes, whose: _Whose) -> Profile:
+    value = pb.Profile.FromString(whose.check("profile", wire))
+    whose.check_names(value)
     if not all(map(is_endpoint, (*value.endpoints, *value.introduction_endpoints))):
         raise DocumentError("a profile with an impossible endpoint")
     if not 0 <= value.issued_seconds < 2**40:
@@ -164,11 +197,6 @@ def _profile(wire: pb.SignedBytes, node_key: bytes, node: NodeId) -> Profile:
         introduction_endpoints=tuple(value.introduction_endpoints)[:8],
         issued_seconds=value.issued_seconds,
     )
-
-
-def _of_node(stated: bytes, node: NodeId) -> None:
-    if stated != node.digest:
-        raise BadSignature("a statement about another node")
 
 
 def is_endpoint(text: str) -> bool:

@@ -287,6 +287,7 @@ def sign_listing(node_key: SigningKey, identity: Identity, listing: Listing) -> 
     """Return the encoded listing of this node, signed with its key."""
     body = pb.Listing(
         node_id=identity.node_id.digest,
+        facility_id=identity.facility_id.digest,
         issued_seconds=listing.issued_seconds,
         city=listing.city,
         departments=listing.departments,
@@ -310,10 +311,11 @@ def open_listing(data: bytes, identity: Identity) -> Listing:
     if len(data) > MAX_LISTING_BYTES:
         raise DocumentError("a listing is shorter")
     signed = parse(documents.SignedBytes, data, "listing")
-    verify(identity.signer.verified_node_key(), "listing", signed.body, signed.signature)
+    verify(identity.cert.node_key, "listing", signed.body, signed.signature)
     stated = parse(pb.Listing, signed.body, "listing")
-    if stated.node_id != identity.node_id.digest:
-        raise BadSignature("a listing of another node")
+    whose = (identity.node_id.digest, identity.facility_id.digest)
+    if (stated.node_id, stated.facility_id) != whose:
+        raise BadSignature("a listing of another node, or of another facility's")
     if max(len(stated.departments), len(stated.recipients)) > MAX_LISTED:
         raise DocumentError(f"at most {MAX_LISTED} departments and recipients can be listed")
     if len(stated.only_relays) > MAX_LISTED or not all(map(is_endpoint, stated.only_relays)):

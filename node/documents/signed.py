@@ -17,9 +17,33 @@ from google.protobuf.message import DecodeError
 from node.crypto.digests import sha256
 from node.crypto.signing import SigningKey, facility_id, node_id, verify
 from node.domain.ids import FacilityId, NodeId
-from node.errors import BadSignature, DocumentError
+from node.errors import BadSignature, DocumentError, ForeignNode
 
 _MAX_PART_BYTES = 1024
+NODE_CERT_DAYS = 400
+"""For so long a node key speaks for its facility; then the recovery kit has to renew it."""
+
+_LATEST_SECONDS = 2**40
+_MAX_GENERATION = 2**20
+_CLAIM = "node-claim"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCert:
+    """What a facility says about a node key, verified.
+
+    Attributes:
+        generation: The number of the facility's node key: one of a lower number was replaced.
+    """
+
+    node_key: bytes
+    issued_seconds: int
+    expires_seconds: int
+    generation: int
+
+    def is_valid(self, now: float) -> bool:
+        """Whether the node key still speaks for its facility, if it was not replaced."""
+        return now < self.expires_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +65,36 @@ class Signer:
         """The facility that the key belongs to."""
         return facility_id(self.facility_key)
 
-    def verified_node_key(self) -> bytes:
-        """Return the node key that the facility certified.
+    def verified(self) -> NodeCert:
+        """Return what the facility certified, and what the node key agreed to.
 
         Raises:
             BadSignature: the certificate is not the facility's word.
+            ForeignNode: it is, but the node key does not speak for that facility.
         """
         verify(self.facility_key, "node-cert", self.node_cert, self.node_cert_signature)
         try:
             cert = pb.NodeCert.FromString(self.node_cert)
         except DecodeError as exc:
-            raise BadSignature("a node certificate that is none") from exc
+            raise BadSignature("the node certificate is malformed") from exc
         if cert.facility_key != self.facility_key or len(cert.node_key) != 32:
-            raise BadSignature("a node certificate of another facility")
-        return cert.node_key
+            raise BadSignature("the node certificate is of another facility")
+        try:
+            verify(cert.node_key, _CLAIM, self.facility_key, cert.node_signature)
+        except BadSignature as exc:
+            raise ForeignNode(
+                f"facility {self.facility_id.short()} certified a node key that is not its own",
+                self.facility_key,
+            ) from exc
+        if not 0 <= cert.issued_seconds < cert.expires_seconds < _LATEST_SECONDS:
+            raise BadSignature("the node certificate has an impossible time")
+        if not 1 <= cert.generation <= _MAX_GENERATION:
+            raise BadSignature("the node certificate has an impossible number")
+        return NodeCert(cert.node_key, cert.issued_seconds, cert.expires_seconds, cert.generation)
+
+    def verified_node_key(self) -> bytes:
+        """Return the node key that speaks for the facility; `BadSignature` as `verified`."""
+        return self.verified().node_key
 
     def to_wire(self) -> pb.Signer:
         """Return the protobuf form."""
@@ -174,9 +214,34 @@ class DocumentSigner:
         return Document(kind, body, self.node_key.sign(kind, body), self.signer)
 
 
-def certify_node(facility_key: SigningKey, node_public: bytes, now: float) -> Signer:
+def certify_node(
+    facility_key: SigningKey, node_key: SigningKey, now: float, *, generation: int = 1
+) -> Signer:
     """Return the facility's certificate for a node key: needs the key from the recovery kit."""
+    claim = claim_node(node_key, facility_key.public)
+    return certify_claim(facility_key, node_key.public, claim, now, generation=generation)
+
+
+def claim_node(node_key: SigningKey, facility_key: bytes) -> bytes:
+    """Return a node key's word that it speaks for a facility."""
+    return node_key.sign(_CLAIM, facility_key)
+
+
+def certify_claim(
+    facility_key: SigningKey, node_key: bytes, claim: bytes, now: float, *, generation: int
+) -> Signer:
+    """Return the facility's certificate for a node key that is elsewhere, by its claim.
+
+    Raises:
+        BadSignature: the claim is not the node key's, or for another facility.
+    """
+    verify(node_key, _CLAIM, facility_key.public, claim)
     body = pb.NodeCert(
-        facility_key=facility_key.public, node_key=node_public, issued_seconds=int(now)
+        facility_key=facility_key.public,
+        node_key=node_key,
+        issued_seconds=int(now),
+        expires_seconds=int(now) + NODE_CERT_DAYS * 86400,
+        generation=generation,
+        node_signature=claim,
     ).SerializeToString()
     return Signer(facility_key.public, body, facility_key.sign("node-cert", body))

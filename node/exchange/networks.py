@@ -163,7 +163,8 @@ class Networks:
             invitation, facility = membership.invitation, membership.facility_id
             if facility != identity.facility_id or _objection(network, invitation.id, facility):
                 continue
-            with suppress(Conflict, UsageError):  # removed by a person, or ourselves
+            # Removed by a person, ourselves, or with another's node key.
+            with suppress(Conflict, UsageError, PeerUntrusted):
                 name = invitation.display_name
                 await self._pairing.pin_member(identity, name, (network.id, invitation.id))
                 return True

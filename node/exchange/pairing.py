@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
+
 from node.crypto.digests import sha256
 from node.documents.delivery import MAX_CLOCK_SKEW_SECONDS
 from node.documents.identity import Identity
@@ -21,6 +23,7 @@ from node.documents.peers import Peer, find_peer
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.errors import Conflict, NotFound, PeerBusy, PeerUntrusted, UsageError
 
+log = structlog.get_logger()
 _ATTEMPT_SECONDS = 60.0
 _MAX_ATTEMPTS = 3
 _PENDING_SECONDS = 600.0
@@ -55,6 +58,9 @@ class Pins(Protocol):
 
     async def remove(self, facility: FacilityId, operator: str) -> Peer:
         """Remove a peer for good."""
+
+    async def alarm(self, facility: FacilityId, problem: str) -> None:
+        """Record what a pinned facility shows that it should not."""
 
     async def note_seen(self, facility: FacilityId, when: float) -> None:
         """Keep when a peer was last heard of."""
@@ -204,19 +210,51 @@ class Pairing:
         await self.presented(identity)
 
     async def presented(self, identity: Identity) -> bool:
-        """Do as `got_statements`; return False for a facility that is not pinned."""
+        """Do as `got_statements`; return False for whom nothing is taken of.
+
+        That is a facility that is not pinned, a node that its facility has replaced, and one
+        whose node key or certificate is another peer's.
+        """
         peer = await self._pins.get(identity.facility_id)
         if peer is None or peer.is_removed:
             return False
+        if identity.cert.generation < peer.identity.cert.generation:
+            problem = "a node that it has replaced speaks for it: its old node key is in use"
+            await self._alarm(peer.facility_id, problem)
+            return False
         if identity.profile.issued_seconds > time.time() + MAX_CLOCK_SKEW_SECONDS:
             return True  # from the future: kept, it would shut out all that follow
-        now, last = time.monotonic(), self._renewed.get(identity.facility_id, -math.inf)
-        is_newer = identity.profile.issued_seconds > peer.identity.profile.issued_seconds
-        if is_newer and now - last >= _RENEW_SECONDS:  # a peer must not fill the audit log
-            self._renewed[identity.facility_id] = now
+        if not self._is_news(identity, peer.identity):
+            return True
+        self._renewed[identity.facility_id] = time.monotonic()
+        try:
             await self._pins.renew(identity)
-            await self.on_change()
+        except PeerUntrusted as exc:
+            log.warning(
+                "statements refused", facility=identity.facility_id.short(), reason=str(exc)
+            )
+            return False
+        await self.on_change()
         return True
+
+    def _is_news(self, identity: Identity, known: Identity) -> bool:
+        if identity.cert.generation > known.cert.generation:
+            return True  # a stolen key's successor waits for nothing
+        last = self._renewed.get(identity.facility_id, -math.inf)
+        # A peer must not fill the audit log.
+        return identity.order > known.order and time.monotonic() - last >= _RENEW_SECONDS
+
+    async def got_forged(self, facility: FacilityId, problem: str) -> None:
+        """Note that a facility signed what it must not; an alarm, if it is pinned here."""
+        peer = await self._pins.get(facility)
+        if peer is None or peer.is_removed:  # anybody can make a key up, and fill the log
+            log.warning("statements refused", facility=facility.short(), reason=problem)
+            return
+        await self._alarm(facility, problem)
+
+    async def _alarm(self, facility: FacilityId, problem: str) -> None:
+        log.error("peer alarm", facility=facility.short(), problem=problem)
+        await self._pins.alarm(facility, problem)
 
     async def pin_of(self, facility: FacilityId) -> Peer | None:
         """Return a facility's pin, removed or not."""

@@ -10,7 +10,7 @@ from emix.introduction.v1 import introduction_pb2 as pb
 
 from node.documents.identity import Identity
 from node.errors import PeerUntrusted
-from node.federation.server import Statements
+from node.federation.server import PeerNews, Statements, decode_statements
 from node.rpc.limits import RateLimit, caller_origin
 from node.rpc.serving import Call, Service
 
@@ -19,7 +19,7 @@ _CALLS_A_MINUTE = 30
 _CALLS_A_MINUTE_IN_ALL = 300
 
 
-class StringPairings(Protocol):
+class StringPairings(PeerNews, Protocol):
     """Pairs by short string; `node.exchange.pairing` does."""
 
     def begin_string(self, commitment: bytes) -> tuple[bytes, bytes]:
@@ -61,7 +61,7 @@ class IntroductionServer:
         return pb.GetStatementsResponse(statements=self._statements())
 
     async def _present_call(self, call: Call[None]) -> pb.PresentResponse:
-        identity = Identity.decode(call.request.statements)
+        identity = await decode_statements(self._strings, call.request.statements)
         if not await self._presented(identity, call.request.memberships):
             raise PeerUntrusted("not paired with this facility")
         return pb.PresentResponse()
@@ -71,6 +71,6 @@ class IntroductionServer:
         return pb.BeginStringResponse(attempt=attempt, nonce=nonce, statements=self._statements())
 
     async def _open(self, call: Call[None]) -> pb.OpenStringResponse:
-        identity = Identity.decode(call.request.statements)
+        identity = await decode_statements(self._strings, call.request.statements)
         await self._strings.open_string(call.request.attempt, call.request.nonce, identity)
         return pb.OpenStringResponse()

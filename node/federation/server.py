@@ -10,10 +10,12 @@ import structlog
 import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
+from node.crypto.signing import facility_id
 from node.documents.identity import Identity
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, TransferId
 from node.errors import (
+    ForeignNode,
     NodeError,
     PeerBusy,
     PeerUntrusted,
@@ -67,6 +69,9 @@ class PeerNews(Protocol):
 
     async def got_statements(self, identity: Identity) -> None:
         """Keep newer statements of a pinned facility; ignore others."""
+
+    async def got_forged(self, facility: FacilityId, problem: str) -> None:
+        """Note that a facility signed what it must not."""
 
     async def note_seen(self, facility: FacilityId) -> None:
         """Note a word from a peer."""
@@ -232,7 +237,20 @@ async def take_statements(news: PeerNews, facility: FacilityId, encoded: bytes) 
     """Take a peer's statements, if they are its own."""
     if not encoded:
         return
-    identity = Identity.decode(encoded)
+    identity = await decode_statements(news, encoded)
     if identity.facility_id != facility:
         raise RemoteProtocolError("the statements are another facility's")
     await news.got_statements(identity)
+
+
+async def decode_statements(news: PeerNews, encoded: bytes) -> Identity:
+    """Return the verified identity in statements; note who certified another's node.
+
+    Raises:
+        DocumentError: as `Identity.decode`.
+    """
+    try:
+        return Identity.decode(encoded)
+    except ForeignNode as exc:
+        await news.got_forged(facility_id(exc.facility_key), str(exc))
+        raise

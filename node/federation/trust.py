@@ -30,6 +30,7 @@ class Trust:
         self._distrust = distrust
         self._peers: dict[FacilityId, Peer] = {}
         self._by_certificate: dict[bytes, FacilityId] = {}
+        self._contested: dict[FacilityId, FacilityId] = {}  # whose what it calls its own is
         self._snapshot = TrustSnapshot(identity, ())
         self._leases: dict[FacilityId, set[trio.CancelScope]] = defaultdict(set)
 
@@ -38,23 +39,37 @@ class Trust:
         """All peers, removed ones too."""
         return self._peers
 
-    def update(self, peers: Sequence[Peer]) -> None:
-        """Take over a new set of pins; leases of those no longer trusted end."""
-        trusted = [peer for peer in peers if not peer.is_removed and not self._distrust(peer)]
-        certificates = {
-            fingerprint(der): peer.facility_id
-            for peer in trusted
-            for der in peer.identity.certificates
-        }
-        ders = tuple(der for peer in trusted for der in peer.identity.certificates)
+    def update(self, peers: Sequence[Peer]) -> list[Peer]:
+        """Take over a new set of pins; leases of those no longer trusted end.
+
+        Returns:
+            Those whose node key or certificate is an earlier peer's: they are not trusted.
+        """
         self._peers = {peer.facility_id: peer for peer in peers}
-        self._by_certificate = certificates
-        self._snapshot = TrustSnapshot(self._identity, ders)
+        self._contested = {}
+        trusted = [peer for peer in peers if self.is_trusted(peer)]
+        owners: dict[bytes, Peer] = {}
+        for peer in sorted(trusted, key=lambda p: p.pinned_time):
+            own = [peer.identity.node_id.digest, *map(fingerprint, peer.identity.certificates)]
+            others = [owners[digest] for digest in own if digest in owners]
+            if others:
+                self._contested[peer.facility_id] = others[0].facility_id
+            else:
+                owners.update(dict.fromkeys(own, peer))
+        trusted = [peer for peer in trusted if peer.facility_id not in self._contested]
+        ders = [der for peer in trusted for der in peer.identity.certificates]
+        self._by_certificate = {d: p.facility_id for d, p in owners.items()}
+        self._snapshot = TrustSnapshot(self._identity, tuple(ders))
         kept = {peer.facility_id for peer in trusted}
         for facility, scopes in self._leases.items():
             if facility not in kept:
                 for scope in list(scopes):
                     scope.cancel()
+        return [self._peers[facility] for facility in self._contested]
+
+    def look_again(self) -> list[Peer]:
+        """Do as `update` with the same pins: time has changed who is trusted."""
+        return self.update(list(self._peers.values()))
 
     def snapshot(self) -> TrustSnapshot:
         """Return what handshakes trust; called on gRPC's threads."""
@@ -71,17 +86,20 @@ class Trust:
             raise PeerUntrusted(f"facility {facility.short()} is not paired with this one")
         if peer.is_removed:
             raise PeerUntrusted(f"facility {facility.short()} was removed here")
-        why = self._distrust(peer)
+        why = self.why_not(peer)
         if why:
             raise PeerUntrusted(f"facility {facility.short()} is not trusted: {why}")
         return peer
 
     def is_trusted(self, peer: Peer) -> bool:
         """Whether a peer is trusted now."""
-        return not peer.is_removed and not self._distrust(peer)
+        return not peer.is_removed and not self.why_not(peer)
 
     def why_not(self, peer: Peer) -> str:
         """Return why a peer that nobody removed is not trusted; empty if it is."""
+        owner = self._contested.get(peer.facility_id)
+        if owner is not None:
+            return f"its node key or certificate is facility {owner.short()}'s"
         return self._distrust(peer)
 
     def identify(self, certificate_pem: bytes | None) -> Peer:

@@ -2,30 +2,51 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+import trio
+
+from node.crypto.certificates import fingerprint
 from node.documents.identity import Identity
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, InvitationId, NetworkId
-from node.errors import Conflict, NotFound
+from node.errors import Conflict, NotFound, PeerUntrusted
 from node.sql.database import Db
 from node.store import audit_rows
 from node.store.context import StoreContext
 
+T = TypeVar("T")
+
 
 class PeerStore:
-    """The pins."""
+    """The pins. What was verified once is not verified again: a statement never changes."""
 
     def __init__(self, context: StoreContext) -> None:
         self._database = context.database
+        self._verified: dict[FacilityId, Identity] = {}  # used on worker threads, one at a time
 
     async def all(self) -> list[Peer]:
         """Return all peers, removed ones too."""
-        return await self._database.read(_all)
+        rows = await self._database.read(
+            lambda db: list(db.query("SELECT * FROM peers ORDER BY pinned_time"))
+        )
+        # Not under the database's lock: what is not known yet takes 0.7 ms each.
+        return await trio.to_thread.run_sync(lambda: [self._peer(row) for row in rows])
 
     async def get(self, facility: FacilityId) -> Peer | None:
         """Return one peer, removed or not."""
-        return await self._database.read(lambda db: _get(db, facility))
+        return await self._database.read(lambda db: self._get(db, facility))
+
+    def _get(self, db: Db, facility: FacilityId) -> Peer | None:
+        rows = list(db.query("SELECT * FROM peers WHERE facility = ?", (facility.digest,)))
+        return self._peer(rows[0]) if rows else None
+
+    def _peer(self, row: dict[str, Any]) -> Peer:
+        facility, encoded = FacilityId(row["facility"]), bytes(row["statements"])
+        identity = self._verified.get(facility)
+        if identity is None or identity.encoded != encoded:
+            identity = self._verified[facility] = Identity.decode(encoded)
+        return _with_identity(row, identity)
 
     async def pin(
         self,
@@ -51,10 +72,12 @@ class PeerStore:
 
         Raises:
             Conflict: it was removed here, and nobody says to bring it back.
+            PeerUntrusted: its node has been replaced; or its node key or certificate is
+                another peer's, which is an alarm.
         """
 
         def work(db: Db) -> Peer:
-            old = _get(db, identity.facility_id)
+            old = self._get(db, identity.facility_id)
             if old and old.is_removed and not restore_removed:
                 raise Conflict(
                     f"facility {identity.facility_id.short()} was removed here;"
@@ -63,7 +86,12 @@ class PeerStore:
             if old and member and old.network is None and not old.is_removed:
                 return old  # a person's pin is worth more
             kept = identity
-            if old and old.identity.profile.issued_seconds > identity.profile.issued_seconds:
+            if old and old.identity.cert.generation > identity.cert.generation:
+                raise PeerUntrusted(
+                    f"facility {identity.facility_id.short()} has replaced the node whose"
+                    " statements these are; fetch its present ones"
+                )
+            if old and old.identity.order > identity.order:
                 kept = old.identity  # never back to older statements
             db.execute(
                 "INSERT INTO peers (facility, statements, endpoint, pinned_how, pinned_by,"
@@ -86,29 +114,55 @@ class PeerStore:
                     name or (old.name if old else kept.profile.display_name),
                 ),
             )
+            _claim(db, kept)
             facts: dict[str, object] = {"facility": str(identity.facility_id), "how": how}
             audit_rows.append(db, "peer.pinned", facts, operator)
-            found = _get(db, identity.facility_id)
+            found = self._get(db, identity.facility_id)
             if found is None:
                 raise NotFound("the pin was not kept")
             return found
 
-        return await self._database.write(work)
+        return await self._write(identity, work)
 
     async def renew(self, identity: Identity) -> None:
-        """Keep newer statements of a pinned facility: a new certificate, a new name."""
+        """Keep newer statements of a pinned facility: a new certificate, a new name.
+
+        Raises:
+            PeerUntrusted: its node key or certificate is another peer's, which is an alarm.
+        """
 
         def work(db: Db) -> None:
-            old = _get(db, identity.facility_id)
+            old = self._get(db, identity.facility_id)
             db.execute(
                 "UPDATE peers SET statements = ? WHERE facility = ? AND removed_time IS NULL",
                 (identity.encoded, identity.facility_id.digest),
             )
+            if old is not None and not old.is_removed:
+                _claim(db, identity)
             if old is None or _ways_in(old.identity) != _ways_in(identity):
-                facts: dict[str, object] = {"facility": str(identity.facility_id)}
+                facts: dict[str, object] = {
+                    "facility": str(identity.facility_id),
+                    "node": identity.cert.generation,
+                }
                 audit_rows.append(db, "peer.renewed", facts)
 
-        await self._database.write(work)
+        await self._write(identity, work)
+
+    async def alarm(self, facility: FacilityId, problem: str) -> None:
+        """Record what a pinned facility shows that it should not, unless that is an open alarm."""
+        facts: dict[str, object] = {"facility": str(facility), "problem": problem}
+        await self._database.write(lambda db: audit_rows.alarm(db, "alarm.peer", facts))
+
+    async def _write(self, identity: Identity, work: Callable[[Db], T]) -> T:
+        try:
+            return await self._database.write(work)
+        except _Claimed as exc:
+            problem = f"its node key or TLS certificate is facility {exc.owner.short()}'s"
+            await self.alarm(identity.facility_id, problem)
+            raise PeerUntrusted(
+                f"facility {identity.facility_id.short()} is not taken: {problem}; find out which"
+                " of the two is right"
+            ) from exc
 
     async def remove(self, facility: FacilityId, operator: str) -> Peer:
         """Remove a peer for good; durable once this returns."""
@@ -120,7 +174,8 @@ class PeerStore:
             )
             facts: dict[str, object] = {"facility": str(facility)}
             audit_rows.append(db, "peer.removed", facts, operator)
-            found = _get(db, facility)
+            db.execute("DELETE FROM claims WHERE facility = ?", (facility.digest,))
+            found = self._get(db, facility)
             if found is None:
                 raise NotFound(f"facility {facility.short()} is not pinned here")
             return found
@@ -141,20 +196,32 @@ def _ways_in(identity: Identity) -> tuple[object, ...]:
     return identity.certificates, identity.seal_key, identity.profile.endpoints
 
 
-def _all(db: Db) -> list[Peer]:
-    return [_row(row) for row in db.query("SELECT * FROM peers ORDER BY pinned_time")]
+class _Claimed(Exception):
+    """What a facility states as its own is another peer's."""
+
+    def __init__(self, owner: FacilityId) -> None:
+        super().__init__(owner)
+        self.owner = owner
 
 
-def _get(db: Db, facility: FacilityId) -> Peer | None:
-    rows = list(db.query("SELECT * FROM peers WHERE facility = ?", (facility.digest,)))
-    return _row(rows[0]) if rows else None
+def _claim(db: Db, identity: Identity) -> None:
+    """Note what is a peer's own in place of what was; `_Claimed` if it is another's."""
+    own = [identity.node_id.digest, *map(fingerprint, identity.certificates)]
+    facility = identity.facility_id.digest
+    db.execute("DELETE FROM claims WHERE facility = ?", (facility,))
+    for digest in own:
+        row = db.execute("SELECT facility FROM claims WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            db.execute("INSERT INTO claims VALUES (?, ?)", (digest, facility))
+        elif row[0] != facility:
+            raise _Claimed(FacilityId(row[0]))
 
 
-def _row(row: dict[str, Any]) -> Peer:
+def _with_identity(row: dict[str, Any], identity: Identity) -> Peer:
     read: dict[str, Callable[[Any], object]] = {"network": NetworkId, "invitation": InvitationId}
     values: dict[str, Any] = {
         k: read[k](v) if k in read and v is not None else v
         for k, v in row.items()
         if k not in ("facility", "statements")
     }
-    return Peer(identity=Identity.decode(row["statements"]), **values)
+    return Peer(identity=identity, **values)

@@ -102,7 +102,7 @@ def _any_news(db: Db, network: NetworkId, records: Sequence[Record], now: float)
 def _is_news(db: Db, network: NetworkId, record: Record, now: float) -> bool:
     """Return whether a record is newer than what is kept, or that was seen long ago."""
     sql = (
-        "SELECT profile_seconds, listing_seconds, membership, seen_time FROM records"
+        "SELECT generation, profile_seconds, listing_seconds, membership, seen_time FROM records"
         " WHERE network = ? AND facility = ?"
     )
     values = (network.digest, record.identity.facility_id.digest)
@@ -131,7 +131,8 @@ def _put(db: Db, network: NetworkId, record: Record, now: float) -> None:
     )
     db.execute(
         "INSERT OR REPLACE INTO records (network, facility, statements, listing, membership,"
-        " profile_seconds, listing_seconds, texts, seen_time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " generation, profile_seconds, listing_seconds, texts, seen_time)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             network.digest,
             identity.facility_id.digest,
@@ -145,5 +146,11 @@ def _put(db: Db, network: NetworkId, record: Record, now: float) -> None:
     )
 
 
-def _issued(record: Record) -> tuple[int, int]:
-    return record.identity.profile.issued_seconds, record.listing.issued_seconds
+def _issued(record: Record) -> tuple[int, int, int]:
+    """What is higher in later records of a facility: a node that was replaced comes last."""
+    identity = record.identity
+    return (
+        identity.cert.generation,
+        identity.profile.issued_seconds,
+        record.listing.issued_seconds,
+    )

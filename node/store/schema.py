@@ -98,6 +98,13 @@ CREATE TABLE peers (
     last_seen_time REAL NOT NULL DEFAULT 0
 ) STRICT;
 
+-- Node ids and digests of TLS certificates: each is one peer's alone.
+CREATE TABLE claims (
+    digest BLOB PRIMARY KEY,
+    facility BLOB NOT NULL REFERENCES peers (facility) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX claims_facility ON claims (facility);
+
 CREATE TABLE transfers (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     transfer_id BLOB NOT NULL,
@@ -202,6 +209,7 @@ def _records(db: sqlite_utils.Database) -> None:
         "    statements BLOB NOT NULL,"
         "    listing BLOB NOT NULL,"
         "    membership BLOB NOT NULL,"
+        "    generation INTEGER NOT NULL,"
         "    profile_seconds INTEGER NOT NULL,"
         "    listing_seconds INTEGER NOT NULL,"
         "    texts TEXT NOT NULL,"

@@ -56,10 +56,12 @@ RELAYS = ("relay.example.org:443", "other.example.org:443")
 class Facility:
     """A facility with one node, and what it says."""
 
-    def __init__(self, name: str, key: SigningKey | None = None) -> None:
+    def __init__(
+        self, name: str, key: SigningKey | None = None, node_key: SigningKey | None = None
+    ) -> None:
         self.name = name
-        self.key, self.node_key = key or SigningKey.new(), SigningKey.new()
-        self.signer: Signer = certify_node(self.key, self.node_key.public, time.time())
+        self.key, self.node_key = key or SigningKey.new(), node_key or SigningKey.new()
+        self.signer: Signer = certify_node(self.key, self.node_key, time.time())
         self.id: FacilityId = self.signer.facility_id
         self.relays = RelayPolicy()
         self.node_id = node_id(self.node_key.public)
@@ -441,6 +443,24 @@ def test_node_announces_itself_only_and_never_goes_back(tmp_path: Path) -> None:
                 is_online=wire.online,
             )
             assert (record.identity.facility_id, record.listing.city) == (b.id, "Helena")
+
+    run(work)
+
+
+def test_node_that_a_facility_has_announced_is_taken_by_no_other(tmp_path: Path) -> None:
+    """Not even with the node's consent: who asks for it gets its own."""
+
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving(), member(world, "A") as (a, client, _), world.client() as second:
+            twin = Facility("B", node_key=a.node_key)
+            await second.join(twin, world.membership(twin))
+            await second.login(twin)
+            with pytest.raises(Conflict, match="another facility"):
+                await second.announce(twin)
+            found = await client.call("Lookup", pb.LookupRequest(facility_ids=[a.id.digest]))
+            assert len(found.records) == 1
+            assert any("as its own" in text for text in world.alarms.texts())
 
     run(work)
 

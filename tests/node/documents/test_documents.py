@@ -14,7 +14,14 @@ from node.documents.delivery import Delivery, check_delivery, open_delivery, sig
 from node.documents.identity import Identity, Profile, make_statements
 from node.documents.manifest import decode_body, encode_body, open_manifest, sign_manifest
 from node.documents.receipt import Proof, Receipt, sign_receipt
-from node.documents.signed import Document, DocumentSigner, certify_node
+from node.documents.signed import (
+    Document,
+    DocumentSigner,
+    Signer,
+    certify_claim,
+    certify_node,
+    claim_node,
+)
 from node.domain.ids import ChunkId, TransferId
 from node.domain.manifest import ChunkEntry, Extent, InstanceEntry, Manifest
 from node.domain.transfers import Priority
@@ -25,6 +32,7 @@ from node.errors import (
     BadReceipt,
     BadSignature,
     DocumentError,
+    ForeignNode,
 )
 
 NOW = 1_800_000_000.0
@@ -32,7 +40,7 @@ NOW = 1_800_000_000.0
 
 def make_signer() -> DocumentSigner:
     facility, node = SigningKey.new(), SigningKey.new()
-    return DocumentSigner(node, certify_node(facility, node.public, NOW))
+    return DocumentSigner(node, certify_node(facility, node, NOW))
 
 
 A, B, C = make_signer(), make_signer(), make_signer()
@@ -299,6 +307,31 @@ def test_statements_signed_by_another_node_key_are_refused() -> None:
         Identity.decode(make_identity(certificates=[]))
     with pytest.raises(DocumentError):
         Identity.decode(make_identity(certificates=[b"junk"]))
+
+
+@pytest.mark.parametrize("part", ["tls_bindings", "seal_key", "profile", "node_cert"])
+def test_statement_that_a_node_made_for_another_facility_is_refused(part: str) -> None:
+    """The same node key signed it, so only the name in it tells for whom."""
+    other = certify_node(SigningKey.new(), A.node_key, NOW)
+    mine = pb.Statements.FromString(make_identity())
+    theirs = pb.Statements.FromString(make_identity(signer=other))
+    mine.ClearField(part)
+    mine.MergeFrom(pb.Statements(**{part: getattr(theirs, part)}))
+    with pytest.raises(BadSignature):
+        Identity.decode(mine.SerializeToString())
+
+
+def test_node_key_that_does_not_agree_is_certified_by_nobody() -> None:
+    facility = SigningKey.new()
+    with pytest.raises(BadSignature):
+        certify_claim(
+            facility, A.node_key.public, claim_node(C.node_key, facility.public), NOW, generation=1
+        )
+    theirs = pb.NodeCert.FromString(A.signer.node_cert)
+    theirs.facility_key = facility.public
+    body = theirs.SerializeToString()
+    with pytest.raises(ForeignNode, match="not its own"):
+        Signer(facility.public, body, facility.sign("node-cert", body)).verified()
 
 
 def test_manifest_with_one_chunk_number_twice_is_refused() -> None:

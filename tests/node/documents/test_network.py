@@ -42,7 +42,7 @@ def make_letter(key: SigningKey = KEY, now: float = NOW) -> JoinLetter:
 
 
 def make_identity(node_key: SigningKey = NODE_KEY) -> Identity:
-    signer = certify_node(SigningKey.new(), node_key.public, NOW)
+    signer = certify_node(SigningKey.new(), node_key, NOW)
     tls = make_tls_identity(node_id(node_key.public), NOW)
     profile = Profile("Great Falls Clinic", ("h:1",), (), int(NOW))
     return Identity.decode(

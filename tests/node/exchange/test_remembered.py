@@ -47,7 +47,7 @@ class Member:
     def __init__(self, name: str, city: str = "Helena") -> None:
         self.name, self.city = name, city
         self.facility_key, self.node_key = SigningKey.new(), SigningKey.new()
-        self.signer = certify_node(self.facility_key, self.node_key.public, NOW)
+        self.signer = certify_node(self.facility_key, self.node_key, NOW)
         self.tls = make_tls_identity(node_id(self.node_key.public), NOW)
         self.seal = SealKey.new().public
         self.letter, self.membership = self.invited()

@@ -67,3 +67,16 @@ async def test_lease_lives_on_through_changes_of_others(peer: Peer) -> None:
     with trust.lease(peer.facility_id):
         trust.update([replace(peer, last_seen_time=time())])
         await trio.lowlevel.checkpoint()
+
+
+def test_certificate_that_two_facilities_claim_is_the_earliers(peer: Peer, tmp_path: Path) -> None:
+    other = HostilePeer(tmp_path, "other").keys.signer.signer
+    thief = replace(
+        peer, identity=replace(peer.identity, signer=other), pinned_time=peer.pinned_time + 1
+    )
+    for order in ([peer, thief], [thief, peer]):
+        trust = Trust(ME)
+        trust.update(order)
+        assert trust.identify(der_to_pem(peer.identity.certificates[0])) == peer
+        with pytest.raises(PeerUntrusted):
+            trust.trusted(thief.facility_id)

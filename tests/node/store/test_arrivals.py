@@ -23,7 +23,7 @@ from tests.node.store.test_import_resumes import make_store
 
 def make_signer() -> DocumentSigner:
     facility, node = SigningKey.new(), SigningKey.new()
-    return DocumentSigner(node, certify_node(facility, node.public, time.time()))
+    return DocumentSigner(node, certify_node(facility, node, time.time()))
 
 
 def make_delivery(

@@ -34,7 +34,7 @@ def make_store(home: Path) -> StoreContext:
         (make_tls_identity(node_id(node.public), now),),
         {1: secrets.token_bytes(32)},
     )
-    signer = DocumentSigner(node, certify_node(facility, node.public, now))
+    signer = DocumentSigner(node, certify_node(facility, node, now))
     return open_store(home, RootKey.new(), content, signer, reserve_bytes=0)
 
 

@@ -35,44 +35,56 @@ class Document(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., body: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., signer: _Optional[_Union[Signer, _Mapping]] = ...) -> None: ...
 
 class NodeCert(_message.Message):
-    __slots__ = ("facility_key", "node_key", "issued_seconds")
+    __slots__ = ("facility_key", "node_key", "issued_seconds", "expires_seconds", "generation", "node_signature")
     FACILITY_KEY_FIELD_NUMBER: _ClassVar[int]
     NODE_KEY_FIELD_NUMBER: _ClassVar[int]
     ISSUED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    NODE_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     facility_key: bytes
     node_key: bytes
     issued_seconds: int
-    def __init__(self, facility_key: _Optional[bytes] = ..., node_key: _Optional[bytes] = ..., issued_seconds: _Optional[int] = ...) -> None: ...
+    expires_seconds: int
+    generation: int
+    node_signature: bytes
+    def __init__(self, facility_key: _Optional[bytes] = ..., node_key: _Optional[bytes] = ..., issued_seconds: _Optional[int] = ..., expires_seconds: _Optional[int] = ..., generation: _Optional[int] = ..., node_signature: _Optional[bytes] = ...) -> None: ...
 
 class TlsBinding(_message.Message):
-    __slots__ = ("node_id", "certificate")
+    __slots__ = ("node_id", "certificate", "facility_id")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     node_id: bytes
     certificate: bytes
-    def __init__(self, node_id: _Optional[bytes] = ..., certificate: _Optional[bytes] = ...) -> None: ...
+    facility_id: bytes
+    def __init__(self, node_id: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., facility_id: _Optional[bytes] = ...) -> None: ...
 
 class SealKey(_message.Message):
-    __slots__ = ("node_id", "public_key")
+    __slots__ = ("node_id", "public_key", "facility_id")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     node_id: bytes
     public_key: bytes
-    def __init__(self, node_id: _Optional[bytes] = ..., public_key: _Optional[bytes] = ...) -> None: ...
+    facility_id: bytes
+    def __init__(self, node_id: _Optional[bytes] = ..., public_key: _Optional[bytes] = ..., facility_id: _Optional[bytes] = ...) -> None: ...
 
 class Profile(_message.Message):
-    __slots__ = ("node_id", "display_name", "endpoints", "introduction_endpoints", "issued_seconds")
+    __slots__ = ("node_id", "display_name", "endpoints", "introduction_endpoints", "issued_seconds", "facility_id")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     INTRODUCTION_ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     ISSUED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     node_id: bytes
     display_name: str
     endpoints: _containers.RepeatedScalarFieldContainer[str]
     introduction_endpoints: _containers.RepeatedScalarFieldContainer[str]
     issued_seconds: int
-    def __init__(self, node_id: _Optional[bytes] = ..., display_name: _Optional[str] = ..., endpoints: _Optional[_Iterable[str]] = ..., introduction_endpoints: _Optional[_Iterable[str]] = ..., issued_seconds: _Optional[int] = ...) -> None: ...
+    facility_id: bytes
+    def __init__(self, node_id: _Optional[bytes] = ..., display_name: _Optional[str] = ..., endpoints: _Optional[_Iterable[str]] = ..., introduction_endpoints: _Optional[_Iterable[str]] = ..., issued_seconds: _Optional[int] = ..., facility_id: _Optional[bytes] = ...) -> None: ...
 
 class Statements(_message.Message):
     __slots__ = ("facility_key", "node_cert", "tls_bindings", "seal_key", "profile")

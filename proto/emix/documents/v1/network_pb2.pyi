@@ -120,7 +120,7 @@ class JoinLetter(_message.Message):
     def __init__(self, invitation: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ..., token_secret: _Optional[bytes] = ..., network_key: _Optional[bytes] = ..., network_name: _Optional[str] = ..., endpoints: _Optional[_Iterable[str]] = ..., root_certificate: _Optional[bytes] = ...) -> None: ...
 
 class Listing(_message.Message):
-    __slots__ = ("node_id", "issued_seconds", "city", "departments", "recipients", "software", "protocol_version", "never_relayed", "only_relays")
+    __slots__ = ("node_id", "issued_seconds", "city", "departments", "recipients", "software", "protocol_version", "never_relayed", "only_relays", "facility_id")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     ISSUED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     CITY_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +130,7 @@ class Listing(_message.Message):
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     NEVER_RELAYED_FIELD_NUMBER: _ClassVar[int]
     ONLY_RELAYS_FIELD_NUMBER: _ClassVar[int]
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     node_id: bytes
     issued_seconds: int
     city: str
@@ -139,7 +140,8 @@ class Listing(_message.Message):
     protocol_version: int
     never_relayed: bool
     only_relays: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, node_id: _Optional[bytes] = ..., issued_seconds: _Optional[int] = ..., city: _Optional[str] = ..., departments: _Optional[_Iterable[str]] = ..., recipients: _Optional[_Iterable[str]] = ..., software: _Optional[str] = ..., protocol_version: _Optional[int] = ..., never_relayed: _Optional[bool] = ..., only_relays: _Optional[_Iterable[str]] = ...) -> None: ...
+    facility_id: bytes
+    def __init__(self, node_id: _Optional[bytes] = ..., issued_seconds: _Optional[int] = ..., city: _Optional[str] = ..., departments: _Optional[_Iterable[str]] = ..., recipients: _Optional[_Iterable[str]] = ..., software: _Optional[str] = ..., protocol_version: _Optional[int] = ..., never_relayed: _Optional[bool] = ..., only_relays: _Optional[_Iterable[str]] = ..., facility_id: _Optional[bytes] = ...) -> None: ...
 
 class TicketKeyCert(_message.Message):
     __slots__ = ("network_id", "ticket_key", "expires_seconds", "relays")
