@@ -6,13 +6,13 @@ is returned to the system when the child ends, instead of staying with the node 
 
 import base64
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 
 import nacl.pwhash
 
 from node.errors import KeysError
+from node.sandbox import children
 
 # Bounds for parameters read from a file that others can write: enough work to be worth
 # anything, and no more memory than a node can spare.
@@ -50,18 +50,12 @@ def stretch(passphrase: bytes, salt: bytes, cost: Cost) -> bytes:
         "ops": cost.ops,
         "memory_bytes": cost.memory_bytes,
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "node.crypto.argon2"],
-        input=json.dumps(request).encode(),
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
-    if done.returncode != 0 or len(done.stdout) != 32:
+    done = children.run("node.crypto.argon2", given=json.dumps(request).encode(), seconds=120)
+    if done.status != 0 or len(done.output) != 32:
         raise KeysError(
             f"stretching the passphrase failed; it needs {cost.memory_bytes // 2**20} MiB free"
         )
-    return done.stdout
+    return done.output
 
 
 def _child() -> None:

@@ -1,10 +1,9 @@
 """The node's side of writing a DICOMDIR: it starts the process that runs pydicom, and waits."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from node.errors import StoreError
+from node.sandbox import children
 
 _SECONDS = 3600
 
@@ -15,12 +14,6 @@ def write_dicomdir(folder: Path) -> None:
     Raises:
         StoreError: it could not be written; the files are as they were.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "node.dicom.file_set", str(folder)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-        timeout=_SECONDS,
-    )
-    if done.returncode != 0:
+    done = children.run("node.dicom.file_set", str(folder.absolute()), seconds=_SECONDS)
+    if done.status != 0:
         raise StoreError("the files are exported, but a DICOMDIR could not be written for them")

@@ -7,8 +7,6 @@ are held for a person, and another process takes its place.
 import itertools
 import json
 import os
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -17,6 +15,7 @@ import trio
 
 from node.dicom.arena import Arena
 from node.domain.verdicts import Examined, PixelLayout, Verdict
+from node.sandbox import children
 
 ANSWER_SECONDS = 30.0
 _MAX_ANSWER_BYTES = 16 * 2**20
@@ -49,14 +48,7 @@ class _Parser:
         fd = os.dup(arena.fd)
         os.set_inheritable(fd, True)
         try:
-            process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "node.dicom.worker", str(fd), str(arena.size)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[fd],
-                env=_environment(),
-            )
+            process = await children.start("node.dicom.worker", str(fd), str(arena.size), fd=fd)
         finally:
             os.close(fd)
         parser = cls(process)
@@ -269,12 +261,6 @@ async def open_examiner(*, slabs: int = 6, parsers: int = 2) -> AsyncGenerator[E
     finally:
         with trio.CancelScope(shield=True):
             await examiner.aclose()
-
-
-def _environment() -> dict[str, str]:
-    """Return the least that a parser needs of the environment: no secret of the node's."""
-    kept = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
-    return {name: os.environ[name] for name in kept if name in os.environ}
 
 
 def _count(value: Any) -> int:

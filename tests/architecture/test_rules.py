@@ -85,3 +85,18 @@ def test_configuration_with_problems_lists_them_all(tmp_path: Path) -> None:
         config.load_config(path)
     for word in ("display_name is missing", "peer must be", "colour is not", "incoming must be"):
         assert word in str(caught.value)
+
+
+_STARTERS = re.compile(
+    r"\b(subprocess\.|multiprocessing|open_process|run_process|create_subprocess|pty\.|"
+    r"os\.(fork|exec|spawn|posix_spawn|system|popen)|sys\.executable|ctypes\.\w+\(None\)\.fork)"
+)
+
+
+def test_processes_are_started_in_one_place() -> None:
+    """There they are isolated from the current folder and the environment."""
+    sources = [
+        path for package in ("node", "directory_service") for path in (ROOT / package).rglob("*.py")
+    ]
+    starting = {str(p.relative_to(ROOT)) for p in sources if _STARTERS.search(p.read_text())}
+    assert starting == {"node/sandbox/children.py"}

@@ -1,0 +1,99 @@
+"""Starting child processes of ours: the one place that does.
+
+A child runs this installation's code and nothing else: Python looks for modules neither in the
+current folder nor where the environment says (`python -I`), the child's folder is the root, and
+of the environment it gets its language only. So `emix` may be run in any folder, a patient's
+stick included, whatever files lie there.
+"""
+
+import os
+import site
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import trio
+
+_KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
+# A thread of numpy's would keep a child from leaving its namespaces: that takes a single one.
+_SET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A child that has ended: its exit status, and what it wrote."""
+
+    status: int
+    output: bytes
+
+
+def run(module: str, *arguments: str, given: bytes = b"", seconds: float) -> Ended:
+    """Run a module of ours to its end. Blocks.
+
+    Args:
+        module: Its full name.
+        arguments: Of its command line; never a secret.
+        given: What it reads from standard input.
+        seconds: After so long it is killed.
+
+    Raises:
+        OSError: it could not be started.
+        subprocess.TimeoutExpired: it took too long.
+    """
+    done = subprocess.run(
+        _command(module, arguments),
+        input=given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+        timeout=seconds,
+        cwd="/",
+        env=_environment(),
+    )
+    return Ended(done.returncode, done.stdout)
+
+
+async def start(module: str, *arguments: str, fd: int) -> "trio.Process":
+    """Start a module of ours that serves on standard input and output.
+
+    Args:
+        module: Its full name.
+        arguments: Of its command line.
+        fd: One more file that it has open, under the same number.
+
+    Raises:
+        OSError: it could not be started.
+
+    Cancellation:
+        Either no process was started, or it is ended before this raises.
+    """
+    import trio  # only here: the other children would load it for nothing
+
+    return await trio.lowlevel.open_process(
+        _command(module, arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[fd],
+        cwd="/",
+        env=_environment(),
+    )
+
+
+def _command(module: str, arguments: tuple[str, ...]) -> list[str]:
+    return [sys.executable, *_isolation(), "-m", module, *arguments]
+
+
+def _isolation() -> list[str]:
+    """Return `-I`, or what of it still finds a package that was installed with `pip --user`."""
+    if site.ENABLE_USER_SITE and Path(__file__).is_relative_to(site.getusersitepackages()):
+        return ["-E", "-P"]
+    return ["-I"]
+
+
+def _environment() -> dict[str, str]:
+    """Return the least that a child needs of the environment: no secret of the node's."""
+    return {**_SET, **{name: os.environ[name] for name in _KEPT if name in os.environ}}
