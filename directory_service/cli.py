@@ -14,7 +14,7 @@ from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import open_blocking_channel
 from node.rpc.methods import methods
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
-from node.terminal.output import show_bytes, show_json, show_table, show_time
+from node.terminal.output import Styled, print_line, show_bytes, show_json, show_table, show_time
 
 DEFAULT_HOME = "~/.emix-directory"
 _METHODS = {m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryAdminService"])}
@@ -103,7 +103,7 @@ def init(
     def keep_key() -> None:  # once everything else that was asked for is right
         if is_new:
             key.write(path)
-            click.echo(f"Made the network's key: {path}. Keep it off the directory's machine.")
+            print_line(f"Made the network's key: {path}. Keep it off the directory's machine.")
 
     make_home(
         home,
@@ -115,22 +115,22 @@ def init(
         signed_list=b"" if is_new else signed_list(path, key, time.time()),
         keep_key=keep_key,
     )
-    click.echo(f"Made a directory in {home.root}.")
-    click.echo(f"Network ID: {key.network}")
+    print_line(f"Made a directory in {home.root}.")
+    print_line(f"Network ID: {key.network}")
     if is_new:
-        click.echo(
+        print_line(
             "Next: `emix-directory serve`, then `emix-directory list sign --network-key FILE`."
         )
         return
     if not relays:
-        click.echo(
+        print_line(
             "WARNING: no --relay is named. If the network had relays, name them in [relay]"
             " addresses of directory.toml, and run `emix-directory renew --network-key FILE` before"
             " you start.",
-            err=True,
+            is_error=True,
         )
-    click.echo("Next: `emix-directory serve`. The nodes of the network come back by themselves:")
-    click.echo("`emix-directory facilities` shows which have not yet.")
+    print_line("Next: `emix-directory serve`. The nodes of the network come back by themselves:")
+    print_line("`emix-directory facilities` shows which have not yet.")
 
 
 @cli.command()
@@ -173,11 +173,11 @@ def renew(context: click.Context, key_file: str, all_keys: bool) -> None:
     home, key = Home(_home(context)), OperatorKey.read(Path(key_file))
     if not all_keys:
         rotation.renew(home, key)
-        click.echo("The certificate is renewed; restart the directory.")
+        print_line("The certificate is renewed; restart the directory.")
         return
     rotation.rotate(home, key)
-    click.echo("All keys are new; start the directory. Other processes need this home's copies:")
-    click.echo("directory.key, ticket.cert, tls.key and tls.pem, while none of them runs.")
+    print_line("All keys are new; start the directory. Other processes need this home's copies:")
+    print_line("directory.key, ticket.cert, tls.key and tls.pem, while none of them runs.")
 
 
 @cli.command()
@@ -236,11 +236,11 @@ def status(context: click.Context, json_: bool) -> None:
         ("list", f"{found.list_number}, valid until {expires}"),
         ("certificate until", show_time(found.certificate_expires_seconds)),
     ):
-        click.echo(f"{label:>17}  {value}")
+        print_line(f"{label:>17}  {value}")
     if found.relay_endpoint:
-        click.echo(f"{'relay':>17}  {found.relay_endpoint}, {found.relay_open_pairs} pairs now")
+        print_line(f"{'relay':>17}  {found.relay_endpoint}, {found.relay_open_pairs} pairs now")
     for alarm in found.alarms:
-        click.echo(click.style(f"{'ALARM':>17}  {alarm}", bold=True))
+        print_line(Styled(f"{'ALARM':>17}  {alarm}", is_bold=True))
 
 
 @cli.group(invoke_without_command=True)
@@ -345,10 +345,10 @@ def relay_status(context: click.Context, json_: bool) -> None:
         show_json(figures)
         return
     if not found.relay_endpoint:
-        click.echo("This process does not relay; see [relay] in directory.toml.")
+        print_line("This process does not relay; see [relay] in directory.toml.")
         return
     for label, value in {**figures, "bytes": show_bytes(found.relay_bytes)}.items():
-        click.echo(f"{label.replace('_', ' '):>17}  {value}")
+        print_line(f"{label.replace('_', ' '):>17}  {value}")
 
 
 def _home(context: click.Context) -> Path:

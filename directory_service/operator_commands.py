@@ -24,7 +24,7 @@ from node.documents.network import Membership
 from node.domain.ids import InvitationId
 from node.domain.network import NetworkList
 from node.errors import UsageError
-from node.terminal.output import show_json, show_time
+from node.terminal.output import print_line, show_json, show_time
 
 _DAY_SECONDS = 86400
 network_key_option = click.option(
@@ -64,8 +64,8 @@ def create_token(name: str, key_file: str, out: str | None) -> None:
     if out is not None:
         write_new(Path(out), letter.encode().encode() + b"\n", 0o600)
     until = show_time(letter.invitation.expires_seconds)
-    click.echo(f"For {name.strip()}, into {key.name}, until {until}.", err=True)
-    click.echo(letter.encode() if out is None else f"Wrote {out}. There: emix join {out}")
+    print_line(f"For {name.strip()}, into {key.name}, until {until}.", is_error=True)
+    print_line(letter.encode() if out is None else f"Wrote {out}. There: emix join {out}")
 
 
 @click.group("list")
@@ -98,8 +98,8 @@ def sign(key_file: str, json_: bool) -> None:
         )
         return
     for membership in added:
-        click.echo(f"confirmed  {membership.invitation.display_name}  {membership.facility_id}")
-    click.echo(
+        print_line(f"confirmed  {membership.invitation.display_name}  {membership.facility_id}")
+    print_line(
         f"List {shown.number}: {len(shown.members)} members, valid until"
         f" {show_time(int(shown.expires_time))}."
     )
@@ -118,7 +118,7 @@ def make_list_key(key_file: str, out: str, days: int) -> None:
     """
     key = OperatorKey.read(Path(key_file)).list_key(time.time() + days * _DAY_SECONDS)
     key.write(Path(out))
-    click.echo(f"Wrote {out}: emix-directory list sign --network-key {out}")
+    print_line(f"Wrote {out}: emix-directory list sign --network-key {out}")
 
 
 @click.command()
@@ -152,7 +152,7 @@ def revoke(facility: str, key_file: str) -> None:
     names = sorted({m.invitation.display_name for m in used.values()})
     unused = letters_of(path, set(names)) - {m.invitation.id for m in memberships}
     shown, _ = _sign(path, {*used, *unused, *(i for i, f in listed if f == found)})
-    click.echo(f"Revoked {' / '.join(names) or found} with list {shown.number}.")
+    print_line(f"Revoked {' / '.join(names) or found} with list {shown.number}.")
 
 
 def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, list[Membership]]:
@@ -195,10 +195,10 @@ def _latest(
             " backup, or somebody broke into it."
         )
     if latest is None and not key.certificate:
-        click.echo(
+        print_line(
             "No earlier list is known: this is the network's first. If there were others, stop"
             f" here: bring back {list_beside(path)}, or wait until a node has come back.",
-            err=True,
+            is_error=True,
         )
     seen = {i for one in (known, theirs) if one is not None for i in one.revoked}
     if latest is not None and seen - latest.revoked:
@@ -236,7 +236,7 @@ def _warn_of_members(memberships: Iterable[Membership], shown: NetworkList, now:
 
 
 def _warn(text: str) -> None:
-    click.echo(f"WARNING: {text}", err=True)
+    print_line(f"WARNING: {text}", is_error=True)
 
 
 COMMANDS = (token, list_, revoke)

@@ -18,6 +18,7 @@ class Code(enum.StrEnum):
     CONFIG = "config"
     NOT_FOUND = "not-found"
     CONFLICT = "conflict"
+    SEVERAL_ORIGINS = "several-origins"
     STORE = "store"
     STORE_FULL = "store-full"
     STORE_LOCKED = "store-locked"
@@ -76,6 +77,12 @@ class Conflict(NodeError):
 
     code = Code.CONFLICT
     exit_code = 5
+
+
+class SeveralOrigins(Conflict):
+    """Several facilities sealed different images of a study: a person says whose are meant."""
+
+    code = Code.SEVERAL_ORIGINS
 
 
 class StoreError(NodeError):

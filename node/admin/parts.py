@@ -1,5 +1,6 @@
 """What the admin services work on: the node's parts, as `node.app` joins them."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from node.dicom.examiner import Examiner
 from node.documents.peers import Peer
 from node.documents.signed import DocumentSigner
 from node.domain.findings import Finding
+from node.domain.ids import LEAST_CHARACTERS, FacilityId
 from node.domain.texts import shown
+from node.errors import Conflict
 from node.exchange.networks import Networks
 from node.exchange.pairing import Pairing
 from node.exchange.transfers import Transfers
@@ -22,9 +25,13 @@ from node.store.audit import AuditStore
 from node.store.exporting import Exporter
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
+from node.store.origins import OWN
 from node.store.peers import PeerStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
+
+_ID = re.compile(rf"[A-Z2-7-]{{{LEAST_CHARACTERS},}}", re.IGNORECASE)
+"""What begins an ID is one, whoever is called so."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,21 @@ class Parts:
         names = {p.facility_id.digest: p.name for p in self.trust.peers.values()}
         names[self.signer.facility_id.digest] = self.display_name
         return names
+
+    def origin_named(self, text: str) -> str:
+        """Return an origin as the store takes it: a facility's name here becomes its ID.
+
+        Raises:
+            Conflict: several are called so.
+        """
+        if text.casefold() == OWN or _ID.fullmatch(text):
+            return text
+        found = [d for d, name in self.names().items() if name.casefold() == text.casefold()]
+        if not found:
+            return text
+        if len(found) > 1:
+            raise Conflict(f"{len(found)} facilities are called so; use the Facility ID")
+        return str(FacilityId(found[0]))
 
     def peer_name(self, peer: Peer | None) -> str:
         """Return a peer's name; empty for nobody."""

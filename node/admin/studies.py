@@ -11,18 +11,19 @@ from typing import Any
 import trio
 from emix.admin.v1 import admin_pb2 as pb
 
+from node import safe_paths
 from node.admin import wire
 from node.admin.parts import Parts, operator_of
 from node.dicom.dicomdir import write_dicomdir
 from node.dicom.media import find_files
 from node.domain.texts import encodable
-from node.errors import DicomError, UsageError, ungrouped
+from node.errors import ConfigError, Conflict, DicomError, UsageError, ungrouped
 from node.exchange.import_ports import IncomingFile
 from node.exchange.importing import Finding, ImportJob, Progress, Summary
 from node.exchange.reading import WINDOW_BYTES
 from node.rpc.serving import Call, Service, allow_all
 from node.store.export_folder import ExportFolder
-from node.store.exporting import Sink
+from node.store.exporting import ExportPlan, Sink
 
 _PROGRESS_SECONDS = 0.2
 _MAX_REASON = 200
@@ -124,8 +125,24 @@ class StudyHandlers:
         if not request.stream and await trio.to_thread.run_sync(_is_unwritable, request):
             await call.write(pb.ExportStudyResponse(unwritable=True))
             return
+        plan = await self._parts.exporter.plan(
+            request.study,
+            self._parts.origin_named(request.origin),
+            all_versions=request.all_versions,
+            include_held=request.include_held,
+        )
         send, receive = trio.open_memory_channel[pb.ExportStudyResponse](8)
-        latest = pb.ExportStudyResponse()
+        latest = pb.ExportStudyResponse(
+            origin=str(plan.origin),
+            instances_total=len(plan.files),
+            bytes_total=plan.total_bytes,
+        )
+        await call.write(latest)
+        names = self._parts.names()
+        for found in plan.left_out:
+            await call.write(pb.ExportStudyResponse(held=wire.held_to_wire(found, names)))
+        if not plan.files:
+            raise Conflict("all of it waits for a person; nothing was exported: see `emix held`")
 
         def tell(done: int, total: int, bytes_done: int, bytes_total: int) -> None:
             nonlocal latest
@@ -134,6 +151,7 @@ class StudyHandlers:
                 instances_total=total,
                 bytes_done=bytes_done,
                 bytes_total=bytes_total,
+                origin=str(plan.origin),
             )
             with suppress(trio.WouldBlock):  # a slow reader misses some, never the last
                 send.send_nowait(latest)
@@ -146,11 +164,10 @@ class StudyHandlers:
 
         async def export(sink: Sink) -> None:
             await self._parts.exporter.export(
-                request.study,
+                plan,
                 sink,
                 operator=operator_of(call),
                 safe_preamble=request.safe_preamble,
-                all_versions=request.all_versions,
                 tell=tell,
             )
 
@@ -159,7 +176,7 @@ class StudyHandlers:
                 if request.stream:
                     await export(send_piece)
                 else:
-                    await self._export_here(request, export)
+                    await self._export_here(request, plan, export)
                 await send.send(latest)
 
         with ungrouped():
@@ -169,13 +186,17 @@ class StudyHandlers:
                     await call.write(response)
 
     async def _export_here(
-        self, request: pb.ExportStudyRequest, export: Callable[[Sink], Awaitable[None]]
+        self,
+        request: pb.ExportStudyRequest,
+        plan: ExportPlan,
+        export: Callable[[Sink], Awaitable[None]],
     ) -> None:
         """Export into a folder that this node may write; cut off, nothing is left of it."""
         folder = ExportFolder(Path(request.directory))
         await trio.to_thread.run_sync(_hold_outside, folder.partial, self._parts.home)
         await trio.to_thread.run_sync(folder.open)
         try:
+            await trio.to_thread.run_sync(folder.hold_room, plan.total_bytes, len(plan.files))
             await export(folder.write)
             if request.dicomdir:
                 await trio.to_thread.run_sync(write_dicomdir, folder.partial)
@@ -186,26 +207,14 @@ class StudyHandlers:
 
     async def _delete(self, call: Call[None]) -> pb.DeleteStudyResponse:
         packages, instances = await self._parts.studies.delete(
-            call.request.study, call.request.origin, operator_of(call)
+            call.request.study, self._parts.origin_named(call.request.origin), operator_of(call)
         )
         return pb.DeleteStudyResponse(packages=packages, instances=instances)
 
     async def _list_held(self, _: Call[None]) -> pb.ListHeldResponse:
-        rows: list[dict[str, Any]] = await self._parts.imports.list_held()
-        return pb.ListHeldResponse(
-            held=[
-                pb.HeldInstance(
-                    held_id=row["id"],
-                    reasons=row["reasons"],
-                    size_bytes=row["size_bytes"],
-                    sop_instance_uid=row["sop_instance_uid"],
-                    study_instance_uid=row["study_uid"],
-                    label=row["label"],
-                    held_seconds=int(row["held_time"]),
-                )
-                for row in rows
-            ]
-        )
+        names = self._parts.names()
+        held = await self._parts.imports.list_held()
+        return pb.ListHeldResponse(held=[wire.held_to_wire(found, names) for found in held])
 
     async def _decide_held(self, call: Call[None]) -> pb.DecideHeldResponse:
         package = await self._parts.imports.decide_held(
@@ -280,12 +289,16 @@ def _is_unwritable(request: pb.ExportStudyRequest) -> bool:
     if not request.parent_inode:
         return False
     try:
-        found = directory.parent.stat()
-        parent = directory if directory.exists() else directory.parent
-    except OSError:
-        return True
-    is_same = (found.st_dev, found.st_ino) == (request.parent_device, request.parent_inode)
-    return not is_same or not os.access(parent, os.W_OK | os.X_OK)
+        with safe_paths.folder(directory.parent) as (above, _):
+            found = os.fstat(above)
+            is_same = (found.st_dev, found.st_ino) == (request.parent_device, request.parent_inode)
+            if not is_same or not os.access(".", os.W_OK | os.X_OK, dir_fd=above):
+                return True
+        with suppress(FileNotFoundError), safe_paths.folder(directory, is_ours=True):
+            pass
+    except (OSError, ConfigError):
+        return True  # the caller says what is wrong, where it may not either
+    return False
 
 
 def _unreadable(paths: Sequence[str]) -> list[str]:

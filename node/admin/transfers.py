@@ -58,11 +58,15 @@ class TransferHandlers:
             priority=priority,
             operator=operator_of(call),
             is_again=request.again,
+            origin=self._parts.origin_named(request.origin),
+            has_held=request.include_held,
         )
-        added, known = await self._parts.transfers.send(order)
+        sent = await self._parts.transfers.send(order)
         return pb.SendResponse(
-            transfers=[self._wire(row) for row in (*added, *known)],
-            known=[str(row.transfer_id) for row in known],
+            transfers=[self._wire(row) for row in (*sent.added, *sent.known)],
+            known=[str(row.transfer_id) for row in sent.known],
+            held_packages=[str(package) for package in sent.held],
+            origin=str(sent.origin),
         )
 
     async def _list(self, call: Call[None]) -> pb.ListTransfersResponse:

@@ -6,6 +6,7 @@ from node.documents.peers import Peer
 from node.domain.ids import PackageId
 from node.domain.transfers import Transfer
 from node.federation.connection import Connection
+from node.store.findings import HeldInstance
 from node.store.studies import StudySource
 
 
@@ -46,6 +47,7 @@ def transfer_to_wire(row: Transfer, peer_name: str, round_trip_seconds: float) -
         peer_name=peer_name,
         study_instance_uid=row.study_uid,
         package_id=str(row.package_id),
+        origin=str(row.origin),
         priority=row.priority.name.lower(),
         bytes_done=row.bytes_done,
         bytes_total=row.bytes_total,
@@ -87,6 +89,21 @@ def study_to_wire(
     )
 
 
+def held_to_wire(found: HeldInstance, names: dict[bytes, str]) -> pb.HeldInstance:
+    """Return an instance that waits for a person; `names` as in `study_to_wire`."""
+    sender = found.received_from
+    return pb.HeldInstance(
+        held_id=found.id,
+        reasons=found.reasons,
+        size_bytes=found.size_bytes,
+        sop_instance_uid=found.sop_instance_uid,
+        study_instance_uid=found.study_uid,
+        label=found.label,
+        held_seconds=int(found.found_time),
+        received_from=names.get(sender.digest, str(sender)) if sender else "",
+    )
+
+
 def _package(row: dict[str, object], names: dict[bytes, str]) -> pb.Package:
     received = row["received_from"]
     return pb.Package(
@@ -98,4 +115,7 @@ def _package(row: dict[str, object], names: dict[bytes, str]) -> pb.Package:
         received_seconds=int(row["received_time"] or 0),  # type: ignore[call-overload]
         recipient=str(row["recipient"] or ""),
         note=str(row["note"] or ""),
+        held_instances=row["held"],  # type: ignore[arg-type]
+        flagged_instances=row["flagged"],  # type: ignore[arg-type]
+        hold_reasons=row["hold_reasons"],  # type: ignore[arg-type]
     )

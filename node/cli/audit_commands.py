@@ -12,6 +12,7 @@ from node.terminal.output import (
     limit_of,
     limited,
     note_limit,
+    print_line,
     show_bytes,
     show_json,
     show_table,
@@ -83,7 +84,7 @@ def export_receipt(context: click.Context, transfer: str, file: str) -> None:
         Path(file).write_bytes(proof.encode())
     except OSError as exc:
         raise ConfigError(f"{file} cannot be written ({exc.strerror})") from exc
-    click.echo(f"Wrote {file}; anyone can check it with `emix receipts verify {file}`.")
+    print_line(f"Wrote {file}; anyone can check it with `emix receipts verify {file}`.")
 
 
 @receipts.command()
@@ -125,20 +126,20 @@ def verify(context: click.Context, file: str, json_: bool) -> None:
             }
         )
         return
-    click.echo("VALID: manifest, delivery and receipt are signed and belong together.")
-    click.echo(f"{'study':>12}  {manifest.study_instance_uid}")
-    click.echo(
+    print_line("VALID: manifest, delivery and receipt are signed and belong together.")
+    print_line(f"{'study':>12}  {manifest.study_instance_uid}")
+    print_line(
         f"{'content':>12}  {receipt.instances} instances, {show_bytes(receipt.plaintext_bytes)}"
     )
-    click.echo(
+    print_line(
         f"{'received':>12}  {show_time(int(receipt.received_time))}"
         f"{' (reissued)' if receipt.reissued else ''}"
     )
     for name, facility in who.items():
         known = "" if pinned is None else pinned.get(str(facility), "NOT PINNED HERE")
-        click.echo(f"{name.replace('_', ' '):>12}  {facility}  {known}")
+        print_line(f"{name.replace('_', ' '):>12}  {facility}  {known}")
     if pinned is None:
-        click.echo("No node runs here: compare the Facility IDs with those that you know.")
+        print_line("No node runs here: compare the Facility IDs with those that you know.")
 
 
 def _pinned(context: click.Context) -> dict[str, str] | None:
@@ -216,7 +217,7 @@ def acknowledge(context: click.Context) -> None:
         return
     request = pb.AcknowledgeAlarmsRequest(through_sequence=answer.entries[-1].sequence)
     done = run_call(context, "AuditService.AcknowledgeAlarms", request)
-    click.echo(f"{done.alarms} alarms acknowledged.")
+    print_line(f"{done.alarms} alarms acknowledged.")
 
 
 @audit.command("verify")
@@ -229,11 +230,11 @@ def verify_audit(context: click.Context) -> None:
       emix audit verify
     """
     answer = run_call(context, "AuditService.VerifyAudit", pb.VerifyAuditRequest())
-    click.echo(f"{answer.entries} entries, head {answer.head.hex()}")
+    print_line(f"{answer.entries} entries, head {answer.head.hex()}")
     if answer.problem:
-        click.echo(f"BROKEN: {answer.problem}")
+        print_line(f"BROKEN: {answer.problem}")
         raise SystemExit(1)
-    click.echo("The chain is intact.")
+    print_line("The chain is intact.")
 
 
 COMMANDS = (receipts, audit)

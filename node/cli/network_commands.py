@@ -9,7 +9,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.errors import UsageError
-from node.terminal.output import show_json, show_table, show_time
+from node.terminal.output import print_line, show_json, show_table, show_time
 
 _MOST_LETTER_BYTES = 32 * 1024
 
@@ -37,8 +37,8 @@ def join(context: click.Context, letter: str) -> None:
         text = path.read_bytes()[:_MOST_LETTER_BYTES].decode("ascii", "replace")
     request = pb.JoinNetworkRequest(letter=text)
     network = run_call(context, "NetworkService.JoinNetwork", request).network
-    click.echo(f"Joined {network.name}.")
-    click.echo("Its operator confirms this facility with the next signed list: `emix networks`.")
+    print_line(f"Joined {network.name}.")
+    print_line("Its operator confirms this facility with the next signed list: `emix networks`.")
 
 
 @click.group(invoke_without_command=True)
@@ -86,7 +86,7 @@ def leave(context: click.Context, network: str) -> None:
     """
     request = pb.LeaveNetworkRequest(network=network)
     left = run_call(context, "NetworkService.LeaveNetwork", request).network
-    click.echo(f"Left {left.name}. Its operator can revoke the membership too.")
+    print_line(f"Left {left.name}. Its operator can revoke the membership too.")
 
 
 @click.command()
@@ -125,10 +125,10 @@ def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool
     show_table(columns, rows, "Nobody like that was found.")
     if answer.silent_networks:
         names = ", ".join(answer.silent_networks)
-        click.echo(
+        print_line(
             f"The directory of {names} does not answer (`emix networks` says why): what it showed"
             " before is listed, with when.",
-            err=True,
+            is_error=True,
         )
 
 

@@ -10,7 +10,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import home_path, node_client, run_call
 from node.errors import ConfigError, KeysError, UsageError
-from node.terminal.output import show_bytes, show_json, show_time
+from node.terminal.output import Styled, print_line, show_bytes, show_json, show_time
 
 if TYPE_CHECKING:
     from node.crypto.keyring import RecoveryKit
@@ -82,10 +82,10 @@ def init(
             introduction_listen=introduction_listen,
         ),
     )
-    click.echo(f"Made a node in {home.root}.")
-    click.echo(f"Facility ID: {signer.facility_id}")
-    click.echo(f"Keep {recovery_kit} offline: it recovers the keys and speaks for the facility.")
-    click.echo("Next: look at emix.toml in the home, then `emix serve`.")
+    print_line(f"Made a node in {home.root}.")
+    print_line(f"Facility ID: {signer.facility_id}")
+    print_line(f"Keep {recovery_kit} offline: it recovers the keys and speaks for the facility.")
+    print_line("Next: look at emix.toml in the home, then `emix serve`.")
 
 
 @click.command()
@@ -156,7 +156,7 @@ def passphrase(
             )
             new = prompted.encode()
         set_passphrase(home, root_key, new)
-    click.echo("The new passphrase is set. Start the node with `emix serve`.")
+    print_line("The new passphrase is set. Start the node with `emix serve`.")
 
 
 def _kit_from(path: str | None) -> "RecoveryKit | None":
@@ -188,11 +188,11 @@ def show_id(context: click.Context, export: str | None, qr: bool | None, json_: 
             Path(export).write_bytes(answer.statements)
         except OSError as exc:
             raise ConfigError(f"{export} cannot be written ({exc.strerror})") from exc
-        click.echo(f"Statements written to {export}; the partner pairs with them.", err=True)
+        print_line(f"Statements written to {export}; the partner pairs with them.", is_error=True)
     if json_:
         show_json({"facility_id": answer.facility_id})
         return
-    click.echo(answer.facility_id)
+    print_line(answer.facility_id)
     if qr or (qr is None and sys.stdout.isatty()):
         import segno
 
@@ -226,9 +226,9 @@ def status(context: click.Context, json_: bool) -> None:
         ("held", f"{answer.held_instances} instances, {answer.held_offers} offers"),
     ]
     for name, value in rows:
-        click.echo(f"{name:>15}  {value}")
+        print_line(f"{name:>15}  {value}")
     for alarm in answer.alarms:
-        click.echo(click.style(f"{'ALARM':>15}  {alarm}", fg="red"))
+        print_line(Styled(f"{'ALARM':>15}  {alarm}", "red"))
 
 
 @click.command()
@@ -247,12 +247,11 @@ def doctor(context: click.Context, json_: bool) -> None:
     else:
         for finding in answer.findings:
             colour = {"ok": "green", "warning": "yellow", "problem": "red"}[finding.level]
-            click.echo(
-                f"{click.style(f'{finding.level:>8}', fg=colour)}  {finding.subject}:"
-                f" {finding.text}"
+            print_line(
+                Styled(f"{finding.level:>8}", colour), f"  {finding.subject}: {finding.text}"
             )
             if finding.advice:
-                click.echo(f"{'':>8}  -> {finding.advice}")
+                print_line(f"{'':>8}  -> {finding.advice}")
     if any(finding.level == "problem" for finding in answer.findings):
         raise SystemExit(1)
 
@@ -280,8 +279,8 @@ def check(context: click.Context, read_data: bool) -> None:
             chunks = event.chunks_done
             if event.problem:
                 problems += 1
-                click.echo(f"PROBLEM  {event.problem}")
-    click.echo(
+                print_line(f"PROBLEM  {event.problem}")
+    print_line(
         f"{chunks} chunks {'read and opened' if read_data else 'looked at'}, {problems} problems."
     )
     if problems:
@@ -311,8 +310,8 @@ def repair_store(context: click.Context, passphrase_file: str | None) -> None:
         if found.problem or found.missing_chunks:
             problems += 1
             missing = f"{found.missing_chunks} chunks are missing"
-            click.echo(f"PROBLEM  {found.name}: {found.problem or missing}")
-    click.echo(f"{len(repaired)} packages without rows, {len(repaired) - problems} repaired whole.")
+            print_line(f"PROBLEM  {found.name}: {found.problem or missing}")
+    print_line(f"{len(repaired)} packages without rows, {len(repaired) - problems} repaired whole.")
     if problems:
         raise SystemExit(1)
 
@@ -329,7 +328,7 @@ def backup(context: click.Context, directory: str) -> None:
     """
     request = pb.BackupRequest(directory=str(Path(directory).absolute()))
     answer = run_call(context, "NodeService.Backup", request)
-    click.echo(f"{answer.files} files, {show_bytes(answer.bytes)} in {directory}.")
+    print_line(f"{answer.files} files, {show_bytes(answer.bytes)} in {directory}.")
 
 
 @click.command()
@@ -374,7 +373,7 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
         aside.rename(target)
     except OSError as exc:
         raise ConfigError(f"{target} cannot be written ({exc})") from exc
-    click.echo(f"Restored into {target}. Start it with `emix serve`, then `emix store check`.")
+    print_line(f"Restored into {target}. Start it with `emix serve`, then `emix store check`.")
 
 
 COMMANDS = (init, serve, passphrase, show_id, status, doctor, store, backup, restore)

@@ -8,7 +8,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.errors import UsageError
-from node.terminal.output import show_ago, show_json, show_rate, show_table
+from node.terminal.output import print_line, show_ago, show_json, show_rate, show_table
 
 
 @click.group(invoke_without_command=True)
@@ -88,11 +88,11 @@ def pair(
         answer = run_call(
             context, "PeerService.BeginStringPairing", pb.BeginStringPairingRequest(at=at)
         )
-        click.echo(f"The node there calls itself {answer.display_name!r} (not verified yet).")
-        click.echo(f"Both sides now show:  {answer.short_string}")
-        click.echo("The other side sees it with `emix peers confirm`.")
-        click.echo("Call a number that you know, read it to each other, and if it is the same:")
-        click.echo("  emix peers confirm " + answer.short_string)
+        print_line(f"The node there calls itself {answer.display_name!r} (not verified yet).")
+        print_line(f"Both sides now show:  {answer.short_string}")
+        print_line("The other side sees it with `emix peers confirm`.")
+        print_line("Call a number that you know, read it to each other, and if it is the same:")
+        print_line("  emix peers confirm " + answer.short_string)
         return
     request = pb.PairPeerRequest(
         at=at or "", endpoint=endpoint or "", restore_removed=restore_removed
@@ -110,9 +110,9 @@ def pair(
     else:
         request.facility_id = facility
     peer = run_call(context, "PeerService.PairPeer", request).peer
-    click.echo(f"Paired with {peer.display_name}.")
-    click.echo(f"Its Facility ID, to be compared out of band: {peer.facility_id}")
-    click.echo("The other side must pair with this facility too (`emix id --export FILE`).")
+    print_line(f"Paired with {peer.display_name}.")
+    print_line(f"Its Facility ID, to be compared out of band: {peer.facility_id}")
+    print_line("The other side must pair with this facility too (`emix id --export FILE`).")
 
 
 @peers.command()
@@ -138,7 +138,7 @@ def confirm(context: click.Context, short_string: str | None) -> None:
         return
     request = pb.ConfirmStringPairingRequest(short_string=short_string)
     peer = run_call(context, "PeerService.ConfirmStringPairing", request).peer
-    click.echo(f"Paired with {peer.display_name} ({peer.facility_id}).")
+    print_line(f"Paired with {peer.display_name} ({peer.facility_id}).")
 
 
 @peers.command()
@@ -153,7 +153,7 @@ def remove(context: click.Context, facility: str) -> None:
     """
     request = pb.RemovePeerRequest(facility=facility)
     peer = run_call(context, "PeerService.RemovePeer", request).peer
-    click.echo(f"Removed {peer.display_name}. What it received before, it keeps.")
+    print_line(f"Removed {peer.display_name}. What it received before, it keeps.")
 
 
 COMMANDS = (peers,)

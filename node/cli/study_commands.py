@@ -12,15 +12,19 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
+from node.cli.origins import asking_for_origin, origin_option
 from node.domain.texts import encodable
 from node.errors import DicomError, UsageError
 from node.terminal.output import (
     ProgressBar,
+    Styled,
     as_dict,
     clean,
     limit_of,
     limited,
     note_limit,
+    print_error,
+    print_line,
     show_bytes,
     show_json,
     show_table,
@@ -57,7 +61,7 @@ def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_:
             raise UsageError(f"{path} cannot be looked at ({exc.strerror})") from exc
     summary, findings = _import(context, absolute, is_streamed=stream, json_=json_)
     if summary is None:
-        click.echo("emix: the import was cancelled; nothing of it was kept", err=True)
+        print_error("the import was cancelled; nothing of it was kept")
         raise SystemExit(130)
     if json_:
         show_json(
@@ -131,22 +135,19 @@ def _at_interrupt(work: Callable[[], None]) -> Iterator[None]:
 def _show_finding(finding: pb.ImportFinding) -> None:
     colour = {"flag": None, "hold": "yellow", "refuse": "red"}[finding.verdict]
     word = {"flag": "flagged", "hold": "held", "refuse": "refused"}[finding.verdict]
-    click.echo(
-        f"{click.style(f'{word:>8}', fg=colour)}  {clean(finding.label)}:"
-        f" {'; '.join(finding.reasons)}"
-    )
+    print_line(Styled(f"{word:>8}", colour), f"  {finding.label}: {'; '.join(finding.reasons)}")
 
 
 def _show_summary(summary: pb.ImportSummary) -> None:
-    click.echo(
+    print_line(
         f"{summary.carried} instances imported ({show_bytes(summary.plaintext_bytes)},"
         f" sealed {show_bytes(summary.sealed_bytes)}), {summary.flagged} of them flagged;"
         f" {summary.known} known already, {summary.held} held, {summary.refused} refused."
     )
     for uid in summary.study_instance_uids[:20]:
-        click.echo(f"  study {uid}")
+        print_line(f"  study {uid}")
     if len(summary.study_instance_uids) > 20:
-        click.echo(f"  and {len(summary.study_instance_uids) - 20} more; see `emix studies`")
+        print_line(f"  and {len(summary.study_instance_uids) - 20} more; see `emix studies`")
 
 
 def _name_paths(
@@ -205,13 +206,13 @@ def held(context: click.Context, json_: bool) -> None:
         show_json(answer)
         return
     show_table(
-        (">NUMBER", "SINCE", ">SIZE", "FILE", "WHY"),
+        (">NUMBER", "SINCE", ">SIZE", "FILE OR SENDER", "WHY"),
         [
             (
                 h.held_id,
                 show_time(h.held_seconds),
                 show_bytes(h.size_bytes),
-                h.label,
+                f"from {h.received_from}" if h.received_from else h.label,
                 "; ".join(h.reasons),
             )
             for h in answer.held
@@ -224,7 +225,7 @@ def held(context: click.Context, json_: bool) -> None:
 @click.argument("numbers", nargs=-1, type=click.IntRange(1, 2**63 - 1), required=True)
 @click.pass_context
 def release(context: click.Context, numbers: tuple[int, ...]) -> None:
-    """Let held instances into packages of their studies.
+    """Let held instances go: into packages of their studies, or with those that they came in.
 
     \b
     Example:
@@ -233,14 +234,14 @@ def release(context: click.Context, numbers: tuple[int, ...]) -> None:
     for number in numbers:
         request = pb.DecideHeldRequest(held_id=number, release=True)
         answer = run_call(context, "StudyService.DecideHeld", request)
-        click.echo(f"{number}: released as package {answer.package_id[:8]}")
+        print_line(f"{number}: released as package {answer.package_id[:8]}")
 
 
 @held.command()
 @click.argument("numbers", nargs=-1, type=click.IntRange(1, 2**63 - 1), required=True)
 @click.pass_context
 def discard(context: click.Context, numbers: tuple[int, ...]) -> None:
-    """Delete held instances.
+    """Delete held instances that were imported. What arrived stays in its package, held.
 
     \b
     Example:
@@ -249,7 +250,7 @@ def discard(context: click.Context, numbers: tuple[int, ...]) -> None:
     for number in numbers:
         request = pb.DecideHeldRequest(held_id=number, release=False)
         run_call(context, "StudyService.DecideHeld", request)
-        click.echo(f"{number}: discarded")
+        print_line(f"{number}: discarded")
 
 
 @click.command()
@@ -330,8 +331,8 @@ def study(context: click.Context, uid: str, json_: bool) -> None:
         rows = [
             ("study", source.study_instance_uid),
             ("origin", f"{_origin(source)}  {source.origin}"),
-            ("patient", f"{clean(source.patient_name)}  {clean(source.patient_id)}"),
-            ("examination", f"{source.study_date} {clean(source.study_description)}"),
+            ("patient", f"{source.patient_name}  {source.patient_id}"),
+            ("examination", f"{source.study_date} {source.study_description}"),
             (
                 "content",
                 f"{source.series} series, {source.instances} instances,"
@@ -343,38 +344,53 @@ def study(context: click.Context, uid: str, json_: bool) -> None:
         if source.versioned_instances:
             rows.append(("versions", f"{source.versioned_instances} more than instances"))
         for name, value in rows:
-            click.echo(f"{name:>12}  {value}")
+            print_line(f"{name:>12}  {value}")
         for package in source.packages:
             came = f"from {package.received_from}" if package.received_from else "imported here"
-            click.echo(
+            print_line(
                 f"{'package':>12}  {package.package_id[:8]}  {package.instances} instances,"
                 f" {show_time(package.created_seconds)}, {came}"
             )
-        click.echo()
+        print_line()
     if len(answer.sources) > 1:
-        click.echo(f"{len(answer.sources)} facilities have sealed this study; they stay apart.")
+        print_line(f"{len(answer.sources)} facilities have sealed this study; they stay apart.")
 
 
 @click.command()
 @click.argument("uid")
 @click.argument("directory")
+@origin_option
 @click.option("--dicomdir", is_flag=True, help="Write a DICOMDIR too.")
-@click.option("--safe-preamble", is_flag=True, help="Zero the 128 bytes before DICM.")
+@click.option(
+    "--safe-preamble",
+    is_flag=True,
+    help="Zero the 128 bytes before DICM: the files are not byte for byte what came in.",
+)
 @click.option("--all-versions", is_flag=True, help="Every version of an instance.")
+@click.option("--include-held", is_flag=True, help="Also what waits for a person; audited.")
+@as_json
 @click.pass_context
 def export(
     context: click.Context,
     uid: str,
     directory: str,
+    origin: str,
     dicomdir: bool,
     safe_preamble: bool,
     all_versions: bool,
+    include_held: bool,
+    json_: bool,
 ) -> None:
     """Write a study's files into a new folder, byte for byte as they came in.
 
+    The folder is for you alone, and so must be the way to it. Where several facilities sealed
+    different images of the study, --origin says whose. Instances that this node holds (an
+    executable in the preamble, say) are left out and named; the exit status is 1 then.
+
     \b
-    Example:
-      emix export 1.2.840.113619.2 /tmp/for-the-pacs
+    Examples:
+      emix export 1.2.840.113619.2 ~/for-the-pacs
+      emix export 1.2.840.113619.2 ~/ours --origin own
     """
     target = Path(directory).absolute()
     request = pb.ExportStudyRequest(
@@ -383,21 +399,77 @@ def export(
         dicomdir=dicomdir,
         safe_preamble=safe_preamble,
         all_versions=all_versions,
+        include_held=include_held,
+        origin=origin,
     )
     with suppress(OSError):  # then the node says what is wrong
         above = target.parent.stat()
         request.parent_device, request.parent_inode = above.st_dev, above.st_ino
+    exported = _Exported(is_told=not json_)
     try:
-        done, size = _export(context, request) or _export_streamed(context, request, target)
+        with asking_for_origin(context, uid, "export", uid, directory):
+            if not _export(context, request, exported):
+                _export_streamed(context, request, target, exported)
     except KeyboardInterrupt:
-        click.echo("emix: interrupted; nothing of the export was left", err=True)
+        print_error("interrupted; nothing of the export was left")
         raise SystemExit(130) from None
-    click.echo(f"{done} instances, {show_bytes(size)} in {directory}.")
+    if json_:
+        show_json(
+            {
+                "directory": str(target),
+                "origin": exported.origin,
+                "instances": exported.done,
+                "bytes": exported.size,
+                "is_byte_exact": not safe_preamble,
+                "held": [as_dict(found) for found in exported.held],
+            }
+        )
+    else:
+        exported.show_end(directory, is_exact=not safe_preamble)
+    if exported.held:
+        raise SystemExit(1)
 
 
-def _export(context: click.Context, request: pb.ExportStudyRequest) -> tuple[int, int] | None:
-    """Have the node write the files; return instances and bytes, None where it may not."""
-    done = size = 0
+class _Exported:
+    """What an export has told so far."""
+
+    def __init__(self, *, is_told: bool) -> None:
+        self._is_told = is_told
+        self.done = self.size = 0
+        self.origin = ""
+        self.held: list[pb.HeldInstance] = []
+
+    def note(self, event: pb.ExportStudyResponse) -> None:
+        """Take in what is not a piece of a file."""
+        self.origin = event.origin or self.origin
+        if event.HasField("held"):
+            self.held.append(event.held)
+            if self._is_told:
+                print_line(
+                    Styled("    held", "yellow"),
+                    f"  {event.held.sop_instance_uid}: {'; '.join(event.held.reasons)}"
+                    f" (number {event.held.held_id})",
+                )
+            return
+        self.done, self.size = event.instances_done, event.bytes_done
+
+    def show_end(self, directory: str, *, is_exact: bool) -> None:
+        """Say what was done."""
+        print_line(
+            f"{self.done} instances, {show_bytes(self.size)} in {directory}; sealed by"
+            f" {self.origin}."
+        )
+        if not is_exact:
+            print_line("Not byte for byte: the preambles were zeroed.")
+        if self.held:
+            print_line(
+                f"{len(self.held)} instances were left out: `emix held release NUMBER` lets one"
+                " go, --include-held all of them."
+            )
+
+
+def _export(context: click.Context, request: pb.ExportStudyRequest, exported: _Exported) -> bool:
+    """Have the node write the files; False where it may not."""
     with (
         node_client(context) as client,
         ProgressBar("exporting") as bar,
@@ -405,22 +477,23 @@ def _export(context: click.Context, request: pb.ExportStudyRequest) -> tuple[int
     ):
         for event in events:
             if event.unwritable:
-                return None
-            done, size = event.instances_done, event.bytes_done
-            bar.update(size, event.bytes_total)
-    return done, size
+                return False
+            exported.note(event)
+            bar.update(event.bytes_done, event.bytes_total)
+    return True
 
 
 def _export_streamed(
-    context: click.Context, request: pb.ExportStudyRequest, target: Path
-) -> tuple[int, int]:
+    context: click.Context,
+    request: pb.ExportStudyRequest,
+    target: Path,
+    exported: _Exported,
+) -> None:
     """Write the files here, for a node that may not."""
     from node.dicom.dicomdir import write_dicomdir
     from node.store.export_folder import ExportFolder
 
     request.stream = True
-    names: set[str] = set()
-    size = 0
     with (
         ExportFolder(target) as folder,
         node_client(context) as client,
@@ -430,19 +503,19 @@ def _export_streamed(
         for event in events:
             if event.HasField("piece"):
                 folder.write(event.piece.name, event.piece.offset, event.piece.data)
-                names.add(event.piece.name)
-                size += len(event.piece.data)
-            else:
-                bar.update(event.bytes_done, event.bytes_total)
+                continue
+            if event.bytes_total and not event.bytes_done:
+                folder.hold_room(event.bytes_total, event.instances_total)
+            exported.note(event)
+            bar.update(event.bytes_done, event.bytes_total)
         if request.dicomdir:
             write_dicomdir(folder.partial)
         folder.publish()
-    return len(names), size
 
 
 @click.command()
 @click.argument("uid")
-@click.option("--origin", default="", help="Only from this facility (ID or its beginning).")
+@origin_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def delete(context: click.Context, uid: str, origin: str, yes: bool) -> None:
@@ -451,19 +524,21 @@ def delete(context: click.Context, uid: str, origin: str, yes: bool) -> None:
     \b
     Examples:
       emix delete 1.2.840.113619.2
-      emix delete 1.2.840.113619.2 --origin ABCDEFG --yes
+      emix delete 1.2.840.113619.2 --origin own --yes
     """
     if not yes:
         found = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid)).sources
         for source in found:
-            click.echo(
-                f"{source.study_instance_uid}: {clean(source.patient_name)}, {source.instances}"
+            print_line(
+                f"{source.study_instance_uid}: {source.patient_name}, {source.instances}"
                 f" instances, from {_origin(source)}"
             )
-        click.confirm("Delete it from this node?", abort=True)
+        which = f"what {origin} sealed" if origin else "it"
+        click.confirm(clean(f"Delete {which} from this node?"), abort=True)
     request = pb.DeleteStudyRequest(study=uid, origin=origin)
-    answer = run_call(context, "StudyService.DeleteStudy", request)
-    click.echo(f"Deleted {answer.instances} instances in {answer.packages} packages.")
+    with asking_for_origin(context, uid, "delete", uid):
+        answer = run_call(context, "StudyService.DeleteStudy", request)
+    print_line(f"Deleted {answer.instances} instances in {answer.packages} packages.")
 
 
 COMMANDS = (import_, held, studies, study, export, delete)

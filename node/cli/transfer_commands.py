@@ -1,19 +1,19 @@
 """Commands about transfers: sending, watching, deciding."""
 
-import json
-
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import Client, node_client, run_call
 from node.cli.node_commands import as_json
+from node.cli.origins import asking_for_origin, origin_option
 from node.terminal.output import (
     ProgressBar,
     as_dict,
-    clean,
     limit_of,
     limited,
     note_limit,
+    print_json_line,
+    print_line,
     show_bytes,
     show_json,
     show_rate,
@@ -35,6 +35,8 @@ _FINAL = ("delivered", "declined", "cancelled", "failed")
     default="routine",
     show_default=True,
 )
+@origin_option
+@click.option("--include-held", is_flag=True, help="Also what waits for a person; audited.")
 @click.option("--again", is_flag=True, help="Even what it has given a receipt for already.")
 @click.option("--wait", is_flag=True, help="Wait for the verified receipt.")
 @as_json
@@ -46,6 +48,8 @@ def send(
     recipient: str,
     note: str,
     priority: str,
+    origin: str,
+    include_held: bool,
     again: bool,
     wait: bool,
     json_: bool,
@@ -54,6 +58,10 @@ def send(
 
     The transfer survives restarts and broken links; `emix transfers` shows how far it is. With
     --wait the exit status is 0 only when the receiver's signed receipt was verified here.
+
+    Where several facilities sealed different images of the study, --origin says whose. What
+    another facility sealed goes on with its manifest, as it came. A package that it sent, and in
+    which this node holds an instance, is left out and named; the exit status is 1 then.
 
     \b
     Example:
@@ -66,28 +74,38 @@ def send(
         note=note,
         priority=priority,
         again=again,
+        origin=origin,
+        include_held=include_held,
     )
 
-    with node_client(context) as client:
+    with asking_for_origin(context, study, "send", study, facility), node_client(context) as client:
         answer = client.call("TransferService.Send", request)
         transfers = {t.transfer_id: t for t in answer.transfers}
         if wait:
             _follow(client, transfers)
     if json_:
-        show_json(pb.SendResponse(transfers=transfers.values(), known=answer.known))
+        del answer.transfers[:]
+        answer.transfers.extend(transfers.values())
+        show_json(answer)
     else:
         if answer.known:
-            click.echo(
+            print_line(
                 f"{len(answer.known)} of {len(transfers)} packages were sent there before:"
                 " nothing new is sent for them (--again sends what was delivered)."
             )
         for t in transfers.values():
-            reason = f" ({clean(t.reason)})" if t.reason else ""
-            click.echo(
-                f"transfer {t.transfer_id[:8]} to {clean(t.peer_name)}: {t.state}{reason},"
+            reason = f" ({t.reason})" if t.reason else ""
+            print_line(
+                f"transfer {t.transfer_id[:8]} to {t.peer_name}: {t.state}{reason},"
                 f" {t.instances} instances, {show_bytes(t.plaintext_bytes)}"
             )
-    if wait and any(t.state != "delivered" for t in transfers.values()):
+        for package in answer.held_packages:
+            print_line(
+                f"package {package[:8]} is not sent on: an instance of it is held here (`emix held`"
+                " lists it; release it, or --include-held sends it as it is)"
+            )
+    is_late = wait and any(t.state != "delivered" for t in transfers.values())
+    if is_late or answer.held_packages:
         raise SystemExit(1)
 
 
@@ -191,12 +209,12 @@ def _watch(client: Client, open_only: bool, json_: bool) -> None:
                 continue
             shown.add(t.transfer_id)
             if json_:
-                click.echo(json.dumps(as_dict(t), ensure_ascii=False))
+                print_json_line(as_dict(t))
                 continue
             arrow = "->" if t.direction == "send" else "<-"
-            click.echo(
-                f"{t.transfer_id[:8]} {arrow} {clean(t.peer_name or t.peer[:7])}: {t.state},"
-                f" {show_bytes(t.bytes_done)} of {show_bytes(t.bytes_total)} {clean(t.reason)}"
+            print_line(
+                f"{t.transfer_id[:8]} {arrow} {t.peer_name or t.peer[:7]}: {t.state},"
+                f" {show_bytes(t.bytes_done)} of {show_bytes(t.bytes_total)} {t.reason}"
             )
 
 
@@ -212,7 +230,7 @@ def cancel(context: click.Context, transfer: str) -> None:
     """
     request = pb.CancelTransferRequest(transfer=transfer)
     t = run_call(context, "TransferService.CancelTransfer", request).transfer
-    click.echo(f"transfer {t.transfer_id[:8]}: {t.state}")
+    print_line(f"transfer {t.transfer_id[:8]}: {t.state}")
 
 
 @click.command()
@@ -234,7 +252,20 @@ def inbox(context: click.Context, json_: bool) -> None:
         show_json({**as_dict(arrived), "offers": as_dict(offers)["transfers"]})
         return
     show_table(
-        ("RECEIVED", "FROM", "TO", "NOTE", "PATIENT", "ID", "DATE", "MOD", ">INST", "STUDY UID"),
+        (
+            "RECEIVED",
+            "FROM",
+            "TO",
+            "NOTE",
+            "PATIENT",
+            "ID",
+            "DATE",
+            "MOD",
+            ">INST",
+            "HELD",
+            "ORIGIN",
+            "STUDY UID",
+        ),
         [
             (
                 show_time(package.received_seconds or package.created_seconds),
@@ -246,6 +277,8 @@ def inbox(context: click.Context, json_: bool) -> None:
                 study.study_date,
                 "/".join(study.modalities),
                 package.instances,
+                _held_and_flagged(package),
+                study.origin_name or study.origin[:7],
                 study.study_instance_uid,
             )
             for package, study in sorted(
@@ -256,7 +289,7 @@ def inbox(context: click.Context, json_: bool) -> None:
         "No study has arrived yet.",
     )
     if offers.transfers:
-        click.echo()
+        print_line()
         show_table(
             ("OFFER", "FROM", "PRIORITY", ">INST", ">SIZE", "TO", "NOTE"),
             [
@@ -273,7 +306,17 @@ def inbox(context: click.Context, json_: bool) -> None:
             ],
             "",
         )
-        click.echo("`emix accept OFFER` or `emix decline OFFER --reason TEXT`")
+        print_line("`emix accept OFFER` or `emix decline OFFER --reason TEXT`")
+
+
+def _held_and_flagged(package: pb.Package) -> str:
+    """Return what this node's own examination says of what arrived; empty for nothing."""
+    parts = []
+    if package.held_instances:
+        parts.append(f"{package.held_instances}: {'; '.join(package.hold_reasons)}")
+    if package.flagged_instances:
+        parts.append(f"{package.flagged_instances} odd")
+    return ", ".join(parts)
 
 
 @click.command()
@@ -288,7 +331,7 @@ def accept(context: click.Context, offer: str) -> None:
     """
     request = pb.DecideOfferRequest(transfer=offer, accept=True)
     t = run_call(context, "TransferService.DecideOffer", request).transfer
-    click.echo(f"offer {t.transfer_id[:8]}: accepted")
+    print_line(f"offer {t.transfer_id[:8]}: accepted")
 
 
 @click.command()
@@ -304,7 +347,7 @@ def decline(context: click.Context, offer: str, reason: str) -> None:
     """
     request = pb.DecideOfferRequest(transfer=offer, accept=False, reason=reason)
     t = run_call(context, "TransferService.DecideOffer", request).transfer
-    click.echo(f"offer {t.transfer_id[:8]}: declined")
+    print_line(f"offer {t.transfer_id[:8]}: declined")
 
 
 COMMANDS = (send, transfers, cancel, inbox, accept, decline)

@@ -1,6 +1,7 @@
-"""What import decides about each file: carry, carry and flag, hold, or refuse."""
+"""What this node decides about each file that comes in: carry, flag, hold, or refuse."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -42,3 +43,25 @@ class Examined:
     layout: PixelLayout = PixelLayout.PLAIN
     index: dict[str, str] = field(default_factory=dict)
     is_failure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A verdict on one instance of a package that is not simply `CARRY`, and why."""
+
+    position: int
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What checking a whole arrived package found.
+
+    Attributes:
+        index: The distinct searchable values of its instances.
+        doubts: The receiver's own verdicts, by position, where they are not `CARRY`.
+    """
+
+    index: Sequence[dict[str, str]] = ()
+    doubts: Sequence[Doubt] = ()

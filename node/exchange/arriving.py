@@ -18,6 +18,7 @@ from node.documents.signed import Document
 from node.domain.ids import ChunkId, FacilityId, TransferId
 from node.domain.manifest import ChunkEntry, Manifest
 from node.domain.transfers import State, Transfer
+from node.domain.verdicts import Checked
 from node.errors import ChunkDamaged, ChunkNotFound, StoreError, ungrouped
 from node.exchange.checking import Checker
 from node.exchange.import_ports import Examiner
@@ -122,8 +123,8 @@ class Arriving:
             await trio.to_thread.run_sync(self._keeper.delete_damaged, entry.chunk_id)
             raise StoreError("a chunk was damaged here; it is carried again") from exc
 
-    async def run(self, link: Link) -> Sequence[dict[str, str]]:
-        """Carry and check everything; return the searchable values. All chunks are durable."""
+    async def run(self, link: Link) -> Checked:
+        """Carry and check everything; return what was found. All chunks are durable."""
         chunks = self._manifest.chunks
         unrecorded = await trio.to_thread.run_sync(
             self._keeper.find_unrecorded, self._arrival, chunks
@@ -142,7 +143,7 @@ class Arriving:
                 await self._note_carried()
         await self._record(link)
         await self._transfers.set_state(self._row, State.CHECKING)
-        return self._checker.index
+        return self._checker.checked
 
     async def _check_present(self, positions: Sequence[int]) -> None:
         """Check what an earlier link brought: nothing of it is believed but its digest."""

@@ -14,7 +14,7 @@ import trio
 
 from node.crypto.digests import Hasher, digest
 from node.domain.manifest import InstanceEntry, Manifest
-from node.domain.verdicts import Examined, Verdict
+from node.domain.verdicts import Checked, Doubt, Examined, Verdict
 from node.errors import BadManifest, StoreError
 from node.exchange.import_ports import Examiner, Slab
 
@@ -50,11 +50,14 @@ class Checker:
         self._come: set[int] = set()  # of split instances' chunks, ready or not
         self._moved = trio.Event()
         self._index: dict[tuple[str, ...], dict[str, str]] = {}
+        self._doubts: dict[int, Doubt] = {}
+        self._reasons: dict[tuple[str, ...], tuple[str, ...]] = {}  # each kept once
 
     @property
-    def index(self) -> Sequence[dict[str, str]]:
-        """The distinct searchable values of all instances checked so far."""
-        return list(self._index.values())
+    def checked(self) -> Checked:
+        """What the instances checked so far hold, and what is odd about them."""
+        doubts = sorted(self._doubts.values(), key=lambda doubt: doubt.position)
+        return Checked(list(self._index.values()), doubts)
 
     async def add(self, position: int, plaintext: bytes) -> None:
         """Check the instances that lie whole in a chunk, and offer it to those that do not.
@@ -73,7 +76,7 @@ class Checker:
             )
             examined = await self._examiner.examine_files(slab, places)
         for (i, _, _), found in zip(extents, examined, strict=True):
-            self._hold(self._manifest.instances[i], found)
+            self._hold(i, found)
 
     async def _offer(self, position: int, plaintext: bytes) -> None:
         """Have a chunk ready for the task that follows, if it can be expected soon."""
@@ -126,7 +129,7 @@ class Checker:
             _hold_digest(instance, hasher.digest())
             if found is None:
                 raise BadManifest("an instance without bytes")
-            self._hold(instance, found)
+            self._hold(i, found)
         self._move_to(None)
 
     async def _plaintext(self, position: int) -> bytes:
@@ -136,9 +139,12 @@ class Checker:
         self._move_to(position)  # there is room now
         return cached if cached is not None else await self._reopen(position)
 
-    def _hold(self, instance: InstanceEntry, found: Examined) -> None:
-        """Hold an instance's examination against the manifest."""
-        # One that a person at the origin has released is held by nobody again.
+    def _hold(self, position: int, found: Examined) -> None:
+        """Hold an instance's examination against the manifest, and keep the verdict.
+
+        The verdict is this node's own: what a person at the origin has released is asked again.
+        """
+        instance = self._manifest.instances[position]
         if found.is_failure:
             raise StoreError("an instance could not be examined; it is tried again")
         same = found.verdict is not Verdict.REFUSE and (
@@ -157,6 +163,9 @@ class Checker:
         if not same:
             raise BadManifest("an instance is not the DICOM that the manifest says")
         self._index.setdefault(_key(found), found.index)
+        if found.verdict is not Verdict.CARRY:
+            reasons = self._reasons.setdefault(found.reasons, found.reasons)
+            self._doubts[position] = Doubt(position, found.verdict, reasons)
 
 
 def _key(found: Examined) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import Manifest
 from node.domain.packages import Package
 from node.domain.transfers import State, Transfer
+from node.domain.verdicts import Checked
 from node.errors import (
     BadDataKey,
     BadManifest,
@@ -70,7 +71,7 @@ class ReceiverStore(ArrivingStore, Protocol):
         row: Transfer,
         manifest: Manifest,
         manifest_document: Document,
-        index: Sequence[dict[str, str]],
+        checked: Checked,
     ) -> Transfer:
         """Commit a whole package with its receipt."""
 
@@ -288,12 +289,12 @@ class Receiver:
         _hold_manifest(manifest, document, delivery)
         arrival = await self._store.begin_arrival(row, data_key, manifest, document)
         if package is not None and package.state == "closed":
-            return await self._store.commit_arrival(row, manifest, document, ())
+            return await self._store.commit_arrival(row, manifest, document, Checked())
         arriving = Arriving(
             self._store, self._transfers, self._carrier, self._examiner, row, manifest, arrival
         )
-        index = await arriving.run(link)
-        return await self._store.commit_arrival(row, manifest, document, index)
+        checked = await arriving.run(link)
+        return await self._store.commit_arrival(row, manifest, document, checked)
 
     async def _receive_manifest(self, link: Link, delivery: Delivery) -> Document:
         # An instance takes up to some 600 bytes, a chunk 90; chunks are rarely tiny.

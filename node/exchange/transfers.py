@@ -18,13 +18,12 @@ import structlog
 import trio
 
 from node.crypto.digests import sha256
-from node.crypto.keys import DataKey
+from node.documents.arrivals import Outgoing
 from node.documents.delivery import MAX_CLOCK_SKEW_SECONDS, MAX_TEXT, Delivery, sign_delivery
 from node.documents.manifest import decode_body
 from node.documents.messages import Collect, Offer, Problem, Withdraw
 from node.documents.signed import Document, DocumentSigner
 from node.domain.ids import FacilityId, PackageId, TransferId
-from node.domain.packages import Package
 from node.domain.transfers import Direction, Priority, State, Transfer
 from node.errors import (
     Conflict,
@@ -54,6 +53,8 @@ class SendOrder:
 
     Attributes:
         study: Beginning of a Study Instance UID.
+        origin: Whose packages of it; empty where it is all the same.
+        has_held: Also packages in which an instance waits for a person.
         receiver: The facility.
         seal_key: That facility's node's X25519 key.
         operator: Who asked.
@@ -68,13 +69,31 @@ class SendOrder:
     priority: Priority
     operator: str
     is_again: bool = False
+    origin: str = ""
+    has_held: bool = False
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of an order to send: one entry for each package.
+
+    Attributes:
+        added: New transfers.
+        known: Earlier ones, of packages that the receiver has, or that are on their way there.
+        held: Packages left out, since an instance of them waits for a person here.
+    """
+
+    origin: FacilityId
+    added: Sequence[Transfer]
+    known: Sequence[Transfer]
+    held: Sequence[PackageId]
 
 
 class TransferBook(Protocol):
     """What the transfers' use cases need of the store."""
 
-    async def sendable(self, study: str) -> list[tuple[Package, DataKey, Document, int]]:
-        """Return a study's closed packages with key, manifest and plaintext bytes."""
+    async def sendable(self, study: str, origin: str) -> list[Outgoing]:
+        """Return one origin's closed packages of a study."""
 
     async def open_ones(self) -> Sequence[Transfer]:
         """Return transfers that are not final, oldest first."""
@@ -101,7 +120,7 @@ class TransferBook(Protocol):
 
     async def add_sends(
         self,
-        sends: Sequence[tuple[Delivery, Document, bytes, Package, int]],
+        sends: Sequence[tuple[Delivery, Document, bytes, Outgoing]],
         operator: str,
     ) -> Sequence[Transfer]:
         """Keep new deliveries of ours."""
@@ -148,15 +167,14 @@ class Transfers:
 
     # -- what people ask for --------------------------------------------------------------
 
-    async def send(self, order: SendOrder) -> tuple[list[Transfer], list[Transfer]]:
+    async def send(self, order: SendOrder) -> Sent:
         """Promise every package of a study to a facility; durable once this returns.
 
-        Returns:
-            New transfers; and those of packages that the facility has given a receipt for, or
-            that are on their way there: these are not sent twice.
+        A package of another origin goes on with that origin's manifest, as it came.
 
         Raises:
             NotFound: no such study.
+            SeveralOrigins: a person must say whose packages are meant.
             UsageError: note or recipient are too long, or it is to ourselves.
         """
         if order.receiver == self._signer.facility_id:
@@ -165,25 +183,26 @@ class Transfers:
             raise UsageError(f"note and recipient have at most {MAX_TEXT} characters")
         known: list[Transfer] = []
         sends = []
-        for package, key, manifest, plaintext_bytes in await self._book.sendable(order.study):
+        found = await self._book.sendable(order.study, order.origin)
+        held = [o.package.package_id for o in found if o.held and not order.has_held]
+        for outgoing in found:
+            package = outgoing.package
+            if package.package_id in held:
+                continue
             earlier = await self._book.sends_of(order.receiver, package.origin, package.package_id)
             wanted = {State.DELIVERED} if not order.is_again else set[State]()
             useful = [r for r in earlier if not r.state.is_final or r.state in wanted]
             if useful:
                 known.append(useful[0])
             else:
-                sends.append(self._deliver(order, package, key, manifest, plaintext_bytes))
+                sends.append(self._deliver(order, outgoing))
         added = await self._book.add_sends(sends, order.operator) if sends else ()
-        return list(added), known
+        return Sent(found[0].package.origin, added, known, held)
 
     def _deliver(
-        self,
-        order: SendOrder,
-        package: Package,
-        key: DataKey,
-        manifest: Document,
-        plaintext_bytes: int,
-    ) -> tuple[Delivery, Document, bytes, Package, int]:
+        self, order: SendOrder, outgoing: Outgoing
+    ) -> tuple[Delivery, Document, bytes, Outgoing]:
+        package, key, manifest = outgoing.package, outgoing.data_key, outgoing.manifest
         content = decode_body(manifest.body)
         transfer_id = TransferId.new()
         sealed_key = key.seal_to(order.seal_key, transfer_id)
@@ -206,7 +225,7 @@ class Transfers:
             sealed_bytes=content.sealed_bytes,
         )
         document = sign_delivery(delivery, self._signer)
-        return delivery, document, sealed_key, package, plaintext_bytes
+        return delivery, document, sealed_key, outgoing
 
     async def cancel(self, prefix: str, operator: str) -> Transfer:
         """Take back a transfer of ours, or stop one that comes in.

@@ -13,9 +13,10 @@ from node.documents.signed import Document
 from node.domain.manifest import Manifest
 from node.domain.packages import Package
 from node.domain.transfers import Direction, State, Transfer
+from node.domain.verdicts import Checked
 from node.errors import BadDelivery, BadManifest, Conflict, NotFound, PeerBusy
 from node.sql.database import Db
-from node.store import audit_rows, package_rows, transfer_rows
+from node.store import audit_rows, findings, package_rows, transfer_rows
 from node.store.context import StoreContext
 from node.store.envelopes import Envelope
 from node.store.transfer_rows import FINAL, OPEN
@@ -181,7 +182,7 @@ class ArrivalStore:
         row: Transfer,
         manifest: Manifest,
         manifest_document: Document,
-        index: Sequence[dict[str, str]],
+        checked: Checked,
     ) -> Transfer:
         """Commit a whole package whose chunks are all durable, opened and checked.
 
@@ -189,7 +190,7 @@ class ArrivalStore:
         the signed receipt and the audit entry. Only after that may the receipt leave.
         """
         return await trio.to_thread.run_sync(
-            self._commit_arrival, row, manifest, manifest_document, index
+            self._commit_arrival, row, manifest, manifest_document, checked
         )
 
     def _commit_arrival(
@@ -197,7 +198,7 @@ class ArrivalStore:
         row: Transfer,
         manifest: Manifest,
         manifest_document: Document,
-        index: Sequence[dict[str, str]],
+        checked: Checked,
     ) -> Transfer:
         context = self._context
         package = context.database.read_sync(
@@ -206,7 +207,7 @@ class ArrivalStore:
         if package is None:
             raise NotFound("the arrival was discarded meanwhile")
         if package.state == "arriving":
-            self._put_envelope(row, package, manifest_document)
+            self._put_envelope(row, package, manifest_document, checked)
         received_time = time.time()
         receipt = self._sign_receipt(row, manifest, manifest_document, received_time)
 
@@ -216,7 +217,7 @@ class ArrivalStore:
                 return now
             if now.state.is_final:
                 raise Conflict(f"the transfer is {now.state} already")
-            _close_arrived(db, row, manifest, manifest_document, index)
+            _close_arrived(db, row, manifest, manifest_document, checked)
             _deliver(db, row, manifest, receipt, received_time)
             return transfer_rows.by_id(db, row.id)
 
@@ -224,7 +225,9 @@ class ArrivalStore:
         self._transfers.on_change(committed)
         return committed
 
-    def _put_envelope(self, row: Transfer, package: Package, manifest: Document) -> None:
+    def _put_envelope(
+        self, row: Transfer, package: Package, manifest: Document, checked: Checked
+    ) -> None:
         self._context.envelopes.put(
             Envelope(
                 package.package_id,
@@ -233,6 +236,7 @@ class ArrivalStore:
                 package.wrapped_key,
                 manifest.encode(),
                 row.delivery,
+                findings.encode(checked.doubts),
             )
         )
 
@@ -272,7 +276,7 @@ def _close_arrived(
     row: Transfer,
     manifest: Manifest,
     document: Document,
-    index: Sequence[dict[str, str]],
+    checked: Checked,
 ) -> None:
     """Make a package visible that is whole; one that is closed already stays as it is."""
     package = package_rows.get_package(db, row.origin, row.package_id)
@@ -281,9 +285,10 @@ def _close_arrived(
     if package.state == "closed":
         return
     package_rows.add_instances(db, package.id, 0, manifest.instances)
-    for values in index:
+    for values in checked.index:
         package_rows.merge_index(db, package.id, values)
-    package_rows.close_package(db, package.id, document.encode(), document.digest())
+    findings.add(db, package.id, checked.doubts)
+    package_rows.close_package(db, package.id, "arriving", document.encode(), document.digest())
 
 
 def _deliver(

@@ -1,8 +1,9 @@
 """Envelopes: beside its chunks, each closed package has one sealed file.
 
 It holds what the database cannot be rebuilt without: the wrapped data key, the manifest
-document, and the delivery if it arrived by one. It is written only when every chunk has been
-opened and checked (or was just sealed here), and synced before the database commits.
+document, and, if it arrived, the delivery and what this node found odd. It is written only when
+every chunk has been opened and checked (or was just sealed here), and synced before the database
+commits.
 
 ```
 4  magic "emxe"
@@ -25,12 +26,16 @@ from node.store import files
 _HEADER = struct.Struct("<4sQ")
 _MAGIC = b"emxe"
 _KIND = "emix/envelope/v1"
-_LENGTHS = struct.Struct("<3Q")
+_LENGTHS = struct.Struct("<4Q")
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What one envelope holds; `delivery` is empty for a package sealed here."""
+    """What one envelope holds; `delivery` is empty for a package sealed here.
+
+    `findings` are the verdicts of when it arrived: after a repair, what was released since waits
+    again.
+    """
 
     package_id: PackageId
     origin: FacilityId
@@ -38,6 +43,7 @@ class Envelope:
     wrapped_key: bytes
     manifest: bytes
     delivery: bytes
+    findings: bytes = b""
 
 
 class Envelopes:
@@ -58,7 +64,7 @@ class Envelopes:
 
     def put(self, envelope: Envelope) -> None:
         """Write or replace an envelope; durable once this returns."""
-        parts = (envelope.wrapped_key, envelope.manifest, envelope.delivery)
+        parts = (envelope.wrapped_key, envelope.manifest, envelope.delivery, envelope.findings)
         body = envelope.origin.digest + _LENGTHS.pack(*map(len, parts)) + b"".join(parts)
         sealed = seal_small(
             self._secrets.epoch_keys(envelope.epoch),
@@ -96,11 +102,11 @@ class Envelopes:
             )
             lengths = _LENGTHS.unpack_from(body, DIGEST_BYTES)
             rest = body[DIGEST_BYTES + _LENGTHS.size :]
-            wrapped, manifest, delivery = _split(rest, lengths)
+            wrapped, manifest, delivery, findings = _split(rest, lengths)
         except (OSError, OpenFailed, ValueError, struct.error) as exc:
             raise StoreError(f"envelope {path.name} does not open") from exc
         origin = FacilityId(body[:DIGEST_BYTES])
-        return Envelope(package_id, origin, epoch, wrapped, manifest, delivery)
+        return Envelope(package_id, origin, epoch, wrapped, manifest, delivery, findings)
 
     def paths(self) -> Iterator[Path]:
         """Yield the envelope files."""

@@ -3,19 +3,29 @@
 A watched folder must never see half a study: files are written below a hidden folder in the
 target, and moved to their names, series by series, when all of them are complete. Whatever ends
 it, it leaves nothing, but for a kill: that leaves the hidden folder, which the next export names.
+
+What lies there is patients' images in the clear: the folder is this user's alone, on a path that
+no other user can change (`node.safe_paths`), and all work goes through its descriptor.
 """
 
 import os
 import re
 import shutil
-from contextlib import suppress
+import threading
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-from node.errors import Conflict, StoreError
+from node import safe_paths
+from node.errors import Conflict, StoreError, StoreFull
 
 _PARTIAL = ".emix-partial"
 _OUR_NAME = re.compile(r"SE\d{6}/IM\d{6}")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+RESERVE_BYTES = 64 << 20
+"""Left free on a disk that an export fills."""
+_FILE_BYTES = 4096  # what a file takes beside its bytes, about
 
 
 class ExportFolder:
@@ -25,10 +35,15 @@ class ExportFolder:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self._directory = directory.absolute()
         self._is_made = False
-        self.partial = directory / _PARTIAL
-        """Where the files are until they are published."""
+        self._is_open = False
+        self._fd = self._partial_fd = -1
+        self._closing = ExitStack()
+        self._begun: set[str] = set()
+        self._lock = threading.Lock()
+        self.partial = self._directory / _PARTIAL
+        """Where the files are until they are published; nobody else can change where that is."""
 
     def __enter__(self) -> Self:
         self.open()
@@ -42,29 +57,60 @@ class ExportFolder:
 
         Raises:
             Conflict: it is there and not empty.
+            ConfigError: another user has power over it, or over the way to it.
             StoreError: it cannot be made.
         """
+        self._is_made = not os.path.lexists(self._directory)
         try:
-            self._is_made = not self._directory.exists()
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self.partial.exists():
-                raise Conflict(
-                    f"an export into {self._directory} runs, or was killed: then remove"
-                    f" {self.partial} first"
-                )
-            if any(self._directory.iterdir()):
-                raise Conflict(f"{self._directory} is not empty; export into a new folder")
-            self.partial.mkdir(mode=0o700)
+            with self._closing:
+                self._open()
+                self._closing = self._closing.pop_all()
         except OSError as exc:
             raise self._failed(exc) from exc
 
+    def _open(self) -> None:
+        opened = safe_paths.folder(self._directory, make=True, is_ours=True)
+        self._fd, real = self._closing.enter_context(opened)
+        self.partial = real / _PARTIAL
+        found = set(safe_paths.names(self._fd))
+        if _PARTIAL in found:
+            raise Conflict(
+                f"an export into {self._directory} runs, or was killed: then remove"
+                f" {self.partial} first"
+            )
+        if found:
+            raise Conflict(f"{self._directory} is not empty; export into a new folder")
+        os.mkdir(_PARTIAL, 0o700, dir_fd=self._fd)
+        self._is_open = True
+        self._partial_fd = os.open(_PARTIAL, _FOLDER, dir_fd=self._fd)
+        self._closing.callback(os.close, self._partial_fd)
+
+    def hold_room(self, total_bytes: int, files: int) -> None:
+        """Hold that there is room for what is to be written, with a reserve left.
+
+        Raises:
+            StoreFull: there is not; nothing was written.
+        """
+        disk = os.statvfs(self._fd)
+        free = disk.f_bavail * disk.f_frsize - RESERVE_BYTES
+        needed = total_bytes + files * _FILE_BYTES
+        if needed > free:
+            raise StoreFull(
+                f"{self._directory} has room for {max(0, free) // 10**6} MB and the export takes"
+                f" {needed // 10**6} MB; choose another disk, or free space there"
+            )
+
     def discard(self) -> None:
         """Remove what was not published."""
-        if self.partial.exists():
-            shutil.rmtree(self.partial, ignore_errors=True)
-            if self._is_made:
+        with self._closing:
+            if not self._is_open:
+                return
+            self._is_open = False
+            with suppress(FileNotFoundError):
+                shutil.rmtree(_PARTIAL, ignore_errors=True, dir_fd=self._fd)
+            if self._is_made and not safe_paths.names(self._fd):
                 with suppress(OSError):
-                    self._directory.rmdir()
+                    self.partial.parent.rmdir()
 
     def write(self, name: str, offset: int, piece: bytes) -> None:
         """Write a piece of a file; several threads may, each its own.
@@ -74,10 +120,8 @@ class ExportFolder:
         """
         if not _OUR_NAME.fullmatch(name):
             raise StoreError("a file of another name than an export has")
-        path = self.partial / name
         try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = self._file(name)
             try:
                 view = memoryview(piece)
                 while view:
@@ -89,12 +133,24 @@ class ExportFolder:
         except OSError as exc:
             raise self._failed(exc) from exc
 
+    def _file(self, name: str) -> int:
+        """Open a file of ours; the first time, nothing may be there."""
+        with self._lock:
+            if name in self._begun:
+                return os.open(name, _FILE, dir_fd=self._partial_fd)
+            with suppress(FileExistsError):
+                os.mkdir(name.partition("/")[0], 0o700, dir_fd=self._partial_fd)
+            fd = os.open(name, _FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._partial_fd)
+            self._begun.add(name)
+            return fd
+
     def publish(self) -> None:
         """Have everything appear under its name."""
         try:
-            for path in sorted(self.partial.iterdir()):
-                path.rename(self._directory / path.name)
-            self.partial.rmdir()
+            for name in sorted(safe_paths.names(self._partial_fd)):
+                os.rename(name, name, src_dir_fd=self._partial_fd, dst_dir_fd=self._fd)
+            os.rmdir(_PARTIAL, dir_fd=self._fd)
+            self._is_open = False
         except OSError as exc:
             raise self._failed(exc) from exc
 

@@ -1,25 +1,64 @@
 """Export: a study's instances out of their chunks, piece by piece, byte for byte as they came."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
+from node.domain.ids import FacilityId
 from node.domain.manifest import InstanceEntry, Manifest
 from node.domain.packages import Package
 from node.sql.database import Db
-from node.store import audit_rows, package_rows
+from node.store import audit_rows, findings, package_rows
 from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
+from node.store.findings import HeldInstance
 from node.store.studies import StudyStore
 
 READING_THREADS = 4
+PREAMBLE_BYTES = 128
+MOST_NAMED = 100
+"""So many held instances stand in one audit entry."""
 
 Sink = Callable[[str, int, bytes], None]
 """Takes a piece of a file: its name (ours, relative), where in it, the bytes. On worker threads."""
 
 Tell = Callable[[int, int, int, int], None]
 """Called with instances begun and in all, bytes written and in all."""
+
+
+@dataclass(eq=False)
+class _ExportChunk:
+    """One chunk to open and the pieces to write: path, offset there, offset here, length."""
+
+    package: Package
+    manifest: Manifest
+    position: int
+    pieces: list[tuple[str, int, int, int]]
+
+
+@dataclass
+class ExportPlan:
+    """What an export writes.
+
+    Attributes:
+        origin: Whose packages.
+        files: Their names and sizes.
+        left_out: Instances that wait for a person.
+        released: Such instances that are written nevertheless, since a person asks for it.
+    """
+
+    origin: FacilityId
+    packages: Sequence[Package]
+    files: list[tuple[str, int]] = field(default_factory=list)
+    chunks: list[_ExportChunk] = field(default_factory=list)
+    left_out: list[HeldInstance] = field(default_factory=list)
+    released: list[HeldInstance] = field(default_factory=list)
+
+    @property
+    def total_bytes(self) -> int:
+        """The size of all files together."""
+        return sum(size for _, size in self.files)
 
 
 class Exporter:
@@ -29,41 +68,53 @@ class Exporter:
         self._context = context
         self._studies = studies
 
+    async def plan(
+        self, prefix: str, origin: str, *, all_versions: bool, include_held: bool
+    ) -> ExportPlan:
+        """Decide what an export is to write.
+
+        Args:
+            prefix: Beginning of the Study Instance UID.
+            origin: Whose packages; see `choose_origin`.
+            all_versions: Every version of an instance instead of the latest.
+            include_held: Also instances that wait for a person.
+
+        Raises:
+            NotFound, Conflict: see `package_rows.expand_study` and `choose_origin`.
+        """
+        packages = await self._studies.packages(prefix, origin)
+        return await self._context.database.read(
+            lambda db: _plan_export(
+                db, packages, all_versions=all_versions, include_held=include_held
+            )
+        )
+
     async def export(
-        self,
-        prefix: str,
-        sink: Sink,
-        *,
-        operator: str,
-        safe_preamble: bool,
-        all_versions: bool,
-        tell: Tell,
+        self, plan: ExportPlan, sink: Sink, *, operator: str, safe_preamble: bool, tell: Tell
     ) -> None:
-        """Give every byte of a study's instances to a sink.
+        """Give every byte of what was planned to a sink.
 
         The audit log has it before the first byte leaves: cut off, more is recorded than left.
 
         Args:
-            prefix: Beginning of the Study Instance UID.
+            plan: See `plan`.
             sink: Gets pieces in any order; several threads call it at once.
             operator: Who asked for it.
             safe_preamble: Zero the 128 bytes of preamble.
-            all_versions: Every version of an instance instead of the latest.
             tell: Told of progress.
 
         Raises:
-            NotFound, Conflict: see `package_rows.expand_study`.
             StoreError: a chunk is damaged; what the sink raises passes through too.
         """
-        packages = await self._studies.packages(prefix)
-        facts: dict[str, object] = {"packages": [str(p.package_id) for p in packages]}
+        facts: dict[str, object] = {
+            "packages": [str(p.package_id) for p in plan.packages],
+            "origin": str(plan.origin),
+        }
+        if plan.released:
+            facts["held"] = [found.id for found in plan.released[:MOST_NAMED]]
         await self._context.database.write(
             lambda db: audit_rows.append(db, "study.exported", facts, operator)
         )
-        plan = await self._context.database.read(
-            lambda db: _plan_export(db, packages, all_versions=all_versions)
-        )
-        total_bytes = sum(size for _, size in plan.files)
         progress = [0, 0]
         limiter = trio.CapacityLimiter(READING_THREADS)
 
@@ -74,7 +125,7 @@ class Exporter:
                 limiter.release_on_behalf_of(job)
             progress[0] += done[0]
             progress[1] += done[1]
-            tell(progress[0], len(plan.files), progress[1], total_bytes)
+            tell(progress[0], len(plan.files), progress[1], plan.total_bytes)
 
         async with trio.open_nursery() as nursery:
             for job in plan.chunks:
@@ -91,49 +142,38 @@ class Exporter:
         begun = written = 0
         for path, file_offset, chunk_offset, length in job.pieces:
             piece = bytes(plaintext[chunk_offset : chunk_offset + length])
-            if safe_preamble and file_offset == 0:
-                piece = bytes(128) + piece[128:]
+            if safe_preamble and file_offset < PREAMBLE_BYTES:
+                zeroed = min(length, PREAMBLE_BYTES - file_offset)
+                piece = bytes(zeroed) + piece[zeroed:]
             sink(path, file_offset, piece)
             begun += file_offset == 0
             written += length
         return begun, written
 
 
-@dataclass(eq=False)
-class _ExportChunk:
-    """One chunk to open and the pieces to write: path, offset there, offset here, length."""
-
-    package: Package
-    manifest: Manifest
-    position: int
-    pieces: list[tuple[str, int, int, int]]
-
-
-@dataclass
-class _ExportPlan:
-    files: list[tuple[str, int]]
-    chunks: list[_ExportChunk]
-
-
-def _plan_export(db: Db, packages: Sequence[Package], *, all_versions: bool) -> _ExportPlan:
+def _plan_export(
+    db: Db, packages: Sequence[Package], *, all_versions: bool, include_held: bool
+) -> ExportPlan:
     """Decide every file's name and which chunk writes which of its bytes."""
     manifests = [package_rows.get_manifest(db, p, p.created_time) for p in packages]
-    latest: dict[tuple[bytes, str], bytes] = {}
-    for manifest in manifests:
-        for instance in manifest.instances:
-            latest[manifest.origin.digest, instance.sop_instance_uid] = instance.digest
-    plan = _ExportPlan([], [])
+    latest = {i.sop_instance_uid: i.digest for m in manifests for i in m.instances}
+    plan = ExportPlan(packages[0].origin, packages)
     series: dict[str, int] = {}
     counts: dict[int, int] = {}
-    done: set[tuple[bytes, bytes]] = set()
+    done: set[bytes] = set()
+    held_digests: dict[bytes, HeldInstance] = {}
     for package, manifest in zip(packages, manifests, strict=True):
+        held = {h.position: h for h in findings.held(db, "f.package = ?", (package.id,))}
         pieces: dict[int, list[tuple[str, int, int, int]]] = {}
-        for instance in manifest.instances:
-            newest = latest[manifest.origin.digest, instance.sop_instance_uid]
-            key = (manifest.origin.digest, instance.digest)
-            if key in done or (not all_versions and instance.digest != newest):
+        for position, instance in enumerate(manifest.instances):
+            is_newest = instance.digest == latest[instance.sop_instance_uid]
+            if instance.digest in done or not (all_versions or is_newest):
                 continue
-            done.add(key)
+            if position in held:
+                held_digests.setdefault(instance.digest, held[position])
+                if not include_held:
+                    continue
+            done.add(instance.digest)
             path = _name(instance, series, counts)
             plan.files.append((path, instance.size_bytes))
             _add_pieces(pieces, path, instance)
@@ -141,6 +181,8 @@ def _plan_export(db: Db, packages: Sequence[Package], *, all_versions: bool) -> 
             _ExportChunk(package, manifest, position, found)
             for position, found in sorted(pieces.items())
         ]
+    plan.left_out = [found for digest, found in held_digests.items() if digest not in done]
+    plan.released = [found for digest, found in held_digests.items() if digest in done]
     return plan
 
 

@@ -1,8 +1,8 @@
 """What import needs of the store: open packages, known instances, held instances."""
 
-import json
 import time
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -12,12 +12,13 @@ from node.documents.manifest import sign_manifest
 from node.domain.ids import ChunkId, PackageId
 from node.domain.packages import Package
 from node.domain.texts import encodable
-from node.domain.verdicts import Examined
-from node.errors import NotFound
+from node.domain.verdicts import Doubt, Examined
+from node.errors import Conflict, NotFound
 from node.sql.database import Db
-from node.store import audit_rows, package_rows
+from node.store import audit_rows, findings, package_rows
 from node.store.context import StoreContext, marks
 from node.store.envelopes import Envelope
+from node.store.findings import HeldInstance
 from node.store.package_writer import PackageWriter
 from node.store.removal import delete_unnamed, remove_packages
 
@@ -38,6 +39,8 @@ class ImportStore:
         # fill a package each.
         self._in_use: set[int] = set()
         self._opening = trio.Lock()
+        # A package is closed once: two decisions about one instance follow each other.
+        self._deciding = trio.Lock()
 
     async def open_package(
         self,
@@ -171,12 +174,12 @@ class ImportStore:
                 closed.append(package_id)
         return closed
 
-    def _close(self, row: int, operator: str, held_id: int | None = None) -> PackageId | None:
+    def _close(self, row: int, operator: str, held: HeldInstance | None = None) -> PackageId | None:
+        """Sign and close one package; None if it has no instances, or is closed already."""
         context = self._context
+        state = "open" if held is None else "held"
         found = context.database.read_sync(
-            lambda db: package_rows.find_packages(
-                db, "id = ? AND state IN ('open', 'held')", (row,)
-            )
+            lambda db: package_rows.find_packages(db, "id = ? AND state = ?", (row, state))
         )
         if not found:
             return None  # another import has closed it meanwhile
@@ -202,15 +205,16 @@ class ImportStore:
         )
 
         def work(db: Db) -> None:
-            package_rows.close_package(db, row, encoded, document.digest())
+            package_rows.close_package(db, row, state, encoded, document.digest())
             facts: dict[str, object] = {
                 "package": str(package.package_id),
                 "instances": len(manifest.instances),
                 "bytes": manifest.plaintext_bytes,
             }
             audit_rows.append(db, "package.closed", facts, operator)
-            if held_id is not None:
-                audit_rows.append(db, "held.released", {**facts, "held": held_id}, operator)
+            if held is not None:
+                findings.release(db, held)
+                audit_rows.append(db, "held.released", {**facts, "held": held.id}, operator)
 
         context.database.write_sync(work)
         return package.package_id
@@ -227,55 +231,69 @@ class ImportStore:
         """Note why the one instance in a held package waits for a person; return its number."""
 
         def work(db: Db) -> int:
-            cursor = db.execute(
-                "INSERT INTO held (package, reasons, label, held_time) VALUES (?, ?, ?, ?)",
-                (row, json.dumps(examined.reasons), encodable(label), time.time()),
-            )
-            held_id = int(cursor.lastrowid or 0)
+            doubt = Doubt(0, examined.verdict, tuple(examined.reasons))
+            findings.add(db, row, [doubt], encodable(label))
+            held_id = findings.held(db, "f.package = ?", (row,))[0].id
             audit_rows.append(db, "instance.held", {"held": held_id})
             return held_id
 
         return await self._context.database.write(work)
 
-    async def list_held(self) -> list[dict[str, object]]:
-        """Return held instances, oldest first."""
-        return await self._context.database.read(
-            lambda db: [
-                {**row, "reasons": json.loads(row["reasons"])}
-                for row in db.query(
-                    "SELECT h.id, h.reasons, h.label, h.held_time, i.size_bytes,"
-                    " i.sop_instance_uid, p.study_uid FROM held h"
-                    " JOIN packages p ON p.id = h.package JOIN instances i ON i.package = p.id"
-                    " WHERE p.state = 'held' ORDER BY h.id"
-                )
-            ]
-        )
+    async def list_held(self) -> list[HeldInstance]:
+        """Return instances that wait for a person, oldest first."""
+        return await self._context.database.read(findings.held)
 
     async def decide_held(self, held_id: int, *, release: bool, operator: str) -> PackageId | None:
-        """Release a held instance as a package of its own, or discard it.
+        """Release a held instance, or discard it; return the package that it is in.
+
+        An imported one becomes a package of its own. One that arrived is part of its sender's
+        package, which stays whole: released, it is exported and sent on with it.
 
         Raises:
-            NotFound: nothing is held under that number.
+            NotFound: nothing is held under that number, or somebody decided meanwhile.
+            Conflict: what arrived cannot be discarded alone.
         """
-        row = await self._context.database.read(
-            lambda db: db.execute(
-                "SELECT h.package FROM held h JOIN packages p ON p.id = h.package"
-                " WHERE h.id = ? AND p.state = 'held'",
-                (held_id,),
-            ).fetchone()
-        )
-        if row is None:
-            raise NotFound(f"nothing is held under number {held_id}; see `emix held`")
-        package = int(row[0])
-        if release:
-            return await trio.to_thread.run_sync(self._close, package, operator, held_id)
+        async with self._deciding:
+            found = await self._context.database.read(
+                lambda db: findings.held(db, "f.id = ?", (held_id,))
+            )
+            if not found:
+                raise NotFound(f"nothing is held under number {held_id}; see `emix held`")
+            if found[0].received_from is not None:
+                return await self._decide_arrived(found[0], release=release, operator=operator)
+            package = found[0].package
+            if release:
+                close = partial(self._close, package, operator, found[0])
+                return await trio.to_thread.run_sync(close)
 
-        def work(db: Db) -> None:
-            audit_rows.append(db, "held.discarded", {"held": held_id}, operator)
+            def work(db: Db) -> None:
+                audit_rows.append(db, "held.discarded", {"held": held_id}, operator)
 
-        await self._context.database.write(work)
-        await self.discard_packages([package])
-        return None
+            await self._context.database.write(work)
+            await self.discard_packages([package])
+            return None
+
+    async def _decide_arrived(
+        self, found: HeldInstance, *, release: bool, operator: str
+    ) -> PackageId:
+        if not release:
+            raise Conflict(
+                f"number {found.id} is part of a package that was sent here, which stays whole;"
+                " leave it held, or delete the study"
+            )
+
+        def work(db: Db) -> PackageId:
+            package = package_rows.find_packages(db, "id = ?", (found.package,))[0]
+            if findings.release(db, found):
+                facts: dict[str, object] = {
+                    "held": found.id,
+                    "package": str(package.package_id),
+                    "origin": str(package.origin),
+                }
+                audit_rows.append(db, "held.released", facts, operator)
+            return package.package_id
+
+        return await self._context.database.write(work)
 
 
 _REMOVE = "DELETE FROM packages WHERE id = ?"

@@ -14,7 +14,7 @@ from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
 from node.errors import ConfigError, StoreError
 from node.sql.database import Db
-from node.store import audit_rows, package_rows
+from node.store import audit_rows, findings, package_rows
 from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
 from node.store.files import TEMPORARY_SUFFIX, sync_directories
@@ -48,7 +48,7 @@ class Maintenance:
         self._context.database.write_sync(
             lambda db: db.execute(
                 "UPDATE packages SET state = 'deleting' WHERE state = 'held'"
-                " AND id NOT IN (SELECT package FROM held)"
+                " AND id NOT IN (SELECT package FROM findings)"
             )
         )
         removed = finish_removals(self._context)
@@ -236,7 +236,7 @@ def _counts(db: Db) -> dict[str, int]:
         "instances": "SELECT COUNT(*) FROM instances i JOIN packages p"
         " ON p.id = i.package WHERE p.state = 'closed'",
         "sealed_bytes": "SELECT COALESCE(SUM(sealed_bytes), 0) FROM chunks",
-        "held_instances": "SELECT COUNT(*) FROM packages WHERE state = 'held'",
+        "held_instances": f"SELECT COUNT(*) FROM {findings.HELD}",
         "unfinished_imports": "SELECT COUNT(*) FROM packages WHERE state = 'open'",
         "alarms": f"SELECT COUNT(*) FROM audit WHERE {audit_rows.OPEN_ALARMS}",
     }

@@ -68,6 +68,12 @@ def get_package(db: Db, origin: FacilityId, package_id: PackageId) -> Package | 
     return found[0] if found else None
 
 
+def closed_packages(db: Db, study_uid: StudyInstanceUID, origin: FacilityId) -> list[Package]:
+    """Return one origin's closed packages of a study, oldest first."""
+    where = "state = 'closed' AND study_uid = ? AND origin = ?"
+    return find_packages(db, where, (study_uid, origin.digest))
+
+
 def add_package(
     db: Db,
     *,
@@ -186,12 +192,21 @@ def get_manifest(db: Db, package: Package, created_time: float) -> Manifest:
     )
 
 
-def close_package(db: Db, package: int, manifest: bytes, manifest_digest: bytes) -> None:
-    """Make a package immutable, with its signed manifest."""
-    db.execute(
-        "UPDATE packages SET state = 'closed', manifest = ?, manifest_digest = ? WHERE id = ?",
-        (manifest, manifest_digest, package),
+def close_package(
+    db: Db, package: int, state: str, manifest: bytes, manifest_digest: bytes
+) -> None:
+    """Make a package immutable, with its signed manifest.
+
+    Raises:
+        Conflict: it is not in `state` any more: somebody closed or discarded it meanwhile.
+    """
+    changed = db.execute(
+        "UPDATE packages SET state = 'closed', manifest = ?, manifest_digest = ?"
+        " WHERE id = ? AND state = ?",
+        (manifest, manifest_digest, package, state),
     )
+    if changed.rowcount != 1:
+        raise Conflict("the package was closed or discarded meanwhile")
 
 
 def manifest_document(db: Db, package: int) -> bytes:

@@ -17,14 +17,19 @@ _SLICE = 500
 
 
 def remove_packages(context: StoreContext, rows: Sequence[int]) -> int:
-    """Remove packages with their envelopes and unshared chunks; return how many chunks.
+    """Remove packages that were never closed, with their unshared chunks; return how many chunks.
 
-    Killed in between, `finish_removals` completes it at the next start.
+    One that was closed meanwhile stays: it is somebody's study now. Killed in between,
+    `finish_removals` completes it at the next start.
     """
 
     def mark(db: Db) -> None:
         for row in rows:
-            db.execute("UPDATE packages SET state = 'deleting' WHERE id = ?", (row,))
+            db.execute(
+                "UPDATE packages SET state = 'deleting'"
+                " WHERE id = ? AND state IN ('open', 'held', 'arriving')",
+                (row,),
+            )
 
     context.database.write_sync(mark)
     return finish_removals(context)

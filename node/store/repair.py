@@ -23,7 +23,7 @@ from node.domain.manifest import ChunkEntry, InstanceEntry, Manifest
 from node.domain.transfers import Direction, State
 from node.errors import DocumentError, StoreError
 from node.sql.database import Db
-from node.store import audit_rows, package_rows, transfer_rows
+from node.store import audit_rows, findings, package_rows, transfer_rows
 from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
 from node.store.envelopes import Envelope
@@ -114,14 +114,15 @@ def _add_rows(
         package_id=envelope.package_id,
         origin=envelope.origin,
         study_uid=manifest.study_instance_uid,
-        state="closed",
+        state="arriving",
         epoch=envelope.epoch,
         wrapped_key=envelope.wrapped_key,
         received_from=promised.sender if promised else None,
     )
     package_rows.add_chunks(db, row, 0, manifest.chunks, present=True)
     package_rows.add_instances(db, row, 0, manifest.instances)
-    package_rows.close_package(db, row, envelope.manifest, document.digest())
+    package_rows.close_package(db, row, "arriving", envelope.manifest, document.digest())
+    findings.add(db, row, findings.decode(envelope.findings))
     if delivery is not None and promised is not None:
         _reissue(db, context, delivery, promised, document, manifest)
     facts: dict[str, object] = {"package": str(envelope.package_id)}

@@ -79,12 +79,18 @@ CREATE TABLE study_index (
     search TEXT NOT NULL DEFAULT ''
 ) STRICT;
 
-CREATE TABLE held (
+-- What this node's own examination says of instances. What is on hold waits for a person: import
+-- keeps it in a package of its own (state held); what arrived is part of its sender's package,
+-- and left out where that is exported or sent on.
+CREATE TABLE findings (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     package INTEGER NOT NULL REFERENCES packages (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    verdict TEXT NOT NULL CHECK (verdict IN ('flag', 'hold')),
     reasons TEXT NOT NULL,
     label TEXT NOT NULL,
-    held_time REAL NOT NULL
+    found_time REAL NOT NULL,
+    UNIQUE (package, position)
 ) STRICT;
 
 CREATE TABLE peers (

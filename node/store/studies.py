@@ -7,10 +7,11 @@ import trio
 from node.domain.ids import FacilityId
 from node.domain.manifest import StudyInstanceUID
 from node.domain.packages import Package
-from node.errors import Conflict, NotFound
+from node.errors import Conflict
 from node.sql.database import Db
-from node.store import audit_rows, package_rows
+from node.store import audit_rows, findings, package_rows
 from node.store.context import StoreContext
+from node.store.origins import choose_origin
 from node.store.removal import remove_packages
 
 
@@ -77,12 +78,21 @@ class StudyStore:
 
         return await self._context.database.read(work)
 
-    async def packages(self, prefix: str) -> list[Package]:
-        """Return the closed packages of the study whose UID begins so, oldest first."""
+    async def packages(
+        self, prefix: str, origin: str = "", *, is_equal_one: bool = True
+    ) -> list[Package]:
+        """Return one origin's closed packages of the study whose UID begins so, oldest first.
+
+        Raises:
+            NotFound, Conflict: see `package_rows.expand_study` and `origins.choose_origin`.
+        """
 
         def work(db: Db) -> list[Package]:
             uid = package_rows.expand_study(db, prefix)
-            return package_rows.find_packages(db, "state = 'closed' AND study_uid = ?", (uid,))
+            chosen = choose_origin(
+                db, uid, origin, self._context.facility, is_equal_one=is_equal_one
+            )
+            return package_rows.closed_packages(db, uid, chosen)
 
         return await self._context.database.read(work)
 
@@ -91,17 +101,10 @@ class StudyStore:
 
         Raises:
             NotFound: no such study, or none from that origin.
-            Conflict: it came from several facilities and none is named, or it is being sent.
+            SeveralOrigins: it came from several facilities and none is named.
+            Conflict: it is being sent.
         """
-        packages = await self.packages(prefix)
-        origins = {p.origin for p in packages}
-        chosen = {o for o in origins if not origin or str(o).startswith(origin.upper())}
-        if not chosen:
-            raise NotFound("the study has no packages from that facility")
-        if len(chosen) > 1:
-            names = ", ".join(sorted(o.short() for o in chosen))
-            raise Conflict(f"the study came from several facilities ({names}); name one")
-        rows = [p for p in packages if p.origin in chosen]
+        rows = await self.packages(prefix, origin, is_equal_one=False)
 
         def work(db: Db) -> int:
             instances = 0
@@ -113,8 +116,13 @@ class StudyStore:
                 ).fetchone()
                 if busy:
                     raise Conflict("the study is being sent; cancel its transfers first")
+                changed = db.execute(
+                    "UPDATE packages SET state = 'deleting' WHERE id = ? AND state = 'closed'",
+                    (package.id,),
+                )
+                if changed.rowcount != 1:
+                    continue  # somebody deletes it already
                 instances += len(package_rows.get_instances(db, package.id))
-                db.execute("UPDATE packages SET state = 'deleting' WHERE id = ?", (package.id,))
                 facts: dict[str, object] = {"package": str(package.package_id)}
                 audit_rows.append(db, "package.deleted", facts, operator)
             return instances
@@ -145,7 +153,15 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
         f" LEFT JOIN transfers t ON t.id = ({_BROUGHT_BY}) WHERE {inside} ORDER BY p.id",
         args,
     ):
-        source.packages.append(row)
+        counts = findings.counts(db, row["id"])
+        source.packages.append(
+            {
+                **row,
+                "held": counts.get("hold", 0),
+                "flagged": counts.get("flag", 0),
+                "hold_reasons": findings.reasons(db, row["id"]) if counts.get("hold") else (),
+            }
+        )
         source.plaintext_bytes += row["plaintext_bytes"]
         source.sealed_bytes += row["sealed_bytes"]
         source.newest_time = max(source.newest_time, row["created_time"])
@@ -153,14 +169,14 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
             source.index[name] = source.index.get(name) or row[name] or ""
         words = {*source.index.get("modalities", "").split(), *(row["modalities"] or "").split()}
         source.index["modalities"] = " ".join(sorted(words))
-    counts = db.execute(
+    distinct = db.execute(
         "SELECT COUNT(DISTINCT i.series_uid), COUNT(DISTINCT i.sop_instance_uid),"
         " COUNT(DISTINCT i.digest) FROM instances i JOIN packages p ON p.id = i.package"
         f" WHERE {inside}",
         args,
     ).fetchone()
-    source.series, source.instances = counts[0], counts[1]
-    source.versioned_instances = counts[2] - counts[1]
+    source.series, source.instances = distinct[0], distinct[1]
+    source.versioned_instances = distinct[2] - distinct[1]
     source.sent_to = [
         row[0]
         for row in db.execute(

@@ -7,16 +7,16 @@ meet the one that was kept.
 import time
 from collections.abc import Callable, Sequence
 
-from node.crypto.keys import DataKey
+from node.documents.arrivals import Outgoing
 from node.documents.delivery import Delivery
 from node.documents.signed import Document
 from node.domain.ids import FacilityId, PackageId, TransferId
-from node.domain.packages import Package
 from node.domain.transfers import Direction, State, Transfer, can_follow
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
-from node.store import audit_rows, package_rows, transfer_rows
+from node.store import audit_rows, findings, package_rows, transfer_rows
 from node.store.context import StoreContext, marks
+from node.store.origins import choose_origin
 from node.store.transfer_rows import FINAL
 
 
@@ -89,24 +89,25 @@ class TransferStore:
         where = "direction = 'send' AND peer = ? AND origin = ? AND package_id = ?"
         return await self.find(where, (peer.digest, origin.digest, package_id.digest))
 
-    async def sendable(self, study: str) -> list[tuple[Package, DataKey, Document, int]]:
-        """Return a study's closed packages with key, manifest and plaintext bytes.
+    async def sendable(self, study: str, origin: str) -> list[Outgoing]:
+        """Return one origin's closed packages of a study.
 
         Raises:
-            NotFound, Conflict: see `package_rows.expand_study`.
+            NotFound, Conflict: see `package_rows.expand_study` and `origins.choose_origin`.
         """
 
-        def work(db: Db) -> list[tuple[Package, DataKey, Document, int]]:
+        def work(db: Db) -> list[Outgoing]:
             uid = package_rows.expand_study(db, study)
-            found = package_rows.find_packages(db, "state = 'closed' AND study_uid = ?", (uid,))
+            chosen = choose_origin(db, uid, origin, self._context.facility)
             return [
-                (
+                Outgoing(
                     package,
                     self._context.data_key(package),
                     Document.decode(package_rows.manifest_document(db, package.id)),
                     sum(i.size_bytes for i in package_rows.get_instances(db, package.id)),
+                    findings.counts(db, package.id).get("hold", 0),
                 )
-                for package in found
+                for package in package_rows.closed_packages(db, uid, chosen)
             ]
 
         return await self._context.database.read(work)
@@ -204,19 +205,19 @@ class TransferStore:
 
     async def add_sends(
         self,
-        sends: Sequence[tuple[Delivery, Document, bytes, Package, int]],
+        sends: Sequence[tuple[Delivery, Document, bytes, Outgoing]],
         operator: str,
     ) -> list[Transfer]:
         """Keep new deliveries of ours: durable once this returns.
 
         Args:
-            sends: Delivery, its document, the sealed key, the package, its plaintext bytes.
+            sends: Delivery, its document, the sealed key, the package.
             operator: Who asked for it.
         """
 
         def work(db: Db) -> list[Transfer]:
             rows = []
-            for delivery, document, sealed_key, package, plaintext_bytes in sends:
+            for delivery, document, sealed_key, outgoing in sends:
                 row_id = transfer_rows.add_transfer(
                     db,
                     Direction.SEND,
@@ -224,14 +225,17 @@ class TransferStore:
                     document,
                     sealed_key,
                     State.PENDING,
-                    study_uid=package.study_uid,
-                    plaintext_bytes=plaintext_bytes,
+                    study_uid=outgoing.package.study_uid,
+                    plaintext_bytes=outgoing.plaintext_bytes,
                 )
                 facts: dict[str, object] = {
                     "transfer": str(delivery.transfer_id),
                     "receiver": str(delivery.receiver),
                     "package": str(delivery.package_id),
+                    "origin": str(delivery.origin),
                 }
+                if outgoing.held:
+                    facts["held"] = outgoing.held
                 audit_rows.append(db, "transfer.offered", facts, operator)
                 rows.append(transfer_rows.by_id(db, row_id))
             return rows

@@ -8,6 +8,7 @@ import click
 
 from node.domain.texts import shown
 from node.errors import ConfigError, NodeError
+from node.terminal.output import print_error
 
 EXIT_STATUS = (
     "Exit status: 0 done, 1 something failed or was not carried, 2 wrong usage,"
@@ -42,7 +43,7 @@ class CommandGroup(click.Group):
         if BrokenPipeError in kinds:
             _leave_pipe()
         if KeyboardInterrupt in kinds:
-            _say(self.interrupted)
+            print_error(self.interrupted)
             raise SystemExit(130)
 
 
@@ -54,13 +55,9 @@ def _not_ours(error: PermissionError) -> ConfigError:
 
 def exit_with(error: NodeError) -> NoReturn:
     """Print an error for people and end the command with its status."""
-    _say(str(error))
+    # Several problems of a configuration are a line each; other errors are one line.
+    print_error(str(error) if isinstance(error, ConfigError) else shown(str(error)))
     raise SystemExit(error.exit_code)
-
-
-def _say(text: str) -> None:
-    lines = "\n".join(map(shown, text.splitlines()))
-    click.echo(f"{click.get_current_context().find_root().info_name}: {lines}", err=True)
 
 
 def _leave_pipe() -> NoReturn:

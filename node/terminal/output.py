@@ -1,10 +1,16 @@
-"""How the command shows things: tables for people, JSON for machines."""
+"""How commands show things: lines and tables for people, JSON for machines.
+
+Everything that commands print goes through here, and nothing goes out as it came: names, notes,
+UIDs and reasons come from peers, directories and files, and a terminal obeys what it is sent. So
+`print_line` escapes all of it; only `Styled` has colours, which are ours.
+"""
 
 import json
 import sys
 import time
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -25,7 +31,53 @@ def show_json(value: Message | dict[str, Any] | list[Any]) -> None:
     """Print a message or value as JSON, every field of it."""
     if isinstance(value, Message):
         value = as_dict(value)
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json_text(value, indent=2))
+
+
+def print_json_line(value: object) -> None:
+    """Print a value as one line of JSON."""
+    click.echo(json_text(value))
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """Return a value as JSON in which what a terminal would obey is escaped, as JSON can."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+
+
+@dataclass(frozen=True)
+class Styled:
+    """Text of a line in a colour, or bold."""
+
+    text: str
+    colour: str | None = None
+    is_bold: bool = False
+
+    def __str__(self) -> str:
+        return click.style(shown(self.text), fg=self.colour, bold=self.is_bold or None)
+
+
+def print_line(*parts: object, is_error: bool = False) -> None:
+    """Print one line of these parts, with what a terminal would obey made visible.
+
+    A newline in a part is no newline: what comes from others cannot make lines of its own.
+    """
+    line = "".join(str(p) if isinstance(p, Styled) else clean(p) for p in parts)
+    click.echo(line, err=is_error)
+
+
+def print_error(text: str) -> None:
+    """Print what went wrong, after the command's name; each line of it is one."""
+    name = click.get_current_context().find_root().info_name
+    first, *others = text.splitlines() or [""]
+    print_line(f"{name}: {first}", is_error=True)
+    for line in others:
+        print_line(line, is_error=True)
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
@@ -35,13 +87,13 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: 
     """
     lines = [[clean(cell) for cell in row] for row in rows]
     if not lines:
-        click.echo(empty)
+        print_line(empty)
         return
     names = [column.lstrip(">") for column in columns]
     widths = [max(_width(line[i]) for line in [names, *lines]) for i in range(len(names))]
-    click.echo(click.style(_line(names, columns, widths), bold=True))
+    print_line(Styled(_line(names, columns, widths), is_bold=True))
     for line in lines:
-        click.echo(_line(line, columns, widths))
+        print_line(_line(line, columns, widths))
 
 
 def _line(cells: Sequence[str], columns: Sequence[str], widths: Sequence[int]) -> str:
@@ -83,7 +135,7 @@ def limit_of(limit: int | None, is_json: bool) -> int:
 def note_limit(limit: int, rows: Sequence[object]) -> None:
     """Say that there may be more rows than were shown."""
     if limit and len(rows) == limit:
-        click.echo(f"The newest {limit}; --limit 0 shows all.", err=True)
+        print_line(f"The newest {limit}; --limit 0 shows all.", is_error=True)
 
 
 def show_bytes(count: int) -> str:

@@ -473,7 +473,7 @@ class Study(_message.Message):
     def __init__(self, study_instance_uid: _Optional[str] = ..., origin: _Optional[str] = ..., origin_name: _Optional[str] = ..., origin_pinned: _Optional[bool] = ..., patient_name: _Optional[str] = ..., patient_id: _Optional[str] = ..., study_date: _Optional[str] = ..., study_description: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., series: _Optional[int] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[Package, _Mapping]]] = ..., sent_to: _Optional[_Iterable[str]] = ..., versioned_instances: _Optional[int] = ...) -> None: ...
 
 class Package(_message.Message):
-    __slots__ = ("package_id", "instances", "created_seconds", "received_from", "sealed_bytes", "received_seconds", "recipient", "note")
+    __slots__ = ("package_id", "instances", "created_seconds", "received_from", "sealed_bytes", "received_seconds", "recipient", "note", "held_instances", "flagged_instances", "hold_reasons")
     PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     CREATED_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -482,6 +482,9 @@ class Package(_message.Message):
     RECEIVED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     RECIPIENT_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    HELD_INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    FLAGGED_INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    HOLD_REASONS_FIELD_NUMBER: _ClassVar[int]
     package_id: str
     instances: int
     created_seconds: int
@@ -490,7 +493,10 @@ class Package(_message.Message):
     received_seconds: int
     recipient: str
     note: str
-    def __init__(self, package_id: _Optional[str] = ..., instances: _Optional[int] = ..., created_seconds: _Optional[int] = ..., received_from: _Optional[str] = ..., sealed_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
+    held_instances: int
+    flagged_instances: int
+    hold_reasons: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, package_id: _Optional[str] = ..., instances: _Optional[int] = ..., created_seconds: _Optional[int] = ..., received_from: _Optional[str] = ..., sealed_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., held_instances: _Optional[int] = ..., flagged_instances: _Optional[int] = ..., hold_reasons: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetStudyRequest(_message.Message):
     __slots__ = ("study",)
@@ -505,7 +511,7 @@ class GetStudyResponse(_message.Message):
     def __init__(self, sources: _Optional[_Iterable[_Union[Study, _Mapping]]] = ...) -> None: ...
 
 class ExportStudyRequest(_message.Message):
-    __slots__ = ("study", "directory", "dicomdir", "safe_preamble", "all_versions", "parent_device", "parent_inode", "stream")
+    __slots__ = ("study", "directory", "dicomdir", "safe_preamble", "all_versions", "parent_device", "parent_inode", "stream", "origin", "include_held")
     STUDY_FIELD_NUMBER: _ClassVar[int]
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     DICOMDIR_FIELD_NUMBER: _ClassVar[int]
@@ -514,6 +520,8 @@ class ExportStudyRequest(_message.Message):
     PARENT_DEVICE_FIELD_NUMBER: _ClassVar[int]
     PARENT_INODE_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_HELD_FIELD_NUMBER: _ClassVar[int]
     study: str
     directory: str
     dicomdir: bool
@@ -522,23 +530,29 @@ class ExportStudyRequest(_message.Message):
     parent_device: int
     parent_inode: int
     stream: bool
-    def __init__(self, study: _Optional[str] = ..., directory: _Optional[str] = ..., dicomdir: _Optional[bool] = ..., safe_preamble: _Optional[bool] = ..., all_versions: _Optional[bool] = ..., parent_device: _Optional[int] = ..., parent_inode: _Optional[int] = ..., stream: _Optional[bool] = ...) -> None: ...
+    origin: str
+    include_held: bool
+    def __init__(self, study: _Optional[str] = ..., directory: _Optional[str] = ..., dicomdir: _Optional[bool] = ..., safe_preamble: _Optional[bool] = ..., all_versions: _Optional[bool] = ..., parent_device: _Optional[int] = ..., parent_inode: _Optional[int] = ..., stream: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ...) -> None: ...
 
 class ExportStudyResponse(_message.Message):
-    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total", "unwritable", "piece")
+    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total", "unwritable", "piece", "origin", "held")
     INSTANCES_DONE_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
     BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     UNWRITABLE_FIELD_NUMBER: _ClassVar[int]
     PIECE_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     instances_done: int
     instances_total: int
     bytes_done: int
     bytes_total: int
     unwritable: bool
     piece: ExportPiece
-    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., unwritable: _Optional[bool] = ..., piece: _Optional[_Union[ExportPiece, _Mapping]] = ...) -> None: ...
+    origin: str
+    held: HeldInstance
+    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., unwritable: _Optional[bool] = ..., piece: _Optional[_Union[ExportPiece, _Mapping]] = ..., origin: _Optional[str] = ..., held: _Optional[_Union[HeldInstance, _Mapping]] = ...) -> None: ...
 
 class ExportPiece(_message.Message):
     __slots__ = ("name", "offset", "data")
@@ -577,7 +591,7 @@ class ListHeldResponse(_message.Message):
     def __init__(self, held: _Optional[_Iterable[_Union[HeldInstance, _Mapping]]] = ...) -> None: ...
 
 class HeldInstance(_message.Message):
-    __slots__ = ("held_id", "reasons", "size_bytes", "sop_instance_uid", "study_instance_uid", "label", "held_seconds")
+    __slots__ = ("held_id", "reasons", "size_bytes", "sop_instance_uid", "study_instance_uid", "label", "held_seconds", "received_from")
     HELD_ID_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -585,6 +599,7 @@ class HeldInstance(_message.Message):
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     HELD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FROM_FIELD_NUMBER: _ClassVar[int]
     held_id: int
     reasons: _containers.RepeatedScalarFieldContainer[str]
     size_bytes: int
@@ -592,7 +607,8 @@ class HeldInstance(_message.Message):
     study_instance_uid: str
     label: str
     held_seconds: int
-    def __init__(self, held_id: _Optional[int] = ..., reasons: _Optional[_Iterable[str]] = ..., size_bytes: _Optional[int] = ..., sop_instance_uid: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., label: _Optional[str] = ..., held_seconds: _Optional[int] = ...) -> None: ...
+    received_from: str
+    def __init__(self, held_id: _Optional[int] = ..., reasons: _Optional[_Iterable[str]] = ..., size_bytes: _Optional[int] = ..., sop_instance_uid: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., label: _Optional[str] = ..., held_seconds: _Optional[int] = ..., received_from: _Optional[str] = ...) -> None: ...
 
 class DecideHeldRequest(_message.Message):
     __slots__ = ("held_id", "release")
@@ -609,28 +625,36 @@ class DecideHeldResponse(_message.Message):
     def __init__(self, package_id: _Optional[str] = ...) -> None: ...
 
 class SendRequest(_message.Message):
-    __slots__ = ("study", "facility", "recipient", "note", "priority", "again")
+    __slots__ = ("study", "facility", "recipient", "note", "priority", "again", "origin", "include_held")
     STUDY_FIELD_NUMBER: _ClassVar[int]
     FACILITY_FIELD_NUMBER: _ClassVar[int]
     RECIPIENT_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     AGAIN_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_HELD_FIELD_NUMBER: _ClassVar[int]
     study: str
     facility: str
     recipient: str
     note: str
     priority: str
     again: bool
-    def __init__(self, study: _Optional[str] = ..., facility: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., priority: _Optional[str] = ..., again: _Optional[bool] = ...) -> None: ...
+    origin: str
+    include_held: bool
+    def __init__(self, study: _Optional[str] = ..., facility: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., priority: _Optional[str] = ..., again: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ...) -> None: ...
 
 class SendResponse(_message.Message):
-    __slots__ = ("transfers", "known")
+    __slots__ = ("transfers", "known", "held_packages", "origin")
     TRANSFERS_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
+    HELD_PACKAGES_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     transfers: _containers.RepeatedCompositeFieldContainer[Transfer]
     known: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ..., known: _Optional[_Iterable[str]] = ...) -> None: ...
+    held_packages: _containers.RepeatedScalarFieldContainer[str]
+    origin: str
+    def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ..., known: _Optional[_Iterable[str]] = ..., held_packages: _Optional[_Iterable[str]] = ..., origin: _Optional[str] = ...) -> None: ...
 
 class ListTransfersRequest(_message.Message):
     __slots__ = ("open_only", "held_only", "limit")
@@ -661,7 +685,7 @@ class WatchTransfersResponse(_message.Message):
     def __init__(self, transfer: _Optional[_Union[Transfer, _Mapping]] = ...) -> None: ...
 
 class Transfer(_message.Message):
-    __slots__ = ("transfer_id", "direction", "state", "peer", "peer_name", "study_instance_uid", "package_id", "priority", "bytes_done", "bytes_total", "bytes_carried", "instances", "reason", "recipient", "note", "created_seconds", "updated_seconds", "route", "plaintext_bytes", "bytes_a_second", "round_trip_milliseconds")
+    __slots__ = ("transfer_id", "direction", "state", "peer", "peer_name", "study_instance_uid", "package_id", "priority", "bytes_done", "bytes_total", "bytes_carried", "instances", "reason", "recipient", "note", "created_seconds", "updated_seconds", "route", "plaintext_bytes", "bytes_a_second", "round_trip_milliseconds", "origin")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -683,6 +707,7 @@ class Transfer(_message.Message):
     PLAINTEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
     BYTES_A_SECOND_FIELD_NUMBER: _ClassVar[int]
     ROUND_TRIP_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     direction: str
     state: str
@@ -704,7 +729,8 @@ class Transfer(_message.Message):
     plaintext_bytes: int
     bytes_a_second: int
     round_trip_milliseconds: float
-    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., state: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., package_id: _Optional[str] = ..., priority: _Optional[str] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., bytes_carried: _Optional[int] = ..., instances: _Optional[int] = ..., reason: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., created_seconds: _Optional[int] = ..., updated_seconds: _Optional[int] = ..., route: _Optional[str] = ..., plaintext_bytes: _Optional[int] = ..., bytes_a_second: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ...) -> None: ...
+    origin: str
+    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., state: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., package_id: _Optional[str] = ..., priority: _Optional[str] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., bytes_carried: _Optional[int] = ..., instances: _Optional[int] = ..., reason: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., created_seconds: _Optional[int] = ..., updated_seconds: _Optional[int] = ..., route: _Optional[str] = ..., plaintext_bytes: _Optional[int] = ..., bytes_a_second: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ..., origin: _Optional[str] = ...) -> None: ...
 
 class CancelTransferRequest(_message.Message):
     __slots__ = ("transfer",)

@@ -1,0 +1,45 @@
+"""Whose packages a command is about, and what is said where a person must say it."""
+
+import shlex
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import click
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.cli.client import run_call
+from node.errors import SeveralOrigins
+from node.terminal.output import print_line
+
+origin_option = click.option(
+    "--origin",
+    default="",
+    metavar="FACILITY|own",
+    help="Whose: a Facility ID, or 16 characters of it, a facility's name, or own.",
+)
+
+
+@contextmanager
+def asking_for_origin(context: click.Context, uid: str, *arguments: str) -> Generator[None]:
+    """Where the block ends because several origins are possible, list them with the commands.
+
+    No patient's name is shown: the question is whose images, and `emix study` shows them.
+    """
+    try:
+        yield
+    except SeveralOrigins:
+        sources = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid)).sources
+        own = run_call(context, "NodeService.GetIdentity", pb.GetIdentityRequest()).facility_id
+        for source in sources:
+            is_own = source.origin == own
+            name = source.origin_name or "not paired"
+            command = shlex.join(
+                ["emix", *arguments, "--origin", "own" if is_own else source.origin]
+            )
+            print_line(
+                f"{'this facility' if is_own else name}, {source.instances} instances in"
+                f" {len(source.packages)} packages:",
+                is_error=True,
+            )
+            print_line(f"  {command}", is_error=True)
+        raise

@@ -1,0 +1,243 @@
+"""Paths that other users of this machine may have laid: walked so that nobody is led elsewhere.
+
+How this works. A folder is opened component by component from the root, each relative to the
+descriptor of the one before, and never through a link that the kernel follows: a link is read and
+walked by us, and only if root or we made it. Each folder on the way must belong to root or to us,
+and nobody else may write in it, unless it is sticky, as /tmp is: then what lies in it, and is the
+next step, must be root's or ours too. That is OpenSSH's rule for `authorized_keys`. Past such a
+walk nobody but root can change what the path means, so that it can be used by its name as well.
+
+A file that is written appears whole under its name, by a rename within its folder. A file that is
+read must be a regular file: a pipe would block us, and a device would never end.
+
+A group that is its owner's own, with nobody else in it, is no other user; an access list (ACL)
+shows in a folder's group bits, and is refused there.
+"""
+
+import errno
+import grp
+import os
+import pwd
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from node.errors import ConfigError
+
+MOST_LINKS = 40
+_PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
+_ACL = "system.posix_acl_access"
+_OUR_DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
+_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def folder(path: Path, *, make: bool = False, is_ours: bool = False) -> Iterator[tuple[int, Path]]:
+    """Open a folder that no other user can exchange; yield its descriptor and its real path.
+
+    Args:
+        path: Where it is.
+        make: Make what is missing on the way, for this user alone.
+        is_ours: Only a folder of ours, in which nobody else may write, will do.
+
+    Raises:
+        ConfigError: another user has power over the path; the message names the component.
+        OSError: it is not there, or not a folder, or may not be opened.
+    """
+    step, real = _walk(Path(path).absolute(), make=make)
+    try:
+        if is_ours:
+            _hold_ours(step, real)
+        fd = os.open(".", _FOLDER, dir_fd=step)
+    finally:
+        os.close(step)
+    try:
+        yield fd, real
+    finally:
+        os.close(fd)
+
+
+def names(fd: int) -> list[str]:
+    """Return the names in an open folder."""
+    return os.listdir(fd)  # a descriptor is no path
+
+
+def real_folder(path: Path, *, make: bool = False, is_ours: bool = False) -> Path:
+    """Return the real path of a folder that no other user can exchange; see `folder`."""
+    with folder(path, make=make, is_ours=is_ours) as (_, real):
+        return real
+
+
+def write_file(path: Path, data: bytes, mode: int = _PRIVATE_FILE, *, is_new: bool = False) -> None:
+    """Write a file in place of one of ours; it appears whole, and is durable once this returns.
+
+    Args:
+        path: Where; its folder is there.
+        data: What.
+        mode: For whom.
+        is_new: It must not be there yet.
+
+    Raises:
+        ConfigError: it is there and is not ours to replace, or cannot be written; nothing is left.
+    """
+    temporary = f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
+    try:
+        with folder(path.parent) as (parent, _):
+            if is_new:  # a rename would replace one that came meanwhile
+                _write(parent, path.name, data, mode)
+            else:
+                _hold_replaceable(path, parent)
+                _write(parent, temporary, data, mode)
+                os.rename(temporary, path.name, src_dir_fd=parent, dst_dir_fd=parent)
+            os.fsync(parent)
+    except FileExistsError as exc:
+        raise ConfigError(f"{path} exists already; choose another file") from exc
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be written ({os.strerror(exc.errno or 0)})") from exc
+
+
+def read_file(path: Path, most_bytes: int) -> bytes:
+    """Return what a regular file holds, or what is given on a descriptor of ours.
+
+    Raises:
+        ConfigError: it is something else, or has more bytes than are wanted.
+        OSError: it cannot be read.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as handle:
+        found = os.fstat(fd)
+        is_given = stat.S_ISFIFO(found.st_mode) and str(path).startswith(_OUR_DESCRIPTORS)
+        if not stat.S_ISREG(found.st_mode) and not is_given:
+            raise ConfigError(f"{path} is not a file")
+        os.set_blocking(fd, True)
+        data = handle.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ConfigError(f"{path} has more than {most_bytes} bytes; it is something else")
+    return data
+
+
+def _walk(path: Path, *, make: bool) -> tuple[int, Path]:
+    """Return a descriptor of a folder, and where it really is."""
+    left = list(reversed(path.parts[1:]))
+    steps = [os.open("/", _STEP)]
+    passed: list[str] = []
+    links = 0
+    try:
+        while left:
+            name = left.pop()
+            if name == "..":
+                if passed:
+                    passed.pop()
+                    os.close(steps.pop())
+                continue
+            where = Path("/", *passed)
+            _hold_safe(steps[-1], where)
+            step = _step(steps[-1], name, make=make)
+            found = os.fstat(step)
+            if stat.S_ISLNK(found.st_mode):
+                target = os.readlink("", dir_fd=step)
+                os.close(step)
+                links += 1
+                _hold_owner(found, where / name)
+                if links > MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+                if target.startswith("/"):
+                    while len(steps) > 1:
+                        os.close(steps.pop())
+                    passed.clear()
+                left += reversed([part for part in target.split("/") if part not in ("", ".")])
+                continue
+            steps.append(step)
+            passed.append(name)
+            if not stat.S_ISDIR(found.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        _hold_safe(steps[-1], Path("/", *passed))
+        return os.dup(steps[-1]), Path("/", *passed)
+    finally:
+        for fd in steps:
+            os.close(fd)
+
+
+def _step(parent: int, name: str, *, make: bool) -> int:
+    try:
+        return os.open(name, _STEP, dir_fd=parent)
+    except FileNotFoundError:
+        if not make:
+            raise
+    with suppress(FileExistsError):
+        os.mkdir(name, _PRIVATE_FOLDER, dir_fd=parent)
+    return os.open(name, _STEP, dir_fd=parent)
+
+
+def _hold_owner(found: os.stat_result, where: Path) -> None:
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"{where} belongs to another user (uid {found.st_uid}), who could lead this elsewhere;"
+            " choose a path that is yours"
+        )
+
+
+def _hold_safe(step: int, where: Path) -> None:
+    """Hold that what lies in a folder cannot be exchanged by others."""
+    found = os.fstat(step)
+    _hold_owner(found, where)
+    if _may_others_write(step, found) and not found.st_mode & stat.S_ISVTX:
+        raise ConfigError(
+            f"others may write in {where}, and could lead this elsewhere; choose another path, or"
+            f" take that right away (chmod go-w {where})"
+        )
+
+
+def _may_others_write(step: int, found: os.stat_result) -> bool:
+    """Return whether anybody but root and the owner may write in a folder."""
+    if not found.st_mode & stat.S_IWGRP:
+        return bool(found.st_mode & stat.S_IWOTH)
+    return bool(found.st_mode & stat.S_IWOTH) or not _is_private_group(step, found)
+
+
+def _is_private_group(step: int, found: os.stat_result) -> bool:
+    """Return whether a folder's group is its owner's own, as most distributions make one each."""
+    try:
+        owner, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)
+    except KeyError:
+        return False
+    names = (owner.pw_gid, owner.pw_name)
+    if names != (group.gr_gid, group.gr_name) or set(group.gr_mem) - {owner.pw_name}:
+        return False
+    try:
+        return _ACL not in os.listxattr(f"/proc/self/fd/{step}")
+    except OSError as exc:
+        return exc.errno == errno.ENOTSUP
+
+
+def _hold_ours(step: int, where: Path) -> None:
+    found = os.fstat(step)
+    if found.st_uid != os.geteuid():
+        raise ConfigError(f"{where} belongs to another user; choose a folder of your own")
+    if _may_others_write(step, found):
+        raise ConfigError(f"others may write in {where}; choose a folder of your own")
+
+
+def _hold_replaceable(path: Path, parent: int) -> None:
+    try:
+        found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        raise ConfigError(f"{path} is there and is no file of yours; choose another")
+
+
+def _write(parent: int, name: str, data: bytes, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, mode, dir_fd=parent)
+    try:
+        with os.fdopen(fd, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(fd)
+    except BaseException:
+        os.unlink(name, dir_fd=parent)
+        raise

@@ -1,0 +1,82 @@
+"""Whose packages of a study are meant: origins never mix in silence.
+
+A peer can seal a study under the same UIDs as ours, with other pixels and another patient. So an
+export, or what is sent, is of one origin; where it matters which, a person says it.
+"""
+
+from node.domain.ids import LEAST_CHARACTERS, FacilityId
+from node.domain.manifest import StudyInstanceUID
+from node.errors import NotFound, SeveralOrigins
+from node.sql.database import Db
+
+OWN = "own"
+"""How a person names this facility as an origin."""
+
+
+def choose_origin(
+    db: Db, study_uid: StudyInstanceUID, wanted: str, me: FacilityId, *, is_equal_one: bool = True
+) -> FacilityId:
+    """Return the origin of a study's closed packages that a person means.
+
+    Without a word, that is the only one; or, with `is_equal_one`, ours where it has every image
+    that others have, or the first of several that have all the same images.
+
+    Raises:
+        NotFound: no packages are here from the origin that is named.
+        SeveralOrigins: a person must say which; the message counts their instances.
+    """
+    contents = _contents(db, study_uid)
+    if wanted:
+        return _named(list(contents), wanted, me)
+    first = me if me in contents else next(iter(contents))
+    others = [found for origin, found in contents.items() if origin != first]
+    # A superset of another facility's is no reason to prefer it: what it adds may be anything.
+    if all(o <= contents[first] if first == me else o == contents[first] for o in others) and (
+        is_equal_one or not others
+    ):
+        return first
+    counts = ", ".join(
+        f"{OWN if origin == me else _beginning(origin)} ({len(found)} instances)"
+        for origin, found in contents.items()
+    )
+    raise SeveralOrigins(
+        f"{len(contents)} facilities sealed different images of this study: {counts};"
+        " say whose are meant with the origin"
+    )
+
+
+def _contents(db: Db, study_uid: StudyInstanceUID) -> dict[FacilityId, set[bytes]]:
+    """Return the digests of the instances of each origin, in the order in which they came."""
+    contents: dict[FacilityId, set[bytes]] = {}
+    for origin, digest in db.execute(
+        "SELECT p.origin, i.digest FROM packages p JOIN instances i ON i.package = p.id"
+        " WHERE p.state = 'closed' AND p.study_uid = ? ORDER BY p.id",
+        (study_uid,),
+    ):
+        contents.setdefault(FacilityId(origin), set()).add(digest)
+    if not contents:
+        raise NotFound("the study is gone; `emix studies` lists what is here")
+    return contents
+
+
+def _named(origins: list[FacilityId], wanted: str, me: FacilityId) -> FacilityId:
+    plain = wanted.strip().upper().replace("-", "").replace(" ", "")
+    if plain == OWN.upper():
+        found = [me] if me in origins else []
+    elif len(plain) < LEAST_CHARACTERS:
+        raise NotFound(
+            f"an origin is {OWN!r}, or a Facility ID of which {LEAST_CHARACTERS} characters are"
+            " needed at least; `emix study` shows them"
+        )
+    else:
+        found = [o for o in origins if str(o).replace("-", "").startswith(plain)]
+    if not found:
+        raise NotFound("the study has no packages from that facility; `emix study` shows whose")
+    if len(found) > 1:
+        raise SeveralOrigins("several origins begin so; give more of the Facility ID")
+    return found[0]
+
+
+def _beginning(origin: FacilityId) -> str:
+    """Return as much of an ID as names it: whole groups."""
+    return str(origin)[: 3 * 8 - 1]
