@@ -31,7 +31,7 @@ class Trust:
         self._peers: dict[FacilityId, Peer] = {}
         self._by_certificate: dict[bytes, FacilityId] = {}
         self._contested: dict[FacilityId, FacilityId] = {}  # whose what it calls its own is
-        self._snapshot = TrustSnapshot(identity, ())
+        self._snapshot = TrustSnapshot(identity, frozenset())
         self._leases: dict[FacilityId, set[trio.CancelScope]] = defaultdict(set)
 
     @property
@@ -57,9 +57,9 @@ class Trust:
             else:
                 owners.update(dict.fromkeys(own, peer))
         trusted = [peer for peer in trusted if peer.facility_id not in self._contested]
-        ders = [der for peer in trusted for der in peer.identity.certificates]
+        ders = frozenset(der for peer in trusted for der in peer.identity.certificates)
         self._by_certificate = {d: p.facility_id for d, p in owners.items()}
-        self._snapshot = TrustSnapshot(self._identity, tuple(ders))
+        self._snapshot = TrustSnapshot(self._identity, ders)
         kept = {peer.facility_id for peer in trusted}
         for facility, scopes in self._leases.items():
             if facility not in kept:

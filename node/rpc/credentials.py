@@ -1,11 +1,19 @@
 """TLS credentials in which exactly the pinned certificates are trusted."""
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
 
 from node.crypto.certificates import TlsIdentity, der_to_pem
+from node.rpc.settling import Asking
+
+CHANGE_SECONDS = 0.5
+"""So long a set of trusted certificates holds at least."""
+
+_SETTLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,27 +21,64 @@ class TrustSnapshot:
     """What the peer server trusts at one moment: its own identity and the peers' certificates."""
 
     identity: TlsIdentity
-    certificates: tuple[bytes, ...]  # DER
+    certificates: frozenset[bytes]  # DER
+
+
+class _Fetcher:
+    """Tells gRPC at every handshake what to trust; gRPC asks one thread at a time, under a lock.
+
+    It says nothing new unless something is new by value: what is returned replaces what handshakes
+    on other threads are just about to use, and gRPC 1.85.1 does not survive that (*measured*: 40
+    peers that come at once end the process within a second). What is new is handed out only when
+    no other thread can be there, see `node.rpc.settling`.
+    """
+
+    def __init__(self, snapshot: Callable[[], TrustSnapshot]) -> None:
+        self._snapshot = snapshot
+        self._given = snapshot()
+        self._given_time = -math.inf
+        self._asking = Asking()
+
+    def first(self) -> grpc.ServerCertificateConfiguration:
+        return _configuration(self._given)
+
+    def __call__(self) -> grpc.ServerCertificateConfiguration | None:
+        self._asking.note()
+        now = self._snapshot()
+        if now == self._given:
+            self._given = now  # the next comparison is of one object with itself
+            return None
+        # All handshakes wait while it is changed: peers that renew and renew must not hold them up.
+        if time.monotonic() - self._given_time < CHANGE_SECONDS:
+            return None
+        if not self._asking.have_gone_on(_SETTLE_SECONDS):
+            return None
+        self._given, self._given_time = now, time.monotonic()
+        return _configuration(now)
 
 
 def server_credentials(snapshot: Callable[[], TrustSnapshot]) -> grpc.ServerCredentials:
     """Return credentials that ask `snapshot` at every handshake.
 
-    `snapshot` does no I/O and raises nothing: gRPC would keep the old set. That it might is
-    why the guard decides about trust once more, on every call.
+    A changed set holds for the handshakes that begin `CHANGE_SECONDS` after the last change or
+    later. So who was removed may get through one more handshake, and no further: the guard decides
+    about trust once more, on every call.
+
+    `snapshot` does no I/O and raises nothing: gRPC would keep the old set.
     """
-
-    def fetch() -> grpc.ServerCertificateConfiguration:
-        now = snapshot()
-        roots = b"".join(der_to_pem(der) for der in now.certificates)
-        return grpc.ssl_server_certificate_configuration(
-            [(now.identity.private_pem, now.identity.certificate_pem)],
-            # With no root at all gRPC would not ask for a certificate: then trust only our own.
-            root_certificates=roots or now.identity.certificate_pem,
-        )
-
+    fetcher = _Fetcher(snapshot)
     return grpc.dynamic_ssl_server_credentials(
-        fetch(), lambda: fetch(), require_client_authentication=True
+        fetcher.first(), fetcher, require_client_authentication=True
+    )
+
+
+def _configuration(snapshot: TrustSnapshot) -> grpc.ServerCertificateConfiguration:
+    identity = snapshot.identity
+    roots = b"".join(der_to_pem(der) for der in snapshot.certificates)
+    return grpc.ssl_server_certificate_configuration(
+        [(identity.private_pem, identity.certificate_pem)],
+        # With no root at all gRPC would not ask for a certificate: then trust only our own.
+        root_certificates=roots or identity.certificate_pem,
     )
 
 

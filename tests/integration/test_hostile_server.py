@@ -65,7 +65,7 @@ def test_node_lives_on_whatever_a_peer_answers(tmp_path: Path, watch: Handler) -
             "Carry": _read_and_end,
         }
         descriptor = pb.DESCRIPTOR.services_by_name["ExchangeService"]
-        trusted = TrustSnapshot(peer.tls, identity.certificates)
+        trusted = TrustSnapshot(peer.tls, frozenset(identity.certificates))
         credentials = server_credentials(lambda: trusted)
         services = [Service(descriptor, handlers, allow_all)]
         async with serve(services, "127.0.0.1:0", credentials=credentials) as port:

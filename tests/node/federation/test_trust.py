@@ -30,11 +30,11 @@ def _statements(folder: Path) -> bytes:
 
 def test_only_pinned_certificates_are_in_the_snapshot(peer: Peer) -> None:
     trust = Trust(ME)
-    assert trust.snapshot().certificates == ()
+    assert trust.snapshot().certificates == frozenset()
     trust.update([peer])
-    assert trust.snapshot().certificates == tuple(peer.identity.certificates)
+    assert trust.snapshot().certificates == set(peer.identity.certificates)
     trust.update([replace(peer, removed_time=time())])
-    assert trust.snapshot().certificates == ()
+    assert trust.snapshot().certificates == frozenset()
 
 
 def test_certificate_names_its_peer_and_others_nobody(peer: Peer) -> None:
