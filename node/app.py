@@ -352,6 +352,7 @@ class _Node:
             "instances": "Instances in the store",
             "sealed_bytes": "Sealed bytes in the store",
             "free_bytes": "Bytes that still fit, the reserve left out",
+            "lost_chunks": "Chunks that are missing or damaged on this disk",
             "held_instances": "Instances that wait for a person",
             "unfinished_imports": "Packages that an import left open",
             "alarms": "Alarms in the audit log that nobody has acknowledged",

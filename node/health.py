@@ -24,6 +24,7 @@ from node.home import Home, load_keyring
 from node.sql.database import sqlite_version
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
+from node.store.lost import count_lost
 from node.version import SOFTWARE
 
 _CONNECT_SECONDS = 3.0
@@ -67,6 +68,7 @@ class Doctor:
 
     def _local(self) -> Iterator[Finding]:
         yield self._disk()
+        yield self._chunks()
         yield self._permissions()
         yield from self._slots()
         yield self._certificate()
@@ -78,6 +80,18 @@ class Doctor:
         for name, addresses in self._announced().items():
             for address in addresses:
                 yield _port(name, address)
+
+    def _chunks(self) -> Finding:
+        lost = self._context.database.read_sync(count_lost)
+        if not lost:
+            return Finding("chunks", "ok", "none is known to be missing or damaged")
+        return Finding(
+            "chunks",
+            "problem",
+            f"{lost} are missing or damaged on this disk",
+            "import the same files again, or ask the sender for `emix send --again`: it carries"
+            " what is missing; `emix store check --read-data` finds the rest",
+        )
 
     def _disk(self) -> Finding:
         free = shutil.disk_usage(self._home.root).free

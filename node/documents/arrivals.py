@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from node.crypto.keys import DataKey
-from node.documents.signed import Document
 from node.domain.packages import Package
 
 
@@ -18,7 +17,9 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A package that can be sent: its row, its key, its manifest, and its size.
+    """A package that can be sent: its row, its key, and what a delivery says of it.
+
+    Counted where it lies: decoding the manifest of a large study takes a second.
 
     Attributes:
         held: How many of its instances wait here for a person; of a received package only.
@@ -26,6 +27,9 @@ class Outgoing:
 
     package: Package
     data_key: DataKey
-    manifest: Document
+    manifest_digest: bytes
+    manifest_bytes: int
+    instances: int
+    sealed_bytes: int
     plaintext_bytes: int
     held: int

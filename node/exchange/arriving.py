@@ -111,17 +111,28 @@ class Arriving:
         self._recording = trio.Lock()
         self._in_hand = trio.CapacityLimiter(CHUNKS_IN_HAND)
         self._opened = trio.Event()
+        self._looked = trio.Event()
+        self._is_looking = True  # at what is here already
         self._machine: ReceiverMachine
 
-    async def _reopen(self, position: int) -> bytes:
+    async def _open(self, position: int) -> bytes | None:
+        """Return the plaintext of a chunk that is here; None if it is not as it was.
+
+        That is our own disk's fault, not the sender's: the chunk is to be carried again.
+        """
         entry = self._manifest.chunks[position]
         try:
             return await trio.to_thread.run_sync(self._keeper.open_stored, self._arrival, entry)
-        except (ChunkDamaged, ChunkNotFound) as exc:
-            # Our own disk's fault, not the sender's: this chunk is carried again.
+        except (ChunkDamaged, ChunkNotFound):
             await self._store.forget_chunk(self._arrival, position)
             await trio.to_thread.run_sync(self._keeper.delete_damaged, entry.chunk_id)
-            raise StoreError("a chunk was damaged here; it is carried again") from exc
+            return None
+
+    async def _reopen(self, position: int) -> bytes:
+        plaintext = await self._open(position)
+        if plaintext is None:
+            raise StoreError("a chunk was damaged here; it is carried again")
+        return plaintext
 
     async def run(self, link: Link) -> Checked:
         """Carry and check everything; return what was found. All chunks are durable."""
@@ -131,7 +142,7 @@ class Arriving:
         )
         here = sorted({*self._arrival.present, *unrecorded})
         self._machine = ReceiverMachine(self._manifest, set(here))
-        self._durable_bytes = sum(chunks[p].sealed_bytes for p in here)
+        self._durable_bytes = sum(chunks[p].sealed_bytes for p in self._arrival.present)
         try:
             with ungrouped():
                 async with trio.open_nursery() as nursery:
@@ -142,27 +153,49 @@ class Arriving:
             with trio.CancelScope(shield=True):
                 await self._note_carried()
         await self._record(link)
-        await self._transfers.set_state(self._row, State.CHECKING)
+        if self._row.receipt is None:
+            await self._transfers.set_state(self._row, State.CHECKING)
         return self._checker.checked
 
     async def _check_present(self, positions: Sequence[int]) -> None:
         """Check what an earlier link brought: nothing of it is believed but its digest."""
         for position in positions:
-            await self._checker.add(position, await self._reopen(position))
+            is_recorded = position in self._arrival.present
+            plaintext = await self._open(position)
+            if plaintext is not None:
+                await self._checker.add(position, plaintext)
+                if not is_recorded:
+                    self._unsynced.append(position)
+                continue
+            if is_recorded:
+                self._durable_bytes -= self._manifest.chunks[position].sealed_bytes
+            self._machine.lost(position)
+            self._opened.set()
+            self._looked.set()
+        self._is_looking = False
+        self._opened.set()
+        self._looked.set()
 
     async def _read(self, link: Link, nursery: trio.Nursery) -> None:
         """Take frames until every chunk has been handed to a storing task."""
         nursery.start_soon(self._want, link)
-        while self._machine.is_receiving:
+        while await self._is_receiving():
             whole = self._machine.got_frame(await expect(link, ChunkFrame))
             if whole is not None:
                 token = object()  # the chunk itself would be hashed, all of it
                 await self._in_hand.acquire_on_behalf_of(token)
                 nursery.start_soon(self._store_chunk, link, whole, token)
 
+    async def _is_receiving(self) -> bool:
+        """Return whether frames are still to come; what is here may have to come again."""
+        while self._is_looking and not self._machine.is_receiving:
+            await self._looked.wait()
+            self._looked = trio.Event()
+        return self._machine.is_receiving
+
     async def _want(self, link: Link) -> None:
         """Want more whenever the window has opened."""
-        while not self._machine.is_complete:
+        while self._is_looking or not self._machine.is_complete:
             self._opened = trio.Event()
             if wanted := self._machine.next_want():
                 await link.send(wanted)

@@ -68,12 +68,12 @@ class ImportStore(Protocol):
     async def find_known(
         self, digests: Sequence[bytes], mine: Collection[int]
     ) -> dict[bytes, int | None]:
-        """Return those digests that were imported before, with the open package to close."""
+        """Return those digests that are here, whole, with the open package to close."""
 
-    async def find_versioned(
+    async def find_versions(
         self, sop_instance_uids: Sequence[str], mine: Collection[int]
-    ) -> set[str]:
-        """Return those SOP Instance UIDs of which a version was imported before."""
+    ) -> dict[str, set[bytes]]:
+        """Return the digests of what was imported before under SOP Instance UIDs."""
 
     async def is_held(self, digest: bytes) -> bool:
         """Return whether an instance with that digest waits for a person."""

@@ -18,6 +18,7 @@ from collections.abc import (
     Callable,
     Collection,
     Iterator,
+    Mapping,
     Sequence,
 )
 from contextlib import asynccontextmanager
@@ -210,12 +211,12 @@ class ImportJob:
             examined = await self._examiner.examine_files(slab, extents)
         known = await self._find_known([item.digest for item in whole])
         uids = [e.sop_instance_uid for e in examined if e.verdict in (Verdict.CARRY, Verdict.FLAG)]
-        versioned = await self._store.find_versioned(uids, self._mine)
+        versions = await self._store.find_versions(uids, self._mine)
         for item, found in zip(whole, examined, strict=True):
             if item.digest in known or item.digest in self._seen:
                 await self._count_known(item.file.label, item.digest, found)
             else:
-                found = self._noting_version(found, versioned)
+                found = self._noting_version(found, item.digest, versions)
                 await self._place(item, found, sealing)
             self._count_done(item.file.size_bytes)
         for item in read:
@@ -225,11 +226,15 @@ class ImportJob:
             elif item.is_large:  # it has grown since it was listed
                 await self._take_large(item.file, sealing)
 
-    def _noting_version(self, found: Examined, versioned: set[str]) -> Examined:
+    def _noting_version(
+        self, found: Examined, digest: bytes, versions: Mapping[str, Collection[bytes]]
+    ) -> Examined:
         uid = found.sop_instance_uid
         if found.verdict not in (Verdict.CARRY, Verdict.FLAG):
             return found
-        if uid not in versioned and uid not in self._seen_instances:
+        # The same content is no other version: it was lost here, and is sealed again.
+        is_other = any(version != digest for version in versions.get(uid, ()))
+        if not is_other and uid not in self._seen_instances:
             self._seen_instances.add(uid)
             return found
         reason = "another version of an instance that is here; both are kept"
@@ -304,7 +309,7 @@ class ImportJob:
         """Read a file whose instance is here already once more rather than seal it again."""
         if whole_digest is None or not found.sop_instance_uid:
             return False
-        if not await self._store.find_versioned([found.sop_instance_uid], self._mine):
+        if not await self._store.find_versions([found.sop_instance_uid], self._mine):
             return False
         return bool(await self._find_known([await whole_digest()]))
 
@@ -323,8 +328,9 @@ class ImportJob:
 
     async def _find_known(self, digests: Sequence[bytes]) -> Collection[bytes]:
         """Look up digests, and take over the packages that a killed import left around them."""
-        known = await self._store.find_known(digests, self._mine)
-        self._adopted.update(row for row in known.values() if row is not None)
+        async with self._opening:
+            known = await self._store.find_known(digests, self._mine)
+            self._adopted.update(row for row in known.values() if row is not None)
         return known.keys()
 
     async def _seal_large(
@@ -368,8 +374,8 @@ class ImportJob:
         if whole in self._seen or await self._find_known([whole]):
             await self._count_known(label, whole, found)
             return False
-        versioned = await self._store.find_versioned([found.sop_instance_uid], self._mine)
-        found = self._noting_version(found, versioned)
+        versions = await self._store.find_versions([found.sop_instance_uid], self._mine)
+        found = self._noting_version(found, whole, versions)
         if not self._note(label, found):
             return False
         self._seen.add(whole)

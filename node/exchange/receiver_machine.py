@@ -94,6 +94,11 @@ class ReceiverMachine:
         self._wanted.popleft()
         return WholeChunk(position, entry, sealed)
 
+    def lost(self, position: int) -> None:
+        """Note that a chunk which was here is not as it was: it is wanted, too."""
+        self._missing.append(position)
+        self._unstored.add(position)
+
     def stored(self, position: int) -> None:
         """Note that a chunk was checked and stored: the window opens by its size."""
         self._unstored.discard(position)

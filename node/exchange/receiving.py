@@ -61,6 +61,9 @@ class ReceiverStore(ArrivingStore, Protocol):
     async def find_package(self, row: Transfer) -> Package | None:
         """Return the package that a transfer is about."""
 
+    async def is_whole(self, row: Transfer) -> bool:
+        """Return whether what a receipt was given for is here, or was deleted by our will."""
+
     async def begin_arrival(
         self, row: Transfer, data_key: DataKey, manifest: Manifest, document: Document
     ) -> Arrival:
@@ -177,9 +180,9 @@ class Receiver:
         except PeerBusy as exc:
             await link.send(Answer(AnswerKind.LATER, retry_seconds=int(exc.retry_seconds)))
             return
-        if row.receipt is not None:
+        if row.receipt is not None and await self._store.is_whole(row):
             await self._give_receipt(link, row.receipt)
-        elif row.state.is_final:
+        elif row.receipt is None and row.state.is_final:
             await link.send(Answer(AnswerKind.DECLINED, reason=row.reason or str(row.state)))
         elif row.state is State.HELD and not row.accepted:
             await link.send(Answer(AnswerKind.HELD))
@@ -288,8 +291,8 @@ class Receiver:
         manifest = await trio.to_thread.run_sync(open_manifest, document)
         _hold_manifest(manifest, document, delivery)
         arrival = await self._store.begin_arrival(row, data_key, manifest, document)
-        if package is not None and package.state == "closed":
-            return await self._store.commit_arrival(row, manifest, document, Checked())
+        # A package that is here already is opened and checked like any other before a receipt
+        # is signed for it; what of it is damaged or missing comes again.
         arriving = Arriving(
             self._store, self._transfers, self._carrier, self._examiner, row, manifest, arrival
         )

@@ -20,7 +20,6 @@ import trio
 from node.crypto.digests import sha256
 from node.documents.arrivals import Outgoing
 from node.documents.delivery import MAX_CLOCK_SKEW_SECONDS, MAX_TEXT, Delivery, sign_delivery
-from node.documents.manifest import decode_body
 from node.documents.messages import Collect, Offer, Problem, Withdraw
 from node.documents.signed import Document, DocumentSigner
 from node.domain.ids import FacilityId, PackageId, TransferId
@@ -202,17 +201,16 @@ class Transfers:
     def _deliver(
         self, order: SendOrder, outgoing: Outgoing
     ) -> tuple[Delivery, Document, bytes, Outgoing]:
-        package, key, manifest = outgoing.package, outgoing.data_key, outgoing.manifest
-        content = decode_body(manifest.body)
+        package = outgoing.package
         transfer_id = TransferId.new()
-        sealed_key = key.seal_to(order.seal_key, transfer_id)
+        sealed_key = outgoing.data_key.seal_to(order.seal_key, transfer_id)
         now = time.time()
         delivery = Delivery(
             transfer_id=transfer_id,
             package_id=package.package_id,
             origin=package.origin,
-            manifest_digest=manifest.digest(),
-            manifest_bytes=len(manifest.encode()),
+            manifest_digest=outgoing.manifest_digest,
+            manifest_bytes=outgoing.manifest_bytes,
             sender=self._signer.facility_id,
             receiver=order.receiver,
             sealed_key_digest=sha256(sealed_key),
@@ -221,8 +219,8 @@ class Transfers:
             priority=order.priority,
             recipient=order.recipient,
             note=order.note,
-            instances=len(content.instances),
-            sealed_bytes=content.sealed_bytes,
+            instances=outgoing.instances,
+            sealed_bytes=outgoing.sealed_bytes,
         )
         document = sign_delivery(delivery, self._signer)
         return delivery, document, sealed_key, outgoing

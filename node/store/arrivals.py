@@ -14,11 +14,12 @@ from node.domain.manifest import Manifest
 from node.domain.packages import Package
 from node.domain.transfers import Direction, State, Transfer
 from node.domain.verdicts import Checked
-from node.errors import BadDelivery, BadManifest, Conflict, NotFound, PeerBusy
+from node.errors import BadDelivery, BadManifest, Conflict, NotFound, PeerBusy, StoreError
 from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows, transfer_rows
 from node.store.context import StoreContext
 from node.store.envelopes import Envelope
+from node.store.lost import is_whole, lost_positions
 from node.store.transfer_rows import FINAL, OPEN
 from node.store.transfers import TransferStore
 
@@ -84,12 +85,24 @@ class ArrivalStore:
             lambda db: package_rows.get_package(db, row.origin, row.package_id)
         )
 
+    async def is_whole(self, row: Transfer) -> bool:
+        """Return whether what a receipt was given for is here, or was deleted by our will.
+
+        A deletion is this facility's decision, and the receipt says when the package came: it
+        stands. Damage is nobody's decision.
+        """
+        package = await self.find_package(row)
+        if package is None or package.state != "closed":
+            return True
+        return await trio.to_thread.run_sync(is_whole, self._context, package.id)
+
     async def begin_arrival(
         self, row: Transfer, data_key: DataKey, manifest: Manifest, document: Document
     ) -> Arrival:
         """Commit what must be there before the first chunk is written: key, manifest, chunks.
 
-        Begun before, the same arrival goes on: with the chunks that were recorded.
+        Begun before, the same arrival goes on: with the chunks that were recorded. So does one
+        that was complete, and of which chunks were lost since; its transfer stays delivered.
 
         Raises:
             BadManifest: another manifest is kept for this package: equivocation.
@@ -98,7 +111,8 @@ class ArrivalStore:
         context = self._context
 
         def work(db: Db) -> None:
-            if transfer_rows.by_id(db, row.id).state.is_final:
+            now = transfer_rows.by_id(db, row.id)
+            if now.receipt is None and now.state.is_final:
                 raise Conflict("the transfer was ended meanwhile")
             package = package_rows.get_package(db, row.origin, row.package_id)
             if package is None:
@@ -129,7 +143,7 @@ class ArrivalStore:
                 raise Conflict("the package is being deleted here; offer it again later")
             db.execute(
                 "UPDATE transfers SET study_uid = ?, plaintext_bytes = ?, state = 'carrying',"
-                " reason = '', updated_time = ? WHERE id = ?",
+                " reason = '', updated_time = ? WHERE id = ? AND receipt IS NULL",
                 (manifest.study_instance_uid, manifest.plaintext_bytes, time.time(), row.id),
             )
 
@@ -188,6 +202,10 @@ class ArrivalStore:
 
         The envelope is synced first. Then one transaction makes the package visible and keeps
         the signed receipt and the audit entry. Only after that may the receipt leave.
+
+        Raises:
+            StoreError: some chunk is not here, or not as it was; that is noted.
+            NotFound, Conflict: the package or the transfer were ended meanwhile.
         """
         return await trio.to_thread.run_sync(
             self._commit_arrival, row, manifest, manifest_document, checked
@@ -206,6 +224,8 @@ class ArrivalStore:
         )
         if package is None:
             raise NotFound("the arrival was discarded meanwhile")
+        if not is_whole(context, package.id):
+            raise StoreError("chunks were damaged or lost here meanwhile; they are carried again")
         if package.state == "arriving":
             self._put_envelope(row, package, manifest_document, checked)
         received_time = time.time()
@@ -282,6 +302,8 @@ def _close_arrived(
     package = package_rows.get_package(db, row.origin, row.package_id)
     if package is None or package.state not in ("arriving", "closed"):
         raise Conflict("the package was deleted here meanwhile")
+    if lost_positions(db, package.id):
+        raise StoreError("chunks were damaged or lost here meanwhile; they are carried again")
     if package.state == "closed":
         return
     package_rows.add_instances(db, package.id, 0, manifest.instances)

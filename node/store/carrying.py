@@ -11,6 +11,7 @@ from node.errors import BadManifest, ChunkDamaged, ChunkNotFound
 from node.sql.database import Db
 from node.store.chunk_format import check_sealed, open_chunk
 from node.store.context import StoreContext, marks
+from node.store.lost import noted_if_lost
 from node.store.removal import remove_packages
 
 _SLICE = 500
@@ -28,8 +29,9 @@ class ChunkCarrier:
         Raises:
             ChunkNotFound, ChunkDamaged: the store no longer has it as it was.
         """
-        sealed = self._context.storage.get(entry.chunk_id)
-        check_sealed(entry, sealed)
+        with noted_if_lost(self._context, entry.chunk_id):
+            sealed = self._context.storage.get(entry.chunk_id)
+            check_sealed(entry, sealed)
         return sealed
 
     def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> bytes:

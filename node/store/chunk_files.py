@@ -20,7 +20,7 @@ class ChunkStorage(Protocol):
     """
 
     def put(self, chunk_id: ChunkId, sealed: bytes) -> None:
-        """Keep a chunk. Putting it again changes nothing.
+        """Keep a chunk. Putting it again changes nothing, but what was damaged is as it was.
 
         Durable after the next `sync` that names it. Never seen half-written.
 
@@ -68,7 +68,7 @@ class FileChunkStorage:
     def put(self, chunk_id: ChunkId, sealed: bytes) -> None:
         """See `ChunkStorage.put`."""
         path = self._path(chunk_id)
-        if self.size(chunk_id) == len(sealed):
+        if self.size(chunk_id) == len(sealed) and self._holds(chunk_id, sealed):
             return
         if self.free_bytes() < len(sealed):
             raise StoreFull("the disk is full up to the reserve; free space and try again")
@@ -80,6 +80,12 @@ class FileChunkStorage:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             files.sync_directories([self._root])
             files.write_synced(path, sealed)
+
+    def _holds(self, chunk_id: ChunkId, sealed: bytes) -> bool:
+        try:
+            return self.get(chunk_id) == sealed
+        except StoreError:
+            return False
 
     def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
         """See `ChunkStorage.sync`."""

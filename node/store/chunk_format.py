@@ -31,9 +31,16 @@ _KIND = b"emix/chunk/v1\0"
 
 
 def seal_chunk(
-    keys: SealingKeys, package_id: PackageId, number: int, plaintext: bytes, layout: PixelLayout
+    keys: SealingKeys,
+    package_id: PackageId,
+    number: int,
+    plaintext: bytes,
+    layout: PixelLayout,
+    suite: Suite | None = None,
 ) -> tuple[ChunkEntry, bytes]:
     """Return a chunk's entry and its sealed bytes. Deterministic for equal input.
+
+    Sealed with the suite that is fastest here, unless one is named.
 
     Raises:
         ChunkTooLarge: more plaintext than `MAX_CHUNK_BYTES`.
@@ -41,7 +48,7 @@ def seal_chunk(
     if len(plaintext) > MAX_CHUNK_BYTES:
         raise ChunkTooLarge(f"a chunk holds at most {MAX_CHUNK_BYTES} bytes")
     codec, encoded = encode(plaintext, layout)
-    suite = preferred_suite()
+    suite = suite or preferred_suite()
     header = _HEADER.pack(_MAGIC, _VERSION, suite, codec)
     ad = _associated_data(header, package_id, number, len(plaintext))
     sealed = header + keys.seal(suite, ad, encoded)

@@ -13,6 +13,7 @@ from node.store import audit_rows, findings, package_rows
 from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
 from node.store.findings import HeldInstance
+from node.store.lost import lost_instances, noted_if_lost
 from node.store.studies import StudyStore
 
 READING_THREADS = 4
@@ -137,8 +138,9 @@ class Exporter:
         context = self._context
         keys = context.data_key(job.package).sealing_keys()
         entry = job.manifest.chunks[job.position]
-        sealed = context.storage.get(entry.chunk_id)
-        plaintext = memoryview(open_chunk(keys, job.package.package_id, entry, sealed))
+        with noted_if_lost(context, entry.chunk_id):
+            sealed = context.storage.get(entry.chunk_id)
+            plaintext = memoryview(open_chunk(keys, job.package.package_id, entry, sealed))
         begun = written = 0
         for path, file_offset, chunk_offset, length in job.pieces:
             piece = bytes(plaintext[chunk_offset : chunk_offset + length])
@@ -161,6 +163,14 @@ def _plan_export(
     series: dict[str, int] = {}
     counts: dict[int, int] = {}
     done: set[bytes] = set()
+    # Of what is lost in one package another may have a copy.
+    lost = {p.id: lost_instances(db, p.id) for p in packages}
+    whole = {
+        i.digest
+        for package, manifest in zip(packages, manifests, strict=True)
+        for i in manifest.instances
+        if i.digest not in lost[package.id]
+    }
     held_digests: dict[bytes, HeldInstance] = {}
     for package, manifest in zip(packages, manifests, strict=True):
         held = {h.position: h for h in findings.held(db, "f.package = ?", (package.id,))}
@@ -168,6 +178,8 @@ def _plan_export(
         for position, instance in enumerate(manifest.instances):
             is_newest = instance.digest == latest[instance.sop_instance_uid]
             if instance.digest in done or not (all_versions or is_newest):
+                continue
+            if instance.digest in lost[package.id] and instance.digest in whole:
                 continue
             if position in held:
                 held_digests.setdefault(instance.digest, held[position])

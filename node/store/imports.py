@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -10,15 +11,18 @@ import trio
 from node.crypto.keys import DataKey
 from node.documents.manifest import sign_manifest
 from node.domain.ids import ChunkId, PackageId
+from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
 from node.domain.texts import encodable
 from node.domain.verdicts import Doubt, Examined
-from node.errors import Conflict, NotFound
+from node.errors import Conflict, NotFound, StoreError
 from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows
 from node.store.context import StoreContext, marks
 from node.store.envelopes import Envelope
 from node.store.findings import HeldInstance
+from node.store.lost import find_lost, is_whole
+from node.store.mending import is_superfluous, mend_study
 from node.store.package_writer import PackageWriter
 from node.store.removal import delete_unnamed, remove_packages
 
@@ -57,13 +61,13 @@ class ImportStore:
         """
         context = self._context
 
-        def work(db: Db) -> Package:
+        def find_left(db: Db) -> list[Package]:
             where = "state = 'open' AND origin = ? AND study_uid = ?"
             args = (context.facility.digest, study_uid)
-            found = package_rows.find_packages(db, where, args) if state == "open" else []
-            left = [p for p in found if p.id in mine or p.id not in self._in_use]
-            if left:
-                return left[0]
+            found = package_rows.find_packages(db, where, args)
+            return [p for p in found if p.id in mine or p.id not in self._in_use]
+
+        def add(db: Db) -> Package:
             key = DataKey.new()
             epoch, wrapped = context.wrap(key, context.facility)
             row_id = package_rows.add_package(
@@ -78,7 +82,9 @@ class ImportStore:
             return package_rows.find_packages(db, "id = ?", (row_id,))[0]
 
         async with self._opening:
-            package = await context.database.write(work)
+            left = await context.database.read(find_left) if state == "open" else []
+            kept = [p for p in left if p.id in mine or await self._is_usable(p.id)]
+            package = kept[0] if kept else await context.database.write(add)
             self._in_use.add(package.id)
         return PackageWriter(
             package=package.id,
@@ -89,6 +95,21 @@ class ImportStore:
             nursery=nursery,
             limiter=self._limiter,
         )
+
+    async def _is_usable(self, row: int) -> bool:
+        """Return whether all is here that a killed import left; if not, forget what is left.
+
+        Nobody was told that it is here, and the import that goes on in it seals it anew.
+        """
+
+        def lost() -> list[ChunkId]:
+            chunks = self._context.database.read_sync(lambda db: package_rows.get_chunks(db, row))
+            return find_lost(self._context, chunks, reads_them=True)
+
+        if not await trio.to_thread.run_sync(lost):
+            return True
+        await self.discard_packages([row])
+        return False
 
     def release_packages(self, rows: Iterable[int]) -> None:
         """Let the next import of their studies go on in packages that are still open."""
@@ -101,53 +122,55 @@ class ImportStore:
 
         With each stands the package that a killed import left open around it: it is the
         caller's now, to close; None for one that is closed, held, or among `mine`. What
-        another running import has recorded is not known yet: it may still be given up.
+        another running import has recorded is not known yet: it may still be given up. Nor is
+        what lies in a chunk that is lost: its bytes are read and digested before it counts.
         """
-        me = self._context.facility.digest
 
-        def work(db: Db) -> dict[bytes, int | None]:
-            found: dict[bytes, int | None] = {}
-            for some in _slices(digests):
-                sql = (
-                    "SELECT i.digest, p.id, p.state FROM instances i"
-                    " JOIN packages p ON p.id = i.package WHERE p.origin = ?"
-                    " AND p.state IN ('open', 'closed', 'held')"
-                    f" AND i.digest IN ({marks(some)})"
-                )
-                for digest, package, state in db.execute(sql, (me, *some)):
-                    if state != "open" or package in mine:
-                        found[digest] = None
-                    elif package not in self._in_use:
-                        found.setdefault(digest, package)
-            return found
+        def work(db: Db) -> list[_Found]:
+            return [x for some in _slices(digests) for x in _find(db, self._context, some)]
 
+        known: dict[bytes, int | None] = {}
         async with self._opening:
-            known = await self._context.database.read(work)
+            usable: dict[int, bool] = {}
+            found = await self._context.database.read(work)
+            for x in found:
+                if x.state == "open" and x.package not in mine and x.package not in self._in_use:
+                    if x.package not in usable:
+                        usable[x.package] = await self._is_usable(x.package)
+                    if usable[x.package]:
+                        known.setdefault(x.digest, x.package)
             self._in_use.update(row for row in known.values() if row is not None)
-        return known
+        closed = [x for x in found if x.state != "open"]
+        known |= dict.fromkeys(x.digest for x in found if x.state == "open" and x.package in mine)
+        whole = await trio.to_thread.run_sync(self._whole, closed)
+        return known | dict.fromkeys(whole)
 
-    async def find_versioned(
+    def _whole(self, found: Sequence["_Found"]) -> list[bytes]:
+        """Return the digests of those that lie in chunks which are here, as they were."""
+        entries = {c.chunk_id: c for x in found for c in x.chunks}
+        lost = set(find_lost(self._context, list(entries.values()), reads_them=True))
+        return [x.digest for x in found if not lost.intersection(c.chunk_id for c in x.chunks)]
+
+    async def find_versions(
         self, sop_instance_uids: Sequence[str], mine: Collection[int]
-    ) -> set[str]:
-        """Return those SOP Instance UIDs of which this facility has imported some version.
+    ) -> dict[str, set[bytes]]:
+        """Return the digests of what this facility has imported under SOP Instance UIDs.
 
         What another running import has recorded does not count; see `find_known`.
         """
         me = self._context.facility.digest
 
-        def work(db: Db) -> set[str]:
-            found: set[str] = set()
+        def work(db: Db) -> dict[str, set[bytes]]:
+            found: dict[str, set[bytes]] = {}
             for some in _slices(sop_instance_uids):
                 sql = (
-                    "SELECT i.sop_instance_uid, p.id FROM instances i JOIN packages p"
+                    "SELECT i.sop_instance_uid, i.digest, p.id FROM instances i JOIN packages p"
                     " ON p.id = i.package WHERE p.origin = ? AND p.state IN ('open', 'closed')"
                     f" AND i.sop_instance_uid IN ({marks(some)})"
                 )
-                found.update(
-                    uid
-                    for uid, package in db.execute(sql, (me, *some))
-                    if package in mine or package not in self._in_use
-                )
+                for uid, digest, package in db.execute(sql, (me, *some)):
+                    if package in mine or package not in self._in_use:
+                        found.setdefault(uid, set()).add(digest)
             return found
 
         return await self._context.database.read(work)
@@ -188,6 +211,10 @@ class ImportStore:
         if not count:
             context.database.write_sync(lambda db: db.execute(_REMOVE, (row,)))
             return None
+        if not is_whole(context, row):
+            raise StoreError("chunks of it were damaged on this disk; import the same files again")
+        if package.state == "open" and self._has_mended(package):
+            return None
         manifest = context.database.read_sync(
             lambda db: package_rows.get_manifest(db, package, time.time())
         )
@@ -218,6 +245,19 @@ class ImportStore:
 
         context.database.write_sync(work)
         return package.package_id
+
+    def _has_mended(self, package: Package) -> bool:
+        """Mend the study's other packages; return whether this one is not needed then.
+
+        It is removed in that case: everything in it is here again where it was.
+        """
+        context = self._context
+        if not mend_study(context, package.study_uid):
+            return False
+        if not context.database.read_sync(lambda db: is_superfluous(db, package)):
+            return False
+        remove_packages(context, [package.id])
+        return True
 
     async def discard_packages(self, rows: Iterable[int]) -> None:
         """Forget open packages and their chunks: a cancelled import leaves nothing."""
@@ -294,6 +334,35 @@ class ImportStore:
             return package.package_id
 
         return await self._context.database.write(work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An instance that is recorded, and the chunks in which its bytes lie."""
+
+    digest: bytes
+    package: int
+    state: str
+    chunks: tuple[ChunkEntry, ...]
+
+
+def _find(db: Db, context: StoreContext, digests: Sequence[bytes]) -> list[_Found]:
+    sql = (
+        "SELECT i.digest, p.id, p.state, i.extents FROM instances i"
+        " JOIN packages p ON p.id = i.package WHERE p.origin = ?"
+        " AND p.state IN ('open', 'closed', 'held')"
+        f" AND i.digest IN ({marks(digests)})"
+    )
+    rows = db.execute(sql, (context.facility.digest, *digests)).fetchall()
+    chunks: dict[tuple[int, int], ChunkEntry] = {}
+    found = []
+    for digest, package, state, kept in rows:
+        places = [(package, e.chunk_index) for e in package_rows.unpack_extents(kept)]
+        for place in places:
+            if place not in chunks:
+                chunks[place] = package_rows.get_chunk(db, *place)
+        found.append(_Found(digest, package, state, tuple(chunks[p] for p in places)))
+    return found
 
 
 _REMOVE = "DELETE FROM packages WHERE id = ?"

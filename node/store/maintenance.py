@@ -12,12 +12,13 @@ import trio
 
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
-from node.errors import ConfigError, StoreError
+from node.errors import ChunkDamaged, ConfigError, StoreError
 from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows
 from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
 from node.store.files import TEMPORARY_SUFFIX, sync_directories
+from node.store.lost import count_lost, lost_positions, note_found, noted_if_lost
 from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans
 
@@ -85,6 +86,9 @@ class Maintenance:
     ) -> int:
         """Hold every closed package against its envelope and its chunks.
 
+        What is damaged is noted: the next transfer of its package carries it again, the next
+        import of the same files seals it again.
+
         Args:
             read_data: Open every chunk too, instead of looking at sizes only.
             tell: Called with chunks done and in all, and a problem or an empty text.
@@ -102,9 +106,13 @@ class Maintenance:
             if context.envelopes.name(package.origin, package.package_id) not in names:
                 problems += 1
                 await tell(done, total, f"package {package.package_id.short()}: no envelope")
-            for entry in await context.database.read(partial(_chunks_of, package)):
+            noted = await context.database.read(partial(_lost_of, package))
+            chunks = await context.database.read(partial(_chunks_of, package))
+            for position, entry in enumerate(chunks):
                 try:
-                    await trio.to_thread.run_sync(self._look, package, entry, read_data)
+                    await trio.to_thread.run_sync(
+                        self._look, package, entry, read_data, position in noted
+                    )
                 except StoreError as exc:
                     problems += 1
                     await tell(done, total, f"chunk {entry.chunk_id.short()}: {exc}")
@@ -114,14 +122,20 @@ class Maintenance:
         await tell(done, total, "")
         return problems
 
-    def _look(self, package: Package, entry: ChunkEntry, read_data: bool) -> None:
-        if not read_data:
-            if self._context.storage.size(entry.chunk_id) != entry.sealed_bytes:
-                raise StoreError("it is missing or has another size")
-            return
-        sealed = self._context.storage.get(entry.chunk_id)
-        keys = self._context.data_key(package).sealing_keys()
-        open_chunk(keys, package.package_id, entry, sealed)
+    def _look(self, package: Package, entry: ChunkEntry, read_data: bool, is_noted: bool) -> None:
+        """Look at a chunk, and note what became of it since it was looked at last."""
+        context = self._context
+        with noted_if_lost(context, entry.chunk_id):
+            if context.storage.size(entry.chunk_id) != entry.sealed_bytes:
+                raise ChunkDamaged("it is missing or has another size")
+            if not read_data and not is_noted:
+                return
+            sealed = context.storage.get(entry.chunk_id)
+            keys = context.data_key(package).sealing_keys()
+            open_chunk(keys, package.package_id, entry, sealed)
+        if is_noted:  # somebody put it back
+            context.storage.sync([entry.chunk_id])
+            note_found(context, [entry.chunk_id])
 
     async def _chunk_count(self) -> int:
         return await self._context.database.read(
@@ -230,6 +244,10 @@ def _chunks_of(package: Package, db: Db) -> tuple[ChunkEntry, ...]:
     return package_rows.get_chunks(db, package.id)
 
 
+def _lost_of(package: Package, db: Db) -> frozenset[int]:
+    return lost_positions(db, package.id)
+
+
 def _counts(db: Db) -> dict[str, int]:
     sql = {
         "studies": "SELECT COUNT(DISTINCT study_uid) FROM packages WHERE state = 'closed'",
@@ -240,4 +258,5 @@ def _counts(db: Db) -> dict[str, int]:
         "unfinished_imports": "SELECT COUNT(*) FROM packages WHERE state = 'open'",
         "alarms": f"SELECT COUNT(*) FROM audit WHERE {audit_rows.OPEN_ALARMS}",
     }
-    return {name: int(db.execute(query).fetchone()[0]) for name, query in sql.items()}
+    counts = {name: int(db.execute(query).fetchone()[0]) for name, query in sql.items()}
+    return {**counts, "lost_chunks": count_lost(db)}

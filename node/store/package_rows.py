@@ -149,35 +149,61 @@ def add_instances(
     )
 
 
+_CHUNK = "number, chunk_id, plaintext_bytes, sealed_bytes, plaintext_digest"
+_INSTANCE = (
+    "sop_class_uid, sop_instance_uid, series_uid, transfer_syntax_uid, size_bytes, digest, extents"
+)
+
+
+def _chunk(row: Any) -> ChunkEntry:
+    return ChunkEntry(row[0], ChunkId(row[1]), *row[2:])
+
+
+def _instance(row: Any) -> InstanceEntry:
+    return InstanceEntry(
+        SOPClassUID(row[0]),
+        SOPInstanceUID(row[1]),
+        SeriesInstanceUID(row[2]),
+        TransferSyntaxUID(row[3]),
+        row[4],
+        row[5],
+        unpack_extents(row[6]),
+    )
+
+
+def unpack_extents(kept: bytes) -> tuple[Extent, ...]:
+    """Return the extents of an instance's row."""
+    return tuple(Extent(*e) for e in _EXTENT.iter_unpack(kept))
+
+
 def get_chunks(db: Db, package: int) -> tuple[ChunkEntry, ...]:
     """Return a package's chunks by position."""
-    rows = db.execute(
-        "SELECT number, chunk_id, plaintext_bytes, sealed_bytes, plaintext_digest FROM chunks"
-        " WHERE package = ? ORDER BY position",
-        (package,),
-    )
-    return tuple(ChunkEntry(r[0], ChunkId(r[1]), *r[2:]) for r in rows)
+    sql = f"SELECT {_CHUNK} FROM chunks WHERE package = ? ORDER BY position"
+    return tuple(_chunk(row) for row in db.execute(sql, (package,)))
+
+
+def get_chunk(db: Db, package: int, position: int) -> ChunkEntry:
+    """Return one of a package's chunks; `NotFound` when the package is gone."""
+    return _chunk(_one(db, f"SELECT {_CHUNK} FROM chunks", package, position))
 
 
 def get_instances(db: Db, package: int) -> tuple[InstanceEntry, ...]:
     """Return a package's instances by position."""
-    rows = db.execute(
-        "SELECT sop_class_uid, sop_instance_uid, series_uid, transfer_syntax_uid, size_bytes,"
-        " digest, extents FROM instances WHERE package = ? ORDER BY position",
-        (package,),
-    )
-    return tuple(
-        InstanceEntry(
-            SOPClassUID(r[0]),
-            SOPInstanceUID(r[1]),
-            SeriesInstanceUID(r[2]),
-            TransferSyntaxUID(r[3]),
-            r[4],
-            r[5],
-            tuple(Extent(*e) for e in _EXTENT.iter_unpack(r[6])),
-        )
-        for r in rows
-    )
+    sql = f"SELECT {_INSTANCE} FROM instances WHERE package = ? ORDER BY position"
+    return tuple(_instance(row) for row in db.execute(sql, (package,)))
+
+
+def get_instance(db: Db, package: int, position: int) -> InstanceEntry:
+    """Return one of a package's instances; `NotFound` when the package is gone."""
+    return _instance(_one(db, f"SELECT {_INSTANCE} FROM instances", package, position))
+
+
+def _one(db: Db, select: str, package: int, position: int) -> Any:
+    where = " WHERE package = ? AND position = ?"
+    row = db.execute(select + where, (package, position)).fetchone()
+    if row is None:
+        raise NotFound("the package was deleted meanwhile")
+    return row
 
 
 def get_manifest(db: Db, package: Package, created_time: float) -> Manifest:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,7 @@ from node.store import audit_rows, findings, package_rows, transfer_rows
 from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
 from node.store.envelopes import Envelope
+from node.store.lost import find_lost
 
 _BEGINNING_CHUNKS = 16
 
@@ -82,31 +84,31 @@ async def _repair_one(context: StoreContext, path: Path, index: Indexer) -> Repa
         raise StoreError("the envelope holds another package's manifest")
     keys = context.secrets.epoch_keys(envelope.epoch)
     key = unwrap(keys, envelope.epoch, envelope.origin, envelope.package_id, envelope.wrapped_key)
-    missing = [
-        chunk
-        for chunk in manifest.chunks
-        if context.storage.size(chunk.chunk_id) != chunk.sealed_bytes
-    ]
     delivery = Document.decode(envelope.delivery) if envelope.delivery else None
     promised = open_delivery(delivery) if delivery else None
 
     def work(db: Db) -> None:
-        row = _add_rows(db, context, envelope, document, manifest, delivery, promised)
+        row = _add_rows(db, envelope, document, manifest, promised)
         for found in values:
             package_rows.merge_index(db, row, found)
 
     values = await _first_values(context, key, manifest, index)
     await context.database.write(work)
-    return Repaired(path.name, missing_chunks=len(missing))
+    lost = await trio.to_thread.run_sync(
+        partial(find_lost, context, manifest.chunks, reads_them=True)
+    )
+    if delivery is not None and promised is not None and not lost:
+        # Without a receipt the sender can offer it again, and what is lost is carried then.
+        reissued = partial(_reissue, context, delivery, promised, document, manifest)
+        await context.database.write(reissued)
+    return Repaired(path.name, missing_chunks=len(lost))
 
 
 def _add_rows(
     db: Db,
-    context: StoreContext,
     envelope: Envelope,
     document: Document,
     manifest: Manifest,
-    delivery: Document | None,
     promised: Delivery | None,
 ) -> int:
     row = package_rows.add_package(
@@ -123,20 +125,18 @@ def _add_rows(
     package_rows.add_instances(db, row, 0, manifest.instances)
     package_rows.close_package(db, row, "arriving", envelope.manifest, document.digest())
     findings.add(db, row, findings.decode(envelope.findings))
-    if delivery is not None and promised is not None:
-        _reissue(db, context, delivery, promised, document, manifest)
     facts: dict[str, object] = {"package": str(envelope.package_id)}
     audit_rows.append(db, "package.repaired", facts)
     return row
 
 
 def _reissue(
-    db: Db,
     context: StoreContext,
     delivery: Document,
     promised: Delivery,
     document: Document,
     manifest: Manifest,
+    db: Db,
 ) -> None:
     """Sign the lost receipt anew, and say that it is so."""
     receipt = Receipt(

@@ -11,6 +11,7 @@ from node.documents.arrivals import Outgoing
 from node.documents.delivery import Delivery
 from node.documents.signed import Document
 from node.domain.ids import FacilityId, PackageId, TransferId
+from node.domain.packages import Package
 from node.domain.transfers import Direction, State, Transfer, can_follow
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
@@ -99,18 +100,29 @@ class TransferStore:
         def work(db: Db) -> list[Outgoing]:
             uid = package_rows.expand_study(db, study)
             chosen = choose_origin(db, uid, origin, self._context.facility)
-            return [
-                Outgoing(
-                    package,
-                    self._context.data_key(package),
-                    Document.decode(package_rows.manifest_document(db, package.id)),
-                    sum(i.size_bytes for i in package_rows.get_instances(db, package.id)),
-                    findings.counts(db, package.id).get("hold", 0),
-                )
-                for package in package_rows.closed_packages(db, uid, chosen)
-            ]
+            found = package_rows.closed_packages(db, uid, chosen)
+            return [self._outgoing(db, package) for package in found]
 
         return await self._context.database.read(work)
+
+    def _outgoing(self, db: Db, package: Package) -> Outgoing:
+        document = Document.decode(package_rows.manifest_document(db, package.id))
+        instances, plaintext_bytes = db.execute(
+            "SELECT COUNT(*), SUM(size_bytes) FROM instances WHERE package = ?", (package.id,)
+        ).fetchone()
+        sealed_bytes = db.execute(
+            "SELECT SUM(sealed_bytes) FROM chunks WHERE package = ?", (package.id,)
+        ).fetchone()[0]
+        return Outgoing(
+            package=package,
+            data_key=self._context.data_key(package),
+            manifest_digest=document.digest(),
+            manifest_bytes=len(document.encode()),
+            instances=instances,
+            sealed_bytes=sealed_bytes,
+            plaintext_bytes=plaintext_bytes,
+            held=findings.counts(db, package.id).get("hold", 0),
+        )
 
     async def get(self, prefix: str) -> Transfer:
         """Return the transfer whose id begins so; `NotFound` or `Conflict` otherwise."""

@@ -1,0 +1,167 @@
+"""Mending this facility's packages: lost chunks sealed again from other copies of their content.
+
+How this works. Sealing is deterministic. A lost chunk's plaintext is put together from other
+copies of the instances that lay in it (an import of the same files has just made some), held
+against the digest that the manifest has, and sealed under the package's own key. If that gives
+the very chunk that the manifest names, it is put back: deliveries, receipts and envelope stay
+true. It does not where another version of the codec made the chunk; then the copies stay in a
+package of their own.
+"""
+
+from functools import partial
+
+from node.crypto.digests import digest
+from node.crypto.sealing import Suite
+from node.domain.manifest import ChunkEntry, InstanceEntry
+from node.domain.packages import Package
+from node.domain.verdicts import PixelLayout
+from node.errors import StoreError
+from node.sql.database import Db
+from node.store import audit_rows, package_rows
+from node.store.chunk_format import open_chunk, seal_chunk
+from node.store.context import StoreContext
+from node.store.lost import lost_instances, lost_positions, note_found, noted_if_lost
+
+_DAMAGED = (
+    "origin = ? AND study_uid = ? AND state = 'closed' AND EXISTS"
+    " (SELECT 1 FROM chunks c WHERE c.package = packages.id AND c.present = 0)"
+)
+
+
+def mend_study(context: StoreContext, study_uid: str) -> int:
+    """Mend what can be mended of a study's packages; durable once this returns. Blocking.
+
+    Returns:
+        How many chunks are here again.
+    """
+    args = (context.facility.digest, study_uid)
+    damaged = context.database.read_sync(lambda db: package_rows.find_packages(db, _DAMAGED, args))
+    return sum(_mend_package(context, package) for package in damaged)
+
+
+def _mend_package(context: StoreContext, package: Package) -> int:
+    positions, chunks, instances = context.database.read_sync(
+        lambda db: (
+            sorted(lost_positions(db, package.id)),
+            package_rows.get_chunks(db, package.id),
+            package_rows.get_instances(db, package.id),
+        )
+    )
+    mended = [
+        chunks[position].chunk_id
+        for position in positions
+        if _mend_chunk(context, package, position, chunks[position], instances)
+    ]
+    if not mended:
+        return 0
+    context.storage.sync(mended)
+    note_found(context, mended)
+    facts: dict[str, object] = {"package": str(package.package_id), "chunks": len(mended)}
+    context.database.write_sync(lambda db: audit_rows.append(db, "package.mended", facts))
+    return len(mended)
+
+
+def _mend_chunk(
+    context: StoreContext,
+    package: Package,
+    position: int,
+    entry: ChunkEntry,
+    instances: tuple[InstanceEntry, ...],
+) -> bool:
+    pieces = []
+    for instance in instances:
+        start = 0
+        for extent in instance.extents:
+            if extent.chunk_index == position:
+                pieces.append((extent.offset, instance.digest, start, extent.length))
+            start += extent.length
+    plaintext = bytearray()
+    for _, name, start, length in sorted(pieces):
+        piece = _Copies(context).read(name, start, length)
+        if piece is None:
+            return False
+        plaintext += piece
+    content = bytes(plaintext)
+    if digest(content) != entry.plaintext_digest:
+        return False
+    return _seal_again(context, package, entry, content)
+
+
+def _seal_again(context: StoreContext, package: Package, entry: ChunkEntry, content: bytes) -> bool:
+    """Seal in each way there is until it gives the chunk that was; keep it then."""
+    keys = context.data_key(package).sealing_keys()
+    for suite in Suite:
+        for layout in PixelLayout:
+            made, sealed = seal_chunk(
+                keys, package.package_id, entry.number, content, layout, suite
+            )
+            if made == entry:
+                context.storage.put(entry.chunk_id, sealed)
+                return True
+    return False
+
+
+class _Copies:
+    """Reads pieces of instances from whatever package has them."""
+
+    def __init__(self, context: StoreContext) -> None:
+        self._context = context
+
+    def read(self, name: bytes, start: int, length: int) -> bytes | None:
+        """Return bytes of the instance of that digest; None if no copy can be read."""
+        for package, position in self._context.database.read_sync(partial(_find_copies, name)):
+            try:
+                return self._read(package, position, start, length)
+            except StoreError:
+                continue
+        return None
+
+    def _read(self, package: Package, position: int, start: int, length: int) -> bytes:
+        found = self._context.database.read_sync(
+            lambda db: package_rows.get_instance(db, package.id, position)
+        )
+        content, offset = bytearray(), 0
+        for extent in found.extents:
+            first, last = max(start, offset), min(start + length, offset + extent.length)
+            if first < last:
+                plaintext = self._open(package, extent.chunk_index)
+                at = extent.offset - offset
+                content += plaintext[at + first : at + last]
+            offset += extent.length
+        return bytes(content)
+
+    def _open(self, package: Package, position: int) -> bytes:
+        entry = self._context.database.read_sync(
+            lambda db: package_rows.get_chunk(db, package.id, position)
+        )
+        with noted_if_lost(self._context, entry.chunk_id):
+            sealed = self._context.storage.get(entry.chunk_id)
+            keys = self._context.data_key(package).sealing_keys()
+            return open_chunk(keys, package.package_id, entry, sealed)
+
+
+def _find_copies(name: bytes, db: Db) -> list[tuple[Package, int]]:
+    rows = db.execute(
+        "SELECT i.package, i.position FROM instances i JOIN packages p ON p.id = i.package"
+        " WHERE i.digest = ? AND p.state IN ('open', 'closed') ORDER BY p.id DESC LIMIT 8",
+        (name,),
+    ).fetchall()
+    return [
+        (package_rows.find_packages(db, "id = ?", (package,))[0], position)
+        for package, position in rows
+    ]
+
+
+def is_superfluous(db: Db, package: Package) -> bool:
+    """Return whether everything in a package is whole in other closed packages of ours."""
+    me = package.origin.digest
+    wanted = {instance.digest for instance in package_rows.get_instances(db, package.id)}
+    others = package_rows.find_packages(
+        db,
+        "origin = ? AND study_uid = ? AND state = 'closed' AND id != ?",
+        (me, package.study_uid, package.id),
+    )
+    for other in others:
+        here = {instance.digest for instance in package_rows.get_instances(db, other.id)}
+        wanted -= here - lost_instances(db, other.id)
+    return not wanted
