@@ -13,6 +13,7 @@ from directory_service.operator_commands import COMMANDS, json_option, network_k
 from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import open_blocking_channel
 from node.rpc.methods import methods
+from node.sandbox.confine import hide
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
 from node.terminal.output import Styled, print_line, show_bytes, show_json, show_table, show_time
 
@@ -375,4 +376,5 @@ for _command in COMMANDS:
 
 def main() -> None:
     """Run the command."""
+    hide()  # keys and passphrases pass through it
     cli.main(prog_name="emix-directory")

@@ -200,7 +200,9 @@ class _Node:
         stack.push_async_callback(self._note_stop)
         await self._networks.load()
         self._trust.update(await self._peer_store.all())
-        examiner = await stack.enter_async_context(open_examiner())
+        examiner = await stack.enter_async_context(open_examiner(required=config.required_layers))
+        for layer, why in examiner.denied.items():
+            log.warning("the kernel denies parsers a layer", layer=layer, reason=why)
         carrier = ChunkCarrier(context)
         federation = Federation(
             identity=self._tls,

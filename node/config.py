@@ -6,11 +6,13 @@ Only `node.app` reads it; everything else gets the values that it needs.
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from node.sandbox.confine import LAYERS
 from node.settings import (
     address,
     addresses,
     check_settings,
     choice,
+    choices,
     load_settings,
     name,
     names,
@@ -43,6 +45,7 @@ class Config:
         proxy_credentials: `[proxy] credentials` a file with `user:password`; empty for none.
         incoming: `[policy]` whether a paired peer's packages arrive at once.
         offer_days: `[policy]` for how long our deliveries stand.
+        required_layers: `[parsers] require` layers of confinement without which no parser runs.
         quota_gib: `[store]` above this, incoming packages are asked to come later; 0 for none.
         reserve_mib: `[store]` kept free on the disk.
         retention_days: `[store]` received packages older than this are deleted; 0 for never.
@@ -96,6 +99,9 @@ class Config:
         default="accept", metadata={"section": "policy", "check": choice("accept", "ask")}
     )
     offer_days: int = field(default=30, metadata={"section": "policy", "check": whole(1, 365)})
+    required_layers: tuple[str, ...] = field(
+        default=(), metadata={"section": "parsers", "key": "require", "check": choices(*LAYERS)}
+    )
     quota_gib: int = field(default=0, metadata={"section": "store", "check": whole(0, 10**6)})
     reserve_mib: int = field(default=64, metadata={"section": "store", "check": whole(16, 10**6)})
     retention_days: int = field(default=0, metadata={"section": "store", "check": whole(0, 36500)})
@@ -182,6 +188,12 @@ introduction = "{introduction}"
 # incoming = "accept"
 # For how many days a delivery of ours stands when the other side cannot be reached.
 # offer_days = 30
+
+[parsers]
+# Processes that look at foreign files give up what they do not need, as far as the kernel lets
+# them (`emix doctor` shows it). What is named here has to hold, or the node does not start:
+# "privileges", "network", "mounts", "files", "syscalls".
+# require = []
 
 [store]
 # Above so many GiB of sealed data, incoming packages are asked to come later. 0: no quota.

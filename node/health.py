@@ -21,6 +21,7 @@ from node.federation.directory import Directories
 from node.federation.supervisor import Federation
 from node.federation.trust import Trust
 from node.home import Home, load_keyring
+from node.sandbox.confine import LAYERS
 from node.sql.database import sqlite_version
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
@@ -73,7 +74,7 @@ class Doctor:
         yield from self._slots()
         yield self._certificate()
         yield Finding("versions", "ok", _versions())
-        yield self._parsers()
+        yield from self._parsers()
 
     def _ports(self) -> Iterator[Finding]:
         """Try to connect to what peers are told, from here."""
@@ -138,12 +139,15 @@ class Doctor:
             return Finding("certificate", "warning", f"{days:.0f} days left", advice)
         return Finding("certificate", "ok", f"{days:.0f} days left")
 
-    def _parsers(self) -> Finding:
-        missing = self._examiner.unconfined
-        if missing:
-            text = f"parser processes could not give up: {', '.join(missing)}"
-            return Finding("parsers", "warning", text, "start the node by systemd's unit")
-        return Finding("parsers", "ok", "confined as far as they have started")
+    def _parsers(self) -> Iterator[Finding]:
+        for layer, meaning in LAYERS.items():
+            why = self._examiner.denied.get(layer)
+            if why is None:
+                yield Finding(f"parsers: {layer}", "ok", meaning)
+            else:
+                text = f"the kernel denies it ({why}): {meaning}"
+                advice = "see Confinement in docs/operations.md; the other layers hold"
+                yield Finding(f"parsers: {layer}", "warning", text, advice)
 
     def _network(self, network: Network) -> Finding:
         subject = f"network {network.name}"

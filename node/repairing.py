@@ -41,7 +41,7 @@ async def _repair(home: Home, config: Config, unlocked: Unlocked) -> list[Repair
         may_be_lost=True,
     )
     try:
-        async with open_examiner(parsers=1) as examiner:
+        async with open_examiner(parsers=1, required=config.required_layers) as examiner:
             return await repair(context, _Indexer(examiner))
     finally:
         context.close()

@@ -93,6 +93,17 @@ def choice(*words: str) -> Callable[[Any], str]:
     return check
 
 
+def choices(*words: str) -> Callable[[Any], tuple[str, ...]]:
+    """Return the check of a list of some words."""
+
+    def check(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or any(item not in words for item in value):
+            raise ValueError("a list of some of " + ", ".join(f'"{word}"' for word in words))
+        return tuple(value)
+
+    return check
+
+
 def load_settings(kind: type[Settings], path: Path, made_by: str) -> Settings:
     """Return the settings in a file.
 

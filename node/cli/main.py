@@ -11,6 +11,7 @@ from node.cli import (
     transfer_commands,
 )
 from node.cli.client import DEFAULT_HOME
+from node.sandbox.confine import hide
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
 
 
@@ -59,4 +60,5 @@ for _module in (
 
 def main() -> None:
     """Run the command."""
+    hide()  # keys, passphrases and studies pass through it
     cli.main(prog_name="emix")

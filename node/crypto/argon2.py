@@ -13,11 +13,13 @@ import nacl.pwhash
 
 from node.errors import KeysError
 from node.sandbox import children
+from node.sandbox.confine import confine_to_computing
 
 # Bounds for parameters read from a file that others can write: enough work to be worth
 # anything, and no more memory than a node can spare.
 _MIN_OPS, _MAX_OPS = 3, 16
 _MIN_BYTES, _MAX_BYTES = 64 * 2**20, 512 * 2**20
+_OTHER_BYTES = 512 * 2**20  # of address space: the interpreter and its libraries
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def stretch(passphrase: bytes, salt: bytes, cost: Cost) -> bytes:
 def _child() -> None:
     request = json.load(sys.stdin)
     cost = Cost(request["ops"], request["memory_bytes"])
+    confine_to_computing(cost.memory_bytes + _OTHER_BYTES)
     key = nacl.pwhash.argon2id.kdf(
         32,
         base64.b64decode(request["passphrase"]),

@@ -1,9 +1,11 @@
 """Memory that the node and its parser processes share: slabs in an anonymous file.
 
-It is never on disk (`memfd`), the parsers map it read-only, and a slab is used by one task
-at a time.
+It is never on disk (`memfd`). Once this process has mapped it, the file is sealed: nobody else,
+a parser that was taken over least of all, can map it writable, write to it, or cut it off under
+our feet. A slab is used by one task at a time.
 """
 
+import fcntl
 import mmap
 import os
 from collections.abc import AsyncGenerator
@@ -12,6 +14,7 @@ from contextlib import asynccontextmanager
 import trio
 
 SLAB_BYTES = 4 * 2**20
+_F_SEAL_FUTURE_WRITE = 0x10  # since Linux 5.1; Python has no name for it
 
 
 class Arena:
@@ -19,9 +22,11 @@ class Arena:
 
     def __init__(self, slabs: int) -> None:
         self.size = slabs * SLAB_BYTES
-        self.fd = os.memfd_create("emix-arena", os.MFD_CLOEXEC)
+        self.fd = os.memfd_create("emix-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.fd, self.size)
         self._map = mmap.mmap(self.fd, self.size)
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
         self._free = [i * SLAB_BYTES for i in range(slabs)]
         self._limiter = trio.Semaphore(slabs)
 

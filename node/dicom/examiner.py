@@ -7,16 +7,21 @@ are held for a person, and another process takes its place.
 import itertools
 import json
 import os
-from collections.abc import AsyncGenerator, Sequence
+import signal
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
+import structlog
 import trio
 
 from node.dicom.arena import Arena
 from node.domain.verdicts import Examined, PixelLayout, Verdict
+from node.errors import ConfigError
 from node.sandbox import children
+from node.sandbox.confine import LAYERS
 
+log = structlog.get_logger()
 ANSWER_SECONDS = 30.0
 _MAX_ANSWER_BYTES = 16 * 2**20
 FAILED = Examined(Verdict.REFUSE, ("the parser failed on it",), is_failure=True)
@@ -30,6 +35,10 @@ class Place(Protocol):
         """Where it begins."""
 
 
+class NotConfined(ConfigError):
+    """The kernel denies parsers a layer of confinement that the configuration requires."""
+
+
 class ParserFailed(Exception):
     """A parser process died, hung or talked nonsense; it has been ended."""
 
@@ -40,7 +49,7 @@ class _Parser:
     def __init__(self, process: trio.Process) -> None:
         self._process = process
         self._buffer = bytearray()
-        self.unconfined: list[str] = []
+        self.denied: dict[str, str] = {}
         self.is_idle = True
 
     @classmethod
@@ -53,7 +62,7 @@ class _Parser:
             os.close(fd)
         parser = cls(process)
         try:
-            parser.unconfined = (await parser._read())["unconfined"]
+            parser.denied = _denied(await parser._read())
         except BaseException:
             await parser.aclose()
             raise
@@ -88,6 +97,8 @@ class _Parser:
 
     async def aclose(self) -> None:
         """End the process; it has nothing to save."""
+        if self._process.poll() == -signal.SIGSYS:
+            log.error("a parser was ended by the kernel: it tried what parsing never does")
         self._process.kill()
         with trio.CancelScope(shield=True):
             await self._process.wait()
@@ -103,10 +114,10 @@ class Examiner:
     walked in sessions, side by side, and a request takes a parser only for as long as it takes.
     """
 
-    def __init__(self, arena: Arena, parsers: int) -> None:
+    def __init__(self, arena: Arena, parsers: int, required: Collection[str] = ()) -> None:
         self.arena = arena
-        self.unconfined: list[str] = []
-        self._slots = [_Slot(arena) for _ in range(parsers)]
+        self.denied: dict[str, str] = {}
+        self._slots = [_Slot(arena, required) for _ in range(parsers)]
         self._sessions = itertools.count()
 
     async def start(self) -> None:
@@ -114,7 +125,7 @@ class Examiner:
         async with trio.open_nursery() as nursery:
             for slot in self._slots:
                 nursery.start_soon(slot.start)
-        self.unconfined = self._slots[0].unconfined
+        self.denied = self._slots[0].denied
 
     def _least_busy(self) -> "_Slot":
         return min(self._slots, key=lambda slot: slot.waiting)
@@ -164,19 +175,24 @@ class Examiner:
 class _Slot:
     """A place for one parser: the process that is in it, replaced when it fails."""
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Arena, required: Collection[str]) -> None:
         self._arena = arena
+        self._required = required
         self._parser: _Parser | None = None
         self._lock = trio.Lock()
         self.waiting = 0
         self.dropped: list[int] = []
-        self.unconfined: list[str] = []
+        self.denied: dict[str, str] = {}
         self.generation = 0
 
     async def start(self) -> "_Parser":
         if self._parser is None:
-            self._parser = await _Parser.start(self._arena)
-            self.unconfined = self._parser.unconfined
+            parser = await _Parser.start(self._arena)
+            self.denied = parser.denied
+            if lacking := [layer for layer in self._required if layer in self.denied]:
+                await parser.aclose()
+                raise _not_confined({layer: self.denied[layer] for layer in lacking})
+            self._parser = parser
             self.generation += 1
         return self._parser
 
@@ -252,15 +268,42 @@ class LargeExamination:
 
 
 @asynccontextmanager
-async def open_examiner(*, slabs: int = 6, parsers: int = 2) -> AsyncGenerator[Examiner]:
-    """Run an examiner for the time of the block."""
-    examiner = Examiner(Arena(slabs), parsers)
+async def open_examiner(
+    *, slabs: int = 6, parsers: int = 2, required: Collection[str] = ()
+) -> AsyncGenerator[Examiner]:
+    """Run an examiner for the time of the block.
+
+    Args:
+        slabs: How many windows of files are in memory at once.
+        parsers: How many processes examine them.
+        required: Layers of confinement (`node.sandbox.confine.LAYERS`) that have to hold.
+
+    Raises:
+        NotConfined: the kernel denies a layer that is required.
+    """
+    examiner = Examiner(Arena(slabs), parsers, required)
     try:
         await examiner.start()
         yield examiner
     finally:
         with trio.CancelScope(shield=True):
             await examiner.aclose()
+
+
+def _not_confined(denied: dict[str, str]) -> NotConfined:
+    found = ", ".join(f"{layer} ({why})" for layer, why in denied.items())
+    return NotConfined(
+        f"the kernel denies the parsers what [parsers] require in emix.toml asks for: {found};"
+        " allow it, or take it out of the list"
+    )
+
+
+def _denied(answer: Any) -> dict[str, str]:
+    """Return the layers of its confinement that the kernel denied a parser, and why."""
+    found = answer["denied"] if isinstance(answer, dict) else None
+    if not isinstance(found, dict):
+        raise ParserFailed
+    return {layer: str(found[layer])[:80] for layer in LAYERS if layer in found}
 
 
 def _count(value: Any) -> int:

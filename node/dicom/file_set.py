@@ -2,11 +2,10 @@
 
 `python -m node.dicom.file_set FOLDER` reads the headers of the files in FOLDER, has pydicom lay
 out a File-set from them, and moves the files, untouched, to where the DICOMDIR says that they
-are. It runs pydicom on foreign headers, so it runs confined in memory and time, and a failure
-costs the DICOMDIR, never a file.
+are. It runs pydicom on foreign headers, so it runs confined in memory, in time, and to FOLDER;
+a failure costs the DICOMDIR, never a file.
 """
 
-import resource
 import shutil
 import sys
 import tempfile
@@ -18,6 +17,9 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRLittleEndian
+
+from node.dicom.answering import load_codecs
+from node.sandbox.confine import confine_to_folder
 
 MEMORY_LIMIT_BYTES = 2 << 30
 # What directory records need (PS3.3 F.5) and a file may lack: filled in the directory only.
@@ -109,9 +111,11 @@ def _header(path: Path) -> Dataset | None:
 
 def main() -> None:
     """Do it for the folder that is named."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     warnings.simplefilter("ignore")
-    make_file_set(Path(sys.argv[1]))
+    folder = Path(sys.argv[1])
+    load_codecs()
+    confine_to_folder(MEMORY_LIMIT_BYTES, folder)
+    make_file_set(folder)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ async def test_parser_has_no_network_and_no_files() -> None:
         assert "Max open files            3" in limits
         assert "Max file size             0" in limits
         if os.geteuid() == 0:
-            assert examiner.unconfined == []
+            assert examiner.denied == {}
             status = Path(f"/proc/{pid}/status").read_text()
             assert "Uid:\t65534\t65534" in status
             assert Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()

@@ -1,0 +1,58 @@
+"""What a parser process answers to a request; see `node.dicom.worker` for their form."""
+
+import codecs
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from pydicom.charset import python_encoding
+
+from node.dicom.examine import examine, examine_bytes, refusal
+from node.dicom.stream import Refused
+from node.dicom.walker import Walker
+from node.domain.verdicts import Examined
+
+
+def load_codecs() -> None:
+    """Load every text codec that a file can ask for, before files can no longer be opened."""
+    for name in set(python_encoding.values()):
+        with suppress(LookupError):
+            codecs.lookup(name)
+
+
+class Server:
+    """Answers requests about what lies in the arena."""
+
+    def __init__(self, arena: memoryview) -> None:
+        self._arena = arena
+        self._walkers: dict[int, Walker | Examined] = {}  # a verdict once refused
+
+    def answer(self, request: dict[str, Any]) -> Any:
+        """Return what is to be sent back."""
+        for session in request.get("drop", ()):
+            self._walkers.pop(session, None)
+        if "files" in request:
+            return [
+                asdict(examine_bytes(self._arena[offset : offset + length]))
+                for offset, length in request["files"]
+            ]
+        return self._window(request)
+
+    def _window(self, request: dict[str, Any]) -> Any:
+        session = request["session"]
+        if request["is_first"]:
+            self._walkers[session] = Walker(request["size"] or None)
+        walker = self._walkers[session]
+        if isinstance(walker, Examined):
+            return asdict(walker)
+        offset, length = request["window"]
+        try:
+            # A copy: the slab is used again before the walk has left this window.
+            window = bytes(self._arena[offset : offset + length])
+            walker.pass_over(request["passed"])
+            walker.feed(window, is_last=request["is_last"])
+        except Refused as exc:
+            refused = self._walkers[session] = refusal(str(exc))
+            return asdict(refused)
+        found = examine(walker, is_whole=request["is_last"])
+        return {**asdict(found), "skippable": walker.skippable_bytes}
