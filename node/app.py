@@ -18,12 +18,13 @@ import trio
 import trio_asyncio
 
 from node import failure
+from node.admin.audit import AuditHandlers
 from node.admin.networks import NetworkHandlers
 from node.admin.node import NodeHandlers
 from node.admin.parts import Parts
 from node.admin.peers import PeerHandlers
 from node.admin.studies import StudyHandlers
-from node.admin.transfers import AuditHandlers, TransferHandlers
+from node.admin.transfers import TransferHandlers
 from node.config import Config, load_config
 from node.crypto.certificates import make_tls_identity, validity
 from node.dicom.examiner import open_examiner
@@ -49,6 +50,7 @@ from node.federation.server import PROTOCOL_VERSION, ExchangeServer
 from node.federation.sharing import ListSharing
 from node.federation.supervisor import Federation
 from node.federation.trust import Trust
+from node.federation.witnessing import Witnessing
 from node.health import Doctor
 from node.home import Home, Unlocked, save_secrets, unlock
 from node.rpc.credentials import introduction_credentials, server_credentials
@@ -66,6 +68,7 @@ from node.store.audit import AuditStore
 from node.store.carrying import ChunkCarrier
 from node.store.context import StoreContext, open_store
 from node.store.exporting import Exporter
+from node.store.heads import HeadStore
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
 from node.store.networks import NetworkStore
@@ -154,6 +157,8 @@ class _Node:
         self._arrivals = ArrivalStore(context, self._transfer_store)
         self._maintenance = Maintenance(context, home.root)
         self._audit = AuditStore(context)
+        self._heads = HeadStore(context)
+        self._witnessing = Witnessing(self._heads)
         self._studies = StudyStore(context)
         self._dialer = Dialer(read_proxy(config.proxy, config.proxy_credentials))
         self._lan = Lan(context.facility, unlocked.signer.node_id, self._seen_near)
@@ -215,6 +220,7 @@ class _Node:
             lan=self._lan,
             relaying=self._relaying,
             sharing=self._sharing,
+            witnessing=self._witnessing,
             ask_ticket=self._ask_ticket,
             is_networked=lambda: bool(self._networks.all()),
             alarm=self._networks.was_fooled,
@@ -241,7 +247,13 @@ class _Node:
         self._tell_changes(transfers)
         parts = self._parts(examiner, transfers, federation)
         exchange = ExchangeServer(
-            self._trust, transfers, self._pairing, self._statements, federation, self._sharing
+            self._trust,
+            transfers,
+            self._pairing,
+            self._statements,
+            federation,
+            self._sharing,
+            self._witnessing,
         )
         remove_ways(self._home.root)
         # Outlives the services: peers that came by relay hear from them that we stop.
@@ -338,6 +350,7 @@ class _Node:
             federation=federation,
             trust=self._trust,
             audit=self._audit,
+            heads=self._heads,
             maintenance=self._maintenance,
             statements=self._statements,
             endpoints=lambda: (self._addresses.peer, self._addresses.introduction),

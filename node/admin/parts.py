@@ -23,6 +23,7 @@ from node.federation.trust import Trust
 from node.rpc.serving import Call
 from node.store.audit import AuditStore
 from node.store.exporting import Exporter
+from node.store.heads import HeadStore
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
 from node.store.origins import OWN
@@ -56,6 +57,7 @@ class Parts:
     federation: Federation
     trust: Trust
     audit: AuditStore
+    heads: HeadStore
     maintenance: Maintenance
     statements: Callable[[], bytes]
     endpoints: Callable[[], tuple[str, str]]

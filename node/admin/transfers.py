@@ -1,15 +1,13 @@
-"""TransferService and AuditService: sending, watching, deciding; receipts and the audit log."""
+"""TransferService: sending, watching, deciding."""
 
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
 from node.admin.parts import Parts, operator_of
 from node.documents.peers import find_peer
-from node.documents.receipt import open_receipt
-from node.documents.signed import Document
 from node.domain.ids import TransferId
 from node.domain.transfers import Priority, Transfer
-from node.errors import Conflict, NotFound, UsageError
+from node.errors import NotFound, UsageError
 from node.exchange.transfers import SendOrder
 from node.rpc.serving import Call, Service, allow_all
 
@@ -100,77 +98,6 @@ class TransferHandlers:
             operator=operator_of(call),
         )
         return pb.DecideOfferResponse(transfer=self._wire(row))
-
-
-class AuditHandlers:
-    """Handlers of AuditService."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    def service(self) -> Service:
-        """Return the service to serve."""
-        handlers = {
-            "ListReceipts": self._list_receipts,
-            "ExportReceipt": self._export_receipt,
-            "ListAudit": self._list_audit,
-            "AcknowledgeAlarms": self._acknowledge,
-            "VerifyAudit": self._verify_audit,
-        }
-        return Service(pb.DESCRIPTOR.services_by_name["AuditService"], handlers, allow_all)
-
-    async def _list_receipts(self, call: Call[None]) -> pb.ListReceiptsResponse:
-        rows = await self._parts.transfer_store.with_receipts(call.request.limit)
-        return pb.ListReceiptsResponse(receipts=[self._receipt(row) for row in rows])
-
-    def _receipt(self, row: Transfer) -> pb.ReceiptRow:
-        receipt = open_receipt(Document.decode(row.receipt or b""))
-        return pb.ReceiptRow(
-            transfer_id=str(row.transfer_id),
-            direction=row.direction,
-            peer=str(row.peer),
-            peer_name=self._parts.peer_name(self._parts.trust.peers.get(row.peer)),
-            study_instance_uid=row.study_uid,
-            instances=receipt.instances,
-            plaintext_bytes=receipt.plaintext_bytes,
-            received_seconds=int(receipt.received_time),
-            reissued=receipt.reissued,
-        )
-
-    async def _export_receipt(self, call: Call[None]) -> pb.ExportReceiptResponse:
-        row = await self._parts.transfer_store.get(call.request.transfer)
-        manifest = await self._parts.transfer_store.stored_manifest(row)
-        if row.receipt is None or manifest is None:
-            raise Conflict(f"transfer {row.transfer_id.short()} has no receipt; it is {row.state}")
-        return pb.ExportReceiptResponse(
-            manifest=manifest.encode(), delivery=row.delivery, receipt=row.receipt
-        )
-
-    async def _list_audit(self, call: Call[None]) -> pb.ListAuditResponse:
-        audit, request = self._parts.audit, call.request
-        read = audit.open_alarms if request.open_alarms else audit.entries
-        return pb.ListAuditResponse(
-            entries=[
-                pb.AuditEntry(
-                    sequence=entry.sequence,
-                    time_milliseconds=entry.time_milliseconds,
-                    kind=entry.kind,
-                    body=entry.body,
-                    operator=entry.operator,
-                    digest=entry.digest,
-                )
-                for entry in await read(request.limit)
-            ]
-        )
-
-    async def _acknowledge(self, call: Call[None]) -> pb.AcknowledgeAlarmsResponse:
-        through = call.request.through_sequence
-        alarms = await self._parts.audit.acknowledge(through, operator_of(call))
-        return pb.AcknowledgeAlarmsResponse(alarms=alarms)
-
-    async def _verify_audit(self, _: Call[None]) -> pb.VerifyAuditResponse:
-        entries, head, problem = await self._parts.audit.verify()
-        return pb.VerifyAuditResponse(entries=entries, head=head, problem=problem)
 
 
 def _transfer_id(text: str) -> TransferId:

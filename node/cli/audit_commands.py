@@ -1,4 +1,4 @@
-"""Commands about what is proven and recorded: receipts and the audit log."""
+"""Commands about what is proven: receipts."""
 
 from pathlib import Path
 
@@ -154,87 +154,4 @@ def _pinned(context: click.Context) -> dict[str, str] | None:
     return names
 
 
-@click.group(invoke_without_command=True)
-@click.option(
-    "--limit",
-    default=50,
-    show_default=True,
-    type=click.IntRange(0, 2**31),
-    help="How many entries; 0 for all.",
-)
-@click.option("--alarms", is_flag=True, help="Only alarms that nobody has acknowledged.")
-@as_json
-@click.pass_context
-def audit(context: click.Context, limit: int, alarms: bool, json_: bool) -> None:
-    """List the audit log's latest entries.
-
-    \b
-    Examples:
-      emix audit
-      emix audit --alarms
-      emix audit --limit 500 --json
-    """
-    if context.invoked_subcommand is not None:
-        return
-    answer = _audit_entries(context, pb.ListAuditRequest(limit=limit, open_alarms=alarms))
-    if json_:
-        show_json(answer)
-        return
-    empty = "No alarm is open." if alarms else "The audit log is empty."
-    _show_audit(answer, empty)
-
-
-def _audit_entries(context: click.Context, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
-    answer: pb.ListAuditResponse = run_call(context, "AuditService.ListAudit", request)
-    return answer
-
-
-def _show_audit(answer: pb.ListAuditResponse, empty: str) -> None:
-    show_table(
-        (">NO", "TIME", "WHAT", "BY", "FACTS"),
-        [
-            (e.sequence, show_time(e.time_milliseconds // 1000), e.kind, e.operator, e.body)
-            for e in answer.entries
-        ],
-        empty,
-    )
-
-
-@audit.command()
-@click.pass_context
-def acknowledge(context: click.Context) -> None:
-    """Show the open alarms, and record that you have seen them: `emix status` is quiet then.
-
-    They stay in the audit log. One that comes again is shown again.
-
-    \b
-    Example:
-      emix audit acknowledge
-    """
-    answer = _audit_entries(context, pb.ListAuditRequest(open_alarms=True))
-    _show_audit(answer, "No alarm is open.")
-    if not answer.entries:
-        return
-    request = pb.AcknowledgeAlarmsRequest(through_sequence=answer.entries[-1].sequence)
-    done = run_call(context, "AuditService.AcknowledgeAlarms", request)
-    print_line(f"{done.alarms} alarms acknowledged.")
-
-
-@audit.command("verify")
-@click.pass_context
-def verify_audit(context: click.Context) -> None:
-    """Verify the audit log's hash chain. Exit status 1 if it is broken.
-
-    \b
-    Example:
-      emix audit verify
-    """
-    answer = run_call(context, "AuditService.VerifyAudit", pb.VerifyAuditRequest())
-    print_line(f"{answer.entries} entries, head {answer.head.hex()}")
-    if answer.problem:
-        print_line(f"BROKEN: {answer.problem}")
-        raise SystemExit(1)
-    print_line("The chain is intact.")
-
-
-COMMANDS = (receipts, audit)
+COMMANDS = (receipts,)

@@ -4,6 +4,7 @@ import click
 
 from node.cli import (
     audit_commands,
+    audit_log_commands,
     network_commands,
     node_commands,
     peer_commands,
@@ -53,6 +54,7 @@ for _module in (
     study_commands,
     transfer_commands,
     audit_commands,
+    audit_log_commands,
 ):
     for _command in _module.COMMANDS:
         cli.add_command(_command)

@@ -1,7 +1,8 @@
 """The audit log's hash chain, as pure functions.
 
-entry digest = SHA-256(previous digest, sequence, time, body digest), where the body digest is
-salted, so that an entry's digest shown elsewhere reveals nothing of its body.
+entry digest = SHA-256(previous digest, sequence, body digest), where the body digest covers all
+that the entry says, and is salted. So body digests can be shown to others, who then can check that
+a log has only grown, and learn nothing of what is in it.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 
 from node.domain.texts import shown
 
-FIRST = bytes(32)
+DIGEST_BYTES = 32
+FIRST = bytes(DIGEST_BYTES)
 """What stands before the first entry."""
 
 
@@ -36,44 +38,65 @@ def alarm_text(entry: AuditEntry) -> str:
     return f"{entry.kind.removeprefix('alarm.')}: {shown(str(what))}"
 
 
-def entry_digest(
-    previous: bytes,
-    sequence: int,
-    time_milliseconds: int,
-    kind: str,
-    body: str,
-    operator: str,
-    salt: bytes,
-) -> bytes:
-    """Return the digest that chains one entry to the one before."""
+def body_digest(time_milliseconds: int, kind: str, body: str, operator: str, salt: bytes) -> bytes:
+    """Return the digest of what an entry says."""
     parts = (salt, kind.encode(), body.encode(), operator.encode())
-    lengths = struct.pack(f"<{len(parts)}Q", *map(len, parts))
-    body_digest = hashlib.sha256(b"emix/audit-body/v1\0" + lengths + b"".join(parts)).digest()
-    head = previous + struct.pack("<Qq", sequence, time_milliseconds) + body_digest
+    lengths = struct.pack(f"<q{len(parts)}Q", time_milliseconds, *map(len, parts))
+    return hashlib.sha256(b"emix/audit-body/v1\0" + lengths + b"".join(parts)).digest()
+
+
+def entry_digest(previous: bytes, sequence: int, body: bytes) -> bytes:
+    """Return the digest that chains one entry, by its body digest, to the one before."""
+    head = previous + struct.pack("<Q", sequence) + body
     return hashlib.sha256(b"emix/audit/v1\0" + head).digest()
 
 
-def find_break(entries: Iterable[AuditEntry]) -> tuple[int, bytes, str]:
-    """Walk a chain from its first entry.
+def link(entry: AuditEntry) -> bytes:
+    """Return an entry's body digest."""
+    return body_digest(entry.time_milliseconds, entry.kind, entry.body, entry.operator, entry.salt)
 
-    Returns:
-        How many entries were good, the digest of the last good one, and what is wrong with
-        the next (empty when nothing is).
+
+def follow(previous: bytes, sequence: int, links: bytes) -> bytes:
+    """Return the digest of the last entry of a run that goes on after one, from their links.
+
+    Args:
+        previous: The digest of the entry before the run.
+        sequence: The number of that entry.
+        links: The run's body digests, 32 bytes each.
     """
-    previous, expected = FIRST, 1
-    for entry in entries:
-        if entry.sequence != expected:
-            return expected - 1, previous, f"entry {expected} is missing"
-        digest = entry_digest(
-            previous,
-            entry.sequence,
-            entry.time_milliseconds,
-            entry.kind,
-            entry.body,
-            entry.operator,
-            entry.salt,
-        )
-        if digest != entry.digest:
-            return expected - 1, previous, f"entry {expected} was changed"
-        previous, expected = digest, expected + 1
-    return expected - 1, previous, ""
+    for n, at in enumerate(range(0, len(links), DIGEST_BYTES), 1):
+        previous = entry_digest(previous, sequence + n, links[at : at + DIGEST_BYTES])
+    return previous
+
+
+class ChainWalk:
+    """Walks a chain from its first entry, as entries are fed to it.
+
+    Attributes:
+        entries: How many were good.
+        head: The digest of the last good one.
+        problem: What is wrong with the next; empty while nothing is.
+        digests: Of the entries that were asked for, by number, as far as the walk has come.
+    """
+
+    def __init__(self, wanted: Iterable[int] = ()) -> None:
+        self.entries = 0
+        self.head = FIRST
+        self.problem = ""
+        self.digests: dict[int, bytes] = {}
+        self._wanted = frozenset(wanted)
+
+    def feed(self, entries: Iterable[AuditEntry]) -> None:
+        """Hold the next entries against the chain; after a problem nothing more is looked at."""
+        for entry in entries:
+            if self.problem:
+                return
+            expected = self.entries + 1
+            if entry.sequence != expected:
+                self.problem = f"entry {expected} is missing"
+            elif entry_digest(self.head, expected, link(entry)) != entry.digest:
+                self.problem = f"entry {expected} was changed"
+            else:
+                self.entries, self.head = expected, entry.digest
+                if expected in self._wanted:
+                    self.digests[expected] = entry.digest

@@ -26,6 +26,7 @@ from node.federation.server import (
     take_statements,
 )
 from node.federation.sharing import Compared, ListSharing
+from node.federation.witnessing import Witnessing
 from node.rpc.calling import Channel
 from node.rpc.methods import method
 from node.version import SOFTWARE
@@ -42,14 +43,22 @@ _MAX_COLLECTS = 8
 class Conversation:
     """Says what is to be said to peers."""
 
-    def __init__(self, news: PeerNews, statements: Statements, sharing: ListSharing) -> None:
+    def __init__(
+        self,
+        news: PeerNews,
+        statements: Statements,
+        sharing: ListSharing,
+        witnessing: Witnessing,
+    ) -> None:
         """Prepare.
 
         Args:
             news: Takes what peers state anew.
             statements: Returns our own present statements.
             sharing: Passes networks' lists on.
+            witnessing: Has heads of audit logs kept.
         """
+        self._witnessing = witnessing
         self._news = news
         self._statements = statements
         self._sharing = sharing
@@ -73,6 +82,8 @@ class Conversation:
             software=SOFTWARE,
             statements=self._statements(),
             lists=self._sharing.known(peer.facility_id),
+            audit_head=await self._witnessing.give(peer.facility_id),
+            kept_heads=await self._witnessing.tell(peer),
         )
         started = trio.current_time()
         response = await channel.unary(_HELLO, request, timeout=seconds)
@@ -81,6 +92,7 @@ class Conversation:
         connection.software = shown(response.software[:64])
         await self._news.note_seen(peer.facility_id)
         await take_statements(self._news, peer.facility_id, response.statements)
+        await self._witnessing.took(peer, response.audit_head, response.kept_heads)
         return list(response.lists)
 
     async def keep_saying_hello(

@@ -26,6 +26,7 @@ from node.errors import (
 from node.federation.link import GrpcLink, open_link
 from node.federation.sharing import ListSharing
 from node.federation.trust import Trust
+from node.federation.witnessing import Witnessing
 from node.rpc.limits import RateLimit
 from node.rpc.serving import Call, Handler, Service
 from node.version import SOFTWARE
@@ -88,7 +89,9 @@ class ExchangeServer:
         statements: "Statements",
         ways: "Ways",
         sharing: ListSharing,
+        witnessing: Witnessing,
     ) -> None:
+        self._witnessing = witnessing
         self._ways = ways
         self._sharing = sharing
         self._watches: dict[FacilityId, trio.CancelScope] = {}
@@ -105,6 +108,7 @@ class ExchangeServer:
             "Hello": self._hello,
             "GetList": self._sharing.get_list,
             "GiveList": self._sharing.give_list,
+            "GetAuditHeads": self._witnessing.get_heads,
             "Watch": self._watch,
             "Carry": self._carry,
         }
@@ -131,12 +135,15 @@ class ExchangeServer:
         hold_clock(request.time_milliseconds)
         await take_statements(self._news, call.caller.facility_id, request.statements)
         await self._news.note_seen(call.caller.facility_id)
+        await self._witnessing.took(call.caller, request.audit_head, request.kept_heads)
         return pb.HelloResponse(
             version=PROTOCOL_VERSION,
             time_milliseconds=time.time_ns() // 1_000_000,
             software=SOFTWARE,
             statements=self._statements(),
             lists=self._sharing.known(call.caller.facility_id),
+            audit_head=await self._witnessing.give(call.caller.facility_id),
+            kept_heads=await self._witnessing.tell(call.caller),
         )
 
     async def _watch(self, call: Call[Peer]) -> None:

@@ -50,6 +50,7 @@ from node.federation.server import (
 )
 from node.federation.sharing import ListSharing
 from node.federation.trust import Trust
+from node.federation.witnessing import Witnessing
 from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
 from node.rpc.credentials import client_credentials
 
@@ -59,6 +60,7 @@ DIAL_SECONDS = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _UP_SECONDS = 3.0  # a connection that stood so long is tried again at once
 _SOON_SECONDS = 30.0
+_ASKED_AT_ONCE = 32
 
 
 class Hints(Protocol):
@@ -100,6 +102,7 @@ class Federation:
         lan: Hints,
         relaying: Relaying,
         sharing: ListSharing,
+        witnessing: Witnessing,
         ask_ticket: Callable[[FacilityId], Awaitable[tuple[Network, bytes]]],
         is_networked: Callable[[], bool],
         alarm: Callable[[NetworkId, str], Awaitable[None]],
@@ -117,6 +120,7 @@ class Federation:
             lan: Where peers seem to be on the own network.
             relaying: Ways through relays.
             sharing: Passes networks' lists on.
+            witnessing: Has heads of audit logs kept.
             ask_ticket: Asks a directory for a relay ticket to a facility.
             is_networked: Whether this facility is in a network, which may have relays.
             alarm: Notes what a network's relay did that it should not.
@@ -126,7 +130,8 @@ class Federation:
         self._introducer = Introducer(dialer)
         self._lan = lan
         self._relaying = relaying
-        self._conversation = Conversation(news, statements, sharing)
+        self._conversation = Conversation(news, statements, sharing, witnessing)
+        self._witnessing = witnessing
         self._ask_ticket = ask_ticket
         self._is_networked = is_networked
         self._ask_dial_back = ask_dial_back
@@ -181,6 +186,30 @@ class Federation:
         self._wanted[facility].set()
         if connection.waiting_at_relay is not None:
             connection.waiting_at_relay.cancel()
+
+    async def ask_witnesses(self) -> dict[FacilityId, str]:
+        """Ask all peers that are connected which heads of our audit log they keep, at once.
+
+        Returns:
+            Who was asked, and why it did not answer; empty where it did. Who has dialled us and
+            cannot be dialled says with its next Hello, by itself.
+        """
+        answers: dict[FacilityId, str] = {}
+        limit = trio.CapacityLimiter(_ASKED_AT_ONCE)
+
+        async def ask(facility: FacilityId, channel: Channel) -> None:
+            async with limit:
+                try:
+                    await self._witnessing.ask(facility, channel)
+                    answers[facility] = ""
+                except* NodeError as group:
+                    answers[facility] = str(first_error(group))
+
+        async with trio.open_nursery() as nursery:
+            for facility, connection in list(self._connections.items()):
+                if connection.channel is not None:
+                    nursery.start_soon(ask, facility, connection.channel)
+        return answers
 
     async def run(self, exchange: Exchange) -> None:
         """Supervise every trusted peer, for ever; `exchange` does what connections are for."""

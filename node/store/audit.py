@@ -1,9 +1,15 @@
 """The audit log as use cases read and write it."""
 
-from node.domain.audit import AuditEntry, find_break
+from collections.abc import Iterable
+
+import trio
+
+from node.domain.audit import AuditEntry, ChainWalk
 from node.sql.database import Db
 from node.store import audit_rows
 from node.store.context import StoreContext
+
+_PAGE_ENTRIES = 2000
 
 
 class AuditStore:
@@ -41,9 +47,21 @@ class AuditStore:
         """Record that somebody has seen the alarms up to an entry; return how many they were."""
         return await self._database.write(lambda db: audit_rows.acknowledge(db, through, operator))
 
-    async def verify(self) -> tuple[int, bytes, str]:
-        """Walk the chain; return good entries, the head's digest, and the first problem."""
-        return await self._database.read(lambda db: find_break(audit_rows.entries(db)))
+    async def verify(self, wanted: Iterable[int] = ()) -> ChainWalk:
+        """Walk the chain from its first entry; keep the digests of those entries that are wanted.
+
+        A page at a time: others use the database meanwhile, and memory is bounded. What is added
+        meanwhile is walked too.
+        """
+        walk = ChainWalk(wanted)
+        while not walk.problem:
+            page = await self._database.read(
+                lambda db: audit_rows.following(db, walk.entries, _PAGE_ENTRIES)
+            )
+            if not page:
+                break
+            await trio.to_thread.run_sync(walk.feed, page)
+        return walk
 
     async def last_time(self) -> float:
         """Return the time of the newest entry, 0 if there is none."""

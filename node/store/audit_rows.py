@@ -5,13 +5,14 @@ import secrets
 import time
 from collections.abc import Iterator
 
-from node.domain.audit import FIRST, AuditEntry, entry_digest
+from node.domain.audit import FIRST, AuditEntry, body_digest, entry_digest
 from node.sql.database import Db
 
 _COLUMNS = "sequence, time_milliseconds, kind, body, operator, salt, digest"
 _ACKNOWLEDGED = "audit.acknowledged"
 OPEN_ALARMS = (
-    "kind LIKE 'alarm.%' AND sequence > (SELECT COALESCE(MAX(json_extract(body, '$.through')), 0)"
+    "kind >= 'alarm.' AND kind < 'alarm/' AND sequence > (SELECT"
+    " COALESCE(MAX(json_extract(body, '$.through')), 0)"
     f" FROM audit WHERE kind = '{_ACKNOWLEDGED}')"
 )
 """Which entries are alarms that nobody has acknowledged, in SQL."""
@@ -26,12 +27,11 @@ def append(db: Db, kind: str, facts: dict[str, object], operator: str = "node") 
         facts: Ids and numbers; never patient data.
         operator: Who asked for it.
     """
-    last = db.execute("SELECT sequence, digest FROM audit ORDER BY sequence DESC LIMIT 1")
-    row = last.fetchone()
-    sequence, previous = (row[0] + 1, row[1]) if row else (1, FIRST)
+    last, previous = newest(db) or (0, FIRST)
+    sequence = last + 1
     body = json.dumps(facts, sort_keys=True)
     now, salt = time.time_ns() // 1_000_000, secrets.token_bytes(16)
-    digest = entry_digest(previous, sequence, now, kind, body, operator, salt)
+    digest = entry_digest(previous, sequence, body_digest(now, kind, body, operator, salt))
     db.execute(
         f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (sequence, now, kind, body, operator, salt, digest),
@@ -43,6 +43,38 @@ def alarm(db: Db, kind: str, facts: dict[str, object]) -> None:
     sql = f"SELECT 1 FROM audit WHERE {OPEN_ALARMS} AND kind = ? AND body = ? LIMIT 1"
     if db.execute(sql, (kind, json.dumps(facts, sort_keys=True))).fetchone() is None:
         append(db, kind, facts)
+
+
+def alarm_about(db: Db, kind: str, facility: str, problem: str) -> None:
+    """Add an alarm about a facility, unless one of this kind about it is open.
+
+    What the facility can make say something else each time must not fill the log.
+    """
+    sql = (
+        f"SELECT 1 FROM audit WHERE {OPEN_ALARMS} AND kind = ?"
+        " AND json_extract(body, '$.facility') = ? LIMIT 1"
+    )
+    if db.execute(sql, (kind, facility)).fetchone() is None:
+        append(db, kind, {"facility": facility, "problem": problem})
+
+
+def newest(db: Db) -> tuple[int, bytes] | None:
+    """Return number and digest of the newest entry; None while there is none."""
+    sql = "SELECT sequence, digest FROM audit ORDER BY sequence DESC LIMIT 1"
+    row = db.execute(sql).fetchone()
+    return (row[0], row[1]) if row else None
+
+
+def digest_at(db: Db, sequence: int) -> bytes | None:
+    """Return the digest of an entry; None if there is none of that number."""
+    row = db.execute("SELECT digest FROM audit WHERE sequence = ?", (sequence,)).fetchone()
+    return bytes(row[0]) if row else None
+
+
+def following(db: Db, sequence: int, limit: int) -> list[AuditEntry]:
+    """Return the next entries after one."""
+    sql = f"SELECT {_COLUMNS} FROM audit WHERE sequence > ? ORDER BY sequence LIMIT ?"
+    return [AuditEntry(*row) for row in db.execute(sql, (sequence, limit))]
 
 
 def open_alarms(db: Db, limit: int = 0) -> Iterator[AuditEntry]:

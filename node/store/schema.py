@@ -161,6 +161,33 @@ CREATE TABLE audit (
     salt BLOB NOT NULL,
     digest BLOB NOT NULL
 ) STRICT;
+CREATE INDEX audit_alarms ON audit (sequence) WHERE kind >= 'alarm.' AND kind < 'alarm/';
+CREATE INDEX audit_acknowledged ON audit (sequence) WHERE kind = 'audit.acknowledged';
+
+-- Heads of other facilities' audit logs, kept for them; a few of each, see node.domain.heads.
+CREATE TABLE kept_heads (
+    facility BLOB NOT NULL,
+    node BLOB NOT NULL,
+    sequence INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    time_milliseconds INTEGER NOT NULL,
+    taken_time REAL NOT NULL,
+    contradicted INTEGER NOT NULL DEFAULT 0,
+    settled INTEGER NOT NULL DEFAULT 0,
+    document BLOB NOT NULL,
+    PRIMARY KEY (facility, node, sequence, digest)
+) STRICT, WITHOUT ROWID;
+
+-- What others told that they keep of ours, to show it while they are away. It lies beside the log,
+-- so it proves nothing to whoever may have changed that.
+CREATE TABLE told_heads (
+    witness BLOB NOT NULL,
+    sequence INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    taken_time REAL NOT NULL,
+    told_time REAL NOT NULL,
+    PRIMARY KEY (witness, sequence, digest)
+) STRICT, WITHOUT ROWID;
 """
 
 

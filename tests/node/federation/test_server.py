@@ -26,7 +26,7 @@ NOBODY: Any = None
 
 
 def make_server() -> ExchangeServer:
-    return ExchangeServer(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY)
+    return ExchangeServer(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY)
 
 
 async def test_newer_watch_of_a_peer_ends_the_older_and_no_other(
@@ -80,7 +80,7 @@ async def test_running_transfer_ends_when_its_peer_is_trusted_no_longer(
 
     exchange: Any = Exchange()
     ways: Any = SimpleNamespace(route_of=lambda _: "direct")
-    server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, NOBODY)
+    server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, NOBODY, NOBODY)
     call: Any = SimpleNamespace(caller=peer, address="ipv4:127.0.0.1:1")
 
     async def dialled() -> None:

@@ -59,6 +59,7 @@ def make_federation(folder: Any) -> tuple[Federation, FacilityId]:
         lan=Lan(FacilityId(bytes(32)), NodeId(bytes(32)), lambda _: None),
         relaying=nobody,
         sharing=nobody,
+        witnessing=nobody,
         ask_ticket=nobody,
         is_networked=lambda: False,
         alarm=nobody,

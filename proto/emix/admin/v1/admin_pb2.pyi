@@ -853,15 +853,81 @@ class AuditEntry(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., kind: _Optional[str] = ..., body: _Optional[str] = ..., operator: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class VerifyAuditRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("ask_witnesses", "head", "sequence", "digest")
+    ASK_WITNESSES_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ask_witnesses: bool
+    head: bytes
+    sequence: int
+    digest: bytes
+    def __init__(self, ask_witnesses: _Optional[bool] = ..., head: _Optional[bytes] = ..., sequence: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class VerifyAuditResponse(_message.Message):
-    __slots__ = ("entries", "head", "problem")
+    __slots__ = ("entries", "head", "problem", "witnesses", "given_problem", "given_sequence", "silent")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    WITNESSES_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
     entries: int
     head: bytes
     problem: str
-    def __init__(self, entries: _Optional[int] = ..., head: _Optional[bytes] = ..., problem: _Optional[str] = ...) -> None: ...
+    witnesses: _containers.RepeatedCompositeFieldContainer[AuditWitness]
+    given_problem: str
+    given_sequence: int
+    silent: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, entries: _Optional[int] = ..., head: _Optional[bytes] = ..., problem: _Optional[str] = ..., witnesses: _Optional[_Iterable[_Union[AuditWitness, _Mapping]]] = ..., given_problem: _Optional[str] = ..., given_sequence: _Optional[int] = ..., silent: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AuditWitness(_message.Message):
+    __slots__ = ("facility_id", "display_name", "sequence", "taken_seconds", "told_seconds", "heard", "problem")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TOLD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    HEARD_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    facility_id: str
+    display_name: str
+    sequence: int
+    taken_seconds: int
+    told_seconds: int
+    heard: bool
+    problem: str
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., sequence: _Optional[int] = ..., taken_seconds: _Optional[int] = ..., told_seconds: _Optional[int] = ..., heard: _Optional[bool] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class GetAuditHeadRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetAuditHeadResponse(_message.Message):
+    __slots__ = ("head", "sequence", "digest", "time_milliseconds", "facility_id")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    head: bytes
+    sequence: int
+    digest: bytes
+    time_milliseconds: int
+    facility_id: str
+    def __init__(self, head: _Optional[bytes] = ..., sequence: _Optional[int] = ..., digest: _Optional[bytes] = ..., time_milliseconds: _Optional[int] = ..., facility_id: _Optional[str] = ...) -> None: ...
+
+class AcceptPeerLogRequest(_message.Message):
+    __slots__ = ("facility",)
+    FACILITY_FIELD_NUMBER: _ClassVar[int]
+    facility: str
+    def __init__(self, facility: _Optional[str] = ...) -> None: ...
+
+class AcceptPeerLogResponse(_message.Message):
+    __slots__ = ("display_name", "heads")
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    display_name: str
+    heads: int
+    def __init__(self, display_name: _Optional[str] = ..., heads: _Optional[int] = ...) -> None: ...

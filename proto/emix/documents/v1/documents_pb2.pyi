@@ -213,3 +213,17 @@ class Receipt(_message.Message):
     received_milliseconds: int
     reissued: bool
     def __init__(self, transfer_id: _Optional[bytes] = ..., delivery_digest: _Optional[bytes] = ..., manifest_digest: _Optional[bytes] = ..., package_id: _Optional[bytes] = ..., receiver: _Optional[bytes] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., received_milliseconds: _Optional[int] = ..., reissued: _Optional[bool] = ...) -> None: ...
+
+class AuditHead(_message.Message):
+    __slots__ = ("facility", "node_id", "sequence", "digest", "time_milliseconds")
+    FACILITY_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    facility: bytes
+    node_id: bytes
+    sequence: int
+    digest: bytes
+    time_milliseconds: int
+    def __init__(self, facility: _Optional[bytes] = ..., node_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., digest: _Optional[bytes] = ..., time_milliseconds: _Optional[int] = ...) -> None: ...

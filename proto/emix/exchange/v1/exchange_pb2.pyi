@@ -29,35 +29,63 @@ class KnownList(_message.Message):
     number: int
     def __init__(self, network_id: _Optional[bytes] = ..., number: _Optional[int] = ...) -> None: ...
 
+class GivenHead(_message.Message):
+    __slots__ = ("head", "after_sequence", "links")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
+    head: bytes
+    after_sequence: int
+    links: bytes
+    def __init__(self, head: _Optional[bytes] = ..., after_sequence: _Optional[int] = ..., links: _Optional[bytes] = ...) -> None: ...
+
+class KeptHead(_message.Message):
+    __slots__ = ("head", "taken_milliseconds", "contradicted")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    CONTRADICTED_FIELD_NUMBER: _ClassVar[int]
+    head: bytes
+    taken_milliseconds: int
+    contradicted: bool
+    def __init__(self, head: _Optional[bytes] = ..., taken_milliseconds: _Optional[int] = ..., contradicted: _Optional[bool] = ...) -> None: ...
+
 class HelloRequest(_message.Message):
-    __slots__ = ("min_version", "max_version", "time_milliseconds", "software", "statements", "lists")
+    __slots__ = ("min_version", "max_version", "time_milliseconds", "software", "statements", "lists", "audit_head", "kept_heads")
     MIN_VERSION_FIELD_NUMBER: _ClassVar[int]
     MAX_VERSION_FIELD_NUMBER: _ClassVar[int]
     TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     LISTS_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_HEAD_FIELD_NUMBER: _ClassVar[int]
+    KEPT_HEADS_FIELD_NUMBER: _ClassVar[int]
     min_version: int
     max_version: int
     time_milliseconds: int
     software: str
     statements: bytes
     lists: _containers.RepeatedCompositeFieldContainer[KnownList]
-    def __init__(self, min_version: _Optional[int] = ..., max_version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ...) -> None: ...
+    audit_head: GivenHead
+    kept_heads: _containers.RepeatedCompositeFieldContainer[KeptHead]
+    def __init__(self, min_version: _Optional[int] = ..., max_version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ..., audit_head: _Optional[_Union[GivenHead, _Mapping]] = ..., kept_heads: _Optional[_Iterable[_Union[KeptHead, _Mapping]]] = ...) -> None: ...
 
 class HelloResponse(_message.Message):
-    __slots__ = ("version", "time_milliseconds", "software", "statements", "lists")
+    __slots__ = ("version", "time_milliseconds", "software", "statements", "lists", "audit_head", "kept_heads")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     LISTS_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_HEAD_FIELD_NUMBER: _ClassVar[int]
+    KEPT_HEADS_FIELD_NUMBER: _ClassVar[int]
     version: int
     time_milliseconds: int
     software: str
     statements: bytes
     lists: _containers.RepeatedCompositeFieldContainer[KnownList]
-    def __init__(self, version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ...) -> None: ...
+    audit_head: GivenHead
+    kept_heads: _containers.RepeatedCompositeFieldContainer[KeptHead]
+    def __init__(self, version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ..., audit_head: _Optional[_Union[GivenHead, _Mapping]] = ..., kept_heads: _Optional[_Iterable[_Union[KeptHead, _Mapping]]] = ...) -> None: ...
 
 class GetListRequest(_message.Message):
     __slots__ = ("network_id",)
@@ -82,6 +110,16 @@ class GiveListRequest(_message.Message):
 class GiveListResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class GetAuditHeadsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetAuditHeadsResponse(_message.Message):
+    __slots__ = ("kept_heads",)
+    KEPT_HEADS_FIELD_NUMBER: _ClassVar[int]
+    kept_heads: _containers.RepeatedCompositeFieldContainer[KeptHead]
+    def __init__(self, kept_heads: _Optional[_Iterable[_Union[KeptHead, _Mapping]]] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ()

@@ -1,0 +1,203 @@
+"""Commands about what is recorded: the audit log."""
+
+import time
+from pathlib import Path
+
+import click
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.cli.client import run_call
+from node.cli.node_commands import as_json
+from node.cli.verifying import VerifyReport
+from node.errors import ConfigError, UsageError
+from node.terminal.output import print_line, show_json, show_table, show_time
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(0, 2**31),
+    help="How many entries; 0 for all.",
+)
+@click.option("--alarms", is_flag=True, help="Only alarms that nobody has acknowledged.")
+@as_json
+@click.pass_context
+def audit(context: click.Context, limit: int, alarms: bool, json_: bool) -> None:
+    """List the audit log's latest entries.
+
+    \b
+    Examples:
+      emix audit
+      emix audit --alarms
+      emix audit --limit 500 --json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    answer = _audit_entries(context, pb.ListAuditRequest(limit=limit, open_alarms=alarms))
+    if json_:
+        show_json(answer)
+        return
+    empty = "No alarm is open." if alarms else "The audit log is empty."
+    _show_audit(answer, empty)
+
+
+def _audit_entries(context: click.Context, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
+    answer: pb.ListAuditResponse = run_call(context, "AuditService.ListAudit", request)
+    return answer
+
+
+def _show_audit(answer: pb.ListAuditResponse, empty: str) -> None:
+    show_table(
+        (">NO", "TIME", "WHAT", "BY", "FACTS"),
+        [
+            (e.sequence, show_time(e.time_milliseconds // 1000), e.kind, e.operator, e.body)
+            for e in answer.entries
+        ],
+        empty,
+    )
+
+
+@audit.command()
+@click.pass_context
+def acknowledge(context: click.Context) -> None:
+    """Show the open alarms, and record that you have seen them: `emix status` is quiet then.
+
+    They stay in the audit log. One that comes again is shown again.
+
+    \b
+    Example:
+      emix audit acknowledge
+    """
+    answer = _audit_entries(context, pb.ListAuditRequest(open_alarms=True))
+    _show_audit(answer, "No alarm is open.")
+    if not answer.entries:
+        return
+    request = pb.AcknowledgeAlarmsRequest(through_sequence=answer.entries[-1].sequence)
+    done = run_call(context, "AuditService.AcknowledgeAlarms", request)
+    print_line(f"{done.alarms} alarms acknowledged.")
+
+
+@audit.command("verify")
+@click.option("--witnesses", is_flag=True, help="Ask the connected facilities now what they keep.")
+@click.option("--head", "head_file", metavar="FILE", help="Hold the log against an exported head.")
+@click.option(
+    "--entry",
+    metavar="NUMBER:DIGEST",
+    help="Hold the log against an entry that was written down: its number and its digest.",
+)
+@as_json
+@click.pass_context
+def verify_audit(
+    context: click.Context, witnesses: bool, head_file: str | None, entry: str | None, json_: bool
+) -> None:
+    """Verify the audit log: its hash chain, and what other facilities keep of it.
+
+    Exit status 1 if the chain is broken, or the log contradicts what somebody keeps of it; 20 if
+    nobody could be asked.
+
+    Whoever holds this machine's keys can write the whole log anew, and what is kept here beside
+    it. Only what others answer (--witnesses), or a head that was kept elsewhere (--head, --entry),
+    speaks against that.
+
+    \b
+    Examples:
+      emix audit verify --witnesses
+      emix audit verify --head /media/usb/head-2026-11.json
+    """
+    if head_file and entry:
+        raise UsageError("give --head or --entry, not both")
+    request = pb.VerifyAuditRequest(ask_witnesses=witnesses)
+    if head_file:
+        request.head = _read_head(head_file)
+    if entry:
+        request.sequence, request.digest = _parse_entry(entry)
+    answer = run_call(context, "AuditService.VerifyAudit", request)
+    report = VerifyReport(answer, is_asked=witnesses, now=time.time())
+    if json_:
+        show_json(answer)
+    else:
+        for line in report.lines():
+            print_line(line)
+    if report.status:
+        raise SystemExit(report.status)
+
+
+def _read_head(file: str) -> bytes:
+    # The documents' cryptography takes a while to load, and most commands do without.
+    from node.documents.audit_head import MAX_FILE_BYTES, read_head_file
+
+    try:
+        with Path(file).open("rb") as handle:
+            return read_head_file(handle.read(MAX_FILE_BYTES))
+    except OSError as exc:
+        raise UsageError(f"{file} cannot be read ({exc.strerror})") from exc
+
+
+def _parse_entry(text: str) -> tuple[int, bytes]:
+    number, _, digest = text.partition(":")
+    try:
+        sequence, value = int(number), bytes.fromhex(digest)
+    except ValueError:
+        sequence, value = 0, b""
+    if not 1 <= sequence < 2**53 or len(value) != 32:
+        raise UsageError("--entry is NUMBER:DIGEST, as `emix audit head` shows it")
+    return sequence, value
+
+
+@audit.command()
+@click.option("--export", "file", metavar="FILE", help="Write it into a file, signed.")
+@as_json
+@click.pass_context
+def head(context: click.Context, file: str | None, json_: bool) -> None:
+    """Show the head of the audit log, to be kept away from this machine: on paper, or a stick.
+
+    It holds no patient data: a number, a digest and a time.
+
+    \b
+    Examples:
+      emix audit head
+      emix audit head --export /media/usb/head-2026-11.json
+    """
+    answer = run_call(context, "AuditService.GetAuditHead", pb.GetAuditHeadRequest())
+    if file:
+        from node.documents.audit_head import head_file
+
+        try:
+            Path(file).write_bytes(head_file(answer.head))
+        except OSError as exc:
+            raise ConfigError(f"{file} cannot be written ({exc.strerror})") from exc
+    if json_:
+        show_json(answer)
+        return
+    if file:
+        print_line(f"Wrote {file}; later: emix audit verify --head {file}")
+        return
+    print_line(f"{'facility':>10}  {answer.facility_id}")
+    print_line(f"{'entry':>10}  {answer.sequence}, {show_time(answer.time_milliseconds // 1000)}")
+    print_line(f"{'digest':>10}  {answer.digest.hex()}")
+    print_line(f"Later: emix audit verify --entry {answer.sequence}:{answer.digest.hex()}")
+
+
+@audit.command()
+@click.argument("facility")
+@click.pass_context
+def accept(context: click.Context, facility: str) -> None:
+    """Let a paired facility's audit log begin anew here, after an alarm about it.
+
+    Do so when a person there has told you why, by telephone: an old backup was put back, or its
+    database was rebuilt. What was kept of the log before counts no longer.
+
+    \b
+    Example:
+      emix audit accept "Great Falls Clinic"
+    """
+    request = pb.AcceptPeerLogRequest(facility=facility)
+    done = run_call(context, "AuditService.AcceptPeerLog", request)
+    print_line(
+        f"The audit log of {done.display_name} may begin anew; {done.heads} heads count no longer."
+    )
+
+
+COMMANDS = (audit,)

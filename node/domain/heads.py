@@ -1,0 +1,209 @@
+"""Heads of audit logs, as facilities keep them for each other.
+
+A head says: my log has so many entries, and the newest has this digest. Each digest covers all
+entries before it. Whoever keeps a head takes a later one only with the proof that the log has grown
+from the one to the other, and nothing else has changed: so a facility cannot have had two logs
+without one that keeps its heads knowing it, and need not show what is in them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from node.domain.audit import DIGEST_BYTES, follow
+from node.domain.ids import FacilityId, NodeId
+
+MAX_SEQUENCE = 2**53
+MAX_LINKS = 1000
+"""In one proof: 32 kB, within what a Hello may be."""
+
+MOST_UNPROVEN = 3
+MOST_DAYS = 14
+MOST_EVIDENCE = 4
+MOST_NODES = 3
+"""Of one facility, whose heads are kept: where its node was replaced."""
+
+MOST_TOLD = 8
+_DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a node said of its audit log.
+
+    Attributes:
+        facility: The facility whose log it is.
+        node: Its node that keeps the log.
+        sequence: The newest entry's number.
+        digest: The newest entry's digest.
+        time_milliseconds: When the newest entry was made, by that node's clock.
+    """
+
+    facility: FacilityId
+    node: NodeId
+    sequence: int
+    digest: bytes
+    time_milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class GivenHead:
+    """A head as it is given away: the signed document, and the proof that it goes on from another.
+
+    Attributes:
+        encoded: The document.
+        after: The entry from which the proof goes on; 0 without one.
+        links: See `node.domain.audit.follow`.
+    """
+
+    encoded: bytes
+    after: int = 0
+    links: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptHead:
+    """A head as a witness keeps it.
+
+    Attributes:
+        head: What was said.
+        encoded: The signed document.
+        taken_time: When the witness took it, by its clock.
+        is_contradicted: Whether its node has later shown a log that does not go on from it.
+    """
+
+    head: Head
+    encoded: bytes
+    taken_time: float
+    is_contradicted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ToldHead:
+    """A head of our own log that a witness told us it keeps, and when it told us.
+
+    Heard: since this process began. What was told before was read from this machine, and may have
+    been changed with the log.
+    """
+
+    witness: FacilityId
+    sequence: int
+    digest: bytes
+    taken_time: float
+    told_time: float
+    is_heard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What one facility says of our log.
+
+    Attributes:
+        facility: Which.
+        sequence: The newest entry that it confirms; 0 for none.
+        taken_time: When it took that head, by its clock.
+        told_time: When it told us last.
+        is_heard: Whether it told us since this process began.
+        problem: How what it keeps contradicts our log; empty if it does not.
+    """
+
+    facility: FacilityId
+    sequence: int
+    taken_time: float
+    told_time: float
+    is_heard: bool
+    problem: str
+
+
+class Judgement(Enum):
+    """What a head that is shown is, beside those that are kept of the same log."""
+
+    FIRST = "the first"
+    KNOWN = "known"
+    GREW = "the log has grown to it"
+    UNPROVEN = "not shown to go on from the newest"
+    CONTRADICTS = "of another log"
+
+
+def judge(kept: Sequence[Head], shown: Head, after: int, links: bytes) -> Judgement:
+    """Hold a head against those of the same log that are kept.
+
+    What is late, or goes on from a head whose keeping its node has not heard of, is unproven. That
+    is no contradiction: the node is told what is kept, and shows the proof the next time.
+    """
+    if not kept:
+        return Judgement.FIRST
+    same = {head.digest for head in kept if head.sequence == shown.sequence}
+    if same:
+        return Judgement.KNOWN if same == {shown.digest} else Judgement.CONTRADICTS
+    newest = max(kept, key=lambda head: head.sequence)
+    is_proof = after == newest.sequence and shown.sequence == after + len(links) // DIGEST_BYTES
+    if not is_proof or shown.sequence < newest.sequence:
+        return Judgement.UNPROVEN
+    if follow(newest.digest, after, links) == shown.digest:
+        return Judgement.GREW
+    return Judgement.CONTRADICTS
+
+
+def contradicted(kept: Sequence[Head], shown: Head) -> list[Head]:
+    """Return which of the kept heads a log cannot have had, if `shown` is no continuation of them.
+
+    The newest, at least; and whatever counts as many entries, or more.
+    """
+    newest = max(kept, key=lambda head: head.sequence)
+    return [head for head in kept if head is newest or head.sequence >= shown.sequence]
+
+
+def thinned(kept: Sequence[KeptHead]) -> set[Head]:
+    """Return which heads of one log to go on keeping: the first, the newest, and one a day.
+
+    Days are those of the witness, and of each its first head stays: nothing that comes later in a
+    day can push it out.
+    """
+    ordered = sorted(kept, key=lambda found: found.head.sequence)
+    first_of_day: dict[int, Head] = {}
+    for found in ordered:
+        first_of_day.setdefault(int(found.taken_time // _DAY_SECONDS), found.head)
+    days = sorted(first_of_day)[-MOST_DAYS:]
+    return {ordered[0].head, ordered[-1].head, *(first_of_day[day] for day in days)}
+
+
+def own_problem(sequence: int, digest: bytes, found: bytes | None) -> str:
+    """Return how a head that a witness keeps of a log contradicts that log; empty if it does not.
+
+    Args:
+        sequence: The head's entry.
+        digest: The head's digest.
+        found: The digest of that entry in the log; None where the log ends before it.
+    """
+    if found is None:
+        return (
+            f"entry {sequence} was confirmed, and this log ends before it: its end was cut off, or"
+            " an old copy of the home was put back"
+        )
+    if found != digest:
+        return (
+            f"entry {sequence} was confirmed, and this log has another in its place: it was"
+            " rewritten, or went on from an old copy of the home"
+        )
+    return ""
+
+
+def witnesses(told: Sequence[ToldHead], digests: Mapping[int, bytes]) -> list[Witness]:
+    """Return what each facility says of a log, the one that confirms most first.
+
+    Args:
+        told: What they told.
+        digests: Of the log's entries that are named there; those that it has.
+    """
+    found: dict[FacilityId, Witness] = {}
+    for head in sorted(told, key=lambda head: head.sequence):
+        now = found.get(head.witness)
+        problem = own_problem(head.sequence, head.digest, digests.get(head.sequence))
+        if problem or now is None:
+            sequence, taken = (now.sequence, now.taken_time) if now else (0, 0.0)
+            now = Witness(head.witness, sequence, taken, head.told_time, head.is_heard, problem)
+        if not problem:
+            now = replace(now, sequence=head.sequence, taken_time=head.taken_time)
+        found[head.witness] = now
+    return sorted(found.values(), key=lambda witness: -witness.sequence)
