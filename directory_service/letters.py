@@ -9,6 +9,7 @@ from pathlib import Path
 from directory_service.operator import replace_all
 from node.documents.network import Invitation
 from node.domain.ids import InvitationId
+from node.domain.names import same_name
 from node.errors import ConfigError
 
 
@@ -30,8 +31,11 @@ def note_letter(path: Path, invitation: Invitation) -> None:
 
 def letters_of(path: Path, names: set[str]) -> set[InvitationId]:
     """Return all letters that were ever made for facilities of some names; raises as above."""
-    wanted = {name.casefold() for name in names}
-    return {InvitationId.parse(n["id"]) for n in _read(path) if n["name"].casefold() in wanted}
+    return {
+        InvitationId.parse(noted["id"])
+        for noted in _read(path)
+        if any(same_name(noted["name"], name) for name in names)
+    }
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -21,6 +21,7 @@ from node.documents.identity import is_endpoint
 from node.documents.lists import MAX_LIST_BYTES, delegate_lists, open_list, open_list_key, sign_list
 from node.documents.network import JoinLetter, Membership, invite
 from node.domain.ids import LEAST_CHARACTERS, FacilityId, InvitationId, NetworkId
+from node.domain.names import alike, beginning_of_id, looks_like_id, same_name
 from node.domain.network import NetworkList
 from node.errors import ConfigError, Conflict, DocumentError, NotFound, UsageError
 
@@ -134,8 +135,14 @@ class OperatorKey:
     # -- what is signed -----------------------------------------------------------------------
 
     def invite(self, display_name: str, now: float) -> JoinLetter:
-        """Return a join letter for one facility; `UsageError` without the network key."""
+        """Return a join letter for one facility.
+
+        Raises:
+            UsageError: without the network key, or for a name that looks like a Facility ID.
+        """
         self._whole()
+        if looks_like_id(display_name):
+            raise UsageError("a facility's name must not look like a Facility ID")
         invitation, token = invite(self.key, display_name, now)
         return JoinLetter(
             invitation, token, self.network_key, self.name, self.endpoints, self.root_certificate
@@ -249,7 +256,7 @@ def used_by(memberships: Iterable[Membership]) -> dict[InvitationId, set[Facilit
 def find_facility(
     memberships: Iterable[Membership], listed: Iterable[FacilityId], text: str
 ) -> FacilityId:
-    """Return the facility that an operator means by a name, a Facility ID or its beginning.
+    """Return the facility that an operator means by a Facility ID, its beginning, or a name.
 
     Args:
         memberships: Those that the directory holds: it knows their names.
@@ -260,13 +267,18 @@ def find_facility(
         NotFound: none is meant.
         Conflict: several are.
     """
-    wanted = text.strip().casefold()
-    plain = wanted.upper().replace("-", "").replace(" ", "")
+    beginning = beginning_of_id(text)
     all_of = list(memberships)
-    found = {m.facility_id for m in all_of if m.invitation.display_name.casefold() == wanted}
-    if not found and len(plain) >= LEAST_CHARACTERS:
-        known = {m.facility_id for m in all_of} | set(listed)
-        found = {f for f in known if str(f).replace("-", "").startswith(plain)}
+    known = {m.facility_id for m in all_of} | set(listed)
+    found = {f for f in known if beginning and str(f).replace("-", "").startswith(beginning)}
+    if not found and not looks_like_id(text):  # an ID goes first, and is never a name
+        found = {m.facility_id for m in all_of if alike(m.invitation.display_name, text)}
+        names = {m.invitation.display_name for m in all_of if m.facility_id in found}
+        if len(found) == 1 and not any(same_name(name, text) for name in names):
+            raise NotFound(
+                "no facility is called so, but one has a name that looks like it; use its"
+                " Facility ID"
+            )
     if not found:
         raise NotFound(
             f"no facility here is called {text!r}; `emix-directory facilities`. Of one that is"

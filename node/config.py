@@ -13,8 +13,8 @@ from node.settings import (
     check_settings,
     choice,
     choices,
+    facility_name,
     load_settings,
-    name,
     names,
     optional_address,
     optional_name,
@@ -53,7 +53,7 @@ class Config:
         log_level: `[log]` how much is logged.
     """
 
-    display_name: str = field(metadata={"section": "facility", "check": name})
+    display_name: str = field(metadata={"section": "facility", "check": facility_name})
     city: str = field(default="", metadata={"section": "facility", "check": optional_name})
     departments: tuple[str, ...] = field(
         default=(), metadata={"section": "facility", "check": names}
@@ -144,7 +144,7 @@ _TEMPLATE = """\
 # emix node. Restart the node after a change. Lines that begin with # show the defaults.
 
 [facility]
-# What other facilities see.
+# What other facilities see. Not what looks like a Facility ID: it would be taken for one.
 display_name = {name}
 # How members of a network find it, beside the name. Never a patient's name.
 # city = ""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from node.documents.identity import MAX_NAME_CHARACTERS
 from node.documents.network import MAX_LISTED
+from node.domain.names import looks_like_id
 from node.errors import ConfigError
 
 Settings = TypeVar("Settings")
@@ -23,6 +24,13 @@ def name(value: Any) -> str:
     if not is_text or not 0 < len(value.strip()) <= MAX_NAME_CHARACTERS:
         raise ValueError(f"a text of 1 to {MAX_NAME_CHARACTERS} printable characters")
     return str(value).strip()
+
+
+def facility_name(value: Any) -> str:
+    """Check a facility's name: one that looks like a Facility ID would be taken for one."""
+    if looks_like_id(checked := name(value)):
+        raise ValueError("a name that does not look like a Facility ID")
+    return checked
 
 
 def optional_name(value: Any) -> str:

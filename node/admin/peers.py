@@ -7,7 +7,7 @@ from node.admin.parts import Parts, operator_of
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId
 from node.errors import DocumentError, PeerError, UsageError
-from node.exchange.pairing import StringPairing
+from node.exchange.pairing import HowToPair, StringPairing
 from node.rpc.serving import Call, Service, allow_all
 
 
@@ -44,15 +44,10 @@ class PeerHandlers:
     async def _pair(self, call: Call[None]) -> pb.PairPeerResponse:
         request: pb.PairPeerRequest = call.request
         pairing, operator = self._parts.pairing, operator_of(call)
-        restore = request.restore_removed
+        how = HowToPair(request.endpoint, request.restore_removed, request.refuse_alike)
         if request.statements:
-            peer = await pairing.pair_by_statements(
-                request.statements,
-                endpoint=request.endpoint,
-                operator=operator,
-                restore=restore,
-            )
-            return pb.PairPeerResponse(peer=self._wire(peer))
+            peer = await pairing.pair_by_statements(request.statements, operator=operator, how=how)
+            return await self._paired(peer)
         try:
             facility = FacilityId.parse(request.facility_id)
         except ValueError as exc:
@@ -60,14 +55,12 @@ class PeerHandlers:
         near = self._parts.lan.introductions(facility)
         for at in [request.at] if request.at else near:
             try:
-                peer = await pairing.pair_by_id(
-                    facility, at, endpoint=request.endpoint, operator=operator, restore=restore
-                )
+                peer = await pairing.pair_by_id(facility, at, operator=operator, how=how)
             except (PeerError, DocumentError):  # whoever is near can say to be anyone
                 if request.at:
                     raise
                 continue
-            return pb.PairPeerResponse(peer=self._wire(peer))
+            return await self._paired(peer)
         if not self._parts.networks.all():
             raise UsageError(
                 "say where its introduction service is: --at HOST:PORT (or pair with its"
@@ -77,11 +70,14 @@ class PeerHandlers:
         peer = await pairing.pair_by_identity(
             found.record.identity,
             found.record.membership.invitation.display_name,
-            endpoint=request.endpoint,
             operator=operator,
-            restore=restore,
+            how=how,
         )
-        return pb.PairPeerResponse(peer=self._wire(peer))
+        return await self._paired(peer)
+
+    async def _paired(self, peer: Peer) -> pb.PairPeerResponse:
+        warnings = await self._parts.pairing.warnings(peer.facility_id, peer.name)
+        return pb.PairPeerResponse(peer=self._wire(peer), warnings=warnings)
 
     async def _begin_string(self, call: Call[None]) -> pb.BeginStringPairingResponse:
         return _string(await self._parts.pairing.begin(call.request.at))
@@ -92,7 +88,8 @@ class PeerHandlers:
 
     async def _confirm_string(self, call: Call[None]) -> pb.ConfirmStringPairingResponse:
         peer = await self._parts.pairing.confirm(call.request.short_string, operator_of(call))
-        return pb.ConfirmStringPairingResponse(peer=self._wire(peer))
+        warnings = await self._parts.pairing.warnings(peer.facility_id, peer.name)
+        return pb.ConfirmStringPairingResponse(peer=self._wire(peer), warnings=warnings)
 
     async def _remove(self, call: Call[None]) -> pb.RemovePeerResponse:
         peer = await self._parts.pairing.remove(call.request.facility, operator_of(call))

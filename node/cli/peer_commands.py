@@ -1,5 +1,7 @@
 """Commands about other facilities."""
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -7,7 +9,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
-from node.errors import UsageError
+from node.errors import Conflict, UsageError
 from node.terminal.output import print_line, show_ago, show_json, show_rate, show_table
 
 
@@ -63,6 +65,7 @@ def peers(context: click.Context, json_: bool) -> None:
 @click.option("--at", metavar="HOST:PORT", help="Where its introduction service is.")
 @click.option("--endpoint", metavar="HOST:PORT", help="Where its peer service is, if elsewhere.")
 @click.option("--restore-removed", is_flag=True, help="Bring back a facility removed before.")
+@as_json
 @click.pass_context
 def pair(
     context: click.Context,
@@ -70,6 +73,7 @@ def pair(
     at: str | None,
     endpoint: str | None,
     restore_removed: bool,
+    json_: bool,
 ) -> None:
     """Pair with a facility, by its ID, by its exported file, or by a short string.
 
@@ -80,7 +84,8 @@ def pair(
       emix peers pair billings.emix                 # the file from its `emix id --export`
       emix peers pair --at imaging.example.org:7411 # compare eight characters by telephone
 
-    Both facilities pair with each other; before that no patient data flows.
+    Both facilities pair with each other; before that no patient data flows. Where another paired
+    facility has a name that looks the same, it says so, and on a terminal it asks first.
     """
     if facility is None:
         if not at:
@@ -88,6 +93,9 @@ def pair(
         answer = run_call(
             context, "PeerService.BeginStringPairing", pb.BeginStringPairingRequest(at=at)
         )
+        if json_:
+            show_json(answer)
+            return
         print_line(f"The node there calls itself {answer.display_name!r} (not verified yet).")
         print_line(f"Both sides now show:  {answer.short_string}")
         print_line("The other side sees it with `emix peers confirm`.")
@@ -109,10 +117,39 @@ def pair(
             raise UsageError(f"{facility} is empty; have it exported again")
     else:
         request.facility_id = facility
-    peer = run_call(context, "PeerService.PairPeer", request).peer
+    answer = _pair(context, request, asks=not json_ and sys.stdin.isatty())
+    if json_:
+        show_json(answer)
+        return
+    peer = answer.peer
+    _warn(answer.warnings)
     print_line(f"Paired with {peer.display_name}.")
     print_line(f"Its Facility ID, to be compared out of band: {peer.facility_id}")
     print_line("The other side must pair with this facility too (`emix id --export FILE`).")
+
+
+def _pair(
+    context: click.Context, request: pb.PairPeerRequest, *, asks: bool
+) -> pb.PairPeerResponse:
+    """Pair; where a person is there to ask, not with a name that looks like another's unasked."""
+    request.refuse_alike = asks
+    try:
+        answer = run_call(context, "PeerService.PairPeer", request)
+    except Conflict as exc:
+        if not asks or "looks like" not in str(exc):
+            raise
+        _warn([str(exc)])
+        click.confirm("Pair with it all the same?", abort=True)
+        request.refuse_alike = False
+        answer = run_call(context, "PeerService.PairPeer", request)
+        del answer.warnings[:]  # they were shown
+    found: pb.PairPeerResponse = answer
+    return found
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        print_line(f"WARNING  {warning}", is_error=True)
 
 
 @peers.command()
@@ -137,7 +174,9 @@ def confirm(context: click.Context, short_string: str | None) -> None:
         )
         return
     request = pb.ConfirmStringPairingRequest(short_string=short_string)
-    peer = run_call(context, "PeerService.ConfirmStringPairing", request).peer
+    answer = run_call(context, "PeerService.ConfirmStringPairing", request)
+    peer = answer.peer
+    _warn(answer.warnings)
     print_line(f"Paired with {peer.display_name} ({peer.facility_id}).")
 
 

@@ -17,6 +17,7 @@ from node.crypto.certificates import check_own, validity
 from node.crypto.signing import SigningKey, node_id, verify
 from node.documents.signed import NodeCert, Signer
 from node.domain.ids import FacilityId, NodeId
+from node.domain.names import looks_like_id
 from node.domain.texts import shown
 from node.errors import BadSignature, DocumentError
 
@@ -191,6 +192,7 @@ def _profile(wire: pb.SignedBytes, whose: _Whose) -> Profile:
         raise DocumentError("a profile with an impossible endpoint")
     if not 0 <= value.issued_seconds < 2**40:
         raise DocumentError("a profile of an impossible time")
+    check_name(value.display_name)
     return Profile(
         display_name=clean_name(value.display_name),
         endpoints=tuple(value.endpoints)[:8],
@@ -211,6 +213,15 @@ def is_endpoint(text: str) -> bool:
             return False
         return "%" not in host
     return len(host) <= 253 and _HOST.fullmatch(host) is not None
+
+
+def check_name(name: str) -> None:
+    """Hold that a name can be a facility's; `DocumentError` if it looks like a Facility ID."""
+    if looks_like_id(name):
+        raise DocumentError(
+            "the facility calls itself by a name that looks like a Facility ID; it must take"
+            " another name"
+        )
 
 
 def clean_name(name: str) -> str:

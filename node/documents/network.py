@@ -16,7 +16,13 @@ from google.protobuf.message import DecodeError, Message
 
 from node.crypto.digests import sha256
 from node.crypto.signing import SigningKey, facility_id, network_id, verify
-from node.documents.identity import MAX_NAME_CHARACTERS, Identity, clean_name, is_endpoint
+from node.documents.identity import (
+    MAX_NAME_CHARACTERS,
+    Identity,
+    check_name,
+    clean_name,
+    is_endpoint,
+)
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.network import NetworkView, Standing
 from node.domain.relays import ANY_RELAY, RelayPolicy
@@ -231,6 +237,7 @@ def open_invitation(signed: documents.SignedBytes, network_key: bytes) -> Invita
     name = clean_name(wire.display_name)
     if len(wire.token_key) != 32 or not name or len(wire.display_name) > MAX_NAME_CHARACTERS:
         raise DocumentError("an invitation of another form")
+    check_name(name)
     if not 0 <= wire.issued_seconds < wire.expires_seconds < _LATEST_SECONDS:
         raise DocumentError("an invitation of an impossible time")
     return Invitation(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from node.documents.identity import Identity
 from node.domain.ids import LEAST_CHARACTERS, FacilityId, InvitationId, NetworkId
+from node.domain.names import alike, beginning_of_id, looks_like_id, same_name
+from node.domain.texts import shown
 from node.errors import Conflict, NotFound
 
 
@@ -56,24 +58,44 @@ class Peer:
 
 
 def find_peer(peers: Sequence[Peer], text: str) -> Peer:
-    """Return the peer that a person means by a name, an ID, or a long beginning of one.
+    """Return the peer that a person means by an ID, a long beginning of one, or a name.
 
-    A name goes first: an ID that begins like somebody's name can be made.
+    An ID goes first, and what looks like one is never taken for a name: nobody can be sent what
+    is meant for another by calling itself so.
 
     Raises:
         NotFound: nobody.
-        Conflict: several.
+        Conflict: several; or another peer's name looks like that one.
     """
     wanted = text.strip()
-    plain = wanted.upper().replace("-", "").replace(" ", "")
-    found = [p for p in peers if p.name.casefold() == wanted.casefold()]
-    if not found and len(plain) >= LEAST_CHARACTERS:
-        found = [p for p in peers if str(p.facility_id).replace("-", "").startswith(plain)]
+    beginning = beginning_of_id(wanted)
+    found = [p for p in peers if beginning and _id(p).startswith(beginning)]
+    if not found and not looks_like_id(wanted):
+        found = _called(peers, wanted)
     if not found:
         raise NotFound(
-            f"no paired facility is called {wanted!r}; `emix peers` lists them. Of a Facility ID,"
-            f" {LEAST_CHARACTERS} characters are needed at least"
+            f"no paired facility is called {shown(wanted)!r}; `emix peers` lists them. Of a"
+            f" Facility ID, {LEAST_CHARACTERS} characters are needed at least"
         )
     if len(found) > 1:
         raise Conflict(f"{len(found)} facilities are called so; use the Facility ID")
     return found[0]
+
+
+def look_alikes(peers: Sequence[Peer], facility: FacilityId, name: str) -> list[Peer]:
+    """Return the other peers whose names a person could take for this one."""
+    return [p for p in peers if p.facility_id != facility and alike(p.name, name)]
+
+
+def _called(peers: Sequence[Peer], name: str) -> list[Peer]:
+    similar = [p for p in peers if alike(p.name, name)]
+    if len(similar) == 1 and not same_name(similar[0].name, name):
+        raise NotFound(
+            f"no paired facility is called {shown(name)!r}, but one has a name that looks like it;"
+            " use its Facility ID"
+        )
+    return similar
+
+
+def _id(peer: Peer) -> str:
+    return str(peer.facility_id).replace("-", "")

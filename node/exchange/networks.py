@@ -19,6 +19,7 @@ from node.documents.lists import open_list
 from node.documents.network import JoinLetter, Membership, Network, Record, claim, open_membership
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, InvitationId, NetworkId
+from node.domain.names import looks_like_id, same_name
 from node.domain.network import ListProblem, NetworkList, Standing
 from node.errors import (
     Conflict,
@@ -215,7 +216,7 @@ class Networks:
         Raises:
             Conflict: it is.
         """
-        if not self._trusts_members or text.strip().casefold() != peer.name.casefold():
+        if not self._trusts_members or not same_name(text, peer.name):
             return  # it was found by its Facility ID, or nobody else could be meant
         found: list[Found] = []
         with suppress(NodeError):  # no directory answers, and nobody else is remembered
@@ -227,12 +228,13 @@ class Networks:
         try:
             return [await self.lookup(FacilityId.parse(text))]
         except ValueError:
-            wanted = text.strip().casefold()
+            if looks_like_id(text):  # a beginning of one, which names no member
+                return []
         return [
             found
             for found in await self.find(text, _MOST_FOUND)
             # By the name that the network signed: what a member calls itself could be another's.
-            if found.record.membership.invitation.display_name.casefold() == wanted
+            if same_name(found.record.membership.invitation.display_name, text)
         ]
 
     # -- joining --------------------------------------------------------------------------

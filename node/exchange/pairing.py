@@ -19,8 +19,9 @@ import structlog
 from node.crypto.digests import sha256
 from node.documents.delivery import MAX_CLOCK_SKEW_SECONDS
 from node.documents.identity import Identity
-from node.documents.peers import Peer, find_peer
+from node.documents.peers import Peer, find_peer, look_alikes
 from node.domain.ids import FacilityId, InvitationId, NetworkId
+from node.domain.names import alike
 from node.errors import Conflict, NotFound, PeerBusy, PeerUntrusted, UsageError
 
 log = structlog.get_logger()
@@ -82,6 +83,21 @@ class Introductions(Protocol):
 
 
 @dataclass(frozen=True)
+class HowToPair:
+    """What a person says beside whom to pair with.
+
+    Attributes:
+        endpoint: Where its peer service is; empty for what it states.
+        restores: Bring back a facility that was removed.
+        refuses_alike: Do not pin one whose name looks like another's.
+    """
+
+    endpoint: str = ""
+    restores: bool = False
+    refuses_alike: bool = False
+
+
+@dataclass(frozen=True)
 class StringPairing:
     """A pairing by short string that waits for a person here."""
 
@@ -122,7 +138,7 @@ class Pairing:
     # -- by ID or file --------------------------------------------------------------------
 
     async def pair_by_id(
-        self, facility: FacilityId, at: str, *, endpoint: str, operator: str, restore: bool
+        self, facility: FacilityId, at: str, *, operator: str, how: "HowToPair"
     ) -> Peer:
         """Fetch a facility's statements where it is said to be, compare, and pin.
 
@@ -136,23 +152,21 @@ class Pairing:
                 f"the node at {at} is of facility {identity.facility_id}, not of the one"
                 " that you named; nothing was pinned"
             )
-        return await self._pin(identity, endpoint, "id", operator, restore=restore)
+        return await self._pin(identity, "id", operator, how)
 
     async def pair_by_identity(
-        self, identity: Identity, name: str, *, endpoint: str, operator: str, restore: bool
+        self, identity: Identity, name: str, *, operator: str, how: "HowToPair"
     ) -> Peer:
         """Pin the facility that a person named by its full ID, as a directory shows it.
 
         It is called as its network calls it: what it calls itself could be another's name.
         """
-        return await self._pin(identity, endpoint, "id", operator, restore=restore, name=name)
+        return await self._pin(identity, "id", operator, how, name=name)
 
-    async def pair_by_statements(
-        self, encoded: bytes, *, endpoint: str, operator: str, restore: bool
-    ) -> Peer:
+    async def pair_by_statements(self, encoded: bytes, *, operator: str, how: "HowToPair") -> Peer:
         """Pin the facility whose exported statements these are."""
         identity = Identity.decode(encoded)
-        return await self._pin(identity, endpoint, "file", operator, restore=restore)
+        return await self._pin(identity, "file", operator, how)
 
     async def pin_member(
         self, identity: Identity, name: str, member: tuple[NetworkId, InvitationId]
@@ -174,27 +188,38 @@ class Pairing:
         return peer
 
     async def _pin(
-        self,
-        identity: Identity,
-        endpoint: str,
-        how: str,
-        operator: str,
-        *,
-        restore: bool,
-        name: str = "",
+        self, identity: Identity, means: str, operator: str, how: "HowToPair", name: str = ""
     ) -> Peer:
         if identity.facility_id == self._me:
             raise UsageError("that is this facility itself")
+        if how.refuses_alike:
+            for warning in await self.warnings(
+                identity.facility_id, name or identity.profile.display_name
+            ):
+                raise Conflict(f"{warning}; nothing was pinned")
         peer = await self._pins.pin(
             identity,
-            endpoint=endpoint,
-            how=how,
+            endpoint=how.endpoint,
+            how=means,
             operator=operator,
-            restore_removed=restore,
+            restore_removed=how.restores,
             name=name,
         )
         await self.on_change()
         return peer
+
+    async def warnings(self, facility: FacilityId, name: str) -> list[str]:
+        """Return what a person should look at before a facility is pinned by a name."""
+        peers = [p for p in await self._pins.all() if not p.is_removed]
+        found = [
+            f"the name {name!r} looks like that of {other.name!r}, Facility ID"
+            f" {other.facility_id}, which is paired: compare the IDs, and send by ID"
+            for other in look_alikes(peers, facility, name)
+        ]
+        own = Identity.decode(self._statements()).profile.display_name
+        if alike(own, name):
+            found.append(f"the name {name!r} looks like this facility's own, {own!r}")
+        return found
 
     async def remove(self, text: str, operator: str) -> Peer:
         """Remove a peer for good; its running calls end before this returns."""
@@ -319,7 +344,7 @@ class Pairing:
             if secrets.compare_digest(pairing.short_string.replace("-", ""), wanted):
                 del self._pending[pairing.attempt]
                 self._attempts = 0
-                return await self._pin(pairing.identity, "", "string", operator, restore=False)
+                return await self._pin(pairing.identity, "string", operator, HowToPair())
         raise NotFound("no pairing waits with that string; if you read it right, do not go on")
 
     def _add(self, attempt: bytes, short_string: str, identity: Identity) -> StringPairing:

@@ -22,10 +22,17 @@ from directory_service.operator import (
 )
 from node.crypto.signing import SigningKey
 from node.documents.lists import open_list
-from node.documents.network import INVITATION_SECONDS, JoinLetter, Membership, claim
+from node.documents.network import INVITATION_SECONDS, JoinLetter, Membership, claim, invite
 from node.domain.ids import InvitationId
 from node.domain.network import NetworkList
-from node.errors import ConfigError, Conflict, NotFound, PeerUnreachable, UsageError
+from node.errors import (
+    ConfigError,
+    Conflict,
+    DocumentError,
+    NotFound,
+    PeerUnreachable,
+    UsageError,
+)
 
 NOW = time()
 KEY = OperatorKey.new("Montana", ("127.0.0.1:1",), NOW)
@@ -126,6 +133,27 @@ def test_facility_is_found_by_name_or_id_with_all_that_it_has() -> None:
             find_facility([b], [], text)
     # One that is listed, and that the directory does not know.
     assert find_facility([b], [a.facility_id], beginning) == a.facility_id
+
+
+def test_no_letter_is_made_for_a_name_that_looks_like_an_id() -> None:
+    for name in (str(join("A").facility_id), str(join("A").facility_id)[:20]):
+        with pytest.raises(UsageError, match="look like a Facility ID"):
+            KEY.invite(name, NOW)
+        # Nor is one believed that a network's key has signed all the same.
+        with pytest.raises(DocumentError, match="looks like a Facility ID"):
+            invite(KEY.key, name, NOW)
+
+
+def test_operator_means_an_id_by_an_id_and_one_facility_by_a_name() -> None:
+    a, b = join("Great Falls"), join("Billings")
+    called = replace(b.invitation, display_name=str(a.facility_id))
+    thief = replace(b, invitation=called)
+    assert find_facility([a, thief], [], str(a.facility_id)) == a.facility_id
+    with pytest.raises(NotFound):
+        find_facility([thief], [], str(a.facility_id))
+    alike = replace(b, invitation=replace(b.invitation, display_name="Great Fa11s"))
+    with pytest.raises(Conflict, match="use the Facility ID"):
+        find_facility([a, alike], [], "Great Falls")
 
 
 class Directory:

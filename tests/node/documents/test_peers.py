@@ -27,11 +27,23 @@ def test_name_or_id_or_a_long_beginning_of_one_finds_a_peer(tmp_path: Path) -> N
             find_peer([a, b], text)
 
 
-def test_id_that_begins_like_a_name_does_not_take_its_place(tmp_path: Path) -> None:
+def test_id_goes_first_and_what_looks_like_one_is_nobodys_name(tmp_path: Path) -> None:
+    """A facility that calls itself like another's ID gets nothing of what is meant for it."""
     a = make_peer(tmp_path, "Northside")
-    beginning = str(a.facility_id).replace("-", "")[:20]
-    elks = make_peer(tmp_path, beginning)  # the worst case: a name that an ID begins with
-    assert find_peer([a, elks], beginning) is elks
-    twin = make_peer(tmp_path, beginning)
-    with pytest.raises(Conflict, match="use the Facility ID"):
-        find_peer([elks, twin], beginning)
+    whole = str(a.facility_id)
+    for text in (whole, whole.lower(), whole.replace("-", " "), whole[:20], whole[:18]):
+        thief = make_peer(tmp_path, text)
+        assert find_peer([thief, a], text) is a
+        with pytest.raises(NotFound):
+            find_peer([thief], text)
+
+
+def test_names_that_look_alike_are_not_sent_to_by_name(tmp_path: Path) -> None:
+    a, b = make_peer(tmp_path, "Billings Hospital"), make_peer(tmp_path, "\u0412illings  Hospital")
+    for text in ("Billings Hospital", "\u0412illings Hospital", "billings hospital"):
+        with pytest.raises(Conflict, match="use the Facility ID"):
+            find_peer([a, b], text)
+    assert find_peer([a, b], str(b.facility_id)) is b
+    assert find_peer([a], " billings  HOSPITAL") is a
+    with pytest.raises(NotFound, match="looks like it"):
+        find_peer([b], "Billings Hospital")

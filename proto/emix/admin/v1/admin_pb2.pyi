@@ -251,24 +251,28 @@ class FoundFacility(_message.Message):
     def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., listed_name: _Optional[str] = ..., city: _Optional[str] = ..., departments: _Optional[_Iterable[str]] = ..., recipients: _Optional[_Iterable[str]] = ..., online: _Optional[bool] = ..., standing: _Optional[str] = ..., network: _Optional[str] = ..., software: _Optional[str] = ..., paired: _Optional[bool] = ..., seen_seconds: _Optional[int] = ...) -> None: ...
 
 class PairPeerRequest(_message.Message):
-    __slots__ = ("facility_id", "at", "statements", "endpoint", "restore_removed")
+    __slots__ = ("facility_id", "at", "statements", "endpoint", "restore_removed", "refuse_alike")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     RESTORE_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    REFUSE_ALIKE_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     at: str
     statements: bytes
     endpoint: str
     restore_removed: bool
-    def __init__(self, facility_id: _Optional[str] = ..., at: _Optional[str] = ..., statements: _Optional[bytes] = ..., endpoint: _Optional[str] = ..., restore_removed: _Optional[bool] = ...) -> None: ...
+    refuse_alike: bool
+    def __init__(self, facility_id: _Optional[str] = ..., at: _Optional[str] = ..., statements: _Optional[bytes] = ..., endpoint: _Optional[str] = ..., restore_removed: _Optional[bool] = ..., refuse_alike: _Optional[bool] = ...) -> None: ...
 
 class PairPeerResponse(_message.Message):
-    __slots__ = ("peer",)
+    __slots__ = ("peer", "warnings")
     PEER_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     peer: Peer
-    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class BeginStringPairingRequest(_message.Message):
     __slots__ = ("at",)
@@ -303,10 +307,12 @@ class ConfirmStringPairingRequest(_message.Message):
     def __init__(self, short_string: _Optional[str] = ...) -> None: ...
 
 class ConfirmStringPairingResponse(_message.Message):
-    __slots__ = ("peer",)
+    __slots__ = ("peer", "warnings")
     PEER_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     peer: Peer
-    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RemovePeerRequest(_message.Message):
     __slots__ = ("facility",)

@@ -1,0 +1,85 @@
+"""Names of facilities: which could be taken for a Facility ID, and which look alike.
+
+A person types a name or an ID into the same place, so no name may be read as an ID; and two
+names that look the same must not be two facilities without anybody noticing.
+"""
+
+import re
+import unicodedata
+
+from node.domain.ids import LEAST_CHARACTERS, FacilityId
+
+_DASHES = re.compile(r"[\u2010-\u2015\u2212\ufe58\ufe63\uff0d-]")
+_RUN = re.compile(rf"[A-Z2-7]{{{LEAST_CHARACTERS},}}")
+_HYPHENATED = re.compile(r"[A-Z2-7]{7}-[A-Z2-7]{7}-[A-Z2-7]{2}")
+_SPACED = re.compile(r"[A-Z2-7]{7}[ -]+[A-Z2-7]{7}[ -]+[A-Z2-7]{2}")
+# What people type for a character that an ID lacks.
+_TYPED = str.maketrans({"0": "O", "1": "I", "8": "B"})
+
+# Letters of other scripts, and pairs, that look like Latin ones in most fonts. A choice from
+# Unicode's confusables for the scripts in which hospitals have names; the rest of them are
+# accents, widths and ligatures, which normalization takes away.
+_CYRILLIC = dict(zip("авекмнорстухіјѕԁԛԝһґԍәӏ", "abekmhopctyxijsdqwhrgel", strict=True))
+_GREEK = dict(zip("αβγεηικνορτυχω", "abyenikvoptuxw", strict=True))
+_OTHERS = {"ı": "i", "ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe"}  # noqa: RUF001  # so it is
+_TABLE = str.maketrans({**_CYRILLIC, **_GREEK, **_OTHERS})
+_SHAPES = str.maketrans({"0": "o", "1": "l", "|": "l", "I": "l", "5": "s"})
+
+
+def looks_like_id(name: str) -> bool:
+    """Return whether a text is a Facility ID, or begins as one does.
+
+    That is a whole ID, however it is spaced; or 16 characters of its alphabet: in groups of seven
+    with hyphens, or with blanks or in one run if a digit is among them. Words have no digits, and
+    "Western Montana Clinic" is no ID.
+    """
+    plain = _plain(name)
+    try:
+        FacilityId.parse(plain)
+    except ValueError:
+        pass
+    else:
+        return True
+    if _HYPHENATED.match(plain):
+        return True
+    found = _RUN.match(plain) or _SPACED.match(plain)
+    return found is not None and any(c.isdigit() for c in found.group())
+
+
+def beginning_of_id(text: str) -> str:
+    """Return what of a Facility ID a text could spell, without hyphens; empty if nothing."""
+    plain = _plain(text).replace("-", "").replace(" ", "")
+    return plain if _RUN.fullmatch(plain) else ""
+
+
+def same_name(a: str, b: str) -> bool:
+    """Return whether two texts are one name: case, blanks and ways of encoding do not matter."""
+    return _normal(a) == _normal(b)
+
+
+def alike(a: str, b: str) -> bool:
+    """Return whether two names look the same to a person who does not look twice."""
+    return _letters(a) == _letters(b) or _shapes(a) == _shapes(b)
+
+
+def _letters(name: str) -> str:
+    """Return a name without accents, in Latin letters as far as others look like them."""
+    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
+    plain = "".join(c for c in text if not unicodedata.combining(c)).translate(_TABLE)
+    return "".join(c for c in plain if c.isalnum())
+
+
+def _shapes(name: str) -> str:
+    """Return the same with one character for those that have one shape: 1, l and I; 0 and O."""
+    shapes = unicodedata.normalize("NFKC", name).translate(_SHAPES)
+    return _letters(shapes).replace("rn", "m").replace("vv", "w")
+
+
+def _normal(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _plain(text: str) -> str:
+    latin = unicodedata.normalize("NFKC", text).casefold().translate(_TABLE)
+    normal = _DASHES.sub("-", latin).upper()
+    return " ".join(normal.split()).translate(_TYPED)
