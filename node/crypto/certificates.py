@@ -9,24 +9,28 @@ identifiers tell such certificates apart.
 import datetime
 import ssl
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from node.crypto.digests import sha256
 from node.domain.ids import NodeId
 
 LIFETIME_DAYS = 90
-_EXTENSIONS = {
-    ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
-    ExtensionOID.SUBJECT_KEY_IDENTIFIER,
-    ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
-    ExtensionOID.BASIC_CONSTRAINTS,
-    ExtensionOID.EXTENDED_KEY_USAGE,
-}
+_EARLIER_SECONDS = 600
+"""A certificate is valid from so long before it is made: clocks differ."""
+
+_NODE_SUFFIX = ".emix.invalid"
+_ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")  # RFC 5758, section 3.2
 _SUBJECT = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emix-node")])
 
 DIRECTORY_NAME = "directory.emix.invalid"
@@ -57,64 +61,111 @@ class TlsIdentity:
 
 def server_name(node_id: NodeId) -> str:
     """Return the name that a node's certificate carries (52 characters and a suffix)."""
-    return f"{node_id}.emix.invalid"
+    return f"{node_id}{_NODE_SUFFIX}"
 
 
 def make_tls_identity(node_id: NodeId, now: float) -> TlsIdentity:
     """Return a fresh TLS key and its certificate, valid from ten minutes before `now`."""
     key = ec.generate_private_key(ec.SECP256R1())
-    start = datetime.datetime.fromtimestamp(now, datetime.UTC) - datetime.timedelta(minutes=10)
-    key_identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    usages = x509.ExtendedKeyUsage(
-        [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    )
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(_SUBJECT)
-        .issuer_name(_SUBJECT)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=LIFETIME_DAYS))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(server_name(node_id))]), False)
-        .add_extension(key_identifier, False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_identifier), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-        .add_extension(usages, False)
-        .sign(key, hashes.SHA256())
-    )
+    builder = _node_certificate(node_id, key.public_key(), x509.random_serial_number(), _start(now))
+    certificate = builder.sign(key, hashes.SHA256())
     return TlsIdentity(_private_pem(key), certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def check_own(certificate_der: bytes, node_id: NodeId) -> None:
-    """Hold that a certificate is one that this node made for itself, in just our form.
+    """Hold that a certificate is, byte for byte, one that this node could have made for itself.
 
     A node that names another's certificate as its own would take over the other's calls, and
-    one of another form can upset gRPC's loading of all others.
+    one of another form can upset gRPC's loading of all others. Of what an honest node makes only
+    the key, the serial number and the first moment are its choice: the certificate is made anew
+    from these, and compared whole.
 
     Raises:
         ValueError: it is not.
     """
+    _check_made(certificate_der, partial(_node_certificate, node_id))
+
+
+def node_in(certificate_der: bytes) -> NodeId:
+    """Return the node whose own certificate this is; `ValueError` as `check_own`."""
+    node_id = NodeId.parse(name_in(certificate_der).removesuffix(_NODE_SUFFIX))
+    check_own(certificate_der, node_id)
+    return node_id
+
+
+def check_directory_root(certificate_der: bytes) -> None:
+    """Hold that a certificate is what `make_directory_root` makes; `ValueError` if not."""
+    _check_made(certificate_der, _root_certificate)
+
+
+_Rebuild = Callable[[ec.EllipticCurvePublicKey, int, datetime.datetime], x509.CertificateBuilder]
+
+
+def _check_made(certificate_der: bytes, rebuild: _Rebuild) -> None:
+    """Hold that a self-signed certificate is what a builder makes of its own key and serial."""
     try:
         certificate = x509.load_der_x509_certificate(certificate_der)
         key = certificate.public_key()
-        right = (
-            certificate.version is x509.Version.v3
-            and isinstance(key, ec.EllipticCurvePublicKey)
-            and isinstance(key.curve, ec.SECP256R1)
-            and certificate.subject == certificate.issuer == _SUBJECT
-            and certificate.public_bytes(serialization.Encoding.DER) == certificate_der
-            and {e.oid for e in certificate.extensions} == _EXTENSIONS
-            and name_in(certificate_der) == server_name(node_id)
+        is_right = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(
+            key.curve, ec.SECP256R1
         )
-        if right:
-            certificate.verify_directly_issued_by(certificate)
+        if is_right and isinstance(key, ec.EllipticCurvePublicKey):
+            start = certificate.not_valid_before_utc
+            # Whose signature is on it does not matter: what was signed is compared.
+            made = rebuild(key, certificate.serial_number, start).sign(_anyones(), hashes.SHA256())
+            signature = encode_dss_signature(*decode_dss_signature(certificate.signature))
+            is_right = certificate_der == _assembled(made.tbs_certificate_bytes, signature)
+            key.verify(signature, made.tbs_certificate_bytes, ec.ECDSA(hashes.SHA256()))
     except Exception as exc:  # the library has many errors for foreign bytes; all mean no
-        raise ValueError("not a certificate of the form that nodes use") from exc
-    if not right:
-        raise ValueError("not this node's own certificate")
+        raise ValueError("not a certificate of the form that is made here") from exc
+    if not is_right:
+        raise ValueError("not a certificate that its owner made: some part of it differs")
+
+
+def _assembled(signed: bytes, signature: bytes) -> bytes:
+    """Return a certificate of its signed part and an ECDSA signature (RFC 5280, section 4.1)."""
+    return _der(0x30, signed + _ECDSA_WITH_SHA256 + _der(0x03, b"\0" + signature))
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    if size < 0x80:
+        return bytes([tag, size]) + content
+    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(octets)]) + octets + content
+
+
+@cache
+def _anyones() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _start(now: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(int(now) - _EARLIER_SECONDS, datetime.UTC)
+
+
+def _node_certificate(
+    node_id: NodeId, key: ec.EllipticCurvePublicKey, serial: int, start: datetime.datetime
+) -> x509.CertificateBuilder:
+    own = x509.SubjectKeyIdentifier.from_public_key(key)
+    usages = x509.ExtendedKeyUsage(
+        [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    )
+    authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_SUBJECT)
+        .issuer_name(_SUBJECT)
+        .public_key(key)
+        .serial_number(serial)
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=LIFETIME_DAYS))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(server_name(node_id))]), False)
+        .add_extension(own, False)
+        .add_extension(authority, False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .add_extension(usages, False)
+    )
 
 
 def validity(certificate_der: bytes) -> tuple[float, float]:
@@ -164,7 +215,9 @@ def fingerprint(certificate_der: bytes) -> bytes:
 def make_directory_root(now: float) -> TlsIdentity:
     """Return a fresh key that signs a directory's TLS certificates: kept with the operator."""
     key = ec.generate_private_key(ec.SECP256R1())
-    return _issue(key, key, _DIRECTORY_ROOT, None, now, _ROOT_DAYS)
+    builder = _root_certificate(key.public_key(), x509.random_serial_number(), _start(now))
+    certificate = builder.sign(key, hashes.SHA256())
+    return TlsIdentity(_private_pem(key), certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def issue_directory_certificate(root: TlsIdentity, now: float) -> TlsIdentity:
@@ -193,38 +246,57 @@ def server_context(tls: TlsIdentity) -> ssl.SSLContext:
     return context
 
 
+def _root_certificate(
+    key: ec.EllipticCurvePublicKey, serial: int, start: datetime.datetime
+) -> x509.CertificateBuilder:
+    end = start + datetime.timedelta(days=_ROOT_DAYS)
+    builder = _issued(key, key, _DIRECTORY_ROOT, serial, start, end)
+    return builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+
+
 def _issue(
     key: ec.EllipticCurvePrivateKey,
     issuer: ec.EllipticCurvePrivateKey,
     subject: x509.Name,
-    server_name: str | None,
+    server_name: str,
     now: float,
     days: int,
 ) -> TlsIdentity:
-    start = datetime.datetime.fromtimestamp(now, datetime.UTC) - datetime.timedelta(minutes=10)
-    is_root = server_name is None
-    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    issuers = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key())
-    builder = (
+    start = _start(now)
+    end = start + datetime.timedelta(days=days)
+    serial = x509.random_serial_number()
+    certificate = (
+        _issued(key.public_key(), issuer.public_key(), subject, serial, start, end)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(server_name)]), False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
+        .sign(issuer, hashes.SHA256())
+    )
+    return TlsIdentity(_private_pem(key), certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _issued(
+    key: ec.EllipticCurvePublicKey,
+    issuer: ec.EllipticCurvePublicKey,
+    subject: x509.Name,
+    serial: int,
+    start: datetime.datetime,
+    end: datetime.datetime,
+) -> x509.CertificateBuilder:
+    own = x509.SubjectKeyIdentifier.from_public_key(key)
+    issuers = x509.SubjectKeyIdentifier.from_public_key(issuer)
+    authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuers)
+    return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(_DIRECTORY_ROOT)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .public_key(key)
+        .serial_number(serial)
         .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=days))
+        .not_valid_after(end)
         .add_extension(own, False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuers), False
-        )
-        .add_extension(x509.BasicConstraints(ca=is_root, path_length=0 if is_root else None), True)
+        .add_extension(authority, False)
     )
-    if server_name is not None:
-        names = x509.SubjectAlternativeName([x509.DNSName(server_name)])
-        usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-        builder = builder.add_extension(names, False).add_extension(usages, False)
-    certificate = builder.sign(issuer, hashes.SHA256())
-    return TlsIdentity(_private_pem(key), certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

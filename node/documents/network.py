@@ -14,6 +14,7 @@ from emix.documents.v1 import documents_pb2 as documents
 from emix.documents.v1 import network_pb2 as pb
 from google.protobuf.message import DecodeError, Message
 
+from node.crypto.certificates import check_directory_root
 from node.crypto.digests import sha256
 from node.crypto.signing import SigningKey, facility_id, network_id, verify
 from node.documents.identity import (
@@ -137,6 +138,10 @@ class JoinLetter:
             endpoints=tuple(wire.endpoints)[:8],
             root_certificate=wire.root_certificate,
         )
+        try:
+            check_directory_root(letter.root_certificate)
+        except ValueError as exc:
+            raise DocumentError("the join letter names an impossible root certificate") from exc
         if letter.token.public != letter.invitation.token_key:
             raise DocumentError("the join letter holds another invitation's key")
         return letter

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import trio
 from emix.introduction.v1 import introduction_pb2 as pb
 
-from node.crypto.certificates import name_in
+from node.crypto.certificates import node_in, server_name
 from node.documents.identity import Identity
 from node.domain.ids import FacilityId
 from node.errors import PeerUnreachable, PeerUntrusted
@@ -86,7 +86,7 @@ class Introducer:
     ) -> Response:
         der = await self._server_certificate(address)
         try:
-            name = name_in(der)
+            name = server_name(node_in(der))
         except ValueError as exc:
             raise PeerUnreachable(f"no node answers at {address}") from exc
         async with open_channel(

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from node.crypto.certificates import (
     DIRECTORY_NAME,
+    check_directory_root,
     fingerprint,
     issue_directory_certificate,
     make_directory_root,
     make_tls_identity,
     name_in,
+    node_in,
     validity,
 )
 from node.domain.ids import NodeId
@@ -72,3 +74,20 @@ def test_directorys_certificate_is_its_roots_and_of_its_name() -> None:
     assert fingerprint(issued.certificate_der) != fingerprint(root.certificate_der)
     certificate = x509.load_pem_x509_certificate(issued.certificate_pem)
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(root.certificate_pem))
+
+
+def test_directorys_root_is_what_is_made_here_and_nothing_else() -> None:
+    root = make_directory_root(time.time())
+    check_directory_root(root.certificate_der)
+    issued = issue_directory_certificate(root, time.time())
+    for other in (issued.certificate_der, GOOD, root.certificate_der + b"\0", b""):
+        with pytest.raises(ValueError):
+            check_directory_root(other)
+
+
+def test_certificate_of_who_answers_is_a_nodes_own() -> None:
+    assert node_in(GOOD) == NodeId(bytes(32))
+    root = make_directory_root(time.time())
+    for other in (with_an_extension_twice(), root.certificate_der, GOOD + b"\0"):
+        with pytest.raises(ValueError):
+            node_in(other)
