@@ -15,7 +15,15 @@ from node.rpc.blocking import open_blocking_channel
 from node.rpc.methods import methods
 from node.sandbox.confine import hide
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
-from node.terminal.output import Styled, print_line, show_bytes, show_json, show_table, show_time
+from node.terminal.output import (
+    Styled,
+    print_line,
+    show_bytes,
+    show_json,
+    show_list_place,
+    show_table,
+    show_time,
+)
 
 DEFAULT_HOME = "~/.emix-directory"
 _METHODS = {m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryAdminService"])}
@@ -227,6 +235,7 @@ def status(context: click.Context, json_: bool) -> None:
         show_json(found)
         return
     expires = show_time(found.list_expires_seconds) if found.list_number else "-"
+    place = show_list_place(found.list_epoch, found.list_number)
     for label, value in (
         ("network", f"{found.name}  {found.network_id}"),
         ("software", found.software),
@@ -234,7 +243,7 @@ def status(context: click.Context, json_: bool) -> None:
         ("nodes connect to", found.endpoint),
         ("facilities", found.facilities),
         ("nodes", f"{found.nodes}, {found.online} online"),
-        ("list", f"{found.list_number}, valid until {expires}"),
+        ("list", f"{place or 'none'}, valid until {expires}"),
         ("certificate until", show_time(found.certificate_expires_seconds)),
     ):
         print_line(f"{label:>17}  {value}")

@@ -137,14 +137,14 @@ class Knowledge:
                 log.warning("list not kept in the home", code=exc.code.value)
 
     async def publish(self, shown: NetworkList, encoded: bytes) -> None:
-        """Put a newer list in force; durable once this returns.
+        """Put a newer list in force, or back in force; durable once this returns.
 
         Raises:
-            Conflict: one of that number or a later one is in force.
+            Conflict: one of that place or a later one is in force.
         """
         try:
             with self._asking_database():
-                await self._storage.put_list(shown.number, encoded, News(self._process, "list"))
+                await self._storage.put_list(shown.place, encoded, News(self._process, "list"))
         except Conflict:
             await self._load_list()  # of another process, which could not tell us perhaps
             raise
@@ -200,9 +200,8 @@ class Knowledge:
         """Look for what other processes have kept and could not tell, or we could not hear."""
         now = self._clock()
         with self._asking_database():
-            members, number = await self._storage.counts()
-        latest = self.registry.view.latest
-        if number > (latest.number if latest else 0):
+            members, place = await self._storage.counts()
+        if place > self.registry.view.place:
             with _left_out("list"):
                 await self._load_list()
         if members != self._looked_members:
@@ -237,11 +236,8 @@ class Knowledge:
         encoded = await trio.to_thread.run_sync(self._kept.load)
         if not encoded:
             return
-        shown, latest = (
-            open_list(encoded, self.registry.network_key, self._clock()),
-            self.registry.view.latest,
-        )
-        if latest is None or shown.number > latest.number:
+        shown = open_list(encoded, self.registry.network_key, self._clock())
+        if shown.place > self.registry.view.place:
             log.warning("list brought back from the home", number=shown.number)
             with suppress(Conflict):  # another process was first
                 await self.publish(shown, encoded)
@@ -353,7 +349,8 @@ class Knowledge:
 
     def _take_list(self, shown: NetworkList, encoded: bytes) -> None:
         gone = self.registry.take_list(shown, encoded)
-        log.info("list in force", number=shown.number, members=len(shown.members))
+        epoch, number = shown.place
+        log.info("list in force", epoch=epoch, number=number, members=len(shown.members))
         self.watchers.tell_all("list", LIST)
         self.watchers.end_all_of(gone)
 

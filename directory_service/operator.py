@@ -4,13 +4,16 @@ A key file is kept where the operator is, never on the directory. A *list key* f
 network key certified for a time, can sign lists only: it is for the machine that does so weekly.
 Beside the key file lies the newest list that was signed with it, so that a directory that shows
 an older one cannot make a revocation disappear.
+
+A list key is for one epoch of the lists. The network key begins the next one where a list key was
+stolen: that ends all list keys, and overrules whatever they signed.
 """
 
 import base64
 import binascii
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -18,11 +21,18 @@ from typing import Any, Self
 from node.crypto.certificates import TlsIdentity, make_directory_root
 from node.crypto.signing import SigningKey, network_id
 from node.documents.identity import is_endpoint
-from node.documents.lists import MAX_LIST_BYTES, delegate_lists, open_list, open_list_key, sign_list
+from node.documents.lists import (
+    FIRST_EPOCH,
+    MAX_LIST_BYTES,
+    delegate_lists,
+    open_list,
+    open_list_key,
+    sign_list,
+)
 from node.documents.network import JoinLetter, Membership, invite
 from node.domain.ids import LEAST_CHARACTERS, FacilityId, InvitationId, NetworkId
 from node.domain.names import alike, beginning_of_id, looks_like_id, same_name
-from node.domain.network import NetworkList
+from node.domain.network import ListPlace, NetworkList
 from node.errors import ConfigError, Conflict, DocumentError, NotFound, UsageError
 
 CONFIRM_SECONDS = 7 * 86400
@@ -64,11 +74,15 @@ class OperatorKey:
         key, root = SigningKey.new(), make_directory_root(now)
         return cls(name, key, b"", key.public, endpoints, root.certificate_der, root)
 
-    def list_key(self, expires: float) -> "OperatorKey":
-        """Return a new key that may sign lists until then; `UsageError` without the network key."""
+    def list_key(self, expires: float, epoch: int = FIRST_EPOCH) -> "OperatorKey":
+        """Return a new key that may sign the lists of an epoch until then.
+
+        Raises:
+            UsageError: this is not the network key.
+        """
         self._whole()
         key = SigningKey.new()
-        certificate = delegate_lists(self.key, key.public, expires)
+        certificate = delegate_lists(self.key, key.public, expires, epoch=epoch)
         return OperatorKey(
             self.name,
             key,
@@ -134,8 +148,8 @@ class OperatorKey:
 
     # -- what is signed -----------------------------------------------------------------------
 
-    def invite(self, display_name: str, now: float) -> JoinLetter:
-        """Return a join letter for one facility.
+    def invite(self, display_name: str, now: float, epoch: int = FIRST_EPOCH) -> JoinLetter:
+        """Return a join letter for one facility, which takes no list of an earlier epoch.
 
         Raises:
             UsageError: without the network key, or for a name that looks like a Facility ID.
@@ -143,7 +157,7 @@ class OperatorKey:
         self._whole()
         if looks_like_id(display_name):
             raise UsageError("a facility's name must not look like a Facility ID")
-        invitation, token = invite(self.key, display_name, now)
+        invitation, token = invite(self.key, display_name, now, list_epoch=epoch)
         return JoinLetter(
             invitation, token, self.network_key, self.name, self.endpoints, self.root_certificate
         )
@@ -154,21 +168,28 @@ class OperatorKey:
         memberships: Iterable[Membership],
         revoked: Iterable[InvitationId],
         now: float,
+        *,
+        above: Iterable[NetworkList] = (),
+        begins_epoch: bool = False,
     ) -> bytes:
         """Return the next list: who was listed stays, who alone came with an invitation is added.
 
         An invitation adds nobody any more seven days after its end.
 
+        Args:
+            latest: The list before, whose members and revocations stay.
+            memberships: What facilities have shown to the directory.
+            revoked: Whose invitations are revoked now.
+            now: The present.
+            above: Other lists that are known: the next one is newer than these, too.
+            begins_epoch: It ends all list keys, and overrules all lists that there are.
+
         Raises:
-            ConfigError: this is a list key whose time is over.
+            ConfigError: this is a list key whose time is over, or one that was revoked.
+            UsageError: it is a list key, and a new epoch needs the network key.
         """
-        if self.certificate:
-            try:
-                open_list_key(self.certificate, self.network_key, now)
-            except DocumentError as exc:
-                raise ConfigError(
-                    "the list key's time is over; make a new one with the network key"
-                ) from exc
+        known = [one for one in (latest, *above) if one is not None]
+        epoch, number = self._next_place(known, now, begins_epoch=begins_epoch)
         members: dict[InvitationId, FacilityId] = dict(latest.members) if latest else {}
         in_time = (m for m in memberships if not is_late(m, now))
         for invitation, facilities in used_by(in_time).items():
@@ -176,7 +197,6 @@ class OperatorKey:
                 members.setdefault(invitation, next(iter(facilities)))
         all_revoked = (latest.revoked if latest else frozenset()) | frozenset(revoked)
         kept = {i: f for i, f in members.items() if i not in all_revoked}
-        number = latest.number + 1 if latest else 1
         return sign_list(
             self.key,
             self.network,
@@ -185,7 +205,26 @@ class OperatorKey:
             all_revoked,
             now,
             certificate=self.certificate,
+            epoch=epoch,
         )
+
+    def _next_place(
+        self, known: Sequence[NetworkList], now: float, *, begins_epoch: bool
+    ) -> ListPlace:
+        latest = max(known, key=lambda one: one.place, default=None)
+        epoch = latest.epoch if latest else FIRST_EPOCH
+        if begins_epoch:
+            self._whole()
+            return epoch + 1, 1
+        if self.certificate:
+            try:
+                key = self.network_key
+                _, epoch = open_list_key(self.certificate, key, now, latest=latest)
+            except DocumentError as exc:
+                raise ConfigError(
+                    f"{exc}; make a new one: emix-directory list key --network-key FILE --out NEW"
+                ) from exc
+        return epoch, latest.number + 1 if latest and latest.epoch == epoch else 1
 
     def _whole(self) -> None:
         if self.certificate:
@@ -197,25 +236,45 @@ def is_late(membership: Membership, now: float) -> bool:
     return now >= membership.invitation.expires_seconds + CONFIRM_SECONDS
 
 
-def newest(ours: NetworkList | None, theirs: NetworkList | None) -> tuple[NetworkList | None, bool]:
+def newest(
+    ours: NetworkList | None, theirs: NetworkList | None, now: float
+) -> tuple[NetworkList | None, bool]:
     """Return the newest list there is, and whether the directory shows an older one than we know.
 
     Raises:
-        Conflict: it shows another list under the number of ours: somebody else signed one.
+        Conflict: it shows another list under the place of ours, or a later one that cannot be told
+            from what a thief would sign: a person has to find out.
     """
-    if ours is None or theirs is None:
-        return ours or theirs, ours is not None
-    if ours.number == theirs.number and ours.digest != theirs.digest:
+    if theirs is None:
+        return ours, ours is not None
+    if ours is not None and theirs.digest == ours.digest:
+        return ours, False
+    if ours is not None and theirs.place < ours.place:
+        return ours, True
+    what = f"list {theirs.number} of epoch {theirs.epoch}"
+    if ours is not None and theirs.place == ours.place:
         raise Conflict(
-            f"the directory shows another list {ours.number} than was signed here; find out who"
-            " signed it before you sign the next one"
+            f"the directory shows another {what} than was signed here; find out who signed it"
+            " before you sign the next one. If a list key was stolen: emix-directory list recover"
         )
-    return max(ours, theirs, key=lambda one: one.number), theirs.number < ours.number
+    if theirs.list_key_expires is not None and now >= theirs.list_key_expires:
+        raise Conflict(
+            f"the directory shows {what}, by a list key whose time is over, so nobody can tell"
+            " when it was signed. If it is beside that list key's file, name it with --from; else"
+            " the key was stolen: emix-directory list recover"
+        )
+    return theirs, False
 
 
 def list_beside(path: Path) -> Path:
     """Return where the newest list is kept that was signed with a key file."""
     return path.with_name(path.name + ".list")
+
+
+def known_epoch(path: Path, key: OperatorKey, now: float) -> int:
+    """Return the epoch of the newest list that was signed with a key file; raises as below."""
+    known = known_list(path, key, now)
+    return known.epoch if known else FIRST_EPOCH
 
 
 def known_list(path: Path, key: OperatorKey, now: float) -> NetworkList | None:
@@ -237,12 +296,24 @@ def signed_list(path: Path, key: OperatorKey, now: float) -> bytes:
     beside = list_beside(path)
     if not beside.exists():
         return b""
-    encoded = beside.read_bytes()[: MAX_LIST_BYTES + 1]
-    try:
-        open_list(encoded, key.network_key, now)
-    except DocumentError as exc:
-        raise ConfigError(f"{beside} is damaged, or another network's: {exc}") from exc
+    encoded, _ = read_list(beside, key, now)
     return encoded
+
+
+def read_list(path: Path, key: OperatorKey, now: float) -> tuple[bytes, NetworkList]:
+    """Return the list in a file, as it was signed and as it says; it may have expired.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no list of that network.
+    """
+    try:
+        with path.open("rb") as file:
+            encoded = file.read(MAX_LIST_BYTES + 1)
+        return encoded, open_list(encoded, key.network_key, now)
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read ({exc.strerror})") from exc
+    except DocumentError as exc:
+        raise ConfigError(f"{path} is damaged, or another network's: {exc}") from exc
 
 
 def used_by(memberships: Iterable[Membership]) -> dict[InvitationId, set[FacilityId]]:

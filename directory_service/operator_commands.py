@@ -12,9 +12,11 @@ from directory_service.operator import (
     OperatorKey,
     find_facility,
     is_late,
+    known_epoch,
     known_list,
     list_beside,
     newest,
+    read_list,
     replace_all,
     used_by,
     write_new,
@@ -23,8 +25,8 @@ from node.documents.lists import open_list
 from node.documents.network import Membership
 from node.domain.ids import InvitationId
 from node.domain.network import NetworkList
-from node.errors import UsageError
-from node.terminal.output import print_line, show_json, show_time
+from node.errors import DocumentError, UsageError
+from node.terminal.output import print_line, show_json, show_list_place, show_time
 
 _DAY_SECONDS = 86400
 network_key_option = click.option(
@@ -58,8 +60,8 @@ def create_token(name: str, key_file: str, out: str | None) -> None:
     """
     if not 0 < len(name.strip()) <= 100 or not name.isprintable():
         raise UsageError("a facility's name has 1 to 100 printable characters")
-    key = OperatorKey.read(Path(key_file))
-    letter = key.invite(name.strip(), time.time())
+    key, now = OperatorKey.read(Path(key_file)), time.time()
+    letter = key.invite(name.strip(), now, known_epoch(Path(key_file), key, now))
     note_letter(Path(key_file), letter.invitation)  # or a revocation would not cover it
     if out is not None:
         write_new(Path(out), letter.encode().encode() + b"\n", 0o600)
@@ -73,10 +75,19 @@ def list_() -> None:
     """Sign the network's list of members and revocations."""
 
 
+_from_option = click.option(
+    "--from",
+    "base_file",
+    metavar="LIST",
+    help="The list to go on from, whatever the directory shows. [default: the newest known]",
+)
+
+
 @list_.command()
 @network_key_option
+@_from_option
 @json_option
-def sign(key_file: str, json_: bool) -> None:
+def sign(key_file: str, base_file: str | None, json_: bool) -> None:
     """Sign the next list: confirms who has joined, and is valid for seven days.
 
     Nobody is a member without it, so run it whenever somebody joins and at least weekly, with
@@ -86,10 +97,40 @@ def sign(key_file: str, json_: bool) -> None:
     Example:
       emix-directory list sign --network-key /media/usb/montana.key
     """
-    shown, added = _sign(Path(key_file), ())
+    base = Path(base_file) if base_file else None
+    shown, added = _sign(Path(key_file), (), base=base)
+    _show_signed(shown, added, json_=json_)
+
+
+@list_.command()
+@network_key_option
+@_from_option
+@json_option
+def recover(key_file: str, base_file: str | None, json_: bool) -> None:
+    """End all list keys, after one was stolen, and overrule whatever was signed with them.
+
+    The list that is signed now begins a new epoch. Its members and revocations are those of the
+    newest list that was signed with this key file, or of the LIST that you name: choose one from
+    before the theft, for example the file beside the list key. All revocations in it are final;
+    those of the thief end. Then make a new list key with `list key`.
+
+    \b
+    Example:
+      emix-directory list recover --network-key /media/usb/montana.key --from list.key.list
+    """
+    path = Path(key_file)
+    if OperatorKey.read(path).certificate:
+        raise UsageError("a list key ends no other; this needs the network key")
+    base = Path(base_file) if base_file else list_beside(path)
+    shown, added = _sign(path, (), base=base, begins_epoch=True)
+    _show_signed(shown, added, json_=json_)
+
+
+def _show_signed(shown: NetworkList, added: list[Membership], *, json_: bool) -> None:
     if json_:
         show_json(
             {
+                "epoch": shown.epoch,
                 "number": shown.number,
                 "members": len(shown.members),
                 "expires_seconds": int(shown.expires_time),
@@ -100,7 +141,7 @@ def sign(key_file: str, json_: bool) -> None:
     for membership in added:
         print_line(f"confirmed  {membership.invitation.display_name}  {membership.facility_id}")
     print_line(
-        f"List {shown.number}: {len(shown.members)} members, valid until"
+        f"List {_name(shown)}: {len(shown.members)} members, valid until"
         f" {show_time(int(shown.expires_time))}."
     )
 
@@ -112,12 +153,15 @@ def sign(key_file: str, json_: bool) -> None:
 def make_list_key(key_file: str, out: str, days: int) -> None:
     """Make a key that can sign lists only, for the machine that does so every week.
 
+    Who steals it can confirm who has a letter, and revoke anybody, until `list recover`.
+
     \b
     Example:
       emix-directory list key --network-key /media/usb/montana.key --out list.key --days 365
     """
-    key = OperatorKey.read(Path(key_file)).list_key(time.time() + days * _DAY_SECONDS)
-    key.write(Path(out))
+    key, now = OperatorKey.read(Path(key_file)), time.time()
+    epoch = known_epoch(Path(key_file), key, now)
+    key.list_key(now + days * _DAY_SECONDS, epoch).write(Path(out))
     print_line(f"Wrote {out}: emix-directory list sign --network-key {out}")
 
 
@@ -142,8 +186,7 @@ def revoke(facility: str, key_file: str) -> None:
     with open_operator_client(key) as client:
         memberships, encoded = client.memberships(), client.latest_list()
     # The directory might hold some back: what was listed from here counts, too.
-    lists = [known_list(path, key, now)]
-    lists.append(open_list(encoded, key.network_key, now) if encoded else None)
+    lists = [known_list(path, key, now), _shown_list(key, encoded, now)]
     listed = [pair for one in lists if one is not None for pair in one.members.items()]
     gone = {i for one in lists if one is not None for i in one.revoked}
     standing = [m for m in memberships if m.invitation.id not in gone]
@@ -152,22 +195,52 @@ def revoke(facility: str, key_file: str) -> None:
     names = sorted({m.invitation.display_name for m in used.values()})
     unused = letters_of(path, set(names)) - {m.invitation.id for m in memberships}
     shown, _ = _sign(path, {*used, *unused, *(i for i, f in listed if f == found)})
-    print_line(f"Revoked {' / '.join(names) or found} with list {shown.number}.")
+    print_line(f"Revoked {' / '.join(names) or found} with list {_name(shown)}.")
 
 
-def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, list[Membership]]:
-    """Sign and publish the next list; return it, and who is confirmed by it."""
+def _name(shown: NetworkList) -> str:
+    return show_list_place(*shown.place)
+
+
+def _sign(
+    path: Path,
+    revoked: Iterable[InvitationId],
+    *,
+    base: Path | None = None,
+    begins_epoch: bool = False,
+) -> tuple[NetworkList, list[Membership]]:
+    """Sign and publish the next list; return it, and who is confirmed by it.
+
+    Args:
+        path: The key's file.
+        revoked: Whose invitations are revoked by it.
+        base: The list that it goes on from; the newest there is, if none is named.
+        begins_epoch: It ends all list keys, and what they signed.
+    """
     key, now = OperatorKey.read(path), time.time()
     with open_operator_client(key) as client:
-        latest, seen = _latest(path, key, client.latest_list(), now)
+        theirs = _shown_list(key, client.latest_list(), now)
+        if base is None:
+            latest, seen = _latest(path, key, theirs, now)
+        else:
+            latest, seen = _chosen(path, key, base, now)
         memberships = client.memberships()
-        encoded = key.next_list(latest, memberships, {*seen, *revoked}, now)
+        encoded = key.next_list(
+            latest,
+            memberships,
+            {*seen, *revoked},
+            now,
+            above=[one for one in (known_list(path, key, now), theirs) if one is not None],
+            begins_epoch=begins_epoch,
+        )
         # Before it is published: a directory that takes it and says that it failed must not
         # make the next one go without what this one revokes.
         replace_all({list_beside(path): encoded}, 0o600)
         client.publish(encoded)
     shown = open_list(encoded, key.network_key, now)
     _warn_of_members(memberships, shown, now)
+    if base is not None and theirs is not None:
+        _warn_of_overruled(memberships, theirs, shown)
     listed = latest.members if latest else {}
     added = [
         m
@@ -177,13 +250,30 @@ def _sign(path: Path, revoked: Iterable[InvitationId]) -> tuple[NetworkList, lis
     return shown, added
 
 
+def _shown_list(key: OperatorKey, encoded: bytes | None, now: float) -> NetworkList | None:
+    """Return the list that the directory shows; None where it shows none of this network."""
+    try:
+        return open_list(encoded, key.network_key, now) if encoded else None
+    except DocumentError as exc:
+        _warn(f"the directory shows a list that is not the network's ({exc}): look into it.")
+        return None
+
+
+def _chosen(
+    path: Path, key: OperatorKey, base: Path, now: float
+) -> tuple[NetworkList, set[InvitationId]]:
+    """Return the list in a file, and its revocations with those that are final anyway."""
+    _, latest = read_list(base, key, now)
+    known = known_list(path, key, now)
+    return latest, {*latest.revoked, *(known.final if known else ())}
+
+
 def _latest(
-    path: Path, key: OperatorKey, encoded: bytes | None, now: float
+    path: Path, key: OperatorKey, theirs: NetworkList | None, now: float
 ) -> tuple[NetworkList | None, set[InvitationId]]:
     """Return the newest list there is, and all revocations; warn of what is odd about them."""
     known = known_list(path, key, now)
-    theirs = open_list(encoded, key.network_key, now) if encoded else None
-    latest, is_older = newest(known, theirs)
+    latest, is_older = newest(known, theirs, now)
     if known is None and theirs is not None:
         _warn(
             f"{list_beside(path)} is not there, so the directory's word is taken for the newest"
@@ -200,13 +290,38 @@ def _latest(
             f" here: bring back {list_beside(path)}, or wait until a node has come back.",
             is_error=True,
         )
-    seen = {i for one in (known, theirs) if one is not None for i in one.revoked}
-    if latest is not None and seen - latest.revoked:
+    if latest is None:
+        return None, set()
+    # Those of an earlier epoch end with it, unless the network key has signed them.
+    lists = [one for one in (known, theirs) if one is not None]
+    seen = {i for one in lists for i in (one.revoked if one.epoch == latest.epoch else one.final)}
+    if seen - latest.revoked:
         _warn(
             "the newest list lacks revocations that an earlier one had. They are in the next"
             " again. Somebody signed it without knowing them: find out who."
         )
     return latest, seen
+
+
+def _warn_of_overruled(
+    memberships: Iterable[Membership], theirs: NetworkList, shown: NetworkList
+) -> None:
+    """Say what the directory's list had that the new one has not: some may have been right."""
+    names = {m.invitation.id: m.invitation.display_name for m in memberships}
+
+    def named(invitations: Iterable[InvitationId]) -> str:
+        return ", ".join(sorted(names.get(i, i.short()) for i in invitations))
+
+    if lost := theirs.members.keys() - shown.members.keys() - shown.revoked:
+        _warn(
+            f"the directory's list named {len(lost)} members that the new one does not:"
+            f" {named(lost)}. Those who belong here need new letters."
+        )
+    if undone := theirs.revoked - shown.revoked:
+        _warn(
+            f"the directory's list revoked {len(undone)} invitations that the new one does not:"
+            f" {named(undone)}. Revoke again who is to stay out."
+        )
 
 
 def _warn_of_members(memberships: Iterable[Membership], shown: NetworkList, now: float) -> None:

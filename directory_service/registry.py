@@ -138,10 +138,12 @@ class Registry:
     def take_list(self, shown: NetworkList, encoded: bytes) -> frozenset[FacilityId]:
         """Take over a verified list; return the facilities that are members no longer.
 
+        Whether it had expired was decided when somebody brought it, before it was kept.
+
         Raises:
             Conflict: it is not newer than the one known.
         """
-        following = self.view.after(shown)
+        following = self.view.after(shown, 0.0)
         if isinstance(following, ListProblem):
             raise Conflict(str(following.value))
         before = [f for f in self._memberships if self.is_member(f)]

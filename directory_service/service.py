@@ -23,6 +23,7 @@ from node.documents.lists import open_list, open_list_key
 from node.documents.network import Invitation, open_listing, open_membership
 from node.documents.tickets import Ticket, TicketSigner
 from node.domain.ids import FacilityId, NodeId
+from node.domain.network import ListProblem
 from node.errors import (
     Conflict,
     ForeignNode,
@@ -324,20 +325,27 @@ class DirectoryServer:
 
     async def _publish(self, call: Call[None]) -> pb.PublishResponse:
         encoded = call.request.list
-        shown = open_list(encoded, self._registry.network_key, self._clock())
-        latest = self._registry.view.latest
-        if latest is not None and shown.number <= latest.number:
-            if shown.digest == latest.digest:
-                return pb.PublishResponse()
-            raise Conflict(f"list {latest.number} is here already; sign the next one from it")
-        await self._knowledge.publish(shown, encoded)
+        now = self._clock()
+        shown = open_list(encoded, self._registry.network_key, now)
+        view = self._registry.view
+        following = view.after(shown, now)
+        if following is ListProblem.EXPIRED:
+            raise PeerUntrusted("the list has expired; sign a new one")
+        if isinstance(following, ListProblem):
+            epoch, number = view.place
+            raise Conflict(
+                f"list {number} of epoch {epoch} is here already; sign the next one from it"
+            )
+        if following is not view:
+            await self._knowledge.publish(shown, encoded)
         return pb.PublishResponse()
 
     async def _list_memberships(self, call: Call[None]) -> None:
         request = call.request
         key = self._registry.network_key
         if request.list_key_cert:
-            key = open_list_key(request.list_key_cert, key, self._clock())
+            latest, now = self._registry.view.latest, self._clock()
+            key, _ = open_list_key(request.list_key_cert, key, now, latest=latest)
         await self._prove(request.proof, key, request.signature, is_known=True)
         for membership in list(self._registry.memberships()):
             await call.write(pb.ListMembershipsResponse(membership=membership.encoded))

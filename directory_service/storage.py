@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from directory_service.bus import News
 from node.domain.ids import FacilityId, InvitationId, NodeId
+from node.domain.network import NO_LIST, ListPlace
 from node.errors import Conflict
 
 T = TypeVar("T")
@@ -34,8 +35,10 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
             expires_seconds BIGINT NOT NULL
         )""",
         """CREATE TABLE lists (
-            number BIGINT PRIMARY KEY,
-            list BYTEA NOT NULL
+            epoch BIGINT NOT NULL,
+            number BIGINT NOT NULL,
+            list BYTEA NOT NULL,
+            PRIMARY KEY (epoch, number)
         )""",
         """CREATE TABLE spent (
             challenge BYTEA PRIMARY KEY,
@@ -204,11 +207,14 @@ class Storage:
 
         return [_node(row) for row in await self._engine.run(work)]
 
-    async def counts(self) -> tuple[int, int]:
-        """Return how many memberships there are, and the newest list's number; 0 for none."""
-        sql = "SELECT (SELECT COUNT(*) FROM members), (SELECT COALESCE(MAX(number), 0) FROM lists)"
-        [(members, number)] = await self._engine.run(lambda tx: tx.execute(sql))
-        return int(members), int(number)
+    async def counts(self) -> tuple[int, ListPlace]:
+        """Return how many memberships there are, and where the newest list stands."""
+
+        def work(tx: Transaction) -> tuple[int, ListPlace]:
+            [(members,)] = tx.execute("SELECT COUNT(*) FROM members")
+            return int(members), _latest_place(tx)
+
+        return await self._engine.run(work)
 
     async def node(self, node: NodeId) -> StoredNode | None:
         """Return what one node announced last."""
@@ -217,30 +223,36 @@ class Storage:
         )
         return _node(rows[0]) if rows else None
 
-    async def put_list(self, number: int, encoded: bytes, news: News | None = None) -> None:
+    async def put_list(self, place: ListPlace, encoded: bytes, news: News | None = None) -> None:
         """Keep a newer list.
 
         Raises:
-            Conflict: one of that number or a later one is kept already.
+            Conflict: one of that place or a later one is kept already.
         """
 
         def work(tx: Transaction) -> None:
-            [(latest,)] = tx.execute("SELECT COALESCE(MAX(number), 0) FROM lists")
-            added = latest < number and tx.execute(
-                "INSERT INTO lists (number, list) VALUES (?, ?)"
-                " ON CONFLICT (number) DO NOTHING RETURNING 1",
+            latest, (epoch, number) = _latest_place(tx), place
+            added = latest < place and tx.execute(
+                "INSERT INTO lists (epoch, number, list) VALUES (?, ?, ?)"
+                " ON CONFLICT (epoch, number) DO NOTHING RETURNING 1",
+                epoch,
                 number,
                 encoded,
             )
             if not added:
-                raise Conflict(f"list {latest} is here already; sign the next one from it")
-            tx.execute("DELETE FROM lists WHERE number <= ?", number - _KEPT_LISTS)
+                raise Conflict(
+                    f"list {latest[1]} of epoch {latest[0]} is here already; sign the next one"
+                    " from it"
+                )
+            tx.execute(
+                "DELETE FROM lists WHERE epoch < ? OR number <= ?", epoch, number - _KEPT_LISTS
+            )
 
         await self._engine.run(work, news)
 
     async def latest_list(self) -> bytes | None:
         """Return the newest list; None before the first."""
-        sql = "SELECT list FROM lists ORDER BY number DESC LIMIT 1"
+        sql = "SELECT list FROM lists ORDER BY epoch DESC, number DESC LIMIT 1"
         rows = await self._engine.run(lambda tx: tx.execute(sql))
         return bytes(rows[0][0]) if rows else None
 
@@ -265,6 +277,12 @@ class Storage:
 
 _MEMBERS = "SELECT invitation, facility, membership, joined_seconds FROM members"
 _NODES = "SELECT node, facility, statements, listing, announced_seconds, expires_seconds FROM nodes"
+
+
+def _latest_place(tx: Transaction) -> ListPlace:
+    sql = "SELECT epoch, number FROM lists ORDER BY epoch DESC, number DESC LIMIT 1"
+    found = tx.execute(sql)
+    return (int(found[0][0]), int(found[0][1])) if found else NO_LIST
 
 
 def _member(row: tuple[Any, ...]) -> StoredMember:

@@ -9,7 +9,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.errors import UsageError
-from node.terminal.output import print_line, show_json, show_table, show_time
+from node.terminal.output import print_line, show_json, show_list_place, show_table, show_time
 
 _MOST_LETTER_BYTES = 32 * 1024
 
@@ -63,7 +63,7 @@ def networks(context: click.Context, json_: bool) -> None:
         (
             n.name,
             n.standing,
-            n.list_number or "",
+            show_list_place(n.list_epoch, n.list_number),
             show_time(n.list_expires_seconds) if n.list_number else "",
             n.members,
             f"{n.state} {n.endpoint}",

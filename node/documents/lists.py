@@ -14,21 +14,25 @@ from node.crypto.digests import sha256
 from node.crypto.signing import SigningKey, network_id, verify
 from node.documents.network import SKEW_SECONDS, parse
 from node.domain.ids import FacilityId, InvitationId, NetworkId
-from node.domain.network import NetworkList
+from node.domain.network import ListPlace, NetworkList
 from node.errors import BadSignature, DocumentError
 
 LIST_SECONDS = 7 * 86400
 MAX_MEMBERS = 50_000
-MAX_LIST_NUMBER = 2**40
+MAX_EPOCH = 2**31
+FIRST_EPOCH = 1
 MAX_LIST_BYTES = 4 * 2**20 - 65536
 
 
-def delegate_lists(network_key: SigningKey, list_key: bytes, expires: float) -> bytes:
-    """Return the network's encoded word that a key may sign its lists."""
+def delegate_lists(
+    network_key: SigningKey, list_key: bytes, expires: float, *, epoch: int = FIRST_EPOCH
+) -> bytes:
+    """Return the network's encoded word that a key may sign its lists, in one epoch."""
     body = pb.ListKeyCert(
         network_id=network_id(network_key.public).digest,
         list_key=list_key,
         expires_seconds=int(expires),
+        epoch=epoch,
     ).SerializeToString()
     signature = network_key.sign("list-key", body)
     return documents.SignedBytes(body=body, signature=signature).SerializeToString()
@@ -43,9 +47,17 @@ def sign_list(
     now: float,
     *,
     certificate: bytes = b"",
+    epoch: int = FIRST_EPOCH,
 ) -> bytes:
-    """Return an encoded list, signed by the network key, or by one that `certificate` names."""
-    body = _body(network, number, (int(now), int(now) + LIST_SECONDS), members, revoked)
+    """Return an encoded list, signed by the network key, or by one that `certificate` names.
+
+    It ends with the key that signs it, if that is sooner than a list's time.
+    """
+    expires = int(now) + LIST_SECONDS
+    if certificate:
+        stated = pb.ListKeyCert.FromString(documents.SignedBytes.FromString(certificate).body)
+        expires = min(expires, stated.expires_seconds)
+    body = _body(network, (epoch, number), (int(now), expires), members, revoked)
     signed = documents.SignedBytes(body=body, signature=key.sign("network-list", body))
     wire = pb.SignedList(list=signed)
     if certificate:
@@ -55,7 +67,7 @@ def sign_list(
 
 def _body(
     network: NetworkId,
-    number: int,
+    place: ListPlace,
     span: tuple[int, int],
     members: Mapping[InvitationId, FacilityId],
     revoked: frozenset[InvitationId],
@@ -63,7 +75,8 @@ def _body(
     """Return what is signed: in ascending order, so that there is one way to write it."""
     return pb.NetworkList(
         network_id=network.digest,
-        number=number,
+        epoch=place[0],
+        number=place[1],
         issued_seconds=span[0],
         expires_seconds=span[1],
         members=[_member(i, f) for i, f in sorted(members.items())],
@@ -78,8 +91,10 @@ def _member(invitation: InvitationId, facility: FacilityId) -> pb.ListedMember:
 def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
     """Return the list in `data`, held against a network's key. It may have expired.
 
+    Whether it may be taken over is for `NetworkView.after` to say.
+
     Raises:
-        BadSignature: neither the network nor a key that it certified signed it.
+        BadSignature: neither the network nor a key that it certified for that epoch signed it.
         DocumentError: it makes no sense, or is from the future.
     """
     if len(data) > MAX_LIST_BYTES:
@@ -89,20 +104,26 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
     if wire.SerializeToString() != data:  # it is passed on as it came: nothing rides on it
         raise DocumentError("a network list with more than a list in it")
     network = network_id(network_key)
-    key = network_key
+    key, list_key = network_key, None
     if wire.HasField("list_key_cert"):
-        key, until = _list_key(wire.list_key_cert, network_key)
+        list_key = _list_key(wire.list_key_cert, network_key)
+        key = list_key.list_key
     verify(key, "network-list", wire.list.body, wire.list.signature)  # before much is read
     stated = parse(pb.NetworkList, wire.list.body, "network list")
     if stated.network_id != network.digest:
         raise BadSignature("a list of another network")
-    if wire.HasField("list_key_cert") and stated.issued_seconds >= until:
-        raise BadSignature("a list signed with a key whose time is over")
+    if list_key is not None and stated.epoch != list_key.epoch:
+        raise BadSignature("a list of another epoch than the key is for that signed it")
+    if list_key is not None and stated.expires_seconds > list_key.expires_seconds:
+        raise BadSignature("a list that outlives the key that signed it")
     lifetime = stated.expires_seconds - stated.issued_seconds
     if not 0 < lifetime <= LIST_SECONDS or not 0 <= stated.issued_seconds <= now + SKEW_SECONDS:
         raise DocumentError("a list of an impossible time")
-    if len(stated.members) > MAX_MEMBERS or not 1 <= stated.number <= MAX_LIST_NUMBER:
-        raise DocumentError("a list of an impossible length or number")
+    # No more lists than seconds: whatever number a thief of a list key signs, a next one is left.
+    if not 1 <= stated.number <= stated.issued_seconds or not 1 <= stated.epoch <= MAX_EPOCH:
+        raise DocumentError("a list of an impossible number or epoch")
+    if len(stated.members) > MAX_MEMBERS:
+        raise DocumentError("a list of an impossible length")
     with _ids():
         members = {
             InvitationId(m.invitation_digest): FacilityId(m.facility_id) for m in stated.members
@@ -118,6 +139,8 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
         members=members,
         revoked=revoked,
         digest=sha256(b"emix/network-list-id/v1\0", wire.list.body),
+        epoch=stated.epoch,
+        list_key_expires=list_key.expires_seconds if list_key else None,
     )
 
 
@@ -132,6 +155,7 @@ def make_change(base: NetworkList, shown: NetworkList, encoded: bytes) -> bytes:
     wire = parse(pb.SignedList, encoded, "network list")
     change = pb.ListChange(
         base_digest=base.digest,
+        epoch=shown.epoch,
         number=shown.number,
         issued_seconds=int(shown.issued_time),
         expires_seconds=int(shown.expires_time),
@@ -169,7 +193,7 @@ def apply_change(base: NetworkList, data: bytes) -> bytes:
             members[InvitationId(added.invitation_digest)] = FacilityId(added.facility_id)
         revoked = base.revoked | frozenset(map(InvitationId, change.added_revocations))
     span = (change.issued_seconds, change.expires_seconds)
-    body = _body(base.network, change.number, span, members, revoked)
+    body = _body(base.network, (change.epoch, change.number), span, members, revoked)
     wire = pb.SignedList(list=documents.SignedBytes(body=body, signature=change.signature))
     if change.HasField("list_key_cert"):
         wire.list_key_cert.CopyFrom(change.list_key_cert)
@@ -191,27 +215,32 @@ def base_of(change: bytes) -> bytes:
     return parse(pb.ListChange, change, "change of a list").base_digest
 
 
-def open_list_key(certificate: bytes, network_key: bytes, now: float) -> bytes:
-    """Return the key that may sign a network's lists now.
+def open_list_key(
+    certificate: bytes, network_key: bytes, now: float, *, latest: NetworkList | None
+) -> tuple[bytes, int]:
+    """Return the key that may sign a network's lists now, and the epoch that it is for.
 
     Raises:
-        BadSignature: the network has not certified it, or not for so long.
+        BadSignature: the network has not certified it, or not for so long, or has begun a later
+            epoch with the `latest` list that is known.
         DocumentError: these bytes are no such certificate.
     """
     signed = parse(documents.SignedBytes, certificate, "list key")
-    key, until = _list_key(signed, network_key)
-    if now >= until:
+    stated = _list_key(signed, network_key)
+    if now >= stated.expires_seconds:
         raise BadSignature("a list key whose time is over")
-    return key
+    if latest is not None and latest.epoch > stated.epoch:
+        raise BadSignature("a list key that the network revoked; the operator makes new ones")
+    return stated.list_key, stated.epoch
 
 
-def _list_key(signed: documents.SignedBytes, network_key: bytes) -> tuple[bytes, int]:
-    """Return a key that the network certified for its lists, and until when."""
+def _list_key(signed: documents.SignedBytes, network_key: bytes) -> pb.ListKeyCert:
+    """Return what the network says of a key that may sign its lists."""
     verify(network_key, "list-key", signed.body, signed.signature)
     stated = parse(pb.ListKeyCert, signed.body, "list key")
     if stated.network_id != network_id(network_key).digest or len(stated.list_key) != 32:
         raise BadSignature("a list key of another network")
-    return stated.list_key, stated.expires_seconds
+    return stated
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class Invitation:
     Attributes:
         token_key: Public half of the key that signs the claim.
         display_name: What the network's operator calls the facility.
+        list_epoch: Of the network's lists when it was signed.
         signed: As it travels.
     """
 
@@ -59,6 +60,7 @@ class Invitation:
     display_name: str
     issued_seconds: int
     expires_seconds: int
+    list_epoch: int
     signed: documents.SignedBytes = field(repr=False)
 
 
@@ -213,7 +215,9 @@ def _letter_check(data: bytes) -> bytes:
     return sha256(b"emix/join-letter/v1\0", data)[:_CHECK_BYTES]
 
 
-def invite(network_key: SigningKey, display_name: str, now: float) -> tuple[Invitation, SigningKey]:
+def invite(
+    network_key: SigningKey, display_name: str, now: float, *, list_epoch: int = 1
+) -> tuple[Invitation, SigningKey]:
     """Return a new invitation and the key that uses it."""
     token = SigningKey.new()
     body = pb.Invitation(
@@ -222,6 +226,7 @@ def invite(network_key: SigningKey, display_name: str, now: float) -> tuple[Invi
         display_name=display_name,
         issued_seconds=int(now),
         expires_seconds=int(now) + INVITATION_SECONDS,
+        list_epoch=list_epoch,
     ).SerializeToString()
     signed = documents.SignedBytes(body=body, signature=network_key.sign("invitation", body))
     return open_invitation(signed, network_key.public), token
@@ -252,6 +257,7 @@ def open_invitation(signed: documents.SignedBytes, network_key: bytes) -> Invita
         display_name=name,
         issued_seconds=wire.issued_seconds,
         expires_seconds=wire.expires_seconds,
+        list_epoch=wire.list_epoch,
         signed=signed,
     )
 

@@ -1,7 +1,11 @@
 """A network of facilities as one node sees it: who is a member now, and what it has seen before.
 
-Lists only go forward, and a revocation that was seen once stays: a directory that shows an
-older list, or another one under the same number, changes nothing here and is told of.
+Lists only go forward: a directory that shows an older list, or another one under the same number,
+changes nothing here and is told of. They go by epoch first, then by number. Only the network key
+begins an epoch, and so overrules whatever a stolen list key has signed.
+
+A revocation that was seen in a list which the network key signed stays for ever. One that only a
+list key signed stays within its epoch, whatever later lists of that epoch say.
 """
 
 import enum
@@ -21,11 +25,18 @@ class Standing(enum.Enum):
     LIST_EXPIRED = "the network's signed list has expired"
 
 
+ListPlace = tuple[int, int]
+"""Epoch and number: of two lists the one with the higher place is the newer."""
+
+NO_LIST: ListPlace = (0, 0)
+
+
 class ListProblem(enum.Enum):
     """Why a list is not taken over."""
 
     OLDER = "an older list than the one known was shown"
     TWO_LISTS = "two different lists of one number were shown"
+    EXPIRED = "a list that had expired was shown for the first time"
     WITHHELD = "a list that a peer has was not shown"
 
 
@@ -37,6 +48,7 @@ class NetworkList:
         members: Which facility came in with which invitation.
         revoked: Invitations that make nobody a member any more.
         digest: Names the exact list.
+        list_key_expires: Until when the list key stands that signed it; None for the network key.
     """
 
     network: NetworkId
@@ -46,6 +58,18 @@ class NetworkList:
     members: Mapping[InvitationId, FacilityId]
     revoked: frozenset[InvitationId]
     digest: bytes
+    epoch: int = 1
+    list_key_expires: float | None = None
+
+    @property
+    def place(self) -> ListPlace:
+        """Where it stands among the network's lists."""
+        return (self.epoch, self.number)
+
+    @property
+    def final(self) -> frozenset[InvitationId]:
+        """Those of its revocations that no later list takes back."""
+        return self.revoked if self.list_key_expires is None else frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +78,44 @@ class NetworkView:
 
     Attributes:
         latest: The newest list that it has seen; None before the first.
-        revoked: Every revocation that it has ever seen.
+        revoked: Every revocation that stands: all final ones, and all of this epoch.
+        final: Every revocation that it has ever seen in a list that the network key signed.
+        least_epoch: No list of an earlier one is taken over, not even as the first.
     """
 
     latest: NetworkList | None = None
     revoked: frozenset[InvitationId] = frozenset()
+    final: frozenset[InvitationId] = frozenset()
+    least_epoch: int = 1
 
-    def after(self, shown: NetworkList) -> "NetworkView | ListProblem":
-        """Return the view after a verified list was shown; the same one for the same list."""
+    @property
+    def place(self) -> ListPlace:
+        """Where the newest list stands; `NO_LIST` before the first."""
+        return self.latest.place if self.latest else NO_LIST
+
+    def after(self, shown: NetworkList, now: float) -> "NetworkView | ListProblem":
+        """Return the view after a verified list was shown; the same one for the same list.
+
+        A list that had expired is not taken over: by then the key that signed it may have been
+        stolen, and revoked or ended. Whoever takes over what was judged before, when it was
+        kept, says that it is the beginning of time.
+        """
         known = self.latest
-        if known is not None:
-            if shown.number < known.number:
-                return ListProblem.OLDER
-            if shown.number == known.number:
-                return self if shown.digest == known.digest else ListProblem.TWO_LISTS
-        return replace(self, latest=shown, revoked=self.revoked | shown.revoked)
+        if known is not None and shown.digest == known.digest:
+            return self
+        if shown.place < self.place or shown.epoch < self.least_epoch:
+            return ListProblem.OLDER
+        if shown.place == self.place:
+            return ListProblem.TWO_LISTS
+        if now >= shown.expires_time:
+            return ListProblem.EXPIRED
+        stands = self.revoked if known is None or known.epoch == shown.epoch else self.final
+        return replace(
+            self,
+            latest=shown,
+            revoked=stands | shown.revoked,
+            final=self.final | shown.final,
+        )
 
     def standing(self, invitation: InvitationId, facility: FacilityId, now: float) -> Standing:
         """Return how a facility with a verified membership stands."""

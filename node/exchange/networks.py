@@ -20,7 +20,7 @@ from node.documents.network import JoinLetter, Membership, Network, Record, clai
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.names import looks_like_id, same_name
-from node.domain.network import ListProblem, NetworkList, Standing
+from node.domain.network import ListPlace, ListProblem, NetworkView, Standing
 from node.errors import (
     Conflict,
     DocumentError,
@@ -36,6 +36,9 @@ from node.exchange.remembered import Remembered
 log = structlog.get_logger()
 _MOST_MEMBERSHIPS = 8
 _MOST_FOUND = 100
+_LATE = (ListProblem.OLDER.value, ListProblem.EXPIRED.value)
+"""What an honest peer may show: it has not heard of ours yet, or it was off for a week."""
+
 _SAME_ALARMS = 20
 """Of one text a minute; the audit log has each once, until an admin has seen it."""
 
@@ -51,8 +54,8 @@ class NetworkBook(Protocol):
     async def add(self, letter: JoinLetter, membership: Membership, operator: str) -> None:
         """Keep a network that the facility has joined."""
 
-    async def keep_list(self, network: NetworkId, shown: NetworkList, encoded: bytes) -> None:
-        """Keep a newer list, and what it revokes."""
+    async def keep_view(self, network: NetworkId, view: NetworkView, encoded: bytes) -> None:
+        """Keep what is known of a network after a newer list."""
 
     async def leave(self, network: NetworkId, operator: str) -> None:
         """Forget a network."""
@@ -298,17 +301,19 @@ class Networks:
         network = self._known.get(network_id)
         if network is None or network.signed_list == encoded:
             return ""  # it was left just now, or says what is known
+        now = time.time()
         try:
-            shown = open_list(encoded, network.network_key, time.time())
+            shown = open_list(encoded, network.network_key, now)
         except DocumentError as exc:
             return f"a list that is not the network's: {exc}"
-        following = network.view.after(shown)
+        following = network.view.after(shown, now)
         if isinstance(following, ListProblem):
             return following.value
         if following is network.view:
             return ""
-        await self._book.keep_list(network_id, shown, encoded)
-        log.info("list taken over", network=network_id.short(), number=shown.number)
+        await self._book.keep_view(network_id, following, encoded)
+        epoch, number = shown.place
+        log.info("list taken over", network=network_id.short(), epoch=epoch, number=number)
         await self._changed()
         with suppress(KeyError):  # it was left just now
             await self._remembered.listed(self._known[network_id])
@@ -316,15 +321,18 @@ class Networks:
 
     # -- what peers pass on ---------------------------------------------------------------
 
-    def list_numbers(self) -> dict[NetworkId, int]:
-        """Return the numbers of the newest lists known, by network; 0 for none yet."""
-        lists = [(n.id, n.view.latest) for n in self._known.values()]
-        return {network_id: latest.number if latest else 0 for network_id, latest in lists}
+    def list_places(self) -> dict[NetworkId, ListPlace]:
+        """Return where the newest lists known stand, by network; `NO_LIST` for none yet."""
+        return {n.id: n.view.place for n in self._known.values()}
 
-    def list_numbers_for(self, facility: FacilityId) -> dict[NetworkId, int]:
-        """Return the same, of those lists that name a facility: nobody else learns of them."""
-        numbers = self.list_numbers()
-        return {n: numbers[n] for n, listed in self._listed.items() if facility in listed}
+    def list_places_for(self, facility: FacilityId) -> dict[NetworkId, ListPlace]:
+        """Return the same, of those lists that name a facility: nobody else learns of them.
+
+        One that has expired is not among them: nobody takes it over any more.
+        """
+        now = time.time()
+        lists = {n: self._known[n].view.latest for n, f in self._listed.items() if facility in f}
+        return {n: one.place for n, one in lists.items() if one and now < one.expires_time}
 
     def list_for(self, facility: FacilityId, network_id: NetworkId) -> bytes:
         """Return a network's newest list as it was signed.
@@ -343,14 +351,14 @@ class Networks:
 
         A directory that does not show it before long is noticed then.
         """
-        before = self.list_numbers().get(network_id)
+        before = self.list_places().get(network_id)
         problem = await self._take_list(network_id, encoded)
         is_of_network = facility in self._listed.get(network_id, ())
-        if problem and problem != ListProblem.OLDER.value:  # it has not heard of ours yet
+        if problem and problem not in _LATE:
             if not is_of_network:
                 raise PeerRefused("a list of a network that the two nodes do not share")
             await self._alarm(network_id, f"facility {facility.short()} shows {problem}")
-        if self.list_numbers().get(network_id) != before:
+        if self.list_places().get(network_id) != before:
             self._directories.expect_list(network_id)
 
     async def took_record(self, network_id: NetworkId, record: Record) -> None:

@@ -14,6 +14,7 @@ from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, NetworkId
+from node.domain.network import NO_LIST, ListPlace
 from node.errors import NodeError, RemoteProtocolError
 from node.rpc.calling import Channel
 from node.rpc.limits import RateLimit
@@ -29,17 +30,17 @@ _MOST_LISTS = 16
 _LISTS_A_MINUTE = 20
 """Of one peer: each is a signature to verify, and up to four megabytes."""
 
-Numbers = Mapping[NetworkId, int]
+Places = Mapping[NetworkId, ListPlace]
 """Of the newest lists known, by network."""
 
 
 class PassedLists(Protocol):
     """Knows the lists of this node's networks; `node.exchange.networks` does."""
 
-    def list_numbers(self) -> Numbers:
-        """Return the numbers of the newest lists; 0 where there is none yet."""
+    def list_places(self) -> Places:
+        """Return where the newest lists stand; `NO_LIST` where there is none yet."""
 
-    def list_numbers_for(self, facility: FacilityId) -> Numbers:
+    def list_places_for(self, facility: FacilityId) -> Places:
         """Return the same, of those lists that name a facility as a member."""
 
     def list_for(self, facility: FacilityId, network_id: NetworkId) -> bytes:
@@ -63,11 +64,11 @@ class Plan:
 class Compared:
     """What both sides of a connection had at the last Hello; None before the first."""
 
-    ours: Numbers | None = None
-    theirs: Numbers = field(default_factory=dict)
+    ours: Places | None = None
+    theirs: Places = field(default_factory=dict)
 
 
-def plan(last: Compared, all_ours: Numbers, for_them: Numbers, theirs: Numbers) -> Plan:
+def plan(last: Compared, all_ours: Places, for_them: Places, theirs: Places) -> Plan:
     """Return which lists to pass on after a Hello.
 
     Args:
@@ -77,11 +78,11 @@ def plan(last: Compared, all_ours: Numbers, for_them: Numbers, theirs: Numbers) 
         theirs: What the peer says.
     """
     is_first, ours_before = last.ours is None, last.ours or {}
-    ahead = {n for n, number in theirs.items() if n in all_ours and number > all_ours[n]}
-    behind = {n for n, number in for_them.items() if number > theirs.get(n, number)}
+    ahead = {n for n, place in theirs.items() if n in all_ours and place > all_ours[n]}
+    behind = {n for n, place in for_them.items() if place > theirs.get(n, place)}
     return Plan(
-        to_get=frozenset(n for n in ahead if is_first or last.theirs.get(n, 0) > all_ours[n]),
-        to_give=frozenset(n for n in behind if is_first or ours_before.get(n, 0) > theirs[n]),
+        to_get=frozenset(n for n in ahead if is_first or last.theirs.get(n, NO_LIST) > all_ours[n]),
+        to_give=frozenset(n for n in behind if is_first or ours_before.get(n, NO_LIST) > theirs[n]),
     )
 
 
@@ -94,8 +95,8 @@ class ListSharing:
 
     def known(self, facility: FacilityId) -> list[pb.KnownList]:
         """Return what a peer is told."""
-        numbers = list(self._lists.list_numbers_for(facility).items())[:_MOST_LISTS]
-        return [pb.KnownList(network_id=n.digest, number=number) for n, number in numbers]
+        places = list(self._lists.list_places_for(facility).items())[:_MOST_LISTS]
+        return [pb.KnownList(network_id=n.digest, epoch=e, number=m) for n, (e, m) in places]
 
     async def compare(
         self, peer: FacilityId, channel: Channel, shown: Sequence[pb.KnownList], last: Compared
@@ -105,14 +106,14 @@ class ListSharing:
         What does not work is left for another Hello, or another peer.
         """
         try:
-            await self._pass_on(peer, channel, _numbers(shown), last)
+            await self._pass_on(peer, channel, _places(shown), last)
         except NodeError as exc:
             log.info("lists not passed on", peer=peer.short(), code=exc.code.value)
 
     async def _pass_on(
-        self, peer: FacilityId, channel: Channel, theirs: Numbers, last: Compared
+        self, peer: FacilityId, channel: Channel, theirs: Places, last: Compared
     ) -> None:
-        ours, for_them = self._lists.list_numbers(), self._lists.list_numbers_for(peer)
+        ours, for_them = self._lists.list_places(), self._lists.list_places_for(peer)
         found = plan(last, ours, for_them, theirs)
         last.ours, last.theirs = ours, theirs
         for network_id in found.to_get:
@@ -145,8 +146,8 @@ class ListSharing:
             raise RemoteProtocolError("a network id of another length") from exc
 
 
-def _numbers(shown: Sequence[pb.KnownList]) -> dict[NetworkId, int]:
+def _places(shown: Sequence[pb.KnownList]) -> dict[NetworkId, ListPlace]:
     try:
-        return {NetworkId(known.network_id): known.number for known in shown[:_MOST_LISTS]}
+        return {NetworkId(k.network_id): (k.epoch, k.number) for k in shown[:_MOST_LISTS]}
     except ValueError as exc:
         raise RemoteProtocolError("a network id of another length") from exc

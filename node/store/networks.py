@@ -1,4 +1,4 @@
-"""Networks that this facility has joined, and every revocation that it has ever seen."""
+"""Networks that this facility has joined, and every revocation that stands in them."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import time
 from node.documents.lists import open_list
 from node.documents.network import JoinLetter, Membership, Network, open_membership
 from node.domain.ids import InvitationId, NetworkId
-from node.domain.network import NetworkList, NetworkView
+from node.domain.network import NetworkView
 from node.errors import NotFound
 from node.sql.database import Db
 from node.store import audit_rows
@@ -54,19 +54,29 @@ class NetworkStore:
 
         await self._database.write(work)
 
-    async def keep_list(self, network: NetworkId, shown: NetworkList, encoded: bytes) -> None:
-        """Keep a newer list, and what it revokes; durable once this returns."""
+    async def keep_view(self, network: NetworkId, view: NetworkView, encoded: bytes) -> None:
+        """Keep what is known of a network after a newer list; durable once this returns."""
 
         def work(db: Db) -> None:
             db.execute("UPDATE networks SET list = ? WHERE network = ?", (encoded, network.digest))
-            now = time.time()
-            for invitation in shown.revoked:
+            known = _revocations(db, network.digest)
+            stands = {invitation: invitation in view.final for invitation in view.revoked}
+            for invitation in known.keys() - stands.keys():  # those of an epoch that has ended
                 db.execute(
-                    "INSERT INTO revocations (network, invitation, seen_time) VALUES (?, ?, ?)"
-                    " ON CONFLICT DO NOTHING",
-                    (network.digest, invitation.digest, now),
+                    "DELETE FROM revocations WHERE network = ? AND invitation = ?",
+                    (network.digest, invitation.digest),
                 )
-            facts: dict[str, object] = {"network": str(network), "number": shown.number}
+            now = time.time()
+            for invitation, is_final in stands.items():
+                if known.get(invitation) is not is_final:
+                    db.execute(
+                        "INSERT INTO revocations (network, invitation, seen_time, is_final)"
+                        " VALUES (?, ?, ?, ?) ON CONFLICT (network, invitation)"
+                        " DO UPDATE SET is_final = excluded.is_final",
+                        (network.digest, invitation.digest, now, int(is_final)),
+                    )
+            epoch, number = view.place
+            facts: dict[str, object] = {"network": str(network), "epoch": epoch, "number": number}
             audit_rows.append(db, "network.list", facts)
 
         await self._database.write(work)
@@ -98,17 +108,30 @@ def _row(db: Db, row: dict[str, object]) -> Network:
     # Whether it was from the future was decided when it was kept; a clock set back changes nothing.
     signed = encoded if isinstance(encoded, bytes) else b""
     latest = open_list(signed, key, math.inf) if signed else None
-    revoked = frozenset(
-        InvitationId(found["invitation"])
-        for found in db.query("SELECT invitation FROM revocations WHERE network = ?", (network,))
+    revoked = _revocations(db, network)
+    membership = open_membership(bytes(row["membership"]), key)  # type: ignore[call-overload]
+    view = NetworkView(
+        latest,
+        frozenset(revoked),
+        frozenset(invitation for invitation, is_final in revoked.items() if is_final),
+        membership.invitation.list_epoch,
     )
     return Network(
         name=str(row["name"]),
         network_key=key,
         endpoints=tuple(json.loads(str(row["endpoints"]))),
         root_certificate=bytes(row["root_certificate"]),  # type: ignore[call-overload]
-        membership=open_membership(bytes(row["membership"]), key),  # type: ignore[call-overload]
-        view=NetworkView(latest, revoked),
+        membership=membership,
+        view=view,
         joined_time=float(str(row["joined_time"])),
         signed_list=signed,
     )
+
+
+def _revocations(db: Db, network: bytes) -> dict[InvitationId, bool]:
+    """Return the revocations that stand, and whether each is final."""
+    sql = "SELECT invitation, is_final FROM revocations WHERE network = ?"
+    return {
+        InvitationId(found["invitation"]): bool(found["is_final"])
+        for found in db.query(sql, (network,))
+    }

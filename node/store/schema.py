@@ -210,11 +210,13 @@ CREATE TABLE networks (
     joined_time REAL NOT NULL
 ) STRICT;
 
--- Every revocation that was ever seen: a later list without it changes nothing.
+-- Every revocation that stands: a later list without it changes nothing. One that is final was in
+-- a list that the network key signed; the others end with their epoch.
 CREATE TABLE revocations (
     network BLOB NOT NULL REFERENCES networks (network) ON DELETE CASCADE,
     invitation BLOB NOT NULL,
     seen_time REAL NOT NULL,
+    is_final INTEGER NOT NULL,
     PRIMARY KEY (network, invitation)
 ) STRICT;
 

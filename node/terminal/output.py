@@ -80,6 +80,11 @@ def print_error(text: str) -> None:
         print_line(line, is_error=True)
 
 
+def show_list_place(epoch: int, number: int) -> str:
+    """Return how people name a network's list; empty for none."""
+    return f"{number} (epoch {epoch})" if epoch > 1 else str(number or "")
+
+
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
     """Print a table; columns whose name begins with `>` are aligned to the right.
 

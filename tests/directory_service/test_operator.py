@@ -108,13 +108,39 @@ def test_older_list_that_a_directory_shows_is_found_out_and_another_of_one_numbe
     first = opened(KEY.next_list(None, [], (), NOW))
     second = opened(KEY.next_list(first, [a], (), NOW))
     other = opened(KEY.next_list(first, [], (), NOW))
-    assert newest(None, None) == (None, False)
-    assert newest(second, first) == (second, True)
-    assert newest(second, None) == (second, True)
-    assert newest(first, second) == (second, False)
-    assert newest(None, second) == (second, False)
+    assert newest(None, None, NOW) == (None, False)
+    assert newest(second, first, NOW) == (second, True)
+    assert newest(second, None, NOW) == (second, True)
+    assert newest(first, second, NOW) == (second, False)
+    assert newest(None, second, NOW) == (second, False)
     with pytest.raises(Conflict, match="another list 2"):
-        newest(second, other)
+        newest(second, other, NOW)
+
+
+def test_list_by_a_list_key_whose_time_is_over_is_a_question_and_not_the_newest() -> None:
+    list_key = KEY.list_key(NOW + 60)
+    first = opened(KEY.next_list(None, [], (), NOW))
+    by_list_key = opened(list_key.next_list(first, [join("A")], (), NOW))
+    assert newest(first, by_list_key, NOW + 59) == (by_list_key, False)
+    for ours in (first, None):
+        with pytest.raises(Conflict, match="list recover"):
+            newest(ours, by_list_key, NOW + 60)
+
+
+def test_new_epoch_overrules_every_list_key_and_only_the_network_key_begins_one() -> None:
+    a, stolen = join("A"), KEY.list_key(NOW + 86400)
+    first = opened(KEY.next_list(None, [a], (), NOW))
+    thiefs = opened(stolen.next_list(first, [], [a.invitation.id], NOW))
+    with pytest.raises(UsageError, match="network key"):
+        stolen.next_list(first, [], (), NOW, begins_epoch=True)
+    recovered = opened(KEY.next_list(first, [], (), NOW, above=[thiefs], begins_epoch=True))
+    assert recovered.place == (2, 1) > thiefs.place
+    assert dict(recovered.members) == {a.invitation.id: a.facility_id}
+    assert not recovered.revoked
+    with pytest.raises(ConfigError, match="revoked"):
+        stolen.next_list(recovered, [], (), NOW)
+    following = opened(KEY.list_key(NOW + 60, 2).next_list(recovered, [], (), NOW))
+    assert following.place == (2, 2)
 
 
 def test_facility_is_found_by_name_or_id_with_all_that_it_has() -> None:

@@ -689,7 +689,7 @@ def test_only_the_network_publishes_and_asks_for_memberships(tmp_path: Path) -> 
                 await client.call("Publish", pb.PublishRequest(list=encoded))
             await world.sign(membership)
             encoded = world.operator.next_list(None, [], (), time.time())
-            with pytest.raises(Conflict, match="list 1 is here"):
+            with pytest.raises(Conflict, match="list 1 of epoch 1 is here"):
                 await client.call("Publish", pb.PublishRequest(list=encoded))
             login = await client.proof(a)
             stolen = pb.ListMembershipsRequest(proof=login.proof, signature=login.signature)

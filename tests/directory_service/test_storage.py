@@ -15,6 +15,7 @@ from directory_service.postgres import open_postgres
 from directory_service.sqlite import SqliteEngine
 from directory_service.storage import Engine, Storage, StoredMember, StoredNode
 from node.domain.ids import FacilityId, InvitationId, NodeId
+from node.domain.network import NO_LIST
 from node.errors import ConfigError, Conflict, StoreError
 
 NOW = 1_800_000_000
@@ -30,7 +31,7 @@ COLUMNS = {
         "announced_seconds",
         "expires_seconds",
     },
-    "lists": {"number", "list"},
+    "lists": {"epoch", "number", "list"},
     "spent": {"challenge", "expires_seconds"},
 }
 
@@ -82,7 +83,7 @@ async def test_what_is_kept_is_there_after_a_restart(engine_kind: str, tmp_path:
         assert await storage.enroll(make_member(1, 1, NOW + 1))
         assert await storage.enroll(make_member(2, 2, NOW))
         await storage.put_node(make_node(1))
-        await storage.put_list(1, b"first")
+        await storage.put_list((1, 1), b"first")
     async with opened(engine_kind, tmp_path) as storage:
         assert await storage.members() == [make_member(2, 2, NOW), make_member(1, 1, NOW + 1)]
         assert await storage.nodes(NOW) == [make_node(1)]
@@ -147,13 +148,18 @@ async def test_challenge_is_spent_once(engine_kind: str, tmp_path: Path) -> None
 async def test_lists_only_go_forward(engine_kind: str, tmp_path: Path) -> None:
     async with opened(engine_kind, tmp_path) as storage:
         assert await storage.latest_list() is None
-        await storage.put_list(3, b"three")
+        await storage.put_list((1, 3), b"three")
         for number in (2, 3):
             with pytest.raises(Conflict, match="list 3"):
-                await storage.put_list(number, b"other")
+                await storage.put_list((1, number), b"other")
         assert await storage.latest_list() == b"three"
         for number in range(4, 40):
-            await storage.put_list(number, b"later")
+            await storage.put_list((1, number), b"later")
+        await storage.put_list((2, 1), b"of the next epoch")
+        with pytest.raises(Conflict, match="list 1 of epoch 2"):
+            await storage.put_list((1, 100), b"of the one before")
+        assert await storage.latest_list() == b"of the next epoch"
+        assert await storage.counts() == (0, (2, 1))
 
 
 async def test_later_announcement_replaces_an_earlier_and_expires(
@@ -178,10 +184,10 @@ async def test_what_was_kept_of_late_is_found(engine_kind: str, tmp_path: Path) 
         await storage.put_node(later)
         assert await storage.nodes(NOW + 1000, since=NOW + 1000) == [later]
         assert len(await storage.nodes(NOW + 1000, since=NOW)) == 2
-        assert await storage.counts() == (0, 0)
+        assert await storage.counts() == (0, NO_LIST)
         await storage.enroll(make_member(1, 1))
-        await storage.put_list(7, b"seven")
-        assert await storage.counts() == (1, 7)
+        await storage.put_list((1, 7), b"seven")
+        assert await storage.counts() == (1, (1, 7))
 
 
 async def test_no_column_can_carry_patient_or_study_data(engine_kind: str, tmp_path: Path) -> None:

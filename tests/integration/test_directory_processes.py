@@ -176,7 +176,7 @@ def test_what_a_process_kept_and_could_not_tell_is_found_by_the_others(
 
     async def keep() -> None:  # as one that dies before it can tell
         engine = await open_postgres(processes.database.url, b"another key")
-        await Storage(engine).put_list(2, encoded)
+        await Storage(engine).put_list((1, 2), encoded)
         await engine.aclose()
 
     trio.run(keep)

@@ -48,7 +48,6 @@ def test_list_is_taken_from_the_network_or_from_a_key_that_it_certified() -> Non
     [
         (OTHER_KEY, KEY, NOW + 86400),  # not the key that is certified
         (LIST_KEY, OTHER_KEY, NOW + 86400),  # certified by nobody who may
-        (LIST_KEY, KEY, NOW - 1),  # its time is over
     ],
 )
 def test_list_of_a_key_that_is_not_certified_for_it_is_refused(
@@ -58,6 +57,43 @@ def test_list_of_a_key_that_is_not_certified_for_it_is_refused(
     data = sign_list(signer, NETWORK, 1, {}, frozenset(), NOW, certificate=certificate)
     with pytest.raises(BadSignature):
         open_list(data, KEY.public, NOW)
+
+
+def test_list_ends_with_the_key_that_signed_it_and_one_that_outlives_it_is_refused() -> None:
+    certificate = delegate_lists(KEY, LIST_KEY.public, NOW + 60)
+    data = sign_list(LIST_KEY, NETWORK, 1, {}, frozenset(), NOW, certificate=certificate)
+    assert open_list(data, KEY.public, NOW).expires_time == int(NOW) + 60
+    longer = delegate_lists(KEY, LIST_KEY.public, NOW + 10**6)
+    wire = pb.SignedList.FromString(
+        sign_list(LIST_KEY, NETWORK, 1, {}, frozenset(), NOW, certificate=longer)
+    )
+    wire.list_key_cert.CopyFrom(documents.SignedBytes.FromString(certificate))
+    with pytest.raises(BadSignature, match="outlives"):
+        open_list(wire.SerializeToString(), KEY.public, NOW)
+
+
+def test_list_key_signs_in_its_own_epoch_and_in_no_other() -> None:
+    certificate = delegate_lists(KEY, LIST_KEY.public, NOW + 86400, epoch=2)
+    members: dict[InvitationId, FacilityId] = {}
+    for epoch in (1, 2, 3):
+        data = sign_list(
+            LIST_KEY, NETWORK, 1, members, frozenset(), NOW, certificate=certificate, epoch=epoch
+        )
+        if epoch == 2:
+            assert open_list(data, KEY.public, NOW).place == (2, 1)
+            continue
+        with pytest.raises(BadSignature, match="another epoch"):
+            open_list(data, KEY.public, NOW)
+
+
+def test_number_is_no_higher_than_the_second_so_that_a_next_one_is_always_left() -> None:
+    for number in (int(NOW) + 1, 2**40, 2**63):
+        with pytest.raises(DocumentError, match="number"):
+            open_list(sign_list(KEY, NETWORK, number, {}, frozenset(), NOW), KEY.public, NOW)
+    highest = sign_list(KEY, NETWORK, int(NOW), {}, frozenset(), NOW)
+    following = sign_list(KEY, NETWORK, int(NOW) + 1, {}, frozenset(), NOW + 1)
+    before, after = (open_list(one, KEY.public, NOW) for one in (highest, following))
+    assert after.place > before.place
 
 
 def test_list_of_an_impossible_time_length_or_number_is_refused() -> None:
@@ -76,6 +112,7 @@ def test_list_of_an_impossible_time_length_or_number_is_refused() -> None:
         body = pb.NetworkList(
             network_id=NETWORK.digest,
             number=1,
+            epoch=1,
             issued_seconds=int(NOW),
             expires_seconds=int(NOW) + 60,
         )
@@ -173,6 +210,7 @@ def test_list_that_takes_a_revocation_back_or_is_written_otherwise_goes_whole() 
     body = pb.NetworkList(
         network_id=NETWORK.digest,
         number=2,
+        epoch=1,
         issued_seconds=int(NOW),
         expires_seconds=int(NOW) + 60,
         revoked_invitations=[b"r" * 32, b"a" * 32],  # in no order

@@ -44,7 +44,7 @@ class Node:
         self.take(signed(number))
 
     def take(self, encoded: bytes) -> str:
-        following = self.network.view.after(open_list(encoded, KEY.public, NOW))
+        following = self.network.view.after(open_list(encoded, KEY.public, NOW), NOW)
         if isinstance(following, ListProblem):
             return following.value
         if following is not self.network.view:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.domain.ids import FacilityId, NetworkId
+from node.domain.network import NO_LIST, ListPlace
 from node.errors import NotFound, PeerBusy, RemoteProtocolError
 from node.federation.sharing import Compared, ListSharing, plan
 
@@ -17,17 +18,17 @@ A, B, STRANGER = (FacilityId(name * 32) for name in (b"a", b"b", b"s"))
 
 
 class FakeLists:
-    """The lists of one node: a list is its number, and names both facilities."""
+    """The lists of one node: a list is its number, in one epoch, and names both facilities."""
 
     def __init__(self, numbers: dict[NetworkId, int]) -> None:
         self.numbers = numbers
         self.names = {A, B}
 
-    def list_numbers(self) -> dict[NetworkId, int]:
-        return dict(self.numbers)
+    def list_places(self) -> dict[NetworkId, ListPlace]:
+        return {n: (1, k) if k else NO_LIST for n, k in self.numbers.items()}
 
-    def list_numbers_for(self, facility: FacilityId) -> dict[NetworkId, int]:
-        return {n: k for n, k in self.numbers.items() if k and facility in self.names}
+    def list_places_for(self, facility: FacilityId) -> dict[NetworkId, ListPlace]:
+        return {n: (1, k) for n, k in self.numbers.items() if k and facility in self.names}
 
     def list_for(self, facility: FacilityId, network_id: NetworkId) -> bytes:
         if facility not in self.names or not self.numbers.get(network_id):
@@ -108,7 +109,7 @@ async def test_stranger_to_a_network_learns_nothing_of_it() -> None:
     [network, *_] = NETWORKS
     sharing = ListSharing(FakeLists({network: 7}))
     assert sharing.known(STRANGER) == []
-    assert [k.number for k in sharing.known(A)] == [7]
+    assert [(k.epoch, k.number) for k in sharing.known(A)] == [(1, 7)]
     call: Any = SimpleNamespace(
         caller=SimpleNamespace(facility_id=STRANGER),
         request=pb.GetListRequest(network_id=network.digest),
@@ -149,5 +150,13 @@ async def test_nonsense_in_a_hello_passes_nothing_on_and_ends_nothing() -> None:
 
 def test_number_that_a_peer_makes_up_is_asked_for_once_a_hello_and_no_more() -> None:
     [network, *_] = NETWORKS
-    found = plan(Compared(), {network: 1}, {network: 1}, {network: 2**63})
+    ours = {network: (1, 1)}
+    found = plan(Compared(), ours, ours, {network: (1, 2**63)})
     assert (found.to_get, found.to_give) == (frozenset({network}), frozenset())
+
+
+def test_list_of_a_later_epoch_is_the_newer_one_whatever_its_number() -> None:
+    [network, *_] = NETWORKS
+    ours, theirs = {network: (2, 1)}, {network: (1, 9_000_000)}
+    assert plan(Compared(), ours, ours, theirs).to_give == frozenset({network})
+    assert plan(Compared(), theirs, theirs, ours).to_get == frozenset({network})

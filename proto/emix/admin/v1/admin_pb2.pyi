@@ -183,7 +183,7 @@ class LeaveNetworkResponse(_message.Message):
     def __init__(self, network: _Optional[_Union[Network, _Mapping]] = ...) -> None: ...
 
 class Network(_message.Message):
-    __slots__ = ("network_id", "name", "standing", "list_number", "list_expires_seconds", "members", "state", "endpoint", "problem", "joined_seconds")
+    __slots__ = ("network_id", "name", "standing", "list_number", "list_expires_seconds", "members", "state", "endpoint", "problem", "joined_seconds", "list_epoch")
     NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STANDING_FIELD_NUMBER: _ClassVar[int]
@@ -194,6 +194,7 @@ class Network(_message.Message):
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     JOINED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LIST_EPOCH_FIELD_NUMBER: _ClassVar[int]
     network_id: str
     name: str
     standing: str
@@ -204,7 +205,8 @@ class Network(_message.Message):
     endpoint: str
     problem: str
     joined_seconds: int
-    def __init__(self, network_id: _Optional[str] = ..., name: _Optional[str] = ..., standing: _Optional[str] = ..., list_number: _Optional[int] = ..., list_expires_seconds: _Optional[int] = ..., members: _Optional[int] = ..., state: _Optional[str] = ..., endpoint: _Optional[str] = ..., problem: _Optional[str] = ..., joined_seconds: _Optional[int] = ...) -> None: ...
+    list_epoch: int
+    def __init__(self, network_id: _Optional[str] = ..., name: _Optional[str] = ..., standing: _Optional[str] = ..., list_number: _Optional[int] = ..., list_expires_seconds: _Optional[int] = ..., members: _Optional[int] = ..., state: _Optional[str] = ..., endpoint: _Optional[str] = ..., problem: _Optional[str] = ..., joined_seconds: _Optional[int] = ..., list_epoch: _Optional[int] = ...) -> None: ...
 
 class FindFacilitiesRequest(_message.Message):
     __slots__ = ("words", "limit")

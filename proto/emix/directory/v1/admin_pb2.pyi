@@ -11,7 +11,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("name", "network_id", "endpoint", "software", "facilities", "nodes", "online", "list_number", "list_expires_seconds", "certificate_expires_seconds", "started_seconds", "alarms", "relay_endpoint", "relay_pairs", "relay_open_pairs", "relay_bytes", "relay_refused")
+    __slots__ = ("name", "network_id", "endpoint", "software", "facilities", "nodes", "online", "list_number", "list_expires_seconds", "certificate_expires_seconds", "started_seconds", "alarms", "relay_endpoint", "relay_pairs", "relay_open_pairs", "relay_bytes", "relay_refused", "list_epoch")
     NAME_FIELD_NUMBER: _ClassVar[int]
     NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class GetStatusResponse(_message.Message):
     RELAY_OPEN_PAIRS_FIELD_NUMBER: _ClassVar[int]
     RELAY_BYTES_FIELD_NUMBER: _ClassVar[int]
     RELAY_REFUSED_FIELD_NUMBER: _ClassVar[int]
+    LIST_EPOCH_FIELD_NUMBER: _ClassVar[int]
     name: str
     network_id: str
     endpoint: str
@@ -46,7 +47,8 @@ class GetStatusResponse(_message.Message):
     relay_open_pairs: int
     relay_bytes: int
     relay_refused: int
-    def __init__(self, name: _Optional[str] = ..., network_id: _Optional[str] = ..., endpoint: _Optional[str] = ..., software: _Optional[str] = ..., facilities: _Optional[int] = ..., nodes: _Optional[int] = ..., online: _Optional[int] = ..., list_number: _Optional[int] = ..., list_expires_seconds: _Optional[int] = ..., certificate_expires_seconds: _Optional[int] = ..., started_seconds: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., relay_endpoint: _Optional[str] = ..., relay_pairs: _Optional[int] = ..., relay_open_pairs: _Optional[int] = ..., relay_bytes: _Optional[int] = ..., relay_refused: _Optional[int] = ...) -> None: ...
+    list_epoch: int
+    def __init__(self, name: _Optional[str] = ..., network_id: _Optional[str] = ..., endpoint: _Optional[str] = ..., software: _Optional[str] = ..., facilities: _Optional[int] = ..., nodes: _Optional[int] = ..., online: _Optional[int] = ..., list_number: _Optional[int] = ..., list_expires_seconds: _Optional[int] = ..., certificate_expires_seconds: _Optional[int] = ..., started_seconds: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., relay_endpoint: _Optional[str] = ..., relay_pairs: _Optional[int] = ..., relay_open_pairs: _Optional[int] = ..., relay_bytes: _Optional[int] = ..., relay_refused: _Optional[int] = ..., list_epoch: _Optional[int] = ...) -> None: ...
 
 class ListFacilitiesRequest(_message.Message):
     __slots__ = ()

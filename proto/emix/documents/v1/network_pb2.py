@@ -25,37 +25,37 @@ _sym_db = _symbol_database.Default()
 from emix.documents.v1 import documents_pb2 as emix_dot_documents_dot_v1_dot_documents__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65mix/documents/v1/network.proto\x12\x11\x65mix.documents.v1\x1a!emix/documents/v1/documents.proto\"z\n\nInvitation\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x11\n\ttoken_key\x18\x02 \x01(\x0c\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x16\n\x0eissued_seconds\x18\x04 \x01(\x03\x12\x17\n\x0f\x65xpires_seconds\x18\x05 \x01(\x03\"Z\n\x0fMembershipClaim\x12\x19\n\x11invitation_digest\x18\x01 \x01(\x0c\x12\x14\n\x0c\x66\x61\x63ility_key\x18\x02 \x01(\x0c\x12\x16\n\x0ejoined_seconds\x18\x03 \x01(\x03\"o\n\nMembership\x12\x32\n\ninvitation\x18\x01 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\x12-\n\x05\x63laim\x18\x02 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\"L\n\x0bListKeyCert\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x10\n\x08list_key\x18\x02 \x01(\x0c\x12\x17\n\x0f\x65xpires_seconds\x18\x03 \x01(\x03\">\n\x0cListedMember\x12\x19\n\x11invitation_digest\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x02 \x01(\x0c\"\xb1\x01\n\x0bNetworkList\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x16\n\x0eissued_seconds\x18\x03 \x01(\x03\x12\x17\n\x0f\x65xpires_seconds\x18\x04 \x01(\x03\x12\x30\n\x07members\x18\x05 \x03(\x0b\x32\x1f.emix.documents.v1.ListedMember\x12\x1b\n\x13revoked_invitations\x18\x06 \x03(\x0c\"q\n\nSignedList\x12,\n\x04list\x18\x01 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\x12\x35\n\rlist_key_cert\x18\x02 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\"\x9c\x02\n\nListChange\x12\x13\n\x0b\x62\x61se_digest\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x16\n\x0eissued_seconds\x18\x03 \x01(\x03\x12\x17\n\x0f\x65xpires_seconds\x18\x04 \x01(\x03\x12\x36\n\radded_members\x18\x05 \x03(\x0b\x32\x1f.emix.documents.v1.ListedMember\x12\x1b\n\x13removed_invitations\x18\x06 \x03(\x0c\x12\x19\n\x11\x61\x64\x64\x65\x64_revocations\x18\x07 \x03(\x0c\x12\x11\n\tsignature\x18\x08 \x01(\x0c\x12\x35\n\rlist_key_cert\x18\t \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\"\xae\x01\n\nJoinLetter\x12\x32\n\ninvitation\x18\x01 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\x12\x14\n\x0ctoken_secret\x18\x02 \x01(\x0c\x12\x13\n\x0bnetwork_key\x18\x03 \x01(\x0c\x12\x14\n\x0cnetwork_name\x18\x04 \x01(\t\x12\x11\n\tendpoints\x18\x05 \x03(\t\x12\x18\n\x10root_certificate\x18\x06 \x01(\x0c\"\xd6\x01\n\x07Listing\x12\x0f\n\x07node_id\x18\x01 \x01(\x0c\x12\x16\n\x0eissued_seconds\x18\x02 \x01(\x03\x12\x0c\n\x04\x63ity\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65partments\x18\x04 \x03(\t\x12\x12\n\nrecipients\x18\x05 \x03(\t\x12\x10\n\x08software\x18\x06 \x01(\t\x12\x18\n\x10protocol_version\x18\x07 \x01(\r\x12\x15\n\rnever_relayed\x18\x08 \x01(\x08\x12\x13\n\x0bonly_relays\x18\t \x03(\t\x12\x13\n\x0b\x66\x61\x63ility_id\x18\n \x01(\x0c\"`\n\rTicketKeyCert\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x12\n\nticket_key\x18\x02 \x01(\x0c\x12\x17\n\x0f\x65xpires_seconds\x18\x03 \x01(\x03\x12\x0e\n\x06relays\x18\x04 \x03(\t\"\xb2\x01\n\x06Ticket\x12\x11\n\tticket_id\x18\x01 \x01(\x0c\x12\r\n\x05relay\x18\x02 \x01(\t\x12\x11\n\tis_caller\x18\x03 \x01(\x08\x12\x17\n\x0f\x63\x61ller_facility\x18\x04 \x01(\x0c\x12\x13\n\x0b\x63\x61ller_node\x18\x05 \x01(\x0c\x12\x17\n\x0ftarget_facility\x18\x06 \x01(\x0c\x12\x13\n\x0btarget_node\x18\x07 \x01(\x0c\x12\x17\n\x0f\x65xpires_seconds\x18\x08 \x01(\x03\"w\n\x0cSignedTicket\x12.\n\x06ticket\x18\x01 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\x12\x37\n\x0fticket_key_cert\x18\x02 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65mix/documents/v1/network.proto\x12\x11\x65mix.documents.v1\x1a!emix/documents/v1/documents.proto\"\x8e\x01\n\nInvitation\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x11\n\ttoken_key\x18\x02 \x01(\x0c\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x16\n\x0eissued_seconds\x18\x04 \x01(\x03\x12\x17\n\x0f\x65xpires_seconds\x18\x05 \x01(\x03\x12\x12\n\nlist_epoch\x18\x06 \x01(\r\"Z\n\x0fMembershipClaim\x12\x19\n\x11invitation_digest\x18\x01 \x01(\x0c\x12\x14\n\x0c\x66\x61\x63ility_key\x18\x02 \x01(\x0c\x12\x16\n\x0ejoined_seconds\x18\x03 \x01(\x03\"o\n\nMembership\x12\x32\n\ninvitation\x18\x01 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\x12-\n\x05\x63laim\x18\x02 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\"[\n\x0bListKeyCert\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x10\n\x08list_key\x18\x02 \x01(\x0c\x12\x17\n\x0f\x65xpires_seconds\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\r\">\n\x0cListedMember\x12\x19\n\x11invitation_digest\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x02 \x01(\x0c\"\xc0\x01\n\x0bNetworkList\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x16\n\x0eissued_seconds\x18\x03 \x01(\x03\x12\x17\n\x0f\x65xpires_seconds\x18\x04 \x01(\x03\x12\x30\n\x07members\x18\x05 \x03(\x0b\x32\x1f.emix.documents.v1.ListedMember\x12\x1b\n\x13revoked_invitations\x18\x06 \x03(\x0c\x12\r\n\x05\x65poch\x18\x07 \x01(\r\"q\n\nSignedList\x12,\n\x04list\x18\x01 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\x12\x35\n\rlist_key_cert\x18\x02 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\"\xab\x02\n\nListChange\x12\x13\n\x0b\x62\x61se_digest\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x16\n\x0eissued_seconds\x18\x03 \x01(\x03\x12\x17\n\x0f\x65xpires_seconds\x18\x04 \x01(\x03\x12\x36\n\radded_members\x18\x05 \x03(\x0b\x32\x1f.emix.documents.v1.ListedMember\x12\x1b\n\x13removed_invitations\x18\x06 \x03(\x0c\x12\x19\n\x11\x61\x64\x64\x65\x64_revocations\x18\x07 \x03(\x0c\x12\x11\n\tsignature\x18\x08 \x01(\x0c\x12\x35\n\rlist_key_cert\x18\t \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\x12\r\n\x05\x65poch\x18\n \x01(\r\"\xae\x01\n\nJoinLetter\x12\x32\n\ninvitation\x18\x01 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\x12\x14\n\x0ctoken_secret\x18\x02 \x01(\x0c\x12\x13\n\x0bnetwork_key\x18\x03 \x01(\x0c\x12\x14\n\x0cnetwork_name\x18\x04 \x01(\t\x12\x11\n\tendpoints\x18\x05 \x03(\t\x12\x18\n\x10root_certificate\x18\x06 \x01(\x0c\"\xd6\x01\n\x07Listing\x12\x0f\n\x07node_id\x18\x01 \x01(\x0c\x12\x16\n\x0eissued_seconds\x18\x02 \x01(\x03\x12\x0c\n\x04\x63ity\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65partments\x18\x04 \x03(\t\x12\x12\n\nrecipients\x18\x05 \x03(\t\x12\x10\n\x08software\x18\x06 \x01(\t\x12\x18\n\x10protocol_version\x18\x07 \x01(\r\x12\x15\n\rnever_relayed\x18\x08 \x01(\x08\x12\x13\n\x0bonly_relays\x18\t \x03(\t\x12\x13\n\x0b\x66\x61\x63ility_id\x18\n \x01(\x0c\"`\n\rTicketKeyCert\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x12\n\nticket_key\x18\x02 \x01(\x0c\x12\x17\n\x0f\x65xpires_seconds\x18\x03 \x01(\x03\x12\x0e\n\x06relays\x18\x04 \x03(\t\"\xb2\x01\n\x06Ticket\x12\x11\n\tticket_id\x18\x01 \x01(\x0c\x12\r\n\x05relay\x18\x02 \x01(\t\x12\x11\n\tis_caller\x18\x03 \x01(\x08\x12\x17\n\x0f\x63\x61ller_facility\x18\x04 \x01(\x0c\x12\x13\n\x0b\x63\x61ller_node\x18\x05 \x01(\x0c\x12\x17\n\x0ftarget_facility\x18\x06 \x01(\x0c\x12\x13\n\x0btarget_node\x18\x07 \x01(\x0c\x12\x17\n\x0f\x65xpires_seconds\x18\x08 \x01(\x03\"w\n\x0cSignedTicket\x12.\n\x06ticket\x18\x01 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytes\x12\x37\n\x0fticket_key_cert\x18\x02 \x01(\x0b\x32\x1e.emix.documents.v1.SignedBytesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'emix.documents.v1.network_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INVITATION']._serialized_start=89
-  _globals['_INVITATION']._serialized_end=211
-  _globals['_MEMBERSHIPCLAIM']._serialized_start=213
-  _globals['_MEMBERSHIPCLAIM']._serialized_end=303
-  _globals['_MEMBERSHIP']._serialized_start=305
-  _globals['_MEMBERSHIP']._serialized_end=416
-  _globals['_LISTKEYCERT']._serialized_start=418
-  _globals['_LISTKEYCERT']._serialized_end=494
-  _globals['_LISTEDMEMBER']._serialized_start=496
-  _globals['_LISTEDMEMBER']._serialized_end=558
-  _globals['_NETWORKLIST']._serialized_start=561
-  _globals['_NETWORKLIST']._serialized_end=738
-  _globals['_SIGNEDLIST']._serialized_start=740
-  _globals['_SIGNEDLIST']._serialized_end=853
-  _globals['_LISTCHANGE']._serialized_start=856
-  _globals['_LISTCHANGE']._serialized_end=1140
-  _globals['_JOINLETTER']._serialized_start=1143
-  _globals['_JOINLETTER']._serialized_end=1317
-  _globals['_LISTING']._serialized_start=1320
-  _globals['_LISTING']._serialized_end=1534
-  _globals['_TICKETKEYCERT']._serialized_start=1536
-  _globals['_TICKETKEYCERT']._serialized_end=1632
-  _globals['_TICKET']._serialized_start=1635
-  _globals['_TICKET']._serialized_end=1813
-  _globals['_SIGNEDTICKET']._serialized_start=1815
-  _globals['_SIGNEDTICKET']._serialized_end=1934
+  _globals['_INVITATION']._serialized_start=90
+  _globals['_INVITATION']._serialized_end=232
+  _globals['_MEMBERSHIPCLAIM']._serialized_start=234
+  _globals['_MEMBERSHIPCLAIM']._serialized_end=324
+  _globals['_MEMBERSHIP']._serialized_start=326
+  _globals['_MEMBERSHIP']._serialized_end=437
+  _globals['_LISTKEYCERT']._serialized_start=439
+  _globals['_LISTKEYCERT']._serialized_end=530
+  _globals['_LISTEDMEMBER']._serialized_start=532
+  _globals['_LISTEDMEMBER']._serialized_end=594
+  _globals['_NETWORKLIST']._serialized_start=597
+  _globals['_NETWORKLIST']._serialized_end=789
+  _globals['_SIGNEDLIST']._serialized_start=791
+  _globals['_SIGNEDLIST']._serialized_end=904
+  _globals['_LISTCHANGE']._serialized_start=907
+  _globals['_LISTCHANGE']._serialized_end=1206
+  _globals['_JOINLETTER']._serialized_start=1209
+  _globals['_JOINLETTER']._serialized_end=1383
+  _globals['_LISTING']._serialized_start=1386
+  _globals['_LISTING']._serialized_end=1600
+  _globals['_TICKETKEYCERT']._serialized_start=1602
+  _globals['_TICKETKEYCERT']._serialized_end=1698
+  _globals['_TICKET']._serialized_start=1701
+  _globals['_TICKET']._serialized_end=1879
+  _globals['_SIGNEDTICKET']._serialized_start=1881
+  _globals['_SIGNEDTICKET']._serialized_end=2000
 # @@protoc_insertion_point(module_scope)

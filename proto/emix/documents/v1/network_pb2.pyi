@@ -8,18 +8,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Invitation(_message.Message):
-    __slots__ = ("network_id", "token_key", "display_name", "issued_seconds", "expires_seconds")
+    __slots__ = ("network_id", "token_key", "display_name", "issued_seconds", "expires_seconds", "list_epoch")
     NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_KEY_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     ISSUED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LIST_EPOCH_FIELD_NUMBER: _ClassVar[int]
     network_id: bytes
     token_key: bytes
     display_name: str
     issued_seconds: int
     expires_seconds: int
-    def __init__(self, network_id: _Optional[bytes] = ..., token_key: _Optional[bytes] = ..., display_name: _Optional[str] = ..., issued_seconds: _Optional[int] = ..., expires_seconds: _Optional[int] = ...) -> None: ...
+    list_epoch: int
+    def __init__(self, network_id: _Optional[bytes] = ..., token_key: _Optional[bytes] = ..., display_name: _Optional[str] = ..., issued_seconds: _Optional[int] = ..., expires_seconds: _Optional[int] = ..., list_epoch: _Optional[int] = ...) -> None: ...
 
 class MembershipClaim(_message.Message):
     __slots__ = ("invitation_digest", "facility_key", "joined_seconds")
@@ -40,14 +42,16 @@ class Membership(_message.Message):
     def __init__(self, invitation: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ..., claim: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ...) -> None: ...
 
 class ListKeyCert(_message.Message):
-    __slots__ = ("network_id", "list_key", "expires_seconds")
+    __slots__ = ("network_id", "list_key", "expires_seconds", "epoch")
     NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
     LIST_KEY_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     network_id: bytes
     list_key: bytes
     expires_seconds: int
-    def __init__(self, network_id: _Optional[bytes] = ..., list_key: _Optional[bytes] = ..., expires_seconds: _Optional[int] = ...) -> None: ...
+    epoch: int
+    def __init__(self, network_id: _Optional[bytes] = ..., list_key: _Optional[bytes] = ..., expires_seconds: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class ListedMember(_message.Message):
     __slots__ = ("invitation_digest", "facility_id")
@@ -58,20 +62,22 @@ class ListedMember(_message.Message):
     def __init__(self, invitation_digest: _Optional[bytes] = ..., facility_id: _Optional[bytes] = ...) -> None: ...
 
 class NetworkList(_message.Message):
-    __slots__ = ("network_id", "number", "issued_seconds", "expires_seconds", "members", "revoked_invitations")
+    __slots__ = ("network_id", "number", "issued_seconds", "expires_seconds", "members", "revoked_invitations", "epoch")
     NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     ISSUED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     REVOKED_INVITATIONS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     network_id: bytes
     number: int
     issued_seconds: int
     expires_seconds: int
     members: _containers.RepeatedCompositeFieldContainer[ListedMember]
     revoked_invitations: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, network_id: _Optional[bytes] = ..., number: _Optional[int] = ..., issued_seconds: _Optional[int] = ..., expires_seconds: _Optional[int] = ..., members: _Optional[_Iterable[_Union[ListedMember, _Mapping]]] = ..., revoked_invitations: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    epoch: int
+    def __init__(self, network_id: _Optional[bytes] = ..., number: _Optional[int] = ..., issued_seconds: _Optional[int] = ..., expires_seconds: _Optional[int] = ..., members: _Optional[_Iterable[_Union[ListedMember, _Mapping]]] = ..., revoked_invitations: _Optional[_Iterable[bytes]] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class SignedList(_message.Message):
     __slots__ = ("list", "list_key_cert")
@@ -82,7 +88,7 @@ class SignedList(_message.Message):
     def __init__(self, list: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ..., list_key_cert: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ...) -> None: ...
 
 class ListChange(_message.Message):
-    __slots__ = ("base_digest", "number", "issued_seconds", "expires_seconds", "added_members", "removed_invitations", "added_revocations", "signature", "list_key_cert")
+    __slots__ = ("base_digest", "number", "issued_seconds", "expires_seconds", "added_members", "removed_invitations", "added_revocations", "signature", "list_key_cert", "epoch")
     BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     ISSUED_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +98,7 @@ class ListChange(_message.Message):
     ADDED_REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     LIST_KEY_CERT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     base_digest: bytes
     number: int
     issued_seconds: int
@@ -101,7 +108,8 @@ class ListChange(_message.Message):
     added_revocations: _containers.RepeatedScalarFieldContainer[bytes]
     signature: bytes
     list_key_cert: _documents_pb2.SignedBytes
-    def __init__(self, base_digest: _Optional[bytes] = ..., number: _Optional[int] = ..., issued_seconds: _Optional[int] = ..., expires_seconds: _Optional[int] = ..., added_members: _Optional[_Iterable[_Union[ListedMember, _Mapping]]] = ..., removed_invitations: _Optional[_Iterable[bytes]] = ..., added_revocations: _Optional[_Iterable[bytes]] = ..., signature: _Optional[bytes] = ..., list_key_cert: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ...) -> None: ...
+    epoch: int
+    def __init__(self, base_digest: _Optional[bytes] = ..., number: _Optional[int] = ..., issued_seconds: _Optional[int] = ..., expires_seconds: _Optional[int] = ..., added_members: _Optional[_Iterable[_Union[ListedMember, _Mapping]]] = ..., removed_invitations: _Optional[_Iterable[bytes]] = ..., added_revocations: _Optional[_Iterable[bytes]] = ..., signature: _Optional[bytes] = ..., list_key_cert: _Optional[_Union[_documents_pb2.SignedBytes, _Mapping]] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class JoinLetter(_message.Message):
     __slots__ = ("invitation", "token_secret", "network_key", "network_name", "endpoints", "root_certificate")

@@ -22,12 +22,14 @@ ANSWER_KIND_LATER: AnswerKind
 ANSWER_KIND_DECLINED: AnswerKind
 
 class KnownList(_message.Message):
-    __slots__ = ("network_id", "number")
+    __slots__ = ("network_id", "number", "epoch")
     NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     network_id: bytes
     number: int
-    def __init__(self, network_id: _Optional[bytes] = ..., number: _Optional[int] = ...) -> None: ...
+    epoch: int
+    def __init__(self, network_id: _Optional[bytes] = ..., number: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class GivenHead(_message.Message):
     __slots__ = ("head", "after_sequence", "links")
