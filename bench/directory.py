@@ -27,6 +27,7 @@ from directory_service.operator import OperatorKey, list_beside
 from node.documents.lists import open_list
 from node.errors import NodeError
 from node.rpc.calling import Channel
+from node.rpc.pieces import pieces
 
 RESULTS = Path(__file__).with_name("results-directory.md")
 NODES = int(os.environ.get("NODES", "10000"))
@@ -147,7 +148,8 @@ async def _measure(directory: Directory) -> str:
         encoded = operator.next_list(listed, (), [gone], time.time())
         began = time.perf_counter()
         async with opened() as channel:
-            await channel.unary(METHODS["Publish"], pb.PublishRequest(list=encoded), timeout=60)
+            requests = [pb.PublishRequest(list=piece) for piece in pieces(encoded)]
+            await channel.bring(METHODS["Publish"], requests, timeout=60)
         await all_informed.wait()
         informing = time.perf_counter() - began
         nursery.cancel_scope.cancel()

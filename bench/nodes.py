@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 
 from node.errors import NodeError
 from node.rpc.blocking import open_blocking_channel
+from node.rpc.bounds import OWN
 from node.rpc.methods import Method, methods
 from node.terminal.output import as_dict
 
@@ -31,7 +32,7 @@ _PORTS = iter(random.sample(range(15_000, 32_000), 17_000))
 
 
 def _of(module: Any, service: str, name: str) -> Method[Any, Any]:
-    found = methods(module.DESCRIPTOR.services_by_name[service])
+    found = methods(module.DESCRIPTOR.services_by_name[service], answer=OWN)
     return next(method for method in found if method.name == name)
 
 
@@ -83,7 +84,11 @@ class Server:
         if len(arguments) == 1 and arguments[0] in self.lists and self.process is not None:
             method, request = self.lists[arguments[0]]
             socket = (self.home / "admin.sock").resolve()
-            with suppress(NodeError), open_blocking_channel(f"unix:{socket}") as channel:
+            address = f"unix:{socket}"
+            with (
+                suppress(NodeError),
+                open_blocking_channel(address, largest_answer=OWN.size) as channel,
+            ):
                 return as_dict(channel.unary(method, request, timeout=_ANSWER_SECONDS))
         return json.loads(self.run(*arguments, "--json", statuses=statuses))
 

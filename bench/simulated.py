@@ -15,11 +15,15 @@ from node.crypto.signing import SigningKey, node_id
 from node.documents.identity import Identity, Profile, make_statements
 from node.documents.network import Listing, claim, sign_listing
 from node.documents.signed import certify_node
+from node.rpc.bounds import Bound
 from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
 from node.rpc.credentials import client_credentials
 from node.rpc.methods import methods
 
-METHODS = {m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryService"])}
+_ANSWER = Bound(4 * 2**20, fields=64 * 1024)
+METHODS = {
+    m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryService"], answer=_ANSWER)
+}
 
 
 class SimulatedNode:
@@ -87,5 +91,6 @@ async def connected(operator: OperatorKey, address: str) -> AsyncGenerator[Chann
         server_name=DIRECTORY_NAME,
         # One connection a node, not one for all of them.
         options=(*KEEPALIVE_OPTIONS, ("grpc.use_local_subchannel_pool", 1)),
+        largest_answer=_ANSWER.size,
     ) as channel:
         yield channel

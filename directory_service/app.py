@@ -26,7 +26,7 @@ from directory_service.storage import Engine, Storage
 from node.crypto.certificates import fingerprint
 from node.errors import ConfigError, ungrouped
 from node.rpc.credentials import introduction_credentials
-from node.rpc.serving import ADMIN_OPTIONS, DIRECTORY_OPTIONS, serve
+from node.rpc.serving import DIRECTORY_OPTIONS, serve
 from node.rpc.standard import health_service, with_standard_services
 from node.running import Stop, run_until_signal
 from node.telemetry.logs import configure_logs
@@ -35,6 +35,8 @@ from node.telemetry.metrics import Gauges, served_metrics
 log = structlog.get_logger()
 MAX_CALLS = 40_000
 """Every node that watches is a call."""
+
+_REQUEST_SECONDS = 15.0
 
 
 def run_directory(home: Home) -> None:
@@ -134,6 +136,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
                 credentials=introduction_credentials(tls),
                 options=DIRECTORY_OPTIONS,
                 max_calls=MAX_CALLS,
+                request_seconds=_REQUEST_SECONDS,
                 grace_seconds=MOVE_SECONDS + 2,
             )
         )
@@ -149,11 +152,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         )
         home.socket.unlink(missing_ok=True)
         await stack.enter_async_context(
-            serve(
-                with_standard_services([admin.service()]),
-                f"unix:{home.socket.resolve()}",
-                options=ADMIN_OPTIONS,
-            )
+            serve(with_standard_services([admin.service()]), f"unix:{home.socket.resolve()}")
         )
         home.socket.chmod(0o600)
         stack.callback(home.socket.unlink, missing_ok=True)

@@ -12,6 +12,7 @@ from directory_service.operator import OperatorKey, read_endpoints, signed_list
 from directory_service.operator_commands import COMMANDS, json_option, network_key_option
 from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import open_blocking_channel
+from node.rpc.bounds import OWN
 from node.rpc.methods import methods
 from node.sandbox.confine import hide
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
@@ -26,7 +27,9 @@ from node.terminal.output import (
 )
 
 DEFAULT_HOME = "~/.emix-directory"
-_METHODS = {m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryAdminService"])}
+_METHODS = {
+    m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryAdminService"], answer=OWN)
+}
 
 
 @click.group(cls=CommandGroup, context_settings=SETTINGS, epilog=EXIT_STATUS)
@@ -375,7 +378,8 @@ def _call(context: click.Context, name: str, request: Message) -> Any:
         )
     if not socket.exists():
         raise PeerUnreachable(f"no directory runs in {home}; start it: emix-directory serve")
-    with open_blocking_channel(f"unix:{socket.resolve()}") as channel:
+    address = f"unix:{socket.resolve()}"
+    with open_blocking_channel(address, largest_answer=OWN.size) as channel:
         return channel.unary(_METHODS[name], request)
 
 

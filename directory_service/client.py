@@ -7,15 +7,20 @@ from emix.directory.v1 import directory_pb2 as pb
 
 from directory_service.operator import OperatorKey
 from node.crypto.certificates import DIRECTORY_NAME, fingerprint
-from node.documents.lists import MAX_MEMBERS
+from node.documents.lists import MAX_LIST_BYTES, MAX_MEMBERS
 from node.documents.network import Membership, open_membership
 from node.errors import PeerTimeout, PeerUnreachable, PeerUntrusted, RemoteProtocolError
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
+from node.rpc.bounds import Bound
 from node.rpc.credentials import client_credentials
 from node.rpc.methods import method
+from node.rpc.pieces import pieces
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
-_GET_NETWORK = method(_SERVICE, "GetNetwork", pb.GetNetworkRequest, pb.GetNetworkResponse)
+_WHOLE_LIST = Bound(MAX_LIST_BYTES + 16 * 1024)
+_GET_NETWORK = method(
+    _SERVICE, "GetNetwork", pb.GetNetworkRequest, pb.GetNetworkResponse, answer=_WHOLE_LIST
+)
 _GET_CHALLENGE = method(_SERVICE, "GetChallenge", pb.GetChallengeRequest, pb.GetChallengeResponse)
 _PUBLISH = method(_SERVICE, "Publish", pb.PublishRequest, pb.PublishResponse)
 _MEMBERSHIPS = method(
@@ -71,7 +76,8 @@ class OperatorClient:
 
     def publish(self, encoded: bytes) -> None:
         """Bring a signed list."""
-        self._channel.unary(_PUBLISH, pb.PublishRequest(list=encoded), timeout=CALL_SECONDS)
+        requests = (pb.PublishRequest(list=piece) for piece in pieces(encoded))
+        self._channel.bring(_PUBLISH, requests, timeout=CALL_SECONDS)
 
 
 @contextmanager
@@ -84,7 +90,10 @@ def open_operator_client(key: OperatorKey) -> Generator[OperatorClient]:
     credentials = client_credentials(None, [key.root_certificate])
     for endpoint in key.endpoints:
         with open_blocking_channel(
-            endpoint, credentials=credentials, server_name=DIRECTORY_NAME
+            endpoint,
+            credentials=credentials,
+            server_name=DIRECTORY_NAME,
+            largest_answer=_WHOLE_LIST.size,
         ) as channel:
             client = OperatorClient(channel, key)
             try:

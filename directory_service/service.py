@@ -19,7 +19,7 @@ from directory_service.watching import LIST
 from node.crypto.digests import sha256
 from node.crypto.signing import facility_id, verify
 from node.documents.identity import Identity
-from node.documents.lists import open_list, open_list_key
+from node.documents.lists import MAX_LIST_BYTES, open_list, open_list_key
 from node.documents.network import Invitation, open_listing, open_membership
 from node.documents.tickets import Ticket, TicketSigner
 from node.domain.ids import FacilityId, NodeId
@@ -33,6 +33,7 @@ from node.errors import (
     UsageError,
 )
 from node.rpc.limits import RateLimit, caller_origin
+from node.rpc.pieces import Gathering
 from node.rpc.serving import Call, Handler, Service
 
 log = structlog.get_logger()
@@ -51,6 +52,9 @@ LISTS_AT_ONCE = 8
 """Whole lists on their way to one address; a node that has one of the last few needs none."""
 
 _MOST_LISTS_AT_ONCE = 500
+_LISTS_BROUGHT, _LISTS_BROUGHT_IN_ALL = 2, 8
+"""That are on their way here at once: from one address, and in all. Anybody may bring one."""
+
 ANNOUNCEMENT_SECONDS = 2 * 3600
 _MOST_CALLS_A_MINUTE = 10**6
 _AGAIN_SECONDS = (3000, 3600)
@@ -94,6 +98,9 @@ class DirectoryServer:
         self._clock = clock
         self._watchers = knowledge.watchers
         self._is_leaving = False
+        self._gathering = Gathering(
+            MAX_LIST_BYTES, of_caller=_LISTS_BROUGHT, in_all=_LISTS_BROUGHT_IN_ALL
+        )
         self._sending: Counter[str] = Counter()  # whole lists, by address
         self._costly = {
             name: RateLimit(calls, in_all=_MOST_CALLS_A_MINUTE)
@@ -324,7 +331,7 @@ class DirectoryServer:
         return pb.AskTicketResponse(ticket=self._tickets.sign(ticket))
 
     async def _publish(self, call: Call[None]) -> pb.PublishResponse:
-        encoded = call.request.list
+        _, encoded = await self._gathering.gather(call, lambda request: bytes(request.list))
         now = self._clock()
         shown = open_list(encoded, self._registry.network_key, now)
         view = self._registry.view

@@ -55,7 +55,6 @@ from node.health import Doctor
 from node.home import Home, Unlocked, save_secrets, unlock
 from node.rpc.credentials import introduction_credentials, server_credentials
 from node.rpc.serving import (
-    ADMIN_OPTIONS,
     INTRODUCTION_OPTIONS,
     PEER_OPTIONS,
     Service,
@@ -86,6 +85,8 @@ _RENEW_SECONDS = 30 * 86400
 _DAY_SECONDS = 86400.0
 _TRUST_SECONDS = 30.0
 _PEER_CALLS = 2048  # every peer watches with one; what one may have is bounded elsewhere
+_PEER_REQUESTS = 8  # of one peer on their way: each may be as large as a frame until it is read
+_STRANGER_SECONDS = 10.0  # for a request of a stranger to arrive
 
 
 @dataclass(frozen=True)
@@ -288,6 +289,7 @@ class _Node:
                 credentials=server_credentials(self._trust.snapshot),
                 options=PEER_OPTIONS,
                 max_calls=_PEER_CALLS,
+                requests_of_caller=_PEER_REQUESTS,
             )
         )
         introduction_port = await stack.enter_async_context(
@@ -300,6 +302,7 @@ class _Node:
                 config.introduction_listen,
                 credentials=introduction_credentials(self._tls),
                 options=INTRODUCTION_OPTIONS,
+                request_seconds=_STRANGER_SECONDS,
             )
         )
         self._addresses = Addresses(
@@ -309,9 +312,7 @@ class _Node:
         self._home.socket.unlink(missing_ok=True)
         # gRPC makes the socket with the umask; the home itself lets in only its owner.
         await stack.enter_async_context(
-            serve(
-                admin_services(parts), f"unix:{self._home.socket.resolve()}", options=ADMIN_OPTIONS
-            )
+            serve(admin_services(parts), f"unix:{self._home.socket.resolve()}")
         )
         self._home.socket.chmod(0o600)
         stack.callback(self._home.socket.unlink, missing_ok=True)

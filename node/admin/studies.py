@@ -21,9 +21,13 @@ from node.errors import ConfigError, Conflict, DicomError, UsageError, ungrouped
 from node.exchange.import_ports import IncomingFile
 from node.exchange.importing import Finding, ImportJob, Progress, Summary
 from node.exchange.reading import WINDOW_BYTES
+from node.rpc.bounds import Bound
 from node.rpc.serving import Call, Service, allow_all
 from node.store.export_folder import ExportFolder
 from node.store.exporting import ExportPlan, Sink
+
+_IMPORT = Bound(2 * 2**20, fields=64 * 1024)
+"""A request of an import is at most: a MiB of a file, or many paths."""
 
 _PROGRESS_SECONDS = 0.2
 _MAX_REASON = 200
@@ -47,7 +51,8 @@ class StudyHandlers:
             "ListHeld": self._list_held,
             "DecideHeld": self._decide_held,
         }
-        return Service(pb.DESCRIPTOR.services_by_name["StudyService"], handlers, allow_all)
+        descriptor = pb.DESCRIPTOR.services_by_name["StudyService"]
+        return Service(descriptor, handlers, allow_all, {"Import": _IMPORT})
 
     async def _import(self, call: Call[None]) -> None:
         first: pb.ImportRequest | None = await call.read()

@@ -9,7 +9,10 @@ from node.domain.ids import TransferId
 from node.domain.transfers import Priority, Transfer
 from node.errors import NotFound, UsageError
 from node.exchange.transfers import SendOrder
+from node.rpc.bounds import Bound
 from node.rpc.serving import Call, Service, allow_all
+
+_MANY_IDS = Bound(4 * 2**20, fields=100_000)
 
 
 class TransferHandlers:
@@ -27,7 +30,8 @@ class TransferHandlers:
             "CancelTransfer": self._cancel,
             "DecideOffer": self._decide,
         }
-        return Service(pb.DESCRIPTOR.services_by_name["TransferService"], handlers, allow_all)
+        descriptor = pb.DESCRIPTOR.services_by_name["TransferService"]
+        return Service(descriptor, handlers, allow_all, {"WatchTransfers": _MANY_IDS})
 
     def _wire(self, row: Transfer) -> pb.Transfer:
         name = self._parts.peer_name(self._parts.trust.peers.get(row.peer))

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
+from node.rpc.bounds import OWN
 from node.rpc.methods import Method, methods
 
 DEFAULT_HOME = "~/.emix"
@@ -20,7 +21,7 @@ DEFAULT_HOME = "~/.emix"
 _METHODS: dict[str, Method[Any, Any]] = {
     f"{service.name}.{m.name}": m
     for service in pb.DESCRIPTOR.services_by_name.values()
-    for m in methods(service)
+    for m in methods(service, answer=OWN)
 }
 
 
@@ -72,7 +73,8 @@ def node_client(context: click.Context) -> Generator[Client]:
         raise PeerUnreachable(f"no node runs in {home}; start it: emix --home {home} serve")
     try:
         metadata = (("emix-operator", operator()),)
-        with open_blocking_channel(f"unix:{socket.resolve()}", metadata) as channel:
+        address = f"unix:{socket.resolve()}"
+        with open_blocking_channel(address, metadata, largest_answer=OWN.size) as channel:
             yield Client(channel)
     except PeerUnreachable as exc:
         raise PeerUnreachable(f"the node in {home} does not answer; is it running?") from exc

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from node.documents.signed import Document
 from node.domain.ids import ChunkId, TransferId
 
+FRAME_BYTES = 2 << 20
+"""Of a chunk or a manifest in one message."""
+
 
 class AnswerKind(enum.Enum):
     """What becomes of an offer."""

@@ -197,7 +197,7 @@ class Arriving:
         """Want more whenever the window has opened."""
         while self._is_looking or not self._machine.is_complete:
             self._opened = trio.Event()
-            if wanted := self._machine.next_want():
+            while wanted := self._machine.next_want():
                 await link.send(wanted)
             await self._opened.wait()
 

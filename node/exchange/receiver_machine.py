@@ -9,9 +9,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from node.documents.messages import ChunkFrame, Want
+from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry, Manifest
 from node.errors import ChunkDamaged, RemoteProtocolError
 from node.exchange.sender_machine import WINDOW_BYTES
+
+MOST_WANTED = 1000
+"""In one message; what else fits the window is wanted next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,8 @@ class ReceiverMachine:
 
     def next_want(self) -> Want | None:
         """Return what to want next; None while the window is full or nothing is missing."""
-        ids = []
-        while self._missing:
+        ids: list[ChunkId] = []
+        while self._missing and len(ids) < MOST_WANTED:
             entry = self._chunks[self._missing[0]]
             if self._open_bytes + entry.sealed_bytes > self._window_bytes:
                 break

@@ -8,6 +8,7 @@ import trio
 from node.documents.delivery import open_delivery
 from node.documents.manifest import open_manifest
 from node.documents.messages import (
+    FRAME_BYTES,
     Answer,
     ChunkFrame,
     ManifestFrame,
@@ -26,7 +27,6 @@ from node.exchange.gate import PriorityGate
 from node.exchange.links import Link
 from node.exchange.problems import expect, is_final_error, problem_error, tell
 
-FRAME_BYTES = 2 << 20
 _READ_AHEAD = 3
 HELD_RETRY_SECONDS = 10.0
 

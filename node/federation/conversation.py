@@ -25,7 +25,8 @@ from node.federation.server import (
     hold_clock,
     take_statements,
 )
-from node.federation.sharing import Compared, ListSharing
+from node.federation.sharing import LIST, Compared, ListSharing
+from node.federation.wire import CARRY
 from node.federation.witnessing import Witnessing
 from node.rpc.calling import Channel
 from node.rpc.methods import method
@@ -34,7 +35,10 @@ from node.version import SOFTWARE
 _SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]
 _HELLO = method(_SERVICE, "Hello", pb.HelloRequest, pb.HelloResponse)
 _WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse)
-_CARRY = method(_SERVICE, "Carry", pb.CarryRequest, pb.CarryResponse)
+_CARRY = method(_SERVICE, "Carry", pb.CarryRequest, pb.CarryResponse, answer=CARRY)
+
+LARGEST_ANSWER = max(CARRY.size, LIST.size)
+"""Of a peer."""
 
 HELLO_SECONDS = 15.0
 _MAX_COLLECTS = 8

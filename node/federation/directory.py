@@ -44,7 +44,8 @@ from node.errors import (
     ungrouped,
 )
 from node.federation.dialing import Dialer
-from node.federation.lists import ListNews, Lists
+from node.federation.lists import LARGEST_ANSWER, ListNews, Lists
+from node.rpc.bounds import Bound
 from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
 from node.rpc.credentials import client_credentials
 from node.rpc.methods import method
@@ -55,9 +56,11 @@ _GET_CHALLENGE = method(_SERVICE, "GetChallenge", pb.GetChallengeRequest, pb.Get
 _LOGIN = method(_SERVICE, "Login", pb.LoginRequest, pb.LoginResponse)
 _JOIN = method(_SERVICE, "Join", pb.JoinRequest, pb.JoinResponse)
 _ANNOUNCE = method(_SERVICE, "Announce", pb.AnnounceRequest, pb.AnnounceResponse)
-_LOOKUP = method(_SERVICE, "Lookup", pb.LookupRequest, pb.LookupResponse)
-_FIND = method(_SERVICE, "Find", pb.FindRequest, pb.FindResponse)
-_WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse)
+_RECORDS = Bound(LARGEST_ANSWER, fields=16 * 1024)
+_LOOKUP = method(_SERVICE, "Lookup", pb.LookupRequest, pb.LookupResponse, answer=_RECORDS)
+_FIND = method(_SERVICE, "Find", pb.FindRequest, pb.FindResponse, answer=_RECORDS)
+_LIST_OR_RECORD = Bound(LARGEST_ANSWER)
+_WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse, answer=_LIST_OR_RECORD)
 _ASK_TICKET = method(_SERVICE, "AskTicket", pb.AskTicketRequest, pb.AskTicketResponse)
 _ASK_DIAL_BACK = method(_SERVICE, "AskDialBack", pb.AskDialBackRequest, pb.AskDialBackResponse)
 
@@ -273,7 +276,11 @@ class Directories:
         for endpoint in random.sample(endpoints, len(endpoints)):
             options = (*KEEPALIVE_OPTIONS, *self._dialer.grpc_options(endpoint))
             async with open_channel(
-                endpoint, credentials=credentials, server_name=DIRECTORY_NAME, options=options
+                endpoint,
+                credentials=credentials,
+                server_name=DIRECTORY_NAME,
+                options=options,
+                largest_answer=LARGEST_ANSWER,
             ) as channel:
                 try:
                     await channel.connect(CONNECT_SECONDS)

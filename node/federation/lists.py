@@ -15,17 +15,28 @@ import structlog
 import trio
 from emix.directory.v1 import directory_pb2 as pb
 
-from node.documents.lists import apply_change, base_of, leads_to, open_list
+from node.documents.lists import MAX_LIST_BYTES, apply_change, base_of, leads_to, open_list
 from node.documents.network import Network
 from node.domain.ids import NetworkId
 from node.domain.network import ListProblem
 from node.errors import DocumentError, NodeError
+from node.rpc.bounds import Bound
 from node.rpc.calling import Channel
 from node.rpc.methods import method
+from node.rpc.pieces import pieces
 
 log = structlog.get_logger()
 _SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
-_GET_NETWORK = method(_SERVICE, "GetNetwork", pb.GetNetworkRequest, pb.GetNetworkResponse)
+LARGEST_ANSWER = MAX_LIST_BYTES + 16 * 1024
+"""Of a directory: a whole list, and a little beside it."""
+
+_GET_NETWORK = method(
+    _SERVICE,
+    "GetNetwork",
+    pb.GetNetworkRequest,
+    pb.GetNetworkResponse,
+    answer=Bound(LARGEST_ANSWER),
+)
 _PUBLISH = method(_SERVICE, "Publish", pb.PublishRequest, pb.PublishResponse)
 _CALL_SECONDS = 10.0
 SHOWN_SECONDS = 30.0
@@ -131,8 +142,8 @@ class Lists:
         if network is None:
             return  # it was left just now
         with suppress(NodeError):  # it has a newer one by now, or one that we do not believe
-            given = pb.PublishRequest(list=network.signed_list)
-            await channel.unary(_PUBLISH, given, timeout=_CALL_SECONDS)
+            given = [pb.PublishRequest(list=piece) for piece in pieces(network.signed_list)]
+            await channel.bring(_PUBLISH, given, timeout=_CALL_SECONDS)
             log.info("list given", network=network_id.short())
 
     async def take_whole(self, network_id: NetworkId, encoded: bytes) -> None:

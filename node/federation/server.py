@@ -26,6 +26,7 @@ from node.errors import (
 from node.federation.link import GrpcLink, open_link
 from node.federation.sharing import ListSharing
 from node.federation.trust import Trust
+from node.federation.wire import CARRY
 from node.federation.witnessing import Witnessing
 from node.rpc.limits import RateLimit
 from node.rpc.serving import Call, Handler, Service
@@ -113,7 +114,7 @@ class ExchangeServer:
             "Carry": self._carry,
         }
         descriptor = pb.DESCRIPTOR.services_by_name["ExchangeService"]
-        return Service(descriptor, handlers, self._guard)
+        return Service(descriptor, handlers, self._guard, {"Carry": CARRY})
 
     async def _guard(self, call: Call[Peer]) -> Peer:
         try:
@@ -123,6 +124,7 @@ class ExchangeServer:
             raise
         if not call.method.is_response_stream and not call.has_deadline:
             raise UsageError("unary calls need a deadline")
+        call.account = str(peer.facility_id)
         return peer
 
     async def _hello(self, call: Call[Peer]) -> pb.HelloResponse:

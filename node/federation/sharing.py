@@ -7,28 +7,35 @@ at the next Hello, since a directory that does its work is faster.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 from emix.exchange.v1 import exchange_pb2 as pb
 
+from node.documents.lists import MAX_LIST_BYTES
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, NetworkId
 from node.domain.network import NO_LIST, ListPlace
 from node.errors import NodeError, RemoteProtocolError
+from node.rpc.bounds import Bound
 from node.rpc.calling import Channel
 from node.rpc.limits import RateLimit
 from node.rpc.methods import method
+from node.rpc.pieces import Gathering, pieces
 from node.rpc.serving import Call
 
 log = structlog.get_logger()
 _SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]
-_GET_LIST = method(_SERVICE, "GetList", pb.GetListRequest, pb.GetListResponse)
+LIST = Bound(MAX_LIST_BYTES + 1024)
+_GET_LIST = method(_SERVICE, "GetList", pb.GetListRequest, pb.GetListResponse, answer=LIST)
 _GIVE_LIST = method(_SERVICE, "GiveList", pb.GiveListRequest, pb.GiveListResponse)
 _CALL_SECONDS = 30.0
 _MOST_LISTS = 16
 _LISTS_A_MINUTE = 20
 """Of one peer: each is a signature to verify, and up to four megabytes."""
+
+_LISTS_AT_ONCE, _LISTS_AT_ONCE_IN_ALL = 1, 16
+"""That are on their way here: of one peer, and of all."""
 
 Places = Mapping[NetworkId, ListPlace]
 """Of the newest lists known, by network."""
@@ -92,6 +99,9 @@ class ListSharing:
     def __init__(self, lists: PassedLists) -> None:
         self._lists = lists
         self._rate = RateLimit(_LISTS_A_MINUTE, in_all=10**6)
+        self._gathering = Gathering(
+            MAX_LIST_BYTES, of_caller=_LISTS_AT_ONCE, in_all=_LISTS_AT_ONCE_IN_ALL
+        )
 
     def known(self, facility: FacilityId) -> list[pb.KnownList]:
         """Return what a peer is told."""
@@ -122,28 +132,34 @@ class ListSharing:
             await self._lists.took_passed_list(peer, network_id, answer.list)
         for network_id in found.to_give:
             encoded = self._lists.list_for(peer, network_id)
-            given = pb.GiveListRequest(network_id=network_id.digest, list=encoded)
-            await channel.unary(_GIVE_LIST, given, timeout=_CALL_SECONDS)
+            name = network_id.digest
+            given = [pb.GiveListRequest(network_id=name, list=piece) for piece in pieces(encoded)]
+            await channel.bring(_GIVE_LIST, given, timeout=_CALL_SECONDS)
             log.info("list passed on", network=network_id.short(), peer=peer.short())
 
     async def get_list(self, call: Call[Peer]) -> pb.GetListResponse:
         """Handle the RPC."""
-        facility, network_id = self._asked(call)
-        return pb.GetListResponse(list=self._lists.list_for(facility, network_id))
+        self._count(call)
+        network_id = _network_id(call.request.network_id)
+        return pb.GetListResponse(list=self._lists.list_for(call.caller.facility_id, network_id))
 
     async def give_list(self, call: Call[Peer]) -> pb.GiveListResponse:
         """Handle the RPC."""
-        facility, network_id = self._asked(call)
-        await self._lists.took_passed_list(facility, network_id, call.request.list)
+        self._count(call)
+        first, encoded = await self._gathering.gather(call, lambda request: bytes(request.list))
+        network_id = _network_id(first.network_id)
+        await self._lists.took_passed_list(call.caller.facility_id, network_id, encoded)
         return pb.GiveListResponse()
 
-    def _asked(self, call: Call[Any]) -> tuple[FacilityId, NetworkId]:
-        facility: FacilityId = call.caller.facility_id
-        self._rate.count(str(facility))
-        try:
-            return facility, NetworkId(call.request.network_id)
-        except ValueError as exc:
-            raise RemoteProtocolError("a network id of another length") from exc
+    def _count(self, call: Call[Peer]) -> None:
+        self._rate.count(str(call.caller.facility_id))
+
+
+def _network_id(digest: bytes) -> NetworkId:
+    try:
+        return NetworkId(digest)
+    except ValueError as exc:
+        raise RemoteProtocolError("a network id of another length") from exc
 
 
 def _places(shown: Sequence[pb.KnownList]) -> dict[NetworkId, ListPlace]:

@@ -37,7 +37,7 @@ from node.errors import (
     ungrouped,
 )
 from node.federation.connection import Connection
-from node.federation.conversation import Conversation
+from node.federation.conversation import LARGEST_ANSWER, Conversation
 from node.federation.dialing import Dialer
 from node.federation.introducing import Introducer
 from node.federation.link import GrpcLink
@@ -418,6 +418,7 @@ class Federation:
             credentials=client_credentials(self._identity, peer.identity.certificates),
             server_name=server_name(peer.identity.node_id),
             options=(*KEEPALIVE_OPTIONS, *self._dialer.grpc_options(endpoint)),
+            largest_answer=LARGEST_ANSWER,
         )
 
     async def _hold(self, peer: Peer, endpoint: str, connection: Connection, route: str) -> None:

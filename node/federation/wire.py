@@ -4,6 +4,7 @@ from emix.documents.v1 import documents_pb2
 from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.documents.messages import (
+    FRAME_BYTES,
     Answer,
     AnswerKind,
     ChunkFrame,
@@ -22,6 +23,10 @@ from node.documents.signed import Document
 from node.domain.ids import ChunkId, TransferId
 from node.domain.texts import shown
 from node.errors import RemoteProtocolError
+from node.rpc.bounds import Bound
+
+CARRY = Bound(FRAME_BYTES + 64 * 1024)
+"""What a message of a transfer is at most: a frame, or a list of chunks that are wanted."""
 
 MAX_PROBLEM_TEXT = 500
 MAX_SEALED_KEY_BYTES = 256

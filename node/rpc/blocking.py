@@ -10,12 +10,10 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from node.rpc.bounds import SMALL
 from node.rpc.methods import Method
-from node.rpc.options import CLIENT_OPTIONS
+from node.rpc.options import CLIENT_OPTIONS, merged
 from node.rpc.status import error_of
-
-# Lists of a large store are long, and the node on this machine is trusted.
-_OPTIONS = (*CLIENT_OPTIONS, ("grpc.max_receive_message_length", 256 * 2**20))
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -41,9 +39,25 @@ class BlockingChannel:
             NodeError: what the other side raised, or what the connection came to.
         """
         call = self._channel.unary_unary(method.path, **_codec(method))
+        return self._run(call, method, request, timeout)
+
+    def bring(
+        self,
+        method: Method[Request, Response],
+        requests: Iterable[Request],
+        *,
+        timeout: float | None = None,
+    ) -> Response:
+        """Call a method that takes several messages and returns one; raises as `unary` does."""
+        call = self._channel.stream_unary(method.path, **_codec(method))
+        return self._run(call, method, iter(requests), timeout)
+
+    def _run(
+        self, call: Any, method: Method[Any, Response], request: Any, timeout: float | None
+    ) -> Response:
         with _translated():
-            response: Response = call(request, metadata=self._metadata, timeout=timeout)
-        return response
+            data: bytes = call(request, metadata=self._metadata, timeout=timeout)
+        return method.parse_answer(data)
 
     @contextmanager
     def stream(
@@ -67,7 +81,7 @@ class BlockingChannel:
             call = self._channel.unary_stream(method.path, **_codec(method))
         running = call(requests, metadata=self._metadata, timeout=timeout)
         try:
-            yield _responses(running)
+            yield _responses(running, method)
         finally:
             running.cancel()
 
@@ -79,6 +93,7 @@ def open_blocking_channel(
     *,
     credentials: grpc.ChannelCredentials | None = None,
     server_name: str = "",
+    largest_answer: int = SMALL.size,
 ) -> Generator[BlockingChannel]:
     """Open a channel for the time of the block.
 
@@ -87,8 +102,9 @@ def open_blocking_channel(
         metadata: Goes with every call.
         credentials: None only for Unix sockets.
         server_name: The name that the server's certificate must carry.
+        largest_answer: The largest message that is taken, in bytes.
     """
-    options: list[tuple[str, Any]] = list(_OPTIONS)
+    options = merged(CLIENT_OPTIONS, [("grpc.max_receive_message_length", largest_answer)])
     if credentials is None:
         opened = grpc.insecure_channel(address, options=options)
     else:
@@ -98,15 +114,15 @@ def open_blocking_channel(
         yield BlockingChannel(channel, metadata)
 
 
-def _responses(running: Any) -> Iterator[Any]:
+def _responses(running: Any, method: Method[Any, Any]) -> Iterator[Any]:
     with _translated():
-        yield from running
+        yield from map(method.parse_answer, running)
 
 
 def _codec(method: Method[Any, Any]) -> dict[str, Any]:
     return {
         "request_serializer": method.request.SerializeToString,
-        "response_deserializer": method.response.FromString,
+        "response_deserializer": None,  # the bytes as they are: they are not checked yet
     }
 
 

@@ -1,7 +1,7 @@
 """Calling: a channel for trio, whose calls end when their cancel scope does."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
@@ -12,15 +12,15 @@ import trio_asyncio
 from google.protobuf.message import Message
 
 from node.errors import PeerUnreachable
+from node.rpc.bounds import SMALL
 from node.rpc.methods import Method
-from node.rpc.options import CLIENT_OPTIONS, PING_MILLISECONDS
+from node.rpc.options import CLIENT_OPTIONS, PING_MILLISECONDS, Option, merged
 from node.rpc.status import error_of, strings, to_error
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
 _FAILED = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
-_MAX_RECEIVE = ("grpc.max_receive_message_length", 4 * 2**20)
 KEEPALIVE_OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", PING_MILLISECONDS),
@@ -34,8 +34,9 @@ KEEPALIVE_OPTIONS = (
 class Stream(Generic[Request, Response]):
     """The caller's side of a streaming call."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, method: Method[Request, Response]) -> None:
         self._call = call
+        self._method = method
 
     async def write(self, message: Request) -> None:
         """Send the next request; a broken stream raises as `read` does."""
@@ -53,19 +54,19 @@ class Stream(Generic[Request, Response]):
 
         Raises:
             NodeError: what the other side raised, or what the connection came to.
+            RemoteProtocolError: the response is over the method's bound, or none of its kind.
         """
         try:
-            message = await trio_asyncio.aio_as_trio(self._call.read)()
+            data = await trio_asyncio.aio_as_trio(self._call.read)()
         except grpc.aio.AioRpcError as exc:
             raise error_of(exc) from exc
         except asyncio.CancelledError as exc:
             # The call was cancelled, not this task: that would be trio's.
             raise PeerUnreachable("the stream was cancelled") from exc
-        if message is grpc.aio.EOF:
+        if data is grpc.aio.EOF:
             await self._raise_status(None)
             return None
-        found: Response = message
-        return found
+        return self._method.parse_answer(data)
 
     async def done_writing(self) -> None:
         """Tell the other side that no request follows."""
@@ -85,8 +86,9 @@ class Stream(Generic[Request, Response]):
 class Channel:
     """A connection to one server, made when first used. Open it with `open_channel`."""
 
-    def __init__(self, channel: Any, address: str) -> None:
+    def __init__(self, channel: Any, address: str, largest_answer: int) -> None:
         self._channel = channel
+        self._largest_answer = largest_answer
         self.address = address
 
     async def unary(
@@ -102,19 +104,34 @@ class Channel:
         Raises:
             NodeError: what the other side raised, or what the connection came to.
         """
-        call = self._channel.unary_unary(
-            method.path,
-            request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
-        )
+        call = self._multicallable(self._channel.unary_unary, method)
+        return await self._run(call, method, request, timeout, metadata)
 
-        async def run() -> Response:
-            answer: Response = await call(request, timeout=timeout, metadata=tuple(metadata))
+    async def bring(
+        self,
+        method: Method[Request, Response],
+        requests: Iterable[Request],
+        *,
+        timeout: float | None = None,
+    ) -> Response:
+        """Call a method that takes several messages and returns one; raises as `unary` does."""
+        call = self._multicallable(self._channel.stream_unary, method)
+        return await self._run(call, method, requests, timeout, ())
+
+    async def _run(
+        self,
+        call: Any,
+        method: Method[Any, Response],
+        request: Any,
+        timeout: float | None,
+        metadata: Sequence[tuple[str, str]],
+    ) -> Response:
+        async def run() -> bytes:
+            answer: bytes = await call(request, timeout=timeout, metadata=tuple(metadata))
             return answer
 
         try:
-            response: Response = await trio_asyncio.aio_as_trio(run)()
-            return response
+            return method.parse_answer(await trio_asyncio.aio_as_trio(run)())
         except grpc.aio.AioRpcError as exc:
             raise error_of(exc) from exc
         except (asyncio.CancelledError, grpc.aio.UsageError) as exc:
@@ -134,11 +151,7 @@ class Channel:
             (True, True): self._channel.stream_stream,
             (False, True): self._channel.unary_stream,
         }[method.is_request_stream, method.is_response_stream]
-        multicallable = make(
-            method.path,
-            request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
-        )
+        multicallable = self._multicallable(make, method)
 
         async def begin() -> Any:
             # Begun on the loop, and not awaited: the stream is used message by message.
@@ -151,9 +164,19 @@ class Channel:
         except grpc.aio.UsageError as exc:
             raise PeerUnreachable("the connection was closed") from exc
         try:
-            yield Stream(call)
+            yield Stream(call, method)
         finally:
             call.cancel()
+
+    def _multicallable(self, make: Any, method: Method[Any, Any]) -> Any:
+        if method.answer.size > self._largest_answer:
+            raise TypeError(f"{method.path} may answer more than this channel takes")
+        # The answer comes as the bytes that it is: they are checked before they are parsed.
+        return make(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=None,
+        )
 
     async def connect(self, seconds: float) -> None:
         """Make the connection.
@@ -192,7 +215,8 @@ async def open_channel(
     *,
     credentials: grpc.ChannelCredentials | None = None,
     server_name: str | None = None,
-    options: Sequence[tuple[str, int | str]] = (),
+    options: Sequence[Option] = (),
+    largest_answer: int = SMALL.size,
 ) -> AsyncGenerator[Channel]:
     """Open a channel for the time of the block; needs a trio-asyncio loop around it.
 
@@ -201,19 +225,20 @@ async def open_channel(
         credentials: None only for Unix sockets.
         server_name: The name that the server's certificate must carry.
         options: gRPC's channel arguments, beside our own.
+        largest_answer: The largest message that is taken, in bytes: what the methods called here
+            say of their answers, at most.
     """
-    # Each once: of two values gRPC takes the first.
-    arguments: dict[str, int | str] = {**dict([*CLIENT_OPTIONS, _MAX_RECEIVE]), **dict(options)}
+    bound: Option = ("grpc.max_receive_message_length", largest_answer)
+    made_with = merged(CLIENT_OPTIONS, options, [bound])
     if server_name is not None:
-        arguments["grpc.ssl_target_name_override"] = server_name
-    made_with = list(arguments.items())
+        made_with.append(("grpc.ssl_target_name_override", server_name))
 
     async def make() -> Any:
         if credentials is None:
             return grpc.aio.insecure_channel(address, options=made_with)
         return grpc.aio.secure_channel(address, credentials, options=made_with)
 
-    channel = Channel(await trio_asyncio.aio_as_trio(make)(), address)
+    channel = Channel(await trio_asyncio.aio_as_trio(make)(), address, largest_answer)
     try:
         yield channel
     finally:

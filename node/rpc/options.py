@@ -1,5 +1,9 @@
 """gRPC's channel arguments that clients and servers share."""
 
+from collections.abc import Iterable
+
+Option = tuple[str, int | str]
+
 PING_MILLISECONDS = 45_000
 """Within which the other end answers a ping.
 
@@ -15,3 +19,8 @@ CLIENT_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 500),
 )
+
+
+def merged(*options: Iterable[Option]) -> list[Option]:
+    """Return options with each name once, the last value of it: of two gRPC takes the first."""
+    return list({name: (name, value) for some in options for name, value in some}.values())

@@ -1,13 +1,21 @@
 """Serving: every method of every service goes through one wrapper, which denies by default.
 
-A handler is a trio function of one `Call`. The wrapper asks the guard who calls before the
-handler runs, turns our errors into status, and logs what is not ours without its detail.
+A handler is a trio function of one `Call`. The wrapper asks the guard who calls, then reads the
+request's bytes, holds them against the method's bound, parses them, and runs the handler. It turns
+our errors into status, and logs what is not ours without its detail.
+
+How memory is bounded. gRPC would take a unary request into memory and parse it before any code of
+ours runs. On the wire a unary request is a stream of one message, so every method is registered
+as one that reads a stream: nothing is read for a caller whom the guard refuses. gRPC itself
+refuses a message above the largest bound among a door's methods by its length prefix. What one
+door can hold at most is computed in docs/threat-model.md.
 """
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -18,9 +26,19 @@ import trio_asyncio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from node.errors import ConfigError, NodeError, PeerUnreachable, first_error
+from node.errors import (
+    ConfigError,
+    NodeError,
+    PeerBusy,
+    PeerTimeout,
+    PeerUnreachable,
+    RemoteProtocolError,
+    first_error,
+)
+from node.rpc.bounds import SMALL, Bound, parse
+from node.rpc.limits import caller_origin
 from node.rpc.methods import Method, methods
-from node.rpc.options import PING_MILLISECONDS
+from node.rpc.options import PING_MILLISECONDS, merged
 from node.rpc.status import to_status
 
 log = structlog.get_logger()
@@ -33,6 +51,7 @@ class Call(Generic[Caller]):
     Attributes:
         method: Which RPC.
         caller: What the guard said about who calls.
+        account: Whom the call counts for: the origin of its address, or what the guard sets.
         metadata: The caller's metadata.
     """
 
@@ -41,11 +60,14 @@ class Call(Generic[Caller]):
         method: Method[Any, Any],
         context: Any,
         metadata: Mapping[str, str],
+        bound: Bound,
     ) -> None:
         self.method = method
         self.metadata = metadata
         self.caller: Caller
         self._context = context
+        self.account = caller_origin(self.address)
+        self._bound = bound
         self._request: Any = None
 
     @property
@@ -69,9 +91,12 @@ class Call(Generic[Caller]):
 
         Raises:
             PeerUnreachable: the caller's connection is gone.
+            RemoteProtocolError: the message is over the method's bound, or none of its kind.
         """
-        message = await self._ask(self._context.read)
-        return None if message is grpc.aio.EOF else message
+        data = await self._ask(self._context.read)
+        if data is grpc.aio.EOF:
+            return None
+        return parse(self.method.request, data, self._bound)
 
     async def write(self, message: Message) -> None:
         """Send the next message of a response stream; raises as `read` does."""
@@ -99,40 +124,93 @@ Guard = Callable[[Call[Any]], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Service:
-    """A service's descriptor, the handlers of all its methods, and who may call them."""
+    """A service's descriptor, the handlers of all its methods, and who may call them.
+
+    Attributes:
+        bounds: What a message of a request is at most, for those methods that need more than
+            `SMALL`.
+    """
 
     descriptor: ServiceDescriptor
     handlers: Mapping[str, Handler]
     guard: Guard
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        missing = {m.name for m in methods(self.descriptor)} ^ set(self.handlers)
+        names = {m.name for m in methods(self.descriptor)}
+        missing = names ^ set(self.handlers) | set(self.bounds) - names
         if missing:
             raise TypeError(f"{self.descriptor.full_name}: handlers do not fit: {missing}")
+
+    def bound(self, name: str) -> Bound:
+        """Return what a message of a method's request is at most."""
+        return self.bounds.get(name, SMALL)
+
+    @property
+    def largest_bytes(self) -> int:
+        """The largest message that any of the methods reads."""
+        return max(self.bound(name).size for name in self.handlers)
+
+
+class _Reading:
+    """Requests that are on their way: so many of each caller at once."""
+
+    def __init__(self, most_of_caller: int, seconds: float) -> None:
+        self._most = most_of_caller
+        self._seconds = seconds
+        self._of_caller: Counter[str] = Counter()
+
+    async def request(self, call: Call[Any]) -> Any:
+        """Return the one request of a call.
+
+        Raises:
+            NodeError: none comes, not in time, or the caller has too many on their way.
+        """
+        with self._place(call.account), trio.move_on_after(self._seconds) as waiting:
+            found = await call.read()
+        if waiting.cancelled_caught:
+            raise PeerTimeout(f"no request came within {self._seconds:.0f} s")
+        if found is None:
+            raise RemoteProtocolError("the call ended without a request")
+        return found
+
+    @contextmanager
+    def _place(self, account: str) -> Iterator[None]:
+        if self._of_caller[account] >= self._most:
+            raise PeerBusy("too many requests are on their way; try again", 1)
+        self._of_caller[account] += 1
+        try:
+            yield
+        finally:
+            self._of_caller[account] -= 1
+            if not self._of_caller[account]:
+                del self._of_caller[account]
 
 
 class _Behavior:
     """Runs one method's handler in trio, for gRPC's asyncio server."""
 
-    def __init__(self, method: Method[Any, Any], service: Service) -> None:
+    def __init__(self, method: Method[Any, Any], service: Service, reading: _Reading) -> None:
         self._method = method
         self._service = service
+        self._reading = reading
 
-    async def run(self, request: Any, context: Any) -> Any:
-        outcome = await trio_asyncio.trio_as_aio(self._run)(request, context)
+    async def run(self, _: Any, context: Any) -> Any:
+        outcome = await trio_asyncio.trio_as_aio(self._run)(context)
         if isinstance(outcome, tuple):
             status, details, metadata = outcome
             await context.abort(status, details, metadata)
         return outcome
 
-    async def _run(self, request: Any, context: Any) -> Any:
+    async def _run(self, context: Any) -> Any:
         metadata = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
-        call: Call[Any] = Call(self._method, context, metadata)
-        if not self._method.is_request_stream:
-            call._request = request
+        bound = self._service.bound(self._method.name)
+        call: Call[Any] = Call(self._method, context, metadata, bound)
         outcome: Any
         try:
             call.caller = await self._service.guard(call)
+            if not self._method.is_request_stream:
+                call._request = await self._reading.request(call)
             outcome = await self._service.handlers[self._method.name](call)
         except* NodeError as group:
             outcome = to_status(first_error(group))
@@ -144,8 +222,7 @@ class _Behavior:
 
 _COMMON_OPTIONS = (
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", 4 * 2**20),
-    ("grpc.max_send_message_length", 4 * 2**20),
+    ("grpc.max_send_message_length", 4 * 2**20),  # what stock clients take
     ("grpc.max_metadata_size", 8192),
     ("grpc.absolute_max_metadata_size", 16384),
 )
@@ -163,8 +240,15 @@ PEER_OPTIONS = (
 )
 """Options of a server that strangers can reach."""
 
+_SMALL_WINDOWS = (
+    # gRPC would widen a stream's window up to megabytes where a line is fast.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 64 * 1024),
+)
+
 INTRODUCTION_OPTIONS = (
-    *(option for option in PEER_OPTIONS if option[0] != "grpc.max_concurrent_streams"),
+    *PEER_OPTIONS,
+    *_SMALL_WINDOWS,
     ("grpc.max_concurrent_streams", 2),
     # A call whose request never comes holds one of the server's places; not for long.
     ("grpc.max_connection_age_ms", 15_000),
@@ -173,7 +257,8 @@ INTRODUCTION_OPTIONS = (
 """Options of a server that anybody may call before being paired, for a moment."""
 
 DIRECTORY_OPTIONS = (
-    *(option for option in PEER_OPTIONS if option[0] != "grpc.max_allowed_incoming_connections"),
+    *PEER_OPTIONS,
+    *_SMALL_WINDOWS,
     ("grpc.max_allowed_incoming_connections", 40_000),
     # When all nodes come at once, the calls that wait for a moment are more than gRPC's 1,000;
     # what is over is ended as cancelled, which looks like a defect and costs each a new connection.
@@ -182,10 +267,8 @@ DIRECTORY_OPTIONS = (
 )
 """Options of a directory's server: every node of a network keeps a connection to it."""
 
-ADMIN_OPTIONS = (("grpc.max_send_message_length", 256 * 2**20),)
-"""Options of the admin socket: lists of a large store are long."""
-
 _GRACE_SECONDS = 2.0
+_REQUEST_SECONDS = 75.0  # on a slow line it waits behind megabytes of chunks
 
 
 @asynccontextmanager
@@ -196,6 +279,8 @@ async def serve(
     credentials: grpc.ServerCredentials | None = None,
     options: Sequence[tuple[str, int]] = (),
     max_calls: int = 64,
+    requests_of_caller: int = 1000,
+    request_seconds: float = _REQUEST_SECONDS,
     grace_seconds: float = _GRACE_SECONDS,
 ) -> AsyncGenerator[int]:
     """Serve for the time of the block; needs a trio-asyncio loop around it.
@@ -206,6 +291,8 @@ async def serve(
         credentials: None only for Unix sockets.
         options: gRPC's channel arguments, beside our own.
         max_calls: More calls at once are refused with RESOURCE_EXHAUSTED.
+        requests_of_caller: So many single requests of one caller may be on their way at once.
+        request_seconds: Within which a single request is here, once the guard has let it in.
         grace_seconds: How long running calls may go on at the end, when nobody new is let in.
 
     Yields:
@@ -214,13 +301,15 @@ async def serve(
     Raises:
         ConfigError: the address cannot be bound.
     """
+    largest = max(service.largest_bytes for service in services)
+    reading = _Reading(requests_of_caller, request_seconds)
     server = grpc.aio.server(
-        options=[*_COMMON_OPTIONS, *options],
+        options=merged(_COMMON_OPTIONS, options, [("grpc.max_receive_message_length", largest)]),
         maximum_concurrent_rpcs=max_calls,
         compression=grpc.Compression.NoCompression,
     )
     for service in services:
-        server.add_generic_rpc_handlers((_generic_handler(service),))
+        server.add_generic_rpc_handlers((_generic_handler(service, reading),))
     try:
         if credentials is None:
             port = server.add_insecure_port(address)
@@ -240,17 +329,15 @@ async def serve(
                 await trio_asyncio.aio_as_trio(server.stop)(0.0)
 
 
-def _generic_handler(service: Service) -> grpc.GenericRpcHandler:
+def _generic_handler(service: Service, reading: _Reading) -> grpc.GenericRpcHandler:
     makers = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
+        False: grpc.stream_unary_rpc_method_handler,
+        True: grpc.stream_stream_rpc_method_handler,
     }
     handlers = {
-        m.name: makers[m.is_request_stream, m.is_response_stream](
-            _Behavior(m, service).run,
-            request_deserializer=m.request.FromString,
+        m.name: makers[m.is_response_stream](
+            _Behavior(m, service, reading).run,
+            request_deserializer=None,  # the bytes as they are: they are not checked yet
             response_serializer=m.response.SerializeToString,
         )
         for m in methods(service.descriptor)

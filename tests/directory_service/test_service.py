@@ -44,12 +44,16 @@ from node.errors import (
     PeerUntrusted,
     UsageError,
 )
+from node.rpc.bounds import Bound
 from node.rpc.calling import Channel, Stream, open_channel
 from node.rpc.methods import methods
 from node.rpc.serving import serve
 from tests.integration.loop import run
 
-_METHODS = {m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryService"])}
+_ANSWER = Bound(4 * 2**20)
+_METHODS = {
+    m.name: m for m in methods(pb.DESCRIPTOR.services_by_name["DirectoryService"], answer=_ANSWER)
+}
 RELAYS = ("relay.example.org:443", "other.example.org:443")
 
 
@@ -177,7 +181,7 @@ class World:
 
     @asynccontextmanager
     async def client(self) -> AsyncGenerator[Client]:
-        async with open_channel(self._address) as channel:
+        async with open_channel(self._address, largest_answer=_ANSWER.size) as channel:
             yield Client(channel, self.operator.root_certificate)
 
     def membership(self, facility: Facility) -> Membership:

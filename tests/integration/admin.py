@@ -9,13 +9,14 @@ from emix.admin.v1 import admin_pb2 as pb
 from google.protobuf.message import Message
 
 from bench.nodes import Node
+from node.rpc.bounds import OWN
 from node.rpc.calling import Channel, Stream, open_channel
 from node.rpc.methods import methods
 
 _METHODS = {
     f"{service.name}.{m.name}": m
     for service in pb.DESCRIPTOR.services_by_name.values()
-    for m in methods(service)
+    for m in methods(service, answer=OWN)
 }
 
 
@@ -41,7 +42,8 @@ class Client:
 @asynccontextmanager
 async def admin(node: Node) -> AsyncGenerator[Client]:
     """Connect to a running node's admin socket for the time of the block."""
-    async with open_channel(f"unix:{(node.home / 'admin.sock').resolve()}") as channel:
+    address = f"unix:{(node.home / 'admin.sock').resolve()}"
+    async with open_channel(address, largest_answer=OWN.size) as channel:
         yield Client(channel)
 
 

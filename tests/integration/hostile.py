@@ -28,6 +28,7 @@ from node.domain.manifest import (
 from node.domain.transfers import Priority
 from node.domain.verdicts import PixelLayout
 from node.federation.link import GrpcLink, open_link
+from node.federation.wire import CARRY as CARRY_BOUND
 from node.home import Home, NewNode, Unlocked, make_home, unlock
 from node.rpc.calling import Channel, open_channel
 from node.rpc.credentials import client_credentials
@@ -39,7 +40,7 @@ _SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]
 HELLO = method(_SERVICE, "Hello", pb.HelloRequest, pb.HelloResponse)
 WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse)
 CARRY: Method[pb.CarryRequest, pb.CarryResponse] = method(
-    _SERVICE, "Carry", pb.CarryRequest, pb.CarryResponse
+    _SERVICE, "Carry", pb.CarryRequest, pb.CarryResponse, answer=CARRY_BOUND
 )
 
 
@@ -66,14 +67,14 @@ class HostilePeer:
     def facility(self) -> FacilityId:
         return self.keys.signer.facility_id
 
-    def statements(self) -> bytes:
+    def statements(self, *endpoints: str) -> bytes:
         secrets = self.keys.secrets
         return make_statements(
             secrets.node_key,
             self.keys.signer.signer,
             [self.tls.certificate_der],
             secrets.seal_keys[0].public,
-            Profile(self.name, (), (), int(time())),
+            Profile(self.name, endpoints, (), int(time())),
         )
 
     def pair_with(self, node: Node) -> Identity:
@@ -94,6 +95,7 @@ class HostilePeer:
             node.addresses["peer"],
             credentials=client_credentials(tls or self.tls, identity.certificates),
             server_name=server_name(identity.node_id),
+            largest_answer=CARRY_BOUND.size,
         ) as channel:
             yield channel
 

@@ -78,14 +78,18 @@ class Directory:
     async def unary(self, method: Any, request: Any, *, timeout: float) -> Any:
         if self.is_away:
             raise PeerUnreachable("away")
-        if method.name == "Publish":
-            self.given.append(request.list)
-            self.number = open_list(request.list, KEY.public, NOW).number
-            return pb.PublishResponse()
         whole = signed(self.number)
         if self.says_known or request.known_list == open_list(whole, KEY.public, NOW).digest:
             return pb.GetNetworkResponse(list_is_known=True)
         return pb.GetNetworkResponse(list=whole)
+
+    async def bring(self, method: Any, requests: Any, *, timeout: float) -> Any:
+        if self.is_away:
+            raise PeerUnreachable("away")
+        assert method.name == "Publish"
+        self.given.append(b"".join(request.list for request in requests))
+        self.number = open_list(self.given[-1], KEY.public, NOW).number
+        return pb.PublishResponse()
 
 
 def change(base: int, number: int) -> bytes:

@@ -53,6 +53,16 @@ class FakeChannel:
         call: Any = SimpleNamespace(caller=self._caller, request=request)
         return await self._handlers[method.name](call)
 
+    async def bring(self, method: Any, requests: Any, *, timeout: float) -> Any:
+        self.calls += 1
+        left = iter(requests)
+
+        async def read() -> Any:
+            return next(left, None)
+
+        call: Any = SimpleNamespace(caller=self._caller, account="A", read=read)
+        return await self._handlers[method.name](call)
+
 
 class Pair:
     """A, which dials, and B; they say Hello to each other."""

@@ -1,16 +1,28 @@
 """Serving: a call that fails, in whatever way, ends alone."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 from grpc_health.v1 import health_pb2
 
-from node.errors import Conflict, NodeError, NotFound, PeerRefused, PeerUnreachable
+from node.errors import (
+    Conflict,
+    NodeError,
+    NotFound,
+    PeerRefused,
+    PeerUnreachable,
+    ProtocolError,
+    RemoteProtocolError,
+)
+from node.rpc.bounds import SMALL, Bound
 from node.rpc.calling import Channel, open_channel
 from node.rpc.methods import method, methods
+from node.rpc.options import merged
 from node.rpc.serving import Call, Handler, Service, allow_all, serve
 from node.rpc.standard import health_service
 from tests.integration.loop import run
@@ -63,6 +75,120 @@ def test_caller_learns_what_went_wrong_and_the_next_call_is_served(
             assert (await channel.unary(HELLO, pb.HelloRequest())).version == 1
 
     run(work)
+
+
+def test_guard_is_asked_before_anything_of_the_request_is_read(tmp_path: Path) -> None:
+    """Whoever is refused is refused for that, whatever was sent, and if nothing was sent."""
+
+    async def nobody(_: Call[Any]) -> None:
+        raise PeerRefused("not you")
+
+    async def work() -> None:
+        address = f"unix:{tmp_path / 'socket'}"
+        service = Service(SERVICE, handling(fail), nobody)
+        async with serve([service], address):
+            said = await trio.to_thread.run_sync(_call_raw, address)
+        assert said == {m.name: ["not you"] * 3 for m in methods(SERVICE)}
+
+    run(work)
+
+
+def _call_raw(address: str) -> dict[str, list[str]]:
+    """Call every method with bytes that are no message, with too many, and with none."""
+    said: dict[str, list[str]] = {}
+    never_ends = threading.Event()
+    with grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)]) as channel:
+        for m in methods(SERVICE):
+            for bodies in ([b"\xff"], [b"x" * 60_000], iter(never_ends.wait, None)):
+                call = channel.stream_stream(m.path)(iter(bodies), timeout=30)
+                said.setdefault(m.name, []).append(call.details())
+        never_ends.set()
+    return said
+
+
+def test_message_is_bounded_for_each_method_and_for_the_door(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    async def take(call: Call[Any]) -> pb.HelloResponse:
+        seen.append(len(call.request.software))
+        return pb.HelloResponse()
+
+    async def work() -> None:
+        address = f"unix:{tmp_path / 'socket'}"
+        bounds = {"Hello": Bound(100), "Carry": Bound(1000)}
+        async with (
+            serve([Service(SERVICE, handling(take), allow_all, bounds)], address),
+            open_channel(address) as channel,
+        ):
+            await channel.unary(HELLO, pb.HelloRequest(software="x" * 98))
+            with pytest.raises(ProtocolError, match="at most 100 are read"):
+                await channel.unary(HELLO, pb.HelloRequest(software="x" * 99))
+            with pytest.raises(NodeError, match="larger than max"):
+                await channel.unary(HELLO, pb.HelloRequest(software="x" * SMALL.size))
+        assert seen == [98]
+
+    run(work)
+
+
+def test_requests_on_their_way_are_bounded_for_each_caller_and_in_time(tmp_path: Path) -> None:
+    async def guard(call: Call[Any]) -> None:
+        call.account = call.metadata["who"]
+
+    async def work() -> None:
+        address = f"unix:{tmp_path / 'socket'}"
+        service = Service(SERVICE, handling(fail), guard)
+        async with serve([service], address, requests_of_caller=2, request_seconds=0.5):
+            assert await trio.to_thread.run_sync(_wait_with_requests, address) == (
+                ["no request came within 0 s"] * 2
+                + ["too many requests are on their way; try again"],
+                "OK",
+            )
+
+    run(work)
+
+
+def _wait_with_requests(address: str) -> tuple[list[str], str]:
+    never_ends = threading.Event()
+    me, other = (("who", "me"),), (("who", "other"),)
+    with grpc.insecure_channel(address) as channel:
+        call = channel.stream_stream(HELLO.path)
+        running = [call(iter(never_ends.wait, None), timeout=30, metadata=me) for _ in range(3)]
+        done = channel.unary_unary(HELLO.path).with_call(b"", timeout=30, metadata=other)[1]
+        said = sorted(one.details() for one in running)
+        never_ends.set()
+        return said, done.code().name
+
+
+def test_channel_takes_no_method_whose_answers_may_be_larger(tmp_path: Path) -> None:
+    large = method(SERVICE, "Hello", pb.HelloRequest, pb.HelloResponse, answer=Bound(2**20))
+
+    async def work() -> None:
+        async with open_channel(f"unix:{tmp_path / 'socket'}") as channel:
+            with pytest.raises(TypeError, match="may answer more"):
+                await channel.unary(large, pb.HelloRequest())
+
+    run(work)
+
+
+def test_answer_over_its_bound_is_not_parsed(tmp_path: Path) -> None:
+    async def answer(_: Call[Any]) -> pb.HelloResponse:
+        return pb.HelloResponse(lists=[pb.KnownList()] * 5000)
+
+    async def work() -> None:
+        address = f"unix:{tmp_path / 'socket'}"
+        async with (
+            serve([Service(SERVICE, handling(answer), allow_all)], address),
+            open_channel(address) as channel,
+        ):
+            with pytest.raises(RemoteProtocolError, match="more than 4096 fields"):
+                await channel.unary(HELLO, pb.HelloRequest())
+
+    run(work)
+
+
+def test_options_are_given_once_and_the_last_holds() -> None:
+    found = merged([("a", 1), ("b", 2)], [("a", 3)], [("c", 4)])
+    assert found == [("a", 3), ("b", 2), ("c", 4)]
 
 
 def test_call_on_a_connection_that_is_closed_meanwhile_fails_as_unreachable(tmp_path: Path) -> None:
