@@ -33,7 +33,7 @@ from node.documents.network import Listing, Network
 from node.domain.ids import FacilityId
 from node.domain.relays import RelayPolicy
 from node.domain.transfers import Transfer
-from node.errors import PeerUnreachable, ungrouped
+from node.errors import PeerUnreachable, StoreError, ungrouped
 from node.exchange.networks import Networks
 from node.exchange.pairing import Pairing
 from node.exchange.receiving import Receiver, ReceiverPolicy
@@ -83,6 +83,7 @@ log = structlog.get_logger()
 _GIB, _MIB = 2**30, 2**20
 _RENEW_SECONDS = 30 * 86400
 _DAY_SECONDS = 86400.0
+_AGAIN_SECONDS = 600.0
 _TRUST_SECONDS = 30.0
 _PEER_CALLS = 2048  # every peer watches with one; what one may have is bounded elsewhere
 _PEER_REQUESTS = 8  # of one peer on their way: each may be as large as a frame until it is read
@@ -435,15 +436,23 @@ class _Node:
             self._federation.dial(facility)
 
     async def _look_after(self, transfers: Transfers) -> None:
-        """Once a day: what has expired, and retention."""
+        """Once a day: what has expired, and retention. A full disk ends nothing here."""
         while True:
-            expired = await transfers.expire()
-            if expired:
-                log.info("transfers expired", transfers=expired)
-            if self._config.retention_days:
-                removed = await self._maintenance.apply_retention(self._config.retention_days)
-                log.info("retention applied", packages=removed)
-            await trio.sleep(_DAY_SECONDS)
+            pause = _DAY_SECONDS
+            try:
+                await self._look_once(transfers)
+            except StoreError as exc:  # a failed sync ends the node by itself
+                log.warning("looking after the store failed; again soon", code=exc.code.value)
+                pause = _AGAIN_SECONDS
+            await trio.sleep(pause)
+
+    async def _look_once(self, transfers: Transfers) -> None:
+        expired = await transfers.expire()
+        if expired:
+            log.info("transfers expired", transfers=expired)
+        if self._config.retention_days:
+            removed = await self._maintenance.apply_retention(self._config.retention_days)
+            log.info("retention applied", packages=removed)
 
     def _profile(self) -> Profile:
         config = self._config

@@ -102,7 +102,8 @@ class Arriving:
         self._row = row
         self._manifest = manifest
         self._arrival = arrival
-        self._checker = Checker(manifest, examiner, self._reopen)
+        self._examiner = examiner
+        self._checker: Checker
         self._unsynced: list[int] = []
         self._unsynced_bytes = 0
         self._durable_bytes = 0
@@ -137,6 +138,9 @@ class Arriving:
     async def run(self, link: Link) -> Checked:
         """Carry and check everything; return what was found. All chunks are durable."""
         chunks = self._manifest.chunks
+        self._checker = await trio.to_thread.run_sync(
+            Checker, self._manifest, self._examiner, self._reopen
+        )
         unrecorded = await trio.to_thread.run_sync(
             self._keeper.find_unrecorded, self._arrival, chunks
         )

@@ -7,7 +7,7 @@ transaction commits the package with its receipt, and only then the receipt leav
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
@@ -103,6 +103,14 @@ class ReceiverPolicy:
     quota_bytes: int = 0  # 0: none
 
 
+@dataclass(frozen=True, eq=False)
+class _Carrying:
+    """A transfer that some link carries: how it is ended, and when it has ended."""
+
+    scope: trio.CancelScope
+    ended: trio.Event = field(default_factory=trio.Event)
+
+
 class Receiver:
     """Receives transfers; one instance serves all links."""
 
@@ -126,8 +134,8 @@ class Receiver:
         self._examiner = examiner
         self._policy = policy
         self._clock = clock
-        self._active: dict[tuple[FacilityId, PackageId], trio.CancelScope] = {}
-        self._active_transfers: dict[tuple[FacilityId, TransferId], trio.CancelScope] = {}
+        self._active: dict[tuple[FacilityId, PackageId], _Carrying] = {}
+        self._active_transfers: dict[tuple[FacilityId, TransferId], _Carrying] = {}
 
     async def collect(self, link: Link, transfer_id: TransferId) -> None:
         """Come for a transfer that waits at a peer that we dialled; see `receive`."""
@@ -143,8 +151,7 @@ class Receiver:
         row = await self._transfers.find_received(link.peer, message.transfer_id)
         if row is not None and not row.state.is_final:
             await self._transfers.set_state(row, State.CANCELLED, "cancelled by the sender")
-            self.cancel(row)
-            await self.discard(row)
+            await self.end(row)
         await link.send(Answer(AnswerKind.DECLINED, reason="withdrawn"))
 
     async def receive(self, link: Link, offer: Offer) -> None:
@@ -200,11 +207,17 @@ class Receiver:
                     raise
         raise BadDataKey("this node has no seal key")
 
-    def cancel(self, row: Transfer) -> None:
-        """End the carrying of a transfer on whatever link it is."""
-        scope = self._active_transfers.get((row.peer, row.transfer_id))
-        if scope is not None:
-            scope.cancel()
+    async def end(self, row: Transfer) -> None:
+        """End the carrying of a transfer on whatever link it is, and remove what arrived.
+
+        Returns when nothing of it is at work any more: what a thread was writing is removed,
+        too.
+        """
+        carrying = self._active_transfers.get((row.peer, row.transfer_id))
+        if carrying is not None:
+            carrying.scope.cancel()
+            await carrying.ended.wait()
+        await self._discard(row)
 
     @contextmanager
     def _claimed(self, delivery: Delivery, scope: trio.CancelScope) -> Iterator[bool]:
@@ -214,11 +227,13 @@ class Receiver:
             yield False
             return
         name = (delivery.sender, delivery.transfer_id)
-        self._active[key] = self._active_transfers[name] = scope
+        carrying = _Carrying(scope)
+        self._active[key] = self._active_transfers[name] = carrying
         try:
             yield True
         finally:
             del self._active[key], self._active_transfers[name]
+            carrying.ended.set()
 
     async def _carry(
         self, link: Link, row: Transfer, delivery: Delivery, data_key: DataKey
@@ -261,11 +276,11 @@ class Receiver:
         if isinstance(exc, PeerRefused):
             state = State.CANCELLED
         await self._transfers.set_state(row, state, str(exc))
-        await self.discard(row)
+        await self._discard(row)
         if state is State.FAILED:
             await tell(link, Problem(exc.code.value, str(exc), is_final=True))
 
-    async def discard(self, row: Transfer) -> None:
+    async def _discard(self, row: Transfer) -> None:
         """Remove what arrived of a transfer that ended without a receipt.
 
         What another transfer of the same package still needs stays.
@@ -288,8 +303,7 @@ class Receiver:
         await link.send(Answer(AnswerKind.ACCEPTED, is_manifest_needed=document is None))
         if document is None:
             document = await self._receive_manifest(link, delivery)
-        manifest = await trio.to_thread.run_sync(open_manifest, document)
-        _hold_manifest(manifest, document, delivery)
+        manifest = await trio.to_thread.run_sync(_open_manifest, document, delivery)
         arrival = await self._store.begin_arrival(row, data_key, manifest, document)
         # A package that is here already is opened and checked like any other before a receipt
         # is signed for it; what of it is damaged or missing comes again.
@@ -320,7 +334,9 @@ class Receiver:
             await expect(link, ReceiptKept)
 
 
-def _hold_manifest(manifest: Manifest, document: Document, delivery: Delivery) -> None:
+def _open_manifest(document: Document, delivery: Delivery) -> Manifest:
+    """Open a manifest and hold it against its delivery; seconds for the largest."""
+    manifest = open_manifest(document)
     if document.digest() != delivery.manifest_digest:
         raise BadManifest("the manifest is not the one that the delivery names")
     if (manifest.package_id, manifest.origin) != (delivery.package_id, delivery.origin):
@@ -329,3 +345,4 @@ def _hold_manifest(manifest: Manifest, document: Document, delivery: Delivery) -
         raise BadManifest("the manifest has another number of instances than the delivery says")
     if manifest.sealed_bytes != delivery.sealed_bytes:
         raise BadManifest("the manifest has another size than the delivery says")
+    return manifest

@@ -28,7 +28,6 @@ from node.exchange.links import Link
 from node.exchange.problems import expect, is_final_error, problem_error, tell
 
 _READ_AHEAD = 3
-HELD_RETRY_SECONDS = 10.0
 
 
 class SenderStore(Protocol):
@@ -137,8 +136,7 @@ class _Session:
     async def _run(self) -> None:
         self._manifest = await self._store.sending_manifest(self._row)
         delivery = Document.decode(self._row.delivery)
-        manifest = await trio.to_thread.run_sync(open_manifest, self._manifest)
-        self._machine = machine.SenderMachine(open_delivery(delivery), delivery.digest(), manifest)
+        self._machine = await trio.to_thread.run_sync(_make_machine, delivery, self._manifest)
         await self._link.send(Offer(delivery, self._row.sealed_key))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_chunks)
@@ -206,6 +204,12 @@ class _Session:
             name = None
         self._machine.chunk_sent(entry)
         self._carried += len(sealed)
+
+
+def _make_machine(delivery: Document, manifest: Document) -> machine.SenderMachine:
+    """Return the machine; that takes a second for a large study, so call it on a worker thread."""
+    opened = open_manifest(manifest)
+    return machine.SenderMachine(open_delivery(delivery), delivery.digest(), opened)
 
 
 class _Reading:

@@ -6,7 +6,6 @@ collects instead; then the same sending runs on the link that it opened. A trans
 link at a time. Errors that a second try can mend are tried again, with growing pauses.
 """
 
-import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -37,12 +36,14 @@ from node.exchange.hub import Hub, Subscription
 from node.exchange.links import Link, Links
 from node.exchange.problems import tell
 from node.exchange.receiving import Receiver
-from node.exchange.sending import HELD_RETRY_SECONDS, Sender
+from node.exchange.sending import Sender
 
 log = structlog.get_logger()
 CONCURRENT_SENDS = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _TELL_AGAIN_SECONDS = 10.0
+# Of what a person is to decide about the decision is told; these are for a word that was lost.
+_FIRST_HELD_PAUSE, _LONGEST_HELD_PAUSE = 10.0, 600.0
 _REMEMBER_SECONDS = 30 * 86400.0  # people look at what was declined and failed
 
 
@@ -162,6 +163,7 @@ class Transfers:
         self._offer_seconds = offer_seconds
         self._gates: dict[FacilityId, PriorityGate] = {}
         self._sending: dict[TransferId, trio.CancelScope] = {}
+        self._held: dict[tuple[FacilityId, TransferId], trio.Event] = {}
         self.changes: Hub[Transfer] = Hub()
 
     # -- what people ask for --------------------------------------------------------------
@@ -242,8 +244,7 @@ class Transfers:
         row = await self._book.set_state(
             row, State.DECLINED, "stopped at the receiver", operator=operator
         )
-        self._receiver.cancel(row)
-        await self._receiver.discard(row)
+        await self._receiver.end(row)
         return row
 
     async def expire(self) -> int:
@@ -252,13 +253,12 @@ class Transfers:
         for row in rows:
             with suppress(Conflict):  # it came to an end just now
                 await self._book.set_state(row, State.FAILED, "the delivery has expired")
-            self._receiver.cancel(row)
-            await self._receiver.discard(row)
+            await self._receiver.end(row)
         await self._book.forget_expired(time.time() - _REMEMBER_SECONDS)
         return len(rows)
 
     async def decide(self, prefix: str, *, accept: bool, reason: str, operator: str) -> Transfer:
-        """Accept or decline a held offer; the sender learns it when it asks again."""
+        """Accept or decline a held offer; the sender is told if it can be reached."""
         row = await self._book.get(prefix)
         return await self._book.decide_offer(row, accept=accept, reason=reason, operator=operator)
 
@@ -292,6 +292,22 @@ class Transfers:
     async def collect(self, link: Link, transfer_id: TransferId) -> None:
         """Collect a transfer that waits at a peer which we dialled."""
         await self._receiver.collect(link, transfer_id)
+
+    def decided(self, peer: FacilityId, transfer_id: TransferId) -> None:
+        """Hear from a peer that a person there has decided about an offer of ours."""
+        event = self._held.get((peer, transfer_id))
+        if event is not None:
+            event.set()
+
+    async def watch_decided(
+        self, peer: FacilityId, tell_one: Callable[[TransferId], Awaitable[None]]
+    ) -> None:
+        """Tell of every held offer of a peer's that a person decides about here, for ever."""
+        with self.changes.subscribed() as changed:
+            while True:
+                row = await changed.next()
+                if row.peer == peer and _is_just_decided(row):
+                    await tell_one(row.transfer_id)
 
     def watch_waiting(self, peer: FacilityId) -> "Waiting":
         """Return what waits for a peer, now and as it comes."""
@@ -339,7 +355,7 @@ class Transfers:
     async def _send_with_retries(
         self, peer: FacilityId, row: Transfer, slots: trio.Semaphore
     ) -> None:
-        pause = _FIRST_PAUSE
+        pause, held_pause = _FIRST_PAUSE, _FIRST_HELD_PAUSE
         while True:
             row = await self._book.reload(row)
             if row.state.is_final and not row.untold:
@@ -357,7 +373,9 @@ class Transfers:
                         await stack.enter_async_context(slots)
                     link = await stack.enter_async_context(self._links.carry(peer))
                     await self._send_on(link, row, link.route)
-                wait, pause = HELD_RETRY_SECONDS, _FIRST_PAUSE
+                # It ended for good, or a person there is to decide.
+                wait, pause = held_pause, _FIRST_PAUSE
+                held_pause = min(held_pause * 2, _LONGEST_HELD_PAUSE)
             except PeerBusy as exc:
                 wait = exc.retry_seconds
                 await self._explain(row, str(exc))
@@ -372,18 +390,27 @@ class Transfers:
             await self._sleep(wait * random.uniform(0.8, 1.2), row)  # noqa: S311  # jitter
 
     async def _sleep(self, seconds: float, row: Transfer) -> None:
-        """Wait before another try; a change of the transfer (cancelled) ends the wait."""
+        """Wait before another try; an end of the transfer, or the peer's word, ends the wait."""
         if row.untold:
             await trio.sleep(seconds)
             return
-        with self.changes.subscribed() as changed, trio.move_on_after(seconds):
-            # Subscribed first: a change between the look and the wait is not missed.
-            if (await self._book.reload(row)).state.is_final:
-                return
-            while True:
-                other = await changed.next()
-                if other.transfer_id == row.transfer_id and other.state.is_final:
+        name, decided = (row.peer, row.transfer_id), trio.Event()
+        self._held[name] = decided
+        try:
+            with self.changes.subscribed() as changed, trio.move_on_after(seconds) as waiting:
+                # Subscribed first: a change between the look and the wait is not missed.
+                if (await self._book.reload(row)).state.is_final:
                     return
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_wait_and_end, decided, waiting)
+                    while True:
+                        other = await changed.next()
+                        if other.id == row.id and other.state.is_final:
+                            waiting.cancel()
+        finally:
+            del self._held[name]
+        if decided.is_set():
+            await trio.sleep(_FIRST_PAUSE)  # however often a peer says so
 
     async def _explain(self, row: Transfer, reason: str) -> None:
         """Show people why a transfer does not go on just now."""
@@ -410,6 +437,21 @@ class Transfers:
             await tell(link, Problem("peer-refused", "cancelled by the sender", is_final=True))
 
 
+_NEVER = (0.0, 0.0)
+
+
+def _is_just_decided(row: Transfer) -> bool:
+    """Whether a change of a transfer is a person's decision about a held offer."""
+    if row.direction is not Direction.RECEIVE:
+        return False
+    return row.state is State.DECLINED or (row.state is State.HELD and row.accepted)
+
+
+async def _wait_and_end(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
 class Waiting:
     """Transfers that wait for one peer to collect them."""
 
@@ -427,14 +469,19 @@ class Waiting:
 
     async def run(self, tell_one: Callable[[TransferId], Awaitable[None]]) -> None:
         """Tell of every transfer that waits, now and later, and again while it still waits."""
-        told: dict[TransferId, float] = {}
+        told: dict[TransferId, tuple[float, float]] = {}  # when last, and when again
         with self._changes.subscribed() as changed:
             while True:
                 now = trio.current_time()
-                for row in await self._book.waiting_for(self._peer):
-                    is_due = told.get(row.transfer_id, -math.inf) + _TELL_AGAIN_SECONDS <= now
-                    if is_due and not self._is_carried(row.transfer_id):
-                        told[row.transfer_id] = now
+                waiting = await self._book.waiting_for(self._peer)
+                told = {row.transfer_id: told.get(row.transfer_id, _NEVER) for row in waiting}
+                for row in waiting:
+                    last, again = told[row.transfer_id]
+                    if again <= now and not self._is_carried(row.transfer_id):
+                        pause = _TELL_AGAIN_SECONDS
+                        if row.state is State.HELD:  # the receiver knows when it is decided
+                            pause = min(max(2 * (again - last), pause), _LONGEST_HELD_PAUSE)
+                        told[row.transfer_id] = (now, now + pause)
                         await tell_one(row.transfer_id)
                 with trio.move_on_after(_TELL_AGAIN_SECONDS):
                     await _wait_for(changed, self._peer)

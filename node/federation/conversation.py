@@ -121,9 +121,14 @@ class Conversation:
                 lists = await self.hello(peer, channel, connection, SILENCE_SECONDS)
 
     async def watch(
-        self, channel: Channel, collect: Callable[[TransferId], Awaitable[None]]
+        self,
+        channel: Channel,
+        collect: Callable[[TransferId], Awaitable[None]],
+        decided: Callable[[TransferId], None],
     ) -> None:
         """Collect what waits for us at a peer, as it tells us, for ever; a few at a time.
+
+        What it has decided about our offers is passed on to `decided`.
 
         Raises:
             NodeError: the peer ends it, or has gone silent.
@@ -147,10 +152,10 @@ class Conversation:
                     raise PeerTimeout("the other side has gone silent")
                 if message is None:
                     raise PeerUnreachable("the other side ended the watch")
+                if message.decided_transfer_id:
+                    decided(_transfer_id(message.decided_transfer_id))
                 if message.transfer_id:
-                    if len(message.transfer_id) != 16:
-                        raise RemoteProtocolError("a transfer id of another length")
-                    transfer_id = TransferId(message.transfer_id)
+                    transfer_id = _transfer_id(message.transfer_id)
                     if transfer_id not in collecting and len(collecting) < _MAX_COLLECTS:
                         collecting.add(transfer_id)
                         nursery.start_soon(collect_one, transfer_id)
@@ -173,3 +178,9 @@ class Conversation:
                 async with open_link(GrpcLink(peer, route, read, write)) as link:
                     yield link
                     await stream.done_writing()
+
+
+def _transfer_id(value: bytes) -> TransferId:
+    if len(value) != 16:
+        raise RemoteProtocolError("a transfer id of another length")
+    return TransferId(value)

@@ -59,6 +59,12 @@ class Exchange(Protocol):
     def watch_waiting(self, peer: FacilityId) -> Waiting:
         """Return what waits for a peer."""
 
+    async def watch_decided(self, peer: FacilityId, tell_one: Any) -> None:
+        """Call `tell_one` for each offer of a peer that a person decides about, for ever."""
+
+    def decided(self, peer: FacilityId, transfer_id: TransferId) -> None:
+        """Hear that a person at a peer has decided about an offer of ours."""
+
     async def collect(self, link: GrpcLink, transfer_id: TransferId) -> None:
         """Collect a transfer that waits at a peer which we dialled."""
 
@@ -163,6 +169,9 @@ class ExchangeServer:
         async def tell_one(transfer_id: TransferId) -> None:
             await write(pb.WatchResponse(transfer_id=transfer_id.value))
 
+        async def tell_decided(transfer_id: TransferId) -> None:
+            await write(pb.WatchResponse(decided_transfer_id=transfer_id.value))
+
         peer = call.caller.facility_id
         route = self._ways.route_of(call.address)
         with (
@@ -173,6 +182,7 @@ class ExchangeServer:
         ):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(beat)
+                nursery.start_soon(self._exchange.watch_decided, peer, tell_decided)
                 await self._exchange.watch_waiting(peer).run(tell_one)
 
     @contextmanager

@@ -436,7 +436,13 @@ class Federation:
                             self._conversation.keep_saying_hello, peer, channel, connection, lists
                         )
                         collect = partial(self._collect, peer)
-                        nursery.start_soon(self._conversation.watch, channel, collect)
+                        decided = partial(self._exchange.decided, peer.facility_id)
+                        nursery.start_soon(self._conversation.watch, channel, collect, decided)
+                        nursery.start_soon(
+                            self._exchange.watch_decided,
+                            peer.facility_id,
+                            partial(self._collect_decided, peer, collect),
+                        )
                         nursery.start_soon(self._exchange.run_peer, peer.facility_id)
                 finally:
                     connection.channel = None
@@ -452,6 +458,13 @@ class Federation:
             log.info("collecting ended early", peer=peer.facility_id.short(), code=code)
         except* Exception:  # a supervisor
             log.exception("collecting failed", peer=peer.facility_id.short())
+
+    async def _collect_decided(
+        self, peer: Peer, collect: Callable[[TransferId], Awaitable[None]], transfer_id: TransferId
+    ) -> None:
+        # A peer that watches here is told, and offers it again by itself.
+        if not self.connection(peer.facility_id).inbound:
+            await collect(transfer_id)
 
     @asynccontextmanager
     async def carry(self, peer: FacilityId) -> AsyncGenerator[GrpcLink]:

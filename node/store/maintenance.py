@@ -21,6 +21,7 @@ from node.store.files import TEMPORARY_SUFFIX, sync_directories
 from node.store.lost import count_lost, lost_positions, note_found, noted_if_lost
 from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans
+from node.store.transfer_rows import FINAL
 
 _TELL_EVERY = 64
 # Not the host key: beside its keyring it would open the backup to whoever has it.
@@ -50,6 +51,15 @@ class Maintenance:
             lambda db: db.execute(
                 "UPDATE packages SET state = 'deleting' WHERE state = 'held'"
                 " AND id NOT IN (SELECT package FROM findings)"
+            )
+        )
+        # And one between the end of a transfer and the removal of what had arrived of it.
+        self._context.database.write_sync(
+            lambda db: db.execute(
+                "UPDATE packages SET state = 'deleting' WHERE state = 'arriving' AND NOT EXISTS"
+                " (SELECT 1 FROM transfers t WHERE t.direction = 'receive'"
+                " AND t.origin = packages.origin AND t.package_id = packages.package_id"
+                f" AND t.state NOT IN ({FINAL}))"
             )
         )
         removed = finish_removals(self._context)

@@ -100,6 +100,7 @@ class PackageWriter:
         """
         async with self._adding:
             await self._add(examined, digest, content)
+        await self._record_if_due()  # apart: others go on adding while a batch is synced
 
     async def _add(self, examined: Examined, digest: bytes, content: bytes) -> None:
         unit, pieces = self._filling.get(examined.layout) or self._new_filling(examined.layout)
@@ -121,7 +122,6 @@ class PackageWriter:
         self._units.append(unit)
         self._unrecorded_bytes += unit.plaintext_bytes
         await self._start_sealing(unit, pieces)
-        await self._record_if_due()
 
     def begin_large(self, layout: PixelLayout) -> "LargeInstance":
         """Begin an instance that is larger than a chunk; its bytes come in windows."""
@@ -158,7 +158,10 @@ class PackageWriter:
         return entry
 
     async def _record_if_due(self) -> None:
-        if self._unrecorded_bytes >= BATCH_BYTES:
+        """Record a batch; whoever comes meanwhile goes on, until a second one waits."""
+        is_due = self._unrecorded_bytes >= BATCH_BYTES
+        is_behind = self._unrecorded_bytes >= 2 * BATCH_BYTES
+        if is_due and (is_behind or not self._recording.locked()):
             await self._record()
 
     async def _record(self) -> None:

@@ -273,23 +273,30 @@ class TransferStore:
         return await self._context.database.read(work)
 
     async def keep_receipt(self, row: Transfer, receipt: Document) -> Transfer:
-        """Keep a verified receipt: the transfer is delivered. Durable once this returns."""
+        """Keep a verified receipt: the transfer is delivered. Durable once this returns.
+
+        A transfer that has come to another end stays what it is. Its receipt is kept all the
+        same: the receiver has the package, and we have its word.
+        """
 
         def work(db: Db) -> None:
             now = transfer_rows.by_id(db, row.id)
             if now.receipt is not None:
                 return
+            state = now.state if now.state.is_final else State.DELIVERED
             db.execute(
-                "UPDATE transfers SET state = 'delivered', reason = '', receipt = ?,"
-                " bytes_done = bytes_total, updated_time = ? WHERE id = ?",
-                (receipt.encode(), time.time(), row.id),
+                "UPDATE transfers SET state = ?, receipt = ?, bytes_done = bytes_total,"
+                " reason = CASE WHEN ? = 'delivered' THEN '' ELSE reason END,"
+                " updated_time = ? WHERE id = ?",
+                (state, receipt.encode(), state, time.time(), row.id),
             )
             transfer_rows.keep_manifest(db, row)
             facts: dict[str, object] = {
                 "transfer": str(row.transfer_id),
                 "receipt": receipt.digest().hex(),
             }
-            audit_rows.append(db, "transfer.delivered", facts)
+            kind = "transfer.delivered" if state is State.DELIVERED else "receipt.late"
+            audit_rows.append(db, kind, facts)
 
         return await self.change(row.id, work)
 

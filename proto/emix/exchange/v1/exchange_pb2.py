@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from emix.documents.v1 import documents_pb2 as emix_dot_documents_dot_v1_dot_documents__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65mix/exchange/v1/exchange.proto\x12\x10\x65mix.exchange.v1\x1a!emix/documents/v1/documents.proto\">\n\tKnownList\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\r\"@\n\tGivenHead\x12\x0c\n\x04head\x18\x01 \x01(\x0c\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x12\r\n\x05links\x18\x03 \x01(\x0c\"J\n\x08KeptHead\x12\x0c\n\x04head\x18\x01 \x01(\x0c\x12\x1a\n\x12taken_milliseconds\x18\x02 \x01(\x03\x12\x14\n\x0c\x63ontradicted\x18\x03 \x01(\x08\"\x86\x02\n\x0cHelloRequest\x12\x13\n\x0bmin_version\x18\x01 \x01(\r\x12\x13\n\x0bmax_version\x18\x02 \x01(\r\x12\x19\n\x11time_milliseconds\x18\x03 \x01(\x03\x12\x10\n\x08software\x18\x04 \x01(\t\x12\x12\n\nstatements\x18\x05 \x01(\x0c\x12*\n\x05lists\x18\x06 \x03(\x0b\x32\x1b.emix.exchange.v1.KnownList\x12/\n\naudit_head\x18\n \x01(\x0b\x32\x1b.emix.exchange.v1.GivenHead\x12.\n\nkept_heads\x18\x0b \x03(\x0b\x32\x1a.emix.exchange.v1.KeptHead\"\xee\x01\n\rHelloResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x19\n\x11time_milliseconds\x18\x02 \x01(\x03\x12\x10\n\x08software\x18\x03 \x01(\t\x12\x12\n\nstatements\x18\x04 \x01(\x0c\x12*\n\x05lists\x18\x05 \x03(\x0b\x32\x1b.emix.exchange.v1.KnownList\x12/\n\naudit_head\x18\n \x01(\x0b\x32\x1b.emix.exchange.v1.GivenHead\x12.\n\nkept_heads\x18\x0b \x03(\x0b\x32\x1a.emix.exchange.v1.KeptHead\"$\n\x0eGetListRequest\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\"\x1f\n\x0fGetListResponse\x12\x0c\n\x04list\x18\x01 \x01(\x0c\"3\n\x0fGiveListRequest\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x0c\n\x04list\x18\x02 \x01(\x0c\"\x12\n\x10GiveListResponse\"\x16\n\x14GetAuditHeadsRequest\"G\n\x15GetAuditHeadsResponse\x12.\n\nkept_heads\x18\x01 \x03(\x0b\x32\x1a.emix.exchange.v1.KeptHead\"\x0e\n\x0cWatchRequest\"$\n\rWatchResponse\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\"?\n\x0c\x43\x61rryRequest\x12/\n\x07message\x18\x01 \x01(\x0b\x32\x1e.emix.exchange.v1.CarryMessage\"@\n\rCarryResponse\x12/\n\x07message\x18\x01 \x01(\x0b\x32\x1e.emix.exchange.v1.CarryMessage\"\xe1\x04\n\x0c\x43\x61rryMessage\x12,\n\x07\x63ollect\x18\x01 \x01(\x0b\x32\x19.emix.exchange.v1.CollectH\x00\x12(\n\x05offer\x18\x02 \x01(\x0b\x32\x17.emix.exchange.v1.OfferH\x00\x12*\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x18.emix.exchange.v1.AnswerH\x00\x12\x39\n\x0emanifest_frame\x18\x04 \x01(\x0b\x32\x1f.emix.exchange.v1.ManifestFrameH\x00\x12&\n\x04want\x18\x05 \x01(\x0b\x32\x16.emix.exchange.v1.WantH\x00\x12\x33\n\x0b\x63hunk_frame\x18\x06 \x01(\x0b\x32\x1c.emix.exchange.v1.ChunkFrameH\x00\x12.\n\x08progress\x18\x07 \x01(\x0b\x32\x1a.emix.exchange.v1.ProgressH\x00\x12\x33\n\x07receipt\x18\x08 \x01(\x0b\x32 .emix.exchange.v1.ReceiptMessageH\x00\x12\x35\n\x0creceipt_kept\x18\t \x01(\x0b\x32\x1d.emix.exchange.v1.ReceiptKeptH\x00\x12,\n\x07problem\x18\n \x01(\x0b\x32\x19.emix.exchange.v1.ProblemH\x00\x12\x30\n\theartbeat\x18\x0b \x01(\x0b\x32\x1b.emix.exchange.v1.HeartbeatH\x00\x12.\n\x08withdraw\x18\x0c \x01(\x0b\x32\x1a.emix.exchange.v1.WithdrawH\x00\x42\t\n\x07message\"\x1e\n\x07\x43ollect\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\"J\n\x05Offer\x12-\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x1b.emix.documents.v1.Document\x12\x12\n\nsealed_key\x18\x02 \x01(\x0c\"\x1f\n\x08Withdraw\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\"t\n\x06\x41nswer\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.emix.exchange.v1.AnswerKind\x12\x15\n\rretry_seconds\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x0fmanifest_needed\x18\x04 \x01(\x08\"\x1d\n\rManifestFrame\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x19\n\x04Want\x12\x11\n\tchunk_ids\x18\x01 \x03(\x0c\",\n\nChunkFrame\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"6\n\x08Progress\x12\x15\n\rdurable_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\">\n\x0eReceiptMessage\x12,\n\x07receipt\x18\x01 \x01(\x0b\x32\x1b.emix.documents.v1.Document\"\r\n\x0bReceiptKept\"\x0b\n\tHeartbeat\"7\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66inal\x18\x03 \x01(\x08*\x8a\x01\n\nAnswerKind\x12\x1b\n\x17\x41NSWER_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41NSWER_KIND_ACCEPTED\x10\x01\x12\x14\n\x10\x41NSWER_KIND_HELD\x10\x02\x12\x15\n\x11\x41NSWER_KIND_LATER\x10\x03\x12\x18\n\x14\x41NSWER_KIND_DECLINED\x10\x04\x32\xfc\x03\n\x0f\x45xchangeService\x12H\n\x05Hello\x12\x1e.emix.exchange.v1.HelloRequest\x1a\x1f.emix.exchange.v1.HelloResponse\x12N\n\x07GetList\x12 .emix.exchange.v1.GetListRequest\x1a!.emix.exchange.v1.GetListResponse\x12S\n\x08GiveList\x12!.emix.exchange.v1.GiveListRequest\x1a\".emix.exchange.v1.GiveListResponse(\x01\x12`\n\rGetAuditHeads\x12&.emix.exchange.v1.GetAuditHeadsRequest\x1a\'.emix.exchange.v1.GetAuditHeadsResponse\x12J\n\x05Watch\x12\x1e.emix.exchange.v1.WatchRequest\x1a\x1f.emix.exchange.v1.WatchResponse0\x01\x12L\n\x05\x43\x61rry\x12\x1e.emix.exchange.v1.CarryRequest\x1a\x1f.emix.exchange.v1.CarryResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65mix/exchange/v1/exchange.proto\x12\x10\x65mix.exchange.v1\x1a!emix/documents/v1/documents.proto\">\n\tKnownList\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\r\"@\n\tGivenHead\x12\x0c\n\x04head\x18\x01 \x01(\x0c\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x12\r\n\x05links\x18\x03 \x01(\x0c\"J\n\x08KeptHead\x12\x0c\n\x04head\x18\x01 \x01(\x0c\x12\x1a\n\x12taken_milliseconds\x18\x02 \x01(\x03\x12\x14\n\x0c\x63ontradicted\x18\x03 \x01(\x08\"\x86\x02\n\x0cHelloRequest\x12\x13\n\x0bmin_version\x18\x01 \x01(\r\x12\x13\n\x0bmax_version\x18\x02 \x01(\r\x12\x19\n\x11time_milliseconds\x18\x03 \x01(\x03\x12\x10\n\x08software\x18\x04 \x01(\t\x12\x12\n\nstatements\x18\x05 \x01(\x0c\x12*\n\x05lists\x18\x06 \x03(\x0b\x32\x1b.emix.exchange.v1.KnownList\x12/\n\naudit_head\x18\n \x01(\x0b\x32\x1b.emix.exchange.v1.GivenHead\x12.\n\nkept_heads\x18\x0b \x03(\x0b\x32\x1a.emix.exchange.v1.KeptHead\"\xee\x01\n\rHelloResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x19\n\x11time_milliseconds\x18\x02 \x01(\x03\x12\x10\n\x08software\x18\x03 \x01(\t\x12\x12\n\nstatements\x18\x04 \x01(\x0c\x12*\n\x05lists\x18\x05 \x03(\x0b\x32\x1b.emix.exchange.v1.KnownList\x12/\n\naudit_head\x18\n \x01(\x0b\x32\x1b.emix.exchange.v1.GivenHead\x12.\n\nkept_heads\x18\x0b \x03(\x0b\x32\x1a.emix.exchange.v1.KeptHead\"$\n\x0eGetListRequest\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\"\x1f\n\x0fGetListResponse\x12\x0c\n\x04list\x18\x01 \x01(\x0c\"3\n\x0fGiveListRequest\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x0c\n\x04list\x18\x02 \x01(\x0c\"\x12\n\x10GiveListResponse\"\x16\n\x14GetAuditHeadsRequest\"G\n\x15GetAuditHeadsResponse\x12.\n\nkept_heads\x18\x01 \x03(\x0b\x32\x1a.emix.exchange.v1.KeptHead\"\x0e\n\x0cWatchRequest\"A\n\rWatchResponse\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\x12\x1b\n\x13\x64\x65\x63ided_transfer_id\x18\x02 \x01(\x0c\"?\n\x0c\x43\x61rryRequest\x12/\n\x07message\x18\x01 \x01(\x0b\x32\x1e.emix.exchange.v1.CarryMessage\"@\n\rCarryResponse\x12/\n\x07message\x18\x01 \x01(\x0b\x32\x1e.emix.exchange.v1.CarryMessage\"\xe1\x04\n\x0c\x43\x61rryMessage\x12,\n\x07\x63ollect\x18\x01 \x01(\x0b\x32\x19.emix.exchange.v1.CollectH\x00\x12(\n\x05offer\x18\x02 \x01(\x0b\x32\x17.emix.exchange.v1.OfferH\x00\x12*\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x18.emix.exchange.v1.AnswerH\x00\x12\x39\n\x0emanifest_frame\x18\x04 \x01(\x0b\x32\x1f.emix.exchange.v1.ManifestFrameH\x00\x12&\n\x04want\x18\x05 \x01(\x0b\x32\x16.emix.exchange.v1.WantH\x00\x12\x33\n\x0b\x63hunk_frame\x18\x06 \x01(\x0b\x32\x1c.emix.exchange.v1.ChunkFrameH\x00\x12.\n\x08progress\x18\x07 \x01(\x0b\x32\x1a.emix.exchange.v1.ProgressH\x00\x12\x33\n\x07receipt\x18\x08 \x01(\x0b\x32 .emix.exchange.v1.ReceiptMessageH\x00\x12\x35\n\x0creceipt_kept\x18\t \x01(\x0b\x32\x1d.emix.exchange.v1.ReceiptKeptH\x00\x12,\n\x07problem\x18\n \x01(\x0b\x32\x19.emix.exchange.v1.ProblemH\x00\x12\x30\n\theartbeat\x18\x0b \x01(\x0b\x32\x1b.emix.exchange.v1.HeartbeatH\x00\x12.\n\x08withdraw\x18\x0c \x01(\x0b\x32\x1a.emix.exchange.v1.WithdrawH\x00\x42\t\n\x07message\"\x1e\n\x07\x43ollect\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\"J\n\x05Offer\x12-\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x1b.emix.documents.v1.Document\x12\x12\n\nsealed_key\x18\x02 \x01(\x0c\"\x1f\n\x08Withdraw\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\"t\n\x06\x41nswer\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.emix.exchange.v1.AnswerKind\x12\x15\n\rretry_seconds\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x0fmanifest_needed\x18\x04 \x01(\x08\"\x1d\n\rManifestFrame\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x19\n\x04Want\x12\x11\n\tchunk_ids\x18\x01 \x03(\x0c\",\n\nChunkFrame\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"6\n\x08Progress\x12\x15\n\rdurable_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\">\n\x0eReceiptMessage\x12,\n\x07receipt\x18\x01 \x01(\x0b\x32\x1b.emix.documents.v1.Document\"\r\n\x0bReceiptKept\"\x0b\n\tHeartbeat\"7\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66inal\x18\x03 \x01(\x08*\x8a\x01\n\nAnswerKind\x12\x1b\n\x17\x41NSWER_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41NSWER_KIND_ACCEPTED\x10\x01\x12\x14\n\x10\x41NSWER_KIND_HELD\x10\x02\x12\x15\n\x11\x41NSWER_KIND_LATER\x10\x03\x12\x18\n\x14\x41NSWER_KIND_DECLINED\x10\x04\x32\xfc\x03\n\x0f\x45xchangeService\x12H\n\x05Hello\x12\x1e.emix.exchange.v1.HelloRequest\x1a\x1f.emix.exchange.v1.HelloResponse\x12N\n\x07GetList\x12 .emix.exchange.v1.GetListRequest\x1a!.emix.exchange.v1.GetListResponse\x12S\n\x08GiveList\x12!.emix.exchange.v1.GiveListRequest\x1a\".emix.exchange.v1.GiveListResponse(\x01\x12`\n\rGetAuditHeads\x12&.emix.exchange.v1.GetAuditHeadsRequest\x1a\'.emix.exchange.v1.GetAuditHeadsResponse\x12J\n\x05Watch\x12\x1e.emix.exchange.v1.WatchRequest\x1a\x1f.emix.exchange.v1.WatchResponse0\x01\x12L\n\x05\x43\x61rry\x12\x1e.emix.exchange.v1.CarryRequest\x1a\x1f.emix.exchange.v1.CarryResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'emix.exchange.v1.exchange_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ANSWERKIND']._serialized_start=2407
-  _globals['_ANSWERKIND']._serialized_end=2545
+  _globals['_ANSWERKIND']._serialized_start=2436
+  _globals['_ANSWERKIND']._serialized_end=2574
   _globals['_KNOWNLIST']._serialized_start=88
   _globals['_KNOWNLIST']._serialized_end=150
   _globals['_GIVENHEAD']._serialized_start=152
@@ -59,37 +59,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHREQUEST']._serialized_start=1041
   _globals['_WATCHREQUEST']._serialized_end=1055
   _globals['_WATCHRESPONSE']._serialized_start=1057
-  _globals['_WATCHRESPONSE']._serialized_end=1093
-  _globals['_CARRYREQUEST']._serialized_start=1095
-  _globals['_CARRYREQUEST']._serialized_end=1158
-  _globals['_CARRYRESPONSE']._serialized_start=1160
-  _globals['_CARRYRESPONSE']._serialized_end=1224
-  _globals['_CARRYMESSAGE']._serialized_start=1227
-  _globals['_CARRYMESSAGE']._serialized_end=1836
-  _globals['_COLLECT']._serialized_start=1838
-  _globals['_COLLECT']._serialized_end=1868
-  _globals['_OFFER']._serialized_start=1870
-  _globals['_OFFER']._serialized_end=1944
-  _globals['_WITHDRAW']._serialized_start=1946
-  _globals['_WITHDRAW']._serialized_end=1977
-  _globals['_ANSWER']._serialized_start=1979
-  _globals['_ANSWER']._serialized_end=2095
-  _globals['_MANIFESTFRAME']._serialized_start=2097
-  _globals['_MANIFESTFRAME']._serialized_end=2126
-  _globals['_WANT']._serialized_start=2128
-  _globals['_WANT']._serialized_end=2153
-  _globals['_CHUNKFRAME']._serialized_start=2155
-  _globals['_CHUNKFRAME']._serialized_end=2199
-  _globals['_PROGRESS']._serialized_start=2201
-  _globals['_PROGRESS']._serialized_end=2255
-  _globals['_RECEIPTMESSAGE']._serialized_start=2257
-  _globals['_RECEIPTMESSAGE']._serialized_end=2319
-  _globals['_RECEIPTKEPT']._serialized_start=2321
-  _globals['_RECEIPTKEPT']._serialized_end=2334
-  _globals['_HEARTBEAT']._serialized_start=2336
-  _globals['_HEARTBEAT']._serialized_end=2347
-  _globals['_PROBLEM']._serialized_start=2349
-  _globals['_PROBLEM']._serialized_end=2404
-  _globals['_EXCHANGESERVICE']._serialized_start=2548
-  _globals['_EXCHANGESERVICE']._serialized_end=3056
+  _globals['_WATCHRESPONSE']._serialized_end=1122
+  _globals['_CARRYREQUEST']._serialized_start=1124
+  _globals['_CARRYREQUEST']._serialized_end=1187
+  _globals['_CARRYRESPONSE']._serialized_start=1189
+  _globals['_CARRYRESPONSE']._serialized_end=1253
+  _globals['_CARRYMESSAGE']._serialized_start=1256
+  _globals['_CARRYMESSAGE']._serialized_end=1865
+  _globals['_COLLECT']._serialized_start=1867
+  _globals['_COLLECT']._serialized_end=1897
+  _globals['_OFFER']._serialized_start=1899
+  _globals['_OFFER']._serialized_end=1973
+  _globals['_WITHDRAW']._serialized_start=1975
+  _globals['_WITHDRAW']._serialized_end=2006
+  _globals['_ANSWER']._serialized_start=2008
+  _globals['_ANSWER']._serialized_end=2124
+  _globals['_MANIFESTFRAME']._serialized_start=2126
+  _globals['_MANIFESTFRAME']._serialized_end=2155
+  _globals['_WANT']._serialized_start=2157
+  _globals['_WANT']._serialized_end=2182
+  _globals['_CHUNKFRAME']._serialized_start=2184
+  _globals['_CHUNKFRAME']._serialized_end=2228
+  _globals['_PROGRESS']._serialized_start=2230
+  _globals['_PROGRESS']._serialized_end=2284
+  _globals['_RECEIPTMESSAGE']._serialized_start=2286
+  _globals['_RECEIPTMESSAGE']._serialized_end=2348
+  _globals['_RECEIPTKEPT']._serialized_start=2350
+  _globals['_RECEIPTKEPT']._serialized_end=2363
+  _globals['_HEARTBEAT']._serialized_start=2365
+  _globals['_HEARTBEAT']._serialized_end=2376
+  _globals['_PROBLEM']._serialized_start=2378
+  _globals['_PROBLEM']._serialized_end=2433
+  _globals['_EXCHANGESERVICE']._serialized_start=2577
+  _globals['_EXCHANGESERVICE']._serialized_end=3085
 # @@protoc_insertion_point(module_scope)

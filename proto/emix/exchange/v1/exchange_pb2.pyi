@@ -128,10 +128,12 @@ class WatchRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("transfer_id",)
+    __slots__ = ("transfer_id", "decided_transfer_id")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     transfer_id: bytes
-    def __init__(self, transfer_id: _Optional[bytes] = ...) -> None: ...
+    decided_transfer_id: bytes
+    def __init__(self, transfer_id: _Optional[bytes] = ..., decided_transfer_id: _Optional[bytes] = ...) -> None: ...
 
 class CarryRequest(_message.Message):
     __slots__ = ("message",)
