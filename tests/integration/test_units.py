@@ -1,0 +1,117 @@
+"""The units that are shipped: how little they leave open, and that all of it works under them."""
+
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.nodes import Directory, Node, free_port, pair
+from tests.dicom_files import study_uid, write_study
+from tests.integration.confined import read_unit
+from tests.integration.test_directory import metrics_at
+
+pytestmark = pytest.mark.integration
+DEPLOY = Path(__file__).parents[2] / "deploy"
+UNITS = sorted(DEPLOY.glob("*.service"))
+MOST_EXPOSURE = 2.5
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_unit_leaves_little_open(unit: Path) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = re.search(r"Overall exposure level for .*: ([\d.]+) ", shown)
+    assert found is not None, shown
+    assert float(found[1]) <= MOST_EXPOSURE, shown
+    settings = read_unit(unit)
+    for bound in (
+        "MemoryMax",
+        "MemoryHigh",
+        "TasksMax",
+        "LimitCORE",
+    ):  # for which there is no score
+        assert settings[bound], bound
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of an ordinary user, who could reach no other of a test."""
+    made = Path("/tmp") / f"emix-unit-{secrets.token_hex(4)}"
+    made.mkdir(mode=0o700)
+    if os.getuid() == 0:
+        user = pwd.getpwnam("nobody")
+        os.chown(made, user.pw_uid, user.pw_gid)
+    yield made
+    shutil.rmtree(made)
+
+
+def under(unit: str, folder: Path) -> list[str]:
+    """Return what runs a command as a unit would have it."""
+    module = "tests.integration.confined"
+    return [sys.executable, "-m", module, str(DEPLOY / f"{unit}.service"), str(folder)]
+
+
+def test_nodes_import_send_and_export_under_their_unit(folder: Path) -> None:
+    nodes = [Node(folder, name, name.title()) for name in ("one", "two")]
+    a, b = nodes
+    for node in nodes:
+        node.prefix = under("emix", folder)
+        node.log = folder / f"{node.home.name}.log"
+        node.make()
+    study = folder / "study"
+    write_study(study, study=61, instances=5)
+    try:
+        for node in nodes:
+            node.start()
+        pair(a, b)
+        a.run("import", str(study))
+        a.run("send", study_uid(61), "Two", "--wait")
+        b.run("export", study_uid(61), str(folder / "exported"))
+        assert contents(folder / "exported") == contents(study)
+    finally:
+        assert [node.stop() for node in nodes] == [0, 0]
+
+
+def contents(folder: Path) -> list[bytes]:
+    return sorted(file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
+def test_directory_and_relay_serve_under_their_units(folder: Path) -> None:
+    directory = Directory(folder)
+    directory.prefix = under("emix-directory", folder)
+    node = Node(folder, "node", "Great Falls Clinic")
+    node.prefix = under("emix", folder)
+    directory.make()
+    node.make()
+    try:
+        directory.start()
+        node.start()
+        directory.enroll(node)
+        assert node.json("find", "great")["facilities"][0]["online"]
+    finally:
+        assert (node.stop(), directory.stop()) == (0, 0)
+    key = tomllib.loads((directory.home / "directory.toml").read_text())["network"]["key"]
+    address, metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    options = ("--address", address, "--listen", address, "--network", key, "--metrics", metrics)
+    command = [*under("emix-relay", folder), *directory.command("relay", *options)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as relay:
+        try:
+            assert relay.stderr is not None
+            assert b"relay serves" in relay.stderr.readline()
+            with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as one:
+                one.sendall(b"\0\4noise")
+                assert one.recv(100)
+            assert metrics_at(metrics)["emix_directory_relay_refused"] == 1
+        finally:
+            relay.send_signal(signal.SIGTERM)
+            assert relay.wait(30) == 0
