@@ -9,7 +9,7 @@ from emix.documents.v1 import network_pb2 as pb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.crypto.certificates import make_tls_identity
+from node.crypto.certificates import make_directory_root, make_tls_identity
 from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, network_id, node_id
 from node.documents import network
@@ -36,9 +36,12 @@ FACILITY_KEY = SigningKey.new().public
 NODE_KEY = SigningKey.new()
 
 
+ROOT = make_directory_root(NOW).certificate_der
+
+
 def make_letter(key: SigningKey = KEY, now: float = NOW) -> JoinLetter:
     invitation, token = invite(key, "Great Falls Clinic", now)
-    return JoinLetter(invitation, token, key.public, "Montana", ("dir.example.org:443",), b"root")
+    return JoinLetter(invitation, token, key.public, "Montana", ("dir.example.org:443",), ROOT)
 
 
 def make_identity(node_key: SigningKey = NODE_KEY) -> Identity:
