@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -26,9 +26,8 @@ from node.admin.peers import PeerHandlers
 from node.admin.studies import StudyHandlers
 from node.admin.transfers import TransferHandlers
 from node.config import Config, load_config
-from node.crypto.certificates import make_tls_identity, validity
 from node.dicom.examiner import open_examiner
-from node.documents.identity import Profile, make_statements
+from node.documents.identity import Profile
 from node.documents.network import Listing, Network
 from node.domain.ids import FacilityId
 from node.domain.relays import RelayPolicy
@@ -52,8 +51,9 @@ from node.federation.supervisor import Federation
 from node.federation.trust import Trust
 from node.federation.witnessing import Witnessing
 from node.health import Doctor
-from node.home import Home, Unlocked, save_secrets, unlock
-from node.rpc.credentials import introduction_credentials, server_credentials
+from node.home import Home, Unlocked, unlock
+from node.own_identity import OwnIdentity
+from node.rpc.credentials import renewed_credentials, server_credentials
 from node.rpc.serving import (
     INTRODUCTION_OPTIONS,
     PEER_OPTIONS,
@@ -81,7 +81,6 @@ from node.version import SOFTWARE
 
 log = structlog.get_logger()
 _GIB, _MIB = 2**30, 2**20
-_RENEW_SECONDS = 30 * 86400
 _DAY_SECONDS = 86400.0
 _AGAIN_SECONDS = 600.0
 _TRUST_SECONDS = 30.0
@@ -125,7 +124,6 @@ async def _serve_until_stopped(home: Home, config: Config, unlocked: Unlocked, s
 @asynccontextmanager
 async def open_node(home: Home, config: Config, unlocked: Unlocked) -> AsyncGenerator[Addresses]:
     """Run a node for the time of the block, in a home that this process has locked."""
-    unlocked = _renew_certificate(home, unlocked)
     context = open_store(
         home.root,
         unlocked.root_key,
@@ -152,8 +150,8 @@ class _Node:
         self._context = context
         self._started_time = time.time()
         self._addresses = Addresses("", "")
-        self._tls = unlocked.secrets.tls[0]
-        self._trust = Trust(self._tls, lambda peer: self._networks.distrust(peer))
+        self._own = OwnIdentity(home, unlocked)
+        self._trust = Trust(self._own.tls(), lambda peer: self._networks.distrust(peer))
         self._peer_store = PeerStore(context)
         self._transfer_store = TransferStore(context)
         self._arrivals = ArrivalStore(context, self._transfer_store)
@@ -212,7 +210,7 @@ class _Node:
             log.warning("the kernel denies parsers a layer", layer=layer, reason=why)
         carrier = ChunkCarrier(context)
         federation = Federation(
-            identity=self._tls,
+            identity=self._own.tls,
             trust=self._trust,
             news=self._pairing,
             statements=self._statements,
@@ -274,6 +272,7 @@ class _Node:
         nursery.start_soon(self._networks.keep_remembering)
         nursery.start_soon(self._look_after, transfers)
         nursery.start_soon(self._keep_trust_fresh)
+        nursery.start_soon(self._own.keep_fresh, self._trust.use)
         return self._addresses
 
     async def _note_stop(self) -> None:
@@ -301,7 +300,7 @@ class _Node:
                     ).service()
                 ],
                 config.introduction_listen,
-                credentials=introduction_credentials(self._tls),
+                credentials=renewed_credentials(self._own.tls),
                 options=INTRODUCTION_OPTIONS,
                 request_seconds=_STRANGER_SECONDS,
             )
@@ -461,7 +460,7 @@ class _Node:
             endpoints=config.announce or (_reachable(self._addresses.peer),),
             introduction_endpoints=config.announce_introduction
             or (_reachable(self._addresses.introduction),),
-            issued_seconds=int(self._started_time),
+            issued_seconds=self._own.stated_seconds,
         )
 
     def _listing(self) -> Listing:
@@ -472,19 +471,12 @@ class _Node:
             recipients=config.recipients,
             software=SOFTWARE,
             protocol_version=PROTOCOL_VERSION,
-            issued_seconds=int(self._started_time),
+            issued_seconds=self._own.stated_seconds,
             relays=self._relay_policy(),
         )
 
     def _statements(self) -> bytes:
-        secrets = self._unlocked.secrets
-        return make_statements(
-            secrets.node_key,
-            self._unlocked.signer.signer,
-            [tls.certificate_der for tls in secrets.tls],
-            secrets.seal_keys[0].public,
-            self._profile(),
-        )
+        return self._own.statements(self._profile())
 
 
 def admin_services(parts: Parts) -> list[Service]:
@@ -498,17 +490,6 @@ def admin_services(parts: Parts) -> list[Service]:
         AuditHandlers(parts).service(),
     ]
     return with_standard_services(own)
-
-
-def _renew_certificate(home: Home, unlocked: Unlocked) -> Unlocked:
-    """Make the next TLS certificate when the newest has 30 days left or less."""
-    secrets, now = unlocked.secrets, time.time()
-    _, end = validity(secrets.tls[0].certificate_der)
-    if end - now > _RENEW_SECONDS:
-        return unlocked
-    fresh = make_tls_identity(unlocked.signer.node_id, now)
-    kept = tuple(tls for tls in secrets.tls if validity(tls.certificate_der)[1] > now)
-    return save_secrets(home, unlocked, replace(secrets, tls=(fresh, *kept)[:2]))
 
 
 def _with_port(listen: str, port: int) -> str:

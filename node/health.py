@@ -134,8 +134,8 @@ class Doctor:
     def _certificate(self) -> Finding:
         _, end = validity(self._trust.snapshot().identity.certificate_der)
         days = (end - time.time()) / _DAY
-        if days < 20:
-            advice = "restart the node; it renews its certificate when it starts"
+        if days < 19:
+            advice = "the node renews it by itself and could not: look at its log, and at the disk"
             return Finding("certificate", "warning", f"{days:.0f} days left", advice)
         return Finding("certificate", "ok", f"{days:.0f} days left")
 

@@ -259,6 +259,7 @@ class Pairing:
                 "statements refused", facility=identity.facility_id.short(), reason=str(exc)
             )
             return False
+        log.info("peer renewed", facility=identity.facility_id.short())
         await self.on_change()
         return True
 

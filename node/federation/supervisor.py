@@ -92,7 +92,7 @@ class Federation:
     def __init__(
         self,
         *,
-        identity: TlsIdentity,
+        identity: Callable[[], TlsIdentity],
         trust: Trust,
         news: PeerNews,
         statements: Statements,
@@ -110,7 +110,7 @@ class Federation:
         """Prepare.
 
         Args:
-            identity: Our own TLS identity.
+            identity: Returns our own TLS identity as it now is.
             trust: Whom to connect to.
             news: Takes what peers state anew.
             statements: Returns our own present statements.
@@ -415,7 +415,7 @@ class Federation:
     def _open(self, peer: Peer, endpoint: str) -> AbstractAsyncContextManager[Channel]:
         return open_channel(
             endpoint,
-            credentials=client_credentials(self._identity, peer.identity.certificates),
+            credentials=client_credentials(self._identity(), peer.identity.certificates),
             server_name=server_name(peer.identity.node_id),
             options=(*KEEPALIVE_OPTIONS, *self._dialer.grpc_options(endpoint)),
             largest_answer=LARGEST_ANSWER,

@@ -71,6 +71,11 @@ class Trust:
         """Do as `update` with the same pins: time has changed who is trusted."""
         return self.update(list(self._peers.values()))
 
+    def use(self, identity: TlsIdentity) -> None:
+        """Serve with another TLS identity of our own from now on."""
+        self._identity = identity
+        self._snapshot = TrustSnapshot(identity, self._snapshot.certificates)
+
     def snapshot(self) -> TrustSnapshot:
         """Return what handshakes trust; called on gRPC's threads."""
         return self._snapshot

@@ -87,6 +87,14 @@ def introduction_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([(identity.private_pem, identity.certificate_pem)])
 
 
+def renewed_credentials(identity: Callable[[], TlsIdentity]) -> grpc.ServerCredentials:
+    """Return the same for a server whose identity changes; see `server_credentials`."""
+    fetcher = _Fetcher(lambda: TrustSnapshot(identity(), frozenset()))
+    return grpc.dynamic_ssl_server_credentials(
+        fetcher.first(), fetcher, require_client_authentication=False
+    )
+
+
 def client_credentials(
     identity: TlsIdentity | None, roots: Sequence[bytes]
 ) -> grpc.ChannelCredentials:

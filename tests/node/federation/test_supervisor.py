@@ -49,7 +49,7 @@ def make_federation(folder: Any) -> tuple[Federation, FacilityId]:
         return False
 
     federation = Federation(
-        identity=me,
+        identity=lambda: me,
         trust=trust,
         news=nobody,
         statements=lambda: b"",

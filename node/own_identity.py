@@ -1,0 +1,89 @@
+"""What this node states of itself, and its TLS certificate: renewed while the node runs.
+
+The next certificate is made when the last has 30 days left. From then on the statements name both,
+which connected peers hear of with the next Hello; the last one stays in use until it has 20 days
+left, so that hardly anybody meets a certificate that it does not know.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+import trio
+
+from node.crypto.certificates import TlsIdentity, make_tls_identity, validity
+from node.documents.identity import Profile, make_statements
+from node.errors import NodeError
+from node.home import Home, Unlocked, save_secrets
+
+log = structlog.get_logger()
+_DAY = 86400.0
+RENEW_SECONDS = 30 * _DAY
+SWITCH_SECONDS = 20 * _DAY
+LOOK_SECONDS = 30.0
+
+
+class OwnIdentity:
+    """The keys by which this node is known. `keep_fresh` must run for the life of the node."""
+
+    def __init__(self, home: Home, unlocked: Unlocked) -> None:
+        """Prepare; renews the certificate if it is due: what is used may have run out."""
+        self._home = home
+        self._unlocked = unlocked
+        self._stated_seconds = int(time.time())
+        self.renew(time.time())
+
+    @property
+    def stated_seconds(self) -> int:
+        """Since when what is stated is so, in seconds since 1970."""
+        return self._stated_seconds
+
+    def tls(self) -> TlsIdentity:
+        """Return the TLS identity to use now: the last until it has 20 days left, then the next."""
+        now = time.time()
+        newest, *older = self._unlocked.secrets.tls
+        steady = (tls for tls in older if _left(tls, now) > SWITCH_SECONDS)
+        return next(steady, newest)
+
+    def statements(self, profile: Profile) -> bytes:
+        """Return the encoded statements of this node as they now are."""
+        secrets = self._unlocked.secrets
+        return make_statements(
+            secrets.node_key,
+            self._unlocked.signer.signer,
+            [tls.certificate_der for tls in secrets.tls],
+            secrets.seal_keys[0].public,
+            replace(profile, issued_seconds=self._stated_seconds),
+        )
+
+    def renew(self, now: float) -> bool:
+        """Make the next certificate if it is due; return whether it was. Blocks.
+
+        Raises:
+            NodeError: the keyring could not be written; the last certificate stays in use.
+        """
+        secrets = self._unlocked.secrets
+        if _left(secrets.tls[0], now) > RENEW_SECONDS:
+            return False
+        fresh = make_tls_identity(self._unlocked.signer.node_id, now)
+        kept = tuple(tls for tls in secrets.tls if _left(tls, now) > 0)
+        changed = replace(secrets, tls=(fresh, *kept)[:2])
+        self._unlocked = save_secrets(self._home, self._unlocked, changed)
+        self._stated_seconds = max(int(now), self._stated_seconds + 1)  # peers take later ones only
+        log.info("certificate renewed")
+        return True
+
+    async def keep_fresh(self, use: Callable[[TlsIdentity], None]) -> None:
+        """Renew the certificate when it is due, and have the right one used, for ever."""
+        while True:
+            try:
+                await trio.to_thread.run_sync(self.renew, time.time())
+            except NodeError as exc:  # a full disk, say: there are 30 days to mend it
+                log.exception("certificate not renewed", code=exc.code.value)
+            use(self.tls())
+            await trio.sleep(LOOK_SECONDS)
+
+
+def _left(tls: TlsIdentity, now: float) -> float:
+    return validity(tls.certificate_der)[1] - now

@@ -1,0 +1,51 @@
+"""A node that runs for months: its certificate is renewed under its peers' eyes."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.nodes import Node, pair, wait_until
+from node.documents.identity import Identity
+from tests.dicom_files import study_uid, write_study
+from tests.integration.clock import Clock
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+def certificates(node: Node) -> tuple[bytes, ...]:
+    file = node.home.with_suffix(".exported")
+    node.run("id", "--export", str(file), "--no-qr")
+    return Identity.decode(file.read_bytes()).certificates
+
+
+def is_connected(node: Node) -> bool:
+    return bool(node.json("peers")["peers"][0]["state"] == "connected")
+
+
+def test_certificate_is_renewed_while_the_node_runs(tmp_path: Path) -> None:
+    """The last and the next stand side by side for ten days; then the last may run out."""
+    clock = Clock(tmp_path)
+    a, b = Node(tmp_path, "a", "Steady Clinic"), Node(tmp_path, "b", "Other Hospital")
+    try:
+        for node in (a, b):
+            clock.put_on(node)
+            node.make()
+            node.start()
+        pair(a, b)
+        [first] = certificates(a)
+        clock.set_day(61)  # 29 days are left
+        wait_until(lambda: "certificate renewed" in a.log.read_text(), "it is not renewed", 60)
+        assert certificates(a)[1] == first
+        wait_until(lambda: "peer renewed" in b.log.read_text(), "the peer does not hear of it", 60)
+        clock.set_day(95)  # the first has run out
+        b.stop()
+        b.start()
+        wait_until(lambda: is_connected(a) and is_connected(b), "they are not connected", 60)
+        write_study(tmp_path / "in", 1, 1)
+        a.run("import", str(tmp_path / "in"))
+        a.run("send", study_uid(1), b.display_name, "--wait")
+        findings = {f["subject"]: f["level"] for f in a.json("doctor")["findings"]}
+        assert findings["certificate"] == "ok"
+    finally:
+        for node in (a, b):
+            node.stop()
