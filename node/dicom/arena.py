@@ -11,16 +11,20 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-import trio
+from node.dicom.fairness import OWN, CpuBudget, FairPlaces
 
 SLAB_BYTES = 4 * 2**20
+_KEPT_SLABS, _SLABS_EACH = 2, 4
 _F_SEAL_FUTURE_WRITE = 0x10  # since Linux 5.1; Python has no name for it
 
 
 class Arena:
-    """A fixed number of slabs. Waiting for a free one is what bounds memory."""
+    """A fixed number of slabs. Waiting for a free one is what bounds memory.
 
-    def __init__(self, slabs: int) -> None:
+    It is here, before it holds anything, that a source waits which has used up its computing.
+    """
+
+    def __init__(self, slabs: int, budget: CpuBudget | None = None) -> None:
         self.size = slabs * SLAB_BYTES
         self.fd = os.memfd_create("emix-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.fd, self.size)
@@ -28,17 +32,22 @@ class Arena:
         seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
         self._free = [i * SLAB_BYTES for i in range(slabs)]
-        self._limiter = trio.Semaphore(slabs)
+        self._budget = budget
+        kept = _KEPT_SLABS if slabs > _KEPT_SLABS else 0
+        self._places = FairPlaces(slabs, kept=kept, each=_SLABS_EACH)
 
     @asynccontextmanager
-    async def slab(self) -> AsyncGenerator["Slab"]:
-        """Lend a slab for the time of the block."""
-        async with self._limiter:
-            offset = self._free.pop()
-            try:
-                yield Slab(self._map, offset)
-            finally:
-                self._free.append(offset)
+    async def slab(self, source: str = OWN) -> AsyncGenerator["Slab"]:
+        """Lend a slab for the time of the block, to whoever bytes come from."""
+        if self._budget is not None:
+            await self._budget.wait(source)
+        await self._places.acquire(source)
+        offset = self._free.pop()
+        try:
+            yield Slab(self._map, offset, source)
+        finally:
+            self._free.append(offset)
+            self._places.release(source)
 
     def close(self) -> None:
         """Unmap the memory."""
@@ -47,10 +56,11 @@ class Arena:
 
 
 class Slab:
-    """`SLAB_BYTES` of shared memory at `offset` of the arena."""
+    """`SLAB_BYTES` of shared memory at `offset` of the arena, lent to a source."""
 
-    def __init__(self, memory: mmap.mmap, offset: int) -> None:
+    def __init__(self, memory: mmap.mmap, offset: int, source: str) -> None:
         self.offset = offset
+        self.source = source
         self._memory = memory
 
     def write(self, start: int, data: bytes) -> None:

@@ -8,14 +8,16 @@ import itertools
 import json
 import os
 import signal
-from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 import structlog
 import trio
 
 from node.dicom.arena import Arena
+from node.dicom.fairness import OWN, CpuBudget, FairPlaces
 from node.domain.verdicts import Examined, PixelLayout, Verdict
 from node.errors import ConfigError
 from node.sandbox import children
@@ -23,8 +25,14 @@ from node.sandbox.confine import LAYERS
 
 log = structlog.get_logger()
 ANSWER_SECONDS = 30.0
+_CPUCLOCK_SCHED = 2  # as clock_getcpuclockid(3) makes the clock of a process
+_ENDING_SECONDS = 1.0
 _MAX_ANSWER_BYTES = 16 * 2**20
 FAILED = Examined(Verdict.REFUSE, ("the parser failed on it",), is_failure=True)
+TOO_SLOW = Examined(Verdict.REFUSE, ("it takes more computing than a file of its size may",))
+BURST_SECONDS, SUSTAINED_CORES = 15.0, 0.5
+"""What the parsers compute for one peer: so much at once, and so much of a core from then on.
+*Measured*: an honest peer's CT at 450 MB/s takes 0.17 of a core."""
 
 
 class Place(Protocol):
@@ -34,6 +42,10 @@ class Place(Protocol):
     def offset(self) -> int:
         """Where it begins."""
 
+    @property
+    def source(self) -> str:
+        """Whose bytes are in it."""
+
 
 class NotConfined(ConfigError):
     """The kernel denies parsers a layer of confinement that the configuration requires."""
@@ -41,6 +53,8 @@ class NotConfined(ConfigError):
 
 class ParserFailed(Exception):
     """A parser process died, hung or talked nonsense; it has been ended."""
+
+    is_too_slow = False  # whether the kernel ended it: it computed for too long
 
 
 class _Parser:
@@ -95,6 +109,19 @@ class _Parser:
         del self._buffer[: end + 1]
         return json.loads(line)
 
+    def cpu_seconds(self) -> float | None:
+        """Return the processor time that it has used; None once it has ended."""
+        try:
+            return time.clock_gettime((~self._process.pid << 3) | _CPUCLOCK_SCHED)
+        except OSError:
+            return None
+
+    async def is_too_slow(self) -> bool:
+        """Whether the kernel has ended it because it used up its time; see `answering`."""
+        with trio.move_on_after(_ENDING_SECONDS):
+            await self._process.wait()
+        return self._process.poll() == -signal.SIGPROF
+
     async def aclose(self) -> None:
         """End the process; it has nothing to save."""
         if self._process.poll() == -signal.SIGSYS:
@@ -114,10 +141,11 @@ class Examiner:
     walked in sessions, side by side, and a request takes a parser only for as long as it takes.
     """
 
-    def __init__(self, arena: Arena, parsers: int, required: Collection[str] = ()) -> None:
-        self.arena = arena
+    def __init__(self, parsers: int, slabs: int, required: Collection[str]) -> None:
+        budget = CpuBudget(BURST_SECONDS, SUSTAINED_CORES, trio.current_time)
+        self.arena = arena = Arena(slabs, budget)
         self.denied: dict[str, str] = {}
-        self._slots = [_Slot(arena, required) for _ in range(parsers)]
+        self._slots = [_Slot(arena, required, budget) for _ in range(parsers)]
         self._sessions = itertools.count()
 
     async def start(self) -> None:
@@ -127,41 +155,52 @@ class Examiner:
                 nursery.start_soon(slot.start)
         self.denied = self._slots[0].denied
 
-    def _least_busy(self) -> "_Slot":
-        return min(self._slots, key=lambda slot: slot.waiting)
+    def _least_busy(self, source: str) -> "_Slot":
+        """Return the parser to ask; the first is kept for the node's own work."""
+        slots = self._slots[1:] if source != OWN and len(self._slots) > 1 else self._slots
+        return min(slots, key=lambda slot: slot.waiting)
 
     async def examine_files(
         self, slab: Place, extents: Sequence[tuple[int, int]]
     ) -> list[Examined]:
-        """Examine whole files that lie in a slab, given as offset and length in it."""
-        if not extents:
-            return []
+        """Examine whole files that lie in a slab, given as offset and length in it.
+
+        Many files take several turns at the parsers, with those of other sources between.
+        """
+        found: list[Examined] = []
+        at_once = len(extents)
+        while rest := extents[len(found) : len(found) + at_once]:
+            try:
+                found += await self._ask_files(slab, rest)
+            except ParserFailed:
+                if at_once == 1:
+                    found.append(await self._examine_again(slab, rest[0]))
+                # Find the one that did it, so that it does not take its neighbours along.
+                at_once = 1
+        return found
+
+    async def _examine_again(self, slab: Place, extent: tuple[int, int]) -> Examined:
+        """Examine a file by a fresh parser: the last one may have died of something else."""
         try:
-            return await self._ask_files(slab, extents)
-        except ParserFailed:
-            pass
-        if len(extents) > 1:
-            # Find the one that did it, so that it does not take its neighbours along.
-            return [(await self.examine_files(slab, [extent]))[0] for extent in extents]
-        try:
-            # Once more by a fresh parser: it may have died of something else.
-            return await self._ask_files(slab, extents)
-        except ParserFailed:
-            return [FAILED]
+            (found,) = await self._ask_files(slab, [extent])
+        except ParserFailed as exc:
+            return TOO_SLOW if exc.is_too_slow else FAILED
+        return found
 
     async def _ask_files(self, slab: Place, extents: Sequence[tuple[int, int]]) -> list[Examined]:
+        """Return the verdicts on the first files: as many as fit into one turn."""
         request = {"files": [[slab.offset + o, n] for o, n in extents]}
-        answer = await self._least_busy().ask(request)
-        if not isinstance(answer, list) or len(answer) != len(extents):
+        answer = await self._least_busy(slab.source).ask(request, slab.source)
+        if not isinstance(answer, list) or not 0 < len(answer) <= len(extents):
             raise ParserFailed
         return [_from_json(value) for value in answer]
 
     @asynccontextmanager
-    async def large(self, size: int) -> AsyncGenerator["LargeExamination"]:
+    async def large(self, size: int, source: str = OWN) -> AsyncGenerator["LargeExamination"]:
         """Examine one file that comes in windows; `size` 0 when it is not known."""
-        slot, session = self._least_busy(), next(self._sessions)
+        slot, session = self._least_busy(source), next(self._sessions)
         try:
-            yield LargeExamination(self.arena, slot, session, size)
+            yield LargeExamination(self.arena, slot, session, size, source)
         finally:
             slot.dropped.append(session)
 
@@ -175,15 +214,19 @@ class Examiner:
 class _Slot:
     """A place for one parser: the process that is in it, replaced when it fails."""
 
-    def __init__(self, arena: Arena, required: Collection[str]) -> None:
+    def __init__(self, arena: Arena, required: Collection[str], budget: CpuBudget) -> None:
         self._arena = arena
         self._required = required
+        self._budget = budget
         self._parser: _Parser | None = None
-        self._lock = trio.Lock()
-        self.waiting = 0
+        self._turns = FairPlaces(1)
         self.dropped: list[int] = []
         self.denied: dict[str, str] = {}
         self.generation = 0
+
+    @property
+    def waiting(self) -> int:
+        return self._turns.waiting
 
     async def start(self) -> "_Parser":
         if self._parser is None:
@@ -196,24 +239,42 @@ class _Slot:
             self.generation += 1
         return self._parser
 
-    async def ask(self, request: dict[str, Any], generation: int | None = None) -> Any:
+    async def ask(self, request: dict[str, Any], source: str, generation: int | None = None) -> Any:
         """Ask the parser; with a `generation`, only if it is still the one of then."""
-        self.waiting += 1
+        await self._turns.acquire(source)
         try:
-            async with self._lock:
-                parser = await self.start()
-                if generation is not None and generation != self.generation:
-                    raise ParserFailed
-                dropped, self.dropped = self.dropped, []
-                try:
-                    return await parser.ask({**request, "drop": dropped})
-                finally:
-                    # Cancelled, late or wrong: of no more use.
-                    if not parser.is_idle:
-                        self._parser = None
-                        await parser.aclose()
+            parser = await self.start()
+            if generation is not None and generation != self.generation:
+                raise ParserFailed
+            dropped, self.dropped = self.dropped, []
+            with self._charged(parser, source):
+                return await self._ask(parser, {**request, "drop": dropped})
         finally:
-            self.waiting -= 1
+            self._turns.release(source)
+
+    async def _ask(self, parser: _Parser, request: dict[str, Any]) -> Any:
+        try:
+            return await parser.ask(request)
+        except ParserFailed as exc:
+            exc.is_too_slow = await parser.is_too_slow()
+            raise
+        finally:
+            # Cancelled, late or wrong: of no more use.
+            if not parser.is_idle:
+                self._parser = None
+                await parser.aclose()
+
+    @contextmanager
+    def _charged(self, parser: _Parser, source: str) -> Iterator[None]:
+        """Charge a source for what the parser computes, as the kernel counts it."""
+        before, begun = parser.cpu_seconds(), trio.current_time()
+        try:
+            yield
+        finally:
+            after = parser.cpu_seconds()
+            # It is gone: it did not sleep, since it is not asked to wait for anything.
+            used = trio.current_time() - begun if after is None else after - (before or 0.0)
+            self._budget.charge(source, used)
 
     async def aclose(self) -> None:
         if self._parser is not None:
@@ -224,13 +285,14 @@ class _Slot:
 class LargeExamination:
     """The examination of one large file."""
 
-    def __init__(self, arena: Arena, slot: _Slot, session: int, size: int) -> None:
+    def __init__(self, arena: Arena, slot: _Slot, session: int, size: int, source: str) -> None:
         self._arena = arena
+        self._source = source
         self._slot = slot
         self._session = session
         self._size = size
         self._generation: int | None = None
-        self._is_failed = False
+        self._failure: Examined | None = None
         self._skippable = self._passed = 0
         self._known = FAILED
 
@@ -240,8 +302,8 @@ class LargeExamination:
         Windows that lie whole inside one long value (pixel data, nearly always) are not shown
         to the parser at all: it would only step over them.
         """
-        if self._is_failed:
-            return FAILED
+        if self._failure is not None:
+            return self._failure
         if len(window) <= self._skippable and not is_last:
             self._skippable -= len(window)
             self._passed += len(window)
@@ -254,34 +316,34 @@ class LargeExamination:
             "size": self._size,
         }
         try:
-            async with self._arena.slab() as slab:
+            async with self._arena.slab(self._source) as slab:
                 await trio.to_thread.run_sync(slab.write, 0, window)
                 request["window"] = [slab.offset, len(window)]
-                answer = await self._slot.ask(request, self._generation)
+                answer = await self._slot.ask(request, self._source, self._generation)
                 self._generation = self._slot.generation
                 self._known, self._passed = _from_json(answer), 0
                 self._skippable = _count(answer.get("skippable", 0))
                 return self._known
-        except ParserFailed:
-            self._is_failed = True
-            return FAILED
+        except ParserFailed as exc:
+            self._failure = TOO_SLOW if exc.is_too_slow else FAILED
+            return self._failure
 
 
 @asynccontextmanager
 async def open_examiner(
-    *, slabs: int = 6, parsers: int = 2, required: Collection[str] = ()
+    *, slabs: int = 8, parsers: int = 3, required: Collection[str] = ()
 ) -> AsyncGenerator[Examiner]:
     """Run an examiner for the time of the block.
 
     Args:
         slabs: How many windows of files are in memory at once.
-        parsers: How many processes examine them.
+        parsers: How many processes examine them; of several, one does the node's own work only.
         required: Layers of confinement (`node.sandbox.confine.LAYERS`) that have to hold.
 
     Raises:
         NotConfined: the kernel denies a layer that is required.
     """
-    examiner = Examiner(Arena(slabs), parsers, required)
+    examiner = Examiner(parsers, slabs, required)
     try:
         await examiner.start()
         yield examiner

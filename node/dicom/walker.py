@@ -27,6 +27,9 @@ MAX_HEADER_VALUE = 16 * 2**20
 MAX_WANTED_VALUE = 64 * 1024
 MAX_DEFLATE_RATIO = 200
 MAX_DEFLATED_BYTES = 512 * 2**20
+# What is not deflated has eight bytes to an element at least; a deflated byte can stand for dozens.
+# *Measured*: real files have 0.4 elements to a deflated byte, an enhanced MR of 4,096 frames 1.1.
+_DEFLATED_ELEMENTS, _ELEMENTS_A_DEFLATED_BYTE = 1024, 2
 _DEFLATE_STEP = 1 << 20
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -91,6 +94,7 @@ class Walker(FedStream):
         self.little_endian = True
         self._size = size
         self._elements = 0
+        self._most_elements = MAX_ELEMENTS
 
     def _odd(self, what: str) -> None:
         self.oddities.setdefault(what)
@@ -149,8 +153,8 @@ class Walker(FedStream):
 
     def _count_element(self) -> None:
         self._elements += 1
-        if self._elements > MAX_ELEMENTS:
-            raise Refused("over 5 million elements")
+        if self._elements > self._most_elements:
+            raise Refused("more elements than a file of its size may have")
 
     def _walk_deflated(self) -> Needs:
         """Walk a deflated dataset, expanded in steps and thrown away (PS3.5 §A.5)."""
@@ -175,6 +179,9 @@ class Walker(FedStream):
                 made += len(step)
                 if made > MAX_DEFLATED_BYTES or made > MAX_DEFLATE_RATIO * max(taken, 4096):
                     raise Refused("the deflated dataset expands beyond all measure")
+                inner._most_elements = min(
+                    MAX_ELEMENTS, _DEFLATED_ELEMENTS + _ELEMENTS_A_DEFLATED_BYTE * taken
+                )
                 inner.feed(step, is_last=expander.eof)
         inner.finish_if_open()
         self.pixel_bytes, self.is_encapsulated = inner.pixel_bytes, inner.is_encapsulated
@@ -357,6 +364,8 @@ class Walker(FedStream):
             raise Refused("undefined length where only a sequence may have it")
 
     def _open(self, frames: "list[_Frame]", frame: "_Frame") -> None:
+        if frame.limit is None:
+            frame.limit = frames[-1].limit
         frames.append(frame)
         if len(frames) > 2 * MAX_DEPTH + 1:  # a sequence and its item are two frames
             raise Refused(f"sequences nested deeper than {MAX_DEPTH}")
@@ -368,11 +377,9 @@ class Walker(FedStream):
         end = self._offset() + length
         if self._size is not None and end > self._size:
             raise Refused("truncated: a value is longer than the bytes left")
-        for frame in reversed(frames):
-            if frame.end is not None:
-                if end > frame.end:
-                    raise Refused("a value reaches beyond the item that holds it")
-                return
+        limit = frames[-1].limit
+        if limit is not None and end > limit:
+            raise Refused("a value reaches beyond the item that holds it")
 
     def _end_of_stream(self, frames: "list[_Frame]") -> None:
         left = len(self._buffer) - self._position
@@ -396,12 +403,16 @@ class _Inside(enum.Enum):
 
 
 class _Frame:
-    """One open sequence, item or dataset; `end` is None for undefined length."""
+    """One open sequence, item or dataset; `end` is None for undefined length.
 
-    __slots__ = ("end", "inside", "is_implicit", "last_tag")
+    `limit` is where the innermost one ends that says so: kept here, or finding it would take
+    a look at every frame for every element.
+    """
+
+    __slots__ = ("end", "inside", "is_implicit", "last_tag", "limit")
 
     def __init__(self, end: int | None, inside: _Inside, is_implicit: bool) -> None:
-        self.end = end
+        self.end = self.limit = end
         self.inside = inside
         self.is_implicit = is_implicit
         self.last_tag = -1

@@ -3,7 +3,8 @@
 `python -m node.dicom.worker ARENA_FD ARENA_BYTES` maps the arena that the node shares with it
 and answers one JSON line for each JSON line it reads:
 
-- `{"files": [[offset, length], ...]}`: whole files lying in the arena.
+- `{"files": [[offset, length], ...]}`: whole files lying in the arena; the answer is the
+  verdicts on the first of them, as many as it took one turn to reach.
 - `{"window": [offset, length], "passed": m, "session": s, "is_first": b, "is_last": b, "size":
   n}`: the next bytes of one file that is larger than a slab, after `m` bytes that were left out;
   the answer is what is known so far and how many bytes may be left out now, a refusal is final.

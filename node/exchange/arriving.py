@@ -139,7 +139,7 @@ class Arriving:
         """Carry and check everything; return what was found. All chunks are durable."""
         chunks = self._manifest.chunks
         self._checker = await trio.to_thread.run_sync(
-            Checker, self._manifest, self._examiner, self._reopen
+            Checker, self._manifest, self._examiner, self._reopen, str(self._row.peer)
         )
         unrecorded = await trio.to_thread.run_sync(
             self._keeper.find_unrecorded, self._arrival, chunks

@@ -29,8 +29,13 @@ class Checker:
         manifest: Manifest,
         examiner: Examiner,
         reopen: Callable[[int], Awaitable[bytes]],
+        source: str,
     ) -> None:
-        """Prepare for a manifest; `reopen` returns the plaintext at a position once more."""
+        """Prepare for a manifest that a peer (`source`) carries here.
+
+        `reopen` returns the plaintext at a position once more.
+        """
+        self._source = source
         self._manifest = manifest
         self._examiner = examiner
         self._reopen = reopen
@@ -70,7 +75,7 @@ class Checker:
         extents = self._whole.get(position)
         if not extents:
             return
-        async with self._examiner.arena.slab() as slab:
+        async with self._examiner.arena.slab(self._source) as slab:
             places = await trio.to_thread.run_sync(
                 self._digest_and_lay_out, slab, plaintext, extents
             )
@@ -118,7 +123,7 @@ class Checker:
         for i in self._split:
             instance = self._manifest.instances[i]
             hasher = Hasher()
-            async with self._examiner.large(instance.size_bytes) as examination:
+            async with self._examiner.large(instance.size_bytes, self._source) as examination:
                 last = len(instance.extents) - 1
                 found = None
                 for n, extent in enumerate(instance.extents):

@@ -98,6 +98,10 @@ class Slab(Protocol):
     def offset(self) -> int:
         """Where it begins in that memory."""
 
+    @property
+    def source(self) -> str:
+        """Whose bytes are in it; see `Arena.slab`."""
+
     def write(self, start: int, data: bytes) -> None:
         """Copy bytes into it."""
 
@@ -112,8 +116,8 @@ class LargeExamination(Protocol):
 class Arena(Protocol):
     """Lends slabs."""
 
-    def slab(self) -> AbstractAsyncContextManager[Slab]:
-        """Lend one for the time of the block."""
+    def slab(self, source: str = "") -> AbstractAsyncContextManager[Slab]:
+        """Lend one for the time of the block to a peer; to this node's own work, if empty."""
 
 
 class Examiner(Protocol):
@@ -126,8 +130,8 @@ class Examiner(Protocol):
     async def examine_files(self, slab: Slab, extents: Sequence[tuple[int, int]]) -> list[Examined]:
         """Examine whole files that lie in a slab."""
 
-    def large(self, size: int) -> AbstractAsyncContextManager[LargeExamination]:
-        """Examine one file in windows."""
+    def large(self, size: int, source: str = "") -> AbstractAsyncContextManager[LargeExamination]:
+        """Examine one file in windows, from the same source as a slab's."""
 
 
 class IncomingFile(Protocol):

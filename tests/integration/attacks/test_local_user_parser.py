@@ -5,6 +5,7 @@ nothing; as the node's parsers are confined; and without the filter of system ca
 would stop all of them, so that the other layers are seen to hold, too.
 """
 
+import json
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from bench.nodes import CommandFailed, Node
 from node.dicom.arena import SLAB_BYTES, Arena
 from tests.integration.attacks.users import as_user, folder_of_user
 
+pytestmark = pytest.mark.slow
 INSIDE = Path(__file__).with_name("inside.py")
 OPEN = "all"  # not confined at all
 
@@ -254,6 +256,22 @@ def test_layer_that_is_denied_is_named_and_may_be_required(call: str) -> None:
         node.set(require=f'["{min(lost)}"]')
         with pytest.raises(CommandFailed, match=rf"\[parsers\] require.*{min(lost)} \(EACCES\)"):
             node.start()
+
+
+def test_stretching_a_passphrase_is_confined() -> None:
+    """Seen from outside, while it works."""
+    request = {"passphrase": "eA==", "salt": "AAAAAAAAAAAAAAAAAAAAAA==", "ops": 16}
+    command = [*as_user(), sys.executable, "-I", "-m", "node.crypto.argon2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/") as child:
+        assert child.stdin is not None
+        child.stdin.write(json.dumps({**request, "memory_bytes": 128 * 2**20}).encode())
+        child.stdin.close()
+        seen = set()
+        while child.poll() is None:
+            seen |= set(re.findall("Seccomp:\t2", Path(f"/proc/{child.pid}/status").read_text()))
+        assert child.stdout is not None
+        assert len(child.stdout.read()) == 32
+    assert seen
 
 
 def test_builder_of_the_dicomdir_reaches_its_folder_only() -> None:

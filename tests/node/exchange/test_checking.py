@@ -33,6 +33,9 @@ CHUNK = 1000
 class StubSlab:
     offset = 0
 
+    def __init__(self, source: str) -> None:
+        self.source = source
+
     def write(self, start: int, data: bytes) -> None:
         """Keep nothing."""
 
@@ -48,15 +51,15 @@ class StubExaminer:
         return self
 
     @asynccontextmanager
-    async def slab(self) -> AsyncGenerator[StubSlab]:
-        yield StubSlab()
+    async def slab(self, source: str = "") -> AsyncGenerator[StubSlab]:
+        yield StubSlab(source)
 
     async def examine_files(self, _: object, extents: Sequence[tuple[int, int]]) -> list[Examined]:
         await trio.lowlevel.checkpoint()
         return [self._found] * len(extents)
 
     @asynccontextmanager
-    async def large(self, _: int) -> AsyncGenerator["StubExaminer"]:
+    async def large(self, size: int, source: str = "") -> AsyncGenerator["StubExaminer"]:
         yield self
 
     async def feed(self, _: bytes, *, is_last: bool) -> Examined:
@@ -115,7 +118,7 @@ async def check(
         await trio.lowlevel.checkpoint()
         return data
 
-    checker = Checker(manifest, StubExaminer(FOUND), reopen)
+    checker = Checker(manifest, StubExaminer(FOUND), reopen, "peer")
     hands = trio.Semaphore(in_hand)
 
     async def add(position: int) -> None:
