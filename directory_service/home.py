@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from directory_service.operator import OperatorKey, replace_all, write_new
+from node import safe_paths
 from node.crypto.certificates import (
     DIRECTORY_DAYS,
     TlsIdentity,
@@ -312,8 +313,7 @@ def make_home(
     )
     check_settings(Config, text, "what you asked for")
     try:
-        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.root.chmod(0o700)
+        safe_paths.real_folder(home.root, make=True, is_ours=True).chmod(0o700)
     except OSError as exc:
         raise ConfigError(f"{home.root} cannot be made ({exc.strerror})") from exc
     keep_key()

@@ -7,10 +7,13 @@ import json
 from pathlib import Path
 
 from directory_service.operator import replace_all
+from node import safe_paths
 from node.documents.network import Invitation
 from node.domain.ids import InvitationId
 from node.domain.names import same_name
 from node.errors import ConfigError
+
+_MOST_BYTES = 64 << 20
 
 
 def letters_beside(path: Path) -> Path:
@@ -41,7 +44,8 @@ def letters_of(path: Path, names: set[str]) -> set[InvitationId]:
 def _read(path: Path) -> list[dict[str, str]]:
     beside = letters_beside(path)
     try:
-        lines = beside.read_text().splitlines() if beside.exists() else []
+        text = safe_paths.read_file(beside, _MOST_BYTES) if beside.exists() else b""
+        lines = text.decode().splitlines()
         noted = [json.loads(line) for line in lines]
         for one in noted:
             InvitationId.parse(one["id"])

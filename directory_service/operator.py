@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from node import safe_paths
 from node.crypto.certificates import TlsIdentity, make_directory_root
 from node.crypto.signing import SigningKey, network_id
 from node.documents.identity import is_endpoint
@@ -42,6 +43,7 @@ would make a member years later."""
 
 KEY_FORMAT = "emix-network-key/1"
 LIST_KEY_FORMAT = "emix-list-key/1"
+_MOST_KEY_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class OperatorKey:
             ConfigError: it cannot be read, or is no key file.
         """
         try:
-            value: Any = json.loads(path.read_bytes())
+            value: Any = json.loads(safe_paths.read_file(path, _MOST_KEY_BYTES))
             if value["format"] not in (KEY_FORMAT, LIST_KEY_FORMAT):
                 raise ConfigError(f"{path} is no network key of a form that is known here")
             root = None
@@ -307,8 +309,7 @@ def read_list(path: Path, key: OperatorKey, now: float) -> tuple[bytes, NetworkL
         ConfigError: the file cannot be read, or holds no list of that network.
     """
     try:
-        with path.open("rb") as file:
-            encoded = file.read(MAX_LIST_BYTES + 1)
+        encoded = safe_paths.read_file(path, MAX_LIST_BYTES)
         return encoded, open_list(encoded, key.network_key, now)
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read ({exc.strerror})") from exc
@@ -371,22 +372,13 @@ def read_endpoints(texts: Iterable[str]) -> tuple[str, ...]:
 
 def write_new(path: Path, data: bytes, mode: int = 0o400) -> None:
     """Write a file that does not exist yet, durably, for its owner only; `ConfigError` if not."""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(fd, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        _sync(path.parent)
-    except FileExistsError as exc:
-        raise ConfigError(f"{path} exists already") from exc
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be written ({exc.strerror})") from exc
+    safe_paths.write_file(path, data, mode, is_new=True)
 
 
 def replace_all(files: Mapping[Path, bytes], mode: int = 0o400) -> None:
     """Put new content in place of files of one folder, durably; all is written before any."""
     for path, data in files.items():
+        safe_paths.real_folder(path.parent)
         temporary = path.with_name(path.name + ".new")
         temporary.unlink(missing_ok=True)
         write_new(temporary, data, mode)

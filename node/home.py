@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from node import safe_paths
 from node.config import check_text, default_text
 from node.crypto import argon2, keyring
 from node.crypto.certificates import make_tls_identity
@@ -115,9 +116,9 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
         hold_passphrase(new.passphrase)
     text = default_text(new.display_name, new.peer_listen, new.introduction_listen)
     check_text(text)
+    safe_paths.real_folder(kit_path.parent)  # before anything is made
     try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        root.chmod(0o700)
+        safe_paths.real_folder(root, make=True, is_ours=True).chmod(0o700)
     except OSError as exc:
         raise ConfigError(f"{root} cannot be made ({exc.strerror})") from exc
     home.host_key.unlink(missing_ok=True)  # of an `init` that was interrupted
@@ -258,14 +259,4 @@ def _open(ring: keyring.Keyring, root_key: keyring.RootKey) -> Unlocked:
 
 
 def _write_secret(path: Path, data: bytes) -> None:
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
-    except FileExistsError as exc:
-        raise ConfigError(f"{path} exists already; choose another file") from exc
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be written ({exc.strerror})") from exc
-    try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    safe_paths.write_file(path, data, 0o400, is_new=True)

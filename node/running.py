@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from node import failure
+from node import failure, safe_paths
 from node.errors import ConfigError, StoreLocked, SyncFailed
 
 log = structlog.get_logger()
@@ -82,10 +82,12 @@ def locked(home: Path, name: str) -> Iterator[None]:
 
     Raises:
         StoreLocked: another process holds it.
-        ConfigError: it is not ours to use.
+        ConfigError: it is not ours to use, or another user has power over the way to it.
     """
     try:
-        fd = os.open(home / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with safe_paths.folder(home, is_ours=True) as (folder, _):
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(name, flags, 0o600, dir_fd=folder)
     except OSError as exc:
         raise ConfigError(f"{home} cannot be used ({exc.strerror})") from exc
     try:

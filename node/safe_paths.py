@@ -35,19 +35,23 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def folder(path: Path, *, make: bool = False, is_ours: bool = False) -> Iterator[tuple[int, Path]]:
+def folder(
+    path: Path, *, make: bool = False, is_ours: bool = False, owner: int = 0
+) -> Iterator[tuple[int, Path]]:
     """Open a folder that no other user can exchange; yield its descriptor and its real path.
 
     Args:
         path: Where it is.
         make: Make what is missing on the way, for this user alone.
         is_ours: Only a folder of ours, in which nobody else may write, will do.
+        owner: A user who is trusted as well, beside root and us.
 
     Raises:
         ConfigError: another user has power over the path; the message names the component.
         OSError: it is not there, or not a folder, or may not be opened.
     """
-    step, real = _walk(Path(path).absolute(), make=make)
+    trusted = frozenset({0, os.geteuid(), owner})
+    step, real = _walk(Path(path).absolute(), trusted, make=make)
     try:
         if is_ours:
             _hold_ours(step, real)
@@ -65,10 +69,33 @@ def names(fd: int) -> list[str]:
     return os.listdir(fd)  # a descriptor is no path
 
 
-def real_folder(path: Path, *, make: bool = False, is_ours: bool = False) -> Path:
+def real_folder(path: Path, *, make: bool = False, is_ours: bool = False, owner: int = 0) -> Path:
     """Return the real path of a folder that no other user can exchange; see `folder`."""
-    with folder(path, make=make, is_ours=is_ours) as (_, real):
-        return real
+    trusted = frozenset({0, os.geteuid(), owner})
+    step, real = _walk(Path(path).absolute(), trusted, make=make)
+    try:
+        if is_ours:
+            _hold_ours(step, real)
+    finally:
+        os.close(step)
+    return real
+
+
+def hold_tree(path: Path) -> None:
+    """Hold that a folder has only folders and plain files, none of which others may change.
+
+    Raises:
+        ConfigError: something else is there; the message names it.
+        OSError: it cannot be looked at.
+    """
+    trusted = frozenset({0, os.geteuid()})
+    for where, _, files, fd in os.fwalk(real_folder(path), onerror=_raise):
+        _hold_safe(fd, Path(where), trusted)
+        for name in files:
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if not stat.S_ISREG(found.st_mode):
+                raise ConfigError(f"{where}/{name} is not a file; this is no whole copy")
+            _hold_owner(found, Path(where) / name, trusted)
 
 
 def write_file(path: Path, data: bytes, mode: int = _PRIVATE_FILE, *, is_new: bool = False) -> None:
@@ -119,7 +146,11 @@ def read_file(path: Path, most_bytes: int) -> bytes:
     return data
 
 
-def _walk(path: Path, *, make: bool) -> tuple[int, Path]:
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _walk(path: Path, trusted: frozenset[int], *, make: bool) -> tuple[int, Path]:
     """Return a descriptor of a folder, and where it really is."""
     left = list(reversed(path.parts[1:]))
     steps = [os.open("/", _STEP)]
@@ -134,14 +165,14 @@ def _walk(path: Path, *, make: bool) -> tuple[int, Path]:
                     os.close(steps.pop())
                 continue
             where = Path("/", *passed)
-            _hold_safe(steps[-1], where)
+            _hold_safe(steps[-1], where, trusted)
             step = _step(steps[-1], name, make=make)
             found = os.fstat(step)
             if stat.S_ISLNK(found.st_mode):
                 target = os.readlink("", dir_fd=step)
                 os.close(step)
                 links += 1
-                _hold_owner(found, where / name)
+                _hold_owner(found, where / name, trusted)
                 if links > MOST_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
                 if target.startswith("/"):
@@ -154,7 +185,7 @@ def _walk(path: Path, *, make: bool) -> tuple[int, Path]:
             passed.append(name)
             if not stat.S_ISDIR(found.st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-        _hold_safe(steps[-1], Path("/", *passed))
+        _hold_safe(steps[-1], Path("/", *passed), trusted)
         return os.dup(steps[-1]), Path("/", *passed)
     finally:
         for fd in steps:
@@ -172,18 +203,18 @@ def _step(parent: int, name: str, *, make: bool) -> int:
     return os.open(name, _STEP, dir_fd=parent)
 
 
-def _hold_owner(found: os.stat_result, where: Path) -> None:
-    if found.st_uid not in (0, os.geteuid()):
+def _hold_owner(found: os.stat_result, where: Path, trusted: frozenset[int]) -> None:
+    if found.st_uid not in trusted:
         raise ConfigError(
             f"{where} belongs to another user (uid {found.st_uid}), who could lead this elsewhere;"
             " choose a path that is yours"
         )
 
 
-def _hold_safe(step: int, where: Path) -> None:
+def _hold_safe(step: int, where: Path, trusted: frozenset[int]) -> None:
     """Hold that what lies in a folder cannot be exchanged by others."""
     found = os.fstat(step)
-    _hold_owner(found, where)
+    _hold_owner(found, where, trusted)
     if _may_others_write(step, found) and not found.st_mode & stat.S_ISVTX:
         raise ConfigError(
             f"others may write in {where}, and could lead this elsewhere; choose another path, or"

@@ -10,12 +10,14 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from node import safe_paths
 from node.documents.identity import MAX_NAME_CHARACTERS
 from node.documents.network import MAX_LISTED
 from node.domain.names import looks_like_id
 from node.errors import ConfigError
 
 Settings = TypeVar("Settings")
+_MOST_BYTES = 1 << 20
 
 
 def name(value: Any) -> str:
@@ -119,7 +121,7 @@ def load_settings(kind: type[Settings], path: Path, made_by: str) -> Settings:
         ConfigError: it cannot be read; or it has problems, all of which are listed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = safe_paths.read_file(path, _MOST_BYTES).decode()
     except FileNotFoundError as exc:
         raise ConfigError(f"{path} is not there; `{made_by}` makes it") from exc
     except (OSError, UnicodeDecodeError) as exc:

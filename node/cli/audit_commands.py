@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
+from node import safe_paths
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
-from node.errors import ConfigError, NodeError, UsageError
+from node.errors import NodeError, UsageError
 from node.terminal.output import (
     limit_of,
     limited,
@@ -18,6 +19,9 @@ from node.terminal.output import (
     show_table,
     show_time,
 )
+
+# A manifest has at most 64 MiB, and the proof is base64 of it.
+_MOST_PROOF_BYTES = 128 << 20
 
 
 @click.group(invoke_without_command=True)
@@ -80,10 +84,7 @@ def export_receipt(context: click.Context, transfer: str, file: str) -> None:
         Document.decode(answer.delivery),
         Document.decode(answer.receipt),
     )
-    try:
-        Path(file).write_bytes(proof.encode())
-    except OSError as exc:
-        raise ConfigError(f"{file} cannot be written ({exc.strerror})") from exc
+    safe_paths.write_file(Path(file), proof.encode())
     print_line(f"Wrote {file}; anyone can check it with `emix receipts verify {file}`.")
 
 
@@ -101,7 +102,7 @@ def verify(context: click.Context, file: str, json_: bool) -> None:
     from node.documents.receipt import Proof
 
     try:
-        proof = Proof.decode(Path(file).read_bytes())
+        proof = Proof.decode(safe_paths.read_file(Path(file), _MOST_PROOF_BYTES))
     except OSError as exc:
         raise UsageError(f"{file} cannot be read ({exc.strerror})") from exc
     manifest, delivery, receipt = proof.verify()

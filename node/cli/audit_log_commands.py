@@ -6,10 +6,11 @@ from pathlib import Path
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
+from node import safe_paths
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.cli.verifying import VerifyReport
-from node.errors import ConfigError, UsageError
+from node.errors import UsageError
 from node.terminal.output import print_line, show_json, show_table, show_time
 
 
@@ -129,8 +130,7 @@ def _read_head(file: str) -> bytes:
     from node.documents.audit_head import MAX_FILE_BYTES, read_head_file
 
     try:
-        with Path(file).open("rb") as handle:
-            return read_head_file(handle.read(MAX_FILE_BYTES))
+        return read_head_file(safe_paths.read_file(Path(file), MAX_FILE_BYTES))
     except OSError as exc:
         raise UsageError(f"{file} cannot be read ({exc.strerror})") from exc
 
@@ -164,10 +164,7 @@ def head(context: click.Context, file: str | None, json_: bool) -> None:
     if file:
         from node.documents.audit_head import head_file
 
-        try:
-            Path(file).write_bytes(head_file(answer.head))
-        except OSError as exc:
-            raise ConfigError(f"{file} cannot be written ({exc.strerror})") from exc
+        safe_paths.write_file(Path(file), head_file(answer.head))
     if json_:
         show_json(answer)
         return

@@ -3,7 +3,7 @@
 import getpass
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import click
 from emix.admin.v1 import admin_pb2 as pb
 from google.protobuf.message import Message
 
+from node import safe_paths
 from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
 from node.rpc.bounds import OWN
@@ -71,6 +72,9 @@ def node_client(context: click.Context) -> Generator[Client]:
         )
     if not socket.exists():
         raise PeerUnreachable(f"no node runs in {home}; start it: emix --home {home} serve")
+    with suppress(OSError):  # then the connection says what is wrong
+        # Whoever could put another socket there would be told what this command says.
+        safe_paths.real_folder(home, owner=home.stat().st_uid)
     try:
         metadata = (("emix-operator", operator()),)
         address = f"unix:{socket.resolve()}"

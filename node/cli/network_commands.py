@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
+from node import safe_paths
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.errors import UsageError
@@ -31,10 +32,11 @@ def join(context: click.Context, letter: str) -> None:
     if letter == "-":
         text = sys.stdin.read(_MOST_LETTER_BYTES)
     elif not letter.startswith("emix-join-"):
-        path = Path(letter)
-        if not path.is_file():
-            raise UsageError(f"{letter} is no file, and no join letter either")
-        text = path.read_bytes()[:_MOST_LETTER_BYTES].decode("ascii", "replace")
+        try:
+            data = safe_paths.read_file(Path(letter), _MOST_LETTER_BYTES)
+        except OSError as exc:
+            raise UsageError(f"{letter} is no file to read, and no join letter either") from exc
+        text = data.decode("ascii", "replace")
     request = pb.JoinNetworkRequest(letter=text)
     network = run_call(context, "NetworkService.JoinNetwork", request).network
     print_line(f"Joined {network.name}.")

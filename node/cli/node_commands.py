@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
+from node import safe_paths
 from node.cli.client import home_path, node_client, run_call
 from node.errors import ConfigError, KeysError, UsageError
 from node.terminal.output import Styled, print_line, show_bytes, show_json, show_time
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from node.crypto.keyring import RecoveryKit
     from node.home import Home
 
+_MOST_SECRET_BYTES = 64 * 1024
+
 as_json = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
 
 
@@ -23,7 +26,7 @@ def _passphrase_from(path: str | None) -> bytes | None:
     if path is None:
         return None
     try:
-        data = Path(path).read_bytes()
+        data = safe_paths.read_file(Path(path), _MOST_SECRET_BYTES)
     except OSError as exc:
         raise UsageError(f"{path} cannot be read ({exc.strerror})") from exc
     passphrase = data.rstrip(b"\r\n")
@@ -165,7 +168,7 @@ def _kit_from(path: str | None) -> "RecoveryKit | None":
     if path is None:
         return None
     try:
-        return RecoveryKit.decode(Path(path).read_bytes())
+        return RecoveryKit.decode(safe_paths.read_file(Path(path), _MOST_SECRET_BYTES))
     except OSError as exc:
         raise UsageError(f"{path} cannot be read ({exc.strerror})") from exc
 
@@ -184,10 +187,7 @@ def show_id(context: click.Context, export: str | None, qr: bool | None, json_: 
     """
     answer = run_call(context, "NodeService.GetIdentity", pb.GetIdentityRequest())
     if export is not None:
-        try:
-            Path(export).write_bytes(answer.statements)
-        except OSError as exc:
-            raise ConfigError(f"{export} cannot be written ({exc.strerror})") from exc
+        safe_paths.write_file(Path(export), answer.statements, 0o644)
         print_line(f"Statements written to {export}; the partner pairs with them.", is_error=True)
     if json_:
         show_json({"facility_id": answer.facility_id})
@@ -350,7 +350,7 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
     """
     from node.home import Home, add_host_key, load_keyring
 
-    source, target = Path(directory), home_path(context)
+    source, target = Path(directory).absolute(), home_path(context).absolute()
     if not (source / "keyring").exists():
         raise UsageError(f"{source} is not a backup: it has no keyring")
     if target.exists() and any(target.iterdir()):
@@ -360,11 +360,14 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
         raise UsageError(
             "the backup is of a node with a host key, which no backup holds: give --recovery-kit"
         )
-    # Under another name until it is whole: a half-restored home must not start.
-    aside = target.with_name(f".{target.name}.restoring")
     try:
+        safe_paths.hold_tree(source)
+        above = safe_paths.real_folder(target.parent, make=True)
+        target = above / target.name
+        # Under another name until it is whole: a half-restored home must not start.
+        aside = above / f".{target.name}.restoring"
         shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(source, aside)
+        shutil.copytree(source, aside, symlinks=True)
         aside.chmod(0o700)
         if kit is not None:
             add_host_key(Home(aside), kit)

@@ -7,10 +7,13 @@ from pathlib import Path
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
+from node import safe_paths
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.errors import Conflict, UsageError
 from node.terminal.output import print_line, show_ago, show_json, show_rate, show_table
+
+_MOST_STATEMENTS_BYTES = 1 << 20
 
 
 @click.group(invoke_without_command=True)
@@ -61,7 +64,8 @@ def peers(context: click.Context, json_: bool) -> None:
 
 
 @peers.command()
-@click.argument("facility", metavar="[FACILITY-ID|FILE]", required=False)
+@click.argument("facility", metavar="[FACILITY-ID|./FILE]", required=False)
+@click.option("--file", metavar="FILE", help="The file that the facility exported.")
 @click.option("--at", metavar="HOST:PORT", help="Where its introduction service is.")
 @click.option("--endpoint", metavar="HOST:PORT", help="Where its peer service is, if elsewhere.")
 @click.option("--restore-removed", is_flag=True, help="Bring back a facility removed before.")
@@ -70,6 +74,7 @@ def peers(context: click.Context, json_: bool) -> None:
 def pair(
     context: click.Context,
     facility: str | None,
+    file: str | None,
     at: str | None,
     endpoint: str | None,
     restore_removed: bool,
@@ -81,13 +86,18 @@ def pair(
     Examples:
       emix peers pair ABCDEFG-HIJKLMN-...           # found through a network's directory
       emix peers pair ABCDEFG-HIJKLMN-... --at imaging.example.org:7411
-      emix peers pair billings.emix                 # the file from its `emix id --export`
+      emix peers pair --file billings.emix          # from its `emix id --export`
       emix peers pair --at imaging.example.org:7411 # compare eight characters by telephone
 
-    Both facilities pair with each other; before that no patient data flows. Where another paired
-    facility has a name that looks the same, it says so, and on a terminal it asks first.
+    Without --file, only what has a / in it is a file: whatever lies in this folder, an ID is an
+    ID. Both facilities pair with each other; before that no patient data flows. Where another
+    paired facility has a name that looks the same, it says so, and on a terminal it asks first.
     """
-    if facility is None:
+    if facility is not None and file is not None:
+        raise UsageError("name a Facility ID or a file, not both")
+    if facility is not None and "/" in facility:
+        facility, file = None, facility
+    if facility is None and file is None:
         if not at:
             raise UsageError("name a Facility ID, a file, or an address with --at")
         answer = run_call(
@@ -109,13 +119,11 @@ def pair(
         host, _, port = (address or "host:1").rpartition(":")
         if not host or not port.isdigit():
             raise UsageError(f"{option} takes HOST:PORT, such as imaging.example.org:7411")
-    if not Path(facility).exists() and ("." in facility or "/" in facility):
-        raise UsageError(f"{facility} is not there")
-    if Path(facility).is_file():
-        request.statements = Path(facility).read_bytes()
-        if not request.statements:
-            raise UsageError(f"{facility} is empty; have it exported again")
-    else:
+    if file is not None:
+        request.statements = _statements_in(file)
+    elif facility is not None:
+        if "." in facility:
+            raise UsageError(f"{facility} is no Facility ID; a file is named with --file")
         request.facility_id = facility
     answer = _pair(context, request, asks=not json_ and sys.stdin.isatty())
     if json_:
@@ -150,6 +158,18 @@ def _pair(
 def _warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
         print_line(f"WARNING  {warning}", is_error=True)
+
+
+def _statements_in(file: str) -> bytes:
+    try:
+        statements = safe_paths.read_file(Path(file), _MOST_STATEMENTS_BYTES)
+    except FileNotFoundError as exc:
+        raise UsageError(f"{file} is not there") from exc
+    except OSError as exc:
+        raise UsageError(f"{file} cannot be read ({exc.strerror})") from exc
+    if not statements:
+        raise UsageError(f"{file} is empty; have it exported again")
+    return statements
 
 
 @peers.command()

@@ -2,14 +2,17 @@
 
 A DICOMDIR is only a hint, and one that is often wrong, so we look at the files themselves. No
 name from outside becomes a path: ZIP members are read, never extracted, and links and
-special files are not opened.
+special files are not opened. Whoever owns a folder may exchange what is in it while we read: so
+everything below it is opened component by component from its descriptor, and no link is followed.
 """
 
+import errno
 import os
 import stat
+import weakref
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +21,8 @@ from node.errors import DicomError
 
 MAX_ZIP_DIRECTORY_BYTES = 16 * 2**20
 MAX_ZIP_RATIO = 200
+MAX_DEPTH = 64
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ZIP_MAGIC = b"PK\x03\x04"
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -41,14 +46,14 @@ class MediaFile:
 
     Attributes:
         label: How the person who imports would call it.
-        path: The file, or the ZIP that it is in.
+        place: The file, or the ZIP that it is in.
         member: What that ZIP's directory says of it; None for a plain file.
         size_bytes: As the folder or the ZIP says.
         problem: Why it cannot be looked at; empty when it can.
     """
 
     label: str
-    path: Path
+    place: "Place"
     member: zipfile.ZipInfo | None
     size_bytes: int
     problem: str = ""
@@ -61,7 +66,7 @@ class MediaFile:
         """
         if self.problem:
             raise Unreadable(self.problem)
-        handle = _open_plain(self.path)
+        handle = self.place.open()
         if self.member is None:
             return handle
         try:
@@ -71,6 +76,70 @@ class MediaFile:
             raise
 
 
+class Folder:
+    """The folder that was named, held open as long as a file in it may still be read."""
+
+    def __init__(self, path: Path, *, is_last_followed: bool = True) -> None:
+        """Open it; its last component may be a link only where that is allowed."""
+        flags = _FOLDER if is_last_followed else _FOLDER | os.O_NOFOLLOW
+        self.path = path
+        self._fd = os.open(path, flags)
+        weakref.finalize(self, os.close, self._fd)
+
+    def open(self, parts: Sequence[str], flags: int) -> int:
+        """Open what lies below, by the names on the way; no link is followed."""
+        fd, is_above = self._fd, True
+        try:
+            for name in parts[:-1]:
+                step = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+                if not is_above:
+                    os.close(fd)
+                fd, is_above = step, False
+            return os.open(parts[-1], flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        finally:
+            if not is_above:
+                os.close(fd)
+
+    def entries(self, parts: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the names of folders and of other things in it, or in one below, sorted."""
+        fd = self.open((*parts, "."), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with os.scandir(fd) as found:
+                kinds = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
+        finally:
+            os.close(fd)
+        kinds.sort()
+        return [name for name, is_dir in kinds if is_dir], [n for n, is_dir in kinds if not is_dir]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file lies: below a folder."""
+
+    folder: Folder | None
+    parts: tuple[str, ...] = ()
+
+    def open(self) -> BinaryIO:
+        """Open a regular file and nothing else; a FIFO does not block, a link is not followed."""
+        if self.folder is None:
+            raise Unreadable("it is not there")
+        try:
+            fd = self.folder.open(self.parts, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except FileNotFoundError as exc:
+            raise Unreadable("it is not there") from exc
+        except OSError as exc:
+            if exc.errno == errno.ELOOP:
+                raise Unreadable("a symbolic link") from exc
+            raise Unreadable(f"it cannot be opened ({os.strerror(exc.errno or 0)})") from exc
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise Unreadable("not a regular file")
+        return os.fdopen(fd, "rb")
+
+
+_NOWHERE = Place(None)
+
+
 def find_files(path: Path) -> Iterator[MediaFile]:
     """Yield every file below `path`, or in it if it is a ZIP, in a stable order.
 
@@ -78,58 +147,68 @@ def find_files(path: Path) -> Iterator[MediaFile]:
     """
     if path.name.upper() == "DICOMDIR" and path.is_file():
         path = path.parent
-    if path.is_dir() and not path.is_symlink():
-        yield from _find_in_folder(path)
-    else:
-        yield from _find_in_file(path, str(path))
-
-
-def _find_in_folder(root: Path) -> Iterator[MediaFile]:
-    unreadable: list[OSError] = []
-    for directory, names, file_names in os.walk(root, onerror=unreadable.append):
-        names.sort()
-        for name in sorted(file_names):
-            path = Path(directory) / name
-            yield from _find_in_file(path, str(path))
-        while unreadable:
-            error = unreadable.pop()
-            problem = f"the folder cannot be read ({error.strerror})"
-            yield MediaFile(str(error.filename), root, None, 0, problem)
-    for error in unreadable:
-        problem = f"the folder cannot be read ({error.strerror})"
-        yield MediaFile(str(error.filename), root, None, 0, problem)
-
-
-def _find_in_file(path: Path, label: str) -> Iterator[MediaFile]:
     try:
-        with _open_plain(path) as handle:
+        if path.is_dir() and not path.is_symlink():
+            yield from _find_in_folder(Folder(path, is_last_followed=False))
+        else:
+            yield from _find_in_file(Place(Folder(path.parent), (path.name,)), str(path))
+    except OSError as exc:
+        yield _unreadable(path, exc)
+
+
+def _find_in_folder(root: Folder) -> Iterator[MediaFile]:
+    left: list[tuple[str, ...]] = [()]
+    while left:
+        parts = left.pop()
+        if len(parts) > MAX_DEPTH:
+            label = str(root.path.joinpath(*parts))
+            yield MediaFile(label, _NOWHERE, None, 0, "folders are nested too deep")
+            continue
+        try:
+            folders, files = root.entries(parts)
+        except OSError as exc:
+            yield _unreadable(root.path.joinpath(*parts), exc)
+            continue
+        for name in files:
+            label = str(root.path.joinpath(*parts, name))
+            yield from _find_in_file(Place(root, (*parts, name)), label)
+        left += [(*parts, name) for name in reversed(folders)]
+
+
+def _unreadable(path: Path, error: OSError) -> MediaFile:
+    return MediaFile(str(path), _NOWHERE, None, 0, f"the folder cannot be read ({error.strerror})")
+
+
+def _find_in_file(place: Place, label: str) -> Iterator[MediaFile]:
+    try:
+        with place.open() as handle:
             size = os.fstat(handle.fileno()).st_size
             # A DICOM file may begin like a ZIP; then it is for a person to decide about.
             start = handle.read(132)
             is_zip = start[:4] == _ZIP_MAGIC and start[128:] != b"DICM"
     except Unreadable as exc:
-        yield MediaFile(label, path, None, 0, str(exc))
+        yield MediaFile(label, place, None, 0, str(exc))
         return
     if not is_zip:
-        yield MediaFile(label, path, None, size)
+        yield MediaFile(label, place, None, size)
         return
     try:
-        yield from _find_in_zip(path, label)
+        yield from _find_in_zip(place, label)
     except _ZIP_ERRORS:
-        yield MediaFile(label, path, None, 0, "a damaged ZIP")
+        yield MediaFile(label, place, None, 0, "a damaged ZIP")
 
 
-def _find_in_zip(path: Path, label: str) -> Iterator[MediaFile]:
-    with _open_plain(path) as handle:
+def _find_in_zip(place: Place, label: str) -> Iterator[MediaFile]:
+    with place.open() as handle:
         if _directory_bytes(handle) > MAX_ZIP_DIRECTORY_BYTES:
-            yield MediaFile(label, path, None, 0, "a ZIP of too many entries; unpack it first")
+            yield MediaFile(label, place, None, 0, "a ZIP of too many entries; unpack it first")
             return
         with zipfile.ZipFile(handle) as archive:
             entries = archive.infolist()
         for entry in entries:
             if not entry.is_dir():
                 name = f"{label}!{entry.filename}"
-                yield MediaFile(name, path, entry, entry.file_size, _entry_problem(entry))
+                yield MediaFile(name, place, entry, entry.file_size, _entry_problem(entry))
 
 
 def _directory_bytes(handle: BinaryIO) -> int:
@@ -200,19 +279,3 @@ def _open_member(handle: BinaryIO, entry: zipfile.ZipInfo) -> BinaryIO:
         return _Member(handle, entry)  # type: ignore[return-value]
     except _ZIP_ERRORS as exc:
         raise Unreadable("damaged inside its ZIP") from exc
-
-
-def _open_plain(path: Path) -> BinaryIO:
-    """Open a regular file and nothing else; a FIFO does not block, a link is not followed."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError as exc:
-        raise Unreadable("it is not there") from exc
-    except OSError as exc:
-        if path.is_symlink():
-            raise Unreadable("a symbolic link") from exc
-        raise Unreadable(f"it cannot be opened ({os.strerror(exc.errno or 0)})") from exc
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise Unreadable("not a regular file")
-    return os.fdopen(fd, "rb")

@@ -18,6 +18,7 @@ import h11
 import ifaddr
 import trio
 
+from node import safe_paths
 from node.errors import ConfigError, PeerUnreachable
 
 CONNECT_SECONDS = 10.0
@@ -57,7 +58,7 @@ def read_proxy(address: str, credentials_file: str) -> Proxy | None:
     path = Path(credentials_file)
     try:
         is_open = path.stat().st_mode & 0o077
-        credentials = path.read_text(encoding="utf-8").strip()
+        credentials = safe_paths.read_file(path, 4096).decode().strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}, the proxy's credentials, cannot be read") from exc
     if is_open:

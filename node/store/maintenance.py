@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from node import safe_paths
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
 from node.errors import ChunkDamaged, ConfigError, StoreError
@@ -203,7 +204,7 @@ class Maintenance:
         if directory.resolve().is_relative_to(self._home.resolve()):
             raise ConfigError("a backup inside the home itself is none")
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory = safe_paths.real_folder(directory, make=True, is_ours=True)
             if any(directory.iterdir()):
                 raise ConfigError(f"{directory} is not empty")
         except OSError as exc:

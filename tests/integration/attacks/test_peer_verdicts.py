@@ -158,7 +158,7 @@ def test_first_bytes_in_a_tiny_extent_are_zeroed_where_preambles_are(
     """The preamble may lie in several chunks: what follows it stays as it is."""
     node, peer = victim
     content = make_instance(906, 1)
-    content = b"II*\0" + content[4:]
+    content = b"II*\0" + b"x" * 124 + content[128:]
     send(node, peer, 906, content, split_at=7)
     node.run("export", study_uid(906), str(tmp_path / "out"), "--safe-preamble")
     assert files(tmp_path / "out") == [bytes(128) + content[128:]]
