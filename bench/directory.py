@@ -47,8 +47,9 @@ class _Unlimited(Directory):
         super().make(*options)
         config = self.home / "directory.toml"
         text = config.read_text()
-        limit = "strangers_a_minute = 1000000"
-        config.write_text(text.replace("# strangers_a_minute = 120", limit))
+        for limit in ("strangers_a_minute = 120", "strangers_at_once = 16"):
+            text = text.replace(f"# {limit}", f"{limit.partition(' ')[0]} = 1000000")
+        config.write_text(text)
 
     def command(self, *arguments: str) -> list[str]:
         if arguments[0] != "serve":

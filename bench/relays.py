@@ -49,7 +49,7 @@ def main() -> None:
     processor: dict[str, float] = {}
     try:
         with ExitStack() as stack:
-            ours = stack.enter_context(_ours())
+            ours = stack.enter_context(our_relay())
             theirs = stack.enter_context(_theirs(folder))
             relays: dict[str, tuple[int, Callable[[], Ends]]] = {
                 "emix": (ours.pid, ours.join),
@@ -118,26 +118,27 @@ def _processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-class _Ours:
+class OurRelay:
     """A relay process, and tickets for it."""
 
     def __init__(self, pid: int, address: str, network: SigningKey) -> None:
         self.pid = pid
-        self._address = address
+        self.address = address
         key = SigningKey.new()
         certificate = certify_tickets(network, key.public, [address], time.time() + 3600)
         self._signer = read_ticket_signer(key, certificate)
 
     def join(self, wrap: Callable[[socket.socket], socket.socket] = lambda s: s) -> Ends:
+        """Return two connections that the relay has joined."""
         facilities = [FacilityId(secrets.token_bytes(32)) for _ in range(2)]
         nodes = [NodeId(secrets.token_bytes(32)) for _ in range(2)]
         ticket = Ticket.new(
-            self._address, facilities[0], nodes[0], facilities[1], nodes[1], time.time()
+            self.address, facilities[0], nodes[0], facilities[1], nodes[1], time.time()
         )
         ends = []
         for half in (ticket, ticket.other_half()):
             shown = self._signer.sign(half)
-            end = wrap(_connected(self._address))
+            end = wrap(_connected(self.address))
             end.sendall(TICKET_LENGTH.pack(len(shown)) + shown)
             ends.append(end)
         for end in ends:
@@ -146,6 +147,7 @@ class _Ours:
         return ends[0], ends[1]
 
     def join_within_tls(self) -> Ends:
+        """Return the same, each within TLS to the relay."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -153,12 +155,13 @@ class _Ours:
 
 
 @contextmanager
-def _ours() -> Iterator[_Ours]:
+def our_relay() -> Iterator[OurRelay]:
+    """Run a relay in a process of its own."""
     network, address = SigningKey.new(), f"127.0.0.1:{free_port()}"
     key = b64encode(network.public).decode()
     command = [sys.executable, "-m", "directory_service", "relay", "--address", address]
     with _running([*command, "--listen", address, "--network", key], address) as pid:
-        yield _Ours(pid, address, network)
+        yield OurRelay(pid, address, network)
 
 
 _MAGIC = 0x9E79BC40

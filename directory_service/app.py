@@ -26,8 +26,10 @@ from directory_service.storage import Engine, Storage
 from node.crypto.certificates import fingerprint
 from node.errors import ConfigError, ungrouped
 from node.rpc.credentials import introduction_credentials
+from node.rpc.descriptors import fitted, raise_limit
 from node.rpc.serving import DIRECTORY_OPTIONS, serve
 from node.rpc.standard import health_service, with_standard_services
+from node.rpc.warden import ConnectionBounds, Warden
 from node.running import Stop, run_until_signal
 from node.telemetry.logs import configure_logs
 from node.telemetry.metrics import Gauges, served_metrics
@@ -37,6 +39,7 @@ MAX_CALLS = 40_000
 """Every node that watches is a call."""
 
 _REQUEST_SECONDS = 15.0
+_NODES_TO_STRANGERS = 4  # a hospital group has more nodes than nodes that want a relay at once
 
 
 def run_directory(home: Home) -> None:
@@ -46,6 +49,7 @@ def run_directory(home: Home) -> None:
         NodeError: it could not start, or its database failed; the message says what to do.
     """
     os.umask(0o077)
+    raise_limit()
     config = home.load_config()
     configure_logs(config.log_level)
     with home.locked(), ungrouped():
@@ -69,6 +73,7 @@ def run_relay(
         NodeError: it could not start.
     """
     configure_logs("info")
+    raise_limit()
 
     async def relaying(stop: Stop) -> None:
         alarms = Alarms()
@@ -111,6 +116,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         registry = Registry(config.network_key)
         knowledge = Knowledge(registry, storage, bus, time.time, home.kept_list)
         alarms, unnamed = Alarms(), home.unnamed_relays()
+        door = Warden(_connection_bounds(config))
         server = DirectoryServer(
             name=config.name,
             root_digest=fingerprint(root),
@@ -120,6 +126,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
             tickets=home.tickets(),
             relays=[relay for relay in config.relays if relay not in unnamed],
             alarms=alarms,
+            door=door,
             strangers_a_minute=config.strangers_a_minute,
         )
         await knowledge.load()
@@ -134,12 +141,13 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
                 [service, health_service(server.guard_stranger, health, is_public=True)],
                 config.listen,
                 credentials=introduction_credentials(tls),
-                options=DIRECTORY_OPTIONS,
+                options=fitted(DIRECTORY_OPTIONS),
                 max_calls=MAX_CALLS,
                 request_seconds=_REQUEST_SECONDS,
                 grace_seconds=MOVE_SECONDS + 2,
             )
         )
+        nursery.start_soon(door.run, port)
         relay = None
         if config.relay_listen:
             if not config.relays:
@@ -184,6 +192,15 @@ async def _open_engine(home: Home, config: Config, key: bytes) -> tuple[Engine, 
 async def _close(storage: Storage) -> None:
     with trio.CancelScope(shield=True):
         await storage.aclose()
+
+
+def _connection_bounds(config: Config) -> ConnectionBounds:
+    # When thousands of nodes come at once, after a start, some wait a minute for their login.
+    return ConnectionBounds(
+        unknown_of_origin=_NODES_TO_STRANGERS * config.strangers_at_once,
+        unknown_seconds=120,
+        of_account=4,
+    )
 
 
 def _limits(config: Config) -> Limits:

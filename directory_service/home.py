@@ -86,8 +86,8 @@ class Config:
         database: `[database] url` PostgreSQL; empty for the embedded database.
         metrics_listen: `[metrics]` address of the Prometheus page; empty for none.
         strangers_a_minute: `[limits]` calls without a session, of one address.
-        strangers_at_once: `[limits]` connections to a relay that have shown no ticket yet, of one
-            address.
+        strangers_at_once: `[limits]` connections of one address to a relay that have shown no
+            ticket yet; to the directory, four times as many that have not logged in.
         log_level: `[log]` how much is logged.
     """
 
@@ -173,7 +173,8 @@ url = {database}
 # What strangers may do from one address. Behind a reverse proxy all nodes come from one: then
 # about four calls a minute for each node, and let the proxy bound each address.
 # strangers_a_minute = 120
-# Of connections to the relay that have shown no ticket yet:
+# Connections to the relay that have shown no ticket yet; to the directory, four times as many
+# that have not logged in:
 # strangers_at_once = 16
 
 [metrics]

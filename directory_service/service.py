@@ -32,9 +32,10 @@ from node.errors import (
     PeerUntrusted,
     UsageError,
 )
-from node.rpc.limits import RateLimit, caller_origin
+from node.rpc.limits import Places, RateLimit, caller_origin
 from node.rpc.pieces import Gathering
 from node.rpc.serving import Call, Handler, Service
+from node.rpc.warden import Warden
 
 log = structlog.get_logger()
 _SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
@@ -63,6 +64,7 @@ MOVE_SECONDS = 10
 """Within which nodes leave a process that is about to stop, at most."""
 
 _MOVING_A_SECOND = 500
+MAX_CALLS_OF_NODE = 16
 MAX_INTERESTS = 1000
 MAX_LOOKUPS = 100
 _FOUND, _MOST_FOUND = 20, 100
@@ -83,6 +85,7 @@ class DirectoryServer:
         tickets: TicketSigner,
         relays: Sequence[str],
         alarms: Alarms,
+        door: Warden,
         strangers_a_minute: int = 120,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -95,6 +98,8 @@ class DirectoryServer:
         self._tickets = tickets
         self._relays = relays
         self._alarms = alarms
+        self._door = door
+        self._places = Places(MAX_CALLS_OF_NODE)
         self._clock = clock
         self._watchers = knowledge.watchers
         self._is_leaving = False
@@ -139,6 +144,8 @@ class DirectoryServer:
             return None
         session = self._sessions.check(call.metadata.get("emix-session", ""), self._clock())
         self._registry.membership(session.facility)  # not revoked meanwhile
+        self._door.met(call.address, str(session.node))
+        self._places.take(str(session.node), call.on_end)
         self._calls.count(str(session.facility))
         if call.method.name in self._costly:
             self._costly[call.method.name].count(str(session.facility))

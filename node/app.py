@@ -54,13 +54,16 @@ from node.health import Doctor
 from node.home import Home, Unlocked, unlock
 from node.own_identity import OwnIdentity
 from node.rpc.credentials import renewed_credentials, server_credentials
+from node.rpc.descriptors import fitted, raise_limit
 from node.rpc.serving import (
+    AGE_OPTIONS,
     INTRODUCTION_OPTIONS,
     PEER_OPTIONS,
     Service,
     serve,
 )
 from node.rpc.standard import with_standard_services
+from node.rpc.warden import ConnectionBounds, Warden
 from node.running import Stop, run_until_signal, tune_memory
 from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
@@ -84,6 +87,8 @@ _GIB, _MIB = 2**30, 2**20
 _DAY_SECONDS = 86400.0
 _AGAIN_SECONDS = 600.0
 _TRUST_SECONDS = 30.0
+_PEER_CONNECTIONS = ConnectionBounds(unknown_of_origin=64, unknown_seconds=30)
+_INTRODUCTION_CONNECTIONS = ConnectionBounds(unknown_of_origin=16, unknown_seconds=30)
 _PEER_CALLS = 2048  # every peer watches with one; what one may have is bounded elsewhere
 _PEER_REQUESTS = 8  # of one peer on their way: each may be as large as a frame until it is read
 _STRANGER_SECONDS = 10.0  # for a request of a stranger to arrive
@@ -104,6 +109,7 @@ def run_node(home: Home, passphrase: bytes | None) -> None:
         NodeError: it could not start, or the store failed; the message says what to do.
     """
     tune_memory()
+    raise_limit()
     os.umask(0o077)
     config = load_config(home.config)
     configure_logs(config.log_level)
@@ -150,6 +156,8 @@ class _Node:
         self._context = context
         self._started_time = time.time()
         self._addresses = Addresses("", "")
+        self._peer_door = Warden(_PEER_CONNECTIONS)
+        self._introduction_door = Warden(_INTRODUCTION_CONNECTIONS)
         self._own = OwnIdentity(home, unlocked)
         self._trust = Trust(self._own.tls(), lambda peer: self._networks.distrust(peer))
         self._peer_store = PeerStore(context)
@@ -254,6 +262,7 @@ class _Node:
             federation,
             self._sharing,
             self._witnessing,
+            self._peer_door,
         )
         remove_ways(self._home.root)
         # Outlives the services: peers that came by relay hear from them that we stop.
@@ -287,7 +296,7 @@ class _Node:
                 [exchange.service()],
                 config.peer_listen,
                 credentials=server_credentials(self._trust.snapshot),
-                options=PEER_OPTIONS,
+                options=fitted((*PEER_OPTIONS, *AGE_OPTIONS)),
                 max_calls=_PEER_CALLS,
                 requests_of_caller=_PEER_REQUESTS,
             )
@@ -301,10 +310,14 @@ class _Node:
                 ],
                 config.introduction_listen,
                 credentials=renewed_credentials(self._own.tls),
-                options=INTRODUCTION_OPTIONS,
+                options=fitted(INTRODUCTION_OPTIONS),
                 request_seconds=_STRANGER_SECONDS,
             )
         )
+        wardens = await stack.enter_async_context(trio.open_nursery())
+        stack.callback(wardens.cancel_scope.cancel)
+        wardens.start_soon(self._peer_door.run, peer_port)
+        wardens.start_soon(self._introduction_door.run, introduction_port)
         self._addresses = Addresses(
             _with_port(config.peer_listen, peer_port),
             _with_port(config.introduction_listen, introduction_port),
@@ -384,6 +397,10 @@ class _Node:
         gauges["peers"] = (
             "Paired facilities by state of their connection",
             {(("state", state),): float(n) for state, n in states.items()},
+        )
+        gauges["connections_ended"] = (
+            "Connections of peers and strangers that were ended since the start: too many of one",
+            {(): float(self._peer_door.ended + self._introduction_door.ended)},
         )
         return gauges
 

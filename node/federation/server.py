@@ -1,5 +1,6 @@
 """The peer service: what paired nodes may call, and nobody else."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from node.errors import (
     ForeignNode,
     NodeError,
     PeerBusy,
+    PeerTimeout,
     PeerUntrusted,
     RemoteProtocolError,
     UsageError,
@@ -28,7 +30,7 @@ from node.federation.sharing import ListSharing
 from node.federation.trust import Trust
 from node.federation.wire import CARRY
 from node.federation.witnessing import Witnessing
-from node.rpc.limits import RateLimit
+from node.rpc.limits import Places, RateLimit
 from node.rpc.serving import Call, Handler, Service
 from node.version import SOFTWARE
 
@@ -41,6 +43,12 @@ HELLOS_A_MINUTE = 120
 
 MAX_CARRIES = 16
 """Of one peer at once."""
+
+BEGIN_SECONDS = 60.0
+"""Within which a transfer's first message comes."""
+
+MAX_CALLS = 48
+"""Of one peer at once: its transfers, its watch, and what else it asks."""
 
 
 class Waiting(Protocol):
@@ -97,8 +105,11 @@ class ExchangeServer:
         ways: "Ways",
         sharing: ListSharing,
         witnessing: Witnessing,
+        door: "Door",
     ) -> None:
         self._witnessing = witnessing
+        self._door = door
+        self._places = Places(MAX_CALLS)
         self._ways = ways
         self._sharing = sharing
         self._watches: dict[FacilityId, trio.CancelScope] = {}
@@ -127,7 +138,10 @@ class ExchangeServer:
             peer = self._trust.identify(call.certificate)
         except PeerUntrusted as exc:
             log.warning("call refused", method=call.method.name, reason=str(exc))
+            self._door.lost(call.address)
             raise
+        self._door.met(call.address, str(peer.facility_id))
+        self._places.take(str(peer.facility_id), call.on_end)
         if not call.method.is_response_stream and not call.has_deadline:
             raise UsageError("unary calls need a deadline")
         call.account = str(peer.facility_id)
@@ -212,13 +226,19 @@ class ExchangeServer:
     async def _carry(self, call: Call[Peer]) -> None:
         async def read() -> pb.CarryMessage | None:
             request: pb.CarryRequest | None = await call.read()
-            return None if request is None else request.message
+            if request is None:
+                return None
+            if not request.message.HasField("heartbeat"):
+                waiting.deadline = math.inf
+            return request.message
 
         async def write(message: pb.CarryMessage) -> None:
             await call.write(pb.CarryResponse(message=message))
 
         peer = call.caller.facility_id
-        with self._place(peer), self._trust.lease(peer), ungrouped():
+        # Signs of life alone would hold a place for ever.
+        waiting = trio.CancelScope(deadline=trio.current_time() + BEGIN_SECONDS)
+        with self._place(peer), self._trust.lease(peer), ungrouped(), waiting:
             link = GrpcLink(peer, self._ways.route_of(call.address), read, write)
             async with open_link(link):
                 try:
@@ -226,6 +246,18 @@ class ExchangeServer:
                 except NodeError as exc:
                     log.info("transfer ended early", peer=peer.short(), code=exc.code.value)
                     raise
+        if waiting.cancelled_caught:
+            raise PeerTimeout(f"nothing was offered or asked for within {BEGIN_SECONDS:.0f} s")
+
+
+class Door(Protocol):
+    """Bounds the connections of the peer service; `node.rpc.warden` does."""
+
+    def met(self, address: str, account: str) -> None:
+        """Note that a call of a peer was let in."""
+
+    def lost(self, address: str) -> None:
+        """Note that a call was refused."""
 
 
 class Ways(Protocol):

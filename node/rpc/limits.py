@@ -1,8 +1,9 @@
-"""How often strangers may call."""
+"""How often strangers may call, and how many calls one caller may have open."""
 
 import ipaddress
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from urllib.parse import unquote
 
 from node.errors import PeerBusy
@@ -27,6 +28,22 @@ def caller_origin(address: str) -> str:
     """Return whom a call counts for, from its address as gRPC writes it."""
     host = unquote(address).partition(":")[2].rpartition(":")[0]
     return origin(host.strip("[]")) or address
+
+
+def caller_socket(address: str) -> str:
+    """Return the name of a caller's end of a connection, from its address as gRPC writes it."""
+    host, _, port = unquote(address).partition(":")[2].rpartition(":")
+    return socket_name(host.strip("[]"), int(port)) if port.isdigit() else address
+
+
+def socket_name(host: str, port: int) -> str:
+    """Return one name for one end of a connection, however its IP address is written."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return f"{host} {port}"
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return f"{mapped or address} {port}"
 
 
 class RateLimit:
@@ -57,3 +74,27 @@ class RateLimit:
         self._total += 1
         if len(self._counts) > _MAX_CALLERS:
             self._counts.popitem(last=False)
+
+
+class Places:
+    """At most so many calls of one caller at once; a place is held until its call is over."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: Counter[str] = Counter()
+
+    def take(self, account: str, on_end: Callable[[Callable[[], None]], None]) -> None:
+        """Take a place of a caller's; `on_end` has it given back.
+
+        Raises:
+            PeerBusy: it has no more.
+        """
+        if self._taken[account] >= self._most:
+            raise PeerBusy("too many calls at once; come again", 5)
+        self._taken[account] += 1
+        on_end(lambda: self._give_back(account))
+
+    def _give_back(self, account: str) -> None:
+        self._taken[account] -= 1
+        if not self._taken[account]:
+            del self._taken[account]

@@ -228,7 +228,9 @@ _COMMON_OPTIONS = (
 )
 PEER_OPTIONS = (
     ("grpc.max_concurrent_streams", 16),
-    ("grpc.max_allowed_incoming_connections", 256),
+    # Of all together; what one may have of them is the warden's.
+    ("grpc.max_allowed_incoming_connections", 4096),
+    ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", PING_MILLISECONDS),
@@ -245,6 +247,12 @@ _SMALL_WINDOWS = (
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 64 * 1024),
 )
+
+AGE_OPTIONS = (
+    ("grpc.max_connection_age_ms", 900_000),
+    ("grpc.max_connection_age_grace_ms", 120_000),
+)
+"""Options of a server whose connections are made anew now and then: the peer service's."""
 
 INTRODUCTION_OPTIONS = (
     *PEER_OPTIONS,

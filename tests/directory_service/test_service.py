@@ -48,6 +48,7 @@ from node.rpc.bounds import Bound
 from node.rpc.calling import Channel, Stream, open_channel
 from node.rpc.methods import methods
 from node.rpc.serving import serve
+from node.rpc.warden import ConnectionBounds, Warden
 from tests.integration.loop import run
 
 _ANSWER = Bound(4 * 2**20)
@@ -171,6 +172,7 @@ class World:
             tickets=read_ticket_signer(tickets, certificate),
             relays=RELAYS,
             alarms=self.alarms,
+            door=Warden(ConnectionBounds(unknown_of_origin=64, unknown_seconds=30)),
             strangers_a_minute=self.strangers_a_minute,
             clock=self.now,
         )

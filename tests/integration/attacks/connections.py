@@ -1,6 +1,6 @@
 """Connections by the hundred, from processes of their own: honest peers, and strangers.
 
-`python -m tests.integration.attacks.connections '{"what": ...}'` runs one crowd and prints what
+`python -m tests.integration.attacks.connections` reads what crowd it is, runs it, and prints what
 became of it; `started` and `Crowd.ended` do that for a test.
 """
 
@@ -31,6 +31,7 @@ from node.rpc.methods import methods
 from tests.integration.hostile import HostilePeer
 
 _HELLO = "/emix.exchange.v1.ExchangeService/Hello"
+_CARRY = "/emix.exchange.v1.ExchangeService/Carry"
 _PEERS = {m.name: m for m in methods(admin.DESCRIPTOR.services_by_name["PeerService"])}
 _AGAIN_SECONDS = 0.6  # a peer may say Hello twice a second
 
@@ -53,12 +54,20 @@ class Crowd:
 
 
 def started(what: str, **options: Any) -> Crowd:
-    """Start a crowd: `reconnecting`, `staying` or `strangers`."""
-    command = [sys.executable, "-m", __name__, json.dumps({"what": what, **options})]
+    """Start a crowd: `reconnecting`, `staying`, `hogging` or `strangers`."""
+    command = [sys.executable, "-m", __name__]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps({"what": what, **options}) + "\n")
+    process.stdin.flush()
     return Crowd(process)
 
 
@@ -169,6 +178,26 @@ async def _staying(options: dict[str, Any], n: int) -> dict[str, Any]:
     return record.shown()
 
 
+async def _hogging(options: dict[str, Any], n: int) -> dict[str, Any]:
+    """Take connections, and have calls on them whose request never comes, for some seconds."""
+    record = _Record()
+    end = time.monotonic() + options["seconds"]
+    while (left := end - time.monotonic()) > 0:
+        async with _channel(options, n) as channel:
+            try:
+                await asyncio.wait_for(channel.channel_ready(), left)
+            except TimeoutError:
+                break
+            record.note("")
+            for kind, path in ((channel.stream_unary, _HELLO), (channel.stream_stream, _CARRY)):
+                for _ in range(8):
+                    kind(path)(timeout=left)
+            state = grpc.ChannelConnectivity.READY
+            with suppress(TimeoutError):
+                await asyncio.wait_for(channel.wait_for_state_change(state), left)
+    return record.shown()
+
+
 async def _crowd_of_peers(
     one: Callable[[dict[str, Any], int], Awaitable[dict[str, Any]]], options: dict[str, Any]
 ) -> Any:
@@ -237,10 +266,14 @@ async def _main(options: dict[str, Any]) -> Any:
     match options["what"]:
         case "reconnecting":
             return await _crowd_of_peers(_reconnecting, options)
+        case "hogging":
+            os.nice(19)
+            return await _crowd_of_peers(_hogging, options)
         case "staying":
             return await _crowd_of_peers(_staying, options)
+    os.nice(19)
     return await _crowd_of_strangers(options)
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_main(json.loads(sys.argv[1])))))
+    print(json.dumps(asyncio.run(_main(json.loads(sys.stdin.readline())))))

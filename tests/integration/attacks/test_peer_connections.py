@@ -1,18 +1,25 @@
 """Peers that come at once, and peers that take more than their share of connections and calls."""
 
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from bench.nodes import Node
+from bench.nodes import Node, wait_until
 from node.documents.identity import Identity
+from node.documents.messages import Collect, Problem
+from node.domain.ids import TransferId
+from node.errors import PeerTimeout, ungrouped
+from node.federation.server import MAX_CARRIES
 from tests.integration.attacks.connections import make_peers, pin, started, way_of
 from tests.integration.hostile import HostilePeer
+from tests.integration.loop import run
 
-pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.alone]
 PEERS, ROUNDS, PROCESSES = 40, 40, 2
 LOST_SECONDS = 5.0
+OF_PEER = 8
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +82,52 @@ def test_peers_are_added_and_removed_while_forty_reconnect(
         assert found["longest_seconds"] < LOST_SECONDS, found
     assert node.process is not None
     assert node.process.poll() is None
+
+
+def test_one_peer_with_three_hundred_connections_locks_no_other_out(
+    node: Node, peers: list[HostilePeer], identity: Identity
+) -> None:
+    """Each with calls whose request never comes: it has eight, and a share of the calls."""
+    hog, *others = peers[:9]
+    way = way_of(node, identity, [hog])
+    before = _connections(node)
+    crowd = started("hogging", seconds=40, **{**way, "peers": way["peers"] * 300})
+    wait_until(lambda: len(_connections(node) - before) > OF_PEER, "the attack does not begin")
+    staying = started("staying", seconds=25, **way_of(node, identity, others[:4]))
+    found = started("reconnecting", rounds=10, **way_of(node, identity, others[4:])).ended()
+    assert set(found["answered"]) == {10}, found
+    assert found["longest_seconds"] < LOST_SECONDS, found
+    found = staying.ended()
+    assert found["longest_seconds"] < LOST_SECONDS, found
+    assert sum(crowd.ended()["answered"]) > 0
+    wait_until(lambda: len(_connections(node) - before) <= OF_PEER, "its connections stay")
+    assert node.json("status")
+
+
+def test_transfers_that_nobody_begins_end_and_their_places_come_back(
+    node: Node, peers: list[HostilePeer], identity: Identity
+) -> None:
+    """Signs of life alone hold a place for a minute only."""
+    peer = peers[20]
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            channel = await stack.enter_async_context(peer.channel(node, identity))
+            for _ in range(MAX_CARRIES - 1):
+                await stack.enter_async_context(peer.carry(channel, identity))
+            with pytest.raises(PeerTimeout), ungrouped():
+                async with peer.carry(channel, identity) as link:
+                    await link.receive()
+            async with peer.carry(channel, identity) as link:
+                await link.send(Collect(TransferId.new()))
+                assert isinstance(await link.receive(), Problem)
+
+    run(work)
+
+
+def _connections(node: Node) -> set[str]:
+    """Return the other ends of the connections at a node's peer service."""
+    port = int(node.addresses["peer"].rpartition(":")[2])
+    tables = [Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return {line[2] for line in lines if line[3] == "01" and line[1].endswith(f":{port:04X}")}

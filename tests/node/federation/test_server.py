@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.crypto.certificates import make_tls_identity
 from node.documents.identity import Identity
+from node.documents.messages import Collect
 from node.documents.peers import Peer
-from node.domain.ids import FacilityId, NodeId
-from node.errors import PeerBusy, PeerUntrusted, RemoteProtocolError
-from node.federation.server import HELLOS_A_MINUTE, MAX_CARRIES, ExchangeServer
+from node.domain.ids import FacilityId, NodeId, TransferId
+from node.errors import PeerBusy, PeerTimeout, PeerUntrusted, RemoteProtocolError
+from node.federation import wire
+from node.federation.link import GrpcLink
+from node.federation.server import BEGIN_SECONDS, HELLOS_A_MINUTE, MAX_CARRIES, ExchangeServer
 from node.federation.trust import Trust
 from tests.integration.hostile import HostilePeer
 from tests.node.federation.test_supervisor import make_federation
@@ -26,7 +30,7 @@ NOBODY: Any = None
 
 
 def make_server() -> ExchangeServer:
-    return ExchangeServer(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY)
+    return ExchangeServer(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY)
 
 
 async def test_newer_watch_of_a_peer_ends_the_older_and_no_other(
@@ -80,7 +84,7 @@ async def test_running_transfer_ends_when_its_peer_is_trusted_no_longer(
 
     exchange: Any = Exchange()
     ways: Any = SimpleNamespace(route_of=lambda _: "direct")
-    server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, NOBODY, NOBODY)
+    server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, NOBODY, NOBODY, NOBODY)
     call: Any = SimpleNamespace(caller=peer, address="ipv4:127.0.0.1:1")
 
     async def dialled() -> None:
@@ -131,3 +135,41 @@ async def test_peer_that_says_hello_again_and_again_is_refused() -> None:
         except RemoteProtocolError:
             continue
     assert refused >= 1
+
+
+async def test_transfer_that_nobody_begins_gives_its_place_back(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Signs of life alone do not keep it; after the first message it may take its time."""
+    identity = Identity.decode(HostilePeer(tmp_path).statements())
+    peer = Peer(identity, "", "file", "somebody", time(), None, 0.0)
+    trust = Trust(make_tls_identity(NodeId(bytes(32)), time()))
+    trust.update([peer])
+
+    class Exchange:
+        async def serve_link(self, link: GrpcLink) -> None:
+            while await link.receive() is not None:
+                pass
+
+    def caller(first: pb.CarryMessage, seconds: float) -> Any:
+        async def read() -> pb.CarryRequest | None:
+            if trio.current_time() > started + seconds:
+                return None
+            await trio.sleep(10)
+            is_first = trio.current_time() < started + 15
+            return pb.CarryRequest(message=first if is_first else wire.heartbeat())
+
+        async def write(_: object) -> None:
+            return
+
+        return SimpleNamespace(caller=peer, address="ipv4:127.0.0.1:1", read=read, write=write)
+
+    ways, exchange = SimpleNamespace(route_of=lambda _: "direct"), Exchange()
+    server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, NOBODY, NOBODY, NOBODY)  # type: ignore[arg-type]
+    started = trio.current_time()
+    with pytest.raises(PeerTimeout):
+        await server._carry(caller(wire.heartbeat(), 1000))
+    assert trio.current_time() - started == BEGIN_SECONDS
+    started = trio.current_time()
+    await server._carry(caller(wire.to_wire(Collect(TransferId.new())), 300))
+    assert trio.current_time() - started > 300

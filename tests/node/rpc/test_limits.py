@@ -1,10 +1,12 @@
 """Who calls too often is sent away, by whatever addresses it has."""
 
+from collections.abc import Callable
+
 import pytest
 
 from node.errors import PeerBusy
 from node.rpc import limits
-from node.rpc.limits import RateLimit, caller_origin
+from node.rpc.limits import Places, RateLimit, caller_origin
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,17 @@ def test_callers_without_end_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
     for n in range(1000):
         limit.count(str(n))
     assert len(limit._counts) == 10
+
+
+def test_places_of_a_caller_come_back_when_its_calls_end() -> None:
+    places, ends = Places(2), list[Callable[[], None]]()
+    for _ in range(2):
+        places.take("a clinic", ends.append)
+    with pytest.raises(PeerBusy):
+        places.take("a clinic", ends.append)
+    places.take("another", ends.append)
+    ends[0]()
+    places.take("a clinic", ends.append)
+    for end in ends[1:]:
+        end()
+    assert not places._taken

@@ -1,0 +1,188 @@
+"""Bounds on the connections to a port of ours, which gRPC for Python can neither see nor count.
+
+gRPC has one bound for all connections of a server. Whoever fills it locks all others out: a
+stranger before its handshake, or one peer with 256 connections. So a warden looks, five times a
+second, at this process's own sockets that were accepted at the port, and ends those that are too
+many. A connection is *known* once the guard has let in a call on it, and counts for whom the guard
+named; before, it counts for its address, and has a moment to become known.
+
+Of too many the oldest are ended: what a peer has lost and does not know of yet is among those, and
+an honest handshake is over in less time than an attacker takes to fill the places anew.
+"""
+
+import os
+import socket
+import stat
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
+
+import structlog
+import trio
+
+from node.rpc.limits import caller_socket, origin, socket_name
+
+log = structlog.get_logger()
+LOOK_SECONDS = 0.2
+_SHARE = 50  # of the time, a 50th at most is for looking
+_NEW_SECONDS = 5.0  # a call may be seen before its connection is
+_LOG_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class ConnectionBounds:
+    """How many connections there may be.
+
+    Attributes:
+        unknown_of_origin: From one address, on which no call was let in yet.
+        unknown_seconds: For how long one may be so.
+        of_account: Of one caller that the guard knows.
+    """
+
+    unknown_of_origin: int
+    unknown_seconds: float
+    of_account: int = 8
+
+
+@dataclass
+class _State:
+    since: float
+    account: str = ""
+    called: float = 0.0
+
+
+@dataclass
+class Connections:
+    """Decides which connections end. No I/O; they are named by the caller's address and port."""
+
+    bounds: ConnectionBounds
+    _states: dict[str, _State] = field(default_factory=dict)
+
+    def met(self, name: str, account: str, now: float) -> None:
+        """Note that a call of somebody was let in on a connection."""
+        state = self._states.setdefault(name, _State(now))
+        state.account, state.called = account, now
+
+    def lost(self, name: str, now: float) -> None:
+        """Note that a call on a connection was refused: it is unknown from now on."""
+        state = self._states.setdefault(name, _State(now))
+        if state.account:
+            state.account, state.since = "", now
+
+    def surplus(self, present: Iterable[str], now: float) -> Counter[str]:
+        """Take note of what there is; return what is to end, each with how it came to that."""
+        here = dict.fromkeys(present)
+        self._states = {
+            name: state
+            for name, state in self._states.items()
+            if name in here or now - max(state.since, state.called) < _NEW_SECONDS
+        }
+        unknown: defaultdict[str, list[str]] = defaultdict(list)
+        known: defaultdict[str, list[str]] = defaultdict(list)
+        for name in here:
+            state = self._states.setdefault(name, _State(now))
+            if state.account:
+                known[state.account].append(name)
+            else:
+                unknown[origin(name.rpartition(" ")[0])].append(name)
+        late = [
+            name
+            for name in chain.from_iterable(unknown.values())
+            if now - self._states[name].since > self.bounds.unknown_seconds
+        ]
+        return Counter(
+            chain(
+                late,
+                self._oldest(unknown.values(), self.bounds.unknown_of_origin),
+                self._oldest(known.values(), self.bounds.of_account),
+            )
+        )
+
+    def _oldest(self, groups: Iterable[list[str]], bound: int) -> Iterable[str]:
+        for group in groups:
+            if len(group) > bound:
+                age = sorted(group, key=lambda name: self._age(self._states[name]))
+                yield from age[: len(group) - bound]
+
+    @staticmethod
+    def _age(state: _State) -> float:
+        return state.called or state.since
+
+
+class Warden:
+    """Keeps the bounds of one port. Run it for as long as the port is served."""
+
+    def __init__(self, bounds: ConnectionBounds) -> None:
+        self._connections = Connections(bounds)
+        self._sockets: dict[tuple[int, int], tuple[int, str]] = {}  # by descriptor and inode
+        self._logged = -_LOG_SECONDS
+        self.ended = 0
+
+    def met(self, address: str, account: str) -> None:
+        """Note that a call was let in; `address` as gRPC writes it."""
+        self._connections.met(caller_socket(address), account, time.monotonic())
+
+    def lost(self, address: str) -> None:
+        """Note that a call was refused because its caller is not trusted (any more)."""
+        self._connections.lost(caller_socket(address), time.monotonic())
+
+    async def run(self, port: int) -> None:
+        """Look, and end what is too much, for ever."""
+        while True:
+            started = time.perf_counter()
+            self.look(port)
+            taken = time.perf_counter() - started
+            await trio.sleep(max(LOOK_SECONDS, taken * _SHARE))
+
+    def look(self, port: int) -> None:
+        """Look once."""
+        self._sockets = _accepted(self._sockets)
+        names = {name: key for key, (at, name) in self._sockets.items() if at == port}
+        surplus = self._connections.surplus(names, time.monotonic())
+        for name in surplus:
+            self.ended += _end(*names[name])
+        if surplus and time.monotonic() - self._logged > _LOG_SECONDS:
+            self._logged = time.monotonic()
+            log.warning("connections ended: too many, or none that we know", ended=len(surplus))
+
+
+def _accepted(
+    before: Mapping[tuple[int, int], tuple[int, str]],
+) -> dict[tuple[int, int], tuple[int, str]]:
+    """Return this process's connected sockets, with their local port and the other end's name."""
+    found = {}
+    for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208  # ten thousand paths are slow
+        with suppress(OSError):  # it was closed meanwhile
+            fd = int(entry)
+            status = os.fstat(fd)
+            if stat.S_ISSOCK(status.st_mode):
+                key = fd, status.st_ino
+                found[key] = before.get(key) or _ends(fd)
+    return found
+
+
+def _ends(fd: int) -> tuple[int, str]:
+    """Return the local port of a socket and the name of its other end; 0 for one of no concern."""
+    with _shared(fd) as copy:
+        if copy.family in (socket.AF_INET, socket.AF_INET6):
+            with suppress(OSError):  # it listens, or is not connected any more
+                host, port = copy.getpeername()[:2]
+                return copy.getsockname()[1], socket_name(host, port)
+    return 0, ""
+
+
+def _end(fd: int, inode: int) -> bool:
+    """End a connection of gRPC's, which then hears of it and closes its own descriptor."""
+    with suppress(OSError), _shared(fd) as copy:
+        # What is looked at is our own copy: the number may be another socket's by now.
+        if os.fstat(copy.fileno()).st_ino == inode:
+            copy.shutdown(socket.SHUT_RDWR)
+            return True
+    return False
+
+
+def _shared(fd: int) -> socket.socket:
+    return socket.socket(fileno=os.dup(fd))
