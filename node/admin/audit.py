@@ -40,6 +40,7 @@ class AuditHandlers:
     def _receipt(self, row: Transfer) -> pb.ReceiptRow:
         receipt = open_receipt(Document.decode(row.receipt or b""))
         return pb.ReceiptRow(
+            number=row.id,
             transfer_id=str(row.transfer_id),
             direction=row.direction,
             peer=str(row.peer),
@@ -55,7 +56,7 @@ class AuditHandlers:
         row = await self._parts.transfer_store.get(call.request.transfer)
         manifest = await self._parts.transfer_store.stored_manifest(row)
         if row.receipt is None or manifest is None:
-            raise Conflict(f"transfer {row.transfer_id.short()} has no receipt; it is {row.state}")
+            raise Conflict(f"transfer {row.name} has no receipt; it is {row.state}")
         return pb.ExportReceiptResponse(
             manifest=manifest.encode(), delivery=row.delivery, receipt=row.receipt
         )

@@ -5,7 +5,6 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.admin import wire
 from node.admin.parts import Parts, operator_of
 from node.documents.peers import find_peer
-from node.domain.ids import TransferId
 from node.domain.transfers import Priority, Transfer
 from node.errors import NotFound, UsageError
 from node.exchange.transfers import SendOrder
@@ -80,14 +79,16 @@ class TransferHandlers:
 
     async def _watch(self, call: Call[None]) -> None:
         store = self._parts.transfer_store
-        wanted = [_transfer_id(text) for text in call.request.transfer_ids]
+        wanted = frozenset(call.request.numbers)
+        if any(number >= 2**63 for number in wanted):
+            raise UsageError("no transfer has such a number")
         with self._parts.transfers.changes.subscribed() as changed:
-            rows = await (store.with_ids(wanted) if wanted else store.search())
+            rows = await (store.numbered(sorted(wanted)) if wanted else store.search())
             for row in reversed(rows):
                 await call.write(pb.WatchTransfersResponse(transfer=self._wire(row)))
             while True:
                 row = await changed.next()
-                if not wanted or row.transfer_id in wanted:
+                if not wanted or row.id in wanted:
                     await call.write(pb.WatchTransfersResponse(transfer=self._wire(row)))
 
     async def _cancel(self, call: Call[None]) -> pb.CancelTransferResponse:
@@ -102,10 +103,3 @@ class TransferHandlers:
             operator=operator_of(call),
         )
         return pb.DecideOfferResponse(transfer=self._wire(row))
-
-
-def _transfer_id(text: str) -> TransferId:
-    try:
-        return TransferId.parse(text)
-    except ValueError as exc:
-        raise UsageError(str(exc)) from exc

@@ -40,6 +40,7 @@ def peer_to_wire(
 def transfer_to_wire(row: Transfer, peer_name: str, round_trip_seconds: float) -> pb.Transfer:
     """Return a transfer with its peer's name, and the round trip to it now."""
     return pb.Transfer(
+        number=row.id,
         transfer_id=str(row.transfer_id),
         direction=row.direction,
         state=row.state,

@@ -34,7 +34,7 @@ def receipts(context: click.Context, limit: int | None, json_: bool) -> None:
     \b
     Examples:
       emix receipts
-      emix receipts export 3F2A proof.json
+      emix receipts export t12 proof.json
     """
     if context.invoked_subcommand is not None:
         return
@@ -44,9 +44,10 @@ def receipts(context: click.Context, limit: int | None, json_: bool) -> None:
         show_json(answer)
         return
     show_table(
-        ("TRANSFER", "", "FACILITY", ">INST", ">SIZE", "RECEIVED", "STUDY"),
+        (">NO", "TRANSFER", "", "FACILITY", ">INST", ">SIZE", "RECEIVED", "STUDY"),
         [
             (
+                f"t{r.number}",
                 r.transfer_id[:8],
                 "got from" if r.direction == "send" else "given to",
                 r.peer_name or r.peer[:7],
@@ -71,7 +72,7 @@ def export_receipt(context: click.Context, transfer: str, file: str) -> None:
 
     \b
     Example:
-      emix receipts export 3F2A proof.json
+      emix receipts export t12 proof.json
     """
     request = pb.ExportReceiptRequest(transfer=transfer)
     # The documents' cryptography takes a while to load, and most commands do without.

@@ -80,7 +80,7 @@ def send(
 
     with asking_for_origin(context, study, "send", study, facility), node_client(context) as client:
         answer = client.call("TransferService.Send", request)
-        transfers = {t.transfer_id: t for t in answer.transfers}
+        transfers = {t.number: t for t in answer.transfers}
         if wait:
             _follow(client, transfers)
     if json_:
@@ -96,7 +96,7 @@ def send(
         for t in transfers.values():
             reason = f" ({t.reason})" if t.reason else ""
             print_line(
-                f"transfer {t.transfer_id[:8]} to {t.peer_name}: {t.state}{reason},"
+                f"transfer {_name(t)} to {t.peer_name}: {t.state}{reason},"
                 f" {t.instances} instances, {show_bytes(t.plaintext_bytes)}"
             )
         for package in answer.held_packages:
@@ -109,9 +109,9 @@ def send(
         raise SystemExit(1)
 
 
-def _follow(client: Client, transfers: dict[str, pb.Transfer]) -> None:
+def _follow(client: Client, transfers: dict[int, pb.Transfer]) -> None:
     """Watch until all these transfers are final."""
-    request = pb.WatchTransfersRequest(transfer_ids=transfers)
+    request = pb.WatchTransfersRequest(numbers=transfers)
     with (
         ProgressBar("sending") as bar,
         client.stream("TransferService.WatchTransfers", request) as events,
@@ -120,8 +120,8 @@ def _follow(client: Client, transfers: dict[str, pb.Transfer]) -> None:
             event = next(events, None)
             if event is None:
                 return
-            if event.transfer.transfer_id in transfers:
-                transfers[event.transfer.transfer_id] = event.transfer
+            if event.transfer.number in transfers:
+                transfers[event.transfer.number] = event.transfer
                 bar.update(
                     sum(t.bytes_done for t in transfers.values()),
                     sum(t.bytes_total for t in transfers.values()),
@@ -161,6 +161,7 @@ def transfers(
 def _show_transfers(found: object, empty: str) -> None:
     show_table(
         (
+            ">NO",
             "TRANSFER",
             "",
             "FACILITY",
@@ -178,6 +179,7 @@ def _show_transfers(found: object, empty: str) -> None:
         ),
         [
             (
+                f"t{t.number}",
                 t.transfer_id[:8],
                 "->" if t.direction == "send" else "<-",
                 t.peer_name or t.peer[:7],
@@ -201,19 +203,19 @@ def _show_transfers(found: object, empty: str) -> None:
 
 def _watch(client: Client, open_only: bool, json_: bool) -> None:
     request = pb.WatchTransfersRequest()
-    shown: set[str] = set()
+    shown: set[int] = set()
     with client.stream("TransferService.WatchTransfers", request) as events:
         for event in events:
             t = event.transfer
-            if open_only and t.state in _FINAL and t.transfer_id not in shown:
+            if open_only and t.state in _FINAL and t.number not in shown:
                 continue
-            shown.add(t.transfer_id)
+            shown.add(t.number)
             if json_:
                 print_json_line(as_dict(t))
                 continue
             arrow = "->" if t.direction == "send" else "<-"
             print_line(
-                f"{t.transfer_id[:8]} {arrow} {t.peer_name or t.peer[:7]}: {t.state},"
+                f"{_name(t)} {arrow} {t.peer_name or t.peer[:7]}: {t.state},"
                 f" {show_bytes(t.bytes_done)} of {show_bytes(t.bytes_total)} {t.reason}"
             )
 
@@ -222,15 +224,21 @@ def _watch(client: Client, open_only: bool, json_: bool) -> None:
 @click.argument("transfer")
 @click.pass_context
 def cancel(context: click.Context, transfer: str) -> None:
-    """Take back a transfer that is not delivered yet.
+    """Take back a transfer that is not delivered yet: by its number, or its id's beginning.
 
     \b
-    Example:
+    Examples:
+      emix cancel t12
       emix cancel 3F2A
     """
     request = pb.CancelTransferRequest(transfer=transfer)
     t = run_call(context, "TransferService.CancelTransfer", request).transfer
-    print_line(f"transfer {t.transfer_id[:8]}: {t.state}")
+    print_line(f"transfer {_name(t)}: {t.state}")
+
+
+def _name(transfer: pb.Transfer) -> str:
+    """Return how a transfer is called: its number first, since its id is the sender's choice."""
+    return f"t{transfer.number} ({transfer.transfer_id[:8]})"
 
 
 @click.command()
@@ -291,9 +299,10 @@ def inbox(context: click.Context, json_: bool) -> None:
     if offers.transfers:
         print_line()
         show_table(
-            ("OFFER", "FROM", "PRIORITY", ">INST", ">SIZE", "TO", "NOTE"),
+            (">NO", "OFFER", "FROM", "PRIORITY", ">INST", ">SIZE", "TO", "NOTE"),
             [
                 (
+                    f"t{t.number}",
                     t.transfer_id[:8],
                     t.peer_name,
                     t.priority,
@@ -327,11 +336,11 @@ def accept(context: click.Context, offer: str) -> None:
 
     \b
     Example:
-      emix accept 3F2A
+      emix accept t12
     """
     request = pb.DecideOfferRequest(transfer=offer, accept=True)
     t = run_call(context, "TransferService.DecideOffer", request).transfer
-    print_line(f"offer {t.transfer_id[:8]}: accepted")
+    print_line(f"offer {_name(t)}: accepted")
 
 
 @click.command()
@@ -343,11 +352,11 @@ def decline(context: click.Context, offer: str, reason: str) -> None:
 
     \b
     Example:
-      emix decline 3F2A --reason "no such patient here"
+      emix decline t12 --reason "no such patient here"
     """
     request = pb.DecideOfferRequest(transfer=offer, accept=False, reason=reason)
     t = run_call(context, "TransferService.DecideOffer", request).transfer
-    print_line(f"offer {t.transfer_id[:8]}: declined")
+    print_line(f"offer {_name(t)}: declined")
 
 
 COMMANDS = (send, transfers, cancel, inbox, accept, decline)

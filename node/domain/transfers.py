@@ -111,6 +111,11 @@ class Transfer:
     carried_seconds: float
 
     @property
+    def name(self) -> str:
+        """Its number here as people write it. The id is the sender's, and may be used twice."""
+        return f"t{self.id}"
+
+    @property
     def bytes_a_second(self) -> float:
         """Sealed bytes a second while links carried them; 0 until it is known."""
         return self.bytes_carried / self.carried_seconds if self.carried_seconds else 0.0

@@ -106,8 +106,8 @@ class TransferBook(Protocol):
     ) -> Sequence[Transfer]:
         """Return all transfers of a package to a peer, newest first."""
 
-    async def get(self, prefix: str) -> Transfer:
-        """Return the transfer whose id begins so."""
+    async def get(self, name: str, *, direction: Direction | None = None) -> Transfer:
+        """Return the one transfer that a person named."""
 
     async def reload(self, row: Transfer) -> Transfer:
         """Return a transfer as it now stands."""
@@ -162,7 +162,7 @@ class Transfers:
         self._links = links
         self._offer_seconds = offer_seconds
         self._gates: dict[FacilityId, PriorityGate] = {}
-        self._sending: dict[TransferId, trio.CancelScope] = {}
+        self._sending: dict[int, trio.CancelScope] = {}  # by their numbers
         self._held: dict[tuple[FacilityId, TransferId], trio.Event] = {}
         self.changes: Hub[Transfer] = Hub()
 
@@ -227,19 +227,19 @@ class Transfers:
         document = sign_delivery(delivery, self._signer)
         return delivery, document, sealed_key, outgoing
 
-    async def cancel(self, prefix: str, operator: str) -> Transfer:
+    async def cancel(self, name: str, operator: str) -> Transfer:
         """Take back a transfer of ours, or stop one that comes in.
 
         Raises:
             Conflict: it is final already.
         """
-        row = await self._book.get(prefix)
+        row = await self._book.get(name)
         if row.direction is Direction.SEND:
             if not row.state.is_final:
                 row = await self._book.set_untold(row, is_untold=True)
             row = await self._book.set_state(row, State.CANCELLED, operator=operator)
-            if row.transfer_id in self._sending:
-                self._sending[row.transfer_id].cancel()
+            if row.id in self._sending:
+                self._sending[row.id].cancel()
             return row
         row = await self._book.set_state(
             row, State.DECLINED, "stopped at the receiver", operator=operator
@@ -257,9 +257,9 @@ class Transfers:
         await self._book.forget_expired(time.time() - _REMEMBER_SECONDS)
         return len(rows)
 
-    async def decide(self, prefix: str, *, accept: bool, reason: str, operator: str) -> Transfer:
+    async def decide(self, name: str, *, accept: bool, reason: str, operator: str) -> Transfer:
         """Accept or decline a held offer; the sender is told if it can be reached."""
-        row = await self._book.get(prefix)
+        row = await self._book.get(name, direction=Direction.RECEIVE)
         return await self._book.decide_offer(row, accept=accept, reason=reason, operator=operator)
 
     # -- links that peers open ------------------------------------------------------------
@@ -312,8 +312,8 @@ class Transfers:
     def watch_waiting(self, peer: FacilityId) -> "Waiting":
         """Return what waits for a peer, now and as it comes."""
 
-        def is_carried(transfer_id: TransferId) -> bool:
-            return transfer_id in self._sending or self._links.is_connected(peer)
+        def is_carried(row: Transfer) -> bool:
+            return row.id in self._sending or self._links.is_connected(peer)
 
         return Waiting(self._book, self.changes, peer, is_carried)
 
@@ -322,7 +322,7 @@ class Transfers:
     async def run_peer(self, peer: FacilityId) -> None:
         """Send what waits for a peer that can be dialled, for ever."""
         slots = trio.Semaphore(CONCURRENT_SENDS)
-        starting: set[TransferId] = set()
+        starting: set[int] = set()
 
         async def attempt(row: Transfer) -> None:
             try:
@@ -333,22 +333,23 @@ class Transfers:
                 # The store's; or a link's that broke while we were being stopped.
                 log.info(
                     "sending ended early",
-                    transfer=row.transfer_id.short(),
+                    transfer=row.name,
+                    peer=peer.short(),
                     code=first_error(group).code.value,
                 )
                 await trio.sleep(_LONGEST_PAUSE)
             except* Exception:  # a supervisor: one transfer does not end the others
-                log.exception("sending failed", transfer=row.transfer_id.short())
+                log.exception("sending failed", transfer=row.name, peer=peer.short())
                 await trio.sleep(_LONGEST_PAUSE)
             finally:
-                starting.discard(row.transfer_id)
+                starting.discard(row.id)
 
         with self.changes.subscribed() as changed:
             async with trio.open_nursery() as nursery:
                 while True:
                     for row in await self._book.waiting_for(peer):
-                        if row.transfer_id not in starting:
-                            starting.add(row.transfer_id)
+                        if row.id not in starting:
+                            starting.add(row.id)
                             nursery.start_soon(attempt, row)
                     await _wait_for(changed, peer)
 
@@ -384,7 +385,8 @@ class Transfers:
                 await self._explain(row, str(exc))
                 log.info(
                     "transfer interrupted",
-                    transfer=row.transfer_id.short(),
+                    transfer=row.name,
+                    peer=peer.short(),
                     code=exc.code.value,
                 )
             await self._sleep(wait * random.uniform(0.8, 1.2), row)  # noqa: S311  # jitter
@@ -420,19 +422,19 @@ class Transfers:
                 await self._book.set_state(now, now.state, reason)
 
     async def _send_on(self, link: Link, row: Transfer, route: str) -> None:
-        if row.transfer_id in self._sending:
+        if row.id in self._sending:
             raise Conflict("the transfer is on another link already")
         gate = self._gates.setdefault(link.peer, PriorityGate())
         if row.untold:
             await self._sender.withdraw(link, row)
             return
         with trio.CancelScope() as scope:
-            self._sending[row.transfer_id] = scope
+            self._sending[row.id] = scope
             try:
                 row = await self._book.set_route(row, route)
                 await self._sender.send(link, row, gate)
             finally:
-                del self._sending[row.transfer_id]
+                del self._sending[row.id]
         if scope.cancelled_caught:
             await tell(link, Problem("peer-refused", "cancelled by the sender", is_final=True))
 
@@ -460,7 +462,7 @@ class Waiting:
         book: TransferBook,
         changes: Hub[Transfer],
         peer: FacilityId,
-        is_carried: Callable[[TransferId], bool],
+        is_carried: Callable[[Transfer], bool],
     ) -> None:
         self._book = book
         self._changes = changes
@@ -469,19 +471,19 @@ class Waiting:
 
     async def run(self, tell_one: Callable[[TransferId], Awaitable[None]]) -> None:
         """Tell of every transfer that waits, now and later, and again while it still waits."""
-        told: dict[TransferId, tuple[float, float]] = {}  # when last, and when again
+        told: dict[int, tuple[float, float]] = {}  # when last, and when again
         with self._changes.subscribed() as changed:
             while True:
                 now = trio.current_time()
                 waiting = await self._book.waiting_for(self._peer)
-                told = {row.transfer_id: told.get(row.transfer_id, _NEVER) for row in waiting}
+                told = {row.id: told.get(row.id, _NEVER) for row in waiting}
                 for row in waiting:
-                    last, again = told[row.transfer_id]
-                    if again <= now and not self._is_carried(row.transfer_id):
+                    last, again = told[row.id]
+                    if again <= now and not self._is_carried(row):
                         pause = _TELL_AGAIN_SECONDS
                         if row.state is State.HELD:  # the receiver knows when it is decided
                             pause = min(max(2 * (again - last), pause), _LONGEST_HELD_PAUSE)
-                        told[row.transfer_id] = (now, now + pause)
+                        told[row.id] = (now, now + pause)
                         await tell_one(row.transfer_id)
                 with trio.move_on_after(_TELL_AGAIN_SECONDS):
                     await _wait_for(changed, self._peer)

@@ -71,6 +71,16 @@ def add_transfer(
     return int(cursor.lastrowid or 0)
 
 
+def facts(row: Transfer) -> dict[str, object]:
+    """Return what names a transfer in the audit log: its id alone is the sender's to choose."""
+    return {
+        "transfer": str(row.transfer_id),
+        "number": row.id,
+        "direction": row.direction,
+        "peer": str(row.peer),
+    }
+
+
 def keep_manifest(db: Db, row: Transfer) -> None:
     """Keep the manifest beside delivery and receipt: the proof outlives the package."""
     db.execute(

@@ -12,6 +12,7 @@ from node.documents.delivery import Delivery
 from node.documents.signed import Document
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.packages import Package
+from node.domain.texts import shown
 from node.domain.transfers import Direction, State, Transfer, can_follow
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
@@ -19,6 +20,8 @@ from node.store import audit_rows, findings, package_rows, transfer_rows
 from node.store.context import StoreContext, marks
 from node.store.origins import choose_origin
 from node.store.transfer_rows import FINAL
+
+_NAMED = 5
 
 
 class TransferStore:
@@ -67,9 +70,9 @@ class TransferStore:
         """Return transfers that have a receipt, newest first."""
         return await self.find("receipt IS NOT NULL", limit=limit)
 
-    async def with_ids(self, ids: Sequence[TransferId]) -> list[Transfer]:
-        """Return these transfers, newest first."""
-        return await self.find(f"transfer_id IN ({marks(ids)})", [i.value for i in ids])
+    async def numbered(self, numbers: Sequence[int]) -> list[Transfer]:
+        """Return the transfers of these numbers, newest first."""
+        return await self.find(f"id IN ({marks(numbers)})", list(numbers))
 
     async def open_ones(self) -> list[Transfer]:
         """Return transfers that are not final, oldest first."""
@@ -124,16 +127,35 @@ class TransferStore:
             held=findings.counts(db, package.id).get("hold", 0),
         )
 
-    async def get(self, prefix: str) -> Transfer:
-        """Return the transfer whose id begins so; `NotFound` or `Conflict` otherwise."""
-        wanted = prefix.strip().lower()
-        if not wanted or wanted.strip("0123456789abcdef"):
-            raise NotFound("a transfer id has only 0-9 and a-f; see `emix transfers`")
-        rows = await self.find("hex(transfer_id) LIKE ?", (wanted.upper() + "%",))
+    async def get(self, name: str, *, direction: Direction | None = None) -> Transfer:
+        """Return the one transfer that a person named: by its number here, or its id's beginning.
+
+        The sender chooses the id: a peer can give its transfer the id of another one. Only the
+        number is ours.
+
+        Args:
+            name: `t12`, or the beginning of an id.
+            direction: Only of this direction; None for either.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: several are meant; the message names them by number.
+        """
+        wanted = name.strip().lower()
+        number = wanted.removeprefix("t")
+        if number != wanted and number.isascii() and number.isdigit():
+            rows = await self.numbered([int(number)]) if len(number) < 19 else []
+        elif wanted and not wanted.strip("0123456789abcdef"):
+            rows = await self.find("hex(transfer_id) LIKE ?", (wanted.upper() + "%",))
+        else:
+            raise NotFound("a transfer is named by its number, as t12, or by its id: 0-9 and a-f")
+        rows = [row for row in rows if direction in (None, row.direction)]
         if not rows:
-            raise NotFound(f"no transfer begins with {wanted}; `emix transfers` lists them")
-        if len({row.transfer_id for row in rows}) > 1:
-            raise Conflict(f"{wanted} is the beginning of {len(rows)} transfers; give more")
+            raise NotFound(f"no transfer is {shown(wanted[:40])}; `emix transfers` lists them")
+        if len(rows) > 1:
+            some = ", ".join(f"{row.name} ({row.direction})" for row in rows[:_NAMED])
+            more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+            raise Conflict(f"{wanted} may be {some}{more}; name one by its number")
         return rows[0]
 
     async def rates(self) -> dict[FacilityId, float]:
@@ -161,7 +183,7 @@ class TransferStore:
         def work(db: Db) -> None:
             now = transfer_rows.by_id(db, row.id)
             if now.state is not state and not can_follow(now.state, state):
-                raise Conflict(f"transfer {row.transfer_id.short()} is {now.state} already")
+                raise Conflict(f"transfer {row.name} is {now.state} already")
             if (now.state, now.reason) == (state, reason):
                 return
             db.execute(
@@ -169,7 +191,7 @@ class TransferStore:
                 (state, reason, time.time(), row.id),
             )
             if now.state is not state and state.is_final:
-                facts: dict[str, object] = {"transfer": str(row.transfer_id), "state": state}
+                facts = {**transfer_rows.facts(row), "state": state}
                 audit_rows.append(db, f"transfer.{state}", facts, operator)
 
         return await self.change(row.id, work)
@@ -291,10 +313,7 @@ class TransferStore:
                 (state, receipt.encode(), state, time.time(), row.id),
             )
             transfer_rows.keep_manifest(db, row)
-            facts: dict[str, object] = {
-                "transfer": str(row.transfer_id),
-                "receipt": receipt.digest().hex(),
-            }
+            facts = {**transfer_rows.facts(row), "receipt": receipt.digest().hex()}
             kind = "transfer.delivered" if state is State.DELIVERED else "receipt.late"
             audit_rows.append(db, kind, facts)
 
@@ -314,7 +333,7 @@ class TransferStore:
         def work(db: Db) -> None:
             now = transfer_rows.by_id(db, row.id)
             if now.direction is not Direction.RECEIVE or now.state is not State.HELD:
-                raise Conflict(f"transfer {row.transfer_id.short()} is not a held offer")
+                raise Conflict(f"transfer {row.name} is not a held offer")
             if accept:
                 db.execute(
                     "UPDATE transfers SET accepted = 1, reason = 'accepted; waiting for the"
@@ -328,7 +347,7 @@ class TransferStore:
                     (reason, time.time(), row.id),
                 )
             kind = "offer.accepted" if accept else "offer.declined"
-            audit_rows.append(db, kind, {"transfer": str(row.transfer_id)}, operator)
+            audit_rows.append(db, kind, transfer_rows.facts(row), operator)
 
         return await self.change(row.id, work)
 

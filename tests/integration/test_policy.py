@@ -177,7 +177,7 @@ def test_lists_can_be_bounded_and_a_watch_narrowed(
         assert "--limit" in a.run(what, "--help")
     newest = a.json("studies", "--limit", "1")["studies"][0]["study_instance_uid"]
     assert newest == study_uid(32)
-    request = json.dumps({"transfer_ids": [sent[1]["transfer_id"]]})
+    request = json.dumps({"numbers": [sent[1]["number"]]})
     watch = subprocess.Popen(
         [
             shutil.which("grpcurl", path=Path(sys.executable).parent) or "grpcurl",

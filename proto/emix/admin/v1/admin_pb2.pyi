@@ -681,10 +681,10 @@ class ListTransfersResponse(_message.Message):
     def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ...) -> None: ...
 
 class WatchTransfersRequest(_message.Message):
-    __slots__ = ("transfer_ids",)
-    TRANSFER_IDS_FIELD_NUMBER: _ClassVar[int]
-    transfer_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, transfer_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    __slots__ = ("numbers",)
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    numbers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, numbers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class WatchTransfersResponse(_message.Message):
     __slots__ = ("transfer",)
@@ -693,7 +693,7 @@ class WatchTransfersResponse(_message.Message):
     def __init__(self, transfer: _Optional[_Union[Transfer, _Mapping]] = ...) -> None: ...
 
 class Transfer(_message.Message):
-    __slots__ = ("transfer_id", "direction", "state", "peer", "peer_name", "study_instance_uid", "package_id", "priority", "bytes_done", "bytes_total", "bytes_carried", "instances", "reason", "recipient", "note", "created_seconds", "updated_seconds", "route", "plaintext_bytes", "bytes_a_second", "round_trip_milliseconds", "origin")
+    __slots__ = ("transfer_id", "direction", "state", "peer", "peer_name", "study_instance_uid", "package_id", "priority", "bytes_done", "bytes_total", "bytes_carried", "instances", "reason", "recipient", "note", "created_seconds", "updated_seconds", "route", "plaintext_bytes", "bytes_a_second", "round_trip_milliseconds", "origin", "number")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -716,6 +716,7 @@ class Transfer(_message.Message):
     BYTES_A_SECOND_FIELD_NUMBER: _ClassVar[int]
     ROUND_TRIP_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     direction: str
     state: str
@@ -738,7 +739,8 @@ class Transfer(_message.Message):
     bytes_a_second: int
     round_trip_milliseconds: float
     origin: str
-    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., state: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., package_id: _Optional[str] = ..., priority: _Optional[str] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., bytes_carried: _Optional[int] = ..., instances: _Optional[int] = ..., reason: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., created_seconds: _Optional[int] = ..., updated_seconds: _Optional[int] = ..., route: _Optional[str] = ..., plaintext_bytes: _Optional[int] = ..., bytes_a_second: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ..., origin: _Optional[str] = ...) -> None: ...
+    number: int
+    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., state: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., package_id: _Optional[str] = ..., priority: _Optional[str] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., bytes_carried: _Optional[int] = ..., instances: _Optional[int] = ..., reason: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., created_seconds: _Optional[int] = ..., updated_seconds: _Optional[int] = ..., route: _Optional[str] = ..., plaintext_bytes: _Optional[int] = ..., bytes_a_second: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ..., origin: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
 
 class CancelTransferRequest(_message.Message):
     __slots__ = ("transfer",)
@@ -781,7 +783,7 @@ class ListReceiptsResponse(_message.Message):
     def __init__(self, receipts: _Optional[_Iterable[_Union[ReceiptRow, _Mapping]]] = ...) -> None: ...
 
 class ReceiptRow(_message.Message):
-    __slots__ = ("transfer_id", "direction", "peer", "peer_name", "study_instance_uid", "instances", "plaintext_bytes", "received_seconds", "reissued")
+    __slots__ = ("transfer_id", "direction", "peer", "peer_name", "study_instance_uid", "instances", "plaintext_bytes", "received_seconds", "reissued", "number")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
@@ -791,6 +793,7 @@ class ReceiptRow(_message.Message):
     PLAINTEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     REISSUED_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     direction: str
     peer: str
@@ -800,7 +803,8 @@ class ReceiptRow(_message.Message):
     plaintext_bytes: int
     received_seconds: int
     reissued: bool
-    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., reissued: _Optional[bool] = ...) -> None: ...
+    number: int
+    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., reissued: _Optional[bool] = ..., number: _Optional[int] = ...) -> None: ...
 
 class ExportReceiptRequest(_message.Message):
     __slots__ = ("transfer",)
