@@ -385,12 +385,13 @@ def replace_all(files: Mapping[Path, bytes], mode: int = 0o400) -> None:
     try:
         for path in files:
             path.with_name(path.name + ".new").rename(path)
-            _sync(path.parent)
+            sync_folder(path.parent)
     except OSError as exc:
         raise ConfigError(f"{path} cannot be replaced ({exc.strerror})") from exc
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make what was made, renamed or removed in a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -200,7 +200,18 @@ def _step(parent: int, name: str, *, make: bool) -> int:
             raise
     with suppress(FileExistsError):
         os.mkdir(name, _PRIVATE_FOLDER, dir_fd=parent)
+        _sync_folder(parent)
     return os.open(name, _STEP, dir_fd=parent)
+
+
+def _sync_folder(step: int) -> None:
+    """Make a new name in a folder durable; a step itself is not open for that."""
+    with suppress(PermissionError):  # a folder in which we may make folders, and list none
+        fd = os.open(".", _FOLDER, dir_fd=step)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def _hold_owner(found: os.stat_result, where: Path, trusted: frozenset[int]) -> None:

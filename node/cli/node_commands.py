@@ -349,6 +349,7 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
       emix restore /mnt/backup/emix-2026-11-24 --recovery-kit /media/usb/kit.json
     """
     from node.home import Home, add_host_key, load_keyring
+    from node.store.files import sync_directories, sync_tree
 
     source, target = Path(directory).absolute(), home_path(context).absolute()
     if not (source / "keyring").exists():
@@ -371,9 +372,11 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
         aside.chmod(0o700)
         if kit is not None:
             add_host_key(Home(aside), kit)
+        sync_tree(aside)
         if target.exists():
             target.rmdir()
         aside.rename(target)
+        sync_directories([target.parent])
     except OSError as exc:
         raise ConfigError(f"{target} cannot be written ({exc})") from exc
     print_line(f"Restored into {target}. Start it with `emix serve`, then `emix store check`.")

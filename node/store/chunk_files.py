@@ -58,7 +58,7 @@ class FileChunkStorage:
     def __init__(self, root: Path, reserve_bytes: int) -> None:
         self._root = root
         self._reserve_bytes = reserve_bytes
-        root.mkdir(mode=0o700, exist_ok=True)
+        files.make_directory(root)
         files.remove_temporaries(root)
 
     def _path(self, chunk_id: ChunkId) -> Path:

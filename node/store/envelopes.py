@@ -52,7 +52,7 @@ class Envelopes:
     def __init__(self, root: Path, secrets: Secrets) -> None:
         self._root = root
         self._secrets = secrets
-        root.mkdir(mode=0o700, exist_ok=True)
+        files.make_directory(root)
         files.remove_temporaries(root)
 
     def name(self, origin: FacilityId, package_id: PackageId) -> str:

@@ -107,6 +107,29 @@ def sync_directories(paths: Iterable[Path]) -> None:
         raise _translated(exc) from exc
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, for their owner only; durable once this returns.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    sync_directories([path.parent])
+
+
+def sync_tree(root: Path) -> None:
+    """Make everything under a directory durable, and that it is where it is."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with (Path(folder) / name).open("rb") as handle:
+                _sync(handle.fileno())
+        sync_directories([Path(folder)])
+    sync_directories([root.parent])
+
+
 def replace_synced(path: Path, data: bytes) -> None:
     """Replace a file atomically and durably."""
     write_synced(path, data)

@@ -18,7 +18,7 @@ from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows
 from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
-from node.store.files import TEMPORARY_SUFFIX, sync_directories
+from node.store.files import TEMPORARY_SUFFIX, sync_tree
 from node.store.lost import count_lost, lost_positions, note_found, noted_if_lost
 from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans
@@ -219,11 +219,8 @@ class Maintenance:
             raise ConfigError(
                 f"{directory} cannot be written ({why}); nothing of the backup was left there"
             ) from exc
+        sync_tree(directory)
         files = [path for path in directory.rglob("*") if path.is_file()]
-        for path in files:
-            with path.open("rb") as handle:
-                os.fsync(handle.fileno())
-        sync_directories([directory, *(p for p in directory.rglob("*") if p.is_dir())])
         return len(files), sum(path.stat().st_size for path in files)
 
     def _copy(self, directory: Path) -> None:
