@@ -246,7 +246,7 @@ def doctor(context: click.Context, json_: bool) -> None:
         show_json(answer)
     else:
         for finding in answer.findings:
-            colour = {"ok": "green", "warning": "yellow", "problem": "red"}[finding.level]
+            colour = {"ok": "green", "warning": "yellow", "problem": "red"}.get(finding.level)
             print_line(
                 Styled(f"{finding.level:>8}", colour), f"  {finding.subject}: {finding.text}"
             )

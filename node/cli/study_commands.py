@@ -107,7 +107,7 @@ def _import(
                 case "unreadable":
                     is_unreadable = True
         said.put(None)
-    if is_unreadable:
+    if is_unreadable and not is_streamed:
         return _import(context, paths, is_streamed=True, json_=json_)
     if summary is not None and is_streamed:
         # What could not even be sent was refused here.
@@ -132,9 +132,12 @@ def _at_interrupt(work: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+_WORDS = {"flag": "flagged", "hold": "held", "refuse": "refused"}
+
+
 def _show_finding(finding: pb.ImportFinding) -> None:
-    colour = {"flag": None, "hold": "yellow", "refuse": "red"}[finding.verdict]
-    word = {"flag": "flagged", "hold": "held", "refuse": "refused"}[finding.verdict]
+    colour = {"hold": "yellow", "refuse": "red"}.get(finding.verdict)
+    word = _WORDS.get(finding.verdict, finding.verdict)
     print_line(Styled(f"{word:>8}", colour), f"  {finding.label}: {'; '.join(finding.reasons)}")
 
 

@@ -10,10 +10,11 @@ from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.uid import UID
 from pydicom.valuerep import PersonName
 
-from node.dicom.identifiers import is_loose_uid, is_uid, uid_from_bytes
+from node.dicom.identifiers import uid_from_bytes
 from node.dicom.stream import Refused
 from node.dicom.walker import EXPLICIT_BIG, IMPLICIT_LITTLE, Walker
 from node.domain.texts import shown
+from node.domain.uids import is_loose_uid, is_uid
 from node.domain.verdicts import Examined, PixelLayout, Verdict
 
 # What an operating system or an interpreter would run or open, at the very start of a file.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NewType
 
 from node.domain.ids import DIGEST_BYTES, ChunkId, FacilityId, PackageId
+from node.domain.uids import is_loose_uid
 
 StudyInstanceUID = NewType("StudyInstanceUID", str)
 SeriesInstanceUID = NewType("SeriesInstanceUID", str)
@@ -22,7 +23,6 @@ MAX_CHUNK_BYTES = 4 * 1024 * 1024
 MAX_SEALED_OVERHEAD = 1024
 """The most bytes that sealing adds to a chunk that does not compress."""
 
-MAX_UID = 64  # PS3.5 §9.1
 MAX_INSTANCES = 200_000
 MAX_CHUNKS = 250_000
 
@@ -85,12 +85,7 @@ class Manifest:
             raise ValueError("too many instances or chunks for one package")
         if not self.instances:
             raise ValueError("a package without instances")
-        uids: list[str] = [self.study_instance_uid]
-        for instance in self.instances:
-            uids += (instance.sop_class_uid, instance.sop_instance_uid)
-            uids += (instance.series_instance_uid, instance.transfer_syntax_uid)
-        if any(len(uid) > MAX_UID for uid in uids):
-            raise ValueError("a UID is too long")
+        _check_uids(self.study_instance_uid, self.instances)
         _check_chunks(self.chunks)
         _check_coverage(self.instances, self.chunks)
 
@@ -103,6 +98,17 @@ class Manifest:
     def sealed_bytes(self) -> int:
         """The size of all chunks as stored and carried."""
         return sum(chunk.sealed_bytes for chunk in self.chunks)
+
+
+def _check_uids(study: str, instances: Sequence[InstanceEntry]) -> None:
+    """Hold that what is called a UID is digits and dots, or is missing where it may be."""
+    needed, others = {study}, set[str]()
+    for instance in instances:
+        needed.add(instance.sop_instance_uid)
+        others.update((instance.sop_class_uid, instance.series_instance_uid))
+        others.add(instance.transfer_syntax_uid)
+    if not all(map(is_loose_uid, needed | (others - {""}))):
+        raise ValueError("a UID is too long, or is none")
 
 
 def _check_chunks(chunks: Sequence[ChunkEntry]) -> None:
