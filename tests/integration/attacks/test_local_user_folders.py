@@ -1,5 +1,6 @@
 """Another user of this machine owns folders that emix is asked to write to, or to read from."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tests.integration.attacks.folders import (
     needs_root,
     shared_folder,
 )
+from tests.integration.hostile import HostilePeer
 
 pytestmark = [pytest.mark.integration, needs_root]
 STUDY = 950
@@ -195,3 +197,30 @@ def test_pipe_in_place_of_a_file_blocks_nobody(
     )
     assert done.returncode in (2, 3)
     assert b"is not a file" in done.stderr
+
+
+def test_file_called_like_a_facility_is_not_taken_for_it(victim: Node, tmp_path: Path) -> None:
+    meant, other = HostilePeer(tmp_path, "meant"), HostilePeer(tmp_path, "other")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    names = [str(meant.facility), str(meant.facility).replace("-", "")]
+    for name in names:
+        (folder / name).write_bytes(other.statements())
+
+    def pair(*arguments: str) -> int:
+        command = victim.command("peers", "pair", *arguments)
+        environment = {**os.environ, "PYTHONPATH": f"{Path.cwd()}:{Path.cwd() / 'proto'}"}
+        return subprocess.run(
+            command, capture_output=True, cwd=folder, env=environment, timeout=60
+        ).returncode
+
+    def paired() -> set[str]:
+        return {p["display_name"] for p in victim.json("peers")["peers"]}
+
+    for name in names:
+        assert pair(name) != 0
+        assert "other" not in paired()
+    assert pair(f"./{names[0]}") == 0
+    victim.run("peers", "remove", "other")
+    assert pair("--file", names[0], "--restore-removed") == 0
+    assert "other" in paired()
