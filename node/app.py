@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -55,10 +55,12 @@ from node.home import Home, Unlocked, unlock
 from node.own_identity import OwnIdentity
 from node.rpc.credentials import renewed_credentials, server_credentials
 from node.rpc.descriptors import fitted, raise_limit
+from node.rpc.door import opened_door
 from node.rpc.serving import (
     AGE_OPTIONS,
     INTRODUCTION_OPTIONS,
     PEER_OPTIONS,
+    Guard,
     Service,
     serve,
 )
@@ -322,13 +324,9 @@ class _Node:
             _with_port(config.peer_listen, peer_port),
             _with_port(config.introduction_listen, introduction_port),
         )
-        self._home.socket.unlink(missing_ok=True)
-        # gRPC makes the socket with the umask; the home itself lets in only its owner.
-        await stack.enter_async_context(
-            serve(admin_services(parts), f"unix:{self._home.socket.resolve()}")
-        )
-        self._home.socket.chmod(0o600)
-        stack.callback(self._home.socket.unlink, missing_ok=True)
+        door = await stack.enter_async_context(opened_door(self._home.door))
+        await stack.enter_async_context(serve(admin_services(parts, door.guard), door.inside))
+        await stack.enter_async_context(door.accepting(self._home.socket))
 
     def _parts(self, examiner: Any, transfers: Transfers, federation: Federation) -> Parts:
         doctor = Doctor(
@@ -496,8 +494,8 @@ class _Node:
         return self._own.statements(self._profile())
 
 
-def admin_services(parts: Parts) -> list[Service]:
-    """Return what the admin socket serves, reflection and health included."""
+def admin_services(parts: Parts, guard: Guard) -> list[Service]:
+    """Return what the admin socket serves, reflection and health included, behind its guard."""
     own = [
         NodeHandlers(parts).service(),
         PeerHandlers(parts).service(),
@@ -506,7 +504,7 @@ def admin_services(parts: Parts) -> list[Service]:
         TransferHandlers(parts).service(),
         AuditHandlers(parts).service(),
     ]
-    return with_standard_services(own)
+    return [replace(service, guard=guard) for service in with_standard_services(own)]
 
 
 def _with_port(listen: str, port: int) -> str:

@@ -6,7 +6,7 @@ keyring          slots and sealed keys; statements in the clear
 host.key         only with a host slot: what opens it
 metadata.db      SQLCipher
 chunks/ envelopes/
-admin.sock       while the node runs
+admin.sock       while the node runs; admin.d/ has what is behind it
 node.lock        held while the node runs
 ```
 """
@@ -59,6 +59,11 @@ class Home:
     def socket(self) -> Path:
         """The admin socket."""
         return self.root / "admin.sock"
+
+    @property
+    def door(self) -> Path:
+        """The folder for what is behind the admin socket."""
+        return self.root / "admin.d"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -4,14 +4,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from node.dicom.examiner import Examiner
 from node.documents.peers import Peer
 from node.documents.signed import DocumentSigner
 from node.domain.findings import Finding
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
-from node.domain.texts import shown
+from node.domain.operators import Visitor, operator_text
 from node.errors import Conflict
 from node.exchange.networks import Networks
 from node.exchange.pairing import Pairing
@@ -96,7 +96,8 @@ class Diagnose(Protocol):
         """Return one finding for everything that was looked at; quickly, nothing is dialled."""
 
 
-def operator_of(call: Call[None]) -> str:
-    """Return who asks, for the audit log: the name that the command says, made printable."""
-    name = call.metadata.get("emix-operator", "")
-    return shown(name)[:64] or "admin"
+def operator_of(call: Call[Any]) -> str:
+    """Return who asks, for the audit log: whom the door knows, and what the command says."""
+    if not isinstance(call.caller, Visitor):
+        raise TypeError("the admin services need the door's guard")
+    return operator_text(call.caller, call.metadata.get("emix-operator", ""))

@@ -44,9 +44,12 @@ class Client:
 
 
 def operator() -> str:
-    """Return who runs the command, for the audit log: plain ASCII, as metadata must be."""
+    """Return who runs the command, for the audit log: plain ASCII, as metadata must be.
+
+    The node knows the user of this process; here is who became that user.
+    """
     try:
-        name = getpass.getuser()
+        name = os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
         name = f"uid {os.getuid()}"
     return name.encode("ascii", "replace").decode()

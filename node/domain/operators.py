@@ -1,0 +1,35 @@
+"""Who asked for something, as the audit log has it.
+
+What the door knows of a caller comes from the kernel; what the client says of itself stands beside
+it, and is never taken for the other.
+"""
+
+import re
+from dataclasses import dataclass
+
+from node.domain.texts import shown
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\$-]{0,63}")
+_MOST_SAID = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A process of this machine, as the kernel knows it.
+
+    Attributes:
+        uid: Its user, when it connected.
+        name: What the machine calls that user; empty where it has no name for it.
+        pid: The process that connected.
+    """
+
+    uid: int
+    name: str
+    pid: int
+
+
+def operator_text(visitor: Visitor, said: str) -> str:
+    """Return who asks, such as `uid 1000 (alice), says: bob`."""
+    name = visitor.name if _NAME.fullmatch(visitor.name) else "?"
+    said = shown(said)[:_MOST_SAID]
+    return f"uid {visitor.uid} ({name}){f', says: {said}' if said else ''}"

@@ -1,0 +1,187 @@
+"""A Unix socket that knows who opens it.
+
+gRPC for Python tells a handler nothing of the process at the other end. So the socket that people
+connect to is our own: for each connection the kernel says whose it is (SO_PEERCRED), and then its
+bytes are spliced to gRPC's socket, which lies in a folder that only we can enter. Our end of that
+second connection has a name that the kernel chose, and gRPC tells each handler that name.
+
+*Measured*: a streamed import of 205 MB takes 1.57 core-seconds instead of 1.51, an export 1.12
+instead of 1.09 (medians of 8; runs differ by more). What the node reads itself does not come by.
+"""
+
+import pwd
+import socket
+import struct
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from node.domain.operators import Visitor
+from node.errors import ConfigError, PeerUntrusted
+from node.rpc.serving import Call
+from node.splicing import splice_both
+
+log = structlog.get_logger()
+MAX_CONNECTIONS = 128
+MAX_CONNECTIONS_OF_USER = 64
+"""So that one user who may open the door keeps no other one out."""
+
+_CREDENTIALS = struct.Struct("3i")
+_BACKLOG = 128
+_SOCKET = "s"  # short: the path of a Unix socket has 107 bytes at most
+
+
+class Door:
+    """Lets processes of this machine in to a gRPC server, and tells who they are.
+
+    Use `opened_door`; bind the server to `inside`, and then let people in with `accepting`.
+    """
+
+    def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
+        self._inside = folder.resolve() / _SOCKET
+        self._nursery = nursery
+        self._visitors: dict[str, Visitor] = {}
+        self._places: Counter[int] = Counter()
+
+    @property
+    def inside(self) -> str:
+        """The address for the gRPC server."""
+        return f"unix:{self._inside}"
+
+    async def guard(self, call: Call[Any]) -> Visitor:
+        """Return who calls.
+
+        Raises:
+            PeerUntrusted: the call has not come through this door.
+        """
+        visitor = self._visitors.get(call.address)
+        if visitor is None:
+            raise PeerUntrusted("the admin services are reached by the admin socket only")
+        call.account = f"uid {visitor.uid}"
+        return visitor
+
+    @asynccontextmanager
+    async def accepting(self, path: Path) -> AsyncGenerator[None]:
+        """Let processes in that connect to a path, for the time of the block.
+
+        Who has come in stays after it, for as long as the server takes to end.
+
+        Raises:
+            ConfigError: the socket cannot be made.
+        """
+        with _listening(path) as listener:
+            async with trio.open_nursery() as nursery:
+                serve = partial(trio.serve_listeners, handler_nursery=self._nursery)
+                await nursery.start(serve, self._let_in, [listener])
+                yield
+                nursery.cancel_scope.cancel()
+
+    async def _let_in(self, stream: trio.SocketStream) -> None:
+        try:
+            async with stream:
+                credentials = stream.socket.getsockopt(
+                    socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
+                )
+                pid, uid, _ = _CREDENTIALS.unpack(credentials)
+                with self._place(uid) as is_free:
+                    if is_free:
+                        await self._join(stream, pid, uid)
+        except* (OSError, trio.BrokenResourceError):
+            pass  # either side has gone, which ends the calls that it was for
+        except* Exception:  # a supervisor: one connection does not end the node
+            log.exception("a connection to the admin socket failed")
+
+    @contextmanager
+    def _place(self, uid: int) -> Iterator[bool]:
+        """Take a place for a user, for the time of the block; False if there is none."""
+        total = self._places.total()
+        if total >= MAX_CONNECTIONS or self._places[uid] >= MAX_CONNECTIONS_OF_USER:
+            log.warning("too many connections to the admin socket", uid=uid)
+            yield False
+            return
+        self._places[uid] += 1
+        try:
+            yield True
+        finally:
+            self._places[uid] -= 1
+            self._places = +self._places
+
+    async def _join(self, stream: trio.SocketStream, pid: int, uid: int) -> None:
+        """Join a connection with the server's, under a name that the kernel chooses."""
+        name = await trio.to_thread.run_sync(_user_name, uid, abandon_on_cancel=True)
+        with _named_socket() as inner:
+            await inner.connect(str(self._inside))
+            address = f"unix-abstract:{inner.getsockname()[1:].decode()}"
+            self._visitors[address] = Visitor(uid, name, pid)
+            try:
+                await splice_both(stream, trio.SocketStream(inner), _admit, _admit)
+            finally:
+                del self._visitors[address]
+
+
+@asynccontextmanager
+async def opened_door(folder: Path) -> AsyncGenerator[Door]:
+    """Make a door for the time of the block; enter it before the server.
+
+    Args:
+        folder: Where gRPC's own socket is to be: made here, for us only.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    _make_folder(folder)
+    async with trio.open_nursery() as nursery:
+        yield Door(folder, nursery)
+        nursery.cancel_scope.cancel()
+
+
+def _named_socket() -> trio.socket.SocketType:
+    """Return a socket with an abstract name that nobody else has."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.bind("")
+        return trio.socket.from_stdlib_socket(made)
+    except OSError:
+        made.close()
+        raise
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+        (folder / _SOCKET).unlink(missing_ok=True)  # of one that was killed
+    except OSError as exc:
+        raise ConfigError(f"{folder} cannot be made ({exc.strerror})") from exc
+
+
+@contextmanager
+def _listening(path: Path) -> Iterator[trio.SocketListener]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+        try:
+            path.unlink(missing_ok=True)
+            made.bind(str(path.resolve()))  # with the umask, which lets in nobody else
+            path.chmod(0o600)
+            made.listen(_BACKLOG)
+        except OSError as exc:
+            raise ConfigError(f"{path} cannot be made ({exc.strerror})") from exc
+        try:
+            yield trio.SocketListener(trio.socket.from_stdlib_socket(made))
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _user_name(uid: int) -> str:
+    with suppress(KeyError, OSError):
+        return pwd.getpwuid(uid).pw_name
+    return ""
+
+
+async def _admit(_: int) -> None:
+    """Let every byte pass: both ends hold each other up."""
