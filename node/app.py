@@ -86,7 +86,7 @@ from node.version import SOFTWARE
 
 log = structlog.get_logger()
 _GIB, _MIB = 2**30, 2**20
-_DAY_SECONDS = 86400.0
+_DAY_SECONDS, _HOUR_SECONDS = 86400.0, 3600.0
 _AGAIN_SECONDS = 600.0
 _TRUST_SECONDS = 30.0
 _PEER_CONNECTIONS = ConnectionBounds(unknown_of_origin=64, unknown_seconds=30)
@@ -450,9 +450,9 @@ class _Node:
             self._federation.dial(facility)
 
     async def _look_after(self, transfers: Transfers) -> None:
-        """Once a day: what has expired, and retention. A full disk ends nothing here."""
+        """Every hour: what has expired, and retention. A full disk ends nothing here."""
         while True:
-            pause = _DAY_SECONDS
+            pause = _HOUR_SECONDS
             try:
                 await self._look_once(transfers)
             except StoreError as exc:  # a failed sync ends the node by itself
@@ -466,7 +466,8 @@ class _Node:
             log.info("transfers expired", transfers=expired)
         if self._config.retention_days:
             removed = await self._maintenance.apply_retention(self._config.retention_days)
-            log.info("retention applied", packages=removed)
+            if removed:
+                log.info("retention applied", packages=removed)
 
     def _profile(self) -> Profile:
         config = self._config

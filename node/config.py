@@ -98,7 +98,7 @@ class Config:
     incoming: str = field(
         default="accept", metadata={"section": "policy", "check": choice("accept", "ask")}
     )
-    offer_days: int = field(default=30, metadata={"section": "policy", "check": whole(1, 365)})
+    offer_days: int = field(default=30, metadata={"section": "policy", "check": whole(1, 30)})
     required_layers: tuple[str, ...] = field(
         default=(), metadata={"section": "parsers", "key": "require", "check": choices(*LAYERS)}
     )
@@ -186,7 +186,8 @@ introduction = "{introduction}"
 [policy]
 # "accept": a paired peer's packages arrive at once. "ask": a person accepts each offer.
 # incoming = "accept"
-# For how many days a delivery of ours stands when the other side cannot be reached.
+# For how many days a delivery of ours stands when the other side cannot be reached; 30 at most,
+# since nobody takes an older one.
 # offer_days = 30
 
 [parsers]

@@ -16,6 +16,8 @@ MAX_TEXT = 2000
 MAX_BODY_BYTES = 32 * 1024
 _MAX_LIFE = 400 * 86400.0
 MAX_CLOCK_SKEW_SECONDS = 600.0
+MAX_STANDING_SECONDS = 30 * 86400.0
+"""For how long a receiver lets a delivery stand, whatever it says: so long its trace is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ class Delivery:
     note: str
     instances: int
     sealed_bytes: int
+
+    @property
+    def stands_until(self) -> float:
+        """Until when a receiver takes it; shown later, it is refused without any record of it."""
+        return min(self.expires_time, self.created_time + MAX_STANDING_SECONDS)
 
 
 def sign_delivery(delivery: Delivery, signer: DocumentSigner) -> Document:
@@ -98,7 +105,7 @@ def check_delivery(
         raise BadDelivery("the delivery is not from the peer that shows it")
     if delivery.receiver != me:
         raise BadDelivery("the delivery is to another facility")
-    if now > delivery.expires_time + MAX_CLOCK_SKEW_SECONDS:
+    if now > delivery.stands_until + MAX_CLOCK_SKEW_SECONDS:
         raise BadDelivery("the delivery has expired")
     if delivery.created_time > now + MAX_CLOCK_SKEW_SECONDS:
         raise BadDelivery("the delivery is from the future; check both clocks")

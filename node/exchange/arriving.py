@@ -7,7 +7,7 @@ the checker rebuilds the instances in it. So opening and checking overlap the ca
 what the window holds.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import trio
@@ -95,7 +95,12 @@ class Arriving:
         row: Transfer,
         manifest: Manifest,
         arrival: Arrival,
+        threads: trio.CapacityLimiter,
+        wrote: Callable[[int], None],
     ) -> None:
+        """Prepare; `threads` does the peer's chunk work, `wrote` is told of bytes written."""
+        self._threads = threads
+        self._wrote = wrote
         self._store = store
         self._transfers = transfers
         self._keeper = keeper
@@ -123,7 +128,9 @@ class Arriving:
         """
         entry = self._manifest.chunks[position]
         try:
-            return await trio.to_thread.run_sync(self._keeper.open_stored, self._arrival, entry)
+            return await trio.to_thread.run_sync(
+                self._keeper.open_stored, self._arrival, entry, limiter=self._threads
+            )
         except (ChunkDamaged, ChunkNotFound):
             await self._store.forget_chunk(self._arrival, position)
             await trio.to_thread.run_sync(self._keeper.delete_damaged, entry.chunk_id)
@@ -139,7 +146,12 @@ class Arriving:
         """Carry and check everything; return what was found. All chunks are durable."""
         chunks = self._manifest.chunks
         self._checker = await trio.to_thread.run_sync(
-            Checker, self._manifest, self._examiner, self._reopen, str(self._row.peer)
+            Checker,
+            self._manifest,
+            self._examiner,
+            self._reopen,
+            str(self._row.peer),
+            self._threads,
         )
         unrecorded = await trio.to_thread.run_sync(
             self._keeper.find_unrecorded, self._arrival, chunks
@@ -208,8 +220,13 @@ class Arriving:
     async def _store_chunk(self, link: Link, chunk: WholeChunk, token: object) -> None:
         try:
             plaintext = await trio.to_thread.run_sync(
-                self._keeper.put_sealed, self._arrival, chunk.entry, chunk.sealed
+                self._keeper.put_sealed,
+                self._arrival,
+                chunk.entry,
+                chunk.sealed,
+                limiter=self._threads,
             )
+            self._wrote(chunk.entry.sealed_bytes)
             self._unsynced.append(chunk.position)
             self._unsynced_bytes += chunk.entry.sealed_bytes
             if self._unsynced_bytes >= BATCH_BYTES or len(self._unsynced) >= BATCH_CHUNKS:

@@ -30,12 +30,19 @@ class Checker:
         examiner: Examiner,
         reopen: Callable[[int], Awaitable[bytes]],
         source: str,
+        threads: trio.CapacityLimiter | None = None,
     ) -> None:
-        """Prepare for a manifest that a peer (`source`) carries here.
+        """Prepare for a manifest.
 
-        `reopen` returns the plaintext at a position once more.
+        Args:
+            manifest: What is to be held.
+            examiner: Looks at instances.
+            reopen: Returns the plaintext at a position once more.
+            source: The peer that carries it here.
+            threads: Does the digesting; trio's own where none is given.
         """
         self._source = source
+        self._threads = threads
         self._manifest = manifest
         self._examiner = examiner
         self._reopen = reopen
@@ -77,7 +84,7 @@ class Checker:
             return
         async with self._examiner.arena.slab(self._source) as slab:
             places = await trio.to_thread.run_sync(
-                self._digest_and_lay_out, slab, plaintext, extents
+                self._digest_and_lay_out, slab, plaintext, extents, limiter=self._threads
             )
             examined = await self._examiner.examine_files(slab, places)
         for (i, _, _), found in zip(extents, examined, strict=True):
@@ -129,7 +136,7 @@ class Checker:
                 for n, extent in enumerate(instance.extents):
                     plaintext = await self._plaintext(extent.chunk_index)
                     piece = plaintext[extent.offset : extent.offset + extent.length]
-                    await trio.to_thread.run_sync(hasher.update, piece)
+                    await trio.to_thread.run_sync(hasher.update, piece, limiter=self._threads)
                     found = await examination.feed(piece, is_last=n == last)
             _hold_digest(instance, hasher.digest())
             if found is None:

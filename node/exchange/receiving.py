@@ -5,8 +5,9 @@ carried and checked (`node.exchange.arriving`). When the last instance is checke
 transaction commits the package with its receipt, and only then the receipt leaves.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -45,9 +46,18 @@ from node.exchange.arriving import Arriving, ArrivingStore, ChunkKeeper, Transfe
 from node.exchange.import_ports import Examiner
 from node.exchange.links import Link
 from node.exchange.problems import expect, held_as, is_final_error, tell
+from node.exchange.room import Promise, Room
+from node.exchange.shares import (
+    MANIFEST_BYTES_A_SECOND,
+    Limiters,
+    Share,
+    chunk_threads,
+)
+from node.pace import Pace
 
 _BUSY_SECONDS = 5
-_FULL_SECONDS = 60
+OFFERS_A_SECOND, OFFERS_AT_ONCE = 20.0, 100.0
+_FAILED, _BROKEN = 100.0, 20.0  # so many offers one counts for that failed, or whose link broke
 
 
 class ReceiverStore(ArrivingStore, Protocol):
@@ -65,17 +75,16 @@ class ReceiverStore(ArrivingStore, Protocol):
         """Return whether what a receipt was given for is here, or was deleted by our will."""
 
     async def begin_arrival(
-        self, row: Transfer, data_key: DataKey, manifest: Manifest, document: Document
+        self,
+        row: Transfer,
+        data_key: DataKey,
+        manifest: Manifest,
+        document: Document,
+        arriving_bytes: int,
     ) -> Arrival:
         """Commit what must be there before the first chunk is written."""
 
-    async def commit_arrival(
-        self,
-        row: Transfer,
-        manifest: Manifest,
-        manifest_document: Document,
-        checked: Checked,
-    ) -> Transfer:
+    async def commit_arrival(self, row: Transfer, manifest: Manifest, checked: Checked) -> Transfer:
         """Commit a whole package with its receipt."""
 
     async def discard_arrival(self, row: Transfer) -> list[int]:
@@ -89,7 +98,7 @@ class Carrier(ChunkKeeper, Protocol):
         """Return how much more fits."""
 
     def used_bytes(self) -> int:
-        """Return the sealed bytes that packages name."""
+        """Return the bytes of what packages name, and of their manifests."""
 
     def remove_packages(self, rows: Sequence[int]) -> None:
         """Remove packages that will never be complete."""
@@ -134,6 +143,13 @@ class Receiver:
         self._examiner = examiner
         self._policy = policy
         self._clock = clock
+        self._room = Room(carrier.free_bytes, carrier.used_bytes, policy.quota_bytes)
+        self._manifests = Share("manifests", in_all=2 * MAX_BYTES, per_peer=MAX_BYTES)
+        self._offers = Pace(OFFERS_A_SECOND, burst=OFFERS_AT_ONCE)
+        self._manifest_bytes = Pace(MANIFEST_BYTES_A_SECOND, burst=MAX_BYTES)
+        self._decoding = trio.CapacityLimiter(1)  # one at a time: each takes five times its size
+        self._writing = Limiters(1)  # one peer's commits wait for each other, not others for them
+        self._threads = chunk_threads()
         self._active: dict[tuple[FacilityId, PackageId], _Carrying] = {}
         self._active_transfers: dict[tuple[FacilityId, TransferId], _Carrying] = {}
 
@@ -171,6 +187,7 @@ class Receiver:
             raise
 
     async def _receive(self, link: Link, offer: Offer) -> None:
+        await self._offers.turn(link.peer)
         delivery = open_delivery(offer.delivery)
         check_delivery(
             delivery,
@@ -181,9 +198,10 @@ class Receiver:
         )
         data_key = self._open_key(delivery, offer.sealed_key)
         try:
-            row = await self._store.keep_offer(
-                delivery, offer.delivery, offer.sealed_key, is_held=self._policy.asks_first
-            )
+            async with self._writing.of(link.peer):
+                row = await self._store.keep_offer(
+                    delivery, offer.delivery, offer.sealed_key, is_held=self._policy.asks_first
+                )
         except PeerBusy as exc:
             await link.send(Answer(AnswerKind.LATER, retry_seconds=int(exc.retry_seconds)))
             return
@@ -243,30 +261,51 @@ class Receiver:
                 await link.send(Answer(AnswerKind.LATER, retry_seconds=_BUSY_SECONDS))
                 return
             row = await self._transfers.set_route(row, link.route)
-            if not await self._has_room(row, delivery):
-                await link.send(Answer(AnswerKind.LATER, retry_seconds=_FULL_SECONDS))
-                return
             try:
-                committed = await self._take(link, row, delivery, data_key)
+                committed = await self._take_reserved(link, row, delivery, data_key)
             except NodeError as exc:
+                # Carrying that came to nothing costs as much as carrying; it goes slower then.
+                self._offers.charge(link.peer, _FAILED if is_final_error(exc) else _BROKEN)
                 await self._fail_if_final(link, row, exc)
                 raise
-            if committed.receipt is not None:
+            if committed is not None and committed.receipt is not None:
                 await self._give_receipt(link, committed.receipt)
         if scope.cancelled_caught:
             problem = Problem("peer-refused", "cancelled by the receiver", is_final=True)
             await tell(link, problem)
 
-    async def _has_room(self, row: Transfer, delivery: Delivery) -> bool:
-        if await self._store.find_package(row) is not None:
-            return True  # begun before: it is counted already
-        if self._carrier.free_bytes() < delivery.sealed_bytes:
-            return False
-        quota = self._policy.quota_bytes
-        if not quota:
-            return True
-        used = await trio.to_thread.run_sync(self._carrier.used_bytes)
-        return used + delivery.sealed_bytes <= quota
+    async def _take_reserved(
+        self, link: Link, row: Transfer, delivery: Delivery, data_key: DataKey
+    ) -> Transfer | None:
+        """Take a package in if there is room for it; if not, ask to come later, and return None."""
+        async with AsyncExitStack() as stack:
+            try:
+                promise = await self._reserve(stack, row, delivery)
+            except PeerBusy as exc:
+                seconds = math.ceil(exc.retry_seconds)
+                await link.send(Answer(AnswerKind.LATER, retry_seconds=seconds))
+                return None
+            return await self._take(link, row, delivery, data_key, promise)
+
+    async def _reserve(self, stack: AsyncExitStack, row: Transfer, delivery: Delivery) -> Promise:
+        """Reserve what an arrival takes, until the stack is closed.
+
+        Raises:
+            PeerBusy: there is not so much, for this peer or for anybody.
+            BadManifest: its manifest cannot be so large.
+        """
+        _hold_manifest_bytes(delivery)
+        stack.enter_context(self._manifests.taken(row.peer, delivery.manifest_bytes))
+        if wait := self._manifest_bytes.wait_seconds(row.peer, delivery.manifest_bytes):
+            raise PeerBusy("so many manifests of this facility are read one after the other", wait)
+        package = await self._store.find_package(row)
+        # In the database a manifest lies beside its rows, then with its receipt, and sealed.
+        size = delivery.sealed_bytes + 4 * delivery.manifest_bytes
+        if package is None:
+            return await stack.enter_async_context(self._room.promised(size, size))
+        missing = max(0, delivery.sealed_bytes - row.bytes_done)
+        to_write = 0 if package.state == "closed" else missing
+        return await stack.enter_async_context(self._room.promised(to_write, 0))
 
     async def _fail_if_final(self, link: Link, row: Transfer, exc: NodeError) -> None:
         """Record an error that no second try can mend, and tell the sender so."""
@@ -292,7 +331,12 @@ class Receiver:
     # -- carrying -------------------------------------------------------------------------
 
     async def _take(
-        self, link: Link, row: Transfer, delivery: Delivery, data_key: DataKey
+        self,
+        link: Link,
+        row: Transfer,
+        delivery: Delivery,
+        data_key: DataKey,
+        promise: Promise,
     ) -> Transfer:
         package = await self._store.find_package(row)
         if package is not None and package.state in ("open", "held"):
@@ -303,29 +347,42 @@ class Receiver:
         await link.send(Answer(AnswerKind.ACCEPTED, is_manifest_needed=document is None))
         if document is None:
             document = await self._receive_manifest(link, delivery)
-        manifest = await trio.to_thread.run_sync(_open_manifest, document, delivery)
-        arrival = await self._store.begin_arrival(row, data_key, manifest, document)
+        manifest = await trio.to_thread.run_sync(
+            _open_manifest, document, delivery, limiter=self._decoding
+        )
+        arriving_bytes = self._room.unpromised_bytes() + promise.disk_bytes
+        async with self._writing.of(link.peer):
+            arrival = await self._store.begin_arrival(
+                row, data_key, manifest, document, arriving_bytes * 3 // 4
+            )
+        del document  # it lies in the database until the package is whole
+        promise.is_counted()
         # A package that is here already is opened and checked like any other before a receipt
         # is signed for it; what of it is damaged or missing comes again.
         arriving = Arriving(
-            self._store, self._transfers, self._carrier, self._examiner, row, manifest, arrival
+            self._store,
+            self._transfers,
+            self._carrier,
+            self._examiner,
+            row,
+            manifest,
+            arrival,
+            self._threads.of(link.peer),
+            promise.wrote,
         )
         checked = await arriving.run(link)
-        return await self._store.commit_arrival(row, manifest, document, checked)
+        return await self._store.commit_arrival(row, manifest, checked)
 
     async def _receive_manifest(self, link: Link, delivery: Delivery) -> Document:
-        # An instance takes up to some 600 bytes, a chunk 90; chunks are rarely tiny.
-        plausible = 2**20 + 2048 * delivery.instances + delivery.sealed_bytes // 64
-        if not 0 < delivery.manifest_bytes <= min(MAX_BYTES, plausible):
-            raise BadManifest("the manifest's length is out of bounds")
-        parts, size = [], 0
-        while size < delivery.manifest_bytes:
+        encoded = bytearray()
+        while len(encoded) < delivery.manifest_bytes:
             frame = await expect(link, ManifestFrame)
-            size += len(frame.data)
-            if not frame.data or size > delivery.manifest_bytes:
+            encoded += frame.data
+            if not frame.data or len(encoded) > delivery.manifest_bytes:
                 raise BadManifest("the manifest has another length than the delivery says")
-            parts.append(frame.data)
-        return Document.decode(b"".join(parts))
+        return await trio.to_thread.run_sync(
+            lambda: Document.decode(bytes(encoded)), limiter=self._decoding
+        )
 
     async def _give_receipt(self, link: Link, receipt: bytes) -> None:
         await link.send(ReceiptMessage(Document.decode(receipt)))
@@ -346,3 +403,10 @@ def _open_manifest(document: Document, delivery: Delivery) -> Manifest:
     if manifest.sealed_bytes != delivery.sealed_bytes:
         raise BadManifest("the manifest has another size than the delivery says")
     return manifest
+
+
+def _hold_manifest_bytes(delivery: Delivery) -> None:
+    # An instance takes up to some 600 bytes, a chunk 90; chunks are rarely tiny.
+    plausible = 2**20 + 2048 * delivery.instances + delivery.sealed_bytes // 64
+    if not 0 < delivery.manifest_bytes <= min(MAX_BYTES, plausible):
+        raise BadManifest("the manifest's length is out of bounds")

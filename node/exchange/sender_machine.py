@@ -5,6 +5,7 @@ wants chunks that the manifest names, never more than the window at once, and gi
 that is its word on exactly this delivery.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ from node.documents.signed import Document
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry, Manifest
 from node.errors import NotOffered, RemoteProtocolError
+
+MAX_WANTS = 3
+"""How often one chunk may be wanted on one link: a disk may lose it twice, and no oftener."""
 
 WINDOW_BYTES = 16 * 2**20
 """The most that may be wanted and not yet sent: what a broken link can cost."""
@@ -95,13 +99,14 @@ class SenderMachine:
         self._entries: Mapping[ChunkId, ChunkEntry] = {c.chunk_id: c for c in manifest.chunks}
         self._is_accepted = False
         self._outstanding_bytes = 0
+        self._wants: Counter[ChunkId] = Counter()
 
     def got(self, message: Message) -> list[Action]:
         """Return what to do about a message.
 
         Raises:
             RemoteProtocolError: it may not come now.
-            NotOffered: it wants what this delivery does not name.
+            NotOffered: it wants what this delivery does not name, or wants it for ever.
             BadSignature, BadReceipt: the receipt is not what it must be.
         """
         match message:
@@ -138,6 +143,9 @@ class SenderMachine:
             entry = self._entries.get(chunk_id)
             if entry is None:
                 raise NotOffered(f"chunk {chunk_id.short()} is not part of this delivery")
+            self._wants[chunk_id] += 1
+            if self._wants[chunk_id] > MAX_WANTS:
+                raise NotOffered(f"chunk {chunk_id.short()} is wanted again and again")
             self._outstanding_bytes += entry.sealed_bytes
             actions.append(SendChunk(entry))
         if self._outstanding_bytes > WINDOW_BYTES:

@@ -6,7 +6,7 @@ from typing import Protocol
 import trio
 
 from node.documents.delivery import open_delivery
-from node.documents.manifest import open_manifest
+from node.documents.manifest import MAX_BYTES, open_manifest
 from node.documents.messages import (
     FRAME_BYTES,
     Answer,
@@ -26,6 +26,8 @@ from node.exchange import sender_machine as machine
 from node.exchange.gate import PriorityGate
 from node.exchange.links import Link
 from node.exchange.problems import expect, is_final_error, problem_error, tell
+from node.exchange.shares import MANIFEST_BYTES_A_SECOND, Share, chunk_threads
+from node.pace import Pace
 
 _READ_AHEAD = 3
 
@@ -66,6 +68,10 @@ class Sender:
     def __init__(self, store: SenderStore, carrier: SenderCarrier) -> None:
         self._store = store
         self._carrier = carrier
+        self._threads = chunk_threads()
+        self._manifests = Share("manifests", in_all=2 * MAX_BYTES, per_peer=MAX_BYTES)
+        self._manifest_bytes = Pace(MANIFEST_BYTES_A_SECOND, burst=2 * MAX_BYTES)
+        self._decoding = trio.CapacityLimiter(1)
 
     async def send(self, link: Link, row: Transfer, gate: PriorityGate) -> None:
         """Offer a transfer on a link and serve what the receiver wants, to the receipt.
@@ -76,9 +82,15 @@ class Sender:
             PeerBusy: the receiver asks to come later.
             NodeError: the link broke, or something is wrong; a final error has been recorded.
         """
-        session = _Session(self._store, self._carrier, link, row, gate)
+        size = open_delivery(Document.decode(row.delivery)).manifest_bytes
         try:
-            with gate.active(row.priority), ungrouped():
+            with gate.active(row.priority), self._manifests.taken(link.peer, size), ungrouped():
+                # Who collects the same again and again has it read so often, and no oftener.
+                await self._manifest_bytes.turn(link.peer, size)
+                threads = self._threads.of(link.peer)
+                session = _Session(
+                    self._store, self._carrier, link, row, gate, threads, self._decoding
+                )
                 await session.run()
         except NodeError as exc:
             if isinstance(exc, PeerRefused):
@@ -105,7 +117,11 @@ class _Session:
         link: Link,
         row: Transfer,
         gate: PriorityGate,
+        threads: trio.CapacityLimiter,
+        decoding: trio.CapacityLimiter,
     ) -> None:
+        self._threads = threads
+        self._decoding = decoding
         self._store = store
         self._carrier = carrier
         self._link = link
@@ -136,7 +152,9 @@ class _Session:
     async def _run(self) -> None:
         self._manifest = await self._store.sending_manifest(self._row)
         delivery = Document.decode(self._row.delivery)
-        self._machine = await trio.to_thread.run_sync(_make_machine, delivery, self._manifest)
+        self._machine = await trio.to_thread.run_sync(
+            _make_machine, delivery, self._manifest, limiter=self._decoding
+        )
         await self._link.send(Offer(delivery, self._row.sealed_key))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_chunks)
@@ -190,7 +208,7 @@ class _Session:
                 async for entry in self._queued:
                     await self._gate.wait_turn(self._row.priority)
                     reading = _Reading()
-                    nursery.start_soon(reading.run, self._carrier.get_sealed, entry)
+                    nursery.start_soon(reading.run, self._carrier.get_sealed, entry, self._threads)
                     await send.send((entry, reading))
 
             nursery.start_soon(read)
@@ -200,9 +218,11 @@ class _Session:
     async def _send_chunk(self, entry: ChunkEntry, sealed: bytes) -> None:
         name: ChunkId | None = entry.chunk_id
         for i in range(0, len(sealed), FRAME_BYTES):
+            if i + FRAME_BYTES >= len(sealed):
+                # Noted first: the receiver may want more before we go on after its last frame.
+                self._machine.chunk_sent(entry)
             await self._link.send(ChunkFrame(name, sealed[i : i + FRAME_BYTES]))
             name = None
-        self._machine.chunk_sent(entry)
         self._carried += len(sealed)
 
 
@@ -219,8 +239,13 @@ class _Reading:
         self._done = trio.Event()
         self._sealed = b""
 
-    async def run(self, get: Callable[[ChunkEntry], bytes], entry: ChunkEntry) -> None:
-        self._sealed = await trio.to_thread.run_sync(get, entry)
+    async def run(
+        self,
+        get: Callable[[ChunkEntry], bytes],
+        entry: ChunkEntry,
+        threads: trio.CapacityLimiter,
+    ) -> None:
+        self._sealed = await trio.to_thread.run_sync(get, entry, limiter=threads)
         self._done.set()
 
     async def result(self) -> bytes:

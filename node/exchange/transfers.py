@@ -44,7 +44,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _TELL_AGAIN_SECONDS = 10.0
 # Of what a person is to decide about the decision is told; these are for a word that was lost.
 _FIRST_HELD_PAUSE, _LONGEST_HELD_PAUSE = 10.0, 600.0
-_REMEMBER_SECONDS = 30 * 86400.0  # people look at what was declined and failed
 
 
 @dataclass(frozen=True)
@@ -254,7 +253,7 @@ class Transfers:
             with suppress(Conflict):  # it came to an end just now
                 await self._book.set_state(row, State.FAILED, "the delivery has expired")
             await self._receiver.end(row)
-        await self._book.forget_expired(time.time() - _REMEMBER_SECONDS)
+        await self._book.forget_expired(time.time() - MAX_CLOCK_SKEW_SECONDS)
         return len(rows)
 
     async def decide(self, name: str, *, accept: bool, reason: str, operator: str) -> Transfer:

@@ -30,6 +30,7 @@ from node.federation.sharing import ListSharing
 from node.federation.trust import Trust
 from node.federation.wire import CARRY
 from node.federation.witnessing import Witnessing
+from node.pace import Pace
 from node.rpc.limits import Places, RateLimit
 from node.rpc.serving import Call, Handler, Service
 from node.version import SOFTWARE
@@ -49,6 +50,14 @@ BEGIN_SECONDS = 60.0
 
 MAX_CALLS = 48
 """Of one peer at once: its transfers, its watch, and what else it asks."""
+
+CARRIES_A_SECOND, CARRIES_AT_ONCE = 20.0, 100.0
+"""How fast one peer may open transfers; who is faster waits, in the places that it has."""
+
+LINES_A_MINUTE = 60
+"""In the log, of one peer's transfers that ended early."""
+
+_REFUSAL_SECONDS = 1.0
 
 
 class Waiting(Protocol):
@@ -115,6 +124,8 @@ class ExchangeServer:
         self._watches: dict[FacilityId, trio.CancelScope] = {}
         self._carries: Counter[FacilityId] = Counter()
         self._hellos = RateLimit(HELLOS_A_MINUTE, in_all=10**6)
+        self._pace = Pace(CARRIES_A_SECOND, burst=CARRIES_AT_ONCE)
+        self._lines = RateLimit(LINES_A_MINUTE, in_all=10**6)
         self._trust = trust
         self._exchange = exchange
         self._news = news
@@ -214,6 +225,7 @@ class ExchangeServer:
 
     @contextmanager
     def _place(self, peer: FacilityId) -> Iterator[None]:
+        """Take one of a peer's places; see that there is one first."""
         if self._carries[peer] >= MAX_CARRIES:
             raise PeerBusy("too many transfers at once; come again", 30)
         self._carries[peer] += 1
@@ -224,6 +236,17 @@ class ExchangeServer:
             self._carries = +self._carries
 
     async def _carry(self, call: Call[Peer]) -> None:
+        peer = call.caller.facility_id
+        if self._carries[peer] >= MAX_CARRIES:
+            await trio.sleep(_REFUSAL_SECONDS)  # or it would be refused thousands of times a second
+        with self._place(peer), self._trust.lease(peer), ungrouped():
+            await self._pace.turn(peer)
+            await self._serve_link(call)
+
+    async def _serve_link(self, call: Call[Peer]) -> None:
+        # Signs of life alone would hold a place for ever.
+        waiting = trio.CancelScope(deadline=trio.current_time() + BEGIN_SECONDS)
+
         async def read() -> pb.CarryMessage | None:
             request: pb.CarryRequest | None = await call.read()
             if request is None:
@@ -236,18 +259,25 @@ class ExchangeServer:
             await call.write(pb.CarryResponse(message=message))
 
         peer = call.caller.facility_id
-        # Signs of life alone would hold a place for ever.
-        waiting = trio.CancelScope(deadline=trio.current_time() + BEGIN_SECONDS)
-        with self._place(peer), self._trust.lease(peer), ungrouped(), waiting:
-            link = GrpcLink(peer, self._ways.route_of(call.address), read, write)
+        link = GrpcLink(peer, self._ways.route_of(call.address), read, write)
+        with waiting:
             async with open_link(link):
                 try:
                     await self._exchange.serve_link(link)
                 except NodeError as exc:
-                    log.info("transfer ended early", peer=peer.short(), code=exc.code.value)
+                    if self._may_log(peer):
+                        log.info("transfer ended early", peer=peer.short(), code=exc.code.value)
                     raise
         if waiting.cancelled_caught:
             raise PeerTimeout(f"nothing was offered or asked for within {BEGIN_SECONDS:.0f} s")
+
+    def _may_log(self, peer: FacilityId) -> bool:
+        """Return whether one more line about a peer's transfers may be written this minute."""
+        try:
+            self._lines.count(str(peer))
+        except PeerBusy:
+            return False
+        return True
 
 
 class Door(Protocol):

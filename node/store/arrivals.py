@@ -10,6 +10,7 @@ from node.documents.arrivals import Arrival
 from node.documents.delivery import Delivery
 from node.documents.receipt import Receipt, sign_receipt
 from node.documents.signed import Document
+from node.domain.ids import FacilityId
 from node.domain.manifest import Manifest
 from node.domain.packages import Package
 from node.domain.transfers import Direction, State, Transfer
@@ -24,7 +25,14 @@ from node.store.transfer_rows import FINAL, OPEN
 from node.store.transfers import TransferStore
 
 MAX_OPEN_OFFERS = 10_000
-"""How many offers of one peer are kept while they are not final."""
+MAX_OFFER_BYTES = 16 * 2**20
+"""How many offers of one peer are kept while they are not final, and of what size together."""
+
+MAX_ENDED_OFFERS = 20_000
+"""How many of one peer that ended without a receipt are remembered, until they stand no longer."""
+
+MAX_ARRIVING_MANIFESTS = 128 * 2**20
+"""How many bytes of manifests are kept for packages that one peer has begun and not completed."""
 
 _FULL_SECONDS = 300.0
 
@@ -43,7 +51,7 @@ class ArrivalStore:
 
         Raises:
             BadDelivery: the peer used this transfer id for another delivery before.
-            PeerBusy: so many of its offers wait here that no more are kept.
+            PeerBusy: so many of its offers wait here, or ended here, that no more are kept.
         """
 
         def work(db: Db) -> Transfer:
@@ -56,13 +64,7 @@ class ArrivalStore:
                 if rows[0].delivery_digest != document.digest():
                     raise BadDelivery("the transfer id was used for another delivery before")
                 return rows[0]
-            waiting = db.execute(
-                "SELECT COUNT(*) FROM transfers WHERE direction = 'receive' AND peer = ?"
-                f" AND receipt IS NULL AND expires_time >= ? AND state IN ({OPEN})",
-                (delivery.sender.digest, time.time()),
-            ).fetchone()[0]
-            if waiting >= MAX_OPEN_OFFERS:
-                raise PeerBusy("too many offers of this facility wait here", _FULL_SECONDS)
+            _hold_offers(db, delivery.sender, len(document.encode()))
             state = State.HELD if is_held else State.CARRYING
             row_id = transfer_rows.add_transfer(
                 db, Direction.RECEIVE, delivery, document, sealed_key, state, study_uid=""
@@ -97,16 +99,29 @@ class ArrivalStore:
         return await trio.to_thread.run_sync(is_whole, self._context, package.id)
 
     async def begin_arrival(
-        self, row: Transfer, data_key: DataKey, manifest: Manifest, document: Document
+        self,
+        row: Transfer,
+        data_key: DataKey,
+        manifest: Manifest,
+        document: Document,
+        arriving_bytes: int,
     ) -> Arrival:
         """Commit what must be there before the first chunk is written: key, manifest, chunks.
 
         Begun before, the same arrival goes on: with the chunks that were recorded. So does one
         that was complete, and of which chunks were lost since; its transfer stays delivered.
 
+        Args:
+            row: The transfer.
+            data_key: The package's.
+            manifest: What is in `document`.
+            document: Kept from here on, for this link and later ones.
+            arriving_bytes: What all that the peer has begun may have together.
+
         Raises:
             BadManifest: another manifest is kept for this package: equivocation.
             Conflict: the package is being deleted here.
+            PeerBusy: the peer has begun so much that it has to complete some of it first.
         """
         context = self._context
 
@@ -116,6 +131,7 @@ class ArrivalStore:
                 raise Conflict("the transfer was ended meanwhile")
             package = package_rows.get_package(db, row.origin, row.package_id)
             if package is None:
+                _hold_arrivals(db, row.peer, len(document.body), manifest, arriving_bytes)
                 epoch, wrapped = context.wrap(data_key, row.origin)
                 package_id = package_rows.add_package(
                     db,
@@ -195,7 +211,6 @@ class ArrivalStore:
         self,
         row: Transfer,
         manifest: Manifest,
-        manifest_document: Document,
         checked: Checked,
     ) -> Transfer:
         """Commit a whole package whose chunks are all durable, opened and checked.
@@ -207,15 +222,12 @@ class ArrivalStore:
             StoreError: some chunk is not here, or not as it was; that is noted.
             NotFound, Conflict: the package or the transfer were ended meanwhile.
         """
-        return await trio.to_thread.run_sync(
-            self._commit_arrival, row, manifest, manifest_document, checked
-        )
+        return await trio.to_thread.run_sync(self._commit_arrival, row, manifest, checked)
 
     def _commit_arrival(
         self,
         row: Transfer,
         manifest: Manifest,
-        manifest_document: Document,
         checked: Checked,
     ) -> Transfer:
         context = self._context
@@ -227,9 +239,9 @@ class ArrivalStore:
         if not is_whole(context, package.id):
             raise StoreError("chunks were damaged or lost here meanwhile; they are carried again")
         if package.state == "arriving":
-            self._put_envelope(row, package, manifest_document, checked)
+            self._put_envelope(row, package, checked)
         received_time = time.time()
-        receipt = self._sign_receipt(row, manifest, manifest_document, received_time)
+        receipt = self._sign_receipt(row, package, manifest, received_time)
 
         def work(db: Db) -> Transfer:
             now = transfer_rows.by_id(db, row.id)
@@ -237,7 +249,7 @@ class ArrivalStore:
                 return now
             if now.state.is_final:
                 raise Conflict(f"the transfer is {now.state} already")
-            _close_arrived(db, row, manifest, manifest_document, checked)
+            _close_arrived(db, row, manifest, checked)
             _deliver(db, row, manifest, receipt, received_time)
             return transfer_rows.by_id(db, row.id)
 
@@ -245,28 +257,29 @@ class ArrivalStore:
         self._transfers.on_change(committed)
         return committed
 
-    def _put_envelope(
-        self, row: Transfer, package: Package, manifest: Document, checked: Checked
-    ) -> None:
+    def _put_envelope(self, row: Transfer, package: Package, checked: Checked) -> None:
+        encoded = self._context.database.read_sync(
+            lambda db: package_rows.manifest_document(db, package.id)
+        )
         self._context.envelopes.put(
             Envelope(
                 package.package_id,
                 package.origin,
                 package.epoch,
                 package.wrapped_key,
-                manifest.encode(),
+                encoded,
                 row.delivery,
                 findings.encode(checked.doubts),
             )
         )
 
     def _sign_receipt(
-        self, row: Transfer, manifest: Manifest, document: Document, received_time: float
+        self, row: Transfer, package: Package, manifest: Manifest, received_time: float
     ) -> Document:
         receipt = Receipt(
             transfer_id=row.transfer_id,
             delivery_digest=row.delivery_digest,
-            manifest_digest=document.digest(),
+            manifest_digest=package.manifest_digest or b"",
             package_id=row.package_id,
             receiver=self._context.facility,
             instances=len(manifest.instances),
@@ -291,11 +304,41 @@ class ArrivalStore:
         return [] if others else [package.id]
 
 
+def _hold_offers(db: Db, peer: FacilityId, size: int) -> None:
+    """Hold the bounds on what is kept of a peer's offers, in the transaction that keeps one."""
+    sql = (
+        "SELECT COUNT(*), COALESCE(SUM(LENGTH(delivery)), 0) FROM transfers"
+        " WHERE direction = 'receive' AND receipt IS NULL AND peer = ? AND state IN "
+    )
+    waiting, waiting_bytes = db.execute(f"{sql}({OPEN})", (peer.digest,)).fetchone()
+    if waiting >= MAX_OPEN_OFFERS or waiting_bytes + size > MAX_OFFER_BYTES:
+        raise PeerBusy("too many offers of this facility wait here", _FULL_SECONDS)
+    if db.execute(f"{sql}({FINAL})", (peer.digest,)).fetchone()[0] >= MAX_ENDED_OFFERS:
+        raise PeerBusy("too many offers of this facility came to nothing", _FULL_SECONDS)
+
+
+def _hold_arrivals(
+    db: Db, peer: FacilityId, size: int, manifest: Manifest, arriving_bytes: int
+) -> None:
+    """Hold the bounds on what a peer has begun, in the transaction that begins one more."""
+    where = "p.state = 'arriving' AND p.received_from = ?"
+    kept = db.execute(
+        f"SELECT COALESCE(SUM(LENGTH(p.manifest)), 0) FROM packages p WHERE {where}",
+        (peer.digest,),
+    ).fetchone()[0]
+    begun = db.execute(
+        "SELECT COALESCE(SUM(c.sealed_bytes), 0) FROM packages p"
+        f" JOIN chunks c ON c.package = p.id WHERE {where}",
+        (peer.digest,),
+    ).fetchone()[0]
+    if kept + size > MAX_ARRIVING_MANIFESTS or begun + manifest.sealed_bytes > arriving_bytes:
+        raise PeerBusy("too much of this facility is on its way already", _FULL_SECONDS)
+
+
 def _close_arrived(
     db: Db,
     row: Transfer,
     manifest: Manifest,
-    document: Document,
     checked: Checked,
 ) -> None:
     """Make a package visible that is whole; one that is closed already stays as it is."""
@@ -310,7 +353,9 @@ def _close_arrived(
     for values in checked.index:
         package_rows.merge_index(db, package.id, values)
     findings.add(db, package.id, checked.doubts)
-    package_rows.close_package(db, package.id, "arriving", document.encode(), document.digest())
+    encoded = package_rows.manifest_document(db, package.id)
+    digest = package.manifest_digest or b""
+    package_rows.close_package(db, package.id, "arriving", encoded, digest)
 
 
 def _deliver(

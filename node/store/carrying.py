@@ -104,11 +104,12 @@ class ChunkCarrier:
         return self._context.storage.free_bytes()
 
     def used_bytes(self) -> int:
-        """Return the sealed bytes that packages name."""
-        total = self._context.database.read_sync(
-            lambda db: db.execute("SELECT SUM(sealed_bytes) FROM chunks").fetchone()[0]
+        """Return the bytes of what packages name, and of their manifests."""
+        sql = (
+            "SELECT (SELECT COALESCE(SUM(sealed_bytes), 0) FROM chunks)"
+            " + (SELECT COALESCE(SUM(LENGTH(manifest)), 0) FROM packages)"
         )
-        return int(total or 0)
+        return int(self._context.database.read_sync(lambda db: db.execute(sql).fetchone()[0]))
 
     def remove_packages(self, rows: Sequence[int]) -> None:
         """Remove packages that will never be complete."""

@@ -37,6 +37,7 @@ CREATE TABLE packages (
     UNIQUE (origin, package_id)
 ) STRICT;
 CREATE INDEX packages_study ON packages (study_uid, origin);
+CREATE INDEX packages_arriving ON packages (received_from) WHERE state = 'arriving';
 
 CREATE TABLE chunks (
     package INTEGER NOT NULL REFERENCES packages (id) ON DELETE CASCADE,
@@ -145,6 +146,9 @@ CREATE TABLE transfers (
 ) STRICT;
 CREATE INDEX transfers_state ON transfers (state);
 CREATE INDEX transfers_package ON transfers (origin, package_id);
+-- What a peer has offered and got no receipt for is counted with every offer.
+CREATE INDEX transfers_offers ON transfers (peer, state, LENGTH(delivery))
+    WHERE direction = 'receive' AND receipt IS NULL;
 
 -- The third document of a proof; apart, since it can be large.
 CREATE TABLE transfer_manifests (

@@ -62,7 +62,7 @@ def add_transfer(
         "note": delivery.note,
         "created_time": now,
         "updated_time": now,
-        "expires_time": delivery.expires_time,
+        "expires_time": delivery.stands_until,
     }
     cursor = db.execute(
         f"INSERT INTO transfers ({', '.join(values)}) VALUES ({marks(list(values))})",
@@ -79,6 +79,15 @@ def facts(row: Transfer) -> dict[str, object]:
         "direction": row.direction,
         "peer": str(row.peer),
     }
+
+
+def forget_offer(db: Db, row_id: int) -> None:
+    """Forget what an offer said that ended without a receipt; its digest stays, for a replay."""
+    db.execute(
+        "UPDATE transfers SET delivery = x'', sealed_key = x'', recipient = '', note = ''"
+        " WHERE id = ? AND direction = 'receive' AND receipt IS NULL",
+        (row_id,),
+    )
 
 
 def keep_manifest(db: Db, row: Transfer) -> None:

@@ -190,6 +190,8 @@ class TransferStore:
                 "UPDATE transfers SET state = ?, reason = ?, updated_time = ? WHERE id = ?",
                 (state, reason, time.time(), row.id),
             )
+            if state.is_final:
+                transfer_rows.forget_offer(db, row.id)
             if now.state is not state and state.is_final:
                 facts = {**transfer_rows.facts(row), "state": state}
                 audit_rows.append(db, f"transfer.{state}", facts, operator)
@@ -346,6 +348,7 @@ class TransferStore:
                     " WHERE id = ?",
                     (reason, time.time(), row.id),
                 )
+                transfer_rows.forget_offer(db, row.id)
             kind = "offer.accepted" if accept else "offer.declined"
             audit_rows.append(db, kind, transfer_rows.facts(row), operator)
 
@@ -376,7 +379,10 @@ class TransferStore:
         return await self.find(where, (now,))
 
     async def forget_expired(self, now: float) -> int:
-        """Remove offers to us that ended without a receipt and cannot be replayed any more."""
+        """Remove offers to us that ended without a receipt and stand no longer.
+
+        Shown again, they are refused for their age.
+        """
         sql = (
             f"DELETE FROM transfers WHERE direction = 'receive' AND state IN ({FINAL})"
             " AND receipt IS NULL AND expires_time < ?"

@@ -151,12 +151,24 @@ def test_sender_refuses_what_may_not_come_before_the_answer(message: Want) -> No
         machine.got(message)
 
 
-def test_sender_refuses_wants_beyond_the_window() -> None:
+def test_sender_refuses_wants_beyond_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     machine, manifest, _ = sender()
     machine.got(ACCEPTED)
-    again = tuple(manifest.chunks[0].chunk_id for _ in range(sm.WINDOW_BYTES // 80 + 1))
+    monkeypatch.setattr(sm, "WINDOW_BYTES", 100)
+    both = tuple(chunk.chunk_id for chunk in manifest.chunks)
     with pytest.raises(RemoteProtocolError, match="window"):
-        machine.got(Want(again))
+        machine.got(Want(both))
+
+
+def test_sender_serves_a_chunk_again_a_few_times_and_not_for_ever() -> None:
+    machine, manifest, _ = sender()
+    machine.got(ACCEPTED)
+    want = Want((manifest.chunks[0].chunk_id,))
+    for _ in range(sm.MAX_WANTS):
+        assert machine.got(want) == [sm.SendChunk(manifest.chunks[0])]
+        machine.chunk_sent(manifest.chunks[0])
+    with pytest.raises(NotOffered, match="again and again"):
+        machine.got(want)
 
 
 def test_sender_refuses_another_transfers_receipt() -> None:

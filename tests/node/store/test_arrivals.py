@@ -12,7 +12,7 @@ from node.crypto.signing import SigningKey
 from node.documents.delivery import Delivery, sign_delivery
 from node.documents.signed import Document, DocumentSigner, certify_node
 from node.domain.ids import FacilityId, TransferId
-from node.domain.transfers import Priority, State
+from node.domain.transfers import Priority, State, Transfer
 from node.errors import BadDelivery, PeerBusy
 from node.store import arrivals
 from node.store.arrivals import ArrivalStore
@@ -103,3 +103,41 @@ async def test_only_offers_that_cannot_come_again_are_forgotten(context: StoreCo
     assert await transfers.forget_expired(time.time() + 60) == 1
     left = {row.transfer_id for row in await transfers.find()}
     assert left == {rows["open"].transfer_id, rows["ended, stands"].transfer_id}
+
+
+async def test_offers_that_stand_no_longer_count_until_they_are_ended(
+    context: StoreContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a peer whose offers stand for a second would leave any number."""
+    monkeypatch.setattr(arrivals, "MAX_OPEN_OFFERS", 3)
+    store = ArrivalStore(context, TransferStore(context))
+    sender = make_signer()
+    for _ in range(3):
+        delivery, document = make_delivery(sender, context.facility, expires=-1.0)
+        await store.keep_offer(delivery, document, b"", is_held=True)
+    delivery, document = make_delivery(sender, context.facility)
+    with pytest.raises(PeerBusy):
+        await store.keep_offer(delivery, document, b"", is_held=True)
+
+
+async def test_offers_that_came_to_nothing_and_their_bytes_are_bounded(
+    context: StoreContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfers = TransferStore(context)
+    store = ArrivalStore(context, transfers)
+    sender = make_signer()
+
+    async def keep() -> Transfer:
+        delivery, document = make_delivery(sender, context.facility)
+        return await store.keep_offer(delivery, document, b"", is_held=True)
+
+    monkeypatch.setattr(arrivals, "MAX_ENDED_OFFERS", 3, raising=False)
+    for _ in range(3):
+        await transfers.set_state(await keep(), State.CANCELLED)
+    with pytest.raises(PeerBusy):
+        await keep()
+    monkeypatch.setattr(arrivals, "MAX_ENDED_OFFERS", 10, raising=False)
+    await keep()
+    monkeypatch.setattr(arrivals, "MAX_OFFER_BYTES", 1000, raising=False)
+    with pytest.raises(PeerBusy):
+        await keep()

@@ -1,0 +1,69 @@
+"""What one peer may take of this node, so that there is enough for the others.
+
+Everything here is reserved before it is used and given back at the end, so that a bound holds
+when many come at once. Nothing here waits for a peer that has taken its share: it is told to come
+later, or goes slower.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from node.domain.ids import FacilityId
+from node.errors import PeerBusy
+
+_BUSY_SECONDS = 30.0
+MANIFEST_BYTES_A_SECOND = 2.0**20
+"""Of one peer: a manifest of a thousand images has 300 KiB, and a mebibyte takes 40 ms to read."""
+
+
+class Share:
+    """So much of something in all, and so much of it for one peer at most."""
+
+    def __init__(self, what: str, *, in_all: int, per_peer: int) -> None:
+        self._what = what
+        self._in_all, self._per_peer = in_all, per_peer
+        self._taken: Counter[FacilityId] = Counter()
+
+    @contextmanager
+    def taken(self, peer: FacilityId, amount: int) -> Iterator[None]:
+        """Take an amount for the time of the block.
+
+        Raises:
+            PeerBusy: the peer has its share already, or everything is taken.
+        """
+        mine = self._taken[peer] + amount
+        if mine > self._per_peer or self._taken.total() + amount > self._in_all:
+            self._taken += Counter()
+            raise PeerBusy(f"{self._what} of this facility are too many at once", _BUSY_SECONDS)
+        self._taken[peer] = mine
+        try:
+            yield
+        finally:
+            self._taken[peer] -= amount
+            self._taken += Counter()  # without those that have nothing
+
+
+class Limiters:
+    """One limiter for each peer: its work runs side by side with others', not before it."""
+
+    def __init__(self, tokens: int) -> None:
+        self._tokens = tokens
+        self._limiters: dict[FacilityId, trio.CapacityLimiter] = {}
+
+    def of(self, peer: FacilityId) -> trio.CapacityLimiter:
+        """Return a peer's."""
+        if peer not in self._limiters:
+            self._limiters[peer] = trio.CapacityLimiter(self._tokens)
+        return self._limiters[peer]
+
+
+def chunk_threads() -> Limiters:
+    """Return limiters for reading, opening and writing chunks: as many as help one peer.
+
+    Trio's own 40 threads would be taken by one peer with eight links, and commands would wait.
+    """
+    return Limiters(max(4, os.cpu_count() or 1))

@@ -1,0 +1,38 @@
+"""How fast somebody may go, in trio's time."""
+
+import math
+from collections.abc import Hashable
+
+import trio
+
+
+class Pace:
+    """How fast one peer may go: so much a second, and a burst of so much before that counts."""
+
+    def __init__(self, a_second: float, *, burst: float) -> None:
+        self._a_second = a_second
+        self._burst_seconds = burst / a_second
+        self._used_until: dict[Hashable, float] = {}
+
+    def wait_seconds(self, peer: Hashable, amount: float = 1.0) -> float:
+        """Take an amount if the peer may have it now, and return 0; else how long to wait."""
+        now = trio.current_time()
+        until = self._after(peer, now, amount)
+        if until > now:
+            return until - now
+        self._used_until[peer] = until
+        return 0.0
+
+    async def turn(self, peer: Hashable, amount: float = 1.0) -> None:
+        """Wait until the peer may have an amount; who waits already goes first."""
+        now = trio.current_time()
+        self._used_until[peer] = until = self._after(peer, now, amount)
+        await trio.sleep(max(0.0, until - now))
+
+    def charge(self, peer: Hashable, amount: float) -> None:
+        """Take an amount for what has been, however long the peer waits for it from now on."""
+        self._used_until[peer] = self._after(peer, trio.current_time(), amount)
+
+    def _after(self, peer: Hashable, now: float, amount: float) -> float:
+        begun = max(self._used_until.get(peer, -math.inf), now - self._burst_seconds)
+        return begun + amount / self._a_second
