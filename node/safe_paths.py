@@ -24,10 +24,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from node.errors import ConfigError
+from node.errors import ConfigError, StoreFull
 
 MOST_LINKS = 40
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
+RESERVE_BYTES = 64 << 20
+"""Left free on a disk that is written to."""
+_FILE_BYTES = 4096  # what a file takes beside its bytes, about
 _ACL = "system.posix_acl_access"
 _OUR_DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -81,14 +84,34 @@ def real_folder(path: Path, *, make: bool = False, is_ours: bool = False, owner:
     return real
 
 
-def hold_tree(path: Path) -> None:
+def hold_room(fd: int, needed_bytes: int, files: int, where: Path) -> None:
+    """Hold that an open folder's disk has room for files of so many bytes, with a reserve left.
+
+    Raises:
+        StoreFull: it has not; the message names both sizes.
+    """
+    disk = os.statvfs(fd)
+    free = disk.f_bavail * disk.f_frsize - RESERVE_BYTES
+    needed = needed_bytes + files * _FILE_BYTES
+    if needed > free:
+        raise StoreFull(
+            f"{where} has room for {max(0, free) // 10**6} MB, and {needed // 10**6} MB are to be"
+            " written; choose another disk, or free space there"
+        )
+
+
+def hold_tree(path: Path) -> tuple[int, int]:
     """Hold that a folder has only folders and plain files, none of which others may change.
+
+    Returns:
+        How many files, and their bytes.
 
     Raises:
         ConfigError: something else is there; the message names it.
         OSError: it cannot be looked at.
     """
     trusted = frozenset({0, os.geteuid()})
+    count = size = 0
     for where, _, files, fd in os.fwalk(real_folder(path), onerror=_raise):
         _hold_safe(fd, Path(where), trusted)
         for name in files:
@@ -96,6 +119,8 @@ def hold_tree(path: Path) -> None:
             if not stat.S_ISREG(found.st_mode):
                 raise ConfigError(f"{where}/{name} is not a file; this is no whole copy")
             _hold_owner(found, Path(where) / name, trusted)
+            count, size = count + 1, size + found.st_size
+    return count, size
 
 
 def write_file(path: Path, data: bytes, mode: int = _PRIVATE_FILE, *, is_new: bool = False) -> None:

@@ -362,8 +362,9 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
             "the backup is of a node with a host key, which no backup holds: give --recovery-kit"
         )
     try:
-        safe_paths.hold_tree(source)
-        above = safe_paths.real_folder(target.parent, make=True)
+        files, size = safe_paths.hold_tree(source)
+        with safe_paths.folder(target.parent, make=True) as (fd, above):
+            safe_paths.hold_room(fd, size, files, above)
         target = above / target.name
         # Under another name until it is whole: a half-restored home must not start.
         aside = above / f".{target.name}.restoring"

@@ -17,15 +17,12 @@ from pathlib import Path
 from typing import Self
 
 from node import safe_paths
-from node.errors import Conflict, StoreError, StoreFull
+from node.errors import Conflict, StoreError
 
 _PARTIAL = ".emix-partial"
 _OUR_NAME = re.compile(r"SE\d{6}/IM\d{6}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-RESERVE_BYTES = 64 << 20
-"""Left free on a disk that an export fills."""
-_FILE_BYTES = 4096  # what a file takes beside its bytes, about
 
 
 class ExportFolder:
@@ -91,14 +88,7 @@ class ExportFolder:
         Raises:
             StoreFull: there is not; nothing was written.
         """
-        disk = os.statvfs(self._fd)
-        free = disk.f_bavail * disk.f_frsize - RESERVE_BYTES
-        needed = total_bytes + files * _FILE_BYTES
-        if needed > free:
-            raise StoreFull(
-                f"{self._directory} has room for {max(0, free) // 10**6} MB and the export takes"
-                f" {needed // 10**6} MB; choose another disk, or free space there"
-            )
+        safe_paths.hold_room(self._fd, total_bytes, files, self._directory)
 
     def discard(self) -> None:
         """Remove what was not published."""

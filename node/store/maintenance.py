@@ -209,6 +209,8 @@ class Maintenance:
                 raise ConfigError(f"{directory} is not empty")
         except OSError as exc:
             raise ConfigError(f"{directory} cannot be written ({exc.strerror})") from exc
+        with safe_paths.folder(directory) as (fd, _):
+            safe_paths.hold_room(fd, self._home_bytes(), 0, directory)
         try:
             with self._context.removals.held_back():
                 self._copy(directory)
@@ -222,6 +224,15 @@ class Maintenance:
         sync_tree(directory)
         files = [path for path in directory.rglob("*") if path.is_file()]
         return len(files), sum(path.stat().st_size for path in files)
+
+    def _home_bytes(self) -> int:
+        """Return how much a copy takes, about: blocks, since small files take whole ones."""
+        paths = (p for p in self._home.rglob("*") if not p.name.endswith(TEMPORARY_SUFFIX))
+        total = 0
+        for path in paths:
+            with suppress(FileNotFoundError):
+                total += path.lstat().st_blocks * 512
+        return total
 
     def _copy(self, directory: Path) -> None:
         """Copy the database first, and then everything that it names, or had in work."""

@@ -222,6 +222,31 @@ def test_export_onto_a_full_disk_is_an_error(nodes: tuple[Node, Node], tmp_path:
         subprocess.run(["umount", str(small)], check=True)
 
 
+def test_export_that_the_command_writes_holds_room_on_its_own_disk(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs root and setpriv (Debian package util-linux)")
+    node = Node(tmp_path, "node", "Other User Clinic")
+    node.make()
+    plain = node.command
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    node.command = lambda *a: [*drop, *plain(*a)] if a == ("serve",) else plain(*a)  # type: ignore[method-assign]
+    node.start()
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(small)], check=True)
+    try:
+        imported(node, write_study(tmp_path / "s", 31, 40, size=512))  # 21 MB, and 16 MB are free
+        small.chmod(0)
+        said = _error(node, "export", study_uid(31), str(small / "out"))
+        assert "has room for" in said
+        assert not list(small.iterdir())
+        imported(node, write_study(tmp_path / "t", 32, 2, size=512))
+        node.run("export", study_uid(32), str(small / "out"))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+        node.stop()
+
+
 def test_interrupted_export_leaves_nothing(nodes: tuple[Node, Node], tmp_path: Path) -> None:
     a, _ = nodes
     imported(a, write_study(tmp_path / "s", 25, 400, size=512))

@@ -315,7 +315,7 @@ def test_backup_onto_a_full_disk_leaves_nothing_there(
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(small)], check=True)
     try:
         said = _error(a, "backup", str(small / "copy"))
-        assert "(No space left on device); nothing of the backup was left there" in said
+        assert "has room for" in said
         assert not list((small / "copy").iterdir())
     finally:
         subprocess.run(["umount", str(small)], check=True)
