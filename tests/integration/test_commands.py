@@ -85,7 +85,7 @@ def test_what_the_node_may_not_read_or_write_is_streamed_without_asking(tmp_path
         assert imported(node, folder)["carried"] == 3
         closed = tmp_path / "closed"
         closed.mkdir()
-        closed.chmod(0)
+        closed.chmod(0o500)
         node.run("export", study_uid(20), str(closed / "out"), "--dicomdir")
         assert (closed / "out" / "DICOMDIR").exists()
         assert {p.read_bytes() for p in (closed / "out").rglob("*0*") if p.is_file()} == files
@@ -236,7 +236,7 @@ def test_export_that_the_command_writes_holds_room_on_its_own_disk(tmp_path: Pat
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(small)], check=True)
     try:
         imported(node, write_study(tmp_path / "s", 31, 40, size=512))  # 21 MB, and 16 MB are free
-        small.chmod(0)
+        small.chmod(0o500)
         said = _error(node, "export", study_uid(31), str(small / "out"))
         assert "has room for" in said
         assert not list(small.iterdir())
