@@ -1,0 +1,101 @@
+"""`python -m bench.against COMMIT`: import, send and export beside those of another commit.
+
+Both run in turn on the same machine, A B A B, each from a tree and an environment of its own, and
+the medians are compared: core-seconds of all processes, and seconds. "Not worse" means within 5 %.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.ct_study import hold_digest, make_ct_study
+from bench.run import DATA
+
+RUNS = int(os.environ.get("RUNS", "5"))
+ROOT = Path(__file__).resolve().parents[1]
+_FIGURES = ("core_seconds", "import_seconds", "send_seconds", "export_seconds")
+
+# Of the tree that is measured, this uses what has been there for long: `bench.nodes`.
+_ROUND = """
+import json, resource, sys, time
+from pathlib import Path
+from bench.nodes import two_nodes
+
+study, folder = Path(sys.argv[1]), Path(sys.argv[2])
+found = {}
+
+def timed(name, work):
+    begun = time.perf_counter()
+    done = work()
+    found[name] = time.perf_counter() - begun
+    return done
+
+with two_nodes(folder) as (a, b):
+    summary = timed("import_seconds", lambda: a.json("import", str(study)))["summary"]
+    uid = summary["study_instance_uids"][0]
+    timed("send_seconds", lambda: a.run("send", uid, b.display_name, "--wait"))
+    timed("export_seconds", lambda: b.run("export", uid, str(folder / "out")))
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+found["core_seconds"] = used.ru_utime + used.ru_stime
+print(json.dumps(found))
+"""
+
+
+def main() -> None:
+    """Compare this tree with a commit's and print both medians and their ratio."""
+    commit = sys.argv[1]
+    study = DATA / "ct"
+    if not study.exists():
+        make_ct_study(study)
+    hold_digest(study)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        trees = {"now": _checked_out("HEAD", folder), commit: _checked_out(commit, folder)}
+        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
+        for _ in range(RUNS):
+            for name, tree in trees.items():
+                rounds[name].append(_round(tree, study, folder / "homes"))
+    print(f"medians of {RUNS}, in turn\n\n| | {' | '.join(trees)} | ratio |\n|---|---|---|---|")
+    for figure in _FIGURES:
+        now, before = (statistics.median(r[figure] for r in rounds[name]) for name in trees)
+        print(f"| {figure.replace('_', ' ')} | {now:.2f} | {before:.2f} | {now / before:.2f} |")
+
+
+def _checked_out(commit: str, folder: Path) -> Path:
+    """Return a tree of a commit with an environment in which all processes run its code."""
+    tree = folder / f"tree-{commit}"
+    tree.mkdir()
+    archive = subprocess.run(
+        ["git", "archive", commit], cwd=ROOT, stdout=subprocess.PIPE, check=True
+    ).stdout
+    subprocess.run(["tar", "-x", "-C", str(tree)], input=archive, check=True)
+    environment = tree / ".env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    libraries = next(path for path in sys.path if path.endswith("site-packages"))
+    (packages / "tree.pth").write_text(f"{tree}\n{tree / 'proto'}\n{libraries}\n")
+    return tree
+
+
+def _round(tree: Path, study: Path, homes: Path) -> dict[str, float]:
+    homes.mkdir()
+    try:
+        done = subprocess.run(
+            [str(tree / ".env/bin/python"), "-c", _ROUND, str(study), str(homes)],
+            cwd=tree,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        found: dict[str, float] = json.loads(done.stdout)
+        return found
+    finally:
+        shutil.rmtree(homes)
+
+
+if __name__ == "__main__":
+    main()
