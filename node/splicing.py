@@ -6,8 +6,9 @@ Where one of them is within TLS, the bytes are copied here instead.
 import fcntl
 import os
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal
 
 import trio
 
@@ -16,6 +17,7 @@ _PIECE_BYTES = 1 << 20
 _COPIED_BYTES = 1 << 18
 
 
+Gone = Literal["source", "sink"]
 Admit = Callable[[int], Awaitable[None]]
 """Awaited with a number of bytes that have come from one side, before they are passed on."""
 
@@ -27,6 +29,7 @@ async def splice_both(
     admit_b: Admit,
     *,
     piece_bytes: int = _PIECE_BYTES,
+    on_end: Callable[[Connection], None] = lambda _: None,
 ) -> None:
     """Move bytes both ways until both ends have ended.
 
@@ -36,6 +39,7 @@ async def splice_both(
         admit_a: Holds up what comes from `a` for as long as it takes; what it raises ends it all.
         admit_b: The same for what comes from `b`.
         piece_bytes: How many are passed on at once, at most.
+        on_end: Called with the connection that ends or breaks first, and then with others.
 
     Raises:
         ExceptionGroup: a connection broke (`OSError`, `trio.BrokenResourceError`), or what
@@ -43,13 +47,16 @@ async def splice_both(
     """
 
     async def one_way(source: Connection, sink: Connection, admit: Admit) -> None:
+        def gone(end: Gone) -> None:
+            on_end(source if end == "source" else sink)
+
         if isinstance(source, trio.SocketStream) and isinstance(sink, trio.SocketStream):
-            await _splice(source.socket, sink.socket, admit, piece_bytes)
+            await _splice(source.socket, sink.socket, admit, piece_bytes, gone)
             # Half-closed: the other direction may go on until it ends too.
             with suppress(OSError):
                 sink.socket.shutdown(socket.SHUT_WR)
         else:
-            await _copy(source, sink, admit, min(piece_bytes, _COPIED_BYTES))
+            await _copy(source, sink, admit, min(piece_bytes, _COPIED_BYTES), gone)
             nursery.cancel_scope.cancel()  # TLS has no half-closed connections
 
     async with trio.open_nursery() as nursery:
@@ -62,6 +69,7 @@ async def _splice(
     sink: trio.socket.SocketType,
     admit: Admit,
     piece_bytes: int,
+    gone: Callable[[Gone], None],
 ) -> None:
     """Move bytes from one socket to another in the kernel until the first ends.
 
@@ -70,6 +78,7 @@ async def _splice(
         sink: Written to.
         admit: See `splice_both`.
         piece_bytes: The most to be moved at once.
+        gone: Called with the one that has ended or broken.
 
     Raises:
         OSError: a connection broke.
@@ -82,28 +91,53 @@ async def _splice(
         while True:
             await trio.lowlevel.wait_readable(source)
             try:
-                count = os.splice(source.fileno(), writing, piece_bytes, flags=flags)
+                with _noting(gone, "source"):
+                    count = os.splice(source.fileno(), writing, piece_bytes, flags=flags)
             except BlockingIOError:
                 continue
             if count == 0:
+                gone("source")
                 return
             await admit(count)
             left = count
             while left:
                 await trio.lowlevel.wait_writable(sink)
-                with suppress(BlockingIOError):
+                with suppress(BlockingIOError), _noting(gone, "sink"):
                     left -= os.splice(reading, sink.fileno(), left, flags=flags)
     finally:
         os.close(reading)
         os.close(writing)
 
 
-async def _copy(source: Connection, sink: Connection, admit: Admit, piece_bytes: int) -> None:
+@contextmanager
+def _noting(gone: Callable[[Gone], None], end: Gone) -> Iterator[None]:
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except (OSError, trio.BrokenResourceError):
+        gone(end)
+        raise
+
+
+async def _copy(
+    source: Connection,
+    sink: Connection,
+    admit: Admit,
+    piece_bytes: int,
+    gone: Callable[[Gone], None],
+) -> None:
     """Move bytes from one connection to another until the first ends.
 
     Raises:
         trio.BrokenResourceError: a connection broke.
     """
-    while data := await source.receive_some(piece_bytes):
+    while True:
+        with _noting(gone, "source"):
+            data = await source.receive_some(piece_bytes)
+        if not data:
+            gone("source")
+            return
         await admit(len(data))
-        await sink.send_all(data)
+        with _noting(gone, "sink"):
+            await sink.send_all(data)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from node.federation.routes import Won
 from node.rpc.calling import Channel
 
 
@@ -20,6 +21,7 @@ class Connection:
     problem: str = ""
     software: str = ""  # as the peer says
     channel: Channel | None = field(default=None, repr=False)
+    better: Won | None = field(default=None, repr=False)  # the next way, made already
     inbound: Counter[str] = field(default_factory=Counter)  # what the peer opened, by route
     holding: trio.CancelScope | None = field(default=None, repr=False)
     waiting_at_relay: trio.CancelScope | None = field(default=None, repr=False)
@@ -30,6 +32,11 @@ class Connection:
         """Have the present way left for another."""
         if self.holding is not None:
             self.holding.cancel()
+
+    def take_better(self) -> Won | None:
+        """Return the way that was found while another was held; whoever takes it closes it."""
+        found, self.better = self.better, None
+        return found
 
     @property
     def is_inbound_only(self) -> bool:

@@ -9,11 +9,12 @@ not protect, so it verifies nobody: a relay is trusted with nothing.
 """
 
 import errno
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -52,6 +53,8 @@ MAX_ACCEPTED = 64
 MAX_ACCEPTED_OF_FACILITY = 2
 _AVOID_SECONDS = 60.0
 _MAX_AVOIDED = 16
+_NOTICE_SECONDS = 1.0
+_SILENT_SECONDS = 30.0  # gRPC's pings are answered oftener, and who answers none is given up, too
 _BREAKS, _BREAKS_SECONDS, _ONE_BREAK_SECONDS = 3, 3600.0, 0.5
 
 
@@ -67,7 +70,52 @@ class Way:
 
     address: str
     relay: str
-    is_leaving: trio.Event
+    is_leaving: trio.Event = field(default_factory=trio.Event)
+    _pipe: "_Pipe" = field(default_factory=lambda: _Pipe())
+
+    async def was_given_up(self) -> bool:
+        """Whether our own end was closed first, though the relay's stood and was not silent.
+
+        gRPC does that when what came is not what the other side's TLS made. Asked before we close
+        the connection ourselves.
+        """
+        with trio.move_on_after(_NOTICE_SECONDS):
+            await self._pipe.ended.wait()
+        pipe = self._pipe
+        return pipe.is_ended_here and trio.current_time() - pipe.heard_time < _SILENT_SECONDS
+
+
+@dataclass
+class _Pipe:
+    """What is seen of a way's bytes, which nobody here looks into.
+
+    Attributes:
+        ended: Set once one of its ends was closed.
+        is_ended_here: That was ours, and not the relay's.
+        heard_time: When something came at last, by trio's clock.
+    """
+
+    ended: trio.Event = field(default_factory=trio.Event)
+    is_ended_here: bool = False
+    heard_time: float = -math.inf
+
+    async def carry(self, listener: trio.socket.SocketType, relay: Connection) -> None:
+        """Join whoever connects here with a relay, until both have ended."""
+        connection, _ = await listener.accept()
+        async with trio.SocketStream(connection) as ours:
+
+            def on_end(which: Connection) -> None:
+                if not self.ended.is_set():
+                    self.is_ended_here = which is ours
+                    self.ended.set()
+
+            try:
+                await splice_both(relay, ours, self._note, _at_once, on_end=on_end)
+            except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # an end went away
+
+    async def _note(self, _: int) -> None:
+        self.heard_time = trio.current_time()
 
 
 class Relaying:
@@ -232,12 +280,12 @@ class Relaying:
             raise
         async with _closed_after(joined) as relay:
             listener, path = await _bound(self._home)
-            way = Way(f"unix:{path.resolve()}", ticket.relay, trio.Event())
+            way = Way(f"unix:{path.resolve()}", ticket.relay)
             try:
                 path.chmod(0o600)
                 listener.listen(1)
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_carry, listener, relay)
+                    nursery.start_soon(way._pipe.carry, listener, relay)
                     nursery.start_soon(self._look_out, way, encoded)
                     yield way
                     nursery.cancel_scope.cancel()
@@ -319,15 +367,6 @@ def remove_ways(home: Path) -> None:
     """Remove the sockets that a killed node left."""
     for path in home.glob("w????.sock"):
         path.unlink(missing_ok=True)
-
-
-async def _carry(listener: trio.socket.SocketType, relay: Connection) -> None:
-    connection, _ = await listener.accept()
-    async with trio.SocketStream(connection) as ours:
-        try:
-            await splice_both(relay, ours, _at_once, _at_once)
-        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # an end went away
 
 
 async def _at_once(_: int) -> None:

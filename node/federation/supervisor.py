@@ -28,6 +28,7 @@ from node.documents.peers import Peer
 from node.domain.ids import FacilityId, NetworkId, TransferId
 from node.errors import (
     DocumentError,
+    LinkAltered,
     NodeError,
     PeerLeft,
     PeerTimeout,
@@ -42,7 +43,7 @@ from node.federation.dialing import Dialer
 from node.federation.introducing import Introducer
 from node.federation.link import GrpcLink
 from node.federation.relaying import Relaying, Way
-from node.federation.routes import CONNECT_SECONDS, race
+from node.federation.routes import CONNECT_SECONDS, Won, race
 from node.federation.server import (
     Exchange,
     PeerNews,
@@ -75,7 +76,11 @@ class Hints(Protocol):
 
 @dataclass
 class _Supervised:
-    """A peer's supervisor."""
+    """A peer's supervisor.
+
+    Attributes:
+        peer: As it is to be reached, and what else is known of it by now.
+    """
 
     peer: Peer
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -222,6 +227,7 @@ class Federation:
                     is_trusted = self._trust.is_trusted(peer)
                     if earlier is not None:
                         if is_trusted and earlier.is_for(peer):
+                            earlier.peer = peer  # what else it states may be new
                             continue
                         earlier.scope.cancel()
                     if is_trusted:
@@ -235,34 +241,35 @@ class Federation:
             if earlier is not None:
                 with trio.CancelScope(shield=True):  # it is cancelled, and ends soon
                     await earlier.ended.wait()
-            await self._supervise(this.peer, this.scope)
+            await self._supervise(this)
         finally:
             this.ended.set()
 
-    async def _supervise(self, peer: Peer, scope: trio.CancelScope) -> None:
-        connection = self.connection(peer.facility_id)
+    async def _supervise(self, this: "_Supervised") -> None:
+        facility = this.peer.facility_id
+        connection = self.connection(facility)
         pause, is_asked = _FIRST_PAUSE, False
-        with scope:
-            if peer.network is not None:  # it need not know us yet
-                await self._guarded(self._introduce, peer, connection)
+        with this.scope:
+            if this.peer.network is not None:  # it need not know us yet
+                await self._guarded(self._introduce, this.peer, connection)
             while True:
                 started = trio.current_time()
-                error = await self._guarded(self._connect, peer, connection)
+                error = await self._guarded(self._connect, this.peer, connection)
                 was_up = connection.connected_time >= started
                 if was_up and trio.current_time() - started > _UP_SECONDS:
                     pause = _FIRST_PAUSE
                 self._note_lost(connection, error)
-                if not peer.endpoints and not self._lan.endpoints(peer.facility_id):
+                if not this.peer.endpoints and not self._lan.endpoints(facility):
                     connection.state = "waiting"
-                await self._guarded(self._introduce, peer, connection)
+                await self._guarded(self._introduce, this.peer, connection)
                 if not is_asked:  # or two that cannot dial each other would ask without end
-                    await self._guarded(self._ask, peer, connection)
+                    await self._guarded(self._ask, this.peer, connection)
                 # Who asked while we tried is heard, too.
                 with trio.move_on_after(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
-                    await self._wanted[peer.facility_id].wait()
-                self._wanted.pop(peer.facility_id, None)
-                is_asked = peer.facility_id in self._asked
-                self._asked.discard(peer.facility_id)
+                    await self._wanted[facility].wait()
+                self._wanted.pop(facility, None)
+                is_asked = facility in self._asked
+                self._asked.discard(facility)
                 pause = min(pause * 2, _LONGEST_PAUSE)
         connection.channel = None
         connection.state, connection.route = "waiting", ""
@@ -294,8 +301,13 @@ class Federation:
 
     async def _connect(self, peer: Peer, connection: Connection) -> None:
         """Hold one way to a peer after the other, as long as each is left for a better one."""
-        while await self._hold_a_way(peer, connection):
-            log.info("going another way", peer=peer.facility_id.short())
+        try:
+            while await self._hold_a_way(peer, connection):
+                log.info("going another way", peer=peer.facility_id.short())
+        finally:
+            better = connection.take_better()
+            if better is not None:
+                await better.aclose()
 
     async def _hold_a_way(self, peer: Peer, connection: Connection) -> bool:
         """Try a peer's endpoints, then a relay; hold the first that answers until it is lost.
@@ -309,10 +321,10 @@ class Federation:
         while endpoints:
             started, endpoint = trio.current_time(), ""
             try:
-                endpoint = await race(lambda e: self._open(peer, e), endpoints)
-                connection.endpoint = endpoint
-                route = "lan" if endpoint in near else "direct"
-                await self._hold_until_better(peer, endpoint, connection, route)
+                async with await self._reached(peer, connection, endpoints) as won:
+                    endpoint = connection.endpoint = won.endpoint
+                    route = "lan" if endpoint in near else "direct"
+                    await self._hold_until_better(peer, won.channel, connection, route)
             except (PeerUnreachable, PeerTimeout) as exc:
                 error = exc
                 if endpoint in near and not isinstance(exc, PeerLeft):
@@ -333,6 +345,19 @@ class Federation:
                 connection.waiting_at_relay = None
         raise error
 
+    async def _reached(self, peer: Peer, connection: Connection, endpoints: Sequence[str]) -> Won:
+        """Return a connection to one of a peer's endpoints: one that is there, or a new one.
+
+        Raises:
+            PeerUnreachable: none can be made.
+        """
+        better = connection.take_better()
+        if better is not None:
+            if better.endpoint in endpoints:
+                return better
+            await better.aclose()
+        return await race(lambda e: self._open(peer, e), endpoints)
+
     async def _hold_by_relay(self, peer: Peer, connection: Connection) -> bool:
         """Hold a way through a relay until it is lost, or a better one is there.
 
@@ -347,9 +372,7 @@ class Federation:
                 connection.waiting_at_relay = None  # it has come there
                 connection.endpoint = way.relay
                 try:
-                    await self._hold_until_better(
-                        peer, way.address, connection, "relay", way.is_leaving
-                    )
+                    await self._hold_relayed(peer, way, connection)
                 except (PeerUnreachable, PeerTimeout) as exc:
                     was_connected = connection.connected_time >= started
                     problem = self._relaying.suspicion(way.relay, exc, was_connected=was_connected)
@@ -360,6 +383,16 @@ class Federation:
                 is_unsteady = is_soon and way.is_leaving.is_set()
                 return not is_unsteady and "direct" not in connection.inbound
         return False
+
+    async def _hold_relayed(self, peer: Peer, way: Way, connection: Connection) -> None:
+        async with self._open(peer, way.address) as channel:
+            try:
+                await channel.connect(CONNECT_SECONDS)
+                await self._hold_until_better(peer, channel, connection, "relay", way.is_leaving)
+            except NodeError as exc:
+                if not isinstance(exc, PeerLeft) and await way.was_given_up():
+                    raise LinkAltered("what came was altered; the connection was given up") from exc
+                raise
 
     @asynccontextmanager
     async def _way(self, network: Network, peer: Peer, half: bytes) -> AsyncGenerator[Way]:
@@ -377,7 +410,7 @@ class Federation:
     async def _hold_until_better(
         self,
         peer: Peer,
-        endpoint: str,
+        channel: Channel,
         connection: Connection,
         route: str,
         is_leaving: trio.Event | None = None,
@@ -392,7 +425,7 @@ class Federation:
                 nursery.start_soon(self._seek_better, peer, connection, route, scope)
                 if is_leaving is not None:
                     nursery.start_soon(_end_once, is_leaving, scope)
-                await self._hold(peer, endpoint, connection, route)
+                await self._hold(peer, channel, connection, route)
 
     async def _seek_better(
         self, peer: Peer, connection: Connection, route: str, scope: trio.CancelScope
@@ -407,7 +440,7 @@ class Federation:
             near = self._lan.endpoints(peer.facility_id)
             with suppress(PeerUnreachable):
                 better = [*near, *peer.endpoints] if is_relayed else near
-                await race(lambda e: self._open(peer, e), better)
+                connection.better = await race(lambda e: self._open(peer, e), better)
                 log.info("a better way", peer=peer.facility_id.short())
                 break
         scope.cancel()
@@ -421,32 +454,30 @@ class Federation:
             largest_answer=LARGEST_ANSWER,
         )
 
-    async def _hold(self, peer: Peer, endpoint: str, connection: Connection, route: str) -> None:
-        async with self._open(peer, endpoint) as channel:
-            await channel.connect(CONNECT_SECONDS)
-            with self._trust.lease(peer.facility_id), ungrouped():
-                lists = await self._conversation.hello(peer, channel, connection)
-                connection.channel, connection.problem = channel, ""
-                connection.state, connection.route = "connected", route
-                connection.connected_time = trio.current_time()
-                log.info("peer connected", peer=peer.facility_id.short(), route=route)
-                try:
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(
-                            self._conversation.keep_saying_hello, peer, channel, connection, lists
-                        )
-                        collect = partial(self._collect, peer)
-                        decided = partial(self._exchange.decided, peer.facility_id)
-                        nursery.start_soon(self._conversation.watch, channel, collect, decided)
-                        nursery.start_soon(
-                            self._exchange.watch_decided,
-                            peer.facility_id,
-                            partial(self._collect_decided, peer, collect),
-                        )
-                        nursery.start_soon(self._exchange.run_peer, peer.facility_id)
-                finally:
-                    connection.channel = None
-                    connection.state, connection.route = "waiting", ""
+    async def _hold(self, peer: Peer, channel: Channel, connection: Connection, route: str) -> None:
+        with self._trust.lease(peer.facility_id), ungrouped():
+            lists = await self._conversation.hello(peer, channel, connection)
+            connection.channel, connection.problem = channel, ""
+            connection.state, connection.route = "connected", route
+            connection.connected_time = trio.current_time()
+            log.info("peer connected", peer=peer.facility_id.short(), route=route)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(
+                        self._conversation.keep_saying_hello, peer, channel, connection, lists
+                    )
+                    collect = partial(self._collect, peer)
+                    decided = partial(self._exchange.decided, peer.facility_id)
+                    nursery.start_soon(self._conversation.watch, channel, collect, decided)
+                    nursery.start_soon(
+                        self._exchange.watch_decided,
+                        peer.facility_id,
+                        partial(self._collect_decided, peer, collect),
+                    )
+                    nursery.start_soon(self._exchange.run_peer, peer.facility_id)
+            finally:
+                connection.channel = None
+                connection.state, connection.route = "waiting", ""
 
     async def _collect(self, peer: Peer, transfer_id: TransferId) -> None:
         # However it ends, the sender tells us again when it has something for us.

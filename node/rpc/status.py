@@ -7,7 +7,6 @@ import grpc
 from node.domain.texts import shown
 from node.errors import (
     Code,
-    LinkAltered,
     NodeError,
     PeerBusy,
     PeerLeft,
@@ -44,13 +43,11 @@ _STATUS = {
 }
 _PLAIN = {
     grpc.StatusCode.UNAVAILABLE: PeerUnreachable,
+    grpc.StatusCode.UNKNOWN: PeerUnreachable,  # a stream whose connection broke within TLS
     grpc.StatusCode.DEADLINE_EXCEEDED: PeerTimeout,
 }
 
 _MOST_CHARACTERS = 1000
-
-_ALTERED = "TSI_DATA_CORRUPTED"
-"""What gRPC says of a TLS record that does not open."""
 
 _LEFT = "Cancelling all calls"
 """What a server of gRPC that stops says to the calls that go on."""
@@ -89,8 +86,6 @@ def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) ->
     if code == Code.LINK_ALTERED:  # that is our own TLS's word, and nobody else's
         return PeerUnreachable(details)
     if code is None:
-        if _ALTERED in details and not metadata:
-            return LinkAltered("bytes were altered on the way; the connection was given up")
         if _LEFT in details:
             return PeerLeft("the other side is stopping")
         plain = _PLAIN.get(status, NodeError)

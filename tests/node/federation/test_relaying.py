@@ -24,7 +24,7 @@ from node.errors import (
     PeerUnreachable,
 )
 from node.federation.dialing import Dialer
-from node.federation.relaying import MAX_ACCEPTED, MAX_ACCEPTED_OF_FACILITY, Relaying
+from node.federation.relaying import MAX_ACCEPTED, MAX_ACCEPTED_OF_FACILITY, Relaying, Way, _bound
 
 KEY, TICKETS = SigningKey.new(), SigningKey.new()
 ME = NodeId(b"m" * 32)
@@ -199,3 +199,36 @@ async def test_relay_that_alters_or_breaks_connections_again_and_again_is_told_o
         for n in range(1000):
             assert said(f"relay{n}.example.org:443", broke) == ""
         assert len(node._broke) <= 16
+
+
+@pytest.mark.parametrize(
+    ("first", "silent_seconds", "is_given_up"),
+    [("ours", 0, True), ("the relay's", 0, False), ("ours", 40, False), ("nobody's", 0, False)],
+)
+async def test_way_that_grpc_gives_up_is_told_from_one_that_breaks(
+    first: str, silent_seconds: float, is_given_up: bool, tmp_path: Path
+) -> None:
+    """What gRPC says of it is not looked at: its words may change."""
+    listener, path = await _bound(tmp_path)
+    listener.listen(1)
+    with trio.socket.socket(trio.socket.AF_INET) as door:
+        await door.bind(("127.0.0.1", 0))
+        door.listen(1)
+        theirs = await trio.open_tcp_stream(*door.getsockname())
+        relay = trio.SocketStream((await door.accept())[0])
+    way = Way(f"unix:{path}", RELAY)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(way._pipe.carry, listener, relay)
+        ours = await trio.open_unix_socket(str(path))
+        await theirs.send_all(b"from the peer")
+        assert await ours.receive_some(100)
+        way._pipe.heard_time -= silent_seconds
+        if first == "ours":
+            await ours.aclose()
+        elif first == "the relay's":
+            await theirs.aclose()
+        assert await way.was_given_up() is is_given_up
+        nursery.cancel_scope.cancel()
+    for end in (ours, theirs, relay):
+        await end.aclose()
+    listener.close()

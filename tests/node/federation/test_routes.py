@@ -49,21 +49,25 @@ async def test_address_that_swallows_everything_holds_nobody_up(
 ) -> None:
     network = Network({"good": 0.1}, {"hole": 60})
     started = trio.current_time()
-    assert await race(network.opened, ["hole", "good"]) == "good"
-    assert trio.current_time() - started == pytest.approx(STAGGER_SECONDS + 0.1)
+    async with await race(network.opened, ["hole", "good"]) as won:
+        assert won.endpoint == "good"
+        assert trio.current_time() - started == pytest.approx(STAGGER_SECONDS + 0.1)
+        assert network.open == 1, "the one that was made is handed over, the other closed"
     assert network.open == 0
 
 
 async def test_first_address_has_a_head_start(autojump_clock: trio.testing.MockClock) -> None:
     network = Network({"near": 0.2, "far": 0.0}, {})
-    assert await race(network.opened, ["near", "far"]) == "near"
+    async with await race(network.opened, ["near", "far"]) as won:
+        assert won.endpoint == "near"
     assert network.tried == ["near"]
 
 
 async def test_refusal_lets_the_next_begin_at_once(autojump_clock: trio.testing.MockClock) -> None:
     network = Network({"c": 0.0}, {"a": 0.0, "b": 0.0})
     started = trio.current_time()
-    assert await race(network.opened, ["a", "b", "c"]) == "c"
+    async with await race(network.opened, ["a", "b", "c"]) as won:
+        assert won.endpoint == "c"
     assert trio.current_time() == started
 
 
@@ -72,4 +76,15 @@ async def test_nobody_answers(endpoints: list[str], autojump_clock: trio.testing
     network = Network({}, {"a": 1.0, "b": 99.0})
     with pytest.raises(PeerUnreachable):
         await race(network.opened, endpoints)
+    assert network.open == 0
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.3])
+async def test_who_stops_waiting_leaves_nothing_open(
+    seconds: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    network = Network({"good": 0.1}, {"hole": 60})
+    with trio.move_on_after(seconds):
+        async with await race(network.opened, ["good", "hole"]):
+            await trio.sleep_forever()
     assert network.open == 0

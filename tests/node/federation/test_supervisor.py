@@ -1,7 +1,7 @@
 """Supervisors: what goes wrong with one peer while the node stops does not end the node."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from time import time
 from typing import Any
@@ -18,9 +18,12 @@ from node.errors import NodeError, PeerTimeout, PeerUnreachable
 from node.federation.connection import Connection
 from node.federation.dialing import Dialer
 from node.federation.lan import Lan
+from node.federation.routes import Won
 from node.federation.supervisor import Federation
 from node.federation.trust import Trust
 from tests.integration.hostile import HostilePeer
+
+NOBODY: Any = None
 
 
 async def fail_when_cancelled(error: Exception) -> None:
@@ -161,15 +164,16 @@ class Ways:
         self.outcomes: dict[str, list[NodeError | None]] = {}
         self.tried: list[tuple[str, str]] = []
 
-        async def race(_: object, endpoints: list[str]) -> str:
+        async def race(_: object, endpoints: list[str]) -> Won:
             for endpoint in endpoints:
                 if self.outcomes.get(endpoint):
-                    return endpoint
+                    return Won(endpoint, NOBODY, AsyncExitStack())
             raise PeerUnreachable("nobody")
 
         async def hold(
-            _: Federation, __: Peer, endpoint: str, connection: Connection, route: str, *___: object
+            _: Federation, __: Peer, ___: Any, connection: Connection, route: str, *____: object
         ) -> None:
+            endpoint = connection.endpoint
             self.tried.append((endpoint, route))
             outcome = self.outcomes[endpoint].pop(0)
             if not isinstance(outcome, PeerTimeout):  # its hello was answered
@@ -322,3 +326,70 @@ async def test_neighbour_at_which_transfers_do_not_move_is_left_for_another_way(
             await trio.lowlevel.checkpoint()
         assert connection.holding.cancelled_caught is bool(shunned)
         assert lan.shunned == shunned
+
+
+async def test_connection_that_won_is_the_one_that_is_used(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A direct one, and then a better one that was found meanwhile: each is made once."""
+    made, closed, greeted = list[str](), list[str](), list[str]()
+
+    class Made:
+        def __init__(self, endpoint: str) -> None:
+            self.endpoint = endpoint
+
+        async def connect(self, _: float) -> None:
+            await trio.sleep(0.01)
+
+    @asynccontextmanager
+    async def opened(_: Federation, __: Peer, endpoint: str) -> AsyncGenerator[Made]:
+        made.append(endpoint)
+        yield Made(endpoint)
+        closed.append(endpoint)
+
+    async def hello(_: Peer, channel: Made, *__: object) -> None:
+        greeted.append(channel.endpoint)
+        lan.found.append("near:1")
+        with trio.move_on_after(60):
+            await trio.sleep_forever()
+        raise PeerUnreachable("gone")
+
+    monkeypatch.setattr(Federation, "_open", opened)
+    federation, facility = make_federation(tmp_path)
+    federation._lan = lan = Neighbourhood()
+    monkeypatch.setattr(federation._conversation, "hello", hello)
+    peer = replace(federation._trust.peers[facility], endpoint="direct:1")
+    federation.connection(facility).inbound["relay"] = 1  # so that no relay is asked for
+    with pytest.raises(PeerUnreachable):
+        await federation._connect(peer, federation.connection(facility))
+    assert made[:2] == greeted[:2] == ["direct:1", "near:1"]
+    assert sorted(made) == sorted(closed)
+
+
+async def test_introduction_address_that_a_peer_states_anew_is_the_one_that_is_asked(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Its peer service is where it was, so the supervisor goes on, and knows what is new."""
+    asked = list[str]()
+
+    async def connect(_: Federation, __: Peer, ___: Connection) -> None:
+        raise PeerUnreachable("nobody")
+
+    async def renewed(address: str, _: FacilityId) -> None:
+        asked.append(address)
+        raise PeerUnreachable("nobody")
+
+    monkeypatch.setattr(Federation, "_connect", connect)
+    federation, facility = make_federation(tmp_path)
+    monkeypatch.setattr(federation._introducer, "renewed", renewed)
+    peer = federation._trust.peers[facility]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(federation.run, NOBODY)
+        for address in ("old:7411", "new:7411"):
+            profile = replace(peer.identity.profile, introduction_endpoints=(address,))
+            identity = replace(peer.identity, profile=profile)
+            federation._trust.update([replace(peer, identity=identity)])
+            federation.refresh()
+            await trio.sleep(100)
+            assert asked[-1] == address
+        nursery.cancel_scope.cancel()
