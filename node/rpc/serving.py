@@ -249,10 +249,11 @@ _SMALL_WINDOWS = (
 )
 
 AGE_OPTIONS = (
-    ("grpc.max_connection_age_ms", 900_000),
+    # Not oftener: each time what is carried is cut off, and the receiver checks it all once more.
+    ("grpc.max_connection_age_ms", 86_400_000),
     ("grpc.max_connection_age_grace_ms", 120_000),
 )
-"""Options of a server whose connections are made anew now and then: the peer service's."""
+"""Options of a server whose connections are made anew every day: the peer service's."""
 
 INTRODUCTION_OPTIONS = (
     *PEER_OPTIONS,
