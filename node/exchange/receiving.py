@@ -402,6 +402,9 @@ def _open_manifest(document: Document, delivery: Delivery) -> Manifest:
         raise BadManifest("the manifest has another number of instances than the delivery says")
     if manifest.sealed_bytes != delivery.sealed_bytes:
         raise BadManifest("the manifest has another size than the delivery says")
+    if manifest.is_out_of_proportion:
+        gib, mib = manifest.plaintext_bytes // 2**30, manifest.sealed_bytes // 2**20
+        raise BadManifest(f"the package expands beyond all measure: {gib} GiB out of {mib} MiB")
     return manifest
 
 

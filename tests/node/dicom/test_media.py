@@ -73,3 +73,15 @@ def test_directory_is_bounded_before_it_is_read(
     monkeypatch.setattr(zipfile.ZipFile, "__init__", unwanted)
     (file,) = find_files(path)
     assert file.problem == "a ZIP of too many entries; unpack it first"
+
+
+def test_honest_archive_of_many_black_images_is_read(tmp_path: Path) -> None:
+    """Two hundred to one in each, and all of them together less than any ZIP may have."""
+    path = tmp_path / "black.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for n in range(80):
+            archive.writestr(f"{n}.dcm", bytes(524_288))
+    found = list(find_files(path))
+    assert len(found) == 80
+    with found[-1].open() as handle:
+        assert len(handle.read()) == 524_288
