@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from directory_service.operator import OperatorKey, read_endpoints, signed_list
 from directory_service.operator_commands import COMMANDS, json_option, network_key_option
+from node import safe_paths
 from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import open_blocking_channel
 from node.rpc.bounds import OWN
@@ -378,6 +379,7 @@ def _call(context: click.Context, name: str, request: Message) -> Any:
         )
     if not socket.exists():
         raise PeerUnreachable(f"no directory runs in {home}; start it: emix-directory serve")
+    safe_paths.real_folder(home, owner=home.stat().st_uid)  # or another socket could be put there
     address = f"unix:{socket.resolve()}"
     with open_blocking_channel(address, largest_answer=OWN.size) as channel:
         return channel.unary(_METHODS[name], request)

@@ -352,11 +352,17 @@ def study(context: click.Context, uid: str, json_: bool) -> None:
             came = f"from {package.received_from}" if package.received_from else "imported here"
             print_line(
                 f"{'package':>12}  {package.package_id[:8]}  {package.instances} instances,"
-                f" {show_time(package.created_seconds)}, {came}"
+                f" {show_time(package.created_seconds)}, {came}{_doubts(package)}"
             )
         print_line()
     if len(answer.sources) > 1:
         print_line(f"{len(answer.sources)} facilities have sealed this study; they stay apart.")
+
+
+def _doubts(package: pb.Package) -> str:
+    """Return what this node's own examination says of a received package; empty for nothing."""
+    held = f", {package.held_instances} held" if package.held_instances else ""
+    return held + (f", {package.flagged_instances} odd" if package.flagged_instances else "")
 
 
 @click.command()

@@ -25,9 +25,12 @@ def choose_origin(
         NotFound: no packages are here from the origin that is named.
         SeveralOrigins: a person must say which; the message counts their instances.
     """
-    contents = _contents(db, study_uid)
+    origins = _origins(db, study_uid)
     if wanted:
-        return _named(list(contents), wanted, me)
+        return _named(origins, wanted, me)
+    if len(origins) == 1:
+        return origins[0]
+    contents = {origin: _digests(db, study_uid, origin) for origin in origins}
     first = me if me in contents else next(iter(contents))
     others = [found for origin, found in contents.items() if origin != first]
     # A superset of another facility's is no reason to prefer it: what it adds may be anything.
@@ -40,23 +43,30 @@ def choose_origin(
         for origin, found in contents.items()
     )
     raise SeveralOrigins(
-        f"{len(contents)} facilities sealed different images of this study: {counts};"
-        " say whose are meant with the origin"
+        f"{len(contents)} facilities sealed this study, each its own packages: {counts};"
+        " say whose are meant"
     )
 
 
-def _contents(db: Db, study_uid: StudyInstanceUID) -> dict[FacilityId, set[bytes]]:
-    """Return the digests of the instances of each origin, in the order in which they came."""
-    contents: dict[FacilityId, set[bytes]] = {}
-    for origin, digest in db.execute(
-        "SELECT p.origin, i.digest FROM packages p JOIN instances i ON i.package = p.id"
-        " WHERE p.state = 'closed' AND p.study_uid = ? ORDER BY p.id",
+def _origins(db: Db, study_uid: StudyInstanceUID) -> list[FacilityId]:
+    """Return whose packages of a study are here, in the order in which they came."""
+    rows = db.execute(
+        "SELECT origin FROM packages WHERE state = 'closed' AND study_uid = ?"
+        " GROUP BY origin ORDER BY MIN(id)",
         (study_uid,),
-    ):
-        contents.setdefault(FacilityId(origin), set()).add(digest)
-    if not contents:
+    ).fetchall()
+    if not rows:
         raise NotFound("the study is gone; `emix studies` lists what is here")
-    return contents
+    return [FacilityId(row[0]) for row in rows]
+
+
+def _digests(db: Db, study_uid: StudyInstanceUID, origin: FacilityId) -> set[bytes]:
+    rows = db.execute(
+        "SELECT i.digest FROM packages p JOIN instances i ON i.package = p.id"
+        " WHERE p.state = 'closed' AND p.study_uid = ? AND p.origin = ?",
+        (study_uid, origin.digest),
+    )
+    return {row[0] for row in rows}
 
 
 def _named(origins: list[FacilityId], wanted: str, me: FacilityId) -> FacilityId:
