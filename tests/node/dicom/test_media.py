@@ -85,3 +85,15 @@ def test_honest_archive_of_many_black_images_is_read(tmp_path: Path) -> None:
     assert len(found) == 80
     with found[-1].open() as handle:
         assert len(handle.read()) == 524_288
+
+
+def test_folders_nested_without_end_are_named_and_end_nothing(tmp_path: Path) -> None:
+    folder = tmp_path
+    for _ in range(200):
+        folder = folder / "d"
+    folder.mkdir(parents=True)
+    (folder / "x.dcm").touch()
+    (tmp_path / "y.dcm").touch()
+    found = list(find_files(tmp_path))
+    assert [Path(f.label).name for f in found] == ["y.dcm", "d"]
+    assert found[1].problem == "folders are nested too deep"
