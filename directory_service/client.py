@@ -18,13 +18,15 @@ from node.rpc.pieces import pieces
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
 _WHOLE_LIST = Bound(MAX_LIST_BYTES + 16 * 1024)
-_GET_NETWORK = method(
-    _SERVICE, "GetNetwork", pb.GetNetworkRequest, pb.GetNetworkResponse, answer=_WHOLE_LIST
-)
+_GET_NETWORK = method(_SERVICE, "GetNetwork", pb.GetNetworkRequest, pb.GetNetworkResponse)
 _GET_CHALLENGE = method(_SERVICE, "GetChallenge", pb.GetChallengeRequest, pb.GetChallengeResponse)
 _PUBLISH = method(_SERVICE, "Publish", pb.PublishRequest, pb.PublishResponse)
 _MEMBERSHIPS = method(
-    _SERVICE, "ListMemberships", pb.ListMembershipsRequest, pb.ListMembershipsResponse
+    _SERVICE,
+    "ListMemberships",
+    pb.ListMembershipsRequest,
+    pb.ListMembershipsResponse,
+    answer=_WHOLE_LIST,
 )
 
 CALL_SECONDS = 30.0
@@ -39,19 +41,18 @@ class OperatorClient:
         self._channel = channel
         self._key = key
 
-    def latest_list(self) -> bytes | None:
-        """Return the list that the directory shows; nothing of it is verified yet.
-
-        Raises:
-            PeerUntrusted: it is another network's directory.
-        """
+    def hold_network(self) -> None:
+        """Hold that the directory is this network's; `PeerUntrusted` if it is another's."""
         found = self._channel.unary(_GET_NETWORK, pb.GetNetworkRequest(), timeout=CALL_SECONDS)
         if found.network_key != self._key.network_key:
             raise PeerUntrusted("the directory there is another network's")
-        return found.list or None
 
-    def memberships(self) -> list[Membership]:
-        """Return all memberships, verified.
+    def members(self) -> tuple[bytes, list[Membership]]:
+        """Return what the directory shows to who signs its lists.
+
+        Returns:
+            The newest list, of which nothing is verified yet, empty for none; and all memberships,
+            verified.
 
         Raises:
             RemoteProtocolError: there are more than a network can have.
@@ -66,13 +67,17 @@ class OperatorClient:
             signature=self._key.key.sign("directory-login", proof),
             list_key_cert=self._key.certificate,
         )
-        found: list[Membership] = []
+        encoded, found = b"", list[Membership]()
         with self._channel.stream(_MEMBERSHIPS, request, timeout=_MEMBERSHIPS_SECONDS) as answers:
             for one in answers:
+                if one.list:
+                    encoded = one.list
+                if not one.membership:
+                    continue
                 found.append(open_membership(one.membership, self._key.network_key))
                 if len(found) > _MOST_MEMBERSHIPS:
                     raise RemoteProtocolError("the directory shows memberships without end")
-        return found
+        return encoded, found
 
     def publish(self, encoded: bytes) -> None:
         """Bring a signed list."""
@@ -97,7 +102,7 @@ def open_operator_client(key: OperatorKey) -> Generator[OperatorClient]:
         ) as channel:
             client = OperatorClient(channel, key)
             try:
-                client.latest_list()
+                client.hold_network()
             except (PeerUnreachable, PeerTimeout):
                 continue
             yield client

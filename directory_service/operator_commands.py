@@ -184,7 +184,7 @@ def revoke(facility: str, key_file: str) -> None:
         raise UsageError("a list key confirms and renews; revoking needs the network key")
     now = time.time()
     with open_operator_client(key) as client:
-        memberships, encoded = client.memberships(), client.latest_list()
+        encoded, memberships = client.members()
     # The directory might hold some back: what was listed from here counts, too.
     lists = [known_list(path, key, now), _shown_list(key, encoded, now)]
     listed = [pair for one in lists if one is not None for pair in one.members.items()]
@@ -219,12 +219,12 @@ def _sign(
     """
     key, now = OperatorKey.read(path), time.time()
     with open_operator_client(key) as client:
-        theirs = _shown_list(key, client.latest_list(), now)
+        encoded, memberships = client.members()
+        theirs = _shown_list(key, encoded, now)
         if base is None:
             latest, seen = _latest(path, key, theirs, now)
         else:
             latest, seen = _chosen(path, key, base, now)
-        memberships = client.memberships()
         encoded = key.next_list(
             latest,
             memberships,
@@ -250,7 +250,7 @@ def _sign(
     return shown, added
 
 
-def _shown_list(key: OperatorKey, encoded: bytes | None, now: float) -> NetworkList | None:
+def _shown_list(key: OperatorKey, encoded: bytes, now: float) -> NetworkList | None:
     """Return the list that the directory shows; None where it shows none of this network."""
     try:
         return open_list(encoded, key.network_key, now) if encoded else None

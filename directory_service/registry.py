@@ -147,14 +147,23 @@ class Registry:
         if isinstance(following, ListProblem):
             raise Conflict(str(following.value))
         before = [f for f in self._memberships if self.is_member(f)]
+        confirmed = {f for f in before if self.is_confirmed(f)}
         if self.view.latest is not None:
             self._earlier.append(self.view.latest)
         self._changes.clear()
         self.view, self.encoded_list = following, encoded
-        return frozenset(f for f in before if not self.is_member(f))
+        return frozenset(
+            f
+            for f in before
+            if not self.is_member(f) or (f in confirmed and not self.is_confirmed(f))
+        )
 
-    def list_for(self, known: bytes) -> ListNews:
-        """Return the newest list as it is needed by who has the one that this digest names."""
+    def list_for(self, known: bytes, *, is_confirmed: bool) -> ListNews:
+        """Return the newest list as it is needed by who has the one that this digest names.
+
+        Whom it does not name is given none, unless it has one of the last few: who was a member
+        learns why it is one no longer.
+        """
         latest = self.view.latest
         if latest is None:
             return ListNews()
@@ -164,11 +173,30 @@ class Registry:
             if base.digest == known and known not in self._changes:
                 self._changes[known] = make_change(base, latest, self.encoded_list)
         change = self._changes.get(known, b"")
-        return ListNews(change=change) if change else ListNews(whole=self.encoded_list)
+        if change:
+            return ListNews(change=change)
+        return ListNews(whole=self.encoded_list if is_confirmed or known in self._changes else b"")
 
     def is_member(self, facility: FacilityId) -> bool:
         """Whether a facility has a membership that stands."""
         return bool(self._standing(facility))
+
+    def is_confirmed(self, facility: FacilityId) -> bool:
+        """Whether the newest list names a facility."""
+        listed = self.view.latest.members if self.view.latest else {}
+        return any(m.invitation.id in listed for m in self._standing(facility))
+
+    def hold_confirmed(self, facility: FacilityId) -> None:
+        """Hold that the newest list names a facility.
+
+        Raises:
+            PeerUntrusted: it does not.
+        """
+        if not self.is_confirmed(facility):
+            raise PeerUntrusted(
+                f"facility {facility.short()} is not confirmed yet by the network's signed list;"
+                " its operator does that with `emix-directory list sign`"
+            )
 
     def _standing(self, facility: FacilityId) -> list[Membership]:
         """Return a facility's memberships: not revoked, and nobody else listed by them."""
@@ -277,12 +305,13 @@ class Registry:
         return [node for node, processes in self._online.items() if process in processes]
 
     def online_nodes(self, facility: FacilityId) -> list[NodeId]:
-        """Return the nodes of a facility that are online.
+        """Return the nodes of a confirmed facility that are online.
 
         Raises:
             NotFound: none is.
         """
-        found = [n for n in sorted(self._nodes.get(facility, ())) if n in self._online]
+        nodes = self._nodes.get(facility, ()) if self.is_confirmed(facility) else ()
+        found = [n for n in sorted(nodes) if n in self._online]
         if not found:
             raise NotFound(f"no node of facility {facility.short()} is online")
         return found

@@ -42,6 +42,9 @@ _SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
 _OPEN_CALLS = {"GetNetwork", "GetChallenge", "Login", "Join", "Publish", "ListMemberships"}
 """Calls without a session: what they need they carry in themselves."""
 
+_CONFIRMED_CALLS = {"Lookup", "Find", "AskDialBack", "AskTicket"}
+"""For whom the newest list names: a letter alone, stolen perhaps, shows nobody the network."""
+
 OPEN_CALLS_A_MINUTE_IN_ALL = 60_000
 CALLS_A_MINUTE = 1200
 """Of one facility: of its nodes together, once they are logged in."""
@@ -149,6 +152,8 @@ class DirectoryServer:
         self._calls.count(str(session.facility))
         if call.method.name in self._costly:
             self._costly[call.method.name].count(str(session.facility))
+        if call.method.name in _CONFIRMED_CALLS:
+            self._registry.hold_confirmed(session.facility)
         return session
 
     async def _prove(self, proof: bytes, key: bytes, signature: bytes, *, is_known: bool) -> None:
@@ -200,18 +205,30 @@ class DirectoryServer:
     # -- handlers -----------------------------------------------------------------------------
 
     async def _get_network(self, call: Call[None]) -> pb.GetNetworkResponse:
-        news = self._registry.list_for(call.request.known_list)
+        is_confirmed = self._is_session_of_confirmed(call)
+        news = self._registry.list_for(call.request.known_list, is_confirmed=is_confirmed)
         if news.whole:
             self._count_whole_list(call)
+        epoch, number = self._registry.view.place
         return pb.GetNetworkResponse(
             network_key=self._registry.network_key,
             name=self._name,
             list=news.whole,
             list_change=news.change,
             list_is_known=news.is_known,
+            list_epoch=epoch,
+            list_number=number,
             time_milliseconds=int(self._clock() * 1000),
             challenge=self._sessions.challenge(self._clock()),
         )
+
+    def _is_session_of_confirmed(self, call: Call[None]) -> bool:
+        """Whether a call that needs no session has one of a facility that the list names."""
+        shown = call.metadata.get("emix-session", "")
+        if not shown:
+            return False
+        session = self._sessions.check(shown, self._clock())
+        return self._registry.is_confirmed(session.facility)
 
     def _count_whole_list(self, call: Call[Any]) -> None:
         """Bound the lists that wait to be sent: who asks and does not read fills the memory."""
@@ -361,6 +378,7 @@ class DirectoryServer:
             latest, now = self._registry.view.latest, self._clock()
             key, _ = open_list_key(request.list_key_cert, key, now, latest=latest)
         await self._prove(request.proof, key, request.signature, is_known=True)
+        await call.write(pb.ListMembershipsResponse(list=self._registry.encoded_list))
         for membership in list(self._registry.memberships()):
             await call.write(pb.ListMembershipsResponse(membership=membership.encoded))
 
@@ -384,30 +402,53 @@ class DirectoryServer:
         if self._watchers.count(session.facility, besides=session.node) >= MAX_NODES:
             raise PeerBusy("too many nodes of this facility watch", 60)
         try:
-            with (
-                self._watchers.watching(session.node, session.facility, interests) as watcher,
-                trio.move_on_after(max(session.expires_time - self._clock(), 0)),
-            ):
-                self._knowledge.has_come(session.node)
-                watcher.tell("list", LIST)
-                for facility in interests:
-                    for record in self._registry.records(facility):
-                        watcher.tell(record.node, self._knowledge.news(record))
-                known = call.request.known_list
-                while True:
-                    news: Any = pb.WatchResponse()  # a heartbeat
-                    with trio.move_on_after(HEARTBEAT_SECONDS):
-                        news = await watcher.next()
-                    if news is LIST:
-                        news = self._list_news(known)
-                        latest = self._registry.view.latest
-                        known = latest.digest if latest else b""
-                    await call.write(news)
+            with trio.move_on_after(max(session.expires_time - self._clock(), 0)):
+                if await self._wait_confirmed(call):
+                    await self._tell(call, interests)
         finally:
             self._knowledge.has_gone(session.node)
 
+    async def _wait_confirmed(self, call: Call[Session]) -> bool:
+        """Wait until the newest list names who watches; False if its stream is to end before.
+
+        It hears that the directory is there, and when that is about to stop; nothing else.
+        """
+        session = call.caller
+        if self._registry.is_confirmed(session.facility):
+            return True
+        with self._watchers.watching(session.node, session.facility, ()) as watcher:
+            self._knowledge.has_come(session.node)
+            while not self._registry.is_confirmed(session.facility):
+                heard: Any = pb.WatchResponse()
+                with trio.move_on_after(HEARTBEAT_SECONDS):
+                    heard = await watcher.next()
+                is_move = heard is not LIST and heard.WhichOneof("event") == "move"
+                await call.write(heard if is_move else pb.WatchResponse())
+            return True
+        return False
+
+    async def _tell(self, call: Call[Session], interests: Sequence[FacilityId]) -> None:
+        """Tell a confirmed member what changes, until its stream is to end."""
+        session = call.caller
+        with self._watchers.watching(session.node, session.facility, interests) as watcher:
+            self._knowledge.has_come(session.node)
+            watcher.tell("list", LIST)
+            for facility in interests:
+                for record in self._registry.records(facility):
+                    watcher.tell(record.node, self._knowledge.news(record))
+            known = call.request.known_list
+            while True:
+                news: Any = pb.WatchResponse()  # a heartbeat
+                with trio.move_on_after(HEARTBEAT_SECONDS):
+                    news = await watcher.next()
+                if news is LIST:
+                    news = self._list_news(known)
+                    latest = self._registry.view.latest
+                    known = latest.digest if latest else b""
+                await call.write(news)
+
     def _list_news(self, known: bytes) -> pb.WatchResponse:
-        news = self._registry.list_for(known)
+        news = self._registry.list_for(known, is_confirmed=True)
         if news.change:
             return pb.WatchResponse(list_change=news.change)
         return pb.WatchResponse(list=news.whole) if news.whole else pb.WatchResponse()

@@ -341,7 +341,9 @@ class Directories:
                     state.session, state.state, state.problem = session, "connected", ""
                     log.info("directory connected", network=network.id.short())
                     nursery.start_soon(self._keep_announcing, session, _within_bounds(again))
-                    nursery.start_soon(self._lists.keep_honest, channel, network.id)
+                    nursery.start_soon(
+                        self._lists.keep_honest, channel, network.id, session.metadata
+                    )
                     deadline = time.monotonic() + max(answer.lifetime_seconds, 60) - CALL_SECONDS
                     while await self._watch(network, session, deadline, nursery):  # noqa: ASYNC110
                         await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
@@ -449,7 +451,7 @@ class Directories:
                         await self._lists.take_whole(network.id, message.list)
                     case "list_change":
                         await self._lists.take_change(
-                            session.channel, network.id, message.list_change
+                            session.channel, network.id, message.list_change, session.metadata
                         )
                     case "record":
                         record = await self._record(network, message.record)

@@ -18,7 +18,7 @@ from emix.directory.v1 import directory_pb2 as pb
 from node.documents.lists import MAX_LIST_BYTES, apply_change, base_of, leads_to, open_list
 from node.documents.network import Network
 from node.domain.ids import NetworkId
-from node.domain.network import ListProblem
+from node.domain.network import NO_LIST, ListPlace, ListProblem
 from node.errors import DocumentError, NodeError
 from node.rpc.bounds import Bound
 from node.rpc.calling import Channel
@@ -39,6 +39,7 @@ _GET_NETWORK = method(
 )
 _PUBLISH = method(_SERVICE, "Publish", pb.PublishRequest, pb.PublishResponse)
 _CALL_SECONDS = 10.0
+Metadata = tuple[tuple[str, str], ...]
 SHOWN_SECONDS = 30.0
 """Within which a directory shows what peers have, or is told of."""
 
@@ -90,18 +91,24 @@ class Lists:
         self._passed.setdefault(network_id, trio.current_time())
         self._was_passed[network_id].set()
 
-    async def keep_honest(self, channel: Channel, network_id: NetworkId) -> None:
-        """Notice what a directory does not show, for the time of a connection to it."""
+    async def keep_honest(
+        self, channel: Channel, network_id: NetworkId, metadata: Metadata
+    ) -> None:
+        """Notice what a directory does not show, for the time of a session that is named so."""
         while True:
             await self._was_passed[network_id].wait()
             if network_id in self._passed:
                 await trio.sleep_until(self._passed[network_id] + SHOWN_SECONDS)
             if network_id in self._passed:
-                await self.compare(channel, network_id)
+                await self.compare(channel, network_id, metadata)
             self._was_passed.pop(network_id, None)
 
-    async def compare(self, channel: Channel, network_id: NetworkId) -> bytes:
+    async def compare(
+        self, channel: Channel, network_id: NetworkId, metadata: Metadata = ()
+    ) -> bytes:
         """Take a directory's list if it is newer; give it ours if that is.
+
+        Before the login we are shown what our list lacks, and no whole list.
 
         Returns:
             A challenge for the login, which came with the list; empty if none did.
@@ -110,13 +117,15 @@ class Lists:
             NodeError: the directory does not answer.
         """
         told = self.tell(network_id)
-        shown = await _shown(channel, told)
+        shown = await _shown(channel, told, metadata)
         if shown.list_change:
-            await self.take_change(channel, network_id, shown.list_change)
+            await self.take_change(channel, network_id, shown.list_change, metadata)
         elif shown.list_is_known:
             self._shown[network_id] = told
+        elif shown.list:
+            await self.take_whole(network_id, shown.list)
         else:
-            await self._compare_whole(channel, network_id, shown)
+            await self._compare_places(channel, network_id, (shown.list_epoch, shown.list_number))
         await self._hold_shown(channel, network_id)
         return shown.challenge
 
@@ -128,14 +137,19 @@ class Lists:
             await self._give(channel, network_id)
             self._passed.pop(network_id, None)
 
-    async def _compare_whole(
-        self, channel: Channel, network_id: NetworkId, shown: pb.GetNetworkResponse
+    async def _compare_places(
+        self, channel: Channel, network_id: NetworkId, theirs: ListPlace
     ) -> None:
-        if shown.list:
-            await self.take_whole(network_id, shown.list)
+        """Give a directory our list if that is newer; a newer one of its own it shows later.
+
+        It knows then whether we are a member, and who else is, is nobody else's concern.
+        """
         network = self._network(network_id)
-        if network is not None and network.signed_list not in (b"", shown.list):
-            await self._give(channel, network_id)
+        if network is None or theirs >= network.view.place:
+            return
+        if theirs != NO_LIST and network_id not in self._passed:
+            await self.news.was_fooled(network_id, ListProblem.OLDER.value)
+        await self._give(channel, network_id)
 
     async def _give(self, channel: Channel, network_id: NetworkId) -> None:
         network = self._network(network_id)
@@ -154,8 +168,16 @@ class Lists:
             self._passed.pop(network_id, None)
             self._shown[network_id] = self.tell(network_id)
 
-    async def take_change(self, channel: Channel, network_id: NetworkId, change: bytes) -> None:
+    async def take_change(
+        self, channel: Channel, network_id: NetworkId, change: bytes, metadata: Metadata = ()
+    ) -> None:
         """Take a list as a change of the one that is known; ask for the whole if it is none.
+
+        Args:
+            channel: To the directory.
+            network_id: Whose list it is.
+            change: What the directory shows.
+            metadata: Names our session; without one we are shown no whole list.
 
         Raises:
             NodeError: the directory does not answer.
@@ -170,7 +192,7 @@ class Lists:
             await self.news.was_fooled(network_id, problem)
             encoded = b""
         if not encoded:
-            encoded = (await _shown(channel, b"")).list
+            encoded = (await _shown(channel, b"", metadata)).list
         if encoded:
             await self.take_whole(network_id, encoded)
 
@@ -194,6 +216,6 @@ class Lists:
         return encoded
 
 
-async def _shown(channel: Channel, known: bytes) -> pb.GetNetworkResponse:
+async def _shown(channel: Channel, known: bytes, metadata: Metadata = ()) -> pb.GetNetworkResponse:
     request = pb.GetNetworkRequest(known_list=known)
-    return await channel.unary(_GET_NETWORK, request, timeout=_CALL_SECONDS)
+    return await channel.unary(_GET_NETWORK, request, timeout=_CALL_SECONDS, metadata=metadata)

@@ -186,16 +186,13 @@ class Directory:
     """A directory as the operator's commands see it, one that somebody broke into."""
 
     def __init__(self, *memberships: Membership) -> None:
-        self.members = list(memberships)
-        self.list: bytes | None = None
+        self.joined = list(memberships)
+        self.list = b""
         self.took: list[bytes] = []
         self.fails = False
 
-    def latest_list(self) -> bytes | None:
-        return self.list
-
-    def memberships(self) -> list[Membership]:
-        return self.members
+    def members(self) -> tuple[bytes, list[Membership]]:
+        return self.list, self.joined
 
     def publish(self, encoded: bytes) -> None:
         self.took.append(encoded)
@@ -252,11 +249,11 @@ def test_facility_that_a_directory_hides_is_revoked_all_the_same(
     run: tuple[Run, Path, Directory],
 ) -> None:
     invoke, path, directory = run
-    a = directory.members[0]
+    a = directory.joined[0]
     other = claim(KEY.invite("A, too", NOW), a.facility_key, NOW)
-    directory.members.append(other)
+    directory.joined.append(other)
     assert invoke("list", "sign")[0] == 0
-    directory.members = [other]  # the first of the two is hidden
+    directory.joined = [other]  # the first of the two is hidden
     assert invoke("revoke", "A, too")[0] == 0
     assert kept(path).revoked == {a.invitation.id, other.invitation.id}
 
@@ -279,12 +276,12 @@ def test_letter_used_twice_is_told_and_damaged_memory_stops_everything(
 ) -> None:
     invoke, path, directory = run
     thief = join("thief", letter_of="A")
-    directory.members.append(thief)
+    directory.joined.append(thief)
     status, output = invoke("list", "sign")
     assert status == 0
     assert str(thief.facility_id) in output
     assert dict(kept(path).members) == {
-        InvitationId(directory.members[1].invitation.id.digest): directory.members[1].facility_id
+        InvitationId(directory.joined[1].invitation.id.digest): directory.joined[1].facility_id
     }
     path.with_name(path.name + ".list").write_bytes(b"nonsense")
     status, output = invoke("list", "sign")
@@ -317,7 +314,7 @@ def test_facility_that_the_directory_has_forgotten_is_revoked_by_its_id(
 ) -> None:
     invoke, path, directory = run
     assert invoke("list", "sign")[0] == 0
-    gone = directory.members.pop(0)
+    gone = directory.joined.pop(0)
     status, output = invoke("revoke", str(gone.facility_id))
     assert status == 0, output
     assert kept(path).revoked == {gone.invitation.id}
@@ -333,7 +330,7 @@ def test_revocation_is_not_lost_where_another_machine_signed_without_it(
     assert invoke("revoke", "A")[0] == 0
     revoked = kept(path).revoked
     later = replace(first, number=2)
-    directory.list = KEY.next_list(later, directory.members, (), NOW)  # list 3, without it
+    directory.list = KEY.next_list(later, directory.joined, (), NOW)  # list 3, without it
     status, output = invoke("list", "sign")
     assert status == 0
     assert "lacks revocations" in output
@@ -343,9 +340,9 @@ def test_revocation_is_not_lost_where_another_machine_signed_without_it(
 def test_thief_of_a_listed_members_letter_is_named(run: tuple[Run, Path, Directory]) -> None:
     invoke, path, directory = run
     assert "network's first" in invoke("list", "sign")[1]
-    a = directory.members[0]
+    a = directory.joined[0]
     stolen = claim(LETTERS["A"], SigningKey.new().public, NOW)
-    directory.members[0] = stolen
+    directory.joined[0] = stolen
     status, output = invoke("list", "sign")
     assert status == 0
     assert f"{stolen.facility_id} has used the invitation of A" in output
@@ -362,7 +359,7 @@ def test_letter_that_ended_long_ago_confirms_nobody_and_is_told_of(
     late = claim(
         KEY.invite("Late", NOW - ended + 3600), SigningKey.new().public, NOW - ended + 3700
     )
-    directory.members += [stray, late]
+    directory.joined += [stray, late]
     status, output = invoke("list", "sign")
     assert status == 0
     assert f"{stray.facility_id} shows a letter for Stray that ended" in output
@@ -391,19 +388,19 @@ def test_revocation_covers_letters_that_were_never_used(
         assert status == 0
         letters.append(JoinLetter.decode(output.splitlines()[-1]))
     used, unused, others = letters
-    directory.members.append(claim(used, SigningKey.new().public, NOW))
+    directory.joined.append(claim(used, SigningKey.new().public, NOW))
     invoke("list", "sign")
     assert invoke("revoke", "Badlands Clinic")[0] == 0
     assert {used.invitation.id, unused.invitation.id} <= kept(path).revoked
-    directory.members.append(claim(unused, SigningKey.new().public, NOW))
-    directory.members.append(claim(others, SigningKey.new().public, NOW))
+    directory.joined.append(claim(unused, SigningKey.new().public, NOW))
+    directory.joined.append(claim(others, SigningKey.new().public, NOW))
     invoke("list", "sign")
     assert unused.invitation.id not in kept(path).members
     assert others.invitation.id in kept(path).members
     # Made after it, one lets the facility in again.
     _, output = invoke("token", "create", "Badlands Clinic")
     again = JoinLetter.decode(output.splitlines()[-1])
-    directory.members.append(claim(again, SigningKey.new().public, NOW))
+    directory.joined.append(claim(again, SigningKey.new().public, NOW))
     invoke("list", "sign")
     assert again.invitation.id in kept(path).members
     assert invoke("revoke", "Badlands Clinic")[0] == 0  # that one, not who was called so before

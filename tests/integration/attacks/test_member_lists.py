@@ -151,7 +151,7 @@ def test_operator_recovers_from_a_list_key_that_was_stolen(tmp_path: Path) -> No
             wait_until(lambda node=node: standing(node) == "member", "it is not confirmed")
         stolen = OperatorKey.read(list_key)
         with open_operator_client(stolen) as client:
-            members = client.memberships()
+            _, members = client.members()
         assert not publishes(stolen, revoking_all(stolen, members, 2**40, time.time()))
         now = time.time()
         assert publishes(stolen, revoking_all(stolen, members, int(now), now))  # not yet known of

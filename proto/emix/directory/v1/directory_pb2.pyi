@@ -13,7 +13,7 @@ class GetNetworkRequest(_message.Message):
     def __init__(self, known_list: _Optional[bytes] = ...) -> None: ...
 
 class GetNetworkResponse(_message.Message):
-    __slots__ = ("network_key", "name", "list", "time_milliseconds", "list_change", "list_is_known", "challenge")
+    __slots__ = ("network_key", "name", "list", "time_milliseconds", "list_change", "list_is_known", "challenge", "list_epoch", "list_number")
     NETWORK_KEY_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     LIST_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,8 @@ class GetNetworkResponse(_message.Message):
     LIST_CHANGE_FIELD_NUMBER: _ClassVar[int]
     LIST_IS_KNOWN_FIELD_NUMBER: _ClassVar[int]
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    LIST_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LIST_NUMBER_FIELD_NUMBER: _ClassVar[int]
     network_key: bytes
     name: str
     list: bytes
@@ -28,7 +30,9 @@ class GetNetworkResponse(_message.Message):
     list_change: bytes
     list_is_known: bool
     challenge: bytes
-    def __init__(self, network_key: _Optional[bytes] = ..., name: _Optional[str] = ..., list: _Optional[bytes] = ..., time_milliseconds: _Optional[int] = ..., list_change: _Optional[bytes] = ..., list_is_known: _Optional[bool] = ..., challenge: _Optional[bytes] = ...) -> None: ...
+    list_epoch: int
+    list_number: int
+    def __init__(self, network_key: _Optional[bytes] = ..., name: _Optional[str] = ..., list: _Optional[bytes] = ..., time_milliseconds: _Optional[int] = ..., list_change: _Optional[bytes] = ..., list_is_known: _Optional[bool] = ..., challenge: _Optional[bytes] = ..., list_epoch: _Optional[int] = ..., list_number: _Optional[int] = ...) -> None: ...
 
 class GetChallengeRequest(_message.Message):
     __slots__ = ()
@@ -211,7 +215,9 @@ class ListMembershipsRequest(_message.Message):
     def __init__(self, proof: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., list_key_cert: _Optional[bytes] = ...) -> None: ...
 
 class ListMembershipsResponse(_message.Message):
-    __slots__ = ("membership",)
+    __slots__ = ("membership", "list")
     MEMBERSHIP_FIELD_NUMBER: _ClassVar[int]
+    LIST_FIELD_NUMBER: _ClassVar[int]
     membership: bytes
-    def __init__(self, membership: _Optional[bytes] = ...) -> None: ...
+    list: bytes
+    def __init__(self, membership: _Optional[bytes] = ..., list: _Optional[bytes] = ...) -> None: ...
