@@ -27,6 +27,7 @@ class Postgres:
         # PostgreSQL refuses root; whoever else runs the tests is good enough. By a program, since
         # Python would fork for another user, and gRPC's threads do not survive that.
         self._as_user: tuple[str, ...] = ()
+        self.settings: list[str] = []  # as "name=value", for the next start
         folder.mkdir(mode=0o700)
         if os.getuid() == 0:
             user = pwd.getpwnam("nobody")
@@ -46,6 +47,7 @@ class Postgres:
     def start(self) -> None:
         """Start it and wait until it answers."""
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"
+        options += "".join(f" -c {setting}" for setting in self.settings)
         log = str(self.folder / "log")
         arguments = ("-D", str(self._data), "-o", options, "-l", log, "-w")
         self._run("pg_ctl", "start", *arguments, "-t", str(_START_SECONDS))

@@ -166,7 +166,8 @@ addresses = {relays}
 
 [database]
 # Empty: an embedded database in this home. Several processes share a PostgreSQL:
-# "postgresql://emix@db.example.org/emix" (the password rather in a PGPASSFILE).
+# "postgresql://emix@db.example.org/emix?sslmode=verify-full&sslrootcert=/etc/emix/postgres-ca.pem"
+# (the password rather in a PGPASSFILE). On another machine its certificate has to be verified.
 url = {database}
 
 [limits]

@@ -1,12 +1,15 @@
 """PostgreSQL, for networks with several directory processes."""
 
+import ipaddress
+import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
+import psycopg.conninfo
 import psycopg_pool
 import structlog
 import trio
@@ -126,6 +129,50 @@ class PostgresBus:
                         trio.from_thread.run(take, news)
 
 
+def hold_private(url: str, environment: Mapping[str, str]) -> None:
+    """Hold that what goes to a database and comes from it is read and altered by nobody.
+
+    Members, records and used challenges go there: who alters them lets a login be used twice, or
+    takes a facility away. libpq takes whatever a server offers if it is not told to verify it.
+
+    Args:
+        url: As in `open_postgres`.
+        environment: Where libpq looks for what the URL does not say.
+
+    Raises:
+        ConfigError: the server is on another machine, and its certificate would not be verified.
+    """
+    try:
+        stated = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error as exc:
+        raise ConfigError("[database] url is no address that PostgreSQL's library takes") from exc
+
+    def setting(name: str) -> str:
+        return str(stated.get(name) or environment.get(f"PG{name.upper()}", ""))
+
+    hosts = [h for name in ("host", "hostaddr") for h in setting(name).split(",") if h]
+    if not setting("service") and all(map(_is_local, hosts)):
+        return
+    mode, roots = setting("sslmode"), setting("sslrootcert")
+    # Any public authority signs for who asks: of those, the name has to be looked at.
+    if mode == "verify-full" or (mode == "verify-ca" and roots not in ("", "system")):
+        return
+    raise ConfigError(
+        "[database] url names a server on another machine, whose certificate is not verified: add"
+        " ?sslmode=verify-full&sslrootcert=/etc/emix/postgres-ca.pem, the certificate of the"
+        " authority that signed the server's"
+    )
+
+
+def _is_local(host: str) -> bool:
+    if host.startswith(("/", "@")) or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 async def open_postgres(url: str, key: bytes) -> PostgresEngine:
     """Connect to a database and bring its schema up to date.
 
@@ -134,8 +181,9 @@ async def open_postgres(url: str, key: bytes) -> PostgresEngine:
         key: What the processes tell each other is made with it.
 
     Raises:
-        ConfigError: it is not reachable, or not ours to use.
+        ConfigError: it is not reachable, not ours to use, or elsewhere without verified TLS.
     """
+    hold_private(url, os.environ)
     pool: psycopg_pool.ConnectionPool[Any] = psycopg_pool.ConnectionPool(
         url,
         min_size=1,
