@@ -40,7 +40,7 @@ class ImportStore:
         # Bounds plaintext in memory: that many chunks are being sealed at once.
         self._limiter = trio.CapacityLimiter(SEALING_THREADS)
         # Rows that some running import fills: two imports of one study at the same time
-        # fill a package each.
+        # fill a package each. Read and changed in trio's thread only.
         self._in_use: set[int] = set()
         self._opening = trio.Lock()
         # A package is closed once: two decisions about one instance follow each other.
@@ -64,8 +64,7 @@ class ImportStore:
         def find_left(db: Db) -> list[Package]:
             where = "state = 'open' AND origin = ? AND study_uid = ?"
             args = (context.facility.digest, study_uid)
-            found = package_rows.find_packages(db, where, args)
-            return [p for p in found if p.id in mine or p.id not in self._in_use]
+            return package_rows.find_packages(db, where, args)
 
         def add(db: Db) -> Package:
             key = DataKey.new()
@@ -83,6 +82,7 @@ class ImportStore:
 
         async with self._opening:
             left = await context.database.read(find_left) if state == "open" else []
+            left = [p for p in left if p.id in mine or p.id not in self._in_use]
             kept = [p for p in left if p.id in mine or await self._is_usable(p.id)]
             package = kept[0] if kept else await context.database.write(add)
             self._in_use.add(package.id)
@@ -160,20 +160,22 @@ class ImportStore:
         """
         me = self._context.facility.digest
 
-        def work(db: Db) -> dict[str, set[bytes]]:
-            found: dict[str, set[bytes]] = {}
+        def work(db: Db) -> list[tuple[str, bytes, int]]:
+            rows: list[tuple[str, bytes, int]] = []
             for some in _slices(sop_instance_uids):
                 sql = (
                     "SELECT i.sop_instance_uid, i.digest, p.id FROM instances i JOIN packages p"
                     " ON p.id = i.package WHERE p.origin = ? AND p.state IN ('open', 'closed')"
                     f" AND i.sop_instance_uid IN ({marks(some)})"
                 )
-                for uid, digest, package in db.execute(sql, (me, *some)):
-                    if package in mine or package not in self._in_use:
-                        found.setdefault(uid, set()).add(digest)
-            return found
+                rows += db.execute(sql, (me, *some))
+            return rows
 
-        return await self._context.database.read(work)
+        found: dict[str, set[bytes]] = {}
+        for uid, digest, package in await self._context.database.read(work):
+            if package in mine or package not in self._in_use:
+                found.setdefault(uid, set()).add(digest)
+        return found
 
     async def is_held(self, digest: bytes) -> bool:
         """Return whether an instance with that digest waits for a person."""
