@@ -89,7 +89,7 @@ class Server:
                 suppress(NodeError),
                 open_blocking_channel(address, largest_answer=OWN.size) as channel,
             ):
-                return as_dict(channel.unary(method, request, timeout=_ANSWER_SECONDS))
+                return as_dict(channel.whole(method, request, timeout=_ANSWER_SECONDS))
         return json.loads(self.run(*arguments, "--json", statuses=statuses))
 
     def start(self) -> None:

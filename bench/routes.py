@@ -111,7 +111,7 @@ class Offers:
         self._a.run("import", str(file))
         request = pb.SendRequest(study=study, facility=self._b.display_name)
         started = time.perf_counter()
-        self._sender.unary(_METHODS["Send"], request)
+        self._sender.whole(_METHODS["Send"], request)
         came, when = self._came.get(timeout=60)
         if came != study:
             raise RuntimeError("another study came")

@@ -11,6 +11,7 @@ from directory_service.relay import Relay
 from node.crypto.certificates import validity
 from node.documents.network import Membership
 from node.domain.network import Standing
+from node.rpc.pages import write_list
 from node.rpc.serving import Call, Handler, Service, allow_all
 from node.version import SOFTWARE
 
@@ -119,7 +120,7 @@ class AdminServer:
             membership.invitation.id, membership.facility_id, self._clock()
         )
 
-    async def _list_facilities(self, _: Call[Any]) -> pb.ListFacilitiesResponse:
+    async def _list_facilities(self, call: Call[Any]) -> None:
         found = [self._facility(m) for m in self._registry.memberships()]
         latest = self._registry.view.latest
         known = {f.facility_id for f in found}
@@ -130,7 +131,7 @@ class AdminServer:
             if str(facility) not in known
         ]
         found.sort(key=lambda f: (f.name.casefold(), f.facility_id))
-        return pb.ListFacilitiesResponse(facilities=found)
+        await write_list(call, pb.ListFacilitiesResponse(), "facilities", found)
 
     def _facility(self, membership: Membership) -> pb.Facility:
         records = self._registry.records(membership.facility_id)

@@ -382,7 +382,7 @@ def _call(context: click.Context, name: str, request: Message) -> Any:
     safe_paths.real_folder(home, owner=home.stat().st_uid)  # or another socket could be put there
     address = f"unix:{socket.resolve()}"
     with open_blocking_channel(address, largest_answer=OWN.size) as channel:
-        return channel.unary(_METHODS[name], request)
+        return channel.whole(_METHODS[name], request)
 
 
 for _command in COMMANDS:

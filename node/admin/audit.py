@@ -1,5 +1,7 @@
 """AuditService: receipts, the audit log, and what others keep of it."""
 
+from contextlib import aclosing
+
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin.parts import Parts, operator_of
@@ -11,6 +13,7 @@ from node.domain.heads import Witness, own_problem, witnesses
 from node.domain.ids import FacilityId
 from node.domain.transfers import Transfer
 from node.errors import Conflict, UsageError
+from node.rpc.pages import PAGE_BYTES, Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
 
 
@@ -33,9 +36,13 @@ class AuditHandlers:
         }
         return Service(pb.DESCRIPTOR.services_by_name["AuditService"], handlers, allow_all)
 
-    async def _list_receipts(self, call: Call[None]) -> pb.ListReceiptsResponse:
-        rows = await self._parts.transfer_store.with_receipts(call.request.limit)
-        return pb.ListReceiptsResponse(receipts=[self._receipt(row) for row in rows])
+    async def _list_receipts(self, call: Call[None]) -> None:
+        pages = Pages(call, pb.ListReceiptsResponse(), "receipts")
+        rows = self._parts.transfer_store.with_receipts(call.request.limit)
+        async with aclosing(rows):
+            async for some in rows:
+                await pages.add(map(self._receipt, some))
+        await pages.end()
 
     def _receipt(self, row: Transfer) -> pb.ReceiptRow:
         receipt = open_receipt(Document.decode(row.receipt or b""))
@@ -52,31 +59,33 @@ class AuditHandlers:
             reissued=receipt.reissued,
         )
 
-    async def _export_receipt(self, call: Call[None]) -> pb.ExportReceiptResponse:
+    async def _export_receipt(self, call: Call[None]) -> None:
         row = await self._parts.transfer_store.get(call.request.transfer)
         manifest = await self._parts.transfer_store.stored_manifest(row)
         if row.receipt is None or manifest is None:
             raise Conflict(f"transfer {row.name} has no receipt; it is {row.state}")
-        return pb.ExportReceiptResponse(
-            manifest=manifest.encode(), delivery=row.delivery, receipt=row.receipt
-        )
+        answer = pb.ExportReceiptResponse(delivery=row.delivery, receipt=row.receipt)
+        encoded = manifest.encode()
+        for i in range(0, len(encoded), PAGE_BYTES):
+            answer.manifest_piece = encoded[i : i + PAGE_BYTES]
+            await call.write(answer)
+            answer = pb.ExportReceiptResponse()
 
-    async def _list_audit(self, call: Call[None]) -> pb.ListAuditResponse:
+    async def _list_audit(self, call: Call[None]) -> None:
         audit, request = self._parts.audit, call.request
         read = audit.open_alarms if request.open_alarms else audit.entries
-        return pb.ListAuditResponse(
-            entries=[
-                pb.AuditEntry(
-                    sequence=entry.sequence,
-                    time_milliseconds=entry.time_milliseconds,
-                    kind=entry.kind,
-                    body=entry.body,
-                    operator=entry.operator,
-                    digest=entry.digest,
-                )
-                for entry in await read(request.limit)
-            ]
+        entries = (
+            pb.AuditEntry(
+                sequence=entry.sequence,
+                time_milliseconds=entry.time_milliseconds,
+                kind=entry.kind,
+                body=entry.body,
+                operator=entry.operator,
+                digest=entry.digest,
+            )
+            for entry in await read(request.limit)
         )
+        await write_list(call, pb.ListAuditResponse(), "entries", entries)
 
     async def _acknowledge(self, call: Call[None]) -> pb.AcknowledgeAlarmsResponse:
         through = call.request.through_sequence

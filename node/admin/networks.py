@@ -8,6 +8,7 @@ from node.admin.parts import Parts, operator_of
 from node.documents.network import Network
 from node.domain.network import Standing
 from node.exchange.networks import Found
+from node.rpc.pages import write_list
 from node.rpc.serving import Call, Handler, Service, allow_all
 
 _FOUND = 20
@@ -50,24 +51,22 @@ class NetworkHandlers:
         network = await self._parts.networks.join(call.request.letter, operator_of(call))
         return pb.JoinNetworkResponse(network=self._wire(network))
 
-    async def _list(self, _: Call[None]) -> pb.ListNetworksResponse:
-        networks = self._parts.networks.all()
-        return pb.ListNetworksResponse(networks=map(self._wire, networks))
+    async def _list(self, call: Call[None]) -> None:
+        networks = map(self._wire, self._parts.networks.all())
+        await write_list(call, pb.ListNetworksResponse(), "networks", networks)
 
     async def _leave(self, call: Call[None]) -> pb.LeaveNetworkResponse:
         network = await self._parts.networks.leave(call.request.network, operator_of(call))
         return pb.LeaveNetworkResponse(network=self._wire(network))
 
-    async def _find(self, call: Call[None]) -> pb.FindFacilitiesResponse:
+    async def _find(self, call: Call[None]) -> None:
         request = call.request
         found = await self._parts.networks.find(request.words, request.limit or _FOUND)
         state = self._parts.directories.state
-        return pb.FindFacilitiesResponse(
-            facilities=map(self._found, found),
-            silent_networks=[
-                n.name for n in self._parts.networks.all() if state(n.id).state != "connected"
-            ],
-        )
+        all_networks = self._parts.networks.all()
+        silent = [n.name for n in all_networks if state(n.id).state != "connected"]
+        first = pb.FindFacilitiesResponse(silent_networks=silent)
+        await write_list(call, first, "facilities", map(self._found, found))
 
     def _found(self, found: Found) -> pb.FoundFacility:
         record, network = found.record, found.network

@@ -8,6 +8,7 @@ from node.documents.peers import Peer
 from node.domain.ids import FacilityId
 from node.errors import DocumentError, PeerError, UsageError
 from node.exchange.pairing import HowToPair, StringPairing
+from node.rpc.pages import write_list
 from node.rpc.serving import Call, Service, allow_all
 
 
@@ -34,12 +35,11 @@ class PeerHandlers:
         why_not = self._parts.trust.why_not(peer)
         return wire.peer_to_wire(peer, connection, why_not, bytes_a_second)
 
-    async def _list(self, _: Call[None]) -> pb.ListPeersResponse:
+    async def _list(self, call: Call[None]) -> None:
         peers = sorted(await self._parts.peer_store.all(), key=lambda p: p.name.casefold())
         rates = await self._parts.transfer_store.rates()
-        return pb.ListPeersResponse(
-            peers=[self._wire(peer, rates.get(peer.facility_id, 0)) for peer in peers]
-        )
+        entries = (self._wire(peer, rates.get(peer.facility_id, 0)) for peer in peers)
+        await write_list(call, pb.ListPeersResponse(), "peers", entries)
 
     async def _pair(self, call: Call[None]) -> pb.PairPeerResponse:
         request: pb.PairPeerRequest = call.request
@@ -82,9 +82,9 @@ class PeerHandlers:
     async def _begin_string(self, call: Call[None]) -> pb.BeginStringPairingResponse:
         return _string(await self._parts.pairing.begin(call.request.at))
 
-    async def _list_strings(self, _: Call[None]) -> pb.ListStringPairingsResponse:
+    async def _list_strings(self, call: Call[None]) -> None:
         pending = self._parts.pairing.pending()
-        return pb.ListStringPairingsResponse(pairings=[_string(p) for p in pending])
+        await write_list(call, pb.ListStringPairingsResponse(), "pairings", map(_string, pending))
 
     async def _confirm_string(self, call: Call[None]) -> pb.ConfirmStringPairingResponse:
         peer = await self._parts.pairing.confirm(call.request.short_string, operator_of(call))

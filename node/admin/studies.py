@@ -1,7 +1,7 @@
 """StudyService: import, list, export, delete, held instances."""
 
-import math
 import os
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from itertools import chain
@@ -22,13 +22,17 @@ from node.exchange.import_ports import IncomingFile
 from node.exchange.importing import Finding, ImportJob, Progress, Summary
 from node.exchange.reading import WINDOW_BYTES
 from node.rpc.bounds import Bound
+from node.rpc.pages import Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
 from node.store.export_folder import ExportFolder
 from node.store.exporting import ExportPlan, Sink
+from node.store.studies import StudySource
 
 _IMPORT = Bound(2 * 2**20, fields=64 * 1024)
 """A request of an import is at most: a MiB of a file, or many paths."""
 
+_STUDIES_AT_ONCE = 200
+_MOST_FINDINGS = 1000
 _PROGRESS_SECONDS = 0.2
 _MAX_REASON = 200
 _PIECE_BYTES = 2 << 20
@@ -65,20 +69,20 @@ class StudyHandlers:
             event = pb.ImportUnreadable(paths=unreadable)
             await call.write(pb.ImportResponse(unreadable=event))
             return
-        send, receive = trio.open_memory_channel[pb.ImportResponse](math.inf)
-        teller = _Teller(send)
-        job = ImportJob(self._parts.imports, self._parts.examiner, teller.tell, operator_of(call))
+        teller = _Teller(call)
+        job = ImportJob(
+            self._parts.imports,
+            self._parts.examiner,
+            teller.tell,
+            operator_of(call),
+            wait_room=teller.wait_room,
+        )
         with ungrouped():
             async with trio.open_nursery() as nursery:
 
                 def give_up() -> None:
                     job.give_up()
                     nursery.cancel_scope.cancel()
-
-                async def run() -> None:
-                    async with send:
-                        summary = await self._run_import(job, call, first, give_up)
-                        teller.finish(summary)
 
                 async def watch_for_cancel() -> None:
                     while (request := await call.read()) is not None:
@@ -87,10 +91,8 @@ class StudyHandlers:
 
                 if first.WhichOneof("part") == "paths":
                     nursery.start_soon(watch_for_cancel)
-                nursery.start_soon(run)
-                async with receive:
-                    async for response in receive:
-                        await call.write(response)
+                nursery.start_soon(teller.run)
+                await teller.finish(await self._run_import(job, call, first, give_up))
                 nursery.cancel_scope.cancel()
 
     async def _run_import(
@@ -108,19 +110,25 @@ class StudyHandlers:
                     return await job.run_streamed(files)
         raise UsageError("an import begins with paths or a file")
 
-    async def _list(self, call: Call[None]) -> pb.ListStudiesResponse:
-        sources = await self._parts.studies.search(
+    async def _list(self, call: Call[None]) -> None:
+        studies = self._parts.studies
+        found = await studies.search(
             call.request.query,
             arrived_only=call.request.arrived_only,
             limit=call.request.limit,
         )
-        return pb.ListStudiesResponse(studies=[self._study(source) for source in sources])
+        pages = Pages(call, pb.ListStudiesResponse(), "studies")
+        for i in range(0, len(found), _STUDIES_AT_ONCE):
+            sources = await studies.sources(found[i : i + _STUDIES_AT_ONCE])
+            await pages.add(chain.from_iterable(map(self._study, sources)))
+        await pages.end()
 
-    async def _get(self, call: Call[None]) -> pb.GetStudyResponse:
+    async def _get(self, call: Call[None]) -> None:
         sources = await self._parts.studies.get(call.request.study)
-        return pb.GetStudyResponse(sources=[self._study(source) for source in sources])
+        entries = chain.from_iterable(map(self._study, sources))
+        await write_list(call, pb.GetStudyResponse(), "sources", entries)
 
-    def _study(self, source: Any) -> pb.Study:
+    def _study(self, source: StudySource) -> Iterator[pb.Study]:
         names = self._parts.names()
         name = names.get(source.origin.digest, "")
         return wire.study_to_wire(source, name, names, is_pinned=bool(name))
@@ -216,10 +224,11 @@ class StudyHandlers:
         )
         return pb.DeleteStudyResponse(packages=packages, instances=instances)
 
-    async def _list_held(self, _: Call[None]) -> pb.ListHeldResponse:
+    async def _list_held(self, call: Call[None]) -> None:
         names = self._parts.names()
         held = await self._parts.imports.list_held()
-        return pb.ListHeldResponse(held=[wire.held_to_wire(found, names) for found in held])
+        entries = (wire.held_to_wire(found, names) for found in held)
+        await write_list(call, pb.ListHeldResponse(), "held", entries)
 
     async def _decide_held(self, call: Call[None]) -> pb.DecideHeldResponse:
         package = await self._parts.imports.decide_held(
@@ -229,56 +238,85 @@ class StudyHandlers:
 
 
 class _Teller:
-    """Puts an import's events into the response stream; progress only now and then."""
+    """Writes an import's events into the response stream; of progress the latest, now and then.
 
-    def __init__(self, send: trio.MemorySendChannel[pb.ImportResponse]) -> None:
-        self._send = send
+    A caller that does not read makes the import wait: no finding is lost, and few are kept.
+    """
+
+    def __init__(self, call: Call[None]) -> None:
+        self._call = call
+        self._findings: deque[Finding] = deque()
+        self._progress = Progress(0, 0, 0, 0)
         self._next_progress = 0.0
-        self._last = Progress(0, 0, 0, 0)
+        self._changed = trio.Event()
+        self._taken = trio.Event()
+        self._writing = trio.Lock()
 
     def tell(self, event: Progress | Finding) -> None:
+        """Take an event; see `wait_room`."""
         if isinstance(event, Finding):
-            finding = pb.ImportFinding(
-                label=encodable(event.label), verdict=event.verdict, reasons=event.reasons
-            )
-            self._put(pb.ImportResponse(finding=finding))
-            return
-        self._last = event
-        now = trio.current_time()
-        if now >= self._next_progress:
-            self._next_progress = now + _PROGRESS_SECONDS
-            self._put_progress()
+            self._findings.append(event)
+        else:
+            self._progress = event
+        self._changed.set()
 
-    def _put_progress(self) -> None:
-        p = self._last
+    async def wait_room(self) -> None:
+        """Wait until so many findings have been read that more may come."""
+        while len(self._findings) >= _MOST_FINDINGS:
+            if self._taken.is_set():
+                self._taken = trio.Event()
+            await self._taken.wait()
+
+    async def run(self) -> None:
+        """Write what is told, for ever."""
+        while True:
+            await self._changed.wait()
+            self._changed = trio.Event()
+            async with self._writing:
+                await self._write_findings()
+                if trio.current_time() >= self._next_progress:
+                    await self._write_progress()
+
+    async def _write_findings(self) -> None:
+        while self._findings:
+            found = self._findings.popleft()
+            self._taken.set()
+            finding = pb.ImportFinding(
+                label=encodable(found.label), verdict=found.verdict, reasons=found.reasons
+            )
+            await self._call.write(pb.ImportResponse(finding=finding))
+
+    async def _write_progress(self) -> None:
+        self._next_progress = trio.current_time() + _PROGRESS_SECONDS
+        p = self._progress
         progress = pb.ImportProgress(
             files_done=p.files_done,
             files_total=p.files_total,
             bytes_done=p.bytes_done,
             bytes_total=p.bytes_total,
         )
-        self._put(pb.ImportResponse(progress=progress))
+        await self._call.write(pb.ImportResponse(progress=progress))
 
-    def _put(self, response: pb.ImportResponse) -> None:
-        self._send.send_nowait(response)
-
-    def finish(self, summary: Summary) -> None:
-        self._put_progress()
-        self._put(
-            pb.ImportResponse(
-                summary=pb.ImportSummary(
-                    carried=summary.carried,
-                    flagged=summary.flagged,
-                    known=summary.known,
-                    held=summary.held,
-                    refused=summary.refused,
-                    skipped=summary.skipped,
-                    plaintext_bytes=summary.plaintext_bytes,
-                    sealed_bytes=summary.sealed_bytes,
-                    study_instance_uids=summary.study_instance_uids,
-                )
+    async def finish(self, summary: Summary) -> None:
+        """Write what is left to tell, and the end."""
+        async with self._writing:
+            await self._write_findings()
+            await self._write_progress()
+            uids = summary.study_instance_uids
+            for i in range(0, len(uids), _STUDIES_AT_ONCE):
+                studies = pb.ImportStudies(study_instance_uids=uids[i : i + _STUDIES_AT_ONCE])
+                await self._call.write(pb.ImportResponse(studies=studies))
+            end = pb.ImportSummary(
+                carried=summary.carried,
+                flagged=summary.flagged,
+                known=summary.known,
+                held=summary.held,
+                refused=summary.refused,
+                skipped=summary.skipped,
+                plaintext_bytes=summary.plaintext_bytes,
+                sealed_bytes=summary.sealed_bytes,
             )
-        )
+            await self._call.write(pb.ImportResponse(summary=end))
 
 
 def _hold_outside(path: Path, home: Path) -> None:

@@ -1,5 +1,7 @@
 """TransferService: sending, watching, deciding."""
 
+from contextlib import aclosing
+
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
@@ -9,6 +11,7 @@ from node.domain.transfers import Priority, Transfer
 from node.errors import NotFound, UsageError
 from node.exchange.transfers import SendOrder
 from node.rpc.bounds import Bound
+from node.rpc.pages import Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
 
 _MANY_IDS = Bound(4 * 2**20, fields=100_000)
@@ -37,7 +40,7 @@ class TransferHandlers:
         connection = self._parts.federation.connection(row.peer)
         return wire.transfer_to_wire(row, name, connection.round_trip_seconds)
 
-    async def _send(self, call: Call[None]) -> pb.SendResponse:
+    async def _send(self, call: Call[None]) -> None:
         request: pb.SendRequest = call.request
         peers = [p for p in await self._parts.peer_store.all() if self._parts.trust.is_trusted(p)]
         try:
@@ -63,19 +66,23 @@ class TransferHandlers:
             has_held=request.include_held,
         )
         sent = await self._parts.transfers.send(order)
-        return pb.SendResponse(
-            transfers=[self._wire(row) for row in (*sent.added, *sent.known)],
+        first = pb.SendResponse(
             known=[str(row.transfer_id) for row in sent.known],
             held_packages=[str(package) for package in sent.held],
             origin=str(sent.origin),
         )
+        await write_list(call, first, "transfers", map(self._wire, (*sent.added, *sent.known)))
 
-    async def _list(self, call: Call[None]) -> pb.ListTransfersResponse:
+    async def _list(self, call: Call[None]) -> None:
         request: pb.ListTransfersRequest = call.request
-        rows = await self._parts.transfer_store.search(
+        pages = Pages(call, pb.ListTransfersResponse(), "transfers")
+        rows = self._parts.transfer_store.search(
             open_only=request.open_only, held_only=request.held_only, limit=request.limit
         )
-        return pb.ListTransfersResponse(transfers=[self._wire(row) for row in rows])
+        async with aclosing(rows):
+            async for some in rows:
+                await pages.add(map(self._wire, some))
+        await pages.end()
 
     async def _watch(self, call: Call[None]) -> None:
         store = self._parts.transfer_store
@@ -83,7 +90,7 @@ class TransferHandlers:
         if any(number >= 2**63 for number in wanted):
             raise UsageError("no transfer has such a number")
         with self._parts.transfers.changes.subscribed() as changed:
-            rows = await (store.numbered(sorted(wanted)) if wanted else store.search())
+            rows = await (store.numbered(sorted(wanted)) if wanted else store.find())
             for row in reversed(rows):
                 await call.write(pb.WatchTransfersResponse(transfer=self._wire(row)))
             while True:

@@ -1,5 +1,7 @@
 """Values of the node to the admin services' messages."""
 
+from collections.abc import Iterator
+
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.documents.peers import Peer
@@ -8,6 +10,9 @@ from node.domain.transfers import Transfer
 from node.federation.connection import Connection
 from node.store.findings import HeldInstance
 from node.store.studies import StudySource
+
+_PACKAGES = 50
+"""Of a study in one entry of a list: each may have a note of some kilobytes."""
 
 
 def peer_to_wire(
@@ -68,9 +73,13 @@ def transfer_to_wire(row: Transfer, peer_name: str, round_trip_seconds: float) -
 
 def study_to_wire(
     source: StudySource, origin_name: str, names: dict[bytes, str], *, is_pinned: bool
-) -> pb.Study:
-    """Return one source of a study; `names` has the facilities that are known here."""
-    return pb.Study(
+) -> Iterator[pb.Study]:
+    """Yield one source of a study; `names` has the facilities that are known here.
+
+    A study of very many packages is continued in further entries, which have nothing else.
+    """
+    packages = [_package(row, names) for row in source.packages]
+    yield pb.Study(
         study_instance_uid=source.study_uid,
         origin=str(source.origin),
         origin_name=origin_name,
@@ -84,10 +93,16 @@ def study_to_wire(
         instances=source.instances,
         plaintext_bytes=source.plaintext_bytes,
         sealed_bytes=source.sealed_bytes,
-        packages=[_package(row, names) for row in source.packages],
+        packages=packages[:_PACKAGES],
         sent_to=[names.get(facility, "?") for facility in source.sent_to],
         versioned_instances=source.versioned_instances,
     )
+    for i in range(_PACKAGES, len(packages), _PACKAGES):
+        yield pb.Study(
+            study_instance_uid=source.study_uid,
+            origin=str(source.origin),
+            packages=packages[i : i + _PACKAGES],
+        )
 
 
 def held_to_wire(found: HeldInstance, names: dict[bytes, str]) -> pb.HeldInstance:

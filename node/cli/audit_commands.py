@@ -6,7 +6,7 @@ import click
 from emix.admin.v1 import admin_pb2 as pb
 
 from node import safe_paths
-from node.cli.client import run_call
+from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
 from node.errors import NodeError, UsageError
 from node.terminal.output import (
@@ -79,9 +79,14 @@ def export_receipt(context: click.Context, transfer: str, file: str) -> None:
     from node.documents.receipt import Proof
     from node.documents.signed import Document
 
-    answer = run_call(context, "AuditService.ExportReceipt", request)
+    with (
+        node_client(context) as client,
+        client.stream("AuditService.ExportReceipt", request) as answers,
+    ):
+        answer = next(answers)
+        manifest = b"".join([answer.manifest_piece, *(more.manifest_piece for more in answers)])
     proof = Proof(
-        Document.decode(answer.manifest),
+        Document.decode(manifest),
         Document.decode(answer.delivery),
         Document.decode(answer.receipt),
     )

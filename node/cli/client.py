@@ -33,14 +33,35 @@ class Client:
         self._channel = channel
 
     def call(self, name: str, request: Message) -> Any:
-        """Call a method that takes and returns one message."""
-        return self._channel.unary(_METHODS[name], request)
+        """Call a method that takes one message; return its answer, the whole of a list."""
+        answer = self._channel.whole(_METHODS[name], request)
+        match answer:
+            case pb.ListStudiesResponse():
+                _join(answer.studies)
+            case pb.GetStudyResponse():
+                _join(answer.sources)
+        return answer
 
     def stream(
         self, name: str, requests: Message | Iterable[Message]
     ) -> AbstractContextManager[Iterator[Any]]:
         """Run a streaming call for the time of the block; see `BlockingChannel.stream`."""
         return self._channel.stream(_METHODS[name], requests)
+
+
+def _join(studies: Any) -> None:
+    """Put together the entries of each study: one of very many packages comes in several."""
+    whole: list[pb.Study] = []
+    for study in studies:
+        last = whole[-1] if whole else pb.Study()
+        if (last.study_instance_uid, last.origin) == (study.study_instance_uid, study.origin):
+            last.packages.extend(study.packages)
+        else:
+            whole.append(study)
+    if len(whole) < len(studies):
+        copies = [pb.Study.FromString(study.SerializeToString()) for study in whole]
+        del studies[:]
+        studies.extend(copies)
 
 
 def operator() -> str:

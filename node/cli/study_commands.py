@@ -1,8 +1,9 @@
 """Commands about studies: import, held, studies, study, export, delete."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
@@ -59,37 +60,47 @@ def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_:
             path.lstat()
         except OSError as exc:
             raise UsageError(f"{path} cannot be looked at ({exc.strerror})") from exc
-    summary, findings = _import(context, absolute, is_streamed=stream, json_=json_)
+    done = _import(context, absolute, is_streamed=stream, json_=json_)
+    summary = done.summary
     if summary is None:
         print_error("the import was cancelled; nothing of it was kept")
         raise SystemExit(130)
     if json_:
         show_json(
             {
-                "summary": as_dict(summary),
-                "findings": [as_dict(finding) for finding in findings],
+                "summary": {**as_dict(summary), "study_instance_uids": done.studies},
+                "findings": [as_dict(finding) for finding in done.findings],
             }
         )
     else:
-        _show_summary(summary)
+        _show_summary(summary, done.studies)
     if summary.held or summary.refused:
         raise SystemExit(1)
 
 
+@dataclass
+class _Imported:
+    """What an import told; no summary if it was cancelled."""
+
+    summary: pb.ImportSummary | None = None
+    findings: list[pb.ImportFinding] = field(default_factory=list)
+    studies: list[str] = field(default_factory=list)
+
+
 def _import(
     context: click.Context, paths: list[Path], *, is_streamed: bool, json_: bool
-) -> tuple[pb.ImportSummary | None, list[pb.ImportFinding]]:
+) -> _Imported:
     """Run an import; at Ctrl-C the node is told to leave nothing of it behind."""
-    findings: list[pb.ImportFinding] = []
+    done = _Imported()
 
     def note(finding: pb.ImportFinding) -> None:
-        findings.append(finding)
+        done.findings.append(finding)
         if not json_:
             _show_finding(finding)
 
     said: SimpleQueue[pb.ImportRequest | None] = SimpleQueue()
     requests = _stream_files(paths, said, note) if is_streamed else _name_paths(paths, said)
-    summary, is_unreadable = None, False
+    is_unreadable = False
     with (
         node_client(context) as client,
         ProgressBar("importing") as bar,
@@ -102,17 +113,19 @@ def _import(
                     bar.update(event.progress.bytes_done, event.progress.bytes_total)
                 case "finding":
                     note(event.finding)
+                case "studies":
+                    done.studies += event.studies.study_instance_uids
                 case "summary":
-                    summary = event.summary
+                    done.summary = event.summary
                 case "unreadable":
                     is_unreadable = True
         said.put(None)
     if is_unreadable and not is_streamed:
         return _import(context, paths, is_streamed=True, json_=json_)
-    if summary is not None and is_streamed:
+    if done.summary is not None and is_streamed:
         # What could not even be sent was refused here.
-        summary.refused = sum(finding.verdict == "refuse" for finding in findings)
-    return summary, findings
+        done.summary.refused = sum(finding.verdict == "refuse" for finding in done.findings)
+    return done
 
 
 @contextmanager
@@ -141,16 +154,16 @@ def _show_finding(finding: pb.ImportFinding) -> None:
     print_line(Styled(f"{word:>8}", colour), f"  {finding.label}: {'; '.join(finding.reasons)}")
 
 
-def _show_summary(summary: pb.ImportSummary) -> None:
+def _show_summary(summary: pb.ImportSummary, studies: Sequence[str]) -> None:
     print_line(
         f"{summary.carried} instances imported ({show_bytes(summary.plaintext_bytes)},"
         f" sealed {show_bytes(summary.sealed_bytes)}), {summary.flagged} of them flagged;"
         f" {summary.known} known already, {summary.held} held, {summary.refused} refused."
     )
-    for uid in summary.study_instance_uids[:20]:
+    for uid in studies[:20]:
         print_line(f"  study {uid}")
-    if len(summary.study_instance_uids) > 20:
-        print_line(f"  and {len(summary.study_instance_uids) - 20} more; see `emix studies`")
+    if len(studies) > 20:
+        print_line(f"  and {len(studies) - 20} more; see `emix studies`")
 
 
 def _name_paths(

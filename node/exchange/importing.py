@@ -93,10 +93,28 @@ Tell = Callable[[Progress | Finding], None]
 class ImportJob:
     """One import. Run it once."""
 
-    def __init__(self, store: ImportStore, examiner: Examiner, tell: Tell, operator: str) -> None:
+    def __init__(
+        self,
+        store: ImportStore,
+        examiner: Examiner,
+        tell: Tell,
+        operator: str,
+        *,
+        wait_room: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            store: Where instances go.
+            examiner: Examines files.
+            tell: Takes what there is to tell.
+            operator: Who asked.
+            wait_room: Returns once whoever is told can take more; asked before each batch.
+        """
         self._store = store
         self._examiner = examiner
         self._tell = tell
+        self._wait_room = wait_room
         self._operator = operator
         self._summary = Summary()
         self._progress = Progress(0, 0, 0, 0)
@@ -152,6 +170,7 @@ class ImportJob:
         async with self._releasing():
             async with trio.open_nursery() as sealing:
                 async for label, size, windows in files:
+                    await self._wait_room()
                     self._count_found(1, size)
                     await self._take_windows(label, size, windows, sealing)
                 for writer in self._writers.values():
@@ -198,6 +217,7 @@ class ImportJob:
     ) -> None:
         async with receive:
             async for batch in receive:
+                await self._wait_room()
                 if len(batch) == 1 and batch[0].size_bytes > WINDOW_BYTES:
                     await self._take_large(batch[0], sealing)
                 else:

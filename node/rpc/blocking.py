@@ -59,6 +59,22 @@ class BlockingChannel:
             data: bytes = call(request, metadata=self._metadata, timeout=timeout)
         return method.parse_answer(data)
 
+    def whole(
+        self, method: Method[Any, Response], request: Message, *, timeout: float | None = None
+    ) -> Response:
+        """Call a method that takes one message; return its answer, put together if it is a list.
+
+        Raises:
+            NodeError: as `unary`.
+        """
+        if not method.is_response_stream:
+            return self.unary(method, request, timeout=timeout)
+        whole = method.response()
+        with self.stream(method, request, timeout=timeout) as pages:
+            for page in pages:
+                whole.MergeFrom(page)
+        return whole
+
     @contextmanager
     def stream(
         self,

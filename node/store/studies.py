@@ -1,5 +1,6 @@
 """Studies as people see them: listed, searched, read, deleted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -40,10 +41,13 @@ class StudyStore:
 
     async def search(
         self, query: str = "", *, arrived_only: bool = False, limit: int = 0
-    ) -> list[StudySource]:
-        """Return studies in whose searchable values every word of `query` occurs, newest first."""
+    ) -> list[tuple[str, FacilityId]]:
+        """Return studies in whose searchable values every word of `query` occurs, newest first.
 
-        def work(db: Db) -> list[StudySource]:
+        Each is one origin's; `sources` tells more of them.
+        """
+
+        def work(db: Db) -> list[tuple[str, FacilityId]]:
             where, args = ["p.state = 'closed'"], list[object]()
             for word in query.casefold().split():
                 where.append("(s.search LIKE ? ESCAPE '\\' OR p.study_uid LIKE ? ESCAPE '\\')")
@@ -57,9 +61,17 @@ class StudyStore:
                 " GROUP BY p.study_uid, p.origin ORDER BY newest DESC LIMIT ?",
                 [*args, limit or -1],
             ).fetchall()
-            return [_source(db, row[0], FacilityId(row[1])) for row in rows]
+            return [(str(row[0]), FacilityId(row[1])) for row in rows]
 
         return await self._context.database.read(work)
+
+    async def sources(self, studies: Sequence[tuple[str, FacilityId]]) -> list[StudySource]:
+        """Return what is known of studies; without those that were deleted meanwhile."""
+
+        def work(db: Db) -> list[StudySource]:
+            return [_source(db, uid, origin) for uid, origin in studies]
+
+        return [source for source in await self._context.database.read(work) if source.packages]
 
     async def get(self, prefix: str) -> list[StudySource]:
         """Return the study whose UID begins so, once per origin.

@@ -5,7 +5,7 @@ meet the one that was kept.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from node.documents.arrivals import Outgoing
 from node.documents.delivery import Delivery
@@ -22,6 +22,7 @@ from node.store.origins import choose_origin
 from node.store.transfer_rows import FINAL
 
 _NAMED = 5
+_PAGE_ROWS = 500
 
 
 class TransferStore:
@@ -55,20 +56,30 @@ class TransferStore:
             lambda db: transfer_rows.find(db, where, args, limit)
         )
 
-    async def search(
+    def search(
         self, *, open_only: bool = False, held_only: bool = False, limit: int = 0
-    ) -> list[Transfer]:
-        """Return transfers, newest first; those not final, or those a person must decide."""
+    ) -> AsyncGenerator[list[Transfer]]:
+        """Yield transfers, newest first; those not final, or those a person must decide."""
         where = "1"
         if open_only:
             where += f" AND state NOT IN ({FINAL})"
         if held_only:
             where += " AND direction = 'receive' AND state = 'held' AND accepted = 0"
-        return await self.find(where, limit=limit)
+        return self._pages(where, limit)
 
-    async def with_receipts(self, limit: int = 0) -> list[Transfer]:
-        """Return transfers that have a receipt, newest first."""
-        return await self.find("receipt IS NOT NULL", limit=limit)
+    def with_receipts(self, limit: int = 0) -> AsyncGenerator[list[Transfer]]:
+        """Yield transfers that have a receipt, newest first."""
+        return self._pages("receipt IS NOT NULL", limit)
+
+    async def _pages(self, where: str, limit: int) -> AsyncGenerator[list[Transfer]]:
+        """Yield transfers, newest first, some at a time: each has documents of some kilobytes."""
+        left, before = limit or 2**62, 2**62
+        while left > 0:
+            rows = await self.find(f"{where} AND id < ?", (before,), limit=min(left, _PAGE_ROWS))
+            if not rows:
+                return
+            yield rows
+            left, before = left - len(rows), rows[-1].id
 
     async def numbered(self, numbers: Sequence[int]) -> list[Transfer]:
         """Return the transfers of these numbers, newest first."""

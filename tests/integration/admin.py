@@ -27,8 +27,15 @@ class Client:
         self._channel = channel
 
     async def call(self, name: str, request: Message) -> Any:
-        """Call a method that takes and returns one message."""
-        return await self._channel.unary(_METHODS[name], request)
+        """Call a method that takes one message; return its answer, the whole of a list."""
+        method = _METHODS[name]
+        if not method.is_response_stream:
+            return await self._channel.unary(method, request)
+        whole = method.response()
+        async with self._channel.stream(method, request) as stream:
+            while (page := await stream.read()) is not None:
+                whole.MergeFrom(page)
+        return whole
 
     @asynccontextmanager
     async def stream(

@@ -69,7 +69,7 @@ async def test_import_cut_off_before_its_end_is_closed_when_repeated(
             write_study(folder, 1, 3 + more)
             summary = await run_import(ImportStore(context), examiner, folder)
         assert (summary.carried, summary.known) == (more, 3)
-        found = await studies.search()
+        found = await studies.sources(await studies.search())
         assert [s.study_uid for s in found] == [study_uid(1)]
         assert found[0].instances == 3 + more
     finally:
@@ -116,7 +116,8 @@ async def test_what_another_import_has_recorded_is_not_known_yet(tmp_path: Path)
             assert (second.carried, second.flagged, second.known) == (30, 0, 0)
             third = await run_import(store, examiner, tmp_path / "s")
             assert (third.carried, third.known) == (0, 30)
-        (source,) = await StudyStore(context).search()
+        studies = StudyStore(context)
+        (source,) = await studies.sources(await studies.search())
         assert source.instances == 30
         packages = context.database.read_sync(
             lambda db: db.execute("SELECT state FROM packages").fetchall()

@@ -367,16 +367,18 @@ class ImportCancel(_message.Message):
     def __init__(self) -> None: ...
 
 class ImportResponse(_message.Message):
-    __slots__ = ("progress", "finding", "summary", "unreadable")
+    __slots__ = ("progress", "finding", "summary", "unreadable", "studies")
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     FINDING_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     UNREADABLE_FIELD_NUMBER: _ClassVar[int]
+    STUDIES_FIELD_NUMBER: _ClassVar[int]
     progress: ImportProgress
     finding: ImportFinding
     summary: ImportSummary
     unreadable: ImportUnreadable
-    def __init__(self, progress: _Optional[_Union[ImportProgress, _Mapping]] = ..., finding: _Optional[_Union[ImportFinding, _Mapping]] = ..., summary: _Optional[_Union[ImportSummary, _Mapping]] = ..., unreadable: _Optional[_Union[ImportUnreadable, _Mapping]] = ...) -> None: ...
+    studies: ImportStudies
+    def __init__(self, progress: _Optional[_Union[ImportProgress, _Mapping]] = ..., finding: _Optional[_Union[ImportFinding, _Mapping]] = ..., summary: _Optional[_Union[ImportSummary, _Mapping]] = ..., unreadable: _Optional[_Union[ImportUnreadable, _Mapping]] = ..., studies: _Optional[_Union[ImportStudies, _Mapping]] = ...) -> None: ...
 
 class ImportUnreadable(_message.Message):
     __slots__ = ("paths",)
@@ -407,7 +409,7 @@ class ImportFinding(_message.Message):
     def __init__(self, label: _Optional[str] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ImportSummary(_message.Message):
-    __slots__ = ("carried", "flagged", "known", "held", "refused", "plaintext_bytes", "sealed_bytes", "study_instance_uids", "skipped")
+    __slots__ = ("carried", "flagged", "known", "held", "refused", "plaintext_bytes", "sealed_bytes", "skipped")
     CARRIED_FIELD_NUMBER: _ClassVar[int]
     FLAGGED_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
@@ -415,7 +417,6 @@ class ImportSummary(_message.Message):
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     PLAINTEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
     SEALED_BYTES_FIELD_NUMBER: _ClassVar[int]
-    STUDY_INSTANCE_UIDS_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     carried: int
     flagged: int
@@ -424,9 +425,14 @@ class ImportSummary(_message.Message):
     refused: int
     plaintext_bytes: int
     sealed_bytes: int
-    study_instance_uids: _containers.RepeatedScalarFieldContainer[str]
     skipped: int
-    def __init__(self, carried: _Optional[int] = ..., flagged: _Optional[int] = ..., known: _Optional[int] = ..., held: _Optional[int] = ..., refused: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., study_instance_uids: _Optional[_Iterable[str]] = ..., skipped: _Optional[int] = ...) -> None: ...
+    def __init__(self, carried: _Optional[int] = ..., flagged: _Optional[int] = ..., known: _Optional[int] = ..., held: _Optional[int] = ..., refused: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., skipped: _Optional[int] = ...) -> None: ...
+
+class ImportStudies(_message.Message):
+    __slots__ = ("study_instance_uids",)
+    STUDY_INSTANCE_UIDS_FIELD_NUMBER: _ClassVar[int]
+    study_instance_uids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, study_instance_uids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListStudiesRequest(_message.Message):
     __slots__ = ("query", "arrived_only", "limit")
@@ -813,14 +819,14 @@ class ExportReceiptRequest(_message.Message):
     def __init__(self, transfer: _Optional[str] = ...) -> None: ...
 
 class ExportReceiptResponse(_message.Message):
-    __slots__ = ("manifest", "delivery", "receipt")
-    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("manifest_piece", "delivery", "receipt")
+    MANIFEST_PIECE_FIELD_NUMBER: _ClassVar[int]
     DELIVERY_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
-    manifest: bytes
+    manifest_piece: bytes
     delivery: bytes
     receipt: bytes
-    def __init__(self, manifest: _Optional[bytes] = ..., delivery: _Optional[bytes] = ..., receipt: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, manifest_piece: _Optional[bytes] = ..., delivery: _Optional[bytes] = ..., receipt: _Optional[bytes] = ...) -> None: ...
 
 class ListAuditRequest(_message.Message):
     __slots__ = ("limit", "open_alarms")
