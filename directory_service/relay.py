@@ -9,7 +9,6 @@ A connection may be within TLS, for firewalls that let nothing else through. Tha
 protects nothing; its bytes are copied.
 """
 
-import errno
 import math
 import socket
 import time
@@ -436,26 +435,18 @@ async def serve_relay(relay: Relay, listen: str) -> AsyncGenerator[int]:
         listeners = await trio.open_tcp_listeners(int(port), host=host.strip("[]"))
     except OSError as exc:
         raise ConfigError(f"{listen} cannot be bound; is another program using it?") from exc
+    bound: int = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
-        for listener in listeners:
-            nursery.start_soon(_accept, relay, listener, nursery)
-        bound: int = listeners[0].socket.getsockname()[1]
+        # Trio's own loop waits a moment where the system lacks file descriptors or memory.
+        nursery.start_soon(trio.serve_listeners, partial(_take, relay), listeners)
         yield bound
         nursery.cancel_scope.cancel()
 
 
-async def _accept(relay: Relay, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
-    async with listener:
-        while True:
-            try:
-                stream = await listener.accept()
-            except OSError as exc:
-                if exc.errno in (errno.EMFILE, errno.ENFILE):  # until some are closed again
-                    await trio.sleep(0.1)
-                continue
-            _notice_silence(stream.socket)
-            relay.bound_buffers(stream.socket)
-            nursery.start_soon(relay.serve, stream)
+async def _take(relay: Relay, stream: trio.SocketStream) -> None:
+    _notice_silence(stream.socket)
+    relay.bound_buffers(stream.socket)
+    await relay.serve(stream)
 
 
 def _notice_silence(connection: trio.socket.SocketType) -> None:

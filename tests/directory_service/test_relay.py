@@ -1,5 +1,6 @@
 """The relay: real sockets, joined once and only by whom the ticket names; bounds that hold."""
 
+import errno
 import random
 import secrets
 import socket
@@ -601,3 +602,20 @@ async def test_two_refusals_at_one_moment_end_nothing(monkeypatch: pytest.Monkey
         with trio.fail_after(10):
             while relay._connections:
                 await trio.lowlevel.checkpoint()
+
+
+async def test_relay_that_lacks_memory_waits_before_it_accepts_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = 0
+
+    async def accept(_: trio.SocketListener) -> trio.SocketStream:
+        nonlocal tries
+        tries += 1
+        await trio.lowlevel.checkpoint()
+        raise OSError(errno.ENOMEM, "out of memory")
+
+    monkeypatch.setattr(trio.SocketListener, "accept", accept)
+    async with running():
+        await trio.sleep(0.35)
+    assert 1 <= tries < 50
