@@ -101,25 +101,29 @@ class Lan:
         addresses = own_addresses(peer)
         if not addresses:
             return
+        # A loop of its own: what a packet does to a task of zeroconf's must not end the node, as
+        # trio-asyncio would have it; what happens in any other loop still must.
+        async with trio_asyncio.open_loop() as loop:
+            loop.set_exception_handler(_log_failure)
+            await self._run(addresses, split(peer)[1], split(introduction)[1])
+
+    async def _run(self, addresses: Sequence[str], peer: int, introduction: int) -> None:
         try:
             zeroconf = await trio_asyncio.aio_as_trio(self._open)(addresses)
         except (OSError, Error) as exc:
             log.warning("no discovery on the own network", error=type(exc).__name__)
             return
         try:
-            ports = split(peer)[1], split(introduction)[1]
-            await trio_asyncio.aio_as_trio(self._begin)(zeroconf, addresses, *ports)
+            await trio_asyncio.aio_as_trio(self._begin)(zeroconf, addresses, peer, introduction)
             await trio.sleep_forever()
         except (OSError, Error) as exc:
             log.warning("no discovery on the own network", error=type(exc).__name__)
         finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(_CLOSE_SECONDS):
+            with trio.move_on_after(_CLOSE_SECONDS, shield=True):
                 await trio_asyncio.aio_as_trio(zeroconf.async_close)()
 
     async def _open(self, addresses: Sequence[str]) -> AsyncZeroconf:
         # Not zeroconf's own thread: trio-asyncio would make the event loop there, too.
-        # What a packet does to a task of its must not end the node, as trio-asyncio would have it.
-        asyncio.get_running_loop().set_exception_handler(_log_failure)
         return AsyncZeroconf(interfaces=list(addresses), ip_version=IPVersion.V4Only)
 
     async def _begin(
