@@ -154,7 +154,7 @@ class ArrivalStore:
                     "origin": str(row.origin),
                     "sender": str(row.peer),
                 }
-                audit_rows.append(db, "alarm.equivocation", facts)
+                audit_rows.alarm(db, "alarm.equivocation", facts, about=("origin", "sender"))
             elif package.state == "deleting":
                 raise Conflict("the package is being deleted here; offer it again later")
             db.execute(

@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from node.domain.audit import FIRST, AuditEntry, body_digest, entry_digest
 from node.sql.database import Db
@@ -38,24 +38,31 @@ def append(db: Db, kind: str, facts: dict[str, object], operator: str = "node") 
     )
 
 
-def alarm(db: Db, kind: str, facts: dict[str, object]) -> None:
-    """Add an alarm, unless one that says the same is open: nobody has acknowledged it yet."""
-    sql = f"SELECT 1 FROM audit WHERE {OPEN_ALARMS} AND kind = ? AND body = ? LIMIT 1"
-    if db.execute(sql, (kind, json.dumps(facts, sort_keys=True))).fetchone() is None:
+def alarm(
+    db: Db, kind: str, facts: dict[str, object], *, about: Collection[str] | None = None
+) -> None:
+    """Add an alarm, unless one like it is open: nobody has acknowledged it yet.
+
+    What somebody can make happen again and again, or say something else each time, must not fill
+    the log.
+
+    Args:
+        db: The database, in a transaction.
+        kind: What happened.
+        facts: As in `append`.
+        about: Which of the facts make an alarm like another; None for all of them.
+    """
+    alike = {name: facts[name] for name in (facts if about is None else about)}
+    sql = f"SELECT 1 FROM audit WHERE {OPEN_ALARMS} AND kind = ?" + "".join(
+        f" AND json_extract(body, '$.{name}') = ?" for name in alike
+    )
+    if db.execute(f"{sql} LIMIT 1", (kind, *alike.values())).fetchone() is None:
         append(db, kind, facts)
 
 
 def alarm_about(db: Db, kind: str, facility: str, problem: str) -> None:
-    """Add an alarm about a facility, unless one of this kind about it is open.
-
-    What the facility can make say something else each time must not fill the log.
-    """
-    sql = (
-        f"SELECT 1 FROM audit WHERE {OPEN_ALARMS} AND kind = ?"
-        " AND json_extract(body, '$.facility') = ? LIMIT 1"
-    )
-    if db.execute(sql, (kind, facility)).fetchone() is None:
-        append(db, kind, {"facility": facility, "problem": problem})
+    """Add an alarm about a facility, unless one of this kind about it is open."""
+    alarm(db, kind, {"facility": facility, "problem": problem}, about=("facility",))
 
 
 def newest(db: Db) -> tuple[int, bytes] | None:

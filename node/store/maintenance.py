@@ -24,6 +24,7 @@ from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans
 from node.store.transfer_rows import FINAL
 
+_REMOVE_SECONDS = 60.0  # what is left is removed at the next start
 _TELL_EVERY = 64
 # Not the host key: beside its keyring it would open the backup to whoever has it.
 _COPIED = ("emix.toml", "keyring")
@@ -69,7 +70,7 @@ class Maintenance:
             return removed + sweep(self._context)
         facts: dict[str, object] = {"envelopes": len(orphans)}
         self._context.database.write_sync(
-            lambda db: audit_rows.append(db, "alarm.envelopes-without-rows", facts)
+            lambda db: audit_rows.alarm(db, "alarm.envelopes-without-rows", facts, about=())
         )
         return removed
 
@@ -197,7 +198,7 @@ class Maintenance:
         try:
             return await trio.to_thread.run_sync(self._backup, directory)
         finally:
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(_REMOVE_SECONDS, shield=True):
                 await trio.to_thread.run_sync(finish_removals, self._context)
 
     def _backup(self, directory: Path) -> tuple[int, int]:

@@ -3,7 +3,10 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,12 +16,16 @@ from node.documents.delivery import Delivery, sign_delivery
 from node.documents.signed import Document, DocumentSigner, certify_node
 from node.domain.ids import FacilityId, TransferId
 from node.domain.transfers import Priority, State, Transfer
-from node.errors import BadDelivery, PeerBusy
-from node.store import arrivals
+from node.errors import BadDelivery, BadManifest, PeerBusy
+from node.sql.database import Db
+from node.store import arrivals, package_rows
 from node.store.arrivals import ArrivalStore
+from node.store.audit import AuditStore
 from node.store.context import StoreContext
 from node.store.transfers import TransferStore
 from tests.node.store.test_import_resumes import make_store
+
+ROOM = (2**40,)
 
 
 def make_signer() -> DocumentSigner:
@@ -141,3 +148,43 @@ async def test_offers_that_came_to_nothing_and_their_bytes_are_bounded(
     monkeypatch.setattr(arrivals, "MAX_OFFER_BYTES", 1000, raising=False)
     with pytest.raises(PeerBusy):
         await keep()
+
+
+async def test_second_manifest_of_a_package_is_one_alarm_until_it_is_seen(
+    context: StoreContext,
+) -> None:
+    """However often the peer shows it, and of however many packages."""
+    store, audit = ArrivalStore(context, TransferStore(context)), AuditStore(context)
+    sender = make_signer()
+    manifest: Any = SimpleNamespace(
+        study_instance_uid="1.2", plaintext_bytes=1, sealed_bytes=1, chunks=()
+    )
+    for _ in range(2):
+        delivery, document = make_delivery(sender, context.facility)
+        row = await store.keep_offer(delivery, document, b"", is_held=False)
+        await context.database.write(partial(add_other, row))
+        for _ in range(3):
+            with pytest.raises(BadManifest):
+                await store.begin_arrival(row, DataKey.new(), manifest, document, *ROOM)
+    [alarm] = await audit.open_alarms()
+    assert alarm.kind == "alarm.equivocation"
+    await audit.acknowledge(alarm.sequence, "admin")
+    with pytest.raises(BadManifest):
+        await store.begin_arrival(row, DataKey.new(), manifest, document, *ROOM)
+    assert len(await audit.open_alarms()) == 1
+
+
+def add_other(row: Transfer, db: Db) -> None:
+    """Keep another manifest for a transfer's package."""
+    package = package_rows.add_package(
+        db,
+        package_id=row.package_id,
+        origin=row.origin,
+        study_uid="1.2",
+        state="closed",
+        epoch=1,
+        wrapped_key=b"",
+    )
+    db.execute(
+        "UPDATE packages SET manifest = x'00', manifest_digest = x'01' WHERE id = ?", (package,)
+    )
