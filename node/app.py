@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -93,6 +94,7 @@ _PEER_CONNECTIONS = ConnectionBounds(unknown_of_origin=64, unknown_seconds=30)
 _INTRODUCTION_CONNECTIONS = ConnectionBounds(unknown_of_origin=16, unknown_seconds=30)
 _PEER_CALLS = 2048  # every peer watches with one; what one may have is bounded elsewhere
 _PEER_REQUESTS = 8  # of one peer on their way: each may be as large as a frame until it is read
+_LAST_WORD_SECONDS = 10.0  # for the entry that says that the node stopped
 _STRANGER_SECONDS = 10.0  # for a request of a stranger to arrive
 
 
@@ -272,7 +274,8 @@ class _Node:
         stack.callback(relaying.cancel_scope.cancel)
         relaying.start_soon(self._relaying.run)
         await self._serve(stack, parts, exchange)
-        stack.enter_context(served_metrics(config.metrics_listen, self._gauges))
+        gauges = partial(self._gauges, trio.lowlevel.current_trio_token())
+        stack.enter_context(served_metrics(config.metrics_listen, gauges))
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
         nursery.start_soon(federation.run, transfers)
@@ -288,7 +291,7 @@ class _Node:
 
     async def _note_stop(self) -> None:
         if not failure.has_failed():
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(_LAST_WORD_SECONDS, shield=True):
                 await self._audit.append("node.stopped", {})
 
     async def _serve(self, stack: AsyncExitStack, parts: Parts, exchange: ExchangeServer) -> None:
@@ -369,11 +372,17 @@ class _Node:
             diagnose=doctor.diagnose,
         )
 
-    def _gauges(self) -> Gauges:
-        """Return the metrics; called on a thread of the HTTP server's."""
-        counts = self._maintenance.counts_sync()
+    def _peer_states(self) -> Counter[str]:
         peers = [p for p in self._trust.peers.values() if not p.is_removed]
-        states = Counter(self._federation.connection(p.facility_id).state for p in peers)
+        return Counter(self._federation.connection(p.facility_id).state for p in peers)
+
+    def _gauges(self, token: trio.lowlevel.TrioToken) -> Gauges:
+        """Return the metrics; called on a thread of the HTTP server's.
+
+        What the database says is read there, what the node's tasks change in trio's thread.
+        """
+        counts = self._maintenance.counts_sync()
+        states = trio.from_thread.run_sync(self._peer_states, trio_token=token)
         meanings = {
             "studies": "Studies in the store",
             "instances": "Instances in the store",
