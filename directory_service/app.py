@@ -39,6 +39,7 @@ MAX_CALLS = 40_000
 """Every node that watches is a call."""
 
 _REQUEST_SECONDS = 15.0
+_CLOSE_SECONDS = 15.0
 _NODES_TO_STRANGERS = 4  # a hospital group has more nodes than nodes that want a relay at once
 
 
@@ -190,7 +191,7 @@ async def _open_engine(home: Home, config: Config, key: bytes) -> tuple[Engine, 
 
 
 async def _close(storage: Storage) -> None:
-    with trio.CancelScope(shield=True):
+    with trio.move_on_after(_CLOSE_SECONDS, shield=True):
         await storage.aclose()
 
 

@@ -33,6 +33,7 @@ _IMPORT = Bound(2 * 2**20, fields=64 * 1024)
 
 _STUDIES_AT_ONCE = 200
 _MOST_FINDINGS = 1000
+_CLEAN_UP_SECONDS = 60.0
 _PROGRESS_SECONDS = 0.2
 _MAX_REASON = 200
 _PIECE_BYTES = 2 << 20
@@ -215,7 +216,7 @@ class StudyHandlers:
                 await trio.to_thread.run_sync(write_dicomdir, folder.partial)
             await trio.to_thread.run_sync(folder.publish)
         finally:
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(_CLEAN_UP_SECONDS, shield=True):
                 await trio.to_thread.run_sync(folder.discard)
 
     async def _delete(self, call: Call[None]) -> pb.DeleteStudyResponse:

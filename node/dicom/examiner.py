@@ -24,6 +24,7 @@ from node.sandbox import children
 from node.sandbox.confine import LAYERS
 
 log = structlog.get_logger()
+_END_SECONDS = 15.0  # for processes that were killed to be gone
 ANSWER_SECONDS = 30.0
 _CPUCLOCK_SCHED = 2  # as clock_getcpuclockid(3) makes the clock of a process
 _ENDING_SECONDS = 1.0
@@ -127,7 +128,7 @@ class _Parser:
         if self._process.poll() == -signal.SIGSYS:
             log.error("a parser was ended by the kernel: it tried what parsing never does")
         self._process.kill()
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(_END_SECONDS, shield=True):
             await self._process.wait()
             for stream in (self._process.stdin, self._process.stdout):
                 if stream is not None:
@@ -348,7 +349,7 @@ async def open_examiner(
         await examiner.start()
         yield examiner
     finally:
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(_END_SECONDS, shield=True):
             await examiner.aclose()
 
 

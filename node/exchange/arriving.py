@@ -26,6 +26,7 @@ from node.exchange.links import Link
 from node.exchange.problems import expect
 from node.exchange.receiver_machine import ReceiverMachine, WholeChunk
 
+_NOTE_SECONDS = 15.0  # for what was carried to be recorded, though we are cancelled
 BATCH_BYTES, BATCH_CHUNKS = 16 * 2**20, 1000
 CHUNKS_IN_HAND = 5
 """So many chunks are stored or checked at once; the others wait on the line, not in memory."""
@@ -166,7 +167,7 @@ class Arriving:
                     nursery.start_soon(self._check_present, here)
                     await self._read(link, nursery)
         finally:
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(_NOTE_SECONDS, shield=True):
                 await self._note_carried()
         await self._record(link)
         if self._row.receipt is None:

@@ -47,6 +47,7 @@ from node.exchange.reading import (
     read_windows,
 )
 
+_DISCARD_SECONDS = 60.0  # what is left then stays in open packages
 LANES = 3
 _FILLING_BYTES = 64 * 2**20
 _BEGINNING_BYTES = 64 * 2**20
@@ -146,7 +147,7 @@ class ImportJob:
             yield
         finally:
             if self._is_given_up:
-                with trio.CancelScope(shield=True):
+                with trio.move_on_after(_DISCARD_SECONDS, shield=True):
                     await self._discard()
             held = (writer.row_id for writer in self._held)
             self._store.release_packages([*self._mine, *held])

@@ -29,6 +29,7 @@ from node.exchange.problems import expect, is_final_error, problem_error, tell
 from node.exchange.shares import MANIFEST_BYTES_A_SECOND, Share, chunk_threads
 from node.pace import Pace
 
+_NOTE_SECONDS = 15.0  # for what was carried to be recorded, though we are cancelled
 _READ_AHEAD = 3
 
 
@@ -146,7 +147,7 @@ class _Session:
             await self._run()
         finally:
             if self._carried:
-                with trio.CancelScope(shield=True):
+                with trio.move_on_after(_NOTE_SECONDS, shield=True):
                     await self.note_carried()
 
     async def _run(self) -> None:

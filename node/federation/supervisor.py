@@ -56,6 +56,7 @@ from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
 from node.rpc.credentials import client_credentials
 
 log = structlog.get_logger()
+_END_SECONDS = 60.0  # for an earlier supervisor, which is cancelled, to end
 BETTER_SECONDS = 15.0
 DIAL_SECONDS = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
@@ -239,7 +240,7 @@ class Federation:
         """Supervise a peer once its earlier supervisor has ended: both have one connection."""
         try:
             if earlier is not None:
-                with trio.CancelScope(shield=True):  # it is cancelled, and ends soon
+                with trio.move_on_after(_END_SECONDS, shield=True):
                     await earlier.ended.wait()
             await self._supervise(this)
         finally:

@@ -20,6 +20,7 @@ from node.rpc.status import error_of, strings, to_error
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
+_CLOSE_SECONDS = 10.0
 _FAILED = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 KEEPALIVE_OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
@@ -205,7 +206,7 @@ class Channel:
 
     async def aclose(self) -> None:
         """Close the connection; calls on it are cancelled."""
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
             await trio_asyncio.aio_as_trio(self._channel.close)(None)
 
 

@@ -277,6 +277,7 @@ DIRECTORY_OPTIONS = (
 """Options of a directory's server: every node of a network keeps a connection to it."""
 
 _GRACE_SECONDS = 2.0
+_STOP_SECONDS = 10.0
 _REQUEST_SECONDS = 75.0  # on a slow line it waits behind megabytes of chunks
 
 
@@ -334,7 +335,7 @@ async def serve(
             if trio.current_effective_deadline() != -math.inf:  # else no leave is taken
                 await trio_asyncio.aio_as_trio(server.stop)(grace_seconds)
         finally:  # who is cancelled meanwhile waits no longer
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(_STOP_SECONDS, shield=True):
                 await trio_asyncio.aio_as_trio(server.stop)(0.0)
 
 

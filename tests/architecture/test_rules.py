@@ -1,5 +1,6 @@
 """Rules that hold the whole house together."""
 
+import ast
 import dataclasses
 import re
 import subprocess
@@ -100,3 +101,16 @@ def test_processes_are_started_in_one_place() -> None:
     ]
     starting = {str(p.relative_to(ROOT)) for p in sources if _STARTERS.search(p.read_text())}
     assert starting == {"node/sandbox/children.py"}
+
+
+def test_no_shield_is_without_a_deadline() -> None:
+    """Whoever is cancelled waits for a while at most, whatever a disk or another process does."""
+    found = []
+    for package in ("node", "directory_service"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for call in ast.walk(ast.parse(path.read_text())):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "trio.CancelScope":
+                    names = {keyword.arg for keyword in call.keywords}
+                    if "shield" in names and not names & {"deadline", "relative_deadline"}:
+                        found.append(f"{path.relative_to(ROOT)}:{call.lineno}")
+    assert not found
