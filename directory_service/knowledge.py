@@ -122,9 +122,8 @@ class Knowledge:
         )
         with self._asking_database():
             news = News(self._process, "node", (record.node.digest,))
-            await self._storage.put_node(kept, news)
-        if self.registry.put(record):
-            self._tell_record(record)
+            await self._storage.put_node(kept, news, generation=record.generation)
+        self._put_record(record)
 
     async def _keep_list(self, encoded: bytes) -> None:
         """Keep the newest list in the home, too: a lost database must not forget it."""
@@ -175,6 +174,8 @@ class Knowledge:
     async def load(self) -> None:
         """Take over what the database holds: all of it, or what is new."""
         await self._load_members()
+        for facility, generation in (await self._storage.generations()).items():
+            self.registry.replace_nodes(facility, generation)
         with _left_out("list"):
             await self._load_list()
         with _left_out("list in the home"):
@@ -255,8 +256,14 @@ class Knowledge:
         record = Record.of(identity, listing, node.listing, node.expires_seconds)
         with suppress(Conflict):  # a later one has come here meanwhile
             self.registry.hold_newest(record)
-            if self.registry.put(record):
-                self._tell_record(record)
+            self._put_record(record)
+
+    def _put_record(self, record: Record) -> None:
+        if self.registry.replace_nodes(record.facility, record.generation):
+            log.warning("node replaced", facility=record.facility.short())
+            self.watchers.end_all_of([record.facility])  # the new one watches again
+        if self.registry.put(record):
+            self._tell_record(record)
 
     async def run(self) -> None:
         """Forget what has expired, and keep up with the other processes, for ever."""

@@ -41,6 +41,7 @@ class Record:
 
     Attributes:
         statements: As signed; `listing` likewise.
+        generation: As in the node's certificate, which stands until `cert_expires`.
         expires_time: Until when the announcement stands.
     """
 
@@ -49,6 +50,8 @@ class Record:
     node_key: bytes
     statements: bytes
     listing: bytes
+    generation: int
+    cert_expires: int
     issued_seconds: tuple[int, int]
     texts: tuple[str, ...]
     city: str
@@ -72,6 +75,8 @@ class Record:
             node_key=identity.cert.node_key,
             statements=identity.encoded,
             listing=signed_listing,
+            generation=identity.cert.generation,
+            cert_expires=identity.cert.expires_seconds,
             issued_seconds=(identity.profile.issued_seconds, listing.issued_seconds),
             texts=(name, listing.city, *listing.departments),
             city=listing.city,
@@ -97,6 +102,7 @@ class Registry:
         self._nodes: dict[FacilityId, set[NodeId]] = defaultdict(set)
         self._online: dict[NodeId, set[str]] = defaultdict(set)
         self._by_statements: dict[bytes, NodeId] = {}  # by their digest
+        self._generations: dict[FacilityId, int] = {}  # of nodes that have replaced others
         self._search = Search[NodeId]()
 
     # -- members ------------------------------------------------------------------------------
@@ -207,6 +213,23 @@ class Registry:
             if i not in self.view.revoked and listed.get(i, facility) == facility
         ]
 
+    # -- nodes that were replaced ---------------------------------------------------------------
+
+    def generation(self, facility: FacilityId) -> int:
+        """Return which node keys of a facility stand: those of a lower generation were replaced."""
+        return self._generations.get(facility, 0)
+
+    def replace_nodes(self, facility: FacilityId, generation: int) -> bool:
+        """Let go of a facility's earlier nodes for good; return whether it had any."""
+        before = self.generation(facility)
+        if generation <= before:
+            return False
+        self._generations[facility] = generation
+        for node in list(self._nodes.get(facility, ())):
+            if self._records[node].generation < generation:
+                self.forget(node)
+        return before > 0
+
     # -- nodes --------------------------------------------------------------------------------
 
     def hold_newest(self, record: Record) -> None:
@@ -216,6 +239,8 @@ class Registry:
             Conflict: a later one is known, its facility has too many nodes, or another facility
                 announced the same node.
         """
+        if record.generation < self.generation(record.facility):
+            raise Conflict("the facility has replaced this node")
         known = self._records.get(record.node)
         if known is not None and known.facility != record.facility:
             raise Conflict("another facility has announced this node as its own")

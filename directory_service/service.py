@@ -4,6 +4,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -72,6 +73,16 @@ MAX_INTERESTS = 1000
 MAX_LOOKUPS = 100
 _FOUND, _MOST_FOUND = 20, 100
 _ANSWER_BYTES = 3 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Who has proved to be a node."""
+
+    node: NodeId
+    facility: FacilityId
+    generation: int
+    cert_expires: int
 
 
 class DirectoryServer:
@@ -147,6 +158,7 @@ class DirectoryServer:
             return None
         session = self._sessions.check(call.metadata.get("emix-session", ""), self._clock())
         self._registry.membership(session.facility)  # not revoked meanwhile
+        self._hold_standing(session.facility, session.generation)
         self._door.met(call.address, str(session.node))
         self._places.take(str(session.node), call.on_end)
         self._calls.count(str(session.facility))
@@ -177,17 +189,32 @@ class DirectoryServer:
                 self._alarms.note("a login that was used before was shown again")
             raise PeerUntrusted("the challenge was used before")
 
-    async def _identify(self, request: pb.LoginRequest) -> tuple[NodeId, FacilityId]:
-        """Return who shows itself. What is known already is not verified once more."""
+    async def _identify(self, request: pb.LoginRequest) -> _Shown:
+        """Return who shows itself. What is known already is not verified once more.
+
+        Raises:
+            PeerUntrusted: its facility has replaced it, or its certificate has expired.
+        """
         known = self._registry.record_with(request.statements)
         if known is not None:
+            shown = _Shown(known.node, known.facility, known.generation, known.cert_expires)
             await self._prove(request.proof, known.node_key, request.signature, is_known=True)
-            return known.node, known.facility
-        identity = self._open_statements(request.statements)
-        node_key = identity.cert.node_key
-        is_known = self._registry.is_member(identity.facility_id)
-        await self._prove(request.proof, node_key, request.signature, is_known=is_known)
-        return identity.node_id, identity.facility_id
+        else:
+            identity = self._open_statements(request.statements)
+            cert, facility = identity.cert, identity.facility_id
+            shown = _Shown(identity.node_id, facility, cert.generation, cert.expires_seconds)
+            is_known = self._registry.is_member(facility)
+            await self._prove(request.proof, cert.node_key, request.signature, is_known=is_known)
+        self._hold_standing(shown.facility, shown.generation)
+        if self._clock() >= shown.cert_expires:
+            raise PeerUntrusted("the node's certificate has expired: `emix node renew`")
+        return shown
+
+    def _hold_standing(self, facility: FacilityId, generation: int) -> None:
+        """Hold that a facility has not replaced a node, which proved that it has its key."""
+        if generation < self._registry.generation(facility):
+            self._alarms.note(f"a node that facility {facility.short()} has replaced logs in")
+            raise PeerUntrusted("the facility has replaced this node: its key is refused")
 
     def _open_statements(self, statements: bytes) -> Identity:
         """Return the verified identity in statements; note which member certified another's node.
@@ -249,12 +276,13 @@ class DirectoryServer:
 
     async def _login(self, call: Call[None]) -> pb.LoginResponse:
         self._hold_open()
-        node, facility = await self._identify(call.request)
+        shown = await self._identify(call.request)
+        facility = shown.facility
         if not self._registry.is_member(facility):  # it joined at another process?
             await self._knowledge.look_for(facility)
         self._registry.membership(facility)
         now = self._clock()
-        session = self._sessions.open(node, facility, now)
+        session = self._sessions.open(shown.node, facility, shown.generation, now)
         again = self._announced_seconds(call.request, now)
         return pb.LoginResponse(
             session=session, lifetime_seconds=SESSION_SECONDS, again_seconds=again
@@ -269,7 +297,7 @@ class DirectoryServer:
         return 0 if left <= 0 else random.randint(*_AGAIN_SECONDS) * left // ANNOUNCEMENT_SECONDS  # noqa: S311
 
     async def _join(self, call: Call[None]) -> pb.JoinResponse:
-        _, facility = await self._identify(call.request.login)
+        facility = (await self._identify(call.request.login)).facility
         membership = open_membership(call.request.membership, self._registry.network_key)
         invitation = membership.invitation
         if membership.facility_id != facility:

@@ -22,15 +22,16 @@ SESSION_SECONDS = 3600
 _MAC_BYTES = 32
 _TIME = struct.Struct(">Q")
 _CHALLENGE_BYTES = _TIME.size + 16 + _MAC_BYTES
-_SESSION_BYTES = 64 + _TIME.size + _MAC_BYTES
+_SESSION_BYTES = 64 + 2 * _TIME.size + _MAC_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who calls."""
+    """Who calls; `generation` is that of its node certificate."""
 
     node: NodeId
     facility: FacilityId
+    generation: int
     expires_time: float
 
 
@@ -89,9 +90,10 @@ class Sessions:
             raise PeerUntrusted("the challenge has expired; ask for a new one")
         return float(expires)
 
-    def open(self, node: NodeId, facility: FacilityId, now: float) -> str:
+    def open(self, node: NodeId, facility: FacilityId, generation: int, now: float) -> str:
         """Return a new session for a node that has shown itself."""
-        body = node.digest + facility.digest + _TIME.pack(int(now) + SESSION_SECONDS)
+        numbers = _TIME.pack(generation) + _TIME.pack(int(now) + SESSION_SECONDS)
+        body = node.digest + facility.digest + numbers
         return base64.b64encode(body + keyed_digest(self._session_key, body)).decode("ascii")
 
     def check(self, text: str, now: float) -> Session:
@@ -108,7 +110,7 @@ class Sessions:
         is_ours = hmac.compare_digest(mac, keyed_digest(self._session_key, body))
         if len(data) != _SESSION_BYTES or not is_ours:
             raise PeerUntrusted("no session of this directory; log in")
-        (expires,) = _TIME.unpack_from(body, 64)
+        (generation,), (expires,) = _TIME.unpack_from(body, 64), _TIME.unpack_from(body, 72)
         if now >= expires:
             raise PeerUntrusted("the session has expired; log in again")
-        return Session(NodeId(body[:32]), FacilityId(body[32:64]), expires)
+        return Session(NodeId(body[:32]), FacilityId(body[32:64]), generation, expires)

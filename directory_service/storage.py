@@ -34,6 +34,10 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
             announced_seconds BIGINT NOT NULL,
             expires_seconds BIGINT NOT NULL
         )""",
+        """CREATE TABLE generations (
+            facility BYTEA PRIMARY KEY,
+            generation BIGINT NOT NULL
+        )""",
         """CREATE TABLE lists (
             epoch BIGINT NOT NULL,
             number BIGINT NOT NULL,
@@ -169,27 +173,37 @@ class Storage:
         )
         return [_member(row) for row in rows]
 
-    async def put_node(self, node: StoredNode, news: News | None = None) -> None:
-        """Keep what a node announced, in place of what it announced before."""
-        sql = (
-            "INSERT INTO nodes (node, facility, statements, listing, announced_seconds,"
-            " expires_seconds) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (node) DO UPDATE SET"
-            " facility = excluded.facility, statements = excluded.statements,"
-            " listing = excluded.listing, announced_seconds = excluded.announced_seconds,"
-            " expires_seconds = excluded.expires_seconds"
-        )
-        await self._engine.run(
-            lambda tx: tx.execute(
-                sql,
+    async def put_node(
+        self, node: StoredNode, news: News | None = None, *, generation: int = 0
+    ) -> None:
+        """Keep what a node announced, in place of what it announced before.
+
+        Its facility's nodes of a lower generation are replaced by that, which is never forgotten.
+        """
+
+        def work(tx: Transaction) -> None:
+            tx.execute(
+                "INSERT INTO nodes (node, facility, statements, listing, announced_seconds,"
+                " expires_seconds) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (node) DO UPDATE SET"
+                " facility = excluded.facility, statements = excluded.statements,"
+                " listing = excluded.listing, announced_seconds = excluded.announced_seconds,"
+                " expires_seconds = excluded.expires_seconds",
                 node.node.digest,
                 node.facility.digest,
                 node.statements,
                 node.listing,
                 node.announced_seconds,
                 node.expires_seconds,
-            ),
-            news,
-        )
+            )
+            tx.execute(
+                "INSERT INTO generations (facility, generation) VALUES (?, ?)"
+                " ON CONFLICT (facility) DO UPDATE SET generation = excluded.generation"
+                " WHERE generations.generation < excluded.generation",
+                node.facility.digest,
+                generation,
+            )
+
+        await self._engine.run(work, news)
 
     async def nodes(self, now: float, *, since: float = 0.0) -> list[StoredNode]:
         """Return the nodes whose announcement stands; forget those that went long ago.
@@ -222,6 +236,13 @@ class Storage:
             lambda tx: tx.execute(f"{_NODES} WHERE node = ?", node.digest)
         )
         return _node(rows[0]) if rows else None
+
+    async def generations(self) -> dict[FacilityId, int]:
+        """Return which generation of nodes stands, of each facility that ever announced one."""
+        rows = await self._engine.run(
+            lambda tx: tx.execute("SELECT facility, generation FROM generations")
+        )
+        return {FacilityId(bytes(facility)): int(generation) for facility, generation in rows}
 
     async def put_list(self, place: ListPlace, encoded: bytes, news: News | None = None) -> None:
         """Keep a newer list.

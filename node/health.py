@@ -31,6 +31,7 @@ from node.version import SOFTWARE
 _CONNECT_SECONDS = 3.0
 _LOW_BYTES = 5 * 2**30
 _DAY = 86400.0
+_WARN_DAYS, _URGENT_DAYS = 60, 14  # before the facility's certificate for the node key ends
 
 
 class Doctor:
@@ -73,6 +74,7 @@ class Doctor:
         yield self._permissions()
         yield from self._slots()
         yield self._certificate()
+        yield self._node_certificate()
         yield Finding("versions", "ok", _versions())
         yield from self._parsers()
 
@@ -138,6 +140,17 @@ class Doctor:
             advice = "the node renews it by itself and could not: look at its log, and at the disk"
             return Finding("certificate", "warning", f"{days:.0f} days left", advice)
         return Finding("certificate", "ok", f"{days:.0f} days left")
+
+    def _node_certificate(self) -> Finding:
+        days = (self._context.signer.signer.verified().expires_seconds - time.time()) / _DAY
+        advice = "renew it with the recovery kit: emix node renew"
+        if days < _URGENT_DAYS:
+            text = "it has expired: nobody trusts this node" if days <= 0 else f"{days:.0f} days"
+            return Finding("node certificate", "problem", text, advice)
+        level = "warning" if days < _WARN_DAYS else "ok"
+        return Finding(
+            "node certificate", level, f"{days:.0f} days left", advice if level != "ok" else ""
+        )
 
     def _parsers(self) -> Iterator[Finding]:
         for layer, meaning in LAYERS.items():

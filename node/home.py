@@ -129,7 +129,7 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
     home.host_key.unlink(missing_ok=True)  # of an `init` that was interrupted
     kit, root_key, now = keyring.RecoveryKit.new(), keyring.RootKey.new(), time.time()
     node_key = SigningKey.new()
-    signer = certify_node(kit.facility_key, node_key, now)
+    signer = certify_node(kit.facility_key, node_key, now, generation=int(now))
     content = keyring.Secrets(
         node_key=node_key,
         seal_keys=(SealKey.new(),),
@@ -146,11 +146,7 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
     _write_secret(kit_path, kit.encode(str(signer.facility_id)))
     if not home.config.exists():
         replace_synced(home.config, text.encode())
-    public = {
-        "facility_key": signer.facility_key,
-        "node_cert": signer.node_cert,
-        "node_cert_signature": signer.node_cert_signature,
-    }
+    public = _public(signer)
     sealed = keyring.seal_secrets(root_key, content)
     # Last: a home without a keyring is no home, and `init` can simply be repeated.
     replace_synced(home.keyring, keyring.Keyring(tuple(slots), public, sealed).encode())
@@ -251,13 +247,44 @@ def save_secrets(home: Home, unlocked: Unlocked, content: keyring.Secrets) -> Un
     return Unlocked(unlocked.root_key, content, unlocked.signer)
 
 
-def _open(ring: keyring.Keyring, root_key: keyring.RootKey) -> Unlocked:
-    content = ring.open(root_key)
+def save_identity(
+    home: Home, unlocked: Unlocked, signer: Signer, content: keyring.Secrets
+) -> Unlocked:
+    """Replace the node's certificate, and its secrets, in one step; durable once this returns."""
+    ring = load_keyring(home)
+    sealed = keyring.seal_secrets(unlocked.root_key, content)
+    replace_synced(home.keyring, keyring.Keyring(ring.slots, _public(signer), sealed).encode())
+    return Unlocked(unlocked.root_key, content, DocumentSigner(content.node_key, signer))
+
+
+def unlock_with_kit(home: Home, kit: keyring.RecoveryKit) -> Unlocked:
+    """Return a home's keys by its recovery kit; `KeysError` if it is another node's."""
+    ring = load_keyring(home)
+    unlocked = _open(ring, keyring.unlock_with_kit(ring, kit))
+    if unlocked.signer.signer.facility_key != kit.facility_key.public:
+        raise KeysError("the recovery kit is another facility's")
+    return unlocked
+
+
+def _public(signer: Signer) -> dict[str, bytes]:
+    return {
+        "facility_key": signer.facility_key,
+        "node_cert": signer.node_cert,
+        "node_cert_signature": signer.node_cert_signature,
+    }
+
+
+def signer_of(ring: keyring.Keyring) -> Signer:
+    """Return the node's certificate in a keyring; `KeysError` if there is none."""
     try:
         public = ring.public
-        signer = Signer(public["facility_key"], public["node_cert"], public["node_cert_signature"])
+        return Signer(public["facility_key"], public["node_cert"], public["node_cert_signature"])
     except KeyError as exc:
         raise KeysError("the keyring lacks the node's certificate") from exc
+
+
+def _open(ring: keyring.Keyring, root_key: keyring.RootKey) -> Unlocked:
+    content, signer = ring.open(root_key), signer_of(ring)
     if signer.verified_node_key() != content.node_key.public:
         raise KeysError("the keyring's certificate is for another node key")
     return Unlocked(root_key, content, DocumentSigner(content.node_key, signer))

@@ -106,10 +106,10 @@ def serve(context: click.Context, passphrase_file: str | None) -> None:
     from node.home import Home
 
     home = Home(home_path(context))
-    run_node(home, _passphrase(home, passphrase_file))
+    run_node(home, passphrase_of(home, passphrase_file))
 
 
-def _passphrase(home: "Home", file: str | None) -> bytes | None:
+def passphrase_of(home: "Home", file: str | None) -> bytes | None:
     """Return the passphrase from a file or the prompt; None where a host key serves."""
     from node.home import needs_passphrase
 
@@ -148,7 +148,7 @@ def passphrase(
     home = Home(home_path(context))
     with home.locked():
         kit = _kit_from(recovery_kit)
-        old = _passphrase(home, passphrase_file) if kit is None else None
+        old = passphrase_of(home, passphrase_file) if kit is None else None
         root_key = unlock_root_key(home, old, kit)
         new = _passphrase_from(new_passphrase_file)
         if new is None:
@@ -163,10 +163,13 @@ def passphrase(
 
 
 def _kit_from(path: str | None) -> "RecoveryKit | None":
+    return None if path is None else kit_from(path)
+
+
+def kit_from(path: str) -> "RecoveryKit":
+    """Return the recovery kit in a file; `UsageError` or `KeysError` if it is none."""
     from node.crypto.keyring import RecoveryKit
 
-    if path is None:
-        return None
     try:
         return RecoveryKit.decode(safe_paths.read_file(Path(path), _MOST_SECRET_BYTES))
     except OSError as exc:
@@ -304,7 +307,7 @@ def repair_store(context: click.Context, passphrase_file: str | None) -> None:
     from node.repairing import repair_home
 
     home = Home(home_path(context))
-    repaired = repair_home(home, _passphrase(home, passphrase_file))
+    repaired = repair_home(home, passphrase_of(home, passphrase_file))
     problems = 0
     for found in repaired:
         if found.problem or found.missing_chunks:

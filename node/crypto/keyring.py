@@ -150,7 +150,9 @@ class Keyring:
             raise KeysError("the keyring does not open: it is another node's or changed") from exc
         return Secrets(
             node_key=SigningKey(_unb64(value["node_key"])),
-            seal_keys=tuple(SealKey(_unb64(text)) for text in value["seal_keys"]),
+            seal_keys=tuple(
+                SealKey(_unb64(text), int(retired)) for text, retired in value["seal_keys"]
+            ),
             tls=tuple(TlsIdentity(_unb64(key), _unb64(cert)) for key, cert in value["tls"]),
             epochs={int(n): _unb64(text) for n, text in value["epochs"].items()},
         )
@@ -160,7 +162,7 @@ def seal_secrets(root: RootKey, content: Secrets) -> bytes:
     """Return the secrets sealed under the root key, for `Keyring.sealed`."""
     value = {
         "node_key": _b64(content.node_key.seed),
-        "seal_keys": [_b64(key.private) for key in content.seal_keys],
+        "seal_keys": [[_b64(key.private), key.retired_seconds] for key in content.seal_keys],
         "tls": [[_b64(tls.private_pem), _b64(tls.certificate_pem)] for tls in content.tls],
         "epochs": {str(n): _b64(key) for n, key in content.epochs.items()},
     }

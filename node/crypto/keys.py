@@ -102,8 +102,10 @@ def _wrap_context(epoch: int, origin: FacilityId, package_id: PackageId) -> byte
 class SealKey:
     """A node's X25519 key: others seal data keys to it."""
 
-    def __init__(self, private: bytes) -> None:
+    def __init__(self, private: bytes, retired_seconds: int = 0) -> None:
+        """Take a private key; `retired_seconds` says since when another is used, 0 for not yet."""
         self.private = private
+        self.retired_seconds = retired_seconds
         self.public = bytes(PrivateKey(private).public_key)
         self.key_id = sha256(b"emix/seal-key-id/v1\0", self.public)[:8]
 

@@ -14,7 +14,9 @@ from node.errors import BadDataKey, BadDelivery
 KIND = "delivery"
 MAX_TEXT = 2000
 MAX_BODY_BYTES = 32 * 1024
-_MAX_LIFE = 400 * 86400.0
+MAX_LIFE_SECONDS = 400 * 86400.0
+"""For so long a delivery can stand."""
+
 MAX_CLOCK_SKEW_SECONDS = 600.0
 MAX_STANDING_SECONDS = 30 * 86400.0
 """For how long a receiver lets a delivery stand, whatever it says: so long its trace is kept."""
@@ -141,6 +143,10 @@ def _decode(body: bytes) -> Delivery:
         raise BadDelivery("recipient or note are too long")
     if max(delivery.sealed_bytes, delivery.instances, delivery.manifest_bytes) >= 2**50:
         raise BadDelivery("numbers beyond all measure")
-    if not delivery.created_time <= delivery.expires_time < delivery.created_time + _MAX_LIFE:
+    if (
+        not delivery.created_time
+        <= delivery.expires_time
+        < delivery.created_time + MAX_LIFE_SECONDS
+    ):
         raise BadDelivery("a delivery stands for 400 days at most")
     return delivery

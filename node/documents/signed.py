@@ -24,7 +24,6 @@ NODE_CERT_DAYS = 400
 """For so long a node key speaks for its facility; then the recovery kit has to renew it."""
 
 _LATEST_SECONDS = 2**40
-_MAX_GENERATION = 2**20
 _CLAIM = "node-claim"
 
 
@@ -33,7 +32,7 @@ class NodeCert:
     """What a facility says about a node key, verified.
 
     Attributes:
-        generation: The number of the facility's node key: one of a lower number was replaced.
+        generation: When the facility took this node key; one that it took earlier was replaced.
     """
 
     node_key: bytes
@@ -88,8 +87,8 @@ class Signer:
             ) from exc
         if not 0 <= cert.issued_seconds < cert.expires_seconds < _LATEST_SECONDS:
             raise BadSignature("the node certificate has an impossible time")
-        if not 1 <= cert.generation <= _MAX_GENERATION:
-            raise BadSignature("the node certificate has an impossible number")
+        if not 1 <= cert.generation < _LATEST_SECONDS:
+            raise BadSignature("the node certificate is of an impossible node key")
         return NodeCert(cert.node_key, cert.issued_seconds, cert.expires_seconds, cert.generation)
 
     def verified_node_key(self) -> bytes:

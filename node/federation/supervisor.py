@@ -6,6 +6,7 @@ for longer than a certificate lives comes back by itself.
 """
 
 import random
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
@@ -50,7 +51,7 @@ from node.federation.server import (
     Statements,
 )
 from node.federation.sharing import ListSharing
-from node.federation.trust import Trust
+from node.federation.trust import EXPIRED, Trust
 from node.federation.witnessing import Witnessing
 from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
 from node.rpc.credentials import client_credentials
@@ -316,6 +317,8 @@ class Federation:
         Returns:
             True: it was left for another way, which is to be looked for at once.
         """
+        if not peer.identity.cert.is_valid(time.time()):
+            raise PeerUnreachable(EXPIRED)
         error: NodeError = PeerUnreachable("no endpoint is known; waiting for it to connect")
         near = self._lan.endpoints(peer.facility_id)
         endpoints = [*near, *(e for e in peer.endpoints if e not in near)]

@@ -14,9 +14,11 @@ import trio
 
 from node.crypto.certificates import TlsIdentity, fingerprint, pem_to_der
 from node.documents.peers import Peer
-from node.domain.ids import FacilityId
+from node.domain.ids import FacilityId, NodeId
 from node.errors import PeerUntrusted
 from node.rpc.credentials import TrustSnapshot
+
+EXPIRED = "its node certificate has expired; its facility renews it: `emix node renew`"
 
 
 class Trust:
@@ -42,10 +44,12 @@ class Trust:
     def update(self, peers: Sequence[Peer]) -> list[Peer]:
         """Take over a new set of pins; leases of those no longer trusted end.
 
+        So do those of a node that its facility has replaced, or whose certificate has expired.
+
         Returns:
             Those whose node key or certificate is an earlier peer's: they are not trusted.
         """
-        self._peers = {peer.facility_id: peer for peer in peers}
+        earlier, self._peers = self._peers, {peer.facility_id: peer for peer in peers}
         self._contested = {}
         trusted = [peer for peer in peers if self.is_trusted(peer)]
         owners: dict[bytes, Peer] = {}
@@ -60,7 +64,13 @@ class Trust:
         ders = frozenset(der for peer in trusted for der in peer.identity.certificates)
         self._by_certificate = {d: p.facility_id for d, p in owners.items()}
         self._snapshot = TrustSnapshot(self._identity, ders)
-        kept = {peer.facility_id for peer in trusted}
+        now = time.time()
+        kept = {
+            peer.facility_id
+            for peer in trusted
+            if peer.identity.cert.is_valid(now)
+            and _node_of(earlier.get(peer.facility_id, peer)) == _node_of(peer)
+        }
         for facility, scopes in self._leases.items():
             if facility not in kept:
                 for scope in list(scopes):
@@ -123,6 +133,8 @@ class Trust:
         if facility is None:
             raise PeerUntrusted("a certificate that no paired facility calls its own")
         peer = self.trusted(facility)
+        if not peer.identity.cert.is_valid(time.time()):
+            raise PeerUntrusted(EXPIRED)
         if der not in peer.identity.valid_certificates(time.time()):
             raise PeerUntrusted("a certificate outside its time")
         return peer
@@ -147,3 +159,7 @@ class Trust:
         if scope.cancelled_caught:
             self.trusted(facility)  # says why it is not any more
             raise PeerUntrusted(f"facility {facility.short()} was removed here for a moment")
+
+
+def _node_of(peer: Peer) -> NodeId:
+    return peer.identity.node_id

@@ -110,6 +110,17 @@ class Database:
             except sqlcipher.Error as exc:
                 raise StoreError("a copy of the database could not be written there") from exc
 
+    def compact(self) -> None:
+        """Write the database anew without what was deleted, and empty the write-ahead log.
+
+        Raises:
+            StoreError: there was no room, or it failed; the database is as it was.
+        """
+        with self._lock, self._translated():
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Empty the write-ahead log into the file and close it."""
         with self._lock:

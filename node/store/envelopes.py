@@ -108,6 +108,17 @@ class Envelopes:
         origin = FacilityId(body[:DIGEST_BYTES])
         return Envelope(package_id, origin, epoch, wrapped, manifest, delivery, findings)
 
+    def epoch_of(self, path: Path) -> int:
+        """Return which epoch's key opens the envelope in a file; `StoreError` if it is none."""
+        try:
+            with path.open("rb") as handle:
+                magic, epoch = _HEADER.unpack(handle.read(_HEADER.size))
+        except (OSError, struct.error) as exc:
+            raise StoreError(f"envelope {path.name} cannot be read") from exc
+        if magic != _MAGIC:
+            raise StoreError(f"{path.name} is not an envelope")
+        return int(epoch)
+
     def paths(self) -> Iterator[Path]:
         """Yield the envelope files."""
         yield from sorted(p for p in self._root.iterdir() if not p.name.startswith("."))

@@ -111,3 +111,13 @@ def _row(row: dict[str, object]) -> Transfer:
     values["accepted"] = bool(row["accepted"])
     values["untold"] = bool(row["untold"])
     return Transfer(**values)  # type: ignore[arg-type]
+
+
+def forget_sealed_keys(db: Db) -> None:
+    """Forget the data keys, as they were sealed to us, of what arrived and was deleted since."""
+    db.execute(
+        "UPDATE transfers SET sealed_key = x'' WHERE direction = 'receive'"
+        " AND state IN ('delivered', 'declined', 'cancelled', 'failed') AND NOT EXISTS"
+        " (SELECT 1 FROM packages p WHERE p.origin = transfers.origin"
+        " AND p.package_id = transfers.package_id)"
+    )

@@ -61,7 +61,7 @@ def parts(home: Home) -> list[bytes]:
 
 def test_all_keys_are_new_and_the_database_is_kept(home: Home) -> None:
     before = parts(home)
-    session = Sessions(home.key()).open(NodeId(b"n" * 32), MEMBER.facility, time())
+    session = Sessions(home.key()).open(NodeId(b"n" * 32), MEMBER.facility, 1, time())
     rotate(home, KEY)
     assert not set(before) & set(parts(home))
     assert members(home) == [MEMBER]

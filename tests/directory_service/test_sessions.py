@@ -24,8 +24,8 @@ NODE, FACILITY = NodeId(b"n" * 32), FacilityId(b"f" * 32)
 def test_any_process_with_the_key_takes_what_another_gave() -> None:
     again = Sessions(bytes(32))
     assert again.check_challenge(OURS.challenge(NOW), NOW + 59) == NOW + CHALLENGE_SECONDS
-    found = again.check(OURS.open(NODE, FACILITY, NOW), NOW + 3599)
-    assert found == Session(NODE, FACILITY, NOW + SESSION_SECONDS)
+    found = again.check(OURS.open(NODE, FACILITY, 1, NOW), NOW + 3599)
+    assert found == Session(NODE, FACILITY, 1, NOW + SESSION_SECONDS)
 
 
 def test_late_and_foreign_ones_are_refused() -> None:
@@ -33,8 +33,8 @@ def test_late_and_foreign_ones_are_refused() -> None:
         with pytest.raises(PeerUntrusted):
             OURS.check_challenge(challenge, now)
     for session, now in [
-        (OURS.open(NODE, FACILITY, NOW), NOW + SESSION_SECONDS),
-        (OTHERS.open(NODE, FACILITY, NOW), NOW),
+        (OURS.open(NODE, FACILITY, 1, NOW), NOW + SESSION_SECONDS),
+        (OTHERS.open(NODE, FACILITY, 1, NOW), NOW),
     ]:
         with pytest.raises(PeerUntrusted):
             OURS.check(session, now)
@@ -46,7 +46,7 @@ def test_one_changed_byte_is_refused(at: int, other: int) -> None:
     challenge[at % len(challenge)] ^= other
     with pytest.raises(PeerUntrusted):
         OURS.check_challenge(bytes(challenge), NOW)
-    session = bytearray(base64.b64decode(OURS.open(NODE, FACILITY, NOW)))
+    session = bytearray(base64.b64decode(OURS.open(NODE, FACILITY, 1, NOW)))
     session[at % len(session)] ^= other
     with pytest.raises(PeerUntrusted):
         OURS.check(base64.b64encode(session).decode(), NOW)
@@ -74,5 +74,5 @@ async def test_challenge_is_used_once_here_and_ends_with_the_process() -> None:
     assert len(spent._spent) == 1
     with pytest.raises(PeerUntrusted, match="not given here"):
         Sessions(bytes(32), is_alone=True).check_challenge(challenges[-1], NOW + 100)
-    session = sessions.open(NODE, FACILITY, NOW)
+    session = sessions.open(NODE, FACILITY, 1, NOW)
     assert Sessions(bytes(32), is_alone=True).check(session, NOW).node == NODE  # these go on

@@ -31,6 +31,7 @@ COLUMNS = {
         "announced_seconds",
         "expires_seconds",
     },
+    "generations": {"facility", "generation"},
     "lists": {"epoch", "number", "list"},
     "spent": {"challenge", "expires_seconds"},
 }

@@ -20,7 +20,7 @@ def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Com
 
 
 COMMANDS = dict(commands(cli, "emix")) | dict(commands(directory_cli, "emix-directory"))
-ONLY_GROUPS = {"emix store", "emix-directory token", "emix-directory list"}
+ONLY_GROUPS = {"emix node", "emix store", "emix-directory token", "emix-directory list"}
 
 
 def examples(command: click.Command) -> list[list[str]]:

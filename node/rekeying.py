@@ -1,0 +1,253 @@
+"""New keys for a home in which no node runs: node key, its certificate, seal key, epoch key.
+
+Each is one replacement of the keyring, or can be cut off anywhere: what has begun is in the audit
+log before, and the same command completes it.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from node.config import load_config
+from node.crypto.certificates import make_tls_identity
+from node.crypto.keyring import RecoveryKit, Secrets
+from node.crypto.keys import SealKey
+from node.crypto.signing import SigningKey, node_id
+from node.documents.delivery import MAX_LIFE_SECONDS
+from node.documents.signed import Signer, certify_node
+from node.domain.ids import NodeId
+from node.errors import KeysError, StoreError
+from node.home import (
+    Home,
+    Unlocked,
+    load_keyring,
+    save_identity,
+    save_secrets,
+    signer_of,
+    unlock,
+    unlock_with_kit,
+)
+from node.store import audit_rows, transfer_rows
+from node.store.context import StoreContext, open_store
+from node.store.removal import finish_removals, sweep
+from node.store.repair import find_orphans
+from node.store.rewrapping import epochs_in_use, rewrap
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """What a rotation of the epoch did."""
+
+    epoch: int
+    packages: int
+    destroyed: Sequence[int]
+
+
+@dataclass(frozen=True)
+class KeyFacts:
+    """What of a home's keys need not be secret."""
+
+    node: NodeId
+    generation: int
+    expires_seconds: int
+
+
+def key_facts(home: Home) -> KeyFacts:
+    """Return what the keyring says in the clear; no key is needed."""
+    cert = signer_of(load_keyring(home)).verified()
+    return KeyFacts(node_id(cert.node_key), cert.generation, cert.expires_seconds)
+
+
+# -- the node key -----------------------------------------------------------------------------
+
+
+def replace_node(home: Home, kit: RecoveryKit, operator: str) -> KeyFacts:
+    """Give a home a new node key, TLS key and seal key; the old node key is worth nothing then.
+
+    Peers and directories refuse the old one from when they hear of the new one: at its next start
+    it presents itself.
+
+    Raises:
+        KeysError: the recovery kit is another node's.
+        StoreLocked: the node runs.
+    """
+    with home.locked():
+        old = unlock_with_kit(home, kit)
+        now, key = time.time(), SigningKey.new()
+        generation = max(old.signer.signer.verified().generation + 1, int(now))
+        signer = certify_node(kit.facility_key, key, now, generation=generation)
+        content = replace(
+            old.secrets,
+            node_key=key,
+            seal_keys=_with_new_seal_key(old.secrets.seal_keys, now),
+            tls=(make_tls_identity(node_id(key.public), now),),
+        )
+        facts: dict[str, object] = {"node": str(node_id(key.public)), "generation": generation}
+        _note(home, old, "node.replaced", facts, operator)
+        save_identity(home, old, signer, content)
+    return key_facts(home)
+
+
+def renew_node(home: Home, kit: RecoveryKit, operator: str) -> KeyFacts:
+    """Renew the facility's certificate for the node key; raises as `replace_node`."""
+    with home.locked():
+        old = unlock_with_kit(home, kit)
+        generation = old.signer.signer.verified().generation
+        signer = certify_node(
+            kit.facility_key, old.secrets.node_key, time.time(), generation=generation
+        )
+        _note_renewal(home, old, signer, operator)
+        save_identity(home, old, signer, old.secrets)
+    return key_facts(home)
+
+
+def take_certificate(
+    home: Home, passphrase: bytes | None, signer: Signer, operator: str
+) -> KeyFacts:
+    """Take a certificate that was made where the recovery kit is.
+
+    Raises:
+        KeysError: it is not for this node key, or older than the present one.
+    """
+    with home.locked():
+        old = unlock(home, passphrase)
+        cert, present = signer.verified(), old.signer.signer.verified()
+        if (signer.facility_id, cert.node_key) != (old.signer.facility_id, present.node_key):
+            raise KeysError("that certificate is for another node key")
+        if (cert.generation, cert.issued_seconds) < (present.generation, present.issued_seconds):
+            raise KeysError("that certificate is older than the present one")
+        _note_renewal(home, old, signer, operator)
+        save_identity(home, old, signer, old.secrets)
+    return key_facts(home)
+
+
+def _note_renewal(home: Home, unlocked: Unlocked, signer: Signer, operator: str) -> None:
+    facts: dict[str, object] = {"expires": signer.verified().expires_seconds}
+    _note(home, unlocked, "node.renewed", facts, operator)
+
+
+# -- seal keys --------------------------------------------------------------------------------
+
+
+def rotate_seal(home: Home, passphrase: bytes | None, operator: str) -> tuple[int, int]:
+    """Make a new seal key; return how many older ones are kept, and how many were destroyed.
+
+    An older one is kept for as long as a delivery can stand that was sealed to it.
+    """
+    with home.locked():
+        old = unlock(home, passphrase)
+        seal_keys = _with_new_seal_key(old.secrets.seal_keys, time.time())
+        destroyed = len(old.secrets.seal_keys) + 1 - len(seal_keys)
+        facts: dict[str, object] = {"kept": len(seal_keys) - 1, "destroyed": destroyed}
+        _note(home, old, "keys.seal-rotated", facts, operator)
+        save_secrets(home, old, replace(old.secrets, seal_keys=seal_keys))
+    return len(seal_keys) - 1, destroyed
+
+
+def _with_new_seal_key(seal_keys: Sequence[SealKey], now: float) -> tuple[SealKey, ...]:
+    retired = [SealKey(key.private, key.retired_seconds or int(now)) for key in seal_keys]
+    kept = [key for key in retired if now < key.retired_seconds + MAX_LIFE_SECONDS]
+    return SealKey.new(), *kept
+
+
+# -- epochs -----------------------------------------------------------------------------------
+
+
+def rotate_epoch(home: Home, passphrase: bytes | None, operator: str) -> Rotated:
+    """Make a new epoch key, move every package to it, and destroy all older ones.
+
+    Killed in between, all keys are there that anything names; run again, it completes.
+
+    Raises:
+        StoreError: some package could not be moved; nothing was destroyed.
+    """
+    return _rotate(home, passphrase, operator, shreds=False)
+
+
+def shred(home: Home, passphrase: bytes | None, operator: str) -> Rotated:
+    """Complete the deletion of what was deleted: no key is left that opens it.
+
+    Removals are completed, all that is left moves to a new epoch, what the database had in free
+    pages and in its log is overwritten, and then the older epoch keys are destroyed.
+
+    Raises:
+        StoreError: some package could not be moved; nothing was destroyed.
+    """
+    return _rotate(home, passphrase, operator, shreds=True)
+
+
+def _rotate(home: Home, passphrase: bytes | None, operator: str, *, shreds: bool) -> Rotated:
+    with home.locked():
+        unlocked = unlock(home, passphrase)
+        with _store(home, unlocked) as context:
+            _complete_removals(context, sweeps=shreds)
+        older = unlocked.secrets
+        # Always a new one: what was deleted since an interrupted rotation is under its epoch key.
+        epoch = older.epoch + 1
+        epochs = {**older.epochs, epoch: secrets.token_bytes(32)}
+        unlocked = save_secrets(home, unlocked, replace(older, epochs=epochs))
+        with _store(home, unlocked) as context:
+            _append(context, "keys.epoch-begun", {"epoch": epoch}, operator)
+            packages = rewrap(context)
+            in_use = epochs_in_use(context) - {epoch}
+            if in_use:
+                raise StoreError(f"packages still name epochs {sorted(in_use)}; run it again")
+            if shreds:
+                context.database.write_sync(transfer_rows.forget_sealed_keys)
+                context.database.compact()
+            destroyed = sorted(older.epochs)
+            save_secrets(home, unlocked, _only(unlocked.secrets, epoch))
+            facts = {"epoch": epoch, "packages": packages, "destroyed": destroyed}
+            kind = "keys.shredded" if shreds else "keys.epoch-rotated"
+            _append(context, kind, facts, operator)
+    return Rotated(epoch, packages, destroyed)
+
+
+def _only(content: Secrets, epoch: int) -> Secrets:
+    return replace(content, epochs={epoch: content.epochs[epoch]})
+
+
+def _complete_removals(context: StoreContext, *, sweeps: bool) -> None:
+    finish_removals(context)
+    orphans = find_orphans(context)
+    if orphans:
+        raise StoreError(
+            f"{len(orphans)} envelopes have no rows: run `emix store repair`, and then this again"
+        )
+    if sweeps:
+        sweep(context)
+
+
+# -- the store --------------------------------------------------------------------------------
+
+
+@contextmanager
+def _store(home: Home, unlocked: Unlocked) -> Iterator[StoreContext]:
+    reserve = load_config(home.config).reserve_mib * _MIB
+    context = open_store(
+        home.root,
+        unlocked.root_key,
+        unlocked.secrets,
+        unlocked.signer,
+        reserve_bytes=reserve,
+    )
+    try:
+        yield context
+    finally:
+        context.close()
+
+
+def _note(
+    home: Home, unlocked: Unlocked, kind: str, facts: dict[str, object], operator: str
+) -> None:
+    """Record what is about to be done: cut off, more is recorded than was done."""
+    with _store(home, unlocked) as context:
+        _append(context, kind, facts, operator)
+
+
+def _append(context: StoreContext, kind: str, facts: dict[str, object], operator: str) -> None:
+    context.database.write_sync(lambda db: audit_rows.append(db, kind, facts, operator))
