@@ -336,6 +336,7 @@ class _Node:
             self._home,
             self._context,
             self._audit,
+            self._heads,
             self._trust,
             federation,
             examiner,
@@ -408,6 +409,15 @@ class _Node:
         gauges["connections_ended"] = (
             "Connections of peers and strangers that were ended since the start: too many of one",
             {(): float(self._peer_door.ended + self._introduction_door.ended)},
+        )
+        log = self._heads.confirmed_sync()
+        gauges["audit_unconfirmed_seconds"] = (
+            "Age of the oldest audit entry that no other facility confirms; 0 if there is none",
+            {(): log.unconfirmed_seconds(time.time())},
+        )
+        gauges["audit_contradictions"] = (
+            "Heads that other facilities keep of the audit log, and that it does not fit",
+            {(): float(log.contradictions)},
         )
         return gauges
 

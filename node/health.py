@@ -15,6 +15,7 @@ from node.crypto.certificates import validity
 from node.dicom.examiner import Examiner
 from node.documents.network import Network
 from node.domain.findings import Finding
+from node.domain.heads import Confirmed
 from node.domain.network import Standing
 from node.exchange.networks import Networks
 from node.federation.directory import Directories
@@ -25,6 +26,7 @@ from node.sandbox.confine import LAYERS
 from node.sql.database import sqlite_version
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
+from node.store.heads import HeadStore
 from node.store.lost import count_lost
 from node.version import SOFTWARE
 
@@ -42,6 +44,7 @@ class Doctor:
         home: Home,
         context: StoreContext,
         audit: AuditStore,
+        heads: HeadStore,
         trust: Trust,
         federation: Federation,
         examiner: Examiner,
@@ -55,6 +58,7 @@ class Doctor:
         self._home = home
         self._context = context
         self._audit = audit
+        self._heads = heads
         self._trust = trust
         self._federation = federation
         self._examiner = examiner
@@ -75,6 +79,7 @@ class Doctor:
         yield from self._slots()
         yield self._certificate()
         yield self._node_certificate()
+        yield _audit_log(self._heads.confirmed_sync(), time.time())
         yield Finding("versions", "ok", _versions())
         yield from self._parsers()
 
@@ -226,6 +231,21 @@ def _port(name: str, address: str) -> Finding:
         advice = "announce another address in emix.toml, unless only this machine cannot reach it"
         return Finding(name, "warning", text, advice)
     return Finding(name, "ok", f"{address} answers here; whether it does outside, a peer must say")
+
+
+def _audit_log(log: Confirmed, now: float) -> Finding:
+    subject = "audit log"
+    if log.contradictions:
+        text = f"{log.contradictions} heads that other facilities keep of it do not fit it"
+        return Finding(subject, "problem", text, "see emix audit verify --witnesses")
+    if not log.witnesses:
+        text = "no other facility keeps its heads; keep one elsewhere: emix audit head"
+        return Finding(subject, "ok", text)
+    text = f"confirmed up to entry {log.sequence} of {log.entries}"
+    if log.unconfirmed_seconds(now) > _DAY:
+        advice = "nobody has confirmed what came after for more than a day: see emix peers"
+        return Finding(subject, "warning", text, advice)
+    return Finding(subject, "ok", f"{text}, by {log.witnesses} facilities at most")
 
 
 def _clock(last: float) -> Finding:

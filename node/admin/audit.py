@@ -1,5 +1,6 @@
 """AuditService: receipts, the audit log, and what others keep of it."""
 
+import re
 from contextlib import aclosing
 
 from emix.admin.v1 import admin_pb2 as pb
@@ -9,12 +10,16 @@ from node.documents.audit_head import open_head
 from node.documents.peers import find_peer
 from node.documents.receipt import open_receipt
 from node.documents.signed import Document, DocumentSigner
+from node.domain.audit import AuditEntry, AuditFilter
 from node.domain.heads import Witness, own_problem, witnesses
 from node.domain.ids import FacilityId
 from node.domain.transfers import Transfer
 from node.errors import Conflict, UsageError
 from node.rpc.pages import PAGE_BYTES, Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
+from node.store.transfer_rows import facts as transfer_facts
+
+_UID_BEGINNING = re.compile(r"[0-9.]{0,64}")
 
 
 class AuditHandlers:
@@ -37,6 +42,9 @@ class AuditHandlers:
         return Service(pb.DESCRIPTOR.services_by_name["AuditService"], handlers, allow_all)
 
     async def _list_receipts(self, call: Call[None]) -> None:
+        # Before anything is shown: who asks may leave in the middle.
+        facts: dict[str, object] = {"limit": call.request.limit}
+        await self._parts.audit.note_list("receipts.listed", facts, operator_of(call))
         pages = Pages(call, pb.ListReceiptsResponse(), "receipts")
         rows = self._parts.transfer_store.with_receipts(call.request.limit)
         async with aclosing(rows):
@@ -64,6 +72,8 @@ class AuditHandlers:
         manifest = await self._parts.transfer_store.stored_manifest(row)
         if row.receipt is None or manifest is None:
             raise Conflict(f"transfer {row.name} has no receipt; it is {row.state}")
+        facts = transfer_facts(row)
+        await self._parts.audit.append("receipt.exported", facts, operator_of(call))
         answer = pb.ExportReceiptResponse(delivery=row.delivery, receipt=row.receipt)
         encoded = manifest.encode()
         for i in range(0, len(encoded), PAGE_BYTES):
@@ -73,19 +83,29 @@ class AuditHandlers:
 
     async def _list_audit(self, call: Call[None]) -> None:
         audit, request = self._parts.audit, call.request
-        read = audit.open_alarms if request.open_alarms else audit.entries
-        entries = (
-            pb.AuditEntry(
-                sequence=entry.sequence,
-                time_milliseconds=entry.time_milliseconds,
-                kind=entry.kind,
-                body=entry.body,
-                operator=entry.operator,
-                digest=entry.digest,
-            )
-            for entry in await read(request.limit)
+        if request.open_alarms:
+            alarms = await audit.open_alarms(request.limit)
+            await write_list(call, pb.ListAuditResponse(), "entries", map(_entry_to_wire, alarms))
+            return
+        pages = Pages(call, pb.ListAuditResponse(), "entries")
+        found = audit.search(await self._filter(request), request.limit)
+        async with aclosing(found):
+            async for some in found:
+                await pages.add(map(_entry_to_wire, some))
+        await pages.end()
+
+    async def _filter(self, request: pb.ListAuditRequest) -> AuditFilter:
+        if not _UID_BEGINNING.fullmatch(request.study):
+            raise UsageError("a study is named by its UID, or the beginning of it")
+        peer = request.peer and find_peer(await self._parts.peer_store.all(), request.peer)
+        return AuditFilter(
+            study=request.study,
+            peer=str(peer.facility_id) if peer else "",
+            operator=request.operator,
+            kind=request.kind,
+            since_milliseconds=request.since_milliseconds,
+            until_milliseconds=request.until_milliseconds,
         )
-        await write_list(call, pb.ListAuditResponse(), "entries", entries)
 
     async def _acknowledge(self, call: Call[None]) -> pb.AcknowledgeAlarmsResponse:
         through = call.request.through_sequence
@@ -153,3 +173,14 @@ def _given(request: pb.VerifyAuditRequest, signer: DocumentSigner) -> dict[int, 
             raise UsageError("that is the head of another facility's audit log")
         return {head.sequence: head.digest}
     return {request.sequence: request.digest} if request.sequence else {}
+
+
+def _entry_to_wire(entry: AuditEntry) -> pb.AuditEntry:
+    return pb.AuditEntry(
+        sequence=entry.sequence,
+        time_milliseconds=entry.time_milliseconds,
+        kind=entry.kind,
+        body=entry.body,
+        operator=entry.operator,
+        digest=entry.digest,
+    )

@@ -118,6 +118,12 @@ class StudyHandlers:
             arrived_only=call.request.arrived_only,
             limit=call.request.limit,
         )
+        facts: dict[str, object] = {
+            "query": encodable(call.request.query),
+            "arrived": call.request.arrived_only,
+            "studies": len(found),
+        }
+        await self._parts.audit.note_list("studies.listed", facts, operator_of(call))
         pages = Pages(call, pb.ListStudiesResponse(), "studies")
         for i in range(0, len(found), _STUDIES_AT_ONCE):
             sources = await studies.sources(found[i : i + _STUDIES_AT_ONCE])
@@ -126,6 +132,11 @@ class StudyHandlers:
 
     async def _get(self, call: Call[None]) -> None:
         sources = await self._parts.studies.get(call.request.study)
+        facts: dict[str, object] = {
+            "study": sources[0].study_uid,
+            "origins": [str(source.origin) for source in sources],
+        }
+        await self._parts.audit.append("study.shown", facts, operator_of(call))
         entries = chain.from_iterable(map(self._study, sources))
         await write_list(call, pb.GetStudyResponse(), "sources", entries)
 
@@ -181,6 +192,7 @@ class StudyHandlers:
                 plan,
                 sink,
                 operator=operator_of(call),
+                destination=_destination(request),
                 safe_preamble=request.safe_preamble,
                 tell=tell,
             )
@@ -228,6 +240,7 @@ class StudyHandlers:
     async def _list_held(self, call: Call[None]) -> None:
         names = self._parts.names()
         held = await self._parts.imports.list_held()
+        await self._parts.audit.note_list("held.listed", {"held": len(held)}, operator_of(call))
         entries = (wire.held_to_wire(found, names) for found in held)
         await write_list(call, pb.ListHeldResponse(), "held", entries)
 
@@ -318,6 +331,12 @@ class _Teller:
                 sealed_bytes=summary.sealed_bytes,
             )
             await self._call.write(pb.ImportResponse(summary=end))
+
+
+def _destination(request: pb.ExportStudyRequest) -> str:
+    """Return where an export goes: a folder of this machine, or what its client says."""
+    said = encodable(request.directory)
+    return f"streamed to the client, which says: {said}" if request.stream else said
 
 
 def _hold_outside(path: Path, home: Path) -> None:

@@ -1,6 +1,7 @@
 """Commands about what is recorded: the audit log."""
 
 import time
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -13,6 +14,8 @@ from node.cli.verifying import VerifyReport
 from node.errors import UsageError
 from node.terminal.output import print_line, show_json, show_table, show_time
 
+_MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
+
 
 @click.group(invoke_without_command=True)
 @click.option(
@@ -23,25 +26,58 @@ from node.terminal.output import print_line, show_json, show_table, show_time
     help="How many entries; 0 for all.",
 )
 @click.option("--alarms", is_flag=True, help="Only alarms that nobody has acknowledged.")
+@click.option("--study", default="", metavar="UID", help="About studies whose UID begins so.")
+@click.option("--peer", default="", metavar="FACILITY", help="About a facility: name or ID.")
+@click.option("--operator", default="", metavar="USER", help="A user's name or number.")
+@click.option("--action", default="", metavar="KIND", help="What happened, or its beginning.")
+@click.option("--since", type=_MOMENT, help="From this day or time on (local).")
+@click.option("--until", type=_MOMENT, help="Before this day or time (local).")
 @as_json
 @click.pass_context
-def audit(context: click.Context, limit: int, alarms: bool, json_: bool) -> None:
-    """List the audit log's latest entries.
+def audit(
+    context: click.Context,
+    limit: int,
+    alarms: bool,
+    study: str,
+    peer: str,
+    operator: str,
+    action: str,
+    since: datetime | None,
+    until: datetime | None,
+    json_: bool,
+) -> None:
+    """List the audit log's latest entries: all of them, or those that are asked for.
 
     \b
     Examples:
       emix audit
       emix audit --alarms
-      emix audit --limit 500 --json
+      emix audit --study 1.2.840.113619.2 --action study.exported
+      emix audit --peer "Billings Hospital" --since 2026-11-01 --json
+      emix audit --operator alice --since "2026-11-24 15:00"
     """
     if context.invoked_subcommand is not None:
         return
-    answer = _audit_entries(context, pb.ListAuditRequest(limit=limit, open_alarms=alarms))
+    request = pb.ListAuditRequest(
+        limit=limit,
+        open_alarms=alarms,
+        study=study,
+        peer=peer,
+        operator=operator,
+        kind=action,
+        since_milliseconds=_milliseconds(since),
+        until_milliseconds=_milliseconds(until),
+    )
+    answer = _audit_entries(context, request)
     if json_:
         show_json(answer)
         return
-    empty = "No alarm is open." if alarms else "The audit log is empty."
+    empty = "No alarm is open." if alarms else "The audit log has no such entry."
     _show_audit(answer, empty)
+
+
+def _milliseconds(moment: datetime | None) -> int:
+    return int(moment.astimezone().timestamp() * 1000) if moment else 0
 
 
 def _audit_entries(context: click.Context, request: pb.ListAuditRequest) -> pb.ListAuditResponse:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from emix.admin.v1 import admin_pb2 as pb
 
+from node.terminal.output import show_ago
+
 _LIVE_SECONDS = 60
 """Whoever was heard within this time counts as asked: a connected peer says Hello oftener."""
 
@@ -63,10 +65,9 @@ class VerifyReport:
         through, left = good[0].sequence, answer.entries - good[0].sequence
         count = f"{len(good)} facilities" if len(good) > 1 else "1 facility"
         newest = max((w for w in good if w.sequence == through), key=lambda w: w.taken_seconds)
-        ago = _ago(self._now - newest.taken_seconds)
         yield (
             f"Entries up to {through} are confirmed: {count} {_keep(good)} heads of this log"
-            f" (the newest: {newest.display_name}, taken {ago})."
+            f" (the newest: {newest.display_name}, taken {show_ago(newest.taken_seconds)})."
         )
         if left > 0:
             yield f"The last {left} are confirmed by nobody yet."
@@ -85,10 +86,3 @@ class VerifyReport:
 
 def _keep(good: Sequence[object]) -> str:
     return "keep" if len(good) > 1 else "keeps"
-
-
-def _ago(seconds: float) -> str:
-    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {name} ago"
-    return "just now" if seconds < 60 else f"{seconds:.0f} seconds ago"

@@ -31,6 +31,27 @@ class AuditEntry:
     digest: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries are asked for; empty values ask for all.
+
+    Attributes:
+        study: Beginning of a Study Instance UID that entries are about.
+        peer: A Facility ID that entries are about.
+        operator: A user's number or name, as the door knew it; or what a client said it was.
+        kind: What happened, or the beginning of it, such as `study.`.
+        since_milliseconds: Not earlier than this.
+        until_milliseconds: Earlier than this; 0 for no end.
+    """
+
+    study: str = ""
+    peer: str = ""
+    operator: str = ""
+    kind: str = ""
+    since_milliseconds: int = 0
+    until_milliseconds: int = 0
+
+
 def alarm_text(entry: AuditEntry) -> str:
     """Return what an alarm says, for people: its kind, and what it is about."""
     facts = json.loads(entry.body)

@@ -115,6 +115,29 @@ class Witness:
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """How far others confirm our log, by what they told last.
+
+    Attributes:
+        entries: How many entries the log has.
+        sequence: The newest that somebody confirms; 0 for none.
+        unconfirmed_time: When the entry after that was made; 0 if all are confirmed.
+        witnesses: How many facilities keep heads.
+        contradictions: How many of those heads the log does not fit.
+    """
+
+    entries: int
+    sequence: int
+    unconfirmed_time: float
+    witnesses: int
+    contradictions: int
+
+    def unconfirmed_seconds(self, now: float) -> float:
+        """Return for how long there has been an entry that nobody confirms."""
+        return max(0.0, now - self.unconfirmed_time) if self.unconfirmed_time else 0.0
+
+
 class Judgement(Enum):
     """What a head that is shown is, beside those that are kept of the same log."""
 

@@ -69,13 +69,9 @@ class ArrivalStore:
             row_id = transfer_rows.add_transfer(
                 db, Direction.RECEIVE, delivery, document, sealed_key, state, study_uid=""
             )
-            facts: dict[str, object] = {
-                "transfer": str(delivery.transfer_id),
-                "sender": str(delivery.sender),
-                "state": state,
-            }
-            audit_rows.append(db, "offer.received", facts)
-            return transfer_rows.by_id(db, row_id)
+            added = transfer_rows.by_id(db, row_id)
+            audit_rows.append(db, "offer.received", {**transfer_rows.facts(added), "state": state})
+            return added
 
         row = await self._context.database.write(work)
         self._transfers.on_change(row)
@@ -152,7 +148,8 @@ class ArrivalStore:
                 facts: dict[str, object] = {
                     "package": str(row.package_id),
                     "origin": str(row.origin),
-                    "sender": str(row.peer),
+                    "peer": str(row.peer),
+                    "study": manifest.study_instance_uid,
                 }
                 audit_rows.alarm(db, "alarm.equivocation", facts, about=("origin", "sender"))
             elif package.state == "deleting":
@@ -375,10 +372,6 @@ def _deliver(
         ),
     )
     transfer_rows.keep_manifest(db, row)
-    facts: dict[str, object] = {
-        "transfer": str(row.transfer_id),
-        "package": str(row.package_id),
-        "sender": str(row.peer),
-        "receipt": receipt.digest().hex(),
-    }
+    now = transfer_rows.by_id(db, row.id)
+    facts = {**transfer_rows.facts(now), "receipt": receipt.digest().hex()}
     audit_rows.append(db, "transfer.received", facts)

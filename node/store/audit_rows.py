@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Collection, Iterator
 
-from node.domain.audit import FIRST, AuditEntry, body_digest, entry_digest
+from node.domain.audit import FIRST, AuditEntry, AuditFilter, body_digest, entry_digest
 from node.sql.database import Db
 
 _COLUMNS = "sequence, time_milliseconds, kind, body, operator, salt, digest"
@@ -18,13 +18,23 @@ OPEN_ALARMS = (
 """Which entries are alarms that nobody has acknowledged, in SQL."""
 
 
+_STUDY = "json_extract(body, '$.study')"
+_PEER = "COALESCE(json_extract(body, '$.peer'), json_extract(body, '$.facility'))"
+# Of an operator such as `uid 1000 (alice), says: bob`; see node.domain.operators.
+_KNOWN = "substr(operator, 1, instr(operator, ')'))"
+_UID = f"substr({_KNOWN}, 5, instr({_KNOWN}, ' (') - 5)"
+_USER = f"rtrim(substr({_KNOWN}, instr({_KNOWN}, '(') + 1), ')')"
+_SAID = "substr(operator, length(" + _KNOWN + ") + length(', says: ') + 1)"
+
+
 def append(db: Db, kind: str, facts: dict[str, object], operator: str = "node") -> None:
     """Add one entry to the chain, inside the caller's transaction.
 
     Args:
         db: The database, in a transaction.
         kind: What happened, such as `peer.pinned`.
-        facts: Ids and numbers; never patient data.
+        facts: What it is about. Studies, facilities and places are named: `study`, `origin`,
+            `peer`, `destination`. This is inside the encrypted database; no log has it.
         operator: Who asked for it.
     """
     last, previous = newest(db) or (0, FIRST)
@@ -82,6 +92,37 @@ def following(db: Db, sequence: int, limit: int) -> list[AuditEntry]:
     """Return the next entries after one."""
     sql = f"SELECT {_COLUMNS} FROM audit WHERE sequence > ? ORDER BY sequence LIMIT ?"
     return [AuditEntry(*row) for row in db.execute(sql, (sequence, limit))]
+
+
+def find(
+    db: Db, wanted: AuditFilter, low: int, high: int, limit: int, *, is_newest_first: bool
+) -> list[AuditEntry]:
+    """Return entries numbered from `low` to below `high` that are asked for, at most so many."""
+    where, args = ["sequence >= ?", "sequence < ?"], list[object]((low, high))
+    if wanted.study:  # after all that go on with a digit or a full stop
+        where.append(f"{_STUDY} >= ? AND {_STUDY} < ? || ':'")
+        args += [wanted.study, wanted.study]
+    if wanted.peer:
+        where.append(f"{_PEER} = ?")
+        args.append(wanted.peer)
+    if wanted.operator:
+        where.append(f"? IN (operator, {_UID}, {_USER}, {_SAID})")
+        args.append(wanted.operator)
+    if wanted.kind:
+        where.append("kind >= ? AND kind < ? || '~'")
+        args += [wanted.kind, wanted.kind]
+    if wanted.since_milliseconds:
+        where.append("time_milliseconds >= ?")
+        args.append(wanted.since_milliseconds)
+    if wanted.until_milliseconds:
+        where.append("time_milliseconds < ?")
+        args.append(wanted.until_milliseconds)
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM audit WHERE {' AND '.join(where)}"
+        f" ORDER BY sequence {'DESC' if is_newest_first else 'ASC'} LIMIT ?",
+        [*args, limit],
+    )
+    return [AuditEntry(*row) for row in rows]
 
 
 def open_alarms(db: Db, limit: int = 0) -> Iterator[AuditEntry]:

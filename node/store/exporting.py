@@ -91,7 +91,14 @@ class Exporter:
         )
 
     async def export(
-        self, plan: ExportPlan, sink: Sink, *, operator: str, safe_preamble: bool, tell: Tell
+        self,
+        plan: ExportPlan,
+        sink: Sink,
+        *,
+        operator: str,
+        destination: str,
+        safe_preamble: bool,
+        tell: Tell,
     ) -> None:
         """Give every byte of what was planned to a sink.
 
@@ -101,6 +108,7 @@ class Exporter:
             plan: See `plan`.
             sink: Gets pieces in any order; several threads call it at once.
             operator: Who asked for it.
+            destination: Where it goes, for the audit log.
             safe_preamble: Zero the 128 bytes of preamble.
             tell: Told of progress.
 
@@ -108,8 +116,10 @@ class Exporter:
             StoreError: a chunk is damaged; what the sink raises passes through too.
         """
         facts: dict[str, object] = {
+            "study": plan.packages[0].study_uid,
             "packages": [str(p.package_id) for p in plan.packages],
             "origin": str(plan.origin),
+            "destination": destination,
         }
         if plan.released:
             facts["held"] = [found.id for found in plan.released[:MOST_NAMED]]

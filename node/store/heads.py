@@ -12,6 +12,7 @@ from node.domain.heads import (
     MOST_EVIDENCE,
     MOST_NODES,
     MOST_UNPROVEN,
+    Confirmed,
     GivenHead,
     Head,
     Judgement,
@@ -100,6 +101,10 @@ class HeadStore:
             for told in found
         ]
 
+    def confirmed_sync(self) -> Confirmed:
+        """Return how far others confirm this log, by what they told last; on the calling thread."""
+        return self._database.read_sync(_confirmed)
+
     # -- others' --------------------------------------------------------------------------
 
     async def take(self, head: Head, given: GivenHead) -> None:
@@ -164,6 +169,18 @@ def _unproven_entries(db: Db, witness: FacilityId) -> tuple[list[AuditEntry], in
     after = row[0] if row else 0
     entries = audit_rows.following(db, after, MAX_LINKS) if after else []
     return (entries, after) if entries else (list(audit_rows.entries(db, 1)), 0)
+
+
+def _confirmed(db: Db) -> Confirmed:
+    entries, _ = audit_rows.newest(db) or (0, b"")
+    row = db.execute(
+        "SELECT MAX(a.sequence), COUNT(DISTINCT t.witness), COUNT(*) - COUNT(a.sequence)"
+        " FROM told_heads t LEFT JOIN audit a ON a.sequence = t.sequence AND a.digest = t.digest"
+    ).fetchone()
+    sequence = row[0] or 0
+    sql = "SELECT time_milliseconds FROM audit WHERE sequence = ?"
+    following = db.execute(sql, (sequence + 1,)).fetchone()
+    return Confirmed(entries, sequence, following[0] / 1000 if following else 0.0, row[1], row[2])
 
 
 def _note_told(db: Db, witness: FacilityId, kept: Sequence[KeptHead]) -> None:

@@ -237,6 +237,8 @@ class ImportStore:
             package_rows.close_package(db, row, state, encoded, document.digest())
             facts: dict[str, object] = {
                 "package": str(package.package_id),
+                "study": package.study_uid,
+                "origin": str(package.origin),
                 "instances": len(manifest.instances),
                 "bytes": manifest.plaintext_bytes,
             }
@@ -276,7 +278,8 @@ class ImportStore:
             doubt = Doubt(0, examined.verdict, tuple(examined.reasons))
             findings.add(db, row, [doubt], encodable(label))
             held_id = findings.held(db, "f.package = ?", (row,))[0].id
-            audit_rows.append(db, "instance.held", {"held": held_id})
+            study = package_rows.find_packages(db, "id = ?", (row,))[0].study_uid
+            audit_rows.append(db, "instance.held", {"held": held_id, "study": study})
             return held_id
 
         return await self._context.database.write(work)
@@ -309,7 +312,8 @@ class ImportStore:
                 return await trio.to_thread.run_sync(close)
 
             def work(db: Db) -> None:
-                audit_rows.append(db, "held.discarded", {"held": held_id}, operator)
+                facts: dict[str, object] = {"held": held_id, "study": found[0].study_uid}
+                audit_rows.append(db, "held.discarded", facts, operator)
 
             await self._context.database.write(work)
             await self.discard_packages([package])
@@ -330,6 +334,7 @@ class ImportStore:
                 facts: dict[str, object] = {
                     "held": found.id,
                     "package": str(package.package_id),
+                    "study": package.study_uid,
                     "origin": str(package.origin),
                 }
                 audit_rows.append(db, "held.released", facts, operator)

@@ -175,6 +175,8 @@ class Maintenance:
             for package in found:
                 facts: dict[str, object] = {
                     "package": str(package.package_id),
+                    "study": package.study_uid,
+                    "origin": str(package.origin),
                     "why": f"older than {days} days",
                 }
                 audit_rows.append(db, "package.expired", facts)

@@ -125,7 +125,11 @@ def _add_rows(
     package_rows.add_instances(db, row, 0, manifest.instances)
     package_rows.close_package(db, row, "arriving", envelope.manifest, document.digest())
     findings.add(db, row, findings.decode(envelope.findings))
-    facts: dict[str, object] = {"package": str(envelope.package_id)}
+    facts: dict[str, object] = {
+        "package": str(envelope.package_id),
+        "study": manifest.study_instance_uid,
+        "origin": str(envelope.origin),
+    }
     audit_rows.append(db, "package.repaired", facts)
     return row
 

@@ -165,6 +165,10 @@ CREATE TABLE audit (
     salt BLOB NOT NULL,
     digest BLOB NOT NULL
 ) STRICT;
+CREATE INDEX audit_study ON audit (json_extract(body, '$.study'));
+CREATE INDEX audit_peer ON audit (
+    COALESCE(json_extract(body, '$.peer'), json_extract(body, '$.facility'))
+);
 CREATE INDEX audit_alarms ON audit (sequence) WHERE kind >= 'alarm.' AND kind < 'alarm/';
 CREATE INDEX audit_acknowledged ON audit (sequence) WHERE kind = 'audit.acknowledged';
 

@@ -135,7 +135,11 @@ class StudyStore:
                 if changed.rowcount != 1:
                     continue  # somebody deletes it already
                 instances += len(package_rows.get_instances(db, package.id))
-                facts: dict[str, object] = {"package": str(package.package_id)}
+                facts: dict[str, object] = {
+                    "package": str(package.package_id),
+                    "study": package.study_uid,
+                    "origin": str(package.origin),
+                }
                 audit_rows.append(db, "package.deleted", facts, operator)
             return instances
 

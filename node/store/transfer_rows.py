@@ -72,12 +72,19 @@ def add_transfer(
 
 
 def facts(row: Transfer) -> dict[str, object]:
-    """Return what names a transfer in the audit log: its id alone is the sender's to choose."""
+    """Return what an audit entry about a transfer names.
+
+    The transfer by its number, since its id is the sender's to choose; what it carries, and with
+    whom.
+    """
     return {
         "transfer": str(row.transfer_id),
         "number": row.id,
         "direction": row.direction,
         "peer": str(row.peer),
+        "study": row.study_uid,
+        "origin": str(row.origin),
+        "package": str(row.package_id),
     }
 
 

@@ -204,7 +204,7 @@ class TransferStore:
             if state.is_final:
                 transfer_rows.forget_offer(db, row.id)
             if now.state is not state and state.is_final:
-                facts = {**transfer_rows.facts(row), "state": state}
+                facts = {**transfer_rows.facts(now), "state": state}
                 audit_rows.append(db, f"transfer.{state}", facts, operator)
 
         return await self.change(row.id, work)
@@ -275,16 +275,12 @@ class TransferStore:
                     study_uid=outgoing.package.study_uid,
                     plaintext_bytes=outgoing.plaintext_bytes,
                 )
-                facts: dict[str, object] = {
-                    "transfer": str(delivery.transfer_id),
-                    "receiver": str(delivery.receiver),
-                    "package": str(delivery.package_id),
-                    "origin": str(delivery.origin),
-                }
+                added = transfer_rows.by_id(db, row_id)
+                facts = {**transfer_rows.facts(added), "recipient": delivery.recipient}
                 if outgoing.held:
                     facts["held"] = outgoing.held
                 audit_rows.append(db, "transfer.offered", facts, operator)
-                rows.append(transfer_rows.by_id(db, row_id))
+                rows.append(added)
             return rows
 
         rows = await self._context.database.write(work)
@@ -326,7 +322,7 @@ class TransferStore:
                 (state, receipt.encode(), state, time.time(), row.id),
             )
             transfer_rows.keep_manifest(db, row)
-            facts = {**transfer_rows.facts(row), "receipt": receipt.digest().hex()}
+            facts = {**transfer_rows.facts(now), "receipt": receipt.digest().hex()}
             kind = "transfer.delivered" if state is State.DELIVERED else "receipt.late"
             audit_rows.append(db, kind, facts)
 
@@ -361,7 +357,7 @@ class TransferStore:
                 )
                 transfer_rows.forget_offer(db, row.id)
             kind = "offer.accepted" if accept else "offer.declined"
-            audit_rows.append(db, kind, transfer_rows.facts(row), operator)
+            audit_rows.append(db, kind, transfer_rows.facts(now), operator)
 
         return await self.change(row.id, work)
 

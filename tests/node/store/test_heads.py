@@ -70,6 +70,13 @@ async def test_log_that_grows_is_confirmed_step_by_step(sides: Sides) -> None:
         await say_hello(a, b)
         [told, *_] = await a.heads.told()
         assert (told.witness, told.sequence) == (b.facility, (await a.audit.verify()).entries)
+        confirmed = a.heads.confirmed_sync()
+        assert (confirmed.entries, confirmed.witnesses) == (confirmed.sequence, 1)
+        assert confirmed.unconfirmed_seconds(2**33) == 0
+    await a.log(1)
+    confirmed = a.heads.confirmed_sync()
+    assert (confirmed.entries, confirmed.contradictions) == (confirmed.sequence + 1, 0)
+    assert confirmed.unconfirmed_seconds(confirmed.unconfirmed_time + 60) == 60
     assert await a.alarms() == await b.alarms() == []
 
 
@@ -103,6 +110,7 @@ async def test_log_that_was_cut_is_an_alarm_on_both_sides_however_long_it_is_the
         await say_hello(a, b)
         await a.log(1)
     assert await a.alarms() == ["alarm.audit-log"]
+    assert a.heads.confirmed_sync().contradictions == 1
     assert await b.alarms() == ["alarm.peer-audit-log"]
     evidence = [
         k.head.sequence for k in await b.heads.kept(a.facility, a.node) if k.is_contradicted

@@ -829,12 +829,24 @@ class ExportReceiptResponse(_message.Message):
     def __init__(self, manifest_piece: _Optional[bytes] = ..., delivery: _Optional[bytes] = ..., receipt: _Optional[bytes] = ...) -> None: ...
 
 class ListAuditRequest(_message.Message):
-    __slots__ = ("limit", "open_alarms")
+    __slots__ = ("limit", "open_alarms", "study", "peer", "operator", "kind", "since_milliseconds", "until_milliseconds")
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     OPEN_ALARMS_FIELD_NUMBER: _ClassVar[int]
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     limit: int
     open_alarms: bool
-    def __init__(self, limit: _Optional[int] = ..., open_alarms: _Optional[bool] = ...) -> None: ...
+    study: str
+    peer: str
+    operator: str
+    kind: str
+    since_milliseconds: int
+    until_milliseconds: int
+    def __init__(self, limit: _Optional[int] = ..., open_alarms: _Optional[bool] = ..., study: _Optional[str] = ..., peer: _Optional[str] = ..., operator: _Optional[str] = ..., kind: _Optional[str] = ..., since_milliseconds: _Optional[int] = ..., until_milliseconds: _Optional[int] = ...) -> None: ...
 
 class AcknowledgeAlarmsRequest(_message.Message):
     __slots__ = ("through_sequence",)
