@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import trio
 
 from bench.nodes import Node, wait_until
 from node.documents.identity import Identity
@@ -110,7 +111,7 @@ def test_transfers_that_nobody_begins_end_and_their_places_come_back(
     """Signs of life alone hold a place for a minute only."""
     peer = peers[20]
 
-    async def work() -> None:
+    async def attack() -> None:
         async with AsyncExitStack() as stack:
             channel = await stack.enter_async_context(peer.channel(node, identity))
             for _ in range(MAX_CARRIES - 1):
@@ -121,6 +122,10 @@ def test_transfers_that_nobody_begins_end_and_their_places_come_back(
             async with peer.carry(channel, identity) as link:
                 await link.send(Collect(TransferId.new()))
                 assert isinstance(await link.receive(), Problem)
+
+    async def work() -> None:
+        with trio.fail_after(150):
+            await attack()
 
     run(work)
 
