@@ -142,7 +142,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
                 [service, health_service(server.guard_stranger, health, is_public=True)],
                 config.listen,
                 credentials=introduction_credentials(tls),
-                options=fitted(DIRECTORY_OPTIONS),
+                options=fitted(DIRECTORY_OPTIONS, 2 / 3),
                 max_calls=MAX_CALLS,
                 request_seconds=_REQUEST_SECONDS,
                 grace_seconds=MOVE_SECONDS + 2,

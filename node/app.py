@@ -301,7 +301,7 @@ class _Node:
                 [exchange.service()],
                 config.peer_listen,
                 credentials=server_credentials(self._trust.snapshot),
-                options=fitted((*PEER_OPTIONS, *AGE_OPTIONS)),
+                options=fitted((*PEER_OPTIONS, *AGE_OPTIONS), 1 / 2),
                 max_calls=_PEER_CALLS,
                 requests_of_caller=_PEER_REQUESTS,
             )
@@ -315,7 +315,7 @@ class _Node:
                 ],
                 config.introduction_listen,
                 credentials=renewed_credentials(self._own.tls),
-                options=fitted(INTRODUCTION_OPTIONS),
+                options=fitted(INTRODUCTION_OPTIONS, 1 / 4),
                 request_seconds=_STRANGER_SECONDS,
             )
         )

@@ -14,11 +14,11 @@ def raise_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _ENOUGH)), hard))
 
 
-def fitted(options: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Return a server's options with no more connections than a third of the descriptors.
+def fitted(options: Iterable[tuple[str, int]], share: float) -> list[tuple[str, int]]:
+    """Return a server's options with no more connections than a share of the descriptors.
 
     Where connections take the last descriptor, the store fails, and with it the node.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = max((soft - _FOR_FILES) // 3, 16)
+    most = max(int((soft - _FOR_FILES) * share), 16)
     return [(name, min(value, most) if name == _BOUND else value) for name, value in options]

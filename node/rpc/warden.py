@@ -49,6 +49,7 @@ class ConnectionBounds:
 
 @dataclass
 class _State:
+    origin: str
     since: float
     account: str = ""
     called: float = 0.0
@@ -63,12 +64,12 @@ class Connections:
 
     def met(self, name: str, account: str, now: float) -> None:
         """Note that a call of somebody was let in on a connection."""
-        state = self._states.setdefault(name, _State(now))
+        state = self._state(name, now)
         state.account, state.called = account, now
 
     def lost(self, name: str, now: float) -> None:
         """Note that a call on a connection was refused: it is unknown from now on."""
-        state = self._states.setdefault(name, _State(now))
+        state = self._state(name, now)
         if state.account:
             state.account, state.since = "", now
 
@@ -83,11 +84,11 @@ class Connections:
         unknown: defaultdict[str, list[str]] = defaultdict(list)
         known: defaultdict[str, list[str]] = defaultdict(list)
         for name in here:
-            state = self._states.setdefault(name, _State(now))
+            state = self._state(name, now)
             if state.account:
                 known[state.account].append(name)
             else:
-                unknown[origin(name.rpartition(" ")[0])].append(name)
+                unknown[state.origin].append(name)
         late = [
             name
             for name in chain.from_iterable(unknown.values())
@@ -100,6 +101,12 @@ class Connections:
                 self._oldest(known.values(), self.bounds.of_account),
             )
         )
+
+    def _state(self, name: str, now: float) -> _State:
+        found = self._states.get(name)
+        if found is None:
+            found = self._states[name] = _State(origin(name.rpartition(" ")[0]), now)
+        return found
 
     def _oldest(self, groups: Iterable[list[str]], bound: int) -> Iterable[str]:
         for group in groups:
@@ -155,12 +162,14 @@ def _accepted(
     """Return this process's connected sockets, with their local port and the other end's name."""
     found = {}
     for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208  # ten thousand paths are slow
-        with suppress(OSError):  # it was closed meanwhile
+        try:
             fd = int(entry)
             status = os.fstat(fd)
             if stat.S_ISSOCK(status.st_mode):
                 key = fd, status.st_ino
                 found[key] = before.get(key) or _ends(fd)
+        except OSError:
+            continue  # it was closed meanwhile
     return found
 
 
