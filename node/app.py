@@ -246,6 +246,7 @@ class _Node:
             examiner=examiner,
             policy=ReceiverPolicy(config.incoming == "ask", config.quota_gib * _GIB),
             clock=time.time,
+            replaced_since=self._trust.replaced_since,
         )
         transfers = Transfers(
             signer=self._unlocked.signer,

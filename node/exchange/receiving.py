@@ -36,6 +36,7 @@ from node.domain.transfers import State, Transfer
 from node.domain.verdicts import Checked
 from node.errors import (
     BadDataKey,
+    BadDelivery,
     BadManifest,
     NodeError,
     PeerBusy,
@@ -134,6 +135,7 @@ class Receiver:
         examiner: Examiner,
         policy: ReceiverPolicy,
         clock: Callable[[], float],
+        replaced_since: Callable[[FacilityId], int] = lambda _: 0,
     ) -> None:
         self._me = me
         self._seal_keys = seal_keys
@@ -143,6 +145,7 @@ class Receiver:
         self._examiner = examiner
         self._policy = policy
         self._clock = clock
+        self._replaced_since = replaced_since
         self._room = Room(carrier.free_bytes, carrier.used_bytes, policy.quota_bytes)
         self._manifests = Share("manifests", in_all=2 * MAX_BYTES, per_peer=MAX_BYTES)
         self._offers = Pace(OFFERS_A_SECOND, burst=OFFERS_AT_ONCE)
@@ -196,6 +199,8 @@ class Receiver:
             sealed_key=offer.sealed_key,
             now=self._clock(),
         )
+        if self._is_by_replaced_node(offer.delivery, delivery.sender, delivery.created_time):
+            raise BadDelivery("the delivery was signed with a node key that its sender replaced")
         data_key = self._open_key(delivery, offer.sealed_key)
         try:
             async with self._writing.of(link.peer):
@@ -213,6 +218,16 @@ class Receiver:
             await link.send(Answer(AnswerKind.HELD))
         else:
             await self._carry(link, row, delivery, data_key)
+
+    def _is_by_replaced_node(
+        self, document: Document, signer: FacilityId, signed_time: float
+    ) -> bool:
+        """Whether a facility had replaced the node that signed, by the document's own time.
+
+        What the old node signed before stands. The time is its word: who has its key can go back.
+        """
+        since = self._replaced_since(signer)
+        return document.signer.verified().generation < since <= signed_time
 
     def _open_key(self, delivery: Delivery, sealed_key: bytes) -> DataKey:
         for i, key in enumerate(self._seal_keys):
@@ -350,6 +365,8 @@ class Receiver:
         manifest = await trio.to_thread.run_sync(
             _open_manifest, document, delivery, limiter=self._decoding
         )
+        if self._is_by_replaced_node(document, manifest.origin, manifest.created_time):
+            raise BadManifest("the manifest was signed with a node key that its origin replaced")
         arriving_bytes = self._room.unpromised_bytes() + promise.disk_bytes
         async with self._writing.of(link.peer):
             arrival = await self._store.begin_arrival(

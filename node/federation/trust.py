@@ -117,6 +117,11 @@ class Trust:
             return f"its node key or certificate is facility {owner.short()}'s"
         return self._distrust(peer)
 
+    def replaced_since(self, facility: FacilityId) -> int:
+        """Return since when a facility has its present node key; 0 for one that is not known."""
+        peer = self._peers.get(facility)
+        return peer.identity.cert.generation if peer else 0
+
     def identify(self, certificate_pem: bytes | None) -> Peer:
         """Return the trusted peer that a certificate is bound to, now.
 
@@ -158,7 +163,9 @@ class Trust:
                     del self._leases[facility]
         if scope.cancelled_caught:
             self.trusted(facility)  # says why it is not any more
-            raise PeerUntrusted(f"facility {facility.short()} was removed here for a moment")
+            raise PeerUntrusted(
+                f"facility {facility.short()} was removed here, or has another node now"
+            )
 
 
 def _node_of(peer: Peer) -> NodeId:

@@ -12,6 +12,7 @@ from emix.exchange.v1 import exchange_pb2 as pb
 from bench.nodes import CommandFailed, Directory, Node, pair, wait_until
 from node.crypto.certificates import server_name
 from node.documents.identity import Identity, Profile, make_statements
+from node.documents.messages import Problem
 from node.errors import NodeError
 from node.federation.dialing import Dialer
 from node.federation.introducing import Introducer
@@ -20,7 +21,7 @@ from node.rpc.calling import open_channel
 from node.rpc.credentials import client_credentials
 from tests.dicom_files import study_uid, write_study
 from tests.integration.attacks.identity import alarms, exported
-from tests.integration.hostile import HELLO, WATCH, hello
+from tests.integration.hostile import HELLO, WATCH, HostilePeer, forge, hello
 from tests.integration.loop import run
 
 pytestmark = pytest.mark.integration
@@ -123,6 +124,30 @@ def test_old_node_presents_itself_in_vain_and_raises_an_alarm(world: World) -> N
     world.facility.stop()
     world.facility.start()
     wait_until(lambda: is_connected(world.facility) and is_connected(world.peer), "cut off", 60)
+
+
+def test_package_that_the_old_key_signs_now_is_refused_from_others_too(
+    world: World, tmp_path: Path
+) -> None:
+    """An accomplice that is paired delivers it, with the robbed facility as its origin."""
+    accomplice = HostilePeer(tmp_path, "accomplice")
+    identity = accomplice.pair_with(world.peer)
+    origin = HostilePeer(tmp_path, "origin")
+    origin.keys = world.keys()
+    forgery = forge(accomplice, identity, 77, origin=origin)
+
+    async def work() -> object:
+        async with (
+            accomplice.channel(world.peer, identity) as channel,
+            accomplice.carry(channel, identity) as link,
+        ):
+            return await forgery.send(link)
+
+    last = run(work)
+    assert isinstance(last, Problem)
+    assert last.code == "bad-manifest"
+    assert not world.peer.json("studies", study_uid(77))["studies"]
+    world.peer.run("peers", "remove", "accomplice")
 
 
 def test_old_node_is_refused_by_the_directory_for_good(world: World) -> None:

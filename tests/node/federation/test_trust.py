@@ -80,3 +80,21 @@ def test_certificate_that_two_facilities_claim_is_the_earliers(peer: Peer, tmp_p
         assert trust.identify(der_to_pem(peer.identity.certificates[0])) == peer
         with pytest.raises(PeerUntrusted):
             trust.trusted(thief.facility_id)
+
+
+async def test_node_that_was_replaced_or_has_expired_is_let_go(peer: Peer, tmp_path: Path) -> None:
+    """Its facility is trusted as before: what runs for the old node ends all the same."""
+    other = Identity.decode(HostilePeer(tmp_path, "successor").statements())
+    successor = replace(peer, identity=replace(other, signer=peer.identity.signer))
+    expired = replace(
+        peer, identity=replace(peer.identity, cert=replace(peer.identity.cert, expires_seconds=1))
+    )
+    for later in (successor, expired):
+        trust = Trust(ME)
+        trust.update([peer])
+        with pytest.raises(PeerUntrusted):  # noqa: PT012  # all of it is meant
+            with trust.lease(peer.facility_id):
+                trust.update([later])
+                await trio.sleep_forever()
+    with pytest.raises(PeerUntrusted, match="emix node renew"):
+        trust.identify(der_to_pem(peer.identity.certificates[0]))
