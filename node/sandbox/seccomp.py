@@ -29,6 +29,8 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "newfstatat": (262, 79), "statx": (332, 291), "readlink": (89, None), "readlinkat": (267, 78),
     "access": (21, None), "faccessat": (269, 48), "faccessat2": (439, 439),
     "getcwd": (79, 17), "ioctl": (16, 29), "fcntl": (72, 25),
+    "sysinfo": (99, 179), "uname": (63, 160), "prlimit64": (302, 261),
+    "sched_getaffinity": (204, 123),
     # What work in a folder takes besides.
     "getdents64": (217, 61), "mkdir": (83, None), "mkdirat": (258, 34), "rename": (82, None),
     "renameat": (264, 38), "renameat2": (316, 276), "unlink": (87, None), "unlinkat": (263, 35),
@@ -49,6 +51,7 @@ _COMPUTING = (
 _LOOKING = (
     "open", "openat", "stat", "lstat", "newfstatat", "statx", "readlink", "readlinkat", "access",
     "faccessat", "faccessat2", "getcwd", "ioctl", "fcntl",
+    "sysinfo", "uname", "prlimit64", "sched_getaffinity",
 )  # fmt: skip
 _IN_A_FOLDER = (
     *_COMPUTING,

@@ -260,3 +260,42 @@ def test_big_endian_is_carried() -> None:
         )
     )
     assert examine_bytes(part10(big, syntax=EXPLICIT_BIG)).verdict is Verdict.CARRY
+
+
+def enhanced_mr(frames: int) -> bytes:
+    """Return a dataset as an enhanced MR has it: a few sequences for each frame."""
+
+    def sequence(group: int, number: int, *items: bytes) -> bytes:
+        value = b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item for item in items)
+        return element(group, number, b"SQ", value)
+
+    def frame(n: int) -> bytes:
+        content = (
+            element(0x18, 0x9074, b"DT", b"20260101120000.%06d " % n)
+            + element(0x20, 0x9056, b"SH", b"1 ")
+            + element(0x20, 0x9057, b"UL", struct.pack("<I", n))
+            + element(0x20, 0x9157, b"UL", struct.pack("<II", 1, n))
+        )
+        return (
+            sequence(0x18, 0x9114, element(0x18, 0x9082, b"FD", struct.pack("<d", 2.5)))
+            + sequence(0x20, 0x9111, content)
+            + sequence(0x20, 0x9113, element(0x20, 0x32, b"DS", b"-100.5\\-99.25\\%07.2f" % n))
+            + sequence(0x20, 0x9116, element(0x20, 0x37, b"DS", b"1\\0\\0\\0\\1\\0 "))
+            + sequence(0x28, 0x9110, element(0x28, 0x30, b"DS", b"0.9\\0.9 "))
+            + sequence(0x28, 0x9132, element(0x28, 0x1050, b"DS", b"%04d" % (n * 7919 % 1000)))
+        )
+
+    return IDENTITY + sequence(0x5200, 0x9230, *map(frame, range(frames)))
+
+
+@pytest.mark.parametrize("is_deflated", [False, True])
+def test_enhanced_mr_of_4096_frames_is_carried(is_deflated: bool) -> None:
+    """Some 100,000 elements, which deflate to a few bytes each."""
+    dataset = enhanced_mr(4096)
+    if is_deflated:
+        deflater = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+        dataset = deflater.compress(dataset) + deflater.flush()
+        found = examine_bytes(part10(dataset, syntax=DEFLATED))
+    else:
+        found = examine_bytes(part10(dataset))
+    assert (found.verdict, found.reasons) == (Verdict.CARRY, ())
