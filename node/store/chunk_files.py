@@ -2,8 +2,9 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -58,6 +59,8 @@ class FileChunkStorage:
     def __init__(self, root: Path, reserve_bytes: int) -> None:
         self._root = root
         self._reserve_bytes = reserve_bytes
+        self._counting = threading.Lock()
+        self._writing_bytes = 0
         files.make_directory(root)
         files.remove_temporaries(root)
 
@@ -70,8 +73,23 @@ class FileChunkStorage:
         path = self._path(chunk_id)
         if self.size(chunk_id) == len(sealed) and self._holds(chunk_id, sealed):
             return
-        if self.free_bytes() < len(sealed):
-            raise StoreFull("the disk is full up to the reserve; free space and try again")
+        with self._room_for(len(sealed)):
+            self._write(path, sealed)
+
+    @contextmanager
+    def _room_for(self, size: int) -> Iterator[None]:
+        """Hold room while a chunk is written: several threads never count on the same bytes."""
+        with self._counting:
+            if self.free_bytes() - self._writing_bytes < size:
+                raise StoreFull("the disk is full up to the reserve; free space and try again")
+            self._writing_bytes += size
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._writing_bytes -= size
+
+    def _write(self, path: Path, sealed: bytes) -> None:
         try:
             files.write_synced(path, sealed)
         except StoreError as exc:

@@ -72,12 +72,13 @@ async def offer(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_large_manifests_of_one_peer_are_read_one_after_the_other(
     node: Node, paired: tuple[HostilePeer, Identity]
 ) -> None:
-    """Three links with 59 MiB each cost 1.1 GB."""
+    """Three links with 59 MiB each cost 1.1 GB; here each has 35 MiB."""
     peer, identity = paired
-    large = [promise(peer, identity, chunks=165_000) for _ in range(3)]
+    large = [promise(peer, identity, chunks=100_000) for _ in range(3)]
     peak_megabytes(node)
     before = peak_megabytes(node)
 
@@ -97,7 +98,7 @@ def test_large_manifests_of_one_peer_are_read_one_after_the_other(
 
     async def work() -> None:
         done = trio.Semaphore(0)
-        with trio.fail_after(120):
+        with trio.fail_after(300):
             async with trio.open_nursery() as nursery:
                 for forgery in large:
                     nursery.start_soon(send, forgery, done)
@@ -106,7 +107,7 @@ def test_large_manifests_of_one_peer_are_read_one_after_the_other(
                 nursery.cancel_scope.cancel()
 
     run(work)
-    assert peak_megabytes(node) - before < 600
+    assert peak_megabytes(node) - before < 400
 
 
 def test_offers_that_are_withdrawn_leave_only_their_names(

@@ -61,3 +61,40 @@ def test_failed_sync_is_fatal_and_not_tried_again(
     with pytest.raises(SyncFailed):
         FileChunkStorage(tmp_path / "chunks", 0).put(*chunk(b"one"))
     assert len(calls) == 1
+
+
+class SmallDisk(FileChunkStorage):
+    """A disk with room for one chunk, which counts what is on it only when it is written."""
+
+    def free_bytes(self) -> int:
+        return 10
+
+
+def test_two_chunks_at_once_do_not_get_the_same_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = SmallDisk(tmp_path / "chunks", 0)
+    first, second = chunk(b"8 bytes."), chunk(b"8 others")
+    sync, outcomes = os.fdatasync, list[bool]()
+
+    def put_another(fd: int) -> None:
+        if not outcomes:
+            outcomes.append(False)
+            with pytest.raises(StoreFull):
+                storage.put(*second)
+            outcomes[0] = True
+        sync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", put_another)
+    storage.put(*first)
+    assert outcomes == [True]
+    storage.put(*second)
+
+
+def test_chunk_put_over_a_damaged_one_of_the_same_size_is_as_it_was(tmp_path: Path) -> None:
+    storage = FileChunkStorage(tmp_path / "chunks", 0)
+    name, content = chunk(b"one")
+    storage.put(name, content)
+    (tmp_path / "chunks" / str(name)[:2] / str(name)).write_bytes(bytes(len(content)))
+    storage.put(name, content)
+    assert storage.get(name) == content
