@@ -36,7 +36,8 @@ from node.domain.transfers import Transfer
 from node.errors import PeerUnreachable, StoreError, ungrouped
 from node.exchange.networks import Networks
 from node.exchange.pairing import Pairing
-from node.exchange.receiving import Receiver, ReceiverPolicy
+from node.exchange.receiving import Receiver
+from node.exchange.receiving_ports import ReceiverPolicy
 from node.exchange.remembered import Remembered
 from node.exchange.sending import Sender
 from node.exchange.transfers import Transfers

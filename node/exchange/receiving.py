@@ -9,12 +9,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import trio
 
 from node.crypto.keys import DataKey, SealKey, open_sealed_key
-from node.documents.arrivals import Arrival
 from node.documents.delivery import Delivery, check_delivery, open_delivery
 from node.documents.manifest import MAX_BYTES, open_manifest
 from node.documents.messages import (
@@ -31,9 +29,7 @@ from node.documents.messages import (
 from node.documents.signed import Document
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import Manifest
-from node.domain.packages import Package
 from node.domain.transfers import State, Transfer
-from node.domain.verdicts import Checked
 from node.errors import (
     BadDataKey,
     BadDelivery,
@@ -43,10 +39,11 @@ from node.errors import (
     PeerRefused,
     PeerUnreachable,
 )
-from node.exchange.arriving import Arriving, ArrivingStore, ChunkKeeper, TransferStates
+from node.exchange.arriving import Arriving, TransferStates
 from node.exchange.import_ports import Examiner
 from node.exchange.links import Link
 from node.exchange.problems import expect, held_as, is_final_error, tell
+from node.exchange.receiving_ports import Carrier, ReceiverPolicy, ReceiverStore
 from node.exchange.room import Promise, Room
 from node.exchange.shares import (
     MANIFEST_BYTES_A_SECOND,
@@ -58,59 +55,10 @@ from node.pace import Pace
 
 _BUSY_SECONDS = 5
 OFFERS_A_SECOND, OFFERS_AT_ONCE = 20.0, 100.0
-_FAILED, _BROKEN = 100.0, 20.0  # so many offers one counts for that failed, or whose link broke
-
-
-class ReceiverStore(ArrivingStore, Protocol):
-    """What receiving needs of the store's arrivals."""
-
-    async def keep_offer(
-        self, delivery: Delivery, document: Document, sealed_key: bytes, *, is_held: bool
-    ) -> Transfer:
-        """Return the transfer of a delivery, kept if it is new."""
-
-    async def find_package(self, row: Transfer) -> Package | None:
-        """Return the package that a transfer is about."""
-
-    async def is_whole(self, row: Transfer) -> bool:
-        """Return whether what a receipt was given for is here, or was deleted by our will."""
-
-    async def begin_arrival(
-        self,
-        row: Transfer,
-        data_key: DataKey,
-        manifest: Manifest,
-        document: Document,
-        arriving_bytes: int,
-    ) -> Arrival:
-        """Commit what must be there before the first chunk is written."""
-
-    async def commit_arrival(self, row: Transfer, manifest: Manifest, checked: Checked) -> Transfer:
-        """Commit a whole package with its receipt."""
-
-    async def discard_arrival(self, row: Transfer) -> list[int]:
-        """Return the package rows to remove after an arrival ended."""
-
-
-class Carrier(ChunkKeeper, Protocol):
-    """What receiving does with chunks, on worker threads."""
-
-    def free_bytes(self) -> int:
-        """Return how much more fits."""
-
-    def used_bytes(self) -> int:
-        """Return the bytes of what packages name, and of their manifests."""
-
-    def remove_packages(self, rows: Sequence[int]) -> None:
-        """Remove packages that will never be complete."""
-
-
-@dataclass(frozen=True)
-class ReceiverPolicy:
-    """What this facility wants of incoming packages."""
-
-    asks_first: bool = False
-    quota_bytes: int = 0  # 0: none
+# So many offers one counts for that failed, or whose link broke. What is here already and is looked
+# at once more counts by its bytes: listed for a receipt that is repeated, read for a new one.
+_FAILED, _BROKEN = 100.0, 20.0
+_LISTED_BYTES, _READ_BYTES, _MOST_COST = 2.0**16, 2.0**22, 6000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +158,8 @@ class Receiver:
         except PeerBusy as exc:
             await link.send(Answer(AnswerKind.LATER, retry_seconds=int(exc.retry_seconds)))
             return
+        if row.receipt is not None:
+            await self._offers.turn(link.peer, delivery.manifest_bytes / _LISTED_BYTES)
         if row.receipt is not None and await self._store.is_whole(row):
             await self._give_receipt(link, row.receipt)
         elif row.receipt is None and row.state.is_final:
@@ -359,6 +309,10 @@ class Receiver:
         document = await self._transfers.stored_manifest(row)
         if document is not None and document.digest() != delivery.manifest_digest:
             document = None  # compared with the kept one as soon as it is here
+        if package is not None and package.state == "closed":
+            # It costs the sender nothing to have all of it read here once more.
+            cost = min(delivery.sealed_bytes / _READ_BYTES, _MOST_COST)
+            await self._offers.turn(link.peer, cost)
         await link.send(Answer(AnswerKind.ACCEPTED, is_manifest_needed=document is None))
         if document is None:
             document = await self._receive_manifest(link, delivery)

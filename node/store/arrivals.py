@@ -325,7 +325,7 @@ def _hold_arrivals(
     ).fetchone()[0]
     begun = db.execute(
         "SELECT COALESCE(SUM(c.sealed_bytes), 0) FROM packages p"
-        f" JOIN chunks c ON c.package = p.id WHERE {where}",
+        f" JOIN chunks c ON c.package = p.id WHERE {where} AND c.present = 0",
         (peer.digest,),
     ).fetchone()[0]
     if kept + size > MAX_ARRIVING_MANIFESTS or begun + manifest.sealed_bytes > arriving_bytes:

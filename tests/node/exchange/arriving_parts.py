@@ -13,7 +13,8 @@ from node.dicom.examiner import open_examiner
 from node.documents.identity import Identity
 from node.documents.messages import Message
 from node.domain.ids import FacilityId
-from node.exchange.receiving import Receiver, ReceiverPolicy
+from node.exchange.receiving import Receiver
+from node.exchange.receiving_ports import ReceiverPolicy
 from node.exchange.transfers import Transfers
 from node.store.arrivals import ArrivalStore
 from node.store.carrying import ChunkCarrier
