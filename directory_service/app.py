@@ -23,7 +23,7 @@ from directory_service.service import MOVE_SECONDS, DirectoryServer
 from directory_service.sessions import Sessions, SpentHere
 from directory_service.sqlite import SqliteEngine
 from directory_service.storage import Engine, Storage
-from node.crypto.certificates import fingerprint
+from node.crypto.certificates import fingerprint, validity
 from node.errors import ConfigError, ungrouped
 from node.rpc.credentials import introduction_credentials
 from node.rpc.descriptors import fitted, raise_limit
@@ -165,7 +165,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         )
         home.socket.chmod(0o600)
         stack.callback(home.socket.unlink, missing_ok=True)
-        read = partial(_gauges, knowledge, relay, alarms)
+        read = partial(_gauges, knowledge, tls.certificate_der, relay, alarms)
         # What it counts changes in the loop, and the page is asked for on another thread.
         gauges = partial(
             trio.from_thread.run_sync, read, trio_token=trio.lowlevel.current_trio_token()
@@ -214,8 +214,16 @@ def _limits(config: Config) -> Limits:
     )
 
 
-def _gauges(knowledge: Knowledge, relay: Relay | None, alarms: Alarms) -> Gauges:
-    counts = {**knowledge.registry.counts, "database_away": int(knowledge.is_database_away)}
+def _gauges(
+    knowledge: Knowledge, certificate: bytes, relay: Relay | None, alarms: Alarms
+) -> Gauges:
+    latest = knowledge.registry.view.latest
+    counts = {
+        **knowledge.registry.counts,
+        "database_away": int(knowledge.is_database_away),
+        "certificate_expires_seconds": int(validity(certificate)[1]),
+        "list_expires_seconds": int(latest.expires_time) if latest else 0,
+    }
     return {**_named(counts), **_relay_gauges(relay, alarms)}
 
 
@@ -234,6 +242,8 @@ _MEANINGS = {
     "online": "Nodes that watch here now",
     "alarms": "Replays, and letters in wrong hands, that were refused",
     "database_away": "Whether the database did not answer at last",
+    "certificate_expires_seconds": "When the certificate that nodes see ends, seconds since 1970",
+    "list_expires_seconds": "When the network's newest list ends, seconds since 1970",
     "relay_pairs": "Pairs of connections that were relayed",
     "relay_open_pairs": "Pairs of connections that are relayed now",
     "relay_bytes": "Bytes that were relayed",

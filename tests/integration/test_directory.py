@@ -429,6 +429,10 @@ def test_metrics_of_a_directory_and_of_a_relay_alone_are_numbers_and_name_nobody
             found = metrics_at(address)
             assert found["emix_directory_online"] == found["emix_directory_facilities"] == 1
             assert found["emix_directory_database_away"] == found["emix_directory_alarms"] == 0
+            status = directory.json("status")
+            for what in ("certificate", "list"):
+                seconds = found[f"emix_directory_{what}_expires_seconds"]
+                assert seconds == float(status[f"{what}_expires_seconds"]) > 0
             with socket.create_connection(("127.0.0.1", int(relay.rpartition(":")[2]))) as one:
                 one.sendall(b"\0\4noise")
                 assert one.recv(100)
