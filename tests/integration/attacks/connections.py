@@ -134,23 +134,27 @@ class _Record:
     def __init__(self) -> None:
         self.answered = 0
         self.problems: Counter[str] = Counter()
-        self.longest_seconds = 0.0
+        self._lost_seconds = 0.0
         self._last = time.monotonic()
+        self._is_lost = False
 
     def note(self, problem: str) -> None:
+        now = time.monotonic()
         if problem:
             self.problems[problem[:200]] += 1
+            self._is_lost = True
             return
-        now = time.monotonic()
         self.answered += 1
-        self.longest_seconds = max(self.longest_seconds, now - self._last)
-        self._last = now
+        if self._is_lost:  # a slow answer is none that was lost
+            self._lost_seconds = max(self._lost_seconds, now - self._last)
+        self._is_lost, self._last = False, now
 
     def shown(self) -> dict[str, Any]:
-        self.longest_seconds = max(self.longest_seconds, time.monotonic() - self._last)
+        if self._is_lost:
+            self._lost_seconds = max(self._lost_seconds, time.monotonic() - self._last)
         return {
             "answered": self.answered,
-            "longest_seconds": self.longest_seconds,
+            "lost_seconds": self._lost_seconds,
             "problems": self.problems,
         }
 
@@ -205,7 +209,7 @@ async def _crowd_of_peers(
     problems: Counter[str] = sum((Counter(f["problems"]) for f in found), Counter())
     return {
         "answered": [f["answered"] for f in found],
-        "longest_seconds": max(f["longest_seconds"] for f in found),
+        "lost_seconds": max(f["lost_seconds"] for f in found),
         "problems": dict(problems.most_common(5)),
     }
 

@@ -53,7 +53,7 @@ def test_forty_peers_that_reconnect_forty_times_are_all_served(
     for crowd in crowds:
         found = crowd.ended()
         assert set(found["answered"]) == {ROUNDS}, found
-        assert found["longest_seconds"] < LOST_SECONDS, found
+        assert found["lost_seconds"] < LOST_SECONDS, found
     assert node.process is not None
     assert node.process.poll() is None
 
@@ -71,7 +71,7 @@ def test_peers_are_added_and_removed_while_forty_reconnect(
         peer.pair_with(node)
         came = started("reconnecting", rounds=1, **way_of(node, identity, [peer])).ended()
         assert came["answered"] == [1], came
-        assert came["longest_seconds"] < LOST_SECONDS, came
+        assert came["lost_seconds"] < LOST_SECONDS, came
         node.run("peers", "remove", peer.name)
         gone = started("staying", seconds=1, **way_of(node, identity, [peer])).ended()
         assert gone["answered"] == [0], gone
@@ -80,7 +80,7 @@ def test_peers_are_added_and_removed_while_forty_reconnect(
     for crowd in crowds:
         found = crowd.ended()
         assert set(found["answered"]) == {ROUNDS}, found
-        assert found["longest_seconds"] < LOST_SECONDS, found
+        assert found["lost_seconds"] < LOST_SECONDS, found
     assert node.process is not None
     assert node.process.poll() is None
 
@@ -97,9 +97,9 @@ def test_one_peer_with_three_hundred_connections_locks_no_other_out(
     staying = started("staying", seconds=25, **way_of(node, identity, others[:4]))
     found = started("reconnecting", rounds=10, **way_of(node, identity, others[4:])).ended()
     assert set(found["answered"]) == {10}, found
-    assert found["longest_seconds"] < LOST_SECONDS, found
+    assert found["lost_seconds"] < LOST_SECONDS, found
     found = staying.ended()
-    assert found["longest_seconds"] < LOST_SECONDS, found
+    assert found["lost_seconds"] < LOST_SECONDS, found
     assert sum(crowd.ended()["answered"]) > 0
     wait_until(lambda: len(_connections(node) - before) <= OF_PEER, "its connections stay")
     assert node.json("status")
