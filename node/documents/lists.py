@@ -15,6 +15,7 @@ from node.crypto.signing import SigningKey, network_id, verify
 from node.documents.network import SKEW_SECONDS, parse
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.network import ListPlace, NetworkList
+from node.domain.wire_form import has_at_most
 from node.errors import BadSignature, DocumentError
 
 LIST_SECONDS = 7 * 86400
@@ -22,6 +23,7 @@ MAX_MEMBERS = 50_000
 MAX_EPOCH = 2**31
 FIRST_EPOCH = 1
 MAX_LIST_BYTES = 4 * 2**20 - 65536
+_MOST_CHANGE_FIELDS = 5 * MAX_MEMBERS  # a member has three, and what is removed one
 
 
 def delegate_lists(
@@ -181,9 +183,7 @@ def apply_change(base: NetworkList, data: bytes) -> bytes:
     Raises:
         DocumentError: it is a change of another list, or makes no sense.
     """
-    if len(data) > MAX_LIST_BYTES:
-        raise DocumentError("a change of a list is shorter")
-    change = parse(pb.ListChange, data, "change of a list")
+    change = _open_change(data)
     if change.base_digest != base.digest:
         raise DocumentError("a change of another list than the newest known")
     with _ids():
@@ -206,13 +206,22 @@ def leads_to(change: bytes, encoded: bytes) -> bool:
     Raises:
         DocumentError: one of them makes no sense.
     """
-    signature = parse(pb.ListChange, change, "change of a list").signature
+    signature = _open_change(change).signature
     return signature == parse(pb.SignedList, encoded, "network list").list.signature
 
 
 def base_of(change: bytes) -> bytes:
     """Return the digest that names the list that a change begins with; raises as `leads_to`."""
-    return parse(pb.ListChange, change, "change of a list").base_digest
+    return _open_change(change).base_digest
+
+
+def _open_change(data: bytes) -> pb.ListChange:
+    """Return a change, of which nothing is signed: its length and its fields are bounded first."""
+    if len(data) > MAX_LIST_BYTES:
+        raise DocumentError(f"a change of a list is longer than {MAX_LIST_BYTES} bytes")
+    if not has_at_most(data, _MOST_CHANGE_FIELDS, {5: {}, 9: {}}):
+        raise DocumentError(f"a change of a list has more than {_MOST_CHANGE_FIELDS} fields")
+    return parse(pb.ListChange, data, "change of a list")
 
 
 def open_list_key(

@@ -2,6 +2,7 @@
 
 import math
 import random
+import resource
 
 import pytest
 from emix.documents.v1 import documents_pb2 as documents
@@ -15,7 +16,9 @@ from node.documents.lists import (
     MAX_LIST_BYTES,
     MAX_MEMBERS,
     apply_change,
+    base_of,
     delegate_lists,
+    leads_to,
     make_change,
     open_list,
     sign_list,
@@ -184,7 +187,7 @@ def test_change_of_another_list_or_one_that_was_altered_makes_no_list() -> None:
     change = make_change(base, open_list(encoded, KEY.public, NOW), encoded)
     with pytest.raises(DocumentError, match="another list"):
         apply_change(other, change)
-    with pytest.raises(DocumentError, match="shorter"):
+    with pytest.raises(DocumentError, match="longer than"):
         apply_change(base, bytes(MAX_LIST_BYTES + 1))
     added = pb.ListedMember(invitation_digest=b"i" * 32, facility_id=b"f" * 32)
     for altered in (
@@ -233,3 +236,20 @@ def test_list_on_which_something_rides_is_refused() -> None:
     for more in (b"\x7a\x04ride", b"\x9a\x06\x01x"):  # fields that nobody knows
         with pytest.raises(DocumentError, match="more than a list"):
             open_list(data + more, KEY.public, NOW)
+
+
+@pytest.mark.parametrize("field", [5, 6, 7])
+def test_change_that_would_swell_is_not_parsed(field: int) -> None:
+    """Nothing of a change is signed: a directory sends what it likes."""
+    swollen = bytes([field << 3 | 2, 0]) * (MAX_LIST_BYTES // 2)
+    limit = 32 * 2**20
+    before = _resident()
+    for read in (base_of, lambda data: leads_to(data, b"")):
+        with pytest.raises(DocumentError, match="fields"):
+            read(swollen)
+    assert _resident() - before < limit
+
+
+def _resident() -> int:
+    """Return the most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
