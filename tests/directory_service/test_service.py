@@ -466,6 +466,38 @@ def test_node_that_a_facility_has_announced_is_taken_by_no_other(tmp_path: Path)
     run(work)
 
 
+def test_node_whose_certificate_has_expired_logs_in_no_more(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving(), member(world, "A") as (a, client, _):
+            world.late = 399 * 86400
+            await client.login(a)
+            world.late = 401 * 86400
+            with pytest.raises(PeerUntrusted, match="emix node renew"):
+                await client.login(a)
+
+    run(work)
+
+
+def test_replaced_nodes_session_ends_with_its_successors_announcement(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving(), member(world, "A") as (old, client, _), world.client() as other:
+            new = Facility("A", old.key)
+            new.signer = certify_node(old.key, new.node_key, time.time(), generation=2)
+            await client.call("Lookup", pb.LookupRequest())
+            await other.login(new)
+            await other.announce(new)
+            with pytest.raises(PeerUntrusted, match="replaced this node"):
+                await client.call("Lookup", pb.LookupRequest())
+            with pytest.raises(PeerUntrusted, match="replaced this node"):
+                await client.login(old)
+            found = await other.call("Lookup", pb.LookupRequest(facility_ids=[old.id.digest]))
+            assert [Identity.decode(r.statements).node_id for r in found.records] == [new.node_id]
+
+    run(work)
+
+
 def test_what_is_known_outlives_the_process(tmp_path: Path) -> None:
     async def work() -> None:
         world = World(tmp_path)
