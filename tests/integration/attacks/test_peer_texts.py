@@ -30,6 +30,8 @@ pytestmark = pytest.mark.integration
 LOCAL = {("init",), ("serve",), ("passphrase",), ("store", "repair"), ("restore",)}
 # The documents are decoded before they are written; `test_proof...` is about their content.
 LOCAL |= {("receipts", "verify")}
+# With keys, which the hostile node has none of.
+LOCAL |= {("node", "replace"), ("node", "renew"), ("node", "request"), ("node", "certify")}
 ARGUMENTS: dict[tuple[str, ...], list[tuple[str, ...]]] = {
     ("id",): [("--qr",), ("--export", "{file}")],
     ("store", "check"): [("--read-data",)],
@@ -74,6 +76,8 @@ def invocations(folder: Path) -> Iterator[list[str]]:
     for path, command in commands(cli):
         if path in LOCAL:
             continue
+        is_given = path in ARGUMENTS or not any(p.required for p in command.params)
+        assert is_given, f"say with which arguments {path} is run"
         has_json = any("--json" in p.opts for p in command.params)
         for n, arguments in enumerate(ARGUMENTS.get(path, [()])):
             out = folder / f"{'-'.join(path)}{n}"
