@@ -151,7 +151,7 @@ class ArrivalStore:
                     "peer": str(row.peer),
                     "study": manifest.study_instance_uid,
                 }
-                audit_rows.alarm(db, "alarm.equivocation", facts, about=("origin", "sender"))
+                audit_rows.alarm(db, "alarm.equivocation", facts, about=("origin", "peer"))
             elif package.state == "deleting":
                 raise Conflict("the package is being deleted here; offer it again later")
             db.execute(
