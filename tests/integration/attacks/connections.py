@@ -162,7 +162,7 @@ class _Record:
 async def _reconnecting(options: dict[str, Any], n: int) -> dict[str, Any]:
     """Connect anew and say Hello, so many times; each until it is answered."""
     record = _Record()
-    end = time.monotonic() + options.get("limit_seconds", 60)
+    end = time.monotonic() + options.get("limit_seconds", 200)
     while record.answered < options["rounds"] and time.monotonic() < end:
         async with _channel(options, n) as channel:
             record.note(problem := await _hello(channel))

@@ -95,7 +95,8 @@ def test_one_peer_with_three_hundred_connections_locks_no_other_out(
     crowd = started("hogging", seconds=40, **{**way, "peers": way["peers"] * 300})
     wait_until(lambda: len(_connections(node) - before) > OF_PEER, "the attack does not begin")
     staying = started("staying", seconds=25, **way_of(node, identity, others[:4]))
-    found = started("reconnecting", rounds=10, **way_of(node, identity, others[4:])).ended()
+    way = way_of(node, identity, others[4:])
+    found = started("reconnecting", rounds=10, limit_seconds=60, **way).ended()
     assert set(found["answered"]) == {10}, found
     assert found["lost_seconds"] < LOST_SECONDS, found
     found = staying.ended()
