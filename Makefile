@@ -8,8 +8,8 @@ SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e '.[postgres]'
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r constraints.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 demo: $(VENV)/.ready
@@ -38,7 +38,7 @@ proto: $(VENV)/.ready
 	$(PY) -m tests.architecture.stubs --write
 
 wheel: $(VENV)/.ready
-	$(PY) -m build --wheel --outdir dist .
+	$(PY) -m build --no-isolation --wheel --outdir dist .
 
 bench-setup: $(VENV)/.ready
 	bench/setup.sh

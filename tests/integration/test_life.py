@@ -232,14 +232,15 @@ def test_wheel_installs_in_a_clean_environment_and_runs(tmp_path: Path) -> None:
     wheel = next(tmp_path.glob("emix-*.whl"))
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / "bin" / "python"
-    constraints = ["-c", str(ROOT / "constraints.txt")]
-    installed = subprocess.run(
-        [str(python), "-m", "pip", "install", "-q", *constraints, str(wheel)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert installed.returncode == 0, installed.stderr
+    locked = ["--require-hashes", "-r", str(ROOT / "deploy" / "requirements.txt")]
+    for what in (locked, [str(wheel)]):
+        installed = subprocess.run(
+            [str(python), "-m", "pip", "install", "-q", "--no-deps", *what],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert installed.returncode == 0, installed.stderr
     emix = tmp_path / "venv" / "bin" / "emix"
     home = ["--home", str(tmp_path / "home")]
     kit = ["--recovery-kit", str(tmp_path / "kit")]
