@@ -3,18 +3,22 @@
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+from emix.exchange.v1 import exchange_pb2 as pb
 
 from bench.nodes import Node, wait_until
 from node.documents.identity import Identity
 from node.documents.messages import Collect, Problem
 from node.domain.ids import TransferId
-from node.errors import PeerTimeout, ungrouped
+from node.errors import PeerTimeout
+from node.federation import wire
 from node.federation.server import MAX_CARRIES
+from node.rpc.calling import Stream
 from tests.integration.attacks.connections import make_peers, pin, started, way_of
-from tests.integration.hostile import HostilePeer
+from tests.integration.hostile import CARRY, HostilePeer
 from tests.integration.loop import run
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.alone]
@@ -115,11 +119,14 @@ def test_transfers_that_nobody_begins_end_and_their_places_come_back(
     async def attack() -> None:
         async with AsyncExitStack() as stack:
             channel = await stack.enter_async_context(peer.channel(node, identity))
-            for _ in range(MAX_CARRIES - 1):
-                await stack.enter_async_context(peer.carry(channel, identity))
-            with pytest.raises(PeerTimeout), ungrouped():
-                async with peer.carry(channel, identity) as link:
-                    await link.receive()
+            streams = [
+                await stack.enter_async_context(channel.stream(CARRY)) for _ in range(MAX_CARRIES)
+            ]
+            for stream in streams:
+                await stream.write(pb.CarryRequest(message=wire.heartbeat()))
+            for stream in streams:
+                with pytest.raises(PeerTimeout):
+                    await _read_to_end(stream)
             async with peer.carry(channel, identity) as link:
                 await link.send(Collect(TransferId.new()))
                 assert isinstance(await link.receive(), Problem)
@@ -129,6 +136,11 @@ def test_transfers_that_nobody_begins_end_and_their_places_come_back(
             await attack()
 
     run(work)
+
+
+async def _read_to_end(stream: Stream[Any, Any]) -> None:
+    while await stream.read() is not None:
+        pass
 
 
 def _connections(node: Node) -> set[str]:
