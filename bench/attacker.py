@@ -28,7 +28,7 @@ from tests.integration.attacks.exhaustion import again, promise
 from tests.integration.hostile import Forgery, HostilePeer
 
 _TASKS = 16
-_LARGE_CHUNKS = 40_000
+_LARGE_CHUNKS = 10_000
 _CHUNK_BYTES = 4 * 2**20
 
 
