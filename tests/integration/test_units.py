@@ -74,6 +74,9 @@ def test_nodes_import_send_and_export_under_their_unit(folder: Path) -> None:
         for node in nodes:
             node.start()
         pair(a, b)
+        shown = a.run("doctor", statuses=(0, 1)).splitlines()
+        layers = [line.split()[0] for line in shown if " parsers: " in line]
+        assert layers == ["ok"] * 5, shown  # what the parsers take from themselves holds here, too
         a.run("import", str(study))
         a.run("send", study_uid(61), "Two", "--wait")
         b.run("export", study_uid(61), str(folder / "exported"))
