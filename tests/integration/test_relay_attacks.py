@@ -160,11 +160,12 @@ def test_study_arrives_though_the_relay_breaks_off_again_and_again(pair: Pair) -
     pair.restart()
     pair.acknowledge()
     cuts = 0
+    told = pair.has_told("broke 3 connections")  # in the log of the tests before
 
     def alter(data: bytes, count: int) -> bytes:
         nonlocal cuts
         # Each side notices those that it made itself; the third that it notices is told of.
-        if count > 1_000_000 and cuts < 12 and not pair.has_told("broke 3 connections"):
+        if count > 1_000_000 and cuts < 12 and pair.has_told("broke 3 connections") == told:
             cuts += 1
             pair.relay.cut()
         return data
