@@ -114,3 +114,20 @@ def test_no_shield_is_without_a_deadline() -> None:
                     if "shield" in names and not names & {"deadline", "relative_deadline"}:
                         found.append(f"{path.relative_to(ROOT)}:{call.lineno}")
     assert not found
+
+
+def test_documents_name_tests_that_are_there() -> None:
+    """What the threat model says is shown by a test: a renamed test must not leave it behind."""
+    tests = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")]
+    for document in ("threat-model.md", "attacks.md", "testing.md"):
+        text = (ROOT / "docs" / document).read_text()
+        for name in set(re.findall(r"(?:\w+/)*test_\w+\.py", text)):
+            assert any(f"/{test}".endswith(f"/{name}") for test in tests), f"{document}: {name}"
+
+
+def test_every_row_of_the_threat_model_names_a_test() -> None:
+    text = (ROOT / "docs/threat-model.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and line.count(" | ") == 2]
+    rows = [row for row in rows if not row.endswith(("| shown by |",))]
+    assert rows
+    assert [row for row in rows if not re.search(r"test_\w+\.py \|$", row)] == []
