@@ -17,7 +17,7 @@ from node.store.package_rows import find_packages
 from tests.dicom_files import study_uid, write_study
 from tests.integration.test_life import needs
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture

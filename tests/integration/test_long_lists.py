@@ -24,7 +24,7 @@ from node.store.context import open_store
 from tests.dicom_files import study_uid
 from tests.integration.hostile import HostilePeer, forge
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 TRANSFERS, STUDIES, PACKAGES, ENTRIES = 20_000, 8_000, 3_000, 20_000
 NOTE = "of some length " * 10
 

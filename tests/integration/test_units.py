@@ -20,7 +20,7 @@ from tests.dicom_files import study_uid, write_study
 from tests.integration.confined import read_unit
 from tests.integration.test_directory import metrics_at
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
 MOST_EXPOSURE = 2.5

@@ -9,7 +9,7 @@ from bench.nodes import Node, two_nodes, wait_until
 from tests.dicom_files import study_uid, write_study
 from tests.integration.attacks import audit_log
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

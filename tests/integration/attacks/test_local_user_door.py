@@ -19,7 +19,7 @@ from node.rpc.methods import methods
 from node.store import audit_rows
 from tests.integration.attacks import audit_log
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = pytest.mark.integration
 OTHER = 61_234
 """A user that the machine has no name for."""
 

@@ -22,7 +22,7 @@ from bench.nodes import CommandFailed, Node
 from node.dicom.arena import SLAB_BYTES, Arena
 from tests.integration.attacks.users import as_user, folder_of_user
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.integration
 INSIDE = Path(__file__).with_name("inside.py")
 OPEN = "all"  # not confined at all
 

@@ -19,7 +19,7 @@ from tests.integration.attacks import audit_log
 from tests.integration.hostile import HELLO, HostilePeer, hello
 from tests.integration.loop import run
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.integration.attacks.connections import make_peers, pin, started, way_
 from tests.integration.hostile import CARRY, HostilePeer
 from tests.integration.loop import run
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 PEERS, ROUNDS, PROCESSES = 40, 40, 2
 LOST_SECONDS = 5.0
 OF_PEER = 8

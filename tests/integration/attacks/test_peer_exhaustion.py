@@ -71,7 +71,6 @@ async def offer(
         return answer
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_large_manifests_of_one_peer_are_read_one_after_the_other(
     node: Node, paired: tuple[HostilePeer, Identity]

@@ -13,7 +13,7 @@ from tests.integration.attacks.bombs import package_of_zeroes, zip_of_many, zip_
 from tests.integration.hostile import HostilePeer
 from tests.integration.loop import run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.integration
 
 
 def test_package_of_terabytes_is_refused_at_its_manifest(

@@ -10,7 +10,7 @@ import pytest
 
 from bench.fairness import ATTACKS, line, run
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = pytest.mark.integration
 
 
 @pytest.mark.timeout(480)

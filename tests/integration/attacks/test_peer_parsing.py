@@ -21,7 +21,7 @@ from node.domain.verdicts import Examined, Verdict
 from tests.dicom_files import make_instance
 from tests.integration.attacks.slow_files import deflated_elements, many_elements
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.integration
 _CPUCLOCK_SCHED = 2
 
 

@@ -15,7 +15,7 @@ from node.federation.introducing import Introducer
 from tests.integration.attacks.connections import Crowd, make_peers, pin, started, way_of
 from tests.integration.loop import run
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 STRANGERS, SECONDS, LOST_SECONDS = 300, 60, 5.0
 
 
