@@ -50,7 +50,7 @@ from node.federation.relaying import Relaying, remove_ways
 from node.federation.server import PROTOCOL_VERSION, ExchangeServer
 from node.federation.sharing import ListSharing
 from node.federation.supervisor import Federation
-from node.federation.trust import Trust
+from node.federation.trust import Pinned, Trust
 from node.federation.witnessing import Witnessing
 from node.health import Doctor
 from node.home import Home, Unlocked, unlock
@@ -166,6 +166,7 @@ class _Node:
         self._own = OwnIdentity(home, unlocked)
         self._trust = Trust(self._own.tls(), lambda peer: self._networks.distrust(peer))
         self._peer_store = PeerStore(context)
+        self._pinned = Pinned(self._trust, self._peer_store.all)
         self._transfer_store = TransferStore(context)
         self._arrivals = ArrivalStore(context, self._transfer_store)
         self._maintenance = Maintenance(context, home.root)
@@ -217,7 +218,7 @@ class _Node:
         await self._audit.note_start(SOFTWARE)
         stack.push_async_callback(self._note_stop)
         await self._networks.load()
-        self._trust.update(await self._peer_store.all())
+        await self._pinned.refresh()
         examiner = await stack.enter_async_context(open_examiner(required=config.required_layers))
         for layer, why in examiner.denied.items():
             log.warning("the kernel denies parsers a layer", layer=layer, reason=why)
@@ -433,7 +434,7 @@ class _Node:
         self._transfer_store.on_change = on_change
 
     async def _pins_changed(self) -> None:
-        for peer in self._trust.update(await self._peer_store.all()):
+        for peer in await self._pinned.refresh():
             await self._peer_store.alarm(peer.facility_id, self._trust.why_not(peer))
         self._federation.refresh()
 
@@ -445,8 +446,7 @@ class _Node:
         """See to it that whose membership has run out is let go: time changes no pin."""
         while True:
             await trio.sleep(_TRUST_SECONDS)
-            self._trust.look_again()
-            self._federation.refresh()
+            await self._pins_changed()
 
     def _trusted_facilities(self) -> list[FacilityId]:
         return [p.facility_id for p in self._trust.peers.values() if self._trust.is_trusted(p)]

@@ -15,7 +15,7 @@ from node.crypto.certificates import make_tls_identity
 from node.crypto.keyring import RecoveryKit, Secrets
 from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, node_id
-from node.documents.delivery import MAX_LIFE_SECONDS
+from node.documents.delivery import MAX_CLOCK_SKEW_SECONDS, MAX_STANDING_SECONDS
 from node.documents.signed import Signer, certify_node
 from node.domain.ids import NodeId
 from node.errors import KeysError, StoreError
@@ -150,7 +150,8 @@ def rotate_seal(home: Home, passphrase: bytes | None, operator: str) -> tuple[in
 
 def _with_new_seal_key(seal_keys: Sequence[SealKey], now: float) -> tuple[SealKey, ...]:
     retired = [SealKey(key.private, key.retired_seconds or int(now)) for key in seal_keys]
-    kept = [key for key in retired if now < key.retired_seconds + MAX_LIFE_SECONDS]
+    stands = MAX_STANDING_SECONDS + MAX_CLOCK_SKEW_SECONDS
+    kept = [key for key in retired if now < key.retired_seconds + stands]
     return SealKey.new(), *kept
 
 

@@ -230,7 +230,7 @@ def _show_rotated(rotated: "Rotated", *, json_: bool) -> None:
 def rotate_seal(context: click.Context, passphrase_file: str | None, json_: bool) -> None:
     """Make a new key to which others seal packages' keys. The node must not run.
 
-    The last one is kept for 400 days: so long a delivery can stand that was sealed to it.
+    The last one is kept for 30 days: so long a delivery can stand that was sealed to it.
 
     \b
     Example:

@@ -54,8 +54,8 @@ class Pins(Protocol):
     ) -> Peer:
         """Pin a facility; a member is trusted as long as it is one."""
 
-    async def renew(self, identity: Identity) -> None:
-        """Keep newer statements of a pinned facility."""
+    async def renew(self, identity: Identity) -> bool:
+        """Keep newer statements of a pinned facility; False if there are newer ones."""
 
     async def remove(self, facility: FacilityId, operator: str) -> Peer:
         """Remove a peer for good."""
@@ -253,12 +253,14 @@ class Pairing:
             return True
         self._renewed[identity.facility_id] = time.monotonic()
         try:
-            await self._pins.renew(identity)
+            is_kept = await self._pins.renew(identity)
         except PeerUntrusted as exc:
             log.warning(
                 "statements refused", facility=identity.facility_id.short(), reason=str(exc)
             )
             return False
+        if not is_kept:  # others came meanwhile, or a person removed it: judged by those
+            return await self.presented(identity)
         log.info("peer renewed", facility=identity.facility_id.short())
         await self.on_change()
         return True

@@ -54,6 +54,9 @@ MAX_CALLS = 48
 CARRIES_A_SECOND, CARRIES_AT_ONCE = 20.0, 100.0
 """How fast one peer may open transfers; who is faster waits, in the places that it has."""
 
+WATCHES_A_SECOND, WATCHES_AT_ONCE = 0.5, 10.0
+"""How fast one peer may open watches; each looks through what waits for it."""
+
 LINES_A_MINUTE = 60
 """In the log, of one peer's transfers that ended early."""
 
@@ -125,6 +128,7 @@ class ExchangeServer:
         self._carries: Counter[FacilityId] = Counter()
         self._hellos = RateLimit(HELLOS_A_MINUTE, in_all=10**6)
         self._pace = Pace(CARRIES_A_SECOND, burst=CARRIES_AT_ONCE)
+        self._watching = Pace(WATCHES_A_SECOND, burst=WATCHES_AT_ONCE)
         self._lines = RateLimit(LINES_A_MINUTE, in_all=10**6)
         self._trust = trust
         self._exchange = exchange
@@ -198,6 +202,7 @@ class ExchangeServer:
             await write(pb.WatchResponse(decided_transfer_id=transfer_id.value))
 
         peer = call.caller.facility_id
+        await self._watching.turn(peer)
         route = self._ways.route_of(call.address)
         with (
             self._only_watch(peer),

@@ -7,7 +7,7 @@ that are open.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
@@ -76,10 +76,6 @@ class Trust:
                 for scope in list(scopes):
                     scope.cancel()
         return [self._peers[facility] for facility in self._contested]
-
-    def look_again(self) -> list[Peer]:
-        """Do as `update` with the same pins: time has changed who is trusted."""
-        return self.update(list(self._peers.values()))
 
     def use(self, identity: TlsIdentity) -> None:
         """Serve with another TLS identity of our own from now on."""
@@ -170,3 +166,24 @@ class Trust:
 
 def _node_of(peer: Peer) -> NodeId:
     return peer.identity.node_id
+
+
+class Pinned:
+    """Keeps trust in step with the pins that the store has."""
+
+    def __init__(self, trust: Trust, pins: Callable[[], Awaitable[list[Peer]]]) -> None:
+        self._trust = trust
+        self._pins = pins
+        self._reading = trio.Lock()
+
+    async def refresh(self) -> list[Peer]:
+        """Take over the pins as they now are; returns as `Trust.update`.
+
+        One reading at a time: else an older one could come last, and bring back whom a person has
+        just removed.
+
+        Cancellation:
+            Trust is as it was; the next refresh takes over what has changed.
+        """
+        async with self._reading:
+            return self._trust.update(await self._pins())

@@ -124,29 +124,35 @@ class PeerStore:
 
         return await self._write(identity, work)
 
-    async def renew(self, identity: Identity) -> None:
+    async def renew(self, identity: Identity) -> bool:
         """Keep newer statements of a pinned facility: a new certificate, a new name.
+
+        Returns:
+            False: newer ones than these are kept, or the facility is not pinned any more.
 
         Raises:
             PeerUntrusted: its node key or certificate is another peer's, which is an alarm.
         """
 
-        def work(db: Db) -> None:
+        def work(db: Db) -> bool:
+            # Here, and not before: whoever has a stolen node key races the new node.
             old = self._get(db, identity.facility_id)
+            if old is None or old.is_removed or old.identity.order >= identity.order:
+                return False
             db.execute(
-                "UPDATE peers SET statements = ? WHERE facility = ? AND removed_time IS NULL",
+                "UPDATE peers SET statements = ? WHERE facility = ?",
                 (identity.encoded, identity.facility_id.digest),
             )
-            if old is not None and not old.is_removed:
-                _claim(db, identity)
-            if old is None or _ways_in(old.identity) != _ways_in(identity):
+            _claim(db, identity)
+            if _ways_in(old.identity) != _ways_in(identity):
                 facts: dict[str, object] = {
                     "facility": str(identity.facility_id),
                     "node": identity.cert.generation,
                 }
                 audit_rows.append(db, "peer.renewed", facts)
+            return True
 
-        await self._write(identity, work)
+        return await self._write(identity, work)
 
     async def alarm(self, facility: FacilityId, problem: str) -> None:
         """Record what a pinned facility shows that it should not, unless that is an open alarm."""

@@ -20,7 +20,14 @@ from node.domain.ids import FacilityId, NodeId, TransferId
 from node.errors import PeerBusy, PeerTimeout, PeerUntrusted, RemoteProtocolError
 from node.federation import wire
 from node.federation.link import GrpcLink
-from node.federation.server import BEGIN_SECONDS, HELLOS_A_MINUTE, MAX_CARRIES, ExchangeServer
+from node.federation.server import (
+    BEGIN_SECONDS,
+    HELLOS_A_MINUTE,
+    MAX_CARRIES,
+    WATCHES_A_SECOND,
+    WATCHES_AT_ONCE,
+    ExchangeServer,
+)
 from node.federation.trust import Trust
 from tests.integration.hostile import HostilePeer
 from tests.node.federation.test_supervisor import make_federation
@@ -50,6 +57,17 @@ async def test_newer_watch_of_a_peer_ends_the_older_and_no_other(
             await trio.sleep(1)
     assert ended == pytest.approx({"first": 2, "other": 101, "second": 102})
     assert not server._watches
+
+
+async def test_peer_opens_watches_at_a_pace(autojump_clock: trio.testing.MockClock) -> None:
+    server, opened = make_server(), 0
+    with trio.move_on_after(60):
+        while True:
+            await server._watching.turn(A)
+            opened += 1
+    assert opened <= WATCHES_AT_ONCE + 60 * WATCHES_A_SECOND + 1
+    with trio.fail_after(1):
+        await server._watching.turn(B)  # others wait for nothing
 
 
 async def test_peer_has_so_many_transfers_at_once_and_gets_its_places_back() -> None:

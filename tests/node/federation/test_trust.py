@@ -6,13 +6,14 @@ from time import time
 
 import pytest
 import trio
+import trio.testing
 
 from node.crypto.certificates import der_to_pem, make_tls_identity
 from node.documents.identity import Identity
 from node.documents.peers import Peer
 from node.domain.ids import NodeId
 from node.errors import PeerUntrusted
-from node.federation.trust import Trust
+from node.federation.trust import Pinned, Trust
 from tests.integration.hostile import HostilePeer
 
 ME = make_tls_identity(NodeId(bytes(32)), time())
@@ -98,3 +99,25 @@ async def test_node_that_was_replaced_or_has_expired_is_let_go(peer: Peer, tmp_p
                 await trio.sleep_forever()
     with pytest.raises(PeerUntrusted, match="emix node renew"):
         trust.identify(der_to_pem(peer.identity.certificates[0]))
+
+
+async def test_pins_that_were_read_earlier_bring_back_nobody_who_was_removed(peer: Peer) -> None:
+    """A renewal reads the pins, a person removes the peer, and the renewal's reading comes last."""
+    trust, pins, held = Trust(ME), [peer], trio.Event()
+
+    async def read() -> list[Peer]:
+        found = list(pins)
+        if not found[0].is_removed:
+            await held.wait()
+        return found
+
+    pinned = Pinned(trust, read)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pinned.refresh)
+        await trio.testing.wait_all_tasks_blocked()
+        pins[0] = replace(peer, removed_time=time())
+        nursery.start_soon(pinned.refresh)
+        await trio.testing.wait_all_tasks_blocked()
+        held.set()
+    with pytest.raises(PeerUntrusted, match="removed"):
+        trust.trusted(peer.facility_id)

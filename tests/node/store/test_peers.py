@@ -19,7 +19,9 @@ from tests.node.store.test_import_resumes import make_store
 
 MEMBER = (NetworkId(b"n" * 32), InvitationId(b"i" * 32))
 NODE_KEY = SigningKey.new()
-SIGNER = certify_node(SigningKey.new(), NODE_KEY, time.time())
+FACILITY = SigningKey.new()
+SIGNER = certify_node(FACILITY, NODE_KEY, time.time())
+SIGNER_GENERATION = SIGNER.verified().generation
 TLS = make_tls_identity(node_id(NODE_KEY.public), time.time())
 SEAL = SealKey.new().public
 
@@ -70,6 +72,25 @@ async def test_statements_never_go_back_and_the_name_stays(stores: Stores) -> No
     again = await store.get(found.facility_id)
     assert again is not None
     assert (again.name, again.identity.profile.display_name) == ("Billings", "Great Falls Clinic")
+
+
+async def test_renewal_that_comes_late_brings_back_no_older_node(stores: Stores) -> None:
+    """Whoever has a stolen node key races the new node: both were looked at before one is kept."""
+    store, audit = stores
+    found = await store.pin(stated(10), endpoint="", how="id", operator="me")
+    newer_key = SigningKey.new()
+    newer = certify_node(FACILITY, newer_key, time.time() + 60, generation=SIGNER_GENERATION + 1)
+    tls = make_tls_identity(node_id(newer_key.public), time.time())
+    profile = Profile("Billings", ("h:1",), (), 20)
+    successor = Identity.decode(
+        make_statements(newer_key, newer, [tls.certificate_der], SEAL, profile)
+    )
+    assert await store.renew(successor)
+    assert not await store.renew(stated(30))
+    now = await store.get(found.facility_id)
+    assert now is not None
+    assert now.identity.node_id == successor.node_id
+    assert "peer.renewed" in [entry.kind for entry in await audit.entries()]
 
 
 async def test_renewal_is_recorded_when_the_way_to_a_peer_changes(stores: Stores) -> None:
