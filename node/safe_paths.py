@@ -242,8 +242,8 @@ def _sync_folder(step: int) -> None:
 def _hold_owner(found: os.stat_result, where: Path, trusted: frozenset[int]) -> None:
     if found.st_uid not in trusted:
         raise ConfigError(
-            f"{where} belongs to another user (uid {found.st_uid}), who could lead this elsewhere;"
-            " choose a path that is yours"
+            f"{where} belongs to another user (uid {found.st_uid}), who could redirect this path."
+            " Choose a path that is yours"
         )
 
 
@@ -253,8 +253,8 @@ def _hold_safe(step: int, where: Path, trusted: frozenset[int]) -> None:
     _hold_owner(found, where, trusted)
     if _may_others_write(step, found) and not found.st_mode & stat.S_ISVTX:
         raise ConfigError(
-            f"others may write in {where}, and could lead this elsewhere; choose another path, or"
-            f" take that right away (chmod go-w {where})"
+            f"Other users can write in {where} and could redirect this path. Choose another path,"
+            f" or run: chmod go-w {where}"
         )
 
 

@@ -167,7 +167,9 @@ class StudyHandlers:
         for found in plan.left_out:
             await call.write(pb.ExportStudyResponse(held=wire.held_to_wire(found, names)))
         if not plan.files:
-            raise Conflict("all of it waits for a person; nothing was exported: see `emix held`")
+            raise Conflict(
+                "every instance is held, so nothing was exported. `emix held` lists them"
+            )
 
         def tell(done: int, total: int, bytes_done: int, bytes_total: int) -> None:
             nonlocal latest

@@ -241,7 +241,9 @@ def held(context: click.Context, json_: bool) -> None:
 @click.argument("numbers", nargs=-1, type=click.IntRange(1, 2**63 - 1), required=True)
 @click.pass_context
 def release(context: click.Context, numbers: tuple[int, ...]) -> None:
-    """Let held instances go: into packages of their studies, or with those that they came in.
+    """Release held instances, so that they are exported and sent.
+
+    An imported one gets a package of its own; a received one goes with the package that it came in.
 
     \b
     Example:
@@ -389,7 +391,9 @@ def _doubts(package: pb.Package) -> str:
     help="Zero the 128 bytes before DICM: the files are not byte for byte what came in.",
 )
 @click.option("--all-versions", is_flag=True, help="Every version of an instance.")
-@click.option("--include-held", is_flag=True, help="Also what waits for a person; audited.")
+@click.option(
+    "--include-held", is_flag=True, help="Include held instances. The audit log records it."
+)
 @as_json
 @click.pass_context
 def export(
@@ -405,9 +409,10 @@ def export(
 ) -> None:
     """Write a study's files into a new folder, byte for byte as they came in.
 
-    The folder is for you alone, and so must be the way to it. Where several facilities sealed
-    different images of the study, --origin says whose. Instances that this node holds (an
-    executable in the preamble, say) are left out and named; the exit status is 1 then.
+    The folder must be yours, and no other user may be able to write in it or above it. Where
+    several facilities sealed different images of the study, --origin says whose. Instances that
+    this node holds (an executable in the preamble, say) are left out and named; the exit status
+    is 1 then.
 
     \b
     Examples:

@@ -36,7 +36,9 @@ _FINAL = ("delivered", "declined", "cancelled", "failed")
     show_default=True,
 )
 @origin_option
-@click.option("--include-held", is_flag=True, help="Also what waits for a person; audited.")
+@click.option(
+    "--include-held", is_flag=True, help="Include held instances. The audit log records it."
+)
 @click.option("--again", is_flag=True, help="Even what it has given a receipt for already.")
 @click.option("--wait", is_flag=True, help="Wait for the verified receipt.")
 @as_json

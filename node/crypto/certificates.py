@@ -119,7 +119,7 @@ def _check_made(certificate_der: bytes, rebuild: _Rebuild) -> None:
     except Exception as exc:  # the library has many errors for foreign bytes; all mean no
         raise ValueError("not a certificate of the form that is made here") from exc
     if not is_right:
-        raise ValueError("not a certificate that its owner made: some part of it differs")
+        raise ValueError("the certificate differs from what emix would make of this key")
 
 
 def _assembled(signed: bytes, signature: bytes) -> bytes:

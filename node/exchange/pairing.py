@@ -178,7 +178,7 @@ class Pairing:
             UsageError: it is this facility itself, or its clock is far ahead.
         """
         if identity.facility_id == self._me:
-            raise UsageError("that is this facility itself")
+            raise UsageError("the facility named is this one")
         if identity.profile.issued_seconds > time.time() + MAX_CLOCK_SKEW_SECONDS:
             raise UsageError("its statements are from the future; is a clock wrong?")
         peer = await self._pins.pin(
@@ -191,7 +191,7 @@ class Pairing:
         self, identity: Identity, means: str, operator: str, how: "HowToPair", name: str = ""
     ) -> Peer:
         if identity.facility_id == self._me:
-            raise UsageError("that is this facility itself")
+            raise UsageError("the facility named is this one")
         if how.refuses_alike:
             for warning in await self.warnings(
                 identity.facility_id, name or identity.profile.display_name

@@ -129,15 +129,15 @@ class Trust:
         try:
             der = pem_to_der(certificate_pem)
         except ValueError as exc:
-            raise PeerUntrusted("an unreadable client certificate") from exc
+            raise PeerUntrusted("the client certificate cannot be read") from exc
         facility = self._by_certificate.get(fingerprint(der))
         if facility is None:
-            raise PeerUntrusted("a certificate that no paired facility calls its own")
+            raise PeerUntrusted("the client certificate belongs to no paired facility")
         peer = self.trusted(facility)
         if not peer.identity.cert.is_valid(time.time()):
             raise PeerUntrusted(EXPIRED)
         if der not in peer.identity.valid_certificates(time.time()):
-            raise PeerUntrusted("a certificate outside its time")
+            raise PeerUntrusted("the client certificate is not valid now")
         return peer
 
     @contextmanager

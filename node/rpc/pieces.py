@@ -44,7 +44,9 @@ class Gathering:
                 parts.append(piece_of(request))
                 size += len(parts[-1])
                 if size > self._most_bytes or not parts[-1]:
-                    raise RemoteProtocolError("a document of an impossible length came")
+                    raise RemoteProtocolError(
+                        f"the document has an empty piece, or more than {self._most_bytes} bytes"
+                    )
                 request = await call.read()
             return first, b"".join(parts)
         raise PeerTimeout(f"the document did not come within {_SECONDS:.0f} s")

@@ -98,7 +98,7 @@ def test_nothing_is_exported_where_others_may_write(victim: Node, shared: Path, 
     above.chmod(mode)
     subprocess.run(["chgrp", str(OTHER), str(above)], check=True)
     for out in (above, above / "new"):
-        with pytest.raises(CommandFailed, match="others may write in"):
+        with pytest.raises(CommandFailed, match="Other users can write in"):
             victim.run("export", study_uid(STUDY), str(out))
     assert not list(above.iterdir())
 
@@ -157,11 +157,11 @@ def test_home_in_a_folder_that_others_may_write_is_not_used(tmp_path: Path) -> N
         node.start()
         try:
             shared.chmod(0o777)  # not sticky any more: the home could be exchanged
-            with pytest.raises(CommandFailed, match="others may write in"):
+            with pytest.raises(CommandFailed, match="Other users can write in"):
                 node.run("status")
         finally:
             node.stop()
-        with pytest.raises(CommandFailed, match="others may write in"):
+        with pytest.raises(CommandFailed, match="Other users can write in"):
             node.run("serve")
 
 
