@@ -25,7 +25,7 @@ from node.sandbox.confine import LAYERS
 
 log = structlog.get_logger()
 _END_SECONDS = 15.0  # for processes that were killed to be gone
-ANSWER_SECONDS = 30.0
+START_SECONDS = ANSWER_SECONDS = 30.0
 _CPUCLOCK_SCHED = 2  # as clock_getcpuclockid(3) makes the clock of a process
 _ENDING_SECONDS = 1.0
 _MAX_ANSWER_BYTES = 16 * 2**20
@@ -77,18 +77,33 @@ class _Parser:
             os.close(fd)
         parser = cls(process)
         try:
-            parser.denied = _denied(await parser._read())
+            await parser._wait_ready()
         except BaseException:
             await parser.aclose()
             raise
         return parser
 
+    async def _wait_ready(self) -> None:
+        with trio.move_on_after(START_SECONDS):
+            self.denied = _denied(await self._read())
+            return
+        raise ParserFailed
+
     async def ask(self, request: dict[str, Any]) -> Any:
+        """Return the answer to a request.
+
+        Cancellation:
+            Takes effect after the answer, which is dropped. A parser that is ended instead
+            takes along the sessions of everybody else.
+
+        Raises:
+            ParserFailed: no answer came in time, or none that can be read.
+        """
         if self._process.stdin is None:
             raise ParserFailed
-        # Cancelled, late or wrong, it stays marked as busy and is ended instead of used again.
+        # Late or wrong, it stays marked as busy and is ended instead of used again.
         self.is_idle = False
-        with trio.move_on_after(ANSWER_SECONDS):
+        with trio.move_on_after(ANSWER_SECONDS, shield=True):
             try:
                 await self._process.stdin.send_all(json.dumps(request).encode() + b"\n")
                 answer = await self._read()
@@ -199,7 +214,9 @@ class Examiner:
     @asynccontextmanager
     async def large(self, size: int, source: str = OWN) -> AsyncGenerator["LargeExamination"]:
         """Examine one file that comes in windows; `size` 0 when it is not known."""
-        slot, session = self._least_busy(source), next(self._sessions)
+        # Only the node's own work reaches the first parser: no peer's file can end it.
+        slot = self._slots[0] if source == OWN else self._least_busy(source)
+        session = next(self._sessions)
         try:
             yield LargeExamination(self.arena, slot, session, size, source)
         finally:
@@ -224,6 +241,7 @@ class _Slot:
         self.dropped: list[int] = []
         self.denied: dict[str, str] = {}
         self.generation = 0
+        self._ended_by = OWN
 
     @property
     def waiting(self) -> int:
@@ -231,7 +249,7 @@ class _Slot:
 
     async def start(self) -> "_Parser":
         if self._parser is None:
-            parser = await _Parser.start(self._arena)
+            parser = await self._start_charged()
             self.denied = parser.denied
             if lacking := [layer for layer in self._required if layer in self.denied]:
                 await parser.aclose()
@@ -239,6 +257,18 @@ class _Slot:
             self._parser = parser
             self.generation += 1
         return self._parser
+
+    async def _start_charged(self) -> _Parser:
+        """Start a parser, at the expense of the source that ended the last one."""
+        parser, begun = None, trio.current_time()
+        try:
+            parser = await _Parser.start(self._arena)
+            return parser
+        finally:
+            used = None if parser is None else parser.cpu_seconds()
+            self._budget.charge(
+                self._ended_by, trio.current_time() - begun if used is None else used
+            )
 
     async def ask(self, request: dict[str, Any], source: str, generation: int | None = None) -> Any:
         """Ask the parser; with a `generation`, only if it is still the one of then."""
@@ -249,20 +279,20 @@ class _Slot:
                 raise ParserFailed
             dropped, self.dropped = self.dropped, []
             with self._charged(parser, source):
-                return await self._ask(parser, {**request, "drop": dropped})
+                return await self._ask(parser, {**request, "drop": dropped}, source)
         finally:
             self._turns.release(source)
 
-    async def _ask(self, parser: _Parser, request: dict[str, Any]) -> Any:
+    async def _ask(self, parser: _Parser, request: dict[str, Any], source: str) -> Any:
         try:
             return await parser.ask(request)
         except ParserFailed as exc:
             exc.is_too_slow = await parser.is_too_slow()
             raise
         finally:
-            # Cancelled, late or wrong: of no more use.
+            # Late or wrong: of no more use.
             if not parser.is_idle:
-                self._parser = None
+                self._parser, self._ended_by = None, source
                 await parser.aclose()
 
     @contextmanager

@@ -4,15 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from node.dicom import examiner as module
-from node.dicom.examiner import Examiner, _Parser, open_examiner
+from node.dicom.examiner import Examiner, ParserFailed, _Parser, open_examiner
+from node.dicom.fairness import OWN, CpuBudget
 from node.domain.verdicts import Verdict
+from node.sandbox import children
 from tests.dicom_files import make_instance
 
 
@@ -56,6 +60,80 @@ async def test_hanging_parser_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
         found = await examiner.examine_files(slab, [(0, len(one))])
         assert found[0].verdict is Verdict.CARRY
         assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_parser_that_never_gets_ready_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "START_SECONDS", 0.5)
+    monkeypatch.setattr(children, "_command", lambda *_: ["sleep", "60"])
+    with trio.fail_after(20), pytest.RaisesGroup(ParserFailed, flatten_subgroups=True):
+        async with open_examiner(parsers=1):
+            raise AssertionError("it is said to be ready")
+
+
+async def test_cancelled_request_ends_no_session_of_another() -> None:
+    """A peer whose connection breaks while a parser is at its file costs nobody anything."""
+    one = make_instance(1, 1)
+    async with open_examiner(parsers=1) as examiner, examiner.large(len(one)) as examination:
+        await examination.feed(one[:1000], is_last=False)
+        pid = parser_of(examiner)._process.pid
+        async with trio.open_nursery() as nursery:
+            os.kill(pid, signal.SIGSTOP)
+            nursery.start_soon(ask, examiner, "a peer")
+            await trio.testing.wait_all_tasks_blocked()
+            assert not parser_of(examiner).is_idle
+            nursery.cancel_scope.cancel()
+            os.kill(pid, signal.SIGCONT)
+        found = await examination.feed(one[1000:], is_last=True)
+        assert parser_of(examiner)._process.pid == pid
+    assert found.verdict is Verdict.CARRY
+
+
+async def ask(examiner: Examiner, source: str) -> None:
+    """Have a file of somebody's examined."""
+    one = make_instance(9, 1)
+    async with examiner.arena.slab(source) as slab:
+        slab.write(0, one)
+        await examiner.examine_files(slab, [(0, len(one))])
+
+
+async def test_own_large_file_shares_no_parser_with_peers() -> None:
+    one = make_instance(1, 1)
+    async with open_examiner(parsers=3) as examiner, trio.open_nursery() as nursery:
+        pid = parser_of(examiner)._process.pid
+        os.kill(pid, signal.SIGSTOP)
+        nursery.start_soon(ask, examiner, OWN)  # the first parser has more to do than the others
+        await trio.testing.wait_all_tasks_blocked()
+        async with examiner.large(len(one)) as examination:
+            os.kill(pid, signal.SIGCONT)
+            await examination.feed(one[:1000], is_last=False)
+            for slot in examiner._slots[1:]:
+                assert slot._parser is not None
+                os.kill(slot._parser._process.pid, signal.SIGKILL)
+                await slot._parser._process.wait()
+            nursery.start_soon(ask, examiner, "a peer")
+            found = await examination.feed(one[1000:], is_last=True)
+    assert found.verdict is Verdict.CARRY
+
+
+async def test_next_parser_is_started_at_the_expense_of_who_ended_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    charged: defaultdict[str, float] = defaultdict(float)
+
+    def charge(_: CpuBudget, source: str, seconds: float) -> None:
+        charged[source] += seconds
+
+    monkeypatch.setattr(CpuBudget, "charge", charge)
+    async with open_examiner(parsers=1) as examiner:
+        process = parser_of(examiner)._process
+        async with trio.open_nursery() as nursery:
+            os.kill(process.pid, signal.SIGSTOP)
+            nursery.start_soon(ask, examiner, "a peer")
+            await trio.testing.wait_all_tasks_blocked()
+            os.kill(process.pid, signal.SIGKILL)
+        used = parser_of(examiner).cpu_seconds()
+    assert used is not None
+    assert charged["a peer"] > 0.9 * used
 
 
 async def test_parser_has_no_network_and_no_files() -> None:
