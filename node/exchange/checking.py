@@ -129,20 +129,31 @@ class Checker:
         """
         for i in self._split:
             instance = self._manifest.instances[i]
-            hasher = Hasher()
-            async with self._examiner.large(instance.size_bytes, self._source) as examination:
-                last = len(instance.extents) - 1
-                found = None
-                for n, extent in enumerate(instance.extents):
-                    plaintext = await self._plaintext(extent.chunk_index)
-                    piece = plaintext[extent.offset : extent.offset + extent.length]
-                    await trio.to_thread.run_sync(hasher.update, piece, limiter=self._threads)
-                    found = await examination.feed(piece, is_last=n == last)
-            _hold_digest(instance, hasher.digest())
-            if found is None:
-                raise BadManifest("an instance without bytes")
+            found = await self._walk(instance)
+            if found.is_failure:  # another instance may have ended the parser
+                found = await self._walk(instance)
             self._hold(i, found)
         self._move_to(None)
+
+    async def _walk(self, instance: InstanceEntry) -> Examined:
+        """Digest and examine an instance that spans chunks.
+
+        Raises:
+            BadManifest: it has other bytes than the manifest says.
+        """
+        hasher = Hasher()
+        async with self._examiner.large(instance.size_bytes, self._source) as examination:
+            last = len(instance.extents) - 1
+            found = None
+            for n, extent in enumerate(instance.extents):
+                plaintext = await self._plaintext(extent.chunk_index)
+                piece = plaintext[extent.offset : extent.offset + extent.length]
+                await trio.to_thread.run_sync(hasher.update, piece, limiter=self._threads)
+                found = await examination.feed(piece, is_last=n == last)
+        _hold_digest(instance, hasher.digest())
+        if found is None:
+            raise BadManifest("an instance without bytes")
+        return found
 
     async def _plaintext(self, position: int) -> bytes:
         self._move_to(position)

@@ -279,6 +279,15 @@ class ImportJob:
     # -- files larger than a window -------------------------------------------------------
 
     async def _take_large(self, file: IncomingFile, sealing: trio.Nursery) -> None:
+        try:
+            await self._take_large_once(file, sealing, raises_failure=True)
+        except _ExaminationFailed:
+            # Another file may have ended the parser: this one is read once more.
+            await self._take_large_once(file, sealing)
+
+    async def _take_large_once(
+        self, file: IncomingFile, sealing: trio.Nursery, *, raises_failure: bool = False
+    ) -> None:
         async def whole_digest() -> bytes:
             return await trio.to_thread.run_sync(digest_file, file)
 
@@ -291,7 +300,12 @@ class ImportJob:
         try:
             windows = read_windows(handle)
             await self._take_windows(
-                file.label, file.size_bytes, windows, sealing, whole_digest=whole_digest
+                file.label,
+                file.size_bytes,
+                windows,
+                sealing,
+                whole_digest=whole_digest,
+                raises_failure=raises_failure,
             )
         finally:
             handle.close()
@@ -304,15 +318,21 @@ class ImportJob:
         sealing: trio.Nursery,
         *,
         whole_digest: Callable[[], Awaitable[bytes]] | None = None,
+        raises_failure: bool = False,
     ) -> None:
-        """Take a file that comes in windows: sealed as it comes, judged at its end."""
+        """Take a file that comes in windows: sealed as it comes, judged at its end.
+
+        Raises:
+            _ExaminationFailed: the parser failed, and that is not to be the verdict.
+        """
         try:
             first = await anext(windows, b"")
             second = await anext(windows, None)
             if second is None:
                 await self._take_batch([FileInMemory(label, first)], sealing)
                 return
-            async with self._examiner.large(size) as examination:
+            async with self._examiner.large(size) as plain:
+                examination = _RaisingExamination(plain) if raises_failure else plain
                 begun = await _begin(examination, first, second, windows)
                 if await self._is_known_large(begun.found, whole_digest):
                     self._summary.known += 1
@@ -456,6 +476,28 @@ class ImportJob:
         p = self._progress
         self._progress = replace(p, files_done=p.files_done + 1, bytes_done=p.bytes_done + size)
         self._tell(self._progress)
+
+
+class _ExaminationFailed(Exception):
+    """The parser failed; the file may have nothing to do with it."""
+
+
+class _RaisingExamination:
+    """An examination that raises where a parser fails."""
+
+    def __init__(self, plain: LargeExamination) -> None:
+        self._plain = plain
+
+    async def feed(self, window: bytes, *, is_last: bool) -> Examined:
+        """Give the next bytes.
+
+        Raises:
+            _ExaminationFailed: the parser failed.
+        """
+        found = await self._plain.feed(window, is_last=is_last)
+        if found.is_failure:
+            raise _ExaminationFailed
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,26 @@ class StubExaminer:
         return self._found
 
 
+class LosingExaminer(StubExaminer):
+    """Loses the first examination of a large instance in the middle, with its parser."""
+
+    def __init__(self, found: Examined) -> None:
+        super().__init__(found)
+        self.begun = 0
+        self._fed = 0
+
+    @asynccontextmanager
+    async def large(self, size: int, source: str = "") -> AsyncGenerator[StubExaminer]:
+        self.begun, self._fed = self.begun + 1, 0
+        yield self
+
+    async def feed(self, _: bytes, *, is_last: bool) -> Examined:
+        await trio.lowlevel.checkpoint()
+        self._fed += 1
+        return FAILED if self.begun == 1 and self._fed > 2 else self._found
+
+
+FAILED = Examined(Verdict.REFUSE, ("the parser failed on it",), is_failure=True)
 FOUND = Examined(Verdict.CARRY, (), "1.2", "1.2.1", "1.2.1.1", "1.2.840", "1.2.840.1")
 
 
@@ -106,7 +126,11 @@ def make_package(sizes: Sequence[int]) -> tuple[Manifest, list[bytes]]:
 
 
 async def check(
-    manifest: Manifest, plaintexts: Sequence[bytes], order: Sequence[int], in_hand: int
+    manifest: Manifest,
+    plaintexts: Sequence[bytes],
+    order: Sequence[int],
+    in_hand: int,
+    examiner: StubExaminer | None = None,
 ) -> int:
     """Check a package whose chunks come in some order; return how many were opened again."""
     reopened = 0
@@ -118,7 +142,7 @@ async def check(
         await trio.lowlevel.checkpoint()
         return data
 
-    checker = Checker(manifest, StubExaminer(FOUND), reopen, "peer")
+    checker = Checker(manifest, examiner or StubExaminer(FOUND), reopen, "peer")
     hands = trio.Semaphore(in_hand)
 
     async def add(position: int) -> None:
@@ -145,6 +169,13 @@ def small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_large_instance_that_comes_in_order_is_opened_once() -> None:
     manifest, plaintexts = make_package([50 * CHUNK])
     assert await check(manifest, plaintexts, range(50), in_hand=5) <= 1
+
+
+async def test_large_instance_whose_parser_was_lost_is_examined_once_more() -> None:
+    manifest, plaintexts = make_package([10 * CHUNK])
+    examiner = LosingExaminer(FOUND)
+    await check(manifest, plaintexts, range(10), in_hand=5, examiner=examiner)
+    assert examiner.begun == 2
 
 
 async def test_instance_with_other_bytes_is_refused() -> None:

@@ -1,10 +1,15 @@
 """An import that is cut off anywhere goes on when it is repeated, and hides nothing."""
 
+import os
 import secrets
+import signal
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import trio
@@ -123,5 +128,52 @@ async def test_what_another_import_has_recorded_is_not_known_yet(tmp_path: Path)
             lambda db: db.execute("SELECT state FROM packages").fetchall()
         )
         assert [row[0] for row in packages] == ["closed"]
+    finally:
+        context.close()
+
+
+@dataclass
+class CostlyFile:
+    """A file that has every parser killed while its third window is read, the first time."""
+
+    content: bytes
+    examiner: Examiner
+    label: str = "large.dcm"
+    opened: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+    def open(self) -> BinaryIO:
+        self.opened += 1
+        return Reader(self)
+
+
+class Reader(BytesIO):
+    """What is open of it."""
+
+    def __init__(self, file: CostlyFile) -> None:
+        super().__init__(file.content)
+        self._file = file
+        self._reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._reads += 1
+        if self._reads == 3 and self._file.opened == 1:
+            for slot in self._file.examiner._slots:
+                assert slot._parser is not None
+                os.kill(slot._parser._process.pid, signal.SIGKILL)
+        return super().read(size)
+
+
+async def test_large_file_whose_parser_was_lost_is_examined_once_more(tmp_path: Path) -> None:
+    context = make_store(tmp_path)
+    try:
+        async with open_examiner() as examiner:
+            file = CostlyFile(encode(make_dataset(1, 1, size=2200)), examiner)
+            job = ImportJob(ImportStore(context), examiner, lambda _: None, "test")
+            summary = await job.run(iter([file]))
+        assert (summary.carried, summary.refused, file.opened) == (1, 0, 2)
     finally:
         context.close()
