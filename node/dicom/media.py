@@ -208,8 +208,9 @@ def _find_in_zip(place: Place, label: str) -> Iterator[MediaFile]:
         yield MediaFile(label, place, None, 0, str(exc))
         return
     for entry in entries:
-        if not entry.is_dir():
-            name = f"{label}!{entry.filename}"
+        # Not `is_dir`, which raises where the name is empty.
+        if not entry.filename.endswith("/"):
+            name = f"{label}!{entry.filename or '(no name)'}"
             yield MediaFile(name, place, entry, entry.file_size, _entry_problem(entry))
 
 

@@ -48,6 +48,24 @@ def test_an_archive_that_changed_meanwhile_is_unreadable(tmp_path: Path) -> None
         file.open()
 
 
+def test_entry_without_a_name_costs_its_neighbours_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("first.dcm", b"first")
+        archive.writestr(zipfile.ZipInfo(""), b"second")
+        archive.writestr("folder/", b"")
+        archive.writestr("third.dcm", b"third")
+    found = list(find_files(path))
+    assert [f.label for f in found] == [
+        f"{path}!first.dcm",
+        f"{path}!(no name)",
+        f"{path}!third.dcm",
+    ]
+    for file, content in zip(found, (b"first", b"second", b"third"), strict=True):
+        with file.open() as handle:
+            assert handle.read() == content
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_members_that_expand_without_a_bound_are_not_opened(tmp_path: Path, method: int) -> None:
     path = tmp_path / "bomb.zip"
