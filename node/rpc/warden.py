@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import structlog
 import trio
@@ -125,7 +126,7 @@ class Warden:
     def __init__(self, bounds: ConnectionBounds) -> None:
         self._connections = Connections(bounds)
         self._sockets: dict[tuple[int, int], tuple[int, str]] = {}  # by descriptor and inode
-        self._logged = -_LOG_SECONDS
+        self._logged: dict[str, float] = {}
         self.ended = 0
 
     def met(self, address: str, account: str) -> None:
@@ -145,15 +146,25 @@ class Warden:
             await trio.sleep(max(LOOK_SECONDS, taken * _SHARE))
 
     def look(self, port: int) -> None:
-        """Look once."""
-        self._sockets = _accepted(self._sockets)
+        """Look once; where no descriptor is left to look with, the next look may find one."""
+        try:
+            self._sockets = _accepted(self._sockets)
+        except OSError as exc:
+            self._log("the connections cannot be looked at", reason=exc.strerror)
+            return
         names = {name: key for key, (at, name) in self._sockets.items() if at == port}
         surplus = self._connections.surplus(names, time.monotonic())
         for name in surplus:
             self.ended += _end(*names[name])
-        if surplus and time.monotonic() - self._logged > _LOG_SECONDS:
-            self._logged = time.monotonic()
-            log.warning("connections ended: too many, or none that we know", ended=len(surplus))
+        if surplus:
+            self._log("connections ended: too many, or none that we know", ended=len(surplus))
+
+    def _log(self, event: str, **facts: Any) -> None:
+        """Log an event, once a minute at most."""
+        now = time.monotonic()
+        if now - self._logged.get(event, -_LOG_SECONDS) >= _LOG_SECONDS:
+            self._logged[event] = now
+            log.warning(event, **facts)
 
 
 def _accepted(
@@ -194,4 +205,9 @@ def _end(fd: int, inode: int) -> bool:
 
 
 def _shared(fd: int) -> socket.socket:
-    return socket.socket(fileno=os.dup(fd))
+    copy = os.dup(fd)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:  # the number is no socket's any more
+        os.close(copy)
+        raise

@@ -1,7 +1,12 @@
+import os
+import resource
 import socket
+from pathlib import Path
+
+import pytest
 
 from node.rpc.limits import caller_socket, socket_name
-from node.rpc.warden import ConnectionBounds, Connections, Warden
+from node.rpc.warden import ConnectionBounds, Connections, Warden, _shared
 
 BOUNDS = ConnectionBounds(unknown_of_origin=3, unknown_seconds=20, of_account=2)
 
@@ -92,6 +97,31 @@ def test_sockets_that_were_accepted_at_the_port_are_ended_and_no_others() -> Non
         for client, accepted in pairs:
             client.close()
             accepted.close()
+
+
+def test_warden_without_a_descriptor_left_goes_on() -> None:
+    """It is the one that would free some: it must not end, nor the node with it."""
+    warden = Warden(ConnectionBounds(unknown_of_origin=0, unknown_seconds=20))
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        port = ours.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)), ours.accept()[0]:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            try:
+                warden.look(port)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert warden.ended == 0
+            warden.look(port)
+            assert warden.ended == 1
+
+
+def test_look_at_what_is_no_socket_any_more_leaves_no_descriptor(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        before = os.listdir("/proc/self/fd")  # noqa: PTH208  # names are all that is compared
+        with pytest.raises(OSError, match="non-socket"):
+            _shared(file.fileno())
+        assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 
 def _is_ended(connection: socket.socket) -> bool:
