@@ -44,12 +44,15 @@ from node.errors import (
     first_error,
 )
 from node.federation.dialing import Dialer, split, within_tls
+from node.rpc.descriptors import spliced
 from node.splicing import Connection, splice_both
 
 log = structlog.get_logger()
 TLS_PORT = 443
 JOIN_SECONDS = 10.0  # the other side is online, or we would have no ticket
 MAX_ACCEPTED = 64
+SHARE = 1 / 8
+"""Of the descriptors, for what peers send through relays."""
 MAX_ACCEPTED_OF_FACILITY = 2
 _AVOID_SECONDS = 60.0
 _MAX_AVOIDED = 16
@@ -152,6 +155,7 @@ class Relaying:
         self._let_in = let_in
         self._is_allowed = is_allowed
         self._nursery: trio.Nursery
+        self._most = spliced(MAX_ACCEPTED, SHARE)
         self._running: dict[bytes, FacilityId] = {}  # by ticket
         self._spent: dict[bytes, int] = {}
         self._avoided: dict[str, float] = {}  # relays, until when
@@ -184,7 +188,7 @@ class Relaying:
             log.info("relay ticket left alone", peer=ticket.caller_facility.short())
             return
         running = sum(f == ticket.caller_facility for f in self._running.values())
-        if running < MAX_ACCEPTED_OF_FACILITY and len(self._running) < MAX_ACCEPTED:
+        if running < MAX_ACCEPTED_OF_FACILITY and len(self._running) < self._most:
             self._spend(ticket)
             self._running[ticket.id] = ticket.caller_facility
             self._nursery.start_soon(self._accept, ticket, encoded)

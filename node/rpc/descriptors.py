@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 _ENOUGH = 65_536
 _FOR_FILES = 256
+_OF_SPLICED = 7  # two sockets of ours, gRPC's, and a pipe for each direction
+_LEAST_SPLICED = 4
 _BOUND = "grpc.max_allowed_incoming_connections"
 
 
@@ -19,6 +21,15 @@ def fitted(options: Iterable[tuple[str, int]], share: float) -> list[tuple[str, 
 
     Where connections take the last descriptor, the store fails, and with it the node.
     """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = max(int((soft - _FOR_FILES) * share), 16)
+    most = max(int(_for_connections() * share), 16)
     return [(name, min(value, most) if name == _BOUND else value) for name, value in options]
+
+
+def spliced(most: int, share: float) -> int:
+    """Return how many connections may be spliced to gRPC's with a share of the descriptors."""
+    return max(min(most, int(_for_connections() * share / _OF_SPLICED)), _LEAST_SPLICED)
+
+
+def _for_connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft - _FOR_FILES

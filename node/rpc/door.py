@@ -24,13 +24,16 @@ import trio
 
 from node.domain.operators import Visitor
 from node.errors import ConfigError, PeerUntrusted
+from node.rpc.descriptors import spliced
 from node.rpc.serving import Call
 from node.splicing import splice_both
 
 log = structlog.get_logger()
 MAX_CONNECTIONS = 128
-MAX_CONNECTIONS_OF_USER = 64
-"""So that one user who may open the door keeps no other one out."""
+"""Of all users; of one half as many, so that one who may open the door keeps no other out."""
+
+SHARE = 1 / 8
+"""Of the descriptors, for those connections."""
 
 _CREDENTIALS = struct.Struct("3i")
 _BACKLOG = 128
@@ -48,6 +51,7 @@ class Door:
         self._nursery = nursery
         self._visitors: dict[str, Visitor] = {}
         self._places: Counter[int] = Counter()
+        self._most = spliced(MAX_CONNECTIONS, SHARE)
 
     @property
     def inside(self) -> str:
@@ -100,8 +104,7 @@ class Door:
     @contextmanager
     def _place(self, uid: int) -> Iterator[bool]:
         """Take a place for a user, for the time of the block; False if there is none."""
-        total = self._places.total()
-        if total >= MAX_CONNECTIONS or self._places[uid] >= MAX_CONNECTIONS_OF_USER:
+        if self._places.total() >= self._most or self._places[uid] >= self._most // 2:
             log.warning("too many connections to the admin socket", uid=uid)
             yield False
             return

@@ -129,7 +129,7 @@ def test_server_behind_the_door_takes_no_call_that_has_not_come_through_it(node:
 
 def test_user_who_takes_all_places_keeps_nobody_else_out(node: Node) -> None:
     """Nor does it end the node: it has a number of places, and takes no more."""
-    from node.rpc.door import MAX_CONNECTIONS, MAX_CONNECTIONS_OF_USER
+    from node.rpc.door import MAX_CONNECTIONS
 
     path = str((node.home / "admin.sock").resolve())
     with ExitStack() as stack:
@@ -138,5 +138,5 @@ def test_user_who_takes_all_places_keeps_nobody_else_out(node: Node) -> None:
             taken.connect(path)
         assert node.process is not None
         handles = len(list(Path(f"/proc/{node.process.pid}/fd").iterdir()))
-        assert handles < 6 * MAX_CONNECTIONS_OF_USER + 200
+        assert handles < 7 * MAX_CONNECTIONS // 2 + 200
     wait_until(lambda: node.run("peers", statuses=(0, 20)) != "", "it does not answer again")
