@@ -35,6 +35,7 @@ MAX_CONNECTIONS = 128
 SHARE = 1 / 8
 """Of the descriptors, for those connections."""
 
+_NAME_SECONDS, _NAME_KEPT_SECONDS, _NAME_THREADS = 2.0, 60.0, 2
 _CREDENTIALS = struct.Struct("3i")
 _BACKLOG = 128
 _SOCKET = "s"  # short: the path of a Unix socket has 107 bytes at most
@@ -51,6 +52,7 @@ class Door:
         self._nursery = nursery
         self._visitors: dict[str, Visitor] = {}
         self._places: Counter[int] = Counter()
+        self._names = _Names()
         self._most = spliced(MAX_CONNECTIONS, SHARE)
 
     @property
@@ -117,7 +119,7 @@ class Door:
 
     async def _join(self, stream: trio.SocketStream, pid: int, uid: int) -> None:
         """Join a connection with the server's, under a name that the kernel chooses."""
-        name = await trio.to_thread.run_sync(_user_name, uid, abandon_on_cancel=True)
+        name = await self._names.find(uid)
         with _named_socket() as inner:
             await inner.connect(str(self._inside))
             address = f"unix-abstract:{inner.getsockname()[1:].decode()}"
@@ -126,6 +128,32 @@ class Door:
                 await splice_both(stream, trio.SocketStream(inner), _admit, _admit)
             finally:
                 del self._visitors[address]
+
+
+class _Names:
+    """What the machine calls its users.
+
+    It may ask a server for that, which may never answer: so it is asked on threads that nothing
+    else needs, and what is not known in time stays empty. The number is what counts.
+    """
+
+    def __init__(self) -> None:
+        self._threads = trio.CapacityLimiter(_NAME_THREADS)
+        self._kept: dict[int, tuple[str, float]] = {}  # by user, until when
+
+    async def find(self, uid: int) -> str:
+        """Return a user's name; empty where there is none, or none in time."""
+        now = trio.current_time()
+        self._kept = {u: kept for u, kept in self._kept.items() if kept[1] > now}
+        if uid in self._kept:
+            return self._kept[uid][0]
+        name = ""
+        with trio.move_on_after(_NAME_SECONDS):
+            name = await trio.to_thread.run_sync(
+                _user_name, uid, abandon_on_cancel=True, limiter=self._threads
+            )
+        self._kept[uid] = name, trio.current_time() + _NAME_KEPT_SECONDS
+        return name
 
 
 @asynccontextmanager
