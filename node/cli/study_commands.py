@@ -20,7 +20,6 @@ from node.terminal.output import (
     ProgressBar,
     Styled,
     as_dict,
-    clean,
     limit_of,
     limited,
     note_limit,
@@ -554,18 +553,31 @@ def delete(context: click.Context, uid: str, origin: str, yes: bool) -> None:
       emix delete 1.2.840.113619.2 --origin own --yes
     """
     if not yes:
-        found = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid)).sources
-        for source in found:
+        for source in _of_origin(context, uid, origin):
             print_line(
                 f"{source.study_instance_uid}: {source.patient_name}, {source.instances}"
                 f" instances, from {_origin(source)}"
             )
-        which = f"what {origin} sealed" if origin else "it"
-        click.confirm(clean(f"Delete {which} from this node?"), abort=True)
+        click.confirm("Delete it from this node?", abort=True)
     request = pb.DeleteStudyRequest(study=uid, origin=origin)
     with asking_for_origin(context, uid, "delete", uid):
         answer = run_call(context, "StudyService.DeleteStudy", request)
     print_line(f"Deleted {answer.instances} instances in {answer.packages} packages.")
+
+
+def _of_origin(context: click.Context, uid: str, origin: str) -> list[pb.Study]:
+    """Return those entries of a study that an --origin means; all where none is given."""
+    found = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid)).sources
+    if not origin:
+        return list(found)
+    if origin == "own":
+        origin = run_call(context, "NodeService.GetIdentity", pb.GetIdentityRequest()).facility_id
+    wanted = origin.casefold()
+    return [
+        source
+        for source in found
+        if source.origin.casefold().startswith(wanted) or source.origin_name.casefold() == wanted
+    ]
 
 
 COMMANDS = (import_, held, studies, study, export, delete)

@@ -23,6 +23,15 @@ class CommandGroup(click.Group):
 
     interrupted = "interrupted"
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; what cannot be read or written is a line and a status, too."""
+        if sys.stdin is None:  # closed by whoever called: nobody answers a question
+            sys.stdin = open(os.devnull, encoding="ascii")  # noqa: SIM115, PTH123  # to the end
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as exc:
+            _leave_output(exc)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
         try:
@@ -61,9 +70,24 @@ def exit_with(error: NodeError) -> NoReturn:
 
 
 def _leave_pipe() -> NoReturn:
-    # Python would complain once more when it flushes what nobody reads.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop_output()
     raise SystemExit(0)
+
+
+def _leave_output(error: OSError) -> NoReturn:
+    reason = os.strerror(error.errno or 0)
+    if error.filename is not None:
+        exit_with(ConfigError(f"{error.filename} cannot be used ({reason})"))
+    _drop_output()
+    print_error(
+        f"the output cannot be written ({reason}); what the command did before that is done"
+    )
+    raise SystemExit(1)
+
+
+def _drop_output() -> None:
+    """Have Python flush nowhere what nobody takes; it would complain once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -11,6 +11,7 @@ import time
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -73,7 +74,8 @@ def print_line(*parts: object, is_error: bool = False) -> None:
 
 def print_error(text: str) -> None:
     """Print what went wrong, after the command's name; each line of it is one."""
-    name = click.get_current_context().find_root().info_name
+    context = click.get_current_context(silent=True)
+    name = context.find_root().info_name if context else Path(sys.argv[0]).name
     first, *others = text.splitlines() or [""]
     print_line(f"{name}: {first}", is_error=True)
     for line in others:
