@@ -20,6 +20,7 @@ from node.domain.manifest import ChunkEntry, Manifest
 from node.domain.transfers import State, Transfer
 from node.domain.verdicts import Checked
 from node.errors import ChunkDamaged, ChunkNotFound, StoreError, ungrouped
+from node.exchange import patience
 from node.exchange.checking import Checker
 from node.exchange.import_ports import Examiner
 from node.exchange.links import Link
@@ -118,7 +119,7 @@ class Arriving:
         self._recording = trio.Lock()
         self._in_hand = trio.CapacityLimiter(CHUNKS_IN_HAND)
         self._opened = trio.Event()
-        self._looked = trio.Event()
+        self._moved = trio.Event()  # something is wanted, or nothing more will be
         self._is_looking = True  # at what is here already
         self._machine: ReceiverMachine
 
@@ -188,33 +189,42 @@ class Arriving:
                 self._durable_bytes -= self._manifest.chunks[position].sealed_bytes
             self._machine.lost(position)
             self._opened.set()
-            self._looked.set()
+            self._moved.set()
         self._is_looking = False
         self._opened.set()
-        self._looked.set()
+        self._moved.set()
 
     async def _read(self, link: Link, nursery: trio.Nursery) -> None:
         """Take frames until every chunk has been handed to a storing task."""
         nursery.start_soon(self._want, link)
-        while await self._is_receiving():
-            whole = self._machine.got_frame(await expect(link, ChunkFrame))
+        patient = patience.for_bytes(self._manifest.sealed_bytes)
+        while await self._is_due():
+            with patient.waiting():
+                frame = await expect(link, ChunkFrame)
+            patient.earn(len(frame.data))
+            whole = self._machine.got_frame(frame)
             if whole is not None:
                 token = object()  # the chunk itself would be hashed, all of it
                 await self._in_hand.acquire_on_behalf_of(token)
                 nursery.start_soon(self._store_chunk, link, whole, token)
 
-    async def _is_receiving(self) -> bool:
-        """Return whether frames are still to come; what is here may have to come again."""
-        while self._is_looking and not self._machine.is_receiving:
-            await self._looked.wait()
-            self._looked = trio.Event()
-        return self._machine.is_receiving
+    async def _is_due(self) -> bool:
+        """Wait until a frame is to come; return False if none will.
+
+        While nothing is wanted (what has come is still stored, or what is here looked at) the
+        sender owes nothing.
+        """
+        while not self._machine.is_due and (self._is_looking or self._machine.is_receiving):
+            await self._moved.wait()
+            self._moved = trio.Event()
+        return self._machine.is_due
 
     async def _want(self, link: Link) -> None:
         """Want more whenever the window has opened."""
         while self._is_looking or not self._machine.is_complete:
             self._opened = trio.Event()
             while wanted := self._machine.next_want():
+                self._moved.set()
                 await link.send(wanted)
             await self._opened.wait()
 

@@ -58,6 +58,11 @@ class ReceiverMachine:
         """Whether frames are still to come."""
         return bool(self._missing or self._wanted)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether something is wanted that has not come."""
+        return bool(self._wanted)
+
     def next_want(self) -> Want | None:
         """Return what to want next; None while the window is full or nothing is missing."""
         ids: list[ChunkId] = []

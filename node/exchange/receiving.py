@@ -39,6 +39,7 @@ from node.errors import (
     PeerRefused,
     PeerUnreachable,
 )
+from node.exchange import patience
 from node.exchange.arriving import Arriving, TransferStates
 from node.exchange.import_ports import Examiner
 from node.exchange.links import Link
@@ -48,6 +49,7 @@ from node.exchange.room import Promise, Room
 from node.exchange.shares import (
     MANIFEST_BYTES_A_SECOND,
     Limiters,
+    Line,
     Share,
     chunk_threads,
 )
@@ -63,8 +65,9 @@ _LISTED_BYTES, _READ_BYTES, _MOST_COST = 2.0**16, 2.0**22, 6000.0
 
 @dataclass(frozen=True, eq=False)
 class _Carrying:
-    """A transfer that some link carries: how it is ended, and when it has ended."""
+    """A transfer that some link carries: whose, how it is ended, and when it has ended."""
 
+    peer: FacilityId
     scope: trio.CancelScope
     ended: trio.Event = field(default_factory=trio.Event)
 
@@ -95,19 +98,21 @@ class Receiver:
         self._clock = clock
         self._replaced_since = replaced_since
         self._room = Room(carrier.free_bytes, carrier.used_bytes, policy.quota_bytes)
-        self._manifests = Share("manifests", in_all=2 * MAX_BYTES, per_peer=MAX_BYTES)
+        self._manifests = Share("manifests", in_all=3 * MAX_BYTES, per_peer=MAX_BYTES)
         self._offers = Pace(OFFERS_A_SECOND, burst=OFFERS_AT_ONCE)
         self._manifest_bytes = Pace(MANIFEST_BYTES_A_SECOND, burst=MAX_BYTES)
         self._decoding = trio.CapacityLimiter(1)  # one at a time: each takes five times its size
         self._writing = Limiters(1)  # one peer's commits wait for each other, not others for them
         self._threads = chunk_threads()
+        self._next = Line[tuple[FacilityId, PackageId]]()  # for a package that another carries
         self._active: dict[tuple[FacilityId, PackageId], _Carrying] = {}
         self._active_transfers: dict[tuple[FacilityId, TransferId], _Carrying] = {}
 
     async def collect(self, link: Link, transfer_id: TransferId) -> None:
         """Come for a transfer that waits at a peer that we dialled; see `receive`."""
         await link.send(Collect(transfer_id))
-        message = await link.receive()
+        with patience.for_checking(0).waiting():
+            message = await link.receive()
         if isinstance(message, Withdraw):
             await self.withdrawn(link, message)
         else:
@@ -204,13 +209,21 @@ class Receiver:
 
     @contextmanager
     def _claimed(self, delivery: Delivery, scope: trio.CancelScope) -> Iterator[bool]:
-        """Claim a package for this link; False if another link carries it."""
+        """Claim a package for this link; False if another link carries it, or another peer is next.
+
+        A peer whose link broke comes again at once; who waited for that goes first.
+        """
         key = (delivery.origin, delivery.package_id)
-        if key in self._active:
+        place = (key, delivery.sender)
+        earlier = self._active.get(key)
+        if earlier is not None or key in self._next.before(place):
+            if earlier is None or earlier.peer != delivery.sender:
+                self._next.wait(place, key)
             yield False
             return
+        self._next.leave(place)
         name = (delivery.sender, delivery.transfer_id)
-        carrying = _Carrying(scope)
+        carrying = _Carrying(delivery.sender, scope)
         self._active[key] = self._active_transfers[name] = carrying
         try:
             yield True
@@ -267,10 +280,10 @@ class Receiver:
         # In the database a manifest lies beside its rows, then with its receipt, and sealed.
         size = delivery.sealed_bytes + 4 * delivery.manifest_bytes
         if package is None:
-            return await stack.enter_async_context(self._room.promised(size, size))
+            return await stack.enter_async_context(self._room.promised(row.peer, size, size))
         missing = max(0, delivery.sealed_bytes - row.bytes_done)
         to_write = 0 if package.state == "closed" else missing
-        return await stack.enter_async_context(self._room.promised(to_write, 0))
+        return await stack.enter_async_context(self._room.promised(row.peer, to_write, 0))
 
     async def _fail_if_final(self, link: Link, row: Transfer, exc: NodeError) -> None:
         """Record an error that no second try can mend, and tell the sender so."""
@@ -346,8 +359,11 @@ class Receiver:
 
     async def _receive_manifest(self, link: Link, delivery: Delivery) -> Document:
         encoded = bytearray()
+        patient = patience.for_bytes(delivery.manifest_bytes)
         while len(encoded) < delivery.manifest_bytes:
-            frame = await expect(link, ManifestFrame)
+            with patient.waiting():
+                frame = await expect(link, ManifestFrame)
+            patient.earn(len(frame.data))
             encoded += frame.data
             if not frame.data or len(encoded) > delivery.manifest_bytes:
                 raise BadManifest("the manifest has another length than the delivery says")

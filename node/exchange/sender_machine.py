@@ -101,6 +101,11 @@ class SenderMachine:
         self._outstanding_bytes = 0
         self._wants: Counter[ChunkId] = Counter()
 
+    @property
+    def is_owing(self) -> bool:
+        """Whether something is wanted that has not left: then the receiver waits for us."""
+        return self._outstanding_bytes > 0
+
     def got(self, message: Message) -> list[Action]:
         """Return what to do about a message.
 

@@ -22,6 +22,7 @@ from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.transfers import State, Transfer
 from node.errors import NodeError, PeerBusy, PeerRefused, PeerUnreachable, ungrouped
+from node.exchange import patience
 from node.exchange import sender_machine as machine
 from node.exchange.gate import PriorityGate
 from node.exchange.links import Link
@@ -31,6 +32,7 @@ from node.pace import Pace
 
 _NOTE_SECONDS = 15.0  # for what was carried to be recorded, though we are cancelled
 _READ_AHEAD = 3
+_LOOK_SECONDS = 10.0  # at whether the receiver still does something
 
 
 class SenderStore(Protocol):
@@ -70,7 +72,7 @@ class Sender:
         self._store = store
         self._carrier = carrier
         self._threads = chunk_threads()
-        self._manifests = Share("manifests", in_all=2 * MAX_BYTES, per_peer=MAX_BYTES)
+        self._manifests = Share("manifests", in_all=3 * MAX_BYTES, per_peer=MAX_BYTES)
         self._manifest_bytes = Pace(MANIFEST_BYTES_A_SECOND, burst=2 * MAX_BYTES)
         self._decoding = trio.CapacityLimiter(1)
 
@@ -104,7 +106,8 @@ class Sender:
     async def withdraw(self, link: Link, row: Transfer) -> None:
         """Tell the receiver that a transfer was taken back."""
         await link.send(Withdraw(row.transfer_id))
-        await expect(link, Answer)
+        with patience.for_checking(0).waiting():
+            await expect(link, Answer)
         await self._store.set_untold(row, is_untold=False)
 
 
@@ -131,6 +134,7 @@ class _Session:
         self._carried = 0
         self._carried_since = trio.current_time()
         self._durable_bytes = 0
+        self._patience = patience.for_checking(row.bytes_total)
         self._machine: machine.SenderMachine
         self._manifest: Document
         self._queue, self._queued = trio.open_memory_channel[ChunkEntry](10_000)
@@ -159,6 +163,7 @@ class _Session:
         await self._link.send(Offer(delivery, self._row.sealed_key))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_chunks)
+            nursery.start_soon(self._hold_patience)
             is_going_on = True
             while is_going_on:
                 message = await self._link.receive()
@@ -167,6 +172,13 @@ class _Session:
                 for action in self._machine.got(message):
                     is_going_on = await self._do(action)
             nursery.cancel_scope.cancel()
+
+    async def _hold_patience(self) -> None:
+        """End the transfer if the receiver takes too long, and we owe it nothing meanwhile."""
+        while True:
+            await trio.sleep(_LOOK_SECONDS)
+            if not self._machine.is_owing:
+                self._patience.spend(_LOOK_SECONDS)
 
     async def _do(self, action: machine.Action) -> bool:
         """Carry an action out; return whether the transfer goes on on this link."""
@@ -178,9 +190,11 @@ class _Session:
                 for i in range(0, len(encoded), FRAME_BYTES):
                     await self._link.send(ManifestFrame(encoded[i : i + FRAME_BYTES]))
             case machine.SendChunk(entry):
+                self._patience.earn(entry.sealed_bytes)
                 await self._queue.send(entry)
             case machine.NoteProgress(durable):
-                self._durable_bytes = durable
+                self._patience.earn(max(0, durable - self._durable_bytes))
+                self._durable_bytes = max(self._durable_bytes, durable)
                 await self.note_carried()
             case machine.KeepReceipt(receipt):
                 await self._store.keep_receipt(self._row, receipt)

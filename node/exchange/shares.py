@@ -7,21 +7,30 @@ later, or goes slower.
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
+from typing import Generic, TypeVar
 
 import trio
 
 from node.domain.ids import FacilityId
 from node.errors import PeerBusy
 
+T = TypeVar("T")
 _BUSY_SECONDS = 30.0
+PLACE_SECONDS = 180.0
+"""So long a place in a line is kept: who is told to come later does so within 75 seconds."""
+
 MANIFEST_BYTES_A_SECOND = 2.0**20
 """Of one peer: a manifest of a thousand images has 300 KiB, and a mebibyte takes 40 ms to read."""
 
 
 class Share:
-    """So much of something in all, and so much of it for one peer at most."""
+    """So much of something in all, and so much of it for one peer at most.
+
+    Nobody takes more than half of what is left, so that something is left for who comes next.
+    """
 
     def __init__(self, what: str, *, in_all: int, per_peer: int) -> None:
         self._what = what
@@ -33,10 +42,10 @@ class Share:
         """Take an amount for the time of the block.
 
         Raises:
-            PeerBusy: the peer has its share already, or everything is taken.
+            PeerBusy: the peer has its share already, or too little is left.
         """
         mine = self._taken[peer] + amount
-        if mine > self._per_peer or self._taken.total() + amount > self._in_all:
+        if mine > self._per_peer or 2 * amount > self._in_all - self._taken.total():
             self._taken += Counter()
             raise PeerBusy(f"{self._what} of this facility are too many at once", _BUSY_SECONDS)
         self._taken[peer] = mine
@@ -45,6 +54,31 @@ class Share:
         finally:
             self._taken[peer] -= amount
             self._taken += Counter()  # without those that have nothing
+
+
+class Line(Generic[T]):
+    """Who was refused, in that order, so that nobody goes before them for ever.
+
+    Who does not come back in time has left.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[Hashable, tuple[float, T]] = {}
+
+    def wait(self, name: Hashable, wish: T) -> None:
+        """Give somebody the last place, or keep the one that it has; note what it wishes."""
+        self._places[name] = (trio.current_time() + PLACE_SECONDS, wish)
+
+    def leave(self, name: Hashable) -> None:
+        """Give a place up, if there is one."""
+        self._places.pop(name, None)
+
+    def before(self, name: Hashable) -> list[T]:
+        """Return what those wish who go before somebody."""
+        now = trio.current_time()
+        self._places = {n: p for n, p in self._places.items() if p[0] > now}
+        ahead = takewhile(lambda item: item[0] != name, self._places.items())
+        return [wish for _, (_, wish) in ahead]
 
 
 class Limiters:

@@ -40,6 +40,10 @@ class MemoryLink:
     async def send(self, message: Message) -> None:
         await self._send.send(message)
 
+    async def end(self) -> None:
+        """End this side's stream."""
+        await self._send.aclose()
+
     async def receive(self) -> Message | None:
         try:
             return await self._receive.receive()

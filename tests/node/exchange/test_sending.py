@@ -11,6 +11,7 @@ import trio.testing
 from node.documents.identity import Identity
 from node.documents.manifest import decode_body
 from node.documents.messages import Answer, AnswerKind, ChunkFrame, Message, Offer, Want
+from node.documents.signed import Document
 from node.domain.manifest import ChunkEntry
 from node.domain.transfers import State, Transfer
 from node.errors import PeerUnreachable
@@ -56,33 +57,42 @@ class FastLink:
             return None
 
 
+class PromisedStore:
+    """Has a package whose chunks are zeros."""
+
+    def __init__(self, manifest: Document) -> None:
+        self.manifest = manifest
+        self.entries: list[ChunkEntry] = []
+
+    async def sending_manifest(self, _: Transfer) -> Document:
+        return self.manifest
+
+    async def note_progress(self, row: Transfer, *_: object) -> Transfer:
+        return row
+
+    async def set_state(self, row: Transfer, _: State, *__: object) -> Transfer:
+        raise AssertionError("an honest transfer has failed")
+
+    def get_sealed(self, entry: ChunkEntry) -> bytes:
+        self.entries.append(entry)
+        return bytes(entry.sealed_bytes)
+
+
+def make_sending(peer: HostilePeer) -> tuple[Transfer, Any]:
+    """Return a transfer of eight chunks of 100 bytes, and the store that has them."""
+    forgery = promise(peer, Identity.decode(peer.statements()), chunks=8, chunk_bytes=100)
+    row = replace(make_row(), delivery=forgery.delivery.encode(), sealed_key=forgery.sealed_key)
+    return row, PromisedStore(forgery.manifest)
+
+
 async def test_receiver_may_want_more_as_soon_as_a_chunk_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peer = HostilePeer(tmp_path)
-    forgery = promise(peer, Identity.decode(peer.statements()), chunks=8, chunk_bytes=100)
     monkeypatch.setattr(sender_machine, "WINDOW_BYTES", 300)
-    entries: list[ChunkEntry] = []
-
-    class Store:
-        async def sending_manifest(self, _: Transfer) -> Any:
-            return forgery.manifest
-
-        async def note_progress(self, row: Transfer, *_: object) -> Transfer:
-            return row
-
-        async def set_state(self, row: Transfer, _: State, *__: object) -> Transfer:
-            raise AssertionError("an honest transfer has failed")
-
-    class Carrier:
-        def get_sealed(self, entry: ChunkEntry) -> bytes:
-            entries.append(entry)
-            return bytes(entry.sealed_bytes)
-
-    chunks = decode_body(forgery.manifest.body).chunks
+    row, store = make_sending(peer)
+    chunks = decode_body(store.manifest.body).chunks
     link: Any = FastLink(peer.facility, [Want((c.chunk_id,)) for c in chunks], 3)
-    row = replace(make_row(), delivery=forgery.delivery.encode(), sealed_key=forgery.sealed_key)
-    store: Any = Store()
     with trio.fail_after(30), pytest.raises(PeerUnreachable):
-        await Sender(store, Carrier()).send(link, row, PriorityGate())
-    assert len(entries) >= 6
+        await Sender(store, store).send(link, row, PriorityGate())
+    assert len(store.entries) >= 6

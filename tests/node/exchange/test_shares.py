@@ -1,30 +1,42 @@
 """What is reserved holds when many come at once, and nobody's share is another's."""
 
+from contextlib import AsyncExitStack
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock
 
+from node.documents.manifest import MAX_BYTES
 from node.domain.ids import FacilityId
 from node.errors import PeerBusy
 from node.exchange.room import Room
-from node.exchange.shares import Share
+from node.exchange.sending import Sender
+from node.exchange.shares import PLACE_SECONDS, Share
 from node.pace import Pace
 
-A, B, C = (FacilityId(bytes([n]) * 32) for n in range(3))
+A, B, C, D = (FacilityId(bytes([n]) * 32) for n in range(4))
+NOBODY: Any = None
 
 
 def test_share_is_bounded_for_a_peer_and_in_all_and_comes_back() -> None:
-    share = Share("things", in_all=15, per_peer=10)
+    share = Share("things", in_all=30, per_peer=10)
     with share.taken(A, 6):
         with pytest.raises(PeerBusy):
             share.taken(A, 5).__enter__()
-        with share.taken(B, 9):
-            with pytest.raises(PeerBusy):
-                share.taken(C, 1).__enter__()
-        with share.taken(B, 9):
+        with share.taken(B, 10), share.taken(C, 7), pytest.raises(PeerBusy):
+            share.taken(D, 4).__enter__()
+        with share.taken(B, 10):
             pass
     with share.taken(A, 10):
         pass
+
+
+def test_two_peers_with_the_largest_do_not_keep_out_a_third() -> None:
+    share = Sender(NOBODY, NOBODY)._manifests
+    with share.taken(A, MAX_BYTES), share.taken(B, MAX_BYTES), share.taken(C, MAX_BYTES // 2):
+        with share.taken(D, MAX_BYTES // 4):
+            pass
 
 
 async def test_pace_lets_a_burst_go_and_then_so_much_a_second(autojump_clock: MockClock) -> None:
@@ -47,12 +59,11 @@ async def test_pace_holds_for_many_that_wait_side_by_side(autojump_clock: MockCl
 
 
 async def test_room_is_promised_once_however_many_ask_at_once() -> None:
-    room = Room(lambda: 100, lambda: 10, 50)
     outcomes: list[bool] = []
 
-    async def ask(disk: int, quota: int) -> None:
+    async def ask(room: Room, peer: FacilityId, disk: int, quota: int) -> None:
         try:
-            async with room.promised(disk, quota):
+            async with room.promised(peer, disk, quota):
                 outcomes.append(True)
                 await trio.sleep_forever()
         except PeerBusy:
@@ -60,9 +71,10 @@ async def test_room_is_promised_once_however_many_ask_at_once() -> None:
 
     for disk, quota, most in ((30, 0, 3), (1, 15, 2)):
         outcomes.clear()
+        room = Room(lambda: 100, lambda: 10, 50)
         async with trio.open_nursery() as nursery:
-            for _ in range(10):
-                nursery.start_soon(ask, disk, quota)
+            for n in range(10):
+                nursery.start_soon(ask, room, FacilityId(bytes([n]) * 32), disk, quota)
             while len(outcomes) < 10:
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
@@ -72,12 +84,44 @@ async def test_room_is_promised_once_however_many_ask_at_once() -> None:
 async def test_what_was_written_and_committed_is_promised_no_longer() -> None:
     free, used = 100, 0
     room = Room(lambda: free, lambda: used, 100)
-    async with room.promised(80, 80) as promise:
+    async with room.promised(A, 80, 80) as promise:
         free = 60
         promise.wrote(40)
         assert room.unpromised_bytes() == 20
         used = 80
         promise.is_counted()
-        async with room.promised(20, 20):
+        async with room.promised(B, 20, 20):
             pass
     assert room.unpromised_bytes() == 60
+
+
+async def test_peer_that_has_room_leaves_half_of_the_rest_to_others() -> None:
+    room = Room(lambda: 10**6, lambda: 0, 100)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(room.promised(A, 1, 40))
+        with pytest.raises(PeerBusy):
+            await stack.enter_async_context(room.promised(A, 1, 31))
+        await stack.enter_async_context(room.promised(A, 1, 30))
+        await stack.enter_async_context(room.promised(B, 1, 30))
+    async with room.promised(A, 1, 100):
+        pass
+
+
+async def test_who_was_refused_is_next_however_often_another_asks(
+    autojump_clock: MockClock,
+) -> None:
+    room = Room(lambda: 100, lambda: 0, 0)
+    for _ in range(3):
+        async with room.promised(A, 100, 0):
+            with pytest.raises(PeerBusy):
+                await room.promised(B, 60, 0).__aenter__()
+        with pytest.raises(PeerBusy):
+            await room.promised(A, 100, 0).__aenter__()
+        async with room.promised(B, 60, 0):
+            async with room.promised(D, 0, 0):
+                pass
+        await trio.sleep(PLACE_SECONDS)
+    with pytest.raises(PeerBusy, match="no room"):
+        await room.promised(B, 101, 0).__aenter__()
+    async with room.promised(C, 100, 0):
+        pass  # what never fits waits in no line
