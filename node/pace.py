@@ -5,6 +5,9 @@ from collections.abc import Hashable
 
 import trio
 
+MOST_DEBT_SECONDS = 60.0
+"""Longer nobody waits, whatever it has cost: an honest peer costs much at times, too."""
+
 
 class Pace:
     """How fast one peer may go: so much a second, and a burst of so much before that counts."""
@@ -24,15 +27,25 @@ class Pace:
         return 0.0
 
     async def turn(self, peer: Hashable, amount: float = 1.0) -> None:
-        """Wait until the peer may have an amount; who waits already goes first."""
+        """Wait until the peer may have an amount; who waits already goes first.
+
+        Cancellation: nothing is taken then.
+        """
         now = trio.current_time()
+        before = self._begun(peer, now)
         self._used_until[peer] = until = self._after(peer, now, amount)
-        await trio.sleep(max(0.0, until - now))
+        try:
+            await trio.sleep(max(0.0, until - now))
+        except trio.Cancelled:
+            self._used_until[peer] -= until - before
+            raise
 
     def charge(self, peer: Hashable, amount: float) -> None:
         """Take an amount for what has been, however long the peer waits for it from now on."""
         self._used_until[peer] = self._after(peer, trio.current_time(), amount)
 
     def _after(self, peer: Hashable, now: float, amount: float) -> float:
-        begun = max(self._used_until.get(peer, -math.inf), now - self._burst_seconds)
-        return begun + amount / self._a_second
+        return min(self._begun(peer, now) + amount / self._a_second, now + MOST_DEBT_SECONDS)
+
+    def _begun(self, peer: Hashable, now: float) -> float:
+        return max(self._used_until.get(peer, -math.inf), now - self._burst_seconds)

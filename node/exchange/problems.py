@@ -65,6 +65,12 @@ def is_final_error(error: NodeError) -> bool:
     return isinstance(error, DocumentError | RemoteProtocolError | PeerRefused)
 
 
+def is_ours(error: NodeError) -> bool:
+    """Return whether this node's own store failed, which nobody at the other side can help."""
+    is_told = error.is_final is not None
+    return isinstance(error, StoreError) and not is_told and not is_final_error(error)
+
+
 async def tell(link: Link, problem: Problem) -> None:
     """Tell the other side, if it still listens."""
     with trio.move_on_after(5, shield=True):

@@ -43,7 +43,7 @@ from node.exchange import patience
 from node.exchange.arriving import Arriving, TransferStates
 from node.exchange.import_ports import Examiner
 from node.exchange.links import Link
-from node.exchange.problems import expect, held_as, is_final_error, tell
+from node.exchange.problems import expect, held_as, is_final_error, is_ours, tell
 from node.exchange.receiving_ports import Carrier, ReceiverPolicy, ReceiverStore
 from node.exchange.room import Promise, Room
 from node.exchange.shares import (
@@ -60,7 +60,7 @@ OFFERS_A_SECOND, OFFERS_AT_ONCE = 20.0, 100.0
 # So many offers one counts for that failed, or whose link broke. What is here already and is looked
 # at once more counts by its bytes: listed for a receipt that is repeated, read for a new one.
 _FAILED, _BROKEN = 100.0, 20.0
-_LISTED_BYTES, _READ_BYTES, _MOST_COST = 2.0**16, 2.0**22, 6000.0
+_LISTED_BYTES, _READ_BYTES = 2.0**16, 2.0**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +243,8 @@ class Receiver:
                 committed = await self._take_reserved(link, row, delivery, data_key)
             except NodeError as exc:
                 # Carrying that came to nothing costs as much as carrying; it goes slower then.
-                self._offers.charge(link.peer, _FAILED if is_final_error(exc) else _BROKEN)
+                if not is_ours(exc):
+                    self._offers.charge(link.peer, _FAILED if is_final_error(exc) else _BROKEN)
                 await self._fail_if_final(link, row, exc)
                 raise
             if committed is not None and committed.receipt is not None:
@@ -274,8 +275,13 @@ class Receiver:
         """
         _hold_manifest_bytes(delivery)
         stack.enter_context(self._manifests.taken(row.peer, delivery.manifest_bytes))
+        promise = await self._promise(stack, row, delivery)
+        # Last: who gets no room has had no manifest read.
         if wait := self._manifest_bytes.wait_seconds(row.peer, delivery.manifest_bytes):
             raise PeerBusy("so many manifests of this facility are read one after the other", wait)
+        return promise
+
+    async def _promise(self, stack: AsyncExitStack, row: Transfer, delivery: Delivery) -> Promise:
         package = await self._store.find_package(row)
         # In the database a manifest lies beside its rows, then with its receipt, and sealed.
         size = delivery.sealed_bytes + 4 * delivery.manifest_bytes
@@ -324,8 +330,7 @@ class Receiver:
             document = None  # compared with the kept one as soon as it is here
         if package is not None and package.state == "closed":
             # It costs the sender nothing to have all of it read here once more.
-            cost = min(delivery.sealed_bytes / _READ_BYTES, _MOST_COST)
-            await self._offers.turn(link.peer, cost)
+            await self._offers.turn(link.peer, delivery.sealed_bytes / _READ_BYTES)
         await link.send(Answer(AnswerKind.ACCEPTED, is_manifest_needed=document is None))
         if document is None:
             document = await self._receive_manifest(link, delivery)

@@ -73,6 +73,8 @@ async def test_room_of_a_peer_that_stalls_goes_to_another(
             while not isinstance(said, ReceiptMessage):
                 said = await other.send(offered(nursery, here, other))  # type: ignore[arg-type]
                 await trio.sleep(0.1)
+            while open_delivery(first.delivery).package_id in {p for _, p in here.receiver._active}:
+                await trio.sleep(0.1)
             nursery.cancel_scope.cancel()
 
 

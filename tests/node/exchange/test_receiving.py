@@ -2,17 +2,20 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 import trio
 
 from node.documents.arrivals import Arrival
-from node.documents.messages import Offer
+from node.documents.messages import Offer, Problem
 from node.domain.manifest import ChunkEntry
 from node.domain.transfers import State
+from node.errors import NodeError, StoreError
 from node.store.carrying import ChunkCarrier
-from tests.integration.hostile import HostilePeer, forge
-from tests.node.exchange.arriving_parts import link_pair, open_receiving
+from tests.integration.hostile import Forgery, HostilePeer, forge
+from tests.node.exchange.arriving_parts import Receiving, link_pair, open_receiving
 
 
 class SlowCarrier(ChunkCarrier):
@@ -59,6 +62,57 @@ async def test_cancelled_arrival_is_removed_with_what_was_being_written(tmp_path
             (row,) = await here.store.find()
             assert row.state is State.DECLINED
             assert not _files(tmp_path / "home"), "a chunk was written after the removal"
+
+
+class FailingCarrier(ChunkCarrier):
+    """Has a disk that takes nothing."""
+
+    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> bytes:
+        raise StoreError("the disk is gone")
+
+
+async def offer(here: Receiving, forgery: Forgery) -> object:
+    """Offer and send a package; return the receiver's last word."""
+    theirs, ours = link_pair(forgery.peer.facility, here.facility)
+    said: list[object] = []
+
+    async def send() -> None:
+        said.append(await forgery.send(theirs))  # type: ignore[arg-type]
+        await theirs.end()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        shown = await ours.receive()
+        assert isinstance(shown, Offer)
+        with suppress(NodeError):
+            await here.receiver.receive(ours, shown)
+        await ours.end()
+    return said[0]
+
+
+async def test_peer_does_not_pay_for_our_own_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = HostilePeer(tmp_path)
+    charged: list[object] = []
+    with trio.fail_after(60):
+        async with open_receiving(tmp_path, FailingCarrier) as here:
+            monkeypatch.setattr(here.receiver._offers, "charge", lambda *_: charged.append(1))
+            said = await offer(here, forge(peer, here.identity, 1))
+            assert isinstance(said, Problem)
+            assert (said.code, len(charged)) == ("store", 0)
+            lying = forge(peer, here.identity, 2, entry_changes={"digest": bytes(32)})
+            monkeypatch.setattr(FailingCarrier, "put_sealed", ChunkCarrier.put_sealed)
+            assert isinstance(await offer(here, lying), Problem)
+            assert charged
+
+
+async def test_who_gets_no_room_has_not_paid_for_a_manifest(tmp_path: Path) -> None:
+    peer = HostilePeer(tmp_path)
+    with trio.fail_after(60):
+        async with open_receiving(tmp_path, quota_bytes=1) as here:
+            assert await offer(here, forge(peer, here.identity, 1)) is None  # later, and the end
+            assert not here.receiver._manifest_bytes._used_until
 
 
 def _files(home: Path) -> Sequence[Path]:

@@ -125,3 +125,20 @@ async def test_who_was_refused_is_next_however_often_another_asks(
         await room.promised(B, 101, 0).__aenter__()
     async with room.promised(C, 100, 0):
         pass  # what never fits waits in no line
+
+
+async def test_who_ends_waiting_has_taken_nothing(autojump_clock: MockClock) -> None:
+    pace = Pace(1.0, burst=1)
+    for _ in range(10):
+        with trio.move_on_after(1):
+            await pace.turn(A, 50)
+    assert pace.wait_seconds(A) == 0
+
+
+async def test_nobody_waits_longer_than_a_minute(autojump_clock: MockClock) -> None:
+    pace = Pace(1.0, burst=1)
+    for _ in range(100):
+        pace.charge(A, 20)
+    started = trio.current_time()
+    await pace.turn(A, 5000)
+    assert trio.current_time() - started <= 60
