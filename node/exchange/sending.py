@@ -54,8 +54,8 @@ class SenderStore(Protocol):
     async def keep_receipt(self, row: Transfer, receipt: Document) -> Transfer:
         """Keep a verified receipt durably."""
 
-    async def set_untold(self, row: Transfer, *, is_untold: bool) -> Transfer:
-        """Keep whether the receiver is still to be told of a withdrawal."""
+    async def set_told(self, row: Transfer) -> Transfer:
+        """Keep that the receiver has been told of a withdrawal."""
 
 
 class SenderCarrier(Protocol):
@@ -108,7 +108,7 @@ class Sender:
         await link.send(Withdraw(row.transfer_id))
         with patience.for_checking(0).waiting():
             await expect(link, Answer)
-        await self._store.set_untold(row, is_untold=False)
+        await self._store.set_told(row)
 
 
 class _Session:

@@ -132,8 +132,11 @@ class TransferBook(Protocol):
     ) -> Transfer:
         """Move a transfer to a state."""
 
-    async def set_untold(self, row: Transfer, *, is_untold: bool) -> Transfer:
-        """Keep whether the receiver is still to be told of a withdrawal."""
+    async def take_back(self, row: Transfer, operator: str) -> Transfer:
+        """Cancel a transfer of ours, of which the receiver is still to be told."""
+
+    async def set_told(self, row: Transfer) -> Transfer:
+        """Keep that the receiver need not be told of a withdrawal any more."""
 
     async def decide_offer(
         self, row: Transfer, *, accept: bool, reason: str, operator: str
@@ -234,9 +237,7 @@ class Transfers:
         """
         row = await self._book.get(name)
         if row.direction is Direction.SEND:
-            if not row.state.is_final:
-                row = await self._book.set_untold(row, is_untold=True)
-            row = await self._book.set_state(row, State.CANCELLED, operator=operator)
+            row = await self._book.take_back(row, operator)
             if row.id in self._sending:
                 self._sending[row.id].cancel()
             return row
@@ -361,7 +362,7 @@ class Transfers:
             if row.state.is_final and not row.untold:
                 return
             if row.untold and row.expires_time < time.time():
-                await self._book.set_untold(row, is_untold=False)
+                await self._book.set_told(row)
                 return
             if row.expires_time < time.time():
                 await self._book.set_state(row, State.FAILED, "the delivery has expired")

@@ -190,24 +190,7 @@ class TransferStore:
         Raises:
             Conflict: it has got to a state from where it cannot go there.
         """
-
-        def work(db: Db) -> None:
-            now = transfer_rows.by_id(db, row.id)
-            if now.state is not state and not can_follow(now.state, state):
-                raise Conflict(f"transfer {row.name} is {now.state} already")
-            if (now.state, now.reason) == (state, reason):
-                return
-            db.execute(
-                "UPDATE transfers SET state = ?, reason = ?, updated_time = ? WHERE id = ?",
-                (state, reason, time.time(), row.id),
-            )
-            if state.is_final:
-                transfer_rows.forget_offer(db, row.id)
-            if now.state is not state and state.is_final:
-                facts = {**transfer_rows.facts(now), "state": state}
-                audit_rows.append(db, f"transfer.{state}", facts, operator)
-
-        return await self.change(row.id, work)
+        return await self.change(row.id, lambda db: _move(db, row, state, reason, operator))
 
     async def find_received(self, peer: FacilityId, transfer_id: TransferId) -> Transfer | None:
         """Return a transfer that a peer sends us, if it is known here."""
@@ -215,11 +198,25 @@ class TransferStore:
         rows = await self.find(where, (peer.digest, transfer_id.value))
         return rows[0] if rows else None
 
-    async def set_untold(self, row: Transfer, *, is_untold: bool) -> Transfer:
-        """Keep whether the receiver is still to be told that a transfer was taken back."""
+    async def take_back(self, row: Transfer, operator: str) -> Transfer:
+        """Cancel a transfer of ours, of which the receiver is still to be told.
+
+        Raises:
+            Conflict: it has come to another end.
+        """
 
         def work(db: Db) -> None:
-            db.execute("UPDATE transfers SET untold = ? WHERE id = ?", (int(is_untold), row.id))
+            if transfer_rows.by_id(db, row.id).state is not State.CANCELLED:
+                _move(db, row, State.CANCELLED, "", operator)
+                db.execute("UPDATE transfers SET untold = 1 WHERE id = ?", (row.id,))
+
+        return await self.change(row.id, work)
+
+    async def set_told(self, row: Transfer) -> Transfer:
+        """Keep that the receiver need not be told any more that a transfer was taken back."""
+
+        def work(db: Db) -> None:
+            db.execute("UPDATE transfers SET untold = 0 WHERE id = ?", (row.id,))
 
         return await self.change(row.id, work)
 
@@ -399,3 +396,20 @@ class TransferStore:
     async def reload(self, row: Transfer) -> Transfer:
         """Return a transfer as it now stands."""
         return await self._context.database.read(lambda db: transfer_rows.by_id(db, row.id))
+
+
+def _move(db: Db, row: Transfer, state: State, reason: str, operator: str) -> None:
+    now = transfer_rows.by_id(db, row.id)
+    if now.state is not state and not can_follow(now.state, state):
+        raise Conflict(f"transfer {row.name} is {now.state} already")
+    if (now.state, now.reason) == (state, reason):
+        return
+    db.execute(
+        "UPDATE transfers SET state = ?, reason = ?, updated_time = ? WHERE id = ?",
+        (state, reason, time.time(), row.id),
+    )
+    if state.is_final:
+        transfer_rows.forget_offer(db, row.id)
+    if now.state is not state and state.is_final:
+        facts = {**transfer_rows.facts(now), "state": state}
+        audit_rows.append(db, f"transfer.{state}", facts, operator)
