@@ -118,8 +118,13 @@ class Receiver:
         else:
             await self.receive(link, held_as(message, Offer))
 
+    async def turn(self, peer: FacilityId) -> None:
+        """Wait until a peer may begin one more transfer, whichever way."""
+        await self._offers.turn(peer)
+
     async def withdrawn(self, link: Link, message: Withdraw) -> None:
         """Forget what a sender has taken back; a receipt that was given stands."""
+        await self.turn(link.peer)
         row = await self._transfers.find_received(link.peer, message.transfer_id)
         if row is not None and not row.state.is_final:
             await self._transfers.set_state(row, State.CANCELLED, "cancelled by the sender")
@@ -143,7 +148,7 @@ class Receiver:
             raise
 
     async def _receive(self, link: Link, offer: Offer) -> None:
-        await self._offers.turn(link.peer)
+        await self.turn(link.peer)
         delivery = open_delivery(offer.delivery)
         check_delivery(
             delivery,

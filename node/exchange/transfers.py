@@ -271,11 +271,12 @@ class Transfers:
             case Offer():
                 await self._receiver.receive(link, message)
             case Collect(transfer_id):
+                await self._receiver.turn(link.peer)
                 await self._serve_collect(link, transfer_id)
             case Withdraw():
                 await self._receiver.withdrawn(link, message)
             case None:
-                return
+                await self._receiver.turn(link.peer)  # it has cost a call all the same
             case _:
                 raise RemoteProtocolError("a transfer begins with an offer or a collect")
 
@@ -351,7 +352,9 @@ class Transfers:
                         if row.id not in starting:
                             starting.add(row.id)
                             nursery.start_soon(attempt, row)
-                    await _wait_for(changed, peer)
+                    # What ended early and has paused is no change: it is looked for.
+                    with trio.move_on_after(_LONGEST_PAUSE):
+                        await _wait_for(changed, peer)
 
     async def _send_with_retries(
         self, peer: FacilityId, row: Transfer, slots: trio.Semaphore

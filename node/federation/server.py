@@ -51,9 +51,6 @@ BEGIN_SECONDS = 60.0
 MAX_CALLS = 48
 """Of one peer at once: its transfers, its watch, and what else it asks."""
 
-CARRIES_A_SECOND, CARRIES_AT_ONCE = 20.0, 100.0
-"""How fast one peer may open transfers; who is faster waits, in the places that it has."""
-
 WATCHES_A_SECOND, WATCHES_AT_ONCE = 0.5, 10.0
 """How fast one peer may open watches; each looks through what waits for it."""
 
@@ -127,7 +124,6 @@ class ExchangeServer:
         self._watches: dict[FacilityId, trio.CancelScope] = {}
         self._carries: Counter[FacilityId] = Counter()
         self._hellos = RateLimit(HELLOS_A_MINUTE, in_all=10**6)
-        self._pace = Pace(CARRIES_A_SECOND, burst=CARRIES_AT_ONCE)
         self._watching = Pace(WATCHES_A_SECOND, burst=WATCHES_AT_ONCE)
         self._lines = RateLimit(LINES_A_MINUTE, in_all=10**6)
         self._trust = trust
@@ -245,7 +241,6 @@ class ExchangeServer:
         if self._carries[peer] >= MAX_CARRIES:
             await trio.sleep(_REFUSAL_SECONDS)  # or it would be refused thousands of times a second
         with self._place(peer), self._trust.lease(peer), ungrouped():
-            await self._pace.turn(peer)
             await self._serve_link(call)
 
     async def _serve_link(self, call: Call[Peer]) -> None:

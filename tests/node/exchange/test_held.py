@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.transfers import Direction, Priority, State, Transfer
+from node.errors import StoreError
 from node.exchange.hub import Hub
 from node.exchange.transfers import Transfers, Waiting
 
@@ -117,6 +118,26 @@ async def test_held_offer_is_offered_again_after_growing_pauses(autojump_clock: 
     with trio.move_on_after(HOUR):
         await make_transfers(sender).run_peer(PEER)
     assert 2 <= len(sender.offers) < 20, "an hour of holding is no reason to ask 360 times"
+
+
+async def test_transfer_goes_on_after_the_store_failed(autojump_clock: MockClock) -> None:
+    class FailingBook(Book):
+        failures = 1
+
+        async def reload(self, row: Transfer) -> Transfer:
+            if self.failures:
+                self.failures -= 1
+                raise StoreError("the disk was full")
+            return await super().reload(row)
+
+    sender = HeldSender()
+    transfers = make_transfers(sender)
+    book: Any = FailingBook(make_row())
+    transfers._book = book
+    with trio.move_on_after(HOUR):
+        await transfers.run_peer(PEER)
+    assert sender.offers, "nothing else changed, and it waited for ever"
+    assert sender.offers[0] < 180
 
 
 async def test_decision_that_is_told_is_followed_at_once(autojump_clock: MockClock) -> None:

@@ -1,6 +1,7 @@
 """What is reserved holds when many come at once, and nobody's share is another's."""
 
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,12 +9,17 @@ import trio
 from trio.testing import MockClock
 
 from node.documents.manifest import MAX_BYTES
-from node.domain.ids import FacilityId
+from node.documents.messages import Collect, Message, Withdraw
+from node.domain.ids import FacilityId, TransferId
+from node.domain.transfers import Transfer
 from node.errors import PeerBusy
+from node.exchange.receiving import OFFERS_A_SECOND, OFFERS_AT_ONCE, Receiver
 from node.exchange.room import Room
 from node.exchange.sending import Sender
 from node.exchange.shares import PLACE_SECONDS, Share
+from node.exchange.transfers import Transfers
 from node.pace import Pace
+from tests.node.exchange.arriving_parts import link_pair
 
 A, B, C, D = (FacilityId(bytes([n]) * 32) for n in range(4))
 NOBODY: Any = None
@@ -142,3 +148,32 @@ async def test_nobody_waits_longer_than_a_minute(autojump_clock: MockClock) -> N
     started = trio.current_time()
     await pace.turn(A, 5000)
     assert trio.current_time() - started <= 60
+
+
+@pytest.mark.parametrize("first", [Collect(TransferId(bytes(16))), Withdraw(TransferId(bytes(16)))])
+async def test_transfers_begin_at_a_pace_whichever_way(
+    autojump_clock: MockClock, first: Message
+) -> None:
+    policy = SimpleNamespace(quota_bytes=0)
+    carrier = SimpleNamespace(free_bytes=None, used_bytes=None)
+    nobody: Any = dict.fromkeys(("me", "seal_keys", "store", "examiner", "clock"))
+    book: Any = NoTransfers()
+    receiver = Receiver(transfers=book, carrier=carrier, policy=policy, **nobody)  # type: ignore[arg-type]
+    others: Any = dict.fromkeys(("signer", "sender", "links"))
+    transfers = Transfers(book=book, receiver=receiver, offer_seconds=1.0, **others)
+    started = trio.current_time()
+    for _ in range(int(OFFERS_AT_ONCE + 10 * OFFERS_A_SECOND)):
+        theirs, ours = link_pair(A, B)
+        await theirs.send(first)
+        await transfers.serve_link(ours)
+    assert trio.current_time() - started == pytest.approx(10)
+
+
+class NoTransfers:
+    """Knows of no transfer."""
+
+    async def waiting_for(self, _: FacilityId) -> list[Transfer]:
+        return []
+
+    async def find_received(self, _: FacilityId, __: TransferId) -> None:
+        return None
