@@ -58,8 +58,9 @@ from node.pace import Pace
 _BUSY_SECONDS = 5
 OFFERS_A_SECOND, OFFERS_AT_ONCE = 20.0, 100.0
 # So many offers one counts for that failed, or whose link broke. What is here already and is looked
-# at once more counts by its bytes: listed for a receipt that is repeated, read for a new one.
+# at once more counts by its bytes: those read, or listed where they were read within the hour.
 _FAILED, _BROKEN = 100.0, 20.0
+READ_AGAIN_SECONDS = 3600.0
 _LISTED_BYTES, _READ_BYTES = 2.0**16, 2.0**22
 
 
@@ -104,6 +105,7 @@ class Receiver:
         self._decoding = trio.CapacityLimiter(1)  # one at a time: each takes five times its size
         self._writing = Limiters(1)  # one peer's commits wait for each other, not others for them
         self._threads = chunk_threads()
+        self._read: dict[tuple[FacilityId, PackageId], float] = {}  # until when it counts as read
         self._next = Line[tuple[FacilityId, PackageId]]()  # for a package that another carries
         self._active: dict[tuple[FacilityId, PackageId], _Carrying] = {}
         self._active_transfers: dict[tuple[FacilityId, TransferId], _Carrying] = {}
@@ -168,9 +170,7 @@ class Receiver:
         except PeerBusy as exc:
             await link.send(Answer(AnswerKind.LATER, retry_seconds=int(exc.retry_seconds)))
             return
-        if row.receipt is not None:
-            await self._offers.turn(link.peer, delivery.manifest_bytes / _LISTED_BYTES)
-        if row.receipt is not None and await self._store.is_whole(row):
+        if row.receipt is not None and await self._is_whole(row, delivery):
             await self._give_receipt(link, row.receipt)
         elif row.receipt is None and row.state.is_final:
             await link.send(Answer(AnswerKind.DECLINED, reason=row.reason or str(row.state)))
@@ -178,6 +178,19 @@ class Receiver:
             await link.send(Answer(AnswerKind.HELD))
         else:
             await self._carry(link, row, delivery, data_key)
+
+    async def _is_whole(self, row: Transfer, delivery: Delivery) -> bool:
+        """Whether a receipt may be repeated: what it is about was read, here, within the hour."""
+        key, now = (delivery.origin, delivery.package_id), trio.current_time()
+        self._read = {k: until for k, until in self._read.items() if until > now}
+        if key in self._read:
+            await self._offers.turn(row.peer, delivery.manifest_bytes / _LISTED_BYTES)
+            return await self._store.is_whole(row, None)
+        await self._offers.turn(row.peer, delivery.sealed_bytes / _READ_BYTES)
+        is_whole = await self._store.is_whole(row, self._threads.of(row.peer))
+        if is_whole:
+            self._read[key] = trio.current_time() + READ_AGAIN_SECONDS
+        return is_whole
 
     def _is_by_replaced_node(
         self, document: Document, signer: FacilityId, signed_time: float

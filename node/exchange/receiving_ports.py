@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import trio
+
 from node.crypto.keys import DataKey
 from node.documents.arrivals import Arrival
 from node.documents.delivery import Delivery
@@ -26,8 +28,11 @@ class ReceiverStore(ArrivingStore, Protocol):
     async def find_package(self, row: Transfer) -> Package | None:
         """Return the package that a transfer is about."""
 
-    async def is_whole(self, row: Transfer) -> bool:
-        """Return whether what a receipt was given for is here, or was deleted by our will."""
+    async def is_whole(self, row: Transfer, reading: trio.CapacityLimiter | None) -> bool:
+        """Return whether what a receipt was given for is here, or was deleted by our will.
+
+        Its chunks are read if there is a limiter for that; else only looked at.
+        """
 
     async def begin_arrival(
         self,

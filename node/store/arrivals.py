@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import trio
 
@@ -20,7 +21,7 @@ from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows, transfer_rows
 from node.store.context import StoreContext
 from node.store.envelopes import Envelope
-from node.store.lost import is_whole, lost_positions
+from node.store.lost import find_lost, is_whole, lost_positions
 from node.store.transfer_rows import FINAL, OPEN
 from node.store.transfers import TransferStore
 
@@ -35,6 +36,7 @@ MAX_ARRIVING_MANIFESTS = 128 * 2**20
 """How many bytes of manifests are kept for packages that one peer has begun and not completed."""
 
 _FULL_SECONDS = 300.0
+_CHUNKS_READ = 16
 
 
 class ArrivalStore:
@@ -83,16 +85,29 @@ class ArrivalStore:
             lambda db: package_rows.get_package(db, row.origin, row.package_id)
         )
 
-    async def is_whole(self, row: Transfer) -> bool:
+    async def is_whole(self, row: Transfer, reading: trio.CapacityLimiter | None) -> bool:
         """Return whether what a receipt was given for is here, or was deleted by our will.
 
         A deletion is this facility's decision, and the receipt says when the package came: it
         stands. Damage is nobody's decision.
+
+        Args:
+            row: The transfer with the receipt.
+            reading: Has every chunk read and digested; if None, a right size is believed.
         """
         package = await self.find_package(row)
         if package is None or package.state != "closed":
             return True
-        return await trio.to_thread.run_sync(is_whole, self._context, package.id)
+        found = await trio.to_thread.run_sync(is_whole, self._context, package.id)
+        if not found or reading is None:
+            return found
+        row_id = package.id
+        chunks = await self._context.database.read(lambda db: package_rows.get_chunks(db, row_id))
+        lost = 0
+        for i in range(0, len(chunks), _CHUNKS_READ):  # a thread cannot be stopped in between
+            find = partial(find_lost, self._context, chunks[i : i + _CHUNKS_READ], reads_them=True)
+            lost += len(await trio.to_thread.run_sync(find, limiter=reading))
+        return not lost
 
     async def begin_arrival(
         self,

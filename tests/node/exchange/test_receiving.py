@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from node.documents.arrivals import Arrival
-from node.documents.messages import Offer, Problem
+from node.documents.messages import Offer, Problem, ReceiptMessage
+from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.transfers import State
 from node.errors import NodeError, StoreError
@@ -62,6 +63,36 @@ async def test_cancelled_arrival_is_removed_with_what_was_being_written(tmp_path
             (row,) = await here.store.find()
             assert row.state is State.DECLINED
             assert not _files(tmp_path / "home"), "a chunk was written after the removal"
+
+
+async def test_receipt_is_not_repeated_for_a_chunk_that_rotted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size is still right; it comes again first."""
+    peer = HostilePeer(tmp_path)
+    with trio.fail_after(60):
+        async with open_receiving(tmp_path) as here:
+            forgery = forge(peer, here.identity, 1)
+            first = await offer(here, forgery)
+            assert isinstance(first, ReceiptMessage)
+            (file,) = _files(tmp_path / "home")
+            whole = file.read_bytes()
+            file.chmod(0o600)
+            file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+            assert await offer(here, forgery) == first
+            (file,) = _files(tmp_path / "home")
+            assert file.read_bytes() == whole
+            read: list[ChunkId] = []
+            get = here.context.storage.get
+
+            def counted(chunk_id: ChunkId) -> bytes:
+                read.append(chunk_id)
+                return get(chunk_id)
+
+            monkeypatch.setattr(here.context.storage, "get", counted)
+            for _ in range(3):
+                assert await offer(here, forgery) == first
+            assert len(read) == 1, "once an hour"
 
 
 class FailingCarrier(ChunkCarrier):
