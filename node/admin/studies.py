@@ -17,7 +17,7 @@ from node.admin.parts import Parts, operator_of
 from node.dicom.dicomdir import write_dicomdir
 from node.dicom.media import find_files
 from node.domain.texts import encodable
-from node.errors import ConfigError, Conflict, DicomError, UsageError, ungrouped
+from node.errors import ConfigError, Conflict, DicomError, StoreError, UsageError, ungrouped
 from node.exchange.import_ports import IncomingFile
 from node.exchange.importing import Finding, ImportJob, Progress, Summary
 from node.exchange.reading import WINDOW_BYTES
@@ -204,7 +204,8 @@ class StudyHandlers:
                 if request.stream:
                     await export(send_piece)
                 else:
-                    await self._export_here(request, plan, export)
+                    for unlisted in await self._export_here(request, plan, export):
+                        await send.send(unlisted)
                 await send.send(latest)
 
         with ungrouped():
@@ -218,8 +219,12 @@ class StudyHandlers:
         request: pb.ExportStudyRequest,
         plan: ExportPlan,
         export: Callable[[Sink], Awaitable[None]],
-    ) -> None:
-        """Export into a folder that this node may write; cut off, nothing is left of it."""
+    ) -> list[pb.ExportStudyResponse]:
+        """Export into a folder that this node may write; cut off, nothing is left of it.
+
+        A failing DICOMDIR costs no file. Returns what there is to say about it.
+        """
+        unlisted: list[pb.ExportStudyResponse] = []
         folder = ExportFolder(Path(request.directory))
         await trio.to_thread.run_sync(_hold_outside, folder.partial, self._parts.home)
         await trio.to_thread.run_sync(folder.open)
@@ -227,11 +232,12 @@ class StudyHandlers:
             await trio.to_thread.run_sync(folder.hold_room, plan.total_bytes, len(plan.files))
             await export(folder.write)
             if request.dicomdir:
-                await trio.to_thread.run_sync(write_dicomdir, folder.partial)
+                unlisted = await trio.to_thread.run_sync(_write_dicomdir, folder.partial)
             await trio.to_thread.run_sync(folder.publish)
         finally:
             with trio.move_on_after(_CLEAN_UP_SECONDS, shield=True):
                 await trio.to_thread.run_sync(folder.discard)
+        return unlisted
 
     async def _delete(self, call: Call[None]) -> pb.DeleteStudyResponse:
         packages, instances = await self._parts.studies.delete(
@@ -251,6 +257,13 @@ class StudyHandlers:
             call.request.held_id, release=call.request.release, operator=operator_of(call)
         )
         return pb.DecideHeldResponse(package_id=str(package) if package else "")
+
+
+def _write_dicomdir(folder: Path) -> list[pb.ExportStudyResponse]:
+    try:
+        return [pb.ExportStudyResponse(unlisted=name) for name in write_dicomdir(folder)]
+    except StoreError:
+        return [pb.ExportStudyResponse(without_dicomdir=True)]
 
 
 class _Teller:

@@ -15,7 +15,7 @@ from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
 from node.cli.origins import asking_for_origin, origin_option
 from node.domain.texts import encodable
-from node.errors import DicomError, UsageError
+from node.errors import DicomError, StoreError, UsageError
 from node.terminal.output import (
     ProgressBar,
     Styled,
@@ -145,6 +145,7 @@ def _at_interrupt(work: Callable[[], None]) -> Iterator[None]:
 
 
 _WORDS = {"flag": "flagged", "hold": "held", "refuse": "refused"}
+_NAMED_FILES = 10
 
 
 def _show_finding(finding: pb.ImportFinding) -> None:
@@ -383,7 +384,9 @@ def _doubts(package: pb.Package) -> str:
 @click.argument("uid")
 @click.argument("directory")
 @origin_option
-@click.option("--dicomdir", is_flag=True, help="Write a DICOMDIR too.")
+@click.option(
+    "--dicomdir", is_flag=True, help="Write a DICOMDIR too. Files that it cannot list are named."
+)
 @click.option(
     "--safe-preamble",
     is_flag=True,
@@ -411,7 +414,8 @@ def export(
     The folder must be yours, and no other user may be able to write in it or above it. Where
     several facilities sealed different images of the study, --origin says whose. Instances that
     this node holds (an executable in the preamble, say) are left out and named; the exit status
-    is 1 then.
+    is 1 then. It is 1, too, where a DICOMDIR was asked for and does not list every file; all files
+    are exported then.
 
     \b
     Examples:
@@ -448,11 +452,13 @@ def export(
                 "bytes": exported.size,
                 "is_byte_exact": not safe_preamble,
                 "held": [as_dict(found) for found in exported.held],
+                "has_dicomdir": dicomdir and not exported.lacks_dicomdir,
+                "unlisted": exported.unlisted,
             }
         )
     else:
         exported.show_end(directory, is_exact=not safe_preamble)
-    if exported.held:
+    if exported.held or exported.unlisted or exported.lacks_dicomdir:
         raise SystemExit(1)
 
 
@@ -464,6 +470,8 @@ class _Exported:
         self.done = self.size = 0
         self.origin = ""
         self.held: list[pb.HeldInstance] = []
+        self.unlisted: list[str] = []
+        self.lacks_dicomdir = False
 
     def note(self, event: pb.ExportStudyResponse) -> None:
         """Take in what is not a piece of a file."""
@@ -476,8 +484,12 @@ class _Exported:
                     f"  {event.held.sop_instance_uid}: {'; '.join(event.held.reasons)}"
                     f" (number {event.held.held_id})",
                 )
-            return
-        self.done, self.size = event.instances_done, event.bytes_done
+        elif event.unlisted:
+            self.unlisted.append(event.unlisted)
+        elif event.without_dicomdir:
+            self.lacks_dicomdir = True
+        else:
+            self.done, self.size = event.instances_done, event.bytes_done
 
     def show_end(self, directory: str, *, is_exact: bool) -> None:
         """Say what was done."""
@@ -492,6 +504,15 @@ class _Exported:
                 f"{len(self.held)} instances were left out: `emix held release NUMBER` lets one"
                 " go, --include-held all of them."
             )
+        if self.unlisted:
+            names = ", ".join(self.unlisted[:_NAMED_FILES])
+            more = ", …" if len(self.unlisted) > _NAMED_FILES else ""
+            print_line(
+                f"{len(self.unlisted)} files are exported, and the DICOMDIR does not list them:"
+                f" {names}{more}"
+            )
+        if self.lacks_dicomdir:
+            print_line("All files are exported, and a DICOMDIR could not be written for them.")
 
 
 def _export(context: click.Context, request: pb.ExportStudyRequest, exported: _Exported) -> bool:
@@ -535,7 +556,10 @@ def _export_streamed(
             exported.note(event)
             bar.update(event.bytes_done, event.bytes_total)
         if request.dicomdir:
-            write_dicomdir(folder.partial)
+            try:
+                exported.unlisted = write_dicomdir(folder.partial)
+            except StoreError:
+                exported.lacks_dicomdir = True
         folder.publish()
 
 

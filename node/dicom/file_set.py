@@ -14,7 +14,6 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -22,6 +21,8 @@ from node.dicom.answering import load_codecs
 from node.sandbox.confine import confine_to_folder
 
 MEMORY_LIMIT_BYTES = 2 << 30
+SCRATCH = "FILESET"
+"""Everything temporary lies below it."""
 # What directory records need (PS3.3 F.5) and a file may lack: filled in the directory only.
 _DEFAULTS = {
     "PatientID": "UNKNOWN",
@@ -64,40 +65,73 @@ _KEPT = (
 
 
 def make_file_set(folder: Path) -> None:
-    """Lay the files of a folder out as a File-set."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    staging = folder / "FILESET"
-    # pydicom stages headers in a temporary folder: here, where the files lie open anyway.
-    tempfile.tempdir = str(folder)
-    file_set = FileSet()
+    """Lay the files of a folder out as a File-set; what cannot be listed stays where it is.
+
+    Raises:
+        Exception: pydicom found no way to list any of them; the files are as they were.
+    """
+    scratch = folder / SCRATCH
+    scratch.mkdir()
     sources: dict[str, Path] = {}
-    for path in files:
+    headers: list[Dataset] = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         header = _header(path)
-        if header is None or str(header.SOPInstanceUID) in sources:
-            continue  # the latest version is listed; an older one stays where it is
-        try:
-            file_set.add(header)
-        except (ValueError, AttributeError):
-            continue  # of a class whose record needs more than the file has
-        sources[str(header.SOPInstanceUID)] = path
-    file_set.write(staging)
-    for instance in FileSet(staging / "DICOMDIR"):
-        target = folder / Path(instance.path).relative_to(staging)
+        # Of several versions the latest, which comes first, is listed.
+        if header is not None and str(header.SOPInstanceUID) not in sources:
+            sources[str(header.SOPInstanceUID)] = path
+            headers.append(header)
+    try:
+        made, places = _lay_out(headers, scratch)
+    except Exception:  # of any kind: a foreign file's values reach deep into pydicom
+        listable = [header for header in headers if _is_listable(header, scratch)]
+        made, places = _lay_out(listable, scratch)
+    for uid, place in places.items():
+        target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
-        sources[str(instance.SOPInstanceUID)].rename(target)
-    (staging / "DICOMDIR").rename(folder / "DICOMDIR")
-    shutil.rmtree(staging)
+        sources[uid].rename(target)
+    made.rename(folder / "DICOMDIR")
+    shutil.rmtree(scratch)
     for left in sorted(folder.glob("SE*")):
         if left.is_dir() and not any(left.iterdir()):
             left.rmdir()
 
 
+def _lay_out(headers: list[Dataset], scratch: Path) -> tuple[Path, dict[str, Path]]:
+    """Return a DICOMDIR of these headers, and by instance the path that it says."""
+    # pydicom stages headers in a temporary folder: here, where the files lie open anyway.
+    tempfile.tempdir = tempfile.mkdtemp(dir=scratch)
+    staging = Path(tempfile.tempdir) / "set"
+    file_set = FileSet()
+    for header in headers:
+        file_set.add(header)
+    file_set.write(staging)
+    made = staging / "DICOMDIR"
+    places = {str(i.SOPInstanceUID): Path(i.path).relative_to(staging) for i in FileSet(made)}
+    if places.keys() != {str(header.SOPInstanceUID) for header in headers}:
+        raise ValueError("pydicom lists other instances than it was given")
+    return made, places
+
+
+def _is_listable(header: Dataset, scratch: Path) -> bool:
+    """Return whether pydicom can list a file by itself."""
+    try:
+        made, _ = _lay_out([header], scratch)
+    except Exception:
+        return False
+    shutil.rmtree(made.parent.parent)
+    return True
+
+
 def _header(path: Path) -> Dataset | None:
     """Return what a directory record needs of a file; None if it cannot be listed."""
     try:
-        found = dcmread(path, stop_before_pixels=True, specific_tags=list(_KEPT))
-    except (InvalidDicomError, OSError, ValueError, NotImplementedError):
+        return _read_header(path)
+    except Exception:  # of any kind, see above
         return None
+
+
+def _read_header(path: Path) -> Dataset:
+    found = dcmread(path, stop_before_pixels=True, specific_tags=list(_KEPT))
     header = Dataset()
     header.file_meta = found.file_meta
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -106,6 +140,7 @@ def _header(path: Path) -> Dataset | None:
     for keyword, default in _DEFAULTS.items():
         if (not header.get(keyword) and default) or keyword not in header:
             setattr(header, keyword, default)
+    str(header.SOPInstanceUID)  # it must have one
     return header
 
 

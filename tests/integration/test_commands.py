@@ -92,6 +92,12 @@ def test_what_the_node_may_not_read_or_write_is_streamed_without_asking(tmp_path
         imported(node, write_study(tmp_path / "t", 30, 400, size=512))
         _interrupt_export(node, study_uid(30), closed / "interrupted")
         assert [p.name for p in closed.iterdir()] == ["out"]
+        odd = tmp_path / "odd"
+        odd.mkdir()
+        (odd / "1.dcm").write_bytes(_odd_instance(21, 1))
+        imported(node, odd)
+        node.run("export", study_uid(21), str(closed / "odd"), "--dicomdir", statuses=(1,))
+        assert (closed / "odd" / "SE000001" / "IM000001").exists()
         node.run("studies")
     finally:
         node.stop()
@@ -162,6 +168,33 @@ def test_dicomdir_lists_the_files_and_leaves_them_as_they_are(
     assert {p.name for p in out.iterdir()} == {"DICOMDIR", "PT000000"}
     again = imported(a, out / "DICOMDIR")
     assert (again["known"], again["skipped"]) == (3, 1)
+
+
+def test_file_that_no_dicomdir_can_list_is_exported_all_the_same(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    folder = tmp_path / "s"
+    folder.mkdir()
+    (folder / "odd.dcm").write_bytes(_odd_instance(17, 1))
+    assert imported(a, folder)["carried"] == 1
+    files = {p.read_bytes() for p in folder.iterdir()}
+    answer = a.json("export", study_uid(17), str(tmp_path / "alone"), "--dicomdir", statuses=(1,))
+    assert (answer["has_dicomdir"], answer["instances"]) == (False, 1)
+    assert {p.read_bytes() for p in (tmp_path / "alone").rglob("*") if p.is_file()} == files
+    (folder / "good.dcm").write_bytes(make_instance(17, 2))
+    imported(a, folder)
+    out = tmp_path / "beside"
+    said = a.run("export", study_uid(17), str(out), "--dicomdir", statuses=(1,))
+    assert "the DICOMDIR does not list them: SE000001/IM000001" in said
+    assert (out / "DICOMDIR").exists()
+    assert (out / "SE000001" / "IM000001").read_bytes() == _odd_instance(17, 1)
+
+
+def _odd_instance(study: int, instance: int) -> bytes:
+    ds = make_dataset(study, instance)
+    ds.add_new(0x00200013, "FD", float("inf"))  # InstanceNumber
+    return encode(ds)
 
 
 def test_large_file_whose_study_is_named_late_is_carried(

@@ -549,7 +549,7 @@ class ExportStudyRequest(_message.Message):
     def __init__(self, study: _Optional[str] = ..., directory: _Optional[str] = ..., dicomdir: _Optional[bool] = ..., safe_preamble: _Optional[bool] = ..., all_versions: _Optional[bool] = ..., parent_device: _Optional[int] = ..., parent_inode: _Optional[int] = ..., stream: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ...) -> None: ...
 
 class ExportStudyResponse(_message.Message):
-    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total", "unwritable", "piece", "origin", "held")
+    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total", "unwritable", "piece", "origin", "held", "unlisted", "without_dicomdir")
     INSTANCES_DONE_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
@@ -558,6 +558,8 @@ class ExportStudyResponse(_message.Message):
     PIECE_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    UNLISTED_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_DICOMDIR_FIELD_NUMBER: _ClassVar[int]
     instances_done: int
     instances_total: int
     bytes_done: int
@@ -566,7 +568,9 @@ class ExportStudyResponse(_message.Message):
     piece: ExportPiece
     origin: str
     held: HeldInstance
-    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., unwritable: _Optional[bool] = ..., piece: _Optional[_Union[ExportPiece, _Mapping]] = ..., origin: _Optional[str] = ..., held: _Optional[_Union[HeldInstance, _Mapping]] = ...) -> None: ...
+    unlisted: str
+    without_dicomdir: bool
+    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., unwritable: _Optional[bool] = ..., piece: _Optional[_Union[ExportPiece, _Mapping]] = ..., origin: _Optional[str] = ..., held: _Optional[_Union[HeldInstance, _Mapping]] = ..., unlisted: _Optional[str] = ..., without_dicomdir: _Optional[bool] = ...) -> None: ...
 
 class ExportPiece(_message.Message):
     __slots__ = ("name", "offset", "data")
