@@ -26,11 +26,15 @@ from node.exchange.import_ports import Examiner
 from node.exchange.links import Link
 from node.exchange.problems import expect
 from node.exchange.receiver_machine import ReceiverMachine, WholeChunk
+from node.exchange.shares import ChunkPlaces
 
 _NOTE_SECONDS = 15.0  # for what was carried to be recorded, though we are cancelled
 BATCH_BYTES, BATCH_CHUNKS = 16 * 2**20, 1000
 CHUNKS_IN_HAND = 5
-"""So many chunks are stored or checked at once; the others wait on the line, not in memory."""
+"""So many chunks are stored or checked at once; the others wait on the line, not in memory.
+
+It is for one transfer. Those of one peer share a few more, see `ChunkPlaces`.
+"""
 
 
 class ArrivingStore(Protocol):
@@ -98,10 +102,16 @@ class Arriving:
         manifest: Manifest,
         arrival: Arrival,
         threads: trio.CapacityLimiter,
+        places: ChunkPlaces,
         wrote: Callable[[int], None],
     ) -> None:
-        """Prepare; `threads` does the peer's chunk work, `wrote` is told of bytes written."""
+        """Prepare.
+
+        `threads` does the peer's chunk work, a chunk has one of `places` before it is opened,
+        and `wrote` is told of bytes written.
+        """
         self._threads = threads
+        self._places = places
         self._wrote = wrote
         self._store = store
         self._transfers = transfers
@@ -179,9 +189,7 @@ class Arriving:
         """Check what an earlier link brought: nothing of it is believed but its digest."""
         for position in positions:
             is_recorded = position in self._arrival.present
-            plaintext = await self._open(position)
-            if plaintext is not None:
-                await self._checker.add(position, plaintext)
+            if await self._check_one(position):
                 if not is_recorded:
                     self._unsynced.append(position)
                 continue
@@ -193,6 +201,18 @@ class Arriving:
         self._is_looking = False
         self._opened.set()
         self._moved.set()
+
+    async def _check_one(self, position: int) -> bool:
+        """Check a chunk that is here; return False if it is not as it was."""
+        holder = object()
+        await self._places.acquire(self._row.peer, holder)
+        try:
+            plaintext = await self._open(position)
+            if plaintext is not None:
+                await self._checker.add(position, plaintext)
+            return plaintext is not None
+        finally:
+            self._places.release(self._row.peer, holder)
 
     async def _read(self, link: Link, nursery: trio.Nursery) -> None:
         """Take frames until every chunk has been handed to a storing task."""
@@ -206,6 +226,7 @@ class Arriving:
             if whole is not None:
                 token = object()  # the chunk itself would be hashed, all of it
                 await self._in_hand.acquire_on_behalf_of(token)
+                await self._places.acquire(self._row.peer, token)
                 nursery.start_soon(self._store_chunk, link, whole, token)
 
     async def _is_due(self) -> bool:
@@ -244,6 +265,7 @@ class Arriving:
                 await self._record(link)
             await self._checker.add(chunk.position, plaintext)
         finally:
+            self._places.release(self._row.peer, token)
             self._in_hand.release_on_behalf_of(token)
         # Only now the window opens: what is not checked yet counts as outstanding, so memory
         # stays bounded however slow checking is.

@@ -48,6 +48,7 @@ from node.exchange.receiving_ports import Carrier, ReceiverPolicy, ReceiverStore
 from node.exchange.room import Promise, Room
 from node.exchange.shares import (
     MANIFEST_BYTES_A_SECOND,
+    ChunkPlaces,
     Limiters,
     Line,
     Share,
@@ -56,6 +57,8 @@ from node.exchange.shares import (
 from node.pace import Pace
 
 _BUSY_SECONDS = 5
+# Of at most 4 MiB in plain: 32 MiB for a peer, whose one transfer has five in hand.
+_CHUNKS_PER_PEER, _CHUNKS_IN_ALL = 8, 64
 OFFERS_A_SECOND, OFFERS_AT_ONCE = 20.0, 100.0
 # So many offers one counts for that failed, or whose link broke. What is here already and is looked
 # at once more counts by its bytes: those read, or listed where they were read within the hour.
@@ -107,6 +110,7 @@ class Receiver:
         self._threads = chunk_threads()
         self._read: dict[tuple[FacilityId, PackageId], float] = {}  # until when it counts as read
         self._next = Line[tuple[FacilityId, PackageId]]()  # for a package that another carries
+        self._places = ChunkPlaces(in_all=_CHUNKS_IN_ALL, per_peer=_CHUNKS_PER_PEER)
         self._active: dict[tuple[FacilityId, PackageId], _Carrying] = {}
         self._active_transfers: dict[tuple[FacilityId, TransferId], _Carrying] = {}
 
@@ -375,6 +379,7 @@ class Receiver:
             manifest,
             arrival,
             self._threads.of(link.peer),
+            self._places,
             promise.wrote,
         )
         checked = await arriving.run(link)

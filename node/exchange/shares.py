@@ -1,8 +1,7 @@
 """What one peer may take of this node, so that there is enough for the others.
 
 Everything here is reserved before it is used and given back at the end, so that a bound holds
-when many come at once. Nothing here waits for a peer that has taken its share: it is told to come
-later, or goes slower.
+when many come at once. A peer that has taken its share is told to come later, or goes slower.
 """
 
 import os
@@ -93,6 +92,37 @@ class Limiters:
         if peer not in self._limiters:
             self._limiters[peer] = trio.CapacityLimiter(self._tokens)
         return self._limiters[peer]
+
+
+class ChunkPlaces:
+    """Memory for chunks in plain: so many for each peer, so many in all, waited for in turn.
+
+    A chunk that seals to a kilobyte may open to 4 MiB and wait long to be checked. Of a peer's
+    transfers each asks for one place after the other, so that they have turns.
+    """
+
+    def __init__(self, *, in_all: int, per_peer: int) -> None:
+        self._all = trio.CapacityLimiter(in_all)
+        self._peers = Limiters(per_peer)
+
+    async def acquire(self, peer: FacilityId, holder: object) -> None:
+        """Wait for a place, on behalf of a holder that has none.
+
+        Cancellation:
+            No place is held.
+        """
+        mine = self._peers.of(peer)
+        await mine.acquire_on_behalf_of(holder)
+        try:
+            await self._all.acquire_on_behalf_of(holder)
+        except BaseException:
+            mine.release_on_behalf_of(holder)
+            raise
+
+    def release(self, peer: FacilityId, holder: object) -> None:
+        """Give a holder's place back."""
+        self._all.release_on_behalf_of(holder)
+        self._peers.of(peer).release_on_behalf_of(holder)
 
 
 def chunk_threads() -> Limiters:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from node.documents.manifest import MAX_BYTES
 from node.documents.messages import Collect, Message, Withdraw
@@ -16,7 +16,7 @@ from node.errors import PeerBusy
 from node.exchange.receiving import OFFERS_A_SECOND, OFFERS_AT_ONCE, Receiver
 from node.exchange.room import Room
 from node.exchange.sending import Sender
-from node.exchange.shares import PLACE_SECONDS, Share
+from node.exchange.shares import PLACE_SECONDS, ChunkPlaces, Share
 from node.exchange.transfers import Transfers
 from node.pace import Pace
 from tests.node.exchange.arriving_parts import link_pair
@@ -43,6 +43,41 @@ def test_two_peers_with_the_largest_do_not_keep_out_a_third() -> None:
     with share.taken(A, MAX_BYTES), share.taken(B, MAX_BYTES), share.taken(C, MAX_BYTES // 2):
         with share.taken(D, MAX_BYTES // 4):
             pass
+
+
+async def test_chunks_of_a_peer_wait_for_its_places_and_its_transfers_have_turns() -> None:
+    places = ChunkPlaces(in_all=5, per_peer=3)
+    held: list[tuple[FacilityId, str, object]] = []
+
+    async def carry(peer: FacilityId, transfer: str) -> None:
+        while True:
+            holder = object()
+            await places.acquire(peer, holder)
+            held.append((peer, transfer, holder))
+
+    def free_first() -> None:
+        peer, _, holder = held.pop(0)
+        places.release(peer, holder)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(carry, A, "x")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(carry, A, "y")
+        await wait_all_tasks_blocked()
+        assert [t for _, t, _ in held] == ["x", "x", "x"]
+        for _ in range(6):
+            free_first()
+            await wait_all_tasks_blocked()
+        assert sorted(t for _, t, _ in held) in (["x", "x", "y"], ["x", "y", "y"])
+        nursery.start_soon(carry, B, "z")
+        await wait_all_tasks_blocked()
+        assert [t for _, t, _ in held[3:]] == ["z", "z"], "so many in all"
+        nursery.cancel_scope.cancel()
+    while held:
+        free_first()
+    for n in range(3):
+        with trio.fail_after(1):
+            await places.acquire(C, n)  # whoever was cancelled while it waited holds none
 
 
 async def test_pace_lets_a_burst_go_and_then_so_much_a_second(autojump_clock: MockClock) -> None:
