@@ -73,6 +73,7 @@ class Transfer:
         delivery: The encoded delivery document; `delivery_digest` names it.
         sealed_key: The package's data key sealed to the receiver.
         receipt: The encoded receipt document, once there is one.
+        manifest_digest: Names the manifest kept beside it, the third document of the proof.
         bytes_done: Sealed bytes durable at the receiver, of `bytes_total`.
         untold: Cancelled here, and the receiver does not know it yet.
         bytes_carried: Sealed bytes that went over links, repeats included.
@@ -95,6 +96,7 @@ class Transfer:
     delivery_digest: bytes
     sealed_key: bytes
     receipt: bytes | None
+    manifest_digest: bytes | None
     bytes_total: int
     bytes_done: int
     bytes_carried: int

@@ -174,6 +174,9 @@ class Receiver:
         except PeerBusy as exc:
             await link.send(Answer(AnswerKind.LATER, retry_seconds=int(exc.retry_seconds)))
             return
+        except PeerRefused as exc:
+            await link.send(Answer(AnswerKind.DECLINED, reason=str(exc)))
+            return
         if row.receipt is not None and await self._is_whole(row, delivery):
             await self._give_receipt(link, row.receipt)
         elif row.receipt is None and row.state.is_final:

@@ -16,7 +16,15 @@ from node.domain.manifest import Manifest
 from node.domain.packages import Package
 from node.domain.transfers import Direction, State, Transfer
 from node.domain.verdicts import Checked
-from node.errors import BadDelivery, BadManifest, Conflict, NotFound, PeerBusy, StoreError
+from node.errors import (
+    BadDelivery,
+    BadManifest,
+    Conflict,
+    NotFound,
+    PeerBusy,
+    PeerRefused,
+    StoreError,
+)
 from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows, transfer_rows
 from node.store.context import StoreContext
@@ -35,6 +43,14 @@ MAX_ENDED_OFFERS = 20_000
 MAX_ARRIVING_MANIFESTS = 128 * 2**20
 """How many bytes of manifests are kept for packages that one peer has begun and not completed."""
 
+MAX_REDELIVERIES = 8
+"""How often one peer may deliver the same package within 30 days while it is here."""
+
+MAX_RECEIPT_BYTES = 256 * 2**20
+"""How many bytes of deliveries with receipts are kept for one peer in 30 days: some 80,000."""
+
+_DAY_SECONDS = 86400
+_COUNTED_DAYS = 30
 _FULL_SECONDS = 300.0
 _CHUNKS_READ = 16
 
@@ -54,6 +70,7 @@ class ArrivalStore:
         Raises:
             BadDelivery: the peer used this transfer id for another delivery before.
             PeerBusy: so many of its offers wait here, or ended here, that no more are kept.
+            PeerRefused: it has receipts for this package already, more than anybody needs.
         """
 
         def work(db: Db) -> Transfer:
@@ -66,6 +83,7 @@ class ArrivalStore:
                 if rows[0].delivery_digest != document.digest():
                     raise BadDelivery("the transfer id was used for another delivery before")
                 return rows[0]
+            _hold_redeliveries(db, delivery)
             _hold_offers(db, delivery.sender, len(document.encode()))
             state = State.HELD if is_held else State.CARRYING
             row_id = transfer_rows.add_transfer(
@@ -327,6 +345,34 @@ def _hold_offers(db: Db, peer: FacilityId, size: int) -> None:
         raise PeerBusy("too many offers of this facility wait here", _FULL_SECONDS)
     if db.execute(f"{sql}({FINAL})", (peer.digest,)).fetchone()[0] >= MAX_ENDED_OFFERS:
         raise PeerBusy("too many offers of this facility came to nothing", _FULL_SECONDS)
+    kept = db.execute(
+        "SELECT COALESCE(SUM(bytes), 0) FROM receipt_days WHERE peer = ? AND day > ?",
+        (peer.digest, time.time() // _DAY_SECONDS - _COUNTED_DAYS),
+    ).fetchone()[0]
+    # What waits may come to a receipt, too: it is counted from the start.
+    if kept + waiting_bytes + size > MAX_RECEIPT_BYTES:
+        raise PeerBusy("too much was received from this facility in 30 days", _FULL_SECONDS)
+
+
+def _hold_redeliveries(db: Db, delivery: Delivery) -> None:
+    """Bound one peer's transfers about one package: those that are open, and receipts for it.
+
+    Receipts count as long as the package is here and whole: it may have to come again.
+    """
+    name = (delivery.origin.digest, delivery.package_id.digest)
+    count = db.execute(
+        "SELECT COUNT(*) FROM transfers WHERE origin = ? AND package_id = ? AND peer = ?"
+        f" AND direction = 'receive' AND (state IN ({OPEN})"
+        "  OR (receipt IS NOT NULL AND received_time > ? AND EXISTS (SELECT 1 FROM packages p"
+        "   WHERE p.origin = ? AND p.package_id = ? AND p.state = 'closed' AND NOT EXISTS"
+        "   (SELECT 1 FROM chunks c WHERE c.package = p.id AND c.present = 0))))",
+        (*name, delivery.sender.digest, time.time() - _COUNTED_DAYS * _DAY_SECONDS, *name),
+    ).fetchone()[0]
+    if count >= MAX_REDELIVERIES:
+        raise PeerRefused(
+            f"this package was delivered or offered here {count} times in {_COUNTED_DAYS} days;"
+            " the receipts given for it stand"
+        )
 
 
 def _hold_arrivals(
@@ -388,5 +434,14 @@ def _deliver(
     )
     transfer_rows.keep_manifest(db, row)
     now = transfer_rows.by_id(db, row.id)
+    db.execute(
+        "INSERT INTO receipt_days VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes",
+        (
+            row.peer.digest,
+            int(time.time()) // _DAY_SECONDS,
+            len(now.delivery) + len(receipt.encode()),
+        ),
+    )
     facts = {**transfer_rows.facts(now), "receipt": receipt.digest().hex()}
     audit_rows.append(db, "transfer.received", facts)

@@ -165,12 +165,12 @@ def _reissue(
         plaintext_bytes=manifest.plaintext_bytes,
     )
     signed = sign_receipt(receipt, context.signer).encode()
-    db.execute("INSERT INTO transfer_manifests VALUES (?, ?)", (row, document.encode()))
     db.execute(
         "UPDATE transfers SET receipt = ?, bytes_done = bytes_total, received_time = ?"
         " WHERE id = ?",
         (signed, receipt.received_time, row),
     )
+    transfer_rows.keep_manifest(db, transfer_rows.by_id(db, row))
 
 
 async def _first_values(

@@ -130,6 +130,7 @@ CREATE TABLE transfers (
     delivery_digest BLOB NOT NULL,
     sealed_key BLOB NOT NULL,
     receipt BLOB,
+    manifest_digest BLOB REFERENCES transfer_manifests (digest),
     bytes_total INTEGER NOT NULL,
     bytes_done INTEGER NOT NULL DEFAULT 0,
     bytes_carried INTEGER NOT NULL DEFAULT 0,
@@ -150,11 +151,19 @@ CREATE INDEX transfers_package ON transfers (origin, package_id);
 CREATE INDEX transfers_offers ON transfers (peer, state, LENGTH(delivery))
     WHERE direction = 'receive' AND receipt IS NULL;
 
--- The third document of a proof; apart, since it can be large.
+-- The third document of a proof: large, so it is kept once, however many transfers name it.
 CREATE TABLE transfer_manifests (
-    transfer INTEGER PRIMARY KEY REFERENCES transfers (id) ON DELETE CASCADE,
+    digest BLOB PRIMARY KEY,
     manifest BLOB NOT NULL
 ) STRICT;
+
+-- Bytes of deliveries with receipts that were kept for a peer on one day.
+CREATE TABLE receipt_days (
+    peer BLOB NOT NULL,
+    day INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (peer, day)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE audit (
     sequence INTEGER PRIMARY KEY,

@@ -98,11 +98,22 @@ def forget_offer(db: Db, row_id: int) -> None:
 
 
 def keep_manifest(db: Db, row: Transfer) -> None:
-    """Keep the manifest beside delivery and receipt: the proof outlives the package."""
+    """Keep the manifest beside delivery and receipt: the proof outlives the package.
+
+    Once, however many transfers are about it: a redelivery costs a row and no second copy.
+    Transfers with receipts are never removed, so neither is it.
+    """
+    where = "origin = ? AND package_id = ? AND manifest IS NOT NULL"
+    package = (row.origin.digest, row.package_id.digest)
     db.execute(
-        "INSERT OR IGNORE INTO transfer_manifests SELECT ?, manifest FROM packages"
-        " WHERE origin = ? AND package_id = ? AND manifest IS NOT NULL",
-        (row.id, row.origin.digest, row.package_id.digest),
+        "INSERT OR IGNORE INTO transfer_manifests"
+        f" SELECT manifest_digest, manifest FROM packages WHERE {where}",
+        package,
+    )
+    db.execute(
+        "UPDATE transfers SET manifest_digest ="
+        f" (SELECT manifest_digest FROM packages WHERE {where}) WHERE id = ?",
+        (*package, row.id),
     )
 
 

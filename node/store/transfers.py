@@ -366,7 +366,9 @@ class TransferStore:
 
         def work(db: Db) -> Document | None:
             kept = db.execute(
-                "SELECT manifest FROM transfer_manifests WHERE transfer = ?", (row.id,)
+                "SELECT m.manifest FROM transfers t JOIN transfer_manifests m"
+                " ON m.digest = t.manifest_digest WHERE t.id = ?",
+                (row.id,),
             ).fetchone()
             if kept is not None:
                 return Document.decode(kept[0])

@@ -37,6 +37,7 @@ def make_row(**changes: Any) -> Transfer:
         delivery_digest=b"",
         sealed_key=b"",
         receipt=None,
+        manifest_digest=None,
         bytes_total=1,
         bytes_done=0,
         bytes_carried=0,

@@ -16,7 +16,7 @@ from node.documents.delivery import Delivery, sign_delivery
 from node.documents.signed import Document, DocumentSigner, certify_node
 from node.domain.ids import FacilityId, TransferId
 from node.domain.transfers import Priority, State, Transfer
-from node.errors import BadDelivery, BadManifest, PeerBusy
+from node.errors import BadDelivery, BadManifest, PeerBusy, PeerRefused
 from node.sql.database import Db
 from node.store import arrivals, package_rows
 from node.store.arrivals import ArrivalStore
@@ -188,3 +188,20 @@ def add_other(row: Transfer, db: Db) -> None:
     db.execute(
         "UPDATE packages SET manifest = x'00', manifest_digest = x'01' WHERE id = ?", (package,)
     )
+
+
+async def test_open_offers_of_one_package_are_bounded(context: StoreContext) -> None:
+    """Else a peer offers it often before it is here, and gets a receipt for each."""
+    store = ArrivalStore(context, TransferStore(context))
+    sender, other = make_signer(), make_signer()
+    first, _ = make_delivery(sender, context.facility)
+
+    async def offer(signer: DocumentSigner) -> None:
+        delivery = replace(first, transfer_id=TransferId.new(), sender=signer.facility_id)
+        await store.keep_offer(delivery, sign_delivery(delivery, signer), b"", is_held=True)
+
+    for _ in range(8):
+        await offer(sender)
+    with pytest.raises(PeerRefused):
+        await offer(sender)
+    await offer(other)
