@@ -164,11 +164,11 @@ class Registry:
             if not self.is_member(f) or (f in confirmed and not self.is_confirmed(f))
         )
 
-    def list_for(self, known: bytes, *, is_confirmed: bool) -> ListNews:
+    def list_for(self, known: bytes, *, may_have_whole: bool) -> ListNews:
         """Return the newest list as it is needed by who has the one that this digest names.
 
-        Whom it does not name is given none, unless it has one of the last few: who was a member
-        learns why it is one no longer.
+        Who may not have it whole is given none, unless it has one of the last few: who was a
+        member learns why it is one no longer.
         """
         latest = self.view.latest
         if latest is None:
@@ -181,7 +181,9 @@ class Registry:
         change = self._changes.get(known, b"")
         if change:
             return ListNews(change=change)
-        return ListNews(whole=self.encoded_list if is_confirmed or known in self._changes else b"")
+        return ListNews(
+            whole=self.encoded_list if may_have_whole or known in self._changes else b""
+        )
 
     def is_member(self, facility: FacilityId) -> bool:
         """Whether a facility has a membership that stands."""
@@ -191,6 +193,13 @@ class Registry:
         """Whether the newest list names a facility."""
         listed = self.view.latest.members if self.view.latest else {}
         return any(m.invitation.id in listed for m in self._standing(facility))
+
+    def is_revoked_by_list(self, membership: Membership) -> bool:
+        """Whether the newest list revokes a membership, and no other facility came in by it."""
+        invitation, latest = membership.invitation.id, self.view.latest
+        whose = self._invited.get(invitation, membership.facility_id)
+        is_revoked = latest is not None and invitation in latest.revoked
+        return is_revoked and whose == membership.facility_id
 
     def hold_confirmed(self, facility: FacilityId) -> None:
         """Hold that the newest list names a facility.

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from directory_service.alarms import Alarms
 from directory_service.knowledge import Knowledge
-from directory_service.registry import MAX_NODES, Record
+from directory_service.registry import MAX_NODES, ListNews, Record
 from directory_service.sessions import SESSION_SECONDS, Session, Sessions, Spend
 from directory_service.watching import LIST
 from node.crypto.digests import sha256
@@ -232,8 +232,7 @@ class DirectoryServer:
     # -- handlers -----------------------------------------------------------------------------
 
     async def _get_network(self, call: Call[None]) -> pb.GetNetworkResponse:
-        is_confirmed = self._is_session_of_confirmed(call)
-        news = self._registry.list_for(call.request.known_list, is_confirmed=is_confirmed)
+        news = self._list_for(call)
         if news.whole:
             self._count_whole_list(call)
         epoch, number = self._registry.view.place
@@ -248,6 +247,24 @@ class DirectoryServer:
             time_milliseconds=int(self._clock() * 1000),
             challenge=self._sessions.challenge(self._clock()),
         )
+
+    def _list_for(self, call: Call[None]) -> ListNews:
+        """Return the newest list, as who calls may have it.
+
+        Who was revoked has no session, and no list perhaps from which a change leads to the newest:
+        this directory may be made anew. It learns of it by the membership that it shows.
+
+        Raises:
+            DocumentError: what it shows is no membership of this network.
+        """
+        known, shown = call.request.known_list, call.request.membership
+        is_confirmed = self._is_session_of_confirmed(call)
+        news = self._registry.list_for(known, may_have_whole=is_confirmed)
+        if news != ListNews() or not shown:
+            return news
+        membership = open_membership(shown, self._registry.network_key)
+        is_revoked = self._registry.is_revoked_by_list(membership)
+        return self._registry.list_for(known, may_have_whole=is_revoked)
 
     def _is_session_of_confirmed(self, call: Call[None]) -> bool:
         """Whether a call that needs no session has one of a facility that the list names."""
@@ -476,7 +493,7 @@ class DirectoryServer:
                 await call.write(news)
 
     def _list_news(self, known: bytes) -> pb.WatchResponse:
-        news = self._registry.list_for(known, is_confirmed=True)
+        news = self._registry.list_for(known, may_have_whole=True)
         if news.change:
             return pb.WatchResponse(list_change=news.change)
         return pb.WatchResponse(list=news.whole) if news.whole else pb.WatchResponse()

@@ -108,7 +108,8 @@ class Lists:
     ) -> bytes:
         """Take a directory's list if it is newer; give it ours if that is.
 
-        Before the login we are shown what our list lacks, and no whole list.
+        Before the login we are shown what our list lacks, and the whole only if that revokes our
+        membership.
 
         Returns:
             A challenge for the login, which came with the list; empty if none did.
@@ -117,7 +118,7 @@ class Lists:
             NodeError: the directory does not answer.
         """
         told = self.tell(network_id)
-        shown = await _shown(channel, told, metadata)
+        shown = await self._ask(channel, network_id, told, metadata)
         if shown.list_change:
             await self.take_change(channel, network_id, shown.list_change, metadata)
         elif shown.list_is_known:
@@ -177,7 +178,7 @@ class Lists:
             channel: To the directory.
             network_id: Whose list it is.
             change: What the directory shows.
-            metadata: Names our session; without one we are shown no whole list.
+            metadata: Names our session.
 
         Raises:
             NodeError: the directory does not answer.
@@ -192,7 +193,7 @@ class Lists:
             await self.news.was_fooled(network_id, problem)
             encoded = b""
         if not encoded:
-            encoded = (await _shown(channel, b"", metadata)).list
+            encoded = (await self._ask(channel, network_id, b"", metadata)).list
         if encoded:
             await self.take_whole(network_id, encoded)
 
@@ -215,7 +216,10 @@ class Lists:
         open_list(encoded, network.network_key, time.time())
         return encoded
 
-
-async def _shown(channel: Channel, known: bytes, metadata: Metadata = ()) -> pb.GetNetworkResponse:
-    request = pb.GetNetworkRequest(known_list=known)
-    return await channel.unary(_GET_NETWORK, request, timeout=_CALL_SECONDS, metadata=metadata)
+    async def _ask(
+        self, channel: Channel, network_id: NetworkId, known: bytes, metadata: Metadata
+    ) -> pb.GetNetworkResponse:
+        network = self._network(network_id)
+        membership = network.membership.encoded if network else b""
+        request = pb.GetNetworkRequest(known_list=known, membership=membership)
+        return await channel.unary(_GET_NETWORK, request, timeout=_CALL_SECONDS, metadata=metadata)

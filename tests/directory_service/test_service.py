@@ -861,3 +861,26 @@ def test_whole_lists_on_their_way_are_bounded_and_those_that_have_come_do_not_co
             assert (await client.call("GetNetwork", request)).list_is_known  # costs nothing
 
     run(work)
+
+
+def test_whole_list_goes_before_a_login_only_to_whom_it_revokes(tmp_path: Path) -> None:
+    """A directory that was made anew has no earlier list, from which a change would lead."""
+
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving(), world.client() as client:
+            named, gone, unnamed = (world.membership(Facility(name)) for name in "ABC")
+            await world.sign(named, revoked=frozenset({gone.invitation.id}))
+
+            async def shown(membership: bytes) -> bytes:
+                request = pb.GetNetworkRequest(known_list=b"lost", membership=membership)
+                return bytes((await client.call("GetNetwork", request)).list)
+
+            listed = open_list(await shown(gone.encoded), world.operator.network_key, time.time())
+            assert listed.revoked == {gone.invitation.id}
+            for stranger in (b"", named.encoded, unnamed.encoded):  # the named one logs in
+                assert await shown(stranger) == b""
+            with pytest.raises(DocumentError):
+                await shown(b"no membership")
+
+    run(work)

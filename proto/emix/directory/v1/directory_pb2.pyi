@@ -7,10 +7,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GetNetworkRequest(_message.Message):
-    __slots__ = ("known_list",)
+    __slots__ = ("known_list", "membership")
     KNOWN_LIST_FIELD_NUMBER: _ClassVar[int]
+    MEMBERSHIP_FIELD_NUMBER: _ClassVar[int]
     known_list: bytes
-    def __init__(self, known_list: _Optional[bytes] = ...) -> None: ...
+    membership: bytes
+    def __init__(self, known_list: _Optional[bytes] = ..., membership: _Optional[bytes] = ...) -> None: ...
 
 class GetNetworkResponse(_message.Message):
     __slots__ = ("network_key", "name", "list", "time_milliseconds", "list_change", "list_is_known", "challenge", "list_epoch", "list_number")
