@@ -57,7 +57,7 @@ from node.home import Home, Unlocked, unlock
 from node.own_identity import OwnIdentity
 from node.rpc.credentials import renewed_credentials, server_credentials
 from node.rpc.descriptors import fitted, raise_limit
-from node.rpc.door import opened_door
+from node.rpc.door import MAX_CALLS, opened_door
 from node.rpc.serving import (
     AGE_OPTIONS,
     INTRODUCTION_OPTIONS,
@@ -331,7 +331,9 @@ class _Node:
             _with_port(config.introduction_listen, introduction_port),
         )
         door = await stack.enter_async_context(opened_door(self._home.door))
-        await stack.enter_async_context(serve(admin_services(parts, door.guard), door.inside))
+        await stack.enter_async_context(
+            serve(admin_services(parts, door.guard), door.inside, max_calls=MAX_CALLS)
+        )
         await stack.enter_async_context(door.accepting(self._home.socket))
 
     def _parts(self, examiner: Any, transfers: Transfers, federation: Federation) -> Parts:

@@ -25,12 +25,16 @@ import trio
 from node.domain.operators import Visitor
 from node.errors import ConfigError, PeerUntrusted
 from node.rpc.descriptors import spliced
+from node.rpc.limits import Places
 from node.rpc.serving import Call
 from node.splicing import splice_both
 
 log = structlog.get_logger()
 MAX_CONNECTIONS = 128
 """Of all users; of one half as many, so that one who may open the door keeps no other out."""
+
+MAX_CALLS, MAX_CALLS_OF_USER = 512, 64
+"""Of all users, and of one: what one leaves is enough for several others."""
 
 SHARE = 1 / 8
 """Of the descriptors, for those connections."""
@@ -52,6 +56,7 @@ class Door:
         self._nursery = nursery
         self._visitors: dict[str, Visitor] = {}
         self._places: Counter[int] = Counter()
+        self._calls = Places(MAX_CALLS_OF_USER)
         self._names = _Names()
         self._most = spliced(MAX_CONNECTIONS, SHARE)
 
@@ -65,11 +70,13 @@ class Door:
 
         Raises:
             PeerUntrusted: the call has not come through this door.
+            PeerBusy: its user has too many calls open.
         """
         visitor = self._visitors.get(call.address)
         if visitor is None:
             raise PeerUntrusted("the admin services are reached by the admin socket only")
         call.account = f"uid {visitor.uid}"
+        self._calls.take(call.account, call.on_end)
         return visitor
 
     @asynccontextmanager

@@ -48,9 +48,13 @@ _PLAIN = {
 }
 
 _MOST_CHARACTERS = 1000
+_MOMENT_SECONDS = 5.0
 
 _LEFT = "Cancelling all calls"
 """What a server of gRPC that stops says to the calls that go on."""
+
+_TOO_MANY = "Concurrent RPC limit exceeded"
+"""What a server of gRPC says that has as many calls as it takes."""
 
 _WORDS = {
     "connection refused": "nothing listens there (connection refused)",
@@ -88,6 +92,8 @@ def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) ->
     if code is None:
         if _LEFT in details:
             return PeerLeft("the other side is stopping")
+        if _TOO_MANY in details:
+            return PeerBusy("the node has too many calls; try again", _MOMENT_SECONDS)
         plain = _PLAIN.get(status, NodeError)
         return plain(_in_our_words(details) or status.name)
     if code == Code.PEER_BUSY:

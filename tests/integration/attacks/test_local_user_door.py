@@ -107,9 +107,52 @@ def open_to_all(node: Node) -> Path:
     return home
 
 
+_WATCH = """
+import sys, threading
+import grpc
+from emix.admin.v1 import admin_pb2 as pb
+refused = threading.Semaphore(0)
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    watch = channel.unary_stream("/emix.admin.v1.TransferService/WatchTransfers")
+    calls = [watch(pb.WatchTransfersRequest().SerializeToString()) for _ in range(100)]
+    for call in calls:
+        call.add_callback(refused.release)
+    for _ in range(36):  # the others have been let in then
+        refused.acquire(timeout=60)
+    print(sum(call.is_active() for call in calls), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs two users")
+def test_user_who_takes_all_calls_keeps_nobody_else_out(node: Node) -> None:
+    home = open_to_all(node)
+    with subprocess.Popen(
+        [*AS_OTHER, sys.executable, "-c", _WATCH, f"unix:{home / 'admin.sock'}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd="/",
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "64\n"
+        assert "Open Hospital" in node.run("status")
+        done = as_other("unix:", home / "admin.sock")
+        assert "too many calls at once" in done.stderr
+        other.stdin.close()
+    wait_until(
+        lambda: "too many" not in as_other("unix:", home / "admin.sock").stderr,
+        "the places of calls that have ended do not come back",
+    )
+
+
+AS_OTHER = ("setpriv", f"--reuid={OTHER}", f"--regid={OTHER}", "--clear-groups")
+
+
 def as_other(scheme: str, path: Path) -> "subprocess.CompletedProcess[str]":
     """Call through a socket as another user, who says to be root."""
-    return call(scheme, path, "setpriv", f"--reuid={OTHER}", f"--regid={OTHER}", "--clear-groups")
+    return call(scheme, path, *AS_OTHER)
 
 
 def call(scheme: str, path: Path, *prefix: str) -> "subprocess.CompletedProcess[str]":

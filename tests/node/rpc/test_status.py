@@ -45,6 +45,13 @@ def test_status_without_our_code_is_told_by_grpcs() -> None:
     assert type(to_error(grpc.StatusCode.INTERNAL, "", {})) is NodeError
 
 
+def test_server_with_too_many_calls_says_so_in_our_words() -> None:
+    said = "Concurrent RPC limit exceeded!"  # by gRPC, which knows none of our codes
+    again = to_error(grpc.StatusCode.RESOURCE_EXHAUSTED, said, {})
+    assert isinstance(again, PeerBusy)
+    assert str(again) == "the node has too many calls; try again"
+
+
 def test_connection_that_breaks_is_one_whatever_words_grpc_has_for_it() -> None:
     """No server of ours ends a call so: gRPC does, and what is carried goes on elsewhere."""
     for details in ("Stream removed (Unwrap failed (TSI_DATA_CORRUPTED))", "", "in other words"):
