@@ -1,7 +1,8 @@
 """What import needs of the store: open packages, known instances, held instances."""
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -80,12 +81,19 @@ class ImportStore:
             )
             return package_rows.find_packages(db, "id = ?", (row_id,))[0]
 
-        async with self._opening:
-            left = await context.database.read(find_left) if state == "open" else []
-            left = [p for p in left if p.id in mine or p.id not in self._in_use]
-            kept = [p for p in left if p.id in mine or await self._is_usable(p.id)]
-            package = kept[0] if kept else await context.database.write(add)
-            self._in_use.add(package.id)
+        while True:
+            async with self._opening:
+                left = await context.database.read(find_left) if state == "open" else []
+                left = [p for p in left if p.id in mine or p.id not in self._in_use]
+                package = left[0] if left else await context.database.write(add)
+                self._in_use.add(package.id)
+            # Looked at without the lock: all of it is read, and no other import is to wait.
+            taken = {package.id}
+            if left and package.id not in mine:
+                with self._released_on_failure(taken):
+                    await self._forget_unusable(taken)
+            if taken:
+                break
         return PackageWriter(
             package=package.id,
             data_key=context.data_key(package),
@@ -96,20 +104,31 @@ class ImportStore:
             limiter=self._limiter,
         )
 
-    async def _is_usable(self, row: int) -> bool:
-        """Return whether all is here that a killed import left; if not, forget what is left.
+    @contextmanager
+    def _released_on_failure(self, rows: Collection[int]) -> Iterator[None]:
+        """Where the block fails or is cancelled, let the next import have rows."""
+        try:
+            yield
+        except BaseException:
+            self._in_use.difference_update(rows)
+            raise
 
-        Nobody was told that it is here, and the import that goes on in it seals it anew.
+    async def _forget_unusable(self, rows: set[int]) -> None:
+        """Forget those of a killed import's packages of which not all is here any more.
+
+        Nobody was told that they are here, and the import that goes on seals them anew. They
+        are in use, so that nobody else takes them meanwhile; those forgotten leave `rows`.
         """
+        for row in list(rows):
+            if await trio.to_thread.run_sync(self._lost_of, row):
+                async with self._opening:  # which nobody has who might get its number next
+                    await self.discard_packages([row])
+                    self._in_use.discard(row)
+                    rows.discard(row)
 
-        def lost() -> list[ChunkId]:
-            chunks = self._context.database.read_sync(lambda db: package_rows.get_chunks(db, row))
-            return find_lost(self._context, chunks, reads_them=True)
-
-        if not await trio.to_thread.run_sync(lost):
-            return True
-        await self.discard_packages([row])
-        return False
+    def _lost_of(self, row: int) -> list[ChunkId]:
+        chunks = self._context.database.read_sync(lambda db: package_rows.get_chunks(db, row))
+        return find_lost(self._context, chunks, reads_them=True)
 
     def release_packages(self, rows: Iterable[int]) -> None:
         """Let the next import of their studies go on in packages that are still open."""
@@ -131,18 +150,19 @@ class ImportStore:
 
         known: dict[bytes, int | None] = {}
         async with self._opening:
-            usable: dict[int, bool] = {}
             found = await self._context.database.read(work)
-            for x in found:
-                if x.state == "open" and x.package not in mine and x.package not in self._in_use:
-                    if x.package not in usable:
-                        usable[x.package] = await self._is_usable(x.package)
-                    if usable[x.package]:
-                        known.setdefault(x.digest, x.package)
-            self._in_use.update(row for row in known.values() if row is not None)
+            left = {x.package for x in found if x.state == "open"}
+            taken = {row for row in left if row not in mine and row not in self._in_use}
+            self._in_use.update(taken)
         closed = [x for x in found if x.state != "open"]
+        with self._released_on_failure(taken):
+            await self._forget_unusable(taken)
+            whole = await trio.to_thread.run_sync(self._whole, closed)
+        for x in found:
+            if x.package in taken:
+                known.setdefault(x.digest, x.package)
+        self._in_use.difference_update(taken.difference(filter(None, known.values())))
         known |= dict.fromkeys(x.digest for x in found if x.state == "open" and x.package in mine)
-        whole = await trio.to_thread.run_sync(self._whole, closed)
         return known | dict.fromkeys(whole)
 
     def _whole(self, found: Sequence["_Found"]) -> list[bytes]:

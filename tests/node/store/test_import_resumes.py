@@ -3,13 +3,14 @@
 import os
 import secrets
 import signal
+import threading
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 import trio
@@ -22,10 +23,12 @@ from node.dicom.examiner import Examiner, open_examiner
 from node.dicom.media import find_files
 from node.documents.signed import DocumentSigner, certify_node
 from node.domain.ids import PackageId
+from node.domain.manifest import ChunkEntry
 from node.errors import StoreError
 from node.exchange.importing import ImportJob, Summary
 from node.store.context import StoreContext, open_store
 from node.store.imports import ImportStore
+from node.store.lost import find_lost
 from node.store.studies import StudyStore
 from tests.dicom_files import encode, make_dataset, study_uid, write_study
 
@@ -128,6 +131,68 @@ async def test_what_another_import_has_recorded_is_not_known_yet(tmp_path: Path)
             lambda db: db.execute("SELECT state FROM packages").fetchall()
         )
         assert [row[0] for row in packages] == ["closed"]
+    finally:
+        context.close()
+
+
+async def test_import_that_looks_through_what_was_left_keeps_no_other_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = make_store(tmp_path / "home")
+    store, looks, may_go_on, plain = ImportStore(context), 0, threading.Event(), find_lost
+
+    def slow(context: StoreContext, entries: Sequence[ChunkEntry], *, reads_them: bool) -> Any:
+        nonlocal looks
+        looks += bool(entries)
+        if entries:
+            may_go_on.wait(60)
+        return plain(context, entries, reads_them=reads_them)
+
+    left = write_study(tmp_path / "left", 1, 3)
+    try:
+        async with open_examiner(parsers=1) as examiner:
+            with suppress(Cut):
+                await run_import(CutImportStore(context), examiner, left)
+            monkeypatch.setattr("node.store.imports.find_lost", slow)
+            summaries = []
+
+            async def resume() -> None:
+                summaries.append(await run_import(store, examiner, left))
+
+            async with trio.open_nursery() as nursery:
+                try:
+                    nursery.start_soon(resume)
+                    while not looks:
+                        await trio.sleep(0.01)
+                    with trio.fail_after(30):
+                        other = await run_import(
+                            store, examiner, write_study(tmp_path / "other", 2, 2)
+                        )
+                    # What is being looked at is nobody else's meanwhile.
+                    again = await run_import(store, examiner, left)
+                finally:
+                    may_go_on.set()
+        assert (other.carried, again.carried) == (2, 3)
+        assert [(s.carried, s.known) for s in summaries] == [(0, 3)]
+        assert not store._in_use
+    finally:
+        context.close()
+
+
+async def test_what_was_left_and_is_damaged_is_sealed_anew(tmp_path: Path) -> None:
+    context = make_store(tmp_path / "home")
+    try:
+        folder = write_study(tmp_path / "s", 1, 3)
+        async with open_examiner(parsers=1) as examiner:
+            with suppress(Cut):
+                await run_import(CutImportStore(context), examiner, folder)
+            store = ImportStore(context)
+            for path in (tmp_path / "home" / "chunks").rglob("*"):
+                if path.is_file():
+                    path.write_bytes(b"damaged")
+            summary = await run_import(store, examiner, folder)
+        assert (summary.carried, summary.known) == (3, 0)
+        assert not store._in_use
     finally:
         context.close()
 
