@@ -239,8 +239,9 @@ class PeerBusy(PeerError):
     code = Code.PEER_BUSY
 
     def __init__(self, message: str, retry_seconds: float = 30.0) -> None:
+        """Prepare; what a peer says is clamped: 0 would be no pause, and some times never end."""
         super().__init__(message)
-        self.retry_seconds = retry_seconds
+        self.retry_seconds = min(max(retry_seconds, 1.0), 3600.0)
 
 
 class PeerLeft(PeerUnreachable):

@@ -136,7 +136,7 @@ class SenderMachine:
             case AnswerKind.HELD:
                 return [Held()]
             case AnswerKind.LATER:
-                return [ComeLater(min(max(answer.retry_seconds, 1), 3600))]
+                return [ComeLater(answer.retry_seconds)]
             case AnswerKind.DECLINED:
                 return [Declined(answer.reason)]
         self._is_accepted = True

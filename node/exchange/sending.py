@@ -209,7 +209,8 @@ class _Session:
                 await self._store.set_state(self._row, State.DECLINED, reason)
                 return False
             case machine.ComeLater(seconds):
-                raise PeerBusy(f"the receiver has no room; again in {seconds} s", seconds)
+                busy = PeerBusy("the receiver has no room", seconds)
+                raise PeerBusy(f"{busy}; again in {busy.retry_seconds:.0f} s", seconds)
             case machine.Broken(problem):
                 raise problem_error(problem)
         return True

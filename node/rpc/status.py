@@ -98,7 +98,7 @@ def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) ->
         return plain(_in_our_words(details) or status.name)
     if code == Code.PEER_BUSY:
         seconds = metadata.get(RETRY_KEY, "30")
-        return PeerBusy(details, float(seconds) if seconds.isdigit() else 30.0)
+        return PeerBusy(details, float(seconds) if seconds.isdecimal() else 30.0)
     return by_code(code)(details)
 
 

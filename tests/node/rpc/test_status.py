@@ -39,6 +39,14 @@ def test_nonsense_for_a_time_is_a_plain_half_minute(seconds: str) -> None:
     assert again.retry_seconds == 30
 
 
+@pytest.mark.parametrize(("seconds", "waits"), [("0", 1), ("7200", 3600), ("9" * 400, 3600)])
+def test_time_to_come_again_is_neither_none_nor_endless(seconds: str, waits: float) -> None:
+    metadata = {"emix-error-code": "peer-busy", "emix-retry-seconds": seconds}
+    again = to_error(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", metadata)
+    assert isinstance(again, PeerBusy)
+    assert again.retry_seconds == waits
+
+
 def test_status_without_our_code_is_told_by_grpcs() -> None:
     assert isinstance(to_error(grpc.StatusCode.UNAVAILABLE, "", {}), PeerUnreachable)
     assert isinstance(to_error(grpc.StatusCode.DEADLINE_EXCEEDED, "", {}), PeerTimeout)
