@@ -109,7 +109,12 @@ class _Parser:
                 answer = await self._read()
                 self.is_idle = True
                 return answer
-            except (trio.BrokenResourceError, trio.ClosedResourceError, ValueError) as exc:
+            except (
+                trio.BrokenResourceError,
+                trio.ClosedResourceError,
+                ValueError,
+                RecursionError,
+            ) as exc:
                 raise ParserFailed from exc
         raise ParserFailed
 

@@ -49,6 +49,20 @@ async def test_killed_parser_is_replaced() -> None:
     assert second[0].verdict is Verdict.CARRY
 
 
+async def test_parser_that_answers_with_endless_depth_has_failed() -> None:
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-c", "input(); print('[' * 100_000)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    parser = _Parser(process)
+    try:
+        with trio.fail_after(30), pytest.raises(module.ParserFailed):
+            await parser.ask({})
+    finally:
+        await parser.aclose()
+
+
 async def test_hanging_parser_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
     one = make_instance(1, 1)
