@@ -266,13 +266,21 @@ def _may_others_write(step: int, found: os.stat_result) -> bool:
 
 
 def _is_private_group(step: int, found: os.stat_result) -> bool:
-    """Return whether a folder's group is its owner's own, as most distributions make one each."""
+    """Return whether a folder's group is its owner's own, as most distributions make one each.
+
+    It is not where it is another user's first group, of whom `gr_mem` knows nothing. Users of a
+    directory service that lists none (sssd with `enumerate = false`, the default) are not seen
+    here: there, take the group's right to write away.
+    """
     try:
         owner, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)
     except KeyError:
         return False
     names = (owner.pw_gid, owner.pw_name)
     if names != (group.gr_gid, group.gr_name) or set(group.gr_mem) - {owner.pw_name}:
+        return False
+    ours = {0, found.st_uid, os.geteuid()}
+    if any(user.pw_gid == group.gr_gid and user.pw_uid not in ours for user in pwd.getpwall()):
         return False
     try:
         return _ACL not in os.listxattr(f"/proc/self/fd/{step}")
@@ -283,9 +291,12 @@ def _is_private_group(step: int, found: os.stat_result) -> bool:
 def _hold_ours(step: int, where: Path) -> None:
     found = os.fstat(step)
     if found.st_uid != os.geteuid():
-        raise ConfigError(f"{where} belongs to another user; choose a folder of your own")
+        raise ConfigError(f"{where} belongs to another user. Choose a folder of your own")
     if _may_others_write(step, found):
-        raise ConfigError(f"others may write in {where}; choose a folder of your own")
+        raise ConfigError(
+            f"Other users can write in {where}. Choose a folder of your own, or run:"
+            f" chmod go-w {where}"
+        )
 
 
 def _hold_replaceable(path: Path, parent: int) -> None:

@@ -1,6 +1,7 @@
 """Paths that others may have laid: each component is looked at, and none is followed blindly."""
 
 import os
+import pwd
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,7 @@ def test_folder_that_others_may_write_leads_nowhere_unless_it_is_sticky(
     if is_safe:
         assert safe_paths.real_folder(base / "above" / "mine", is_ours=True).is_dir()
         return
-    with pytest.raises(ConfigError, match=r"others may write in .*above"):
+    with pytest.raises(ConfigError, match=r"can write in .*above"):
         safe_paths.real_folder(base / "above" / "mine")
 
 
@@ -76,8 +77,21 @@ def test_group_counts_as_another_user_unless_it_is_the_owners_own(base: Path) ->
     folder.chmod(0o775)
     assert safe_paths.real_folder(folder, is_ours=True) == folder  # root's own group
     os.chown(folder, 0, OTHER)
-    with pytest.raises(ConfigError, match="others may write"):
+    with pytest.raises(ConfigError, match="can write in"):
         safe_paths.real_folder(folder)
+
+
+@as_root
+def test_group_that_is_another_users_first_is_not_the_owners_own(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = base / "folder"
+    folder.mkdir()
+    folder.chmod(0o775)
+    other = pwd.struct_passwd(("other", "x", OTHER, 0, "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [pwd.getpwuid(0), other])
+    with pytest.raises(ConfigError, match="can write in"):
+        safe_paths.real_folder(folder, is_ours=True)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])
