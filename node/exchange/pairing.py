@@ -315,7 +315,11 @@ class Pairing:
         now = time.monotonic()
         self._forget_old(now)
         if now - self._last_attempt < _ATTEMPT_SECONDS or self._attempts >= _MAX_ATTEMPTS:
-            raise PeerBusy("too many attempts at pairing by string; try again later", 60)
+            raise PeerBusy(
+                "this node answers no more attempts at pairing by string now. Pair by ID instead"
+                " (emix peers pair FACILITY-ID --at HOST:PORT), or try again in up to ten minutes",
+                _ATTEMPT_SECONDS,
+            )
         self._last_attempt, self._attempts = now, self._attempts + 1
         attempt, nonce = secrets.token_bytes(8), secrets.token_bytes(_NONCE_BYTES)
         self._committed[attempt] = _Committed(commitment, nonce, now)
