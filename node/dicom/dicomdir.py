@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import structlog
@@ -29,7 +28,7 @@ def write_dicomdir(folder: Path) -> list[str]:
     try:
         done = children.run("node.dicom.file_set", str(folder.absolute()), seconds=_SECONDS)
         status = done.status
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, children.TookTooLong):
         status = None
     finally:
         shutil.rmtree(folder / _SCRATCH, ignore_errors=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import trio
 
+TookTooLong = subprocess.TimeoutExpired
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
 # A thread of numpy's would keep a child from leaving its namespaces: that takes a single one.
 _SET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -41,7 +42,7 @@ def run(module: str, *arguments: str, given: bytes = b"", seconds: float) -> End
 
     Raises:
         OSError: it could not be started.
-        subprocess.TimeoutExpired: it took too long.
+        TookTooLong: it was killed.
     """
     done = subprocess.run(
         _command(module, arguments),
