@@ -220,10 +220,12 @@ class DirectoryServer:
         """Return the verified identity in statements; note which member certified another's node.
 
         Raises:
-            DocumentError: as `Identity.decode`.
+            DocumentError: as `Identity.decode`, or its facility cannot have taken the node yet.
         """
         try:
-            return Identity.decode(statements)
+            identity = Identity.decode(statements)
+            identity.cert.hold_taken(self._clock())
+            return identity
         except ForeignNode as exc:
             if self._registry.is_member(facility_id(exc.facility_key)):  # else anybody's key
                 self._alarms.note(str(exc))

@@ -250,7 +250,16 @@ def save_secrets(home: Home, unlocked: Unlocked, content: keyring.Secrets) -> Un
 def save_identity(
     home: Home, unlocked: Unlocked, signer: Signer, content: keyring.Secrets
 ) -> Unlocked:
-    """Replace the node's certificate, and its secrets, in one step; durable once this returns."""
+    """Replace the node's certificate, and its secrets, in one step; durable once this returns.
+
+    Raises:
+        BadSignature: nobody would believe the certificate; nothing was written.
+        KeysError: it is for another node key; nothing was written.
+    """
+    cert = signer.verified()
+    cert.hold_taken(time.time())
+    if cert.node_key != content.node_key.public:
+        raise KeysError("the certificate is for another node key")
     ring = load_keyring(home)
     sealed = keyring.seal_secrets(unlocked.root_key, content)
     replace_synced(home.keyring, keyring.Keyring(ring.slots, _public(signer), sealed).encode())

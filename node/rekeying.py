@@ -15,8 +15,8 @@ from node.crypto.certificates import make_tls_identity
 from node.crypto.keyring import RecoveryKit, Secrets
 from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, node_id
-from node.documents.delivery import MAX_CLOCK_SKEW_SECONDS, MAX_STANDING_SECONDS
-from node.documents.signed import Signer, certify_node
+from node.documents.delivery import MAX_STANDING_SECONDS
+from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Signer, certify_node
 from node.domain.ids import NodeId
 from node.errors import KeysError, StoreError
 from node.home import (
@@ -65,20 +65,29 @@ def key_facts(home: Home) -> KeyFacts:
 # -- the node key -----------------------------------------------------------------------------
 
 
-def replace_node(home: Home, kit: RecoveryKit, operator: str) -> KeyFacts:
+def replace_node(
+    home: Home, kit: RecoveryKit, operator: str, *, is_clock_right: bool = False
+) -> KeyFacts:
     """Give a home a new node key, TLS key and seal key; the old node key is worth nothing then.
 
     Peers and directories refuse the old one from when they hear of the new one: at its next start
     it presents itself.
 
+    Args:
+        home: Of a node that does not run.
+        kit: The facility's.
+        operator: Who asks.
+        is_clock_right: Somebody looked, although the present node key is of a time to come.
+
     Raises:
-        KeysError: the recovery kit is another node's.
+        KeysError: the recovery kit is another node's, or a clock is or was wrong.
         StoreLocked: the node runs.
     """
     with home.locked():
         old = unlock_with_kit(home, kit)
         now, key = time.time(), SigningKey.new()
-        generation = max(old.signer.signer.verified().generation + 1, int(now))
+        last = old.signer.signer.verified().generation
+        generation = _next_generation(last, now, is_clock_right=is_clock_right)
         signer = certify_node(kit.facility_key, key, now, generation=generation)
         content = replace(
             old.secrets,
@@ -90,6 +99,18 @@ def replace_node(home: Home, kit: RecoveryKit, operator: str) -> KeyFacts:
         _note(home, old, "node.replaced", facts, operator)
         save_identity(home, old, signer, content)
     return key_facts(home)
+
+
+def _next_generation(last: int, now: float, *, is_clock_right: bool) -> int:
+    """Return the generation of a new node key; one to come would be refused by everybody."""
+    if last < int(now + MAX_CLOCK_SKEW_SECONDS):
+        return max(last + 1, int(now))
+    if is_clock_right:
+        return int(now)  # no peer and no directory has taken the last one: it is to come
+    raise KeysError(
+        "the present node key is of a time that is to come: set this machine's clock; if it is"
+        " right, the clock was wrong when the key was made: say --clock-is-right"
+    )
 
 
 def renew_node(home: Home, kit: RecoveryKit, operator: str) -> KeyFacts:
@@ -112,13 +133,16 @@ def take_certificate(
 
     Raises:
         KeysError: it is not for this node key, or older than the present one.
+        BadSignature: it is no certificate of this facility.
     """
     with home.locked():
         old = unlock(home, passphrase)
         cert, present = signer.verified(), old.signer.signer.verified()
         if (signer.facility_id, cert.node_key) != (old.signer.facility_id, present.node_key):
             raise KeysError("that certificate is for another node key")
-        if (cert.generation, cert.issued_seconds) < (present.generation, present.issued_seconds):
+        if cert.generation != present.generation:
+            raise KeysError("that certificate is of another generation: a renewal keeps it")
+        if cert.issued_seconds < present.issued_seconds:
             raise KeysError("that certificate is older than the present one")
         _note_renewal(home, old, signer, operator)
         save_identity(home, old, signer, old.secrets)

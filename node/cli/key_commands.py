@@ -3,6 +3,7 @@
 All of them work on a home in which no node runs.
 """
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from node.errors import UsageError
 from node.terminal.output import print_line, show_json, show_time
 
 if TYPE_CHECKING:
+    from node.domain.ids import NodeId
     from node.home import Home
     from node.rekeying import KeyFacts, Rotated
 
@@ -48,9 +50,14 @@ def _show_key(facts: "KeyFacts", text: str, *, json_: bool) -> None:
 
 @node.command()
 @kit_option
+@click.option(
+    "--clock-is-right",
+    is_flag=True,
+    help="The present key is of a time to come, and this machine's clock is right.",
+)
 @as_json
 @click.pass_context
-def replace(context: click.Context, recovery_kit: str, json_: bool) -> None:
+def replace(context: click.Context, recovery_kit: str, clock_is_right: bool, json_: bool) -> None:
     """Make a new node key: the old one was stolen, or may have been. The node must not run.
 
     Peers and directories refuse the old node from when they hear of the new one, which presents
@@ -65,7 +72,8 @@ def replace(context: click.Context, recovery_kit: str, json_: bool) -> None:
     from node.rekeying import replace_node
 
     home = _home(context)
-    facts = replace_node(home, kit_from(recovery_kit), operator())
+    kit = kit_from(recovery_kit)
+    facts = replace_node(home, kit, operator(), is_clock_right=clock_is_right)
     text = "The node has a new key. Start it with `emix serve`: it tells its peers by itself."
     _show_key(facts, text, json_=json_)
 
@@ -125,27 +133,55 @@ def request(context: click.Context, file: str, passphrase_file: str | None) -> N
     home = _home(context)
     unlocked = unlock(home, passphrase_of(home, passphrase_file))
     write_file(Path(file), NodeRequest.of(unlocked.signer).encode())
-    print_line(f"Wrote {file}. Where the kit is: emix node certify {file} CERTIFICATE")
+    print_line(f"Wrote {file}. Where the kit is:")
+    print_line(f"  emix node certify {file} CERTIFICATE --node {unlocked.signer.node_id}")
 
 
 @node.command()
 @click.argument("request_file", metavar="REQUEST")
 @click.argument("certificate")
 @kit_option
-def certify(request_file: str, certificate: str, recovery_kit: str) -> None:
-    """Certify a node key where the recovery kit is; no home is needed there.
+@click.option(
+    "--node", "node_text", metavar="ID", help="The node's ID, as `emix keys` shows it there."
+)
+def certify(request_file: str, certificate: str, recovery_kit: str, node_text: str | None) -> None:
+    """Renew a node key's certificate where the recovery kit is; no home is needed there.
+
+    Only for a key that this kit has certified before, and for the node that you name: the request
+    may have been swapped on its way. Another key is certified by `emix node replace` alone.
 
     \b
     Example:
-      emix node certify node.request node.certificate --recovery-kit kit.json
+      emix node certify node.request node.certificate --recovery-kit kit.json --node ID
     """
+    from node.crypto.signing import node_id
     from node.documents.node_requests import NodeRequest, encode_certificate
     from node.safe_paths import write_file
 
     asked = NodeRequest.decode(_read(request_file))
     signer = asked.certify(kit_from(recovery_kit).facility_key, time.time())
+    cert = signer.verified()
+    node = node_id(cert.node_key)
+    if node != _node_named(node_text):
+        raise UsageError(f"the request is of node {node}, not of the one that you name")
     write_file(Path(certificate), encode_certificate(signer))
+    print_line(f"Node {node}, whose key is of {show_time(cert.generation)}.")
+    print_line(f"The certificate ends {show_time(cert.expires_seconds)}.")
     print_line(f"Wrote {certificate}. At the node: emix node renew --certificate {certificate}")
+
+
+def _node_named(text: str | None) -> "NodeId":
+    """Return the node that a person names, not looking at the request."""
+    from node.domain.ids import NodeId
+
+    if text is None:
+        if not sys.stdin.isatty():
+            raise UsageError("say which node it is, as `emix keys` shows it there: --node ID")
+        text = str(click.prompt("Node ID, as `emix keys` shows it there"))
+    try:
+        return NodeId.parse(text)
+    except ValueError as exc:
+        raise UsageError(f"not a node ID: {exc}") from exc
 
 
 @click.group(invoke_without_command=True)

@@ -6,7 +6,7 @@ from emix.documents.v1 import documents_pb2 as pb
 from google.protobuf.message import DecodeError
 
 from node.crypto.digests import sha256
-from node.documents.signed import Document, DocumentSigner, signed_as
+from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document, DocumentSigner, signed_as
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.transfers import Priority
 from node.errors import BadDataKey, BadDelivery
@@ -17,7 +17,6 @@ MAX_BODY_BYTES = 32 * 1024
 MAX_LIFE_SECONDS = 400 * 86400.0
 """For so long a delivery can stand."""
 
-MAX_CLOCK_SKEW_SECONDS = 600.0
 MAX_STANDING_SECONDS = 30 * 86400.0
 """For how long a receiver lets a delivery stand, whatever it says: so long its trace is kept."""
 

@@ -1,7 +1,8 @@
 """A certificate made where the recovery kit is, for a node key that is elsewhere.
 
 The node writes a request, somebody carries it to the kit, and carries the answer back. Neither
-holds a secret.
+holds a secret. A request renews what the kit certified before, and nothing else: on its way, or at
+a node that is not its facility's any more, it can be swapped.
 """
 
 import json
@@ -9,81 +10,75 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Self
 
-from node.crypto.signing import SigningKey
-from node.documents.signed import DocumentSigner, Signer, certify_claim, claim_node
+from node.crypto.signing import SigningKey, verify
+from node.documents.signed import DocumentSigner, NodeCert, Signer, certify_claim
 from node.errors import DocumentError
 
 REQUEST_FORMAT = "emix-node-request/1"
 ANSWER_FORMAT = "emix-node-certificate/1"
+_KIND = "node-request"
+_NAMES = ("facility_key", "node_cert", "node_cert_signature")
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRequest:
-    """A node asks its facility to certify its key anew."""
+    """A node asks its facility to certify its key anew.
 
-    facility_key: bytes
-    node_key: bytes
-    claim: bytes
-    generation: int
+    Attributes:
+        signer: What the facility certified before.
+        signature: By that node key, over that certificate.
+    """
+
+    signer: Signer
+    signature: bytes
 
     @classmethod
     def of(cls, signer: DocumentSigner) -> Self:
         """Return the request of a node that has a certificate."""
-        facility_key = signer.signer.facility_key
-        return cls(
-            facility_key,
-            signer.node_key.public,
-            claim_node(signer.node_key, facility_key),
-            signer.signer.verified().generation,
-        )
+        return cls(signer.signer, signer.node_key.sign(_KIND, signer.signer.node_cert))
 
-    def certify(self, facility_key: SigningKey, now: float) -> Signer:
-        """Return the certificate that is asked for.
+    def verified(self) -> NodeCert:
+        """Return the certificate that is to be renewed.
 
         Raises:
-            DocumentError: it is another facility's request, or was altered.
+            BadSignature: a facility did not certify the node key that asks.
         """
-        if self.facility_key != facility_key.public:
+        cert = self.signer.verified()
+        verify(cert.node_key, _KIND, self.signer.node_cert, self.signature)
+        return cert
+
+    def certify(self, facility_key: SigningKey, now: float) -> Signer:
+        """Return the same certificate, for another while: neither key nor generation changes.
+
+        Raises:
+            DocumentError: it is another facility's request, was altered, or a clock is wrong.
+        """
+        if self.signer.facility_key != facility_key.public:
             raise DocumentError("the request is of another facility than the recovery kit")
+        cert = self.verified()
         return certify_claim(
-            facility_key, self.node_key, self.claim, now, generation=self.generation
+            facility_key, cert.node_key, cert.claim, now, generation=cert.generation
         )
 
     def encode(self) -> bytes:
         """Return the file's bytes."""
-        return _encode(
-            REQUEST_FORMAT,
-            facility_key=self.facility_key,
-            node_key=self.node_key,
-            claim=self.claim,
-            generation=self.generation,
-        )
+        return _encode(REQUEST_FORMAT, **_parts(self.signer), signature=self.signature)
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Return the request in a file's bytes; `DocumentError` if it is none."""
+        """Return the request in a file's bytes, not verified; `DocumentError` if it is none."""
         try:
             value = json.loads(data)
             if value["format"] != REQUEST_FORMAT:
                 raise DocumentError(f"not a request of format {REQUEST_FORMAT}")
-            return cls(
-                facility_key=_bytes(value["facility_key"]),
-                node_key=_bytes(value["node_key"]),
-                claim=_bytes(value["claim"]),
-                generation=int(value["generation"]),
-            )
+            return cls(_signer(value), _bytes(value["signature"]))
         except (ValueError, KeyError, TypeError) as exc:
             raise DocumentError("not a node's request for a certificate, or a damaged one") from exc
 
 
 def encode_certificate(signer: Signer) -> bytes:
     """Return the answer to a request, as a file's bytes."""
-    return _encode(
-        ANSWER_FORMAT,
-        facility_key=signer.facility_key,
-        node_cert=signer.node_cert,
-        node_cert_signature=signer.node_cert_signature,
-    )
+    return _encode(ANSWER_FORMAT, **_parts(signer))
 
 
 def decode_certificate(data: bytes) -> Signer:
@@ -92,19 +87,23 @@ def decode_certificate(data: bytes) -> Signer:
         value = json.loads(data)
         if value["format"] != ANSWER_FORMAT:
             raise DocumentError(f"not a certificate of format {ANSWER_FORMAT}")
-        names = ("facility_key", "node_cert", "node_cert_signature")
-        signer = Signer(*(_bytes(value[name]) for name in names))
+        signer = _signer(value)
     except (ValueError, KeyError, TypeError) as exc:
         raise DocumentError("not a node's certificate, or a damaged one") from exc
     signer.verified()
     return signer
 
 
-def _encode(kind: str, **parts: bytes | int) -> bytes:
-    texts = {
-        name: b64encode(part).decode("ascii") if isinstance(part, bytes) else part
-        for name, part in parts.items()
-    }
+def _parts(signer: Signer) -> dict[str, bytes]:
+    return {name: getattr(signer, name) for name in _NAMES}
+
+
+def _signer(value: dict[str, str]) -> Signer:
+    return Signer(*(_bytes(value[name]) for name in _NAMES))
+
+
+def _encode(kind: str, **parts: bytes) -> bytes:
+    texts = {name: b64encode(part).decode("ascii") for name, part in parts.items()}
     return json.dumps({"format": kind, **texts}, indent=1).encode() + b"\n"
 
 

@@ -20,6 +20,9 @@ from node.domain.ids import FacilityId, NodeId
 from node.errors import BadSignature, DocumentError, ForeignNode
 
 _MAX_PART_BYTES = 1024
+MAX_CLOCK_SKEW_SECONDS = 600.0
+"""For so much the clocks of two nodes may differ."""
+
 NODE_CERT_DAYS = 400
 """For so long a node key speaks for its facility; then the recovery kit has to renew it."""
 
@@ -33,16 +36,29 @@ class NodeCert:
 
     Attributes:
         generation: When the facility took this node key; one that it took earlier was replaced.
+        claim: The node key's word that it speaks for the facility.
     """
 
     node_key: bytes
     issued_seconds: int
     expires_seconds: int
     generation: int
+    claim: bytes
 
     def is_valid(self, now: float) -> bool:
         """Whether the node key still speaks for its facility, if it was not replaced."""
         return now < self.expires_seconds
+
+    def hold_taken(self, now: float) -> None:
+        """Hold that the facility can have taken this node key by now.
+
+        Who keeps one that is to come refuses all that the facility takes until then.
+
+        Raises:
+            BadSignature: that is to come, or a clock is wrong.
+        """
+        if self.generation > now + MAX_CLOCK_SKEW_SECONDS:
+            raise BadSignature("the node key is of a time that is to come; is a clock wrong?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +103,15 @@ class Signer:
             ) from exc
         if not 0 <= cert.issued_seconds < cert.expires_seconds < _LATEST_SECONDS:
             raise BadSignature("the node certificate has an impossible time")
-        if not 1 <= cert.generation < _LATEST_SECONDS:
+        if not 1 <= cert.generation <= cert.issued_seconds + MAX_CLOCK_SKEW_SECONDS:
             raise BadSignature("the node certificate is of an impossible node key")
-        return NodeCert(cert.node_key, cert.issued_seconds, cert.expires_seconds, cert.generation)
+        return NodeCert(
+            cert.node_key,
+            cert.issued_seconds,
+            cert.expires_seconds,
+            cert.generation,
+            cert.node_signature,
+        )
 
     def verified_node_key(self) -> bytes:
         """Return the node key that speaks for the facility; `BadSignature` as `verified`."""
@@ -233,8 +255,11 @@ def certify_claim(
 
     Raises:
         BadSignature: the claim is not the node key's, or for another facility.
+        DocumentError: the generation is to come.
     """
     verify(node_key, _CLAIM, facility_key.public, claim)
+    if generation > now + MAX_CLOCK_SKEW_SECONDS:
+        raise DocumentError("the node key is of a time that is to come; set this machine's clock")
     body = pb.NodeCert(
         facility_key=facility_key.public,
         node_key=node_key,

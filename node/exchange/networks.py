@@ -22,6 +22,7 @@ from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.names import looks_like_id, same_name
 from node.domain.network import ListPlace, ListProblem, NetworkView, Standing
 from node.errors import (
+    BadSignature,
     Conflict,
     DocumentError,
     NodeError,
@@ -168,7 +169,7 @@ class Networks:
             if facility != identity.facility_id or _objection(network, invitation.id, facility):
                 continue
             # Removed by a person, ourselves, or with another's node key.
-            with suppress(Conflict, UsageError, PeerUntrusted):
+            with suppress(BadSignature, Conflict, UsageError, PeerUntrusted):
                 name = invitation.display_name
                 await self._pairing.pin_member(identity, name, (network.id, invitation.id))
                 return True

@@ -17,12 +17,12 @@ from typing import Protocol
 import structlog
 
 from node.crypto.digests import sha256
-from node.documents.delivery import MAX_CLOCK_SKEW_SECONDS
 from node.documents.identity import Identity
 from node.documents.peers import Peer, find_peer, look_alikes
+from node.documents.signed import MAX_CLOCK_SKEW_SECONDS
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.names import alike
-from node.errors import Conflict, NotFound, PeerBusy, PeerUntrusted, UsageError
+from node.errors import BadSignature, Conflict, NotFound, PeerBusy, PeerUntrusted, UsageError
 
 log = structlog.get_logger()
 _ATTEMPT_SECONDS = 60.0
@@ -176,11 +176,11 @@ class Pairing:
         Raises:
             Conflict: a person removed it here; that holds.
             UsageError: it is this facility itself, or its clock is far ahead.
+            BadSignature: its node key is of a time that is to come.
         """
         if identity.facility_id == self._me:
             raise UsageError("the facility named is this one")
-        if identity.profile.issued_seconds > time.time() + MAX_CLOCK_SKEW_SECONDS:
-            raise UsageError("its statements are from the future; is a clock wrong?")
+        _hold_not_to_come(identity)
         peer = await self._pins.pin(
             identity, endpoint="", how="network", operator="node", name=name, member=member
         )
@@ -192,6 +192,7 @@ class Pairing:
     ) -> Peer:
         if identity.facility_id == self._me:
             raise UsageError("the facility named is this one")
+        _hold_not_to_come(identity)
         if how.refuses_alike:
             for warning in await self.warnings(
                 identity.facility_id, name or identity.profile.display_name
@@ -237,8 +238,8 @@ class Pairing:
     async def presented(self, identity: Identity) -> bool:
         """Do as `got_statements`; return False for whom nothing is taken of.
 
-        That is a facility that is not pinned, a node that its facility has replaced, and one
-        whose node key or certificate is another peer's.
+        That is a facility that is not pinned, a node that its facility has replaced or cannot have
+        taken yet, and one whose node key or certificate is another peer's.
         """
         peer = await self._pins.get(identity.facility_id)
         if peer is None or peer.is_removed:
@@ -246,6 +247,11 @@ class Pairing:
         if identity.cert.generation < peer.identity.cert.generation:
             problem = "a node that it has replaced speaks for it: its old node key is in use"
             await self._alarm(peer.facility_id, problem)
+            return False
+        try:
+            identity.cert.hold_taken(time.time())
+        except BadSignature as exc:
+            log.warning("statements refused", facility=peer.facility_id.short(), reason=str(exc))
             return False
         if identity.profile.issued_seconds > time.time() + MAX_CLOCK_SKEW_SECONDS:
             return True  # from the future: kept, it would shut out all that follow
@@ -387,6 +393,14 @@ def _short_string(
     )
     text = base64.b32encode(digest[:5]).decode()
     return f"{text[:4]}-{text[4:]}"
+
+
+def _hold_not_to_come(identity: Identity) -> None:
+    """Hold that a new pin would not shut out all that its facility states after it."""
+    now = time.time()
+    identity.cert.hold_taken(now)
+    if identity.profile.issued_seconds > now + MAX_CLOCK_SKEW_SECONDS:
+        raise UsageError("its statements are from the future; is a clock wrong?")
 
 
 async def _nothing() -> None:

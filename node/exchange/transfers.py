@@ -18,9 +18,9 @@ import trio
 
 from node.crypto.digests import sha256
 from node.documents.arrivals import Outgoing
-from node.documents.delivery import MAX_CLOCK_SKEW_SECONDS, MAX_TEXT, Delivery, sign_delivery
+from node.documents.delivery import MAX_TEXT, Delivery, sign_delivery
 from node.documents.messages import Collect, Offer, Problem, Withdraw
-from node.documents.signed import Document, DocumentSigner
+from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document, DocumentSigner
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.transfers import Direction, Priority, State, Transfer
 from node.errors import (

@@ -256,13 +256,15 @@ class Directories:
 
     async def _record(self, network: Network, wire: pb.NodeRecord) -> Record | None:
         try:
-            return open_record(
+            record = open_record(
                 wire.statements,
                 wire.listing,
                 wire.membership,
                 network.network_key,
                 is_online=wire.online,
             )
+            record.identity.cert.hold_taken(time.time())
+            return record
         except DocumentError as exc:
             await self._news.was_fooled(network.id, f"a record that does not verify: {exc}")
             return None

@@ -884,3 +884,21 @@ def test_whole_list_goes_before_a_login_only_to_whom_it_revokes(tmp_path: Path) 
                 await shown(b"no membership")
 
     run(work)
+
+
+def test_node_key_of_a_time_to_come_does_not_log_in(tmp_path: Path) -> None:
+    """It would be the facility's for good: whatever the facility takes after it is earlier."""
+
+    async def work() -> None:
+        world = World(tmp_path)
+        async with world.serving() as server, member(world, "A") as (a, client, _):
+            later = Facility("A")
+            later.key = a.key
+            now = time.time() + 86400
+            later.signer = certify_node(a.key, later.node_key, now, generation=int(now))
+            with pytest.raises(NodeError, match="to come"):
+                await client.login(later)
+            await client.login(a)
+            assert server._registry.generation(a.signer.facility_id) < now - 3600
+
+    run(work)

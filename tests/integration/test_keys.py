@@ -188,7 +188,13 @@ def test_certificate_is_renewed_with_the_kit_or_by_request(node: Node, tmp_path:
     before = json.loads(node.run("keys", "--json"))
     asked, answer = tmp_path / "node.request", tmp_path / "node.certificate"
     node.run("node", "request", str(asked))
-    node.run("node", "certify", str(asked), str(answer), "--recovery-kit", str(node.kit))
+    kit = ("--recovery-kit", str(node.kit))
+    certify = ("node", "certify", str(asked), str(answer), *kit)
+    with pytest.raises(CommandFailed, match="say which node"):
+        node.run(*certify)
+    printed = node.run(*certify, "--node", before["node_id"])
+    assert before["node_id"] in printed
+    assert "ends" in printed
     renewed = json.loads(node.run("node", "renew", "--certificate", str(answer), "--json"))
     assert (renewed["node_id"], renewed["generation"]) == (before["node_id"], before["generation"])
     assert renewed["expires_seconds"] >= before["expires_seconds"]
@@ -198,7 +204,7 @@ def test_certificate_is_renewed_with_the_kit_or_by_request(node: Node, tmp_path:
     other = Node(tmp_path, "other", "Other Clinic")
     other.make()
     with pytest.raises(CommandFailed, match="another"):
-        node.run("node", "certify", str(asked), str(answer), "--recovery-kit", str(other.kit))
+        node.run(*certify[:4], "--recovery-kit", str(other.kit), "--node", before["node_id"])
     with pytest.raises(CommandFailed, match="another"):
         node.run("node", "replace", "--recovery-kit", str(other.kit))
     hold_whole(node, 1, 2)
