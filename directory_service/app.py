@@ -143,6 +143,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
                 config.listen,
                 credentials=introduction_credentials(tls),
                 options=fitted(DIRECTORY_OPTIONS, 2 / 3),
+                door=door,
                 max_calls=MAX_CALLS,
                 request_seconds=_REQUEST_SECONDS,
                 grace_seconds=MOVE_SECONDS + 2,

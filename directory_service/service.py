@@ -159,8 +159,9 @@ class DirectoryServer:
         session = self._sessions.check(call.metadata.get("emix-session", ""), self._clock())
         self._registry.membership(session.facility)  # not revoked meanwhile
         self._hold_standing(session.facility, session.generation)
-        self._door.met(call.address, str(session.node))
-        self._places.take(str(session.node), call.on_end)
+        call.account = str(session.node)
+        self._door.met(call.address, call.account)
+        self._places.take(call.account, call.on_end)
         self._calls.count(str(session.facility))
         if call.method.name in self._costly:
             self._costly[call.method.name].count(str(session.facility))

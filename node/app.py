@@ -305,6 +305,7 @@ class _Node:
                 config.peer_listen,
                 credentials=server_credentials(self._trust.snapshot),
                 options=fitted((*PEER_OPTIONS, *AGE_OPTIONS), 1 / 2),
+                door=self._peer_door,
                 max_calls=_PEER_CALLS,
                 requests_of_caller=_PEER_REQUESTS,
             )
@@ -319,6 +320,7 @@ class _Node:
                 config.introduction_listen,
                 credentials=renewed_credentials(self._own.tls),
                 options=fitted(INTRODUCTION_OPTIONS, 1 / 4),
+                door=self._introduction_door,
                 request_seconds=_STRANGER_SECONDS,
             )
         )

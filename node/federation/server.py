@@ -54,10 +54,11 @@ MAX_CALLS = 48
 WATCHES_A_SECOND, WATCHES_AT_ONCE = 0.5, 10.0
 """How fast one peer may open watches; each looks through what waits for it."""
 
+CALLS_A_MINUTE = 3000
+"""Of one peer, of whatever kind: more than its transfers at their pace with all else."""
+
 LINES_A_MINUTE = 60
 """In the log, of one peer's transfers that ended early."""
-
-_REFUSAL_SECONDS = 1.0
 
 
 class Waiting(Protocol):
@@ -119,6 +120,7 @@ class ExchangeServer:
         self._witnessing = witnessing
         self._door = door
         self._places = Places(MAX_CALLS)
+        self._calls = RateLimit(CALLS_A_MINUTE, in_all=10**6)
         self._ways = ways
         self._sharing = sharing
         self._watches: dict[FacilityId, trio.CancelScope] = {}
@@ -151,11 +153,12 @@ class ExchangeServer:
             log.warning("call refused", method=call.method.name, reason=str(exc))
             self._door.lost(call.address)
             raise
-        self._door.met(call.address, str(peer.facility_id))
-        self._places.take(str(peer.facility_id), call.on_end)
+        call.account = str(peer.facility_id)
+        self._door.met(call.address, call.account)
+        self._places.take(call.account, call.on_end)
+        self._calls.count(call.account)
         if not call.method.is_response_stream and not call.has_deadline:
             raise UsageError("unary calls need a deadline")
-        call.account = str(peer.facility_id)
         return peer
 
     async def _hello(self, call: Call[Peer]) -> pb.HelloResponse:
@@ -238,8 +241,6 @@ class ExchangeServer:
 
     async def _carry(self, call: Call[Peer]) -> None:
         peer = call.caller.facility_id
-        if self._carries[peer] >= MAX_CARRIES:
-            await trio.sleep(_REFUSAL_SECONDS)  # or it would be refused thousands of times a second
         with self._place(peer), self._trust.lease(peer), ungrouped():
             await self._serve_link(call)
 

@@ -39,6 +39,7 @@ from node.rpc.bounds import SMALL, Bound, parse
 from node.rpc.limits import caller_origin
 from node.rpc.methods import Method, methods
 from node.rpc.options import PING_MILLISECONDS, merged
+from node.rpc.refusing import Door, Refusals
 from node.rpc.status import to_status
 
 log = structlog.get_logger()
@@ -190,10 +191,17 @@ class _Reading:
 class _Behavior:
     """Runs one method's handler in trio, for gRPC's asyncio server."""
 
-    def __init__(self, method: Method[Any, Any], service: Service, reading: _Reading) -> None:
+    def __init__(
+        self,
+        method: Method[Any, Any],
+        service: Service,
+        reading: _Reading,
+        refusals: Refusals | None,
+    ) -> None:
         self._method = method
         self._service = service
         self._reading = reading
+        self._refusals = refusals
 
     async def run(self, _: Any, context: Any) -> Any:
         outcome = await trio_asyncio.trio_as_aio(self._run)(context)
@@ -213,7 +221,10 @@ class _Behavior:
                 call._request = await self._reading.request(call)
             outcome = await self._service.handlers[self._method.name](call)
         except* NodeError as group:
-            outcome = to_status(first_error(group))
+            error = first_error(group)
+            if isinstance(error, PeerBusy) and self._refusals is not None:
+                await self._refusals.hold(call.address, call.account)
+            outcome = to_status(error)
         except* Exception:  # a supervisor: one failed call does not end the node
             log.exception("call failed", method=self._method.path)
             outcome = grpc.StatusCode.INTERNAL, "internal error; see the node's log", ()
@@ -288,6 +299,7 @@ async def serve(
     *,
     credentials: grpc.ServerCredentials | None = None,
     options: Sequence[tuple[str, int]] = (),
+    door: Door | None = None,
     max_calls: int = 64,
     requests_of_caller: int = 1000,
     request_seconds: float = _REQUEST_SECONDS,
@@ -300,6 +312,7 @@ async def serve(
         address: `host:port` (port 0 takes a free one) or `unix:/absolute/path`.
         credentials: None only for Unix sockets.
         options: gRPC's channel arguments, beside our own.
+        door: Bounds the port's connections; None where whoever calls is as trusted as we are.
         max_calls: More calls at once are refused with RESOURCE_EXHAUSTED.
         requests_of_caller: So many single requests of one caller may be on their way at once.
         request_seconds: Within which a single request is here, once the guard has let it in.
@@ -313,13 +326,14 @@ async def serve(
     """
     largest = max(service.largest_bytes for service in services)
     reading = _Reading(requests_of_caller, request_seconds)
+    refusals = None if door is None else Refusals(door, max_calls=max_calls)
     server = grpc.aio.server(
         options=merged(_COMMON_OPTIONS, options, [("grpc.max_receive_message_length", largest)]),
         maximum_concurrent_rpcs=max_calls,
         compression=grpc.Compression.NoCompression,
     )
     for service in services:
-        server.add_generic_rpc_handlers((_generic_handler(service, reading),))
+        server.add_generic_rpc_handlers((_generic_handler(service, reading, refusals),))
     try:
         if credentials is None:
             port = server.add_insecure_port(address)
@@ -339,14 +353,16 @@ async def serve(
                 await trio_asyncio.aio_as_trio(server.stop)(0.0)
 
 
-def _generic_handler(service: Service, reading: _Reading) -> grpc.GenericRpcHandler:
+def _generic_handler(
+    service: Service, reading: _Reading, refusals: Refusals | None
+) -> grpc.GenericRpcHandler:
     makers = {
         False: grpc.stream_unary_rpc_method_handler,
         True: grpc.stream_stream_rpc_method_handler,
     }
     handlers = {
         m.name: makers[m.is_response_stream](
-            _Behavior(m, service, reading).run,
+            _Behavior(m, service, reading, refusals).run,
             request_deserializer=None,  # the bytes as they are: they are not checked yet
             response_serializer=m.response.SerializeToString,
         )

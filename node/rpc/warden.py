@@ -8,6 +8,9 @@ named; before, it counts for its address, and has a moment to become known.
 
 Of too many the oldest are ended: what a peer has lost and does not know of yet is among those, and
 an honest handshake is over in less time than an attacker takes to fill the places anew.
+
+Who is refused again and again is shut out for some seconds: a known caller by its account, on every
+connection; strangers by their address, on those that are not known.
 """
 
 import os
@@ -28,6 +31,7 @@ from node.rpc.limits import caller_socket, origin, socket_name
 
 log = structlog.get_logger()
 LOOK_SECONDS = 0.2
+SHUT_SECONDS = 10.0
 _SHARE = 50  # of the time, a 50th at most is for looking
 _NEW_SECONDS = 5.0  # a call may be seen before its connection is
 _LOG_SECONDS = 60.0
@@ -62,6 +66,8 @@ class Connections:
 
     bounds: ConnectionBounds
     _states: dict[str, _State] = field(default_factory=dict)
+    _shut: dict[str, float] = field(default_factory=dict)  # accounts and origins, until when
+    _dropped: set[str] = field(default_factory=set)
 
     def met(self, name: str, account: str, now: float) -> None:
         """Note that a call of somebody was let in on a connection."""
@@ -73,6 +79,15 @@ class Connections:
         state = self._state(name, now)
         if state.account:
             state.account, state.since = "", now
+
+    def shut(self, name: str, now: float) -> None:
+        """Note that whoever has a connection is to have none for a while."""
+        state = self._state(name, now)
+        self._shut[state.account or state.origin] = now + SHUT_SECONDS
+
+    def drop(self, name: str) -> None:
+        """Note that a connection is to end."""
+        self._dropped.add(name)
 
     def surplus(self, present: Iterable[str], now: float) -> Counter[str]:
         """Take note of what there is; return what is to end, each with how it came to that."""
@@ -98,10 +113,21 @@ class Connections:
         return Counter(
             chain(
                 late,
+                self._unwanted(here, now),
                 self._oldest(unknown.values(), self.bounds.unknown_of_origin),
                 self._oldest(known.values(), self.bounds.of_account),
             )
         )
+
+    def _unwanted(self, here: Iterable[str], now: float) -> list[str]:
+        self._shut = {who: until for who, until in self._shut.items() if until > now}
+        dropped, self._dropped = self._dropped, set()
+        return [
+            name
+            for name in here
+            if name in dropped
+            or (self._states[name].account or self._states[name].origin) in self._shut
+        ]
 
     def _state(self, name: str, now: float) -> _State:
         found = self._states.get(name)
@@ -136,6 +162,14 @@ class Warden:
     def lost(self, address: str) -> None:
         """Note that a call was refused because its caller is not trusted (any more)."""
         self._connections.lost(caller_socket(address), time.monotonic())
+
+    def shut(self, address: str) -> None:
+        """End the connections of whoever calls from an address, for some seconds."""
+        self._connections.shut(caller_socket(address), time.monotonic())
+
+    def drop(self, address: str) -> None:
+        """End the connection that an address names."""
+        self._connections.drop(caller_socket(address))
 
     async def run(self, port: int) -> None:
         """Look, and end what is too much, for ever."""

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class Crowd:
 
 
 def started(what: str, **options: Any) -> Crowd:
-    """Start a crowd: `reconnecting`, `staying`, `hogging` or `strangers`."""
+    """Start a crowd: `reconnecting`, `staying`, `hogging`, `flooding` or `strangers`."""
     command = [sys.executable, "-m", __name__]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     process = subprocess.Popen(
@@ -202,6 +202,30 @@ async def _hogging(options: dict[str, Any], n: int) -> dict[str, Any]:
     return record.shown()
 
 
+async def _flooding(options: dict[str, Any], n: int) -> dict[str, Any]:
+    """Call a method again and again, on many streams of many connections, for some seconds."""
+    record = _Record()
+    end = time.monotonic() + options["seconds"]
+
+    async def call(channel: grpc.aio.Channel) -> None:
+        method = channel.unary_unary(options["path"])
+        while time.monotonic() < end:
+            try:
+                await method(b"", timeout=10)
+                record.note("")
+            except grpc.aio.AioRpcError as exc:
+                record.note(str(exc.code()))
+                await asyncio.sleep(0.01 if exc.code() is grpc.StatusCode.UNAVAILABLE else 0)
+
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(_channel(options, n))
+            for _ in range(options["connections"])
+        ]
+        await asyncio.gather(*(call(c) for c in channels for _ in range(options["streams"])))
+    return record.shown()
+
+
 async def _crowd_of_peers(
     one: Callable[[dict[str, Any], int], Awaitable[dict[str, Any]]], options: dict[str, Any]
 ) -> Any:
@@ -273,6 +297,9 @@ async def _main(options: dict[str, Any]) -> Any:
         case "hogging":
             os.nice(19)
             return await _crowd_of_peers(_hogging, options)
+        case "flooding":
+            os.nice(19)
+            return await _crowd_of_peers(_flooding, options)
         case "staying":
             return await _crowd_of_peers(_staying, options)
     os.nice(19)

@@ -45,7 +45,7 @@ class _Asked:
     ids=lambda service: service.descriptor.full_name,
 )
 def test_no_method_lets_grpc_read_or_parse_a_request(service: Service) -> None:
-    handler = _generic_handler(service, _Reading(1, 1.0))
+    handler = _generic_handler(service, _Reading(1, 1.0), None)
     for m in methods(service.descriptor):
         found: Any = handler.service(_Asked(m.path))
         assert found.request_streaming, m.path

@@ -1,0 +1,68 @@
+"""Refusals cost their caller something: time, and in the end its connections.
+
+A refused call costs us about a millisecond, and whoever makes it nothing: unanswered for a while,
+it holds one of the streams that its connection has. Who is refused hundreds of times a minute all
+the same waits longer, and is shut out for some seconds if it takes its calls back to make others.
+To shut it out at once would cost more: it comes again, with new handshakes. *Measured* before: a
+peer with 626 refused calls a second took 0.94 of a core, a stranger with 1,155 took all of it.
+"""
+
+from typing import Protocol
+
+import trio
+
+from node.errors import PeerBusy
+from node.rpc.limits import RateLimit
+
+REFUSAL_SECONDS = 1.0
+FLOOD_SECONDS = 5.0
+REFUSALS_A_MINUTE = 300
+"""Of one caller. A peer's hundred urgent transfers that find no room ask again each half minute."""
+
+_OF_PLACES = 2  # held refusals take at most the half of the places for calls
+
+
+class Door(Protocol):
+    """Bounds the connections of a port; `node.rpc.warden` does."""
+
+    def shut(self, address: str) -> None:
+        """End the connections of whoever calls from an address, for some seconds."""
+
+    def drop(self, address: str) -> None:
+        """End the connection that an address names."""
+
+
+class Refusals:
+    """Holds the refusals of one server before they are answered."""
+
+    def __init__(self, door: Door, *, max_calls: int) -> None:
+        self._door = door
+        self._most = max_calls // _OF_PLACES
+        self._held = 0
+        self._rate = RateLimit(REFUSALS_A_MINUTE, in_all=10**9)
+
+    async def hold(self, address: str, account: str) -> None:
+        """Hold the refusal of a call from an address, which counts for an account.
+
+        Cancellation: the place among those that are held is given back.
+        """
+        is_flood = self._is_flood(account)
+        if self._held >= self._most:
+            self._door.drop(address)
+            return
+        self._held += 1
+        try:
+            await trio.sleep(FLOOD_SECONDS if is_flood else REFUSAL_SECONDS)
+        except trio.Cancelled:
+            if is_flood:
+                self._door.shut(address)
+            raise
+        finally:
+            self._held -= 1
+
+    def _is_flood(self, account: str) -> bool:
+        try:
+            self._rate.count(account)
+        except PeerBusy:
+            return True
+        return False
