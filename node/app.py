@@ -196,6 +196,7 @@ class _Node:
             is_allowed=self._is_relay_allowed,
             dialer=self._dialer,
             tls=config.relay_tls,
+            brought=self._peer_door.brought,
         )
         self._networks = Networks(
             NetworkStore(context),

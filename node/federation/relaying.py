@@ -13,7 +13,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -134,6 +134,7 @@ class Relaying:
         is_allowed: Callable[[str], bool],
         dialer: Dialer,
         tls: str,
+        brought: Callable[[str, int, str], AbstractContextManager[None]],
     ) -> None:
         """Prepare.
 
@@ -146,7 +147,10 @@ class Relaying:
             dialer: Makes the connections.
             tls: Where relays are spoken to within TLS: `always`, `never`, or `auto`: where their
                 port is that of HTTPS.
+            brought: Has a connection to the peer service, from an address of ours, count for
+                whoever came by relay.
         """
+        self._brought = brought
         self._dialer = dialer
         self._tls = tls
         self._me = me
@@ -203,7 +207,8 @@ class Relaying:
                 end = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
                 self._accepted.add(end)
                 try:
-                    await splice_both(relay, ours, _at_once, _at_once)
+                    with self._brought(host, port, f"relayed {ticket.caller_facility}"):
+                        await splice_both(relay, ours, _at_once, _at_once)
                 finally:
                     self._accepted.discard(end)
         except* NodeError as group:

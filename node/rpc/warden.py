@@ -18,8 +18,8 @@ import socket
 import stat
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -66,6 +66,7 @@ class Connections:
 
     bounds: ConnectionBounds
     _states: dict[str, _State] = field(default_factory=dict)
+    _brought: dict[str, str] = field(default_factory=dict)  # names, and whom they count for
     _shut: dict[str, float] = field(default_factory=dict)  # accounts and origins, until when
     _dropped: set[str] = field(default_factory=set)
 
@@ -79,6 +80,20 @@ class Connections:
         state = self._state(name, now)
         if state.account:
             state.account, state.since = "", now
+
+    @contextmanager
+    def brought(self, name: str, whose: str) -> Iterator[None]:
+        """Have a connection that we bring here ourselves count for somebody, while the block runs.
+
+        By its address it would count for this machine, with those of all local users.
+        """
+        self._brought[name] = whose
+        if name in self._states:
+            self._states[name].origin = whose
+        try:
+            yield
+        finally:
+            del self._brought[name]
 
     def shut(self, name: str, now: float) -> None:
         """Note that whoever has a connection is to have none for a while."""
@@ -132,7 +147,8 @@ class Connections:
     def _state(self, name: str, now: float) -> _State:
         found = self._states.get(name)
         if found is None:
-            found = self._states[name] = _State(origin(name.rpartition(" ")[0]), now)
+            whose = self._brought.get(name) or origin(name.rpartition(" ")[0])
+            found = self._states[name] = _State(whose, now)
         return found
 
     def _oldest(self, groups: Iterable[list[str]], bound: int) -> Iterable[str]:
@@ -162,6 +178,10 @@ class Warden:
     def lost(self, address: str) -> None:
         """Note that a call was refused because its caller is not trusted (any more)."""
         self._connections.lost(caller_socket(address), time.monotonic())
+
+    def brought(self, host: str, port: int, whose: str) -> AbstractContextManager[None]:
+        """Have a connection from an address of ours count for somebody, while the block runs."""
+        return self._connections.brought(socket_name(host, port), whose)
 
     def shut(self, address: str) -> None:
         """End the connections of whoever calls from an address, for some seconds."""

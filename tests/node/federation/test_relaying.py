@@ -1,10 +1,12 @@
 """Relay tickets at a node: the network's own, once, few at a time, from whom is trusted."""
 
 import secrets
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from time import time
+from typing import Any
 
 import pytest
 import trio
@@ -56,12 +58,24 @@ async def not_a_stranger(facility: FacilityId) -> bool:
     return facility != STRANGER
 
 
+accepting: list[Any] = []  # what `relaying` takes away
+counted: list[tuple[str, int, str]] = []
+
+
+@contextmanager
+def brought(host: str, port: int, whose: str) -> Iterator[None]:
+    counted.append((host, port, whose))
+    yield
+    counted.pop()
+
+
 @asynccontextmanager
 async def relaying(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[tuple[Relaying, list[FacilityId]]]:
     """A node that goes to relays and stays there."""
     gone: list[FacilityId] = []
+    accepting[:] = [Relaying._accept]
 
     async def accept(self: Relaying, ticket: Ticket, _: bytes) -> None:
         gone.append(ticket.caller_facility)
@@ -76,6 +90,7 @@ async def relaying(
         is_allowed=lambda relay: relay == RELAY,
         dialer=Dialer(),
         tls="auto",
+        brought=brought,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(found.run)
@@ -149,6 +164,32 @@ async def test_strangers_and_relays_that_the_policy_forbids_are_left_alone(
         await node.took_ticket(network(), half(facility(1)))
         await trio.testing.wait_all_tasks_blocked()
         assert gone == [facility(1)]
+
+
+async def test_what_comes_by_relay_counts_for_its_facility_and_not_for_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = map(trio.socket.from_stdlib_socket, socket.socketpair())
+
+    async def joined(*_: object) -> trio.SocketStream:
+        return trio.SocketStream(near)
+
+    monkeypatch.setattr(Relaying, "_joined", joined)
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with relaying(tmp_path, monkeypatch) as (node, _), listener:
+        port = listener.socket.getsockname()[1]
+        node._peer_service = lambda: f"127.0.0.1:{port}"
+        ticket = Ticket.new(RELAY, facility(1), ME, facility(2), ME, time())
+        node._running[ticket.id] = ticket.caller_facility
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(accepting[0], node, ticket, b"")
+                async with await listener.accept() as came:
+                    await trio.testing.wait_all_tasks_blocked()
+                    end = came.socket.getpeername()
+                    assert counted == [(*end, f"relayed {facility(1)}")]
+                far.close()
+    assert not counted
 
 
 @pytest.mark.parametrize(

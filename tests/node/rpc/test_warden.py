@@ -153,3 +153,13 @@ def test_single_connection_is_dropped_once() -> None:
     connections.drop(one)
     assert set(connections.surplus([one, other], 0)) == {one}
     assert not connections.surplus([one, other], 1)
+
+
+def test_local_users_cannot_end_what_we_bring_here_by_relay() -> None:
+    connections = Connections(BOUNDS)
+    relayed, seen_before, *local = _from("127.0.0.1", 6)
+    assert not connections.surplus([seen_before], 0)
+    with connections.brought(relayed, "relayed a"), connections.brought(seen_before, "relayed a"):
+        assert not connections.surplus([relayed, seen_before], 1)
+        assert set(connections.surplus([relayed, seen_before, *local], 2)) == {local[0]}
+    assert not connections._brought
