@@ -197,7 +197,7 @@ introduction = "{introduction}"
 # require = []
 
 [store]
-# Above so many GiB of sealed data, incoming packages are asked to come later. 0: no quota.
+# Above so many GiB of sealed data and database, senders are asked to come later. 0: no quota.
 # quota_gib = 0
 # Kept free on the disk, in MiB, so that a full disk can still record what happened.
 # reserve_mib = 64

@@ -57,6 +57,7 @@ from node.exchange.shares import (
 from node.pace import Pace
 
 _BUSY_SECONDS = 5
+_DOCUMENTS_BYTES = 2**17  # delivery, receipt, what is shown of them, and audit entries, at most
 # Of at most 4 MiB in plain: 32 MiB for a peer, whose one transfer has five in hand.
 _CHUNKS_PER_PEER, _CHUNKS_IN_ALL = 8, 64
 OFFERS_A_SECOND, OFFERS_AT_ONCE = 20.0, 100.0
@@ -309,12 +310,15 @@ class Receiver:
     async def _promise(self, stack: AsyncExitStack, row: Transfer, delivery: Delivery) -> Promise:
         package = await self._store.find_package(row)
         # In the database a manifest lies beside its rows, then with its receipt, and sealed.
-        size = delivery.sealed_bytes + 4 * delivery.manifest_bytes
+        size = delivery.sealed_bytes + 4 * delivery.manifest_bytes + _DOCUMENTS_BYTES
         if package is None:
             return await stack.enter_async_context(self._room.promised(row.peer, size, size))
-        missing = max(0, delivery.sealed_bytes - row.bytes_done)
-        to_write = 0 if package.state == "closed" else missing
-        return await stack.enter_async_context(self._room.promised(row.peer, to_write, 0))
+        if package.state == "closed":
+            # Its chunks are counted; what is kept of one more delivery is not.
+            kept = self._room.promised(row.peer, _DOCUMENTS_BYTES, _DOCUMENTS_BYTES)
+            return await stack.enter_async_context(kept)
+        missing = max(0, delivery.sealed_bytes - row.bytes_done) + _DOCUMENTS_BYTES
+        return await stack.enter_async_context(self._room.promised(row.peer, missing, 0))
 
     async def _fail_if_final(self, link: Link, row: Transfer, exc: NodeError) -> None:
         """Record an error that no second try can mend, and tell the sender so."""

@@ -58,7 +58,7 @@ class Carrier(ChunkKeeper, Protocol):
         """Return how much more fits."""
 
     def used_bytes(self) -> int:
-        """Return the bytes of what packages name, and of their manifests."""
+        """Return the bytes of what packages name, of their envelopes, and of the database."""
 
     def remove_packages(self, rows: Sequence[int]) -> None:
         """Remove packages that will never be complete."""

@@ -110,6 +110,21 @@ class Database:
             except sqlcipher.Error as exc:
                 raise StoreError("a copy of the database could not be written there") from exc
 
+    def used_bytes(self) -> int:
+        """Return the bytes of what is in it, and of its write-ahead log.
+
+        Free pages are left out: they are written again before the file grows.
+        """
+        with self._lock, self._translated():
+            ask = self._connection.execute
+            pages, free, size = (
+                int(ask(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+            path = Path(ask("PRAGMA database_list").fetchone()[2])
+        log = path.with_name(f"{path.name}-wal")
+        return (pages - free) * size + (log.stat().st_size if log.exists() else 0)
+
     def compact(self) -> None:
         """Write the database anew without what was deleted, and empty the write-ahead log.
 

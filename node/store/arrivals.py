@@ -172,11 +172,11 @@ class ArrivalStore:
                     wrapped_key=wrapped,
                     received_from=row.peer,
                 )
+                package_rows.add_chunks(db, package_id, 0, manifest.chunks, present=False)
                 db.execute(
                     "UPDATE packages SET manifest = ?, manifest_digest = ? WHERE id = ?",
                     (document.encode(), document.digest(), package_id),
                 )
-                package_rows.add_chunks(db, package_id, 0, manifest.chunks, present=False)
             elif package.manifest_digest != document.digest():
                 facts: dict[str, object] = {
                     "package": str(row.package_id),

@@ -9,6 +9,7 @@ from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.errors import BadManifest, ChunkDamaged, ChunkNotFound
 from node.sql.database import Db
+from node.store import package_rows
 from node.store.chunk_format import check_sealed, open_chunk
 from node.store.context import StoreContext, marks
 from node.store.lost import noted_if_lost
@@ -104,12 +105,9 @@ class ChunkCarrier:
         return self._context.storage.free_bytes()
 
     def used_bytes(self) -> int:
-        """Return the bytes of what packages name, and of their manifests."""
-        sql = (
-            "SELECT (SELECT COALESCE(SUM(sealed_bytes), 0) FROM chunks)"
-            " + (SELECT COALESCE(SUM(LENGTH(manifest)), 0) FROM packages)"
-        )
-        return int(self._context.database.read_sync(lambda db: db.execute(sql).fetchone()[0]))
+        """Return the bytes of what packages name, of their envelopes, and of the database."""
+        database = self._context.database
+        return database.read_sync(package_rows.used_bytes) + database.used_bytes()
 
     def remove_packages(self, rows: Sequence[int]) -> None:
         """Remove packages that will never be complete."""

@@ -275,7 +275,7 @@ def _counts(db: Db) -> dict[str, int]:
         "studies": "SELECT COUNT(DISTINCT study_uid) FROM packages WHERE state = 'closed'",
         "instances": "SELECT COUNT(*) FROM instances i JOIN packages p"
         " ON p.id = i.package WHERE p.state = 'closed'",
-        "sealed_bytes": "SELECT COALESCE(SUM(sealed_bytes), 0) FROM chunks",
+        "sealed_bytes": "SELECT COALESCE(SUM(sealed_bytes), 0) FROM packages",
         "held_instances": f"SELECT COUNT(*) FROM {findings.HELD}",
         "unfinished_imports": "SELECT COUNT(*) FROM packages WHERE state = 'open'",
         "alarms": f"SELECT COUNT(*) FROM audit WHERE {audit_rows.OPEN_ALARMS}",

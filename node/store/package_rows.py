@@ -106,7 +106,12 @@ def add_package(
 def add_chunks(
     db: Db, package: int, first_position: int, chunks: Iterable[ChunkEntry], *, present: bool
 ) -> None:
-    """Add chunk rows from a position on."""
+    """Add chunk rows from a position on, and their bytes to the package's."""
+    chunks = list(chunks)
+    db.execute(
+        "UPDATE packages SET sealed_bytes = sealed_bytes + ? WHERE id = ?",
+        (sum(c.sealed_bytes for c in chunks), package),
+    )
     db.conn.executemany(
         "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
@@ -233,6 +238,13 @@ def close_package(
     )
     if changed.rowcount != 1:
         raise Conflict("the package was closed or discarded meanwhile")
+
+
+def used_bytes(db: Db) -> int:
+    """Return the bytes of what packages name, and of the manifests in their envelopes."""
+    sql = "SELECT SUM(sealed_bytes), SUM(LENGTH(manifest)) FROM packages"
+    sealed, manifests = db.execute(sql).fetchone()
+    return int(sealed or 0) + int(manifests or 0)
 
 
 def manifest_document(db: Db, package: int) -> bytes:

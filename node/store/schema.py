@@ -31,6 +31,8 @@ CREATE TABLE packages (
     wrapped_key BLOB NOT NULL,
     next_number INTEGER NOT NULL DEFAULT 0,
     created_time REAL NOT NULL,
+    -- Of all its chunks, kept with them: the quota looks at the sum with every offer.
+    sealed_bytes INTEGER NOT NULL DEFAULT 0,
     manifest BLOB,
     manifest_digest BLOB,
     received_from BLOB,
@@ -38,6 +40,7 @@ CREATE TABLE packages (
 ) STRICT;
 CREATE INDEX packages_study ON packages (study_uid, origin);
 CREATE INDEX packages_arriving ON packages (received_from) WHERE state = 'arriving';
+CREATE INDEX packages_sizes ON packages (sealed_bytes, LENGTH(manifest));
 
 CREATE TABLE chunks (
     package INTEGER NOT NULL REFERENCES packages (id) ON DELETE CASCADE,

@@ -109,3 +109,21 @@ def test_documents_with_receipts_of_one_peer_are_bounded(
             assert isinstance(await deliver(here, forge(other, here.identity, 9)), ReceiptMessage)
 
     run(work)
+
+
+def test_package_is_not_delivered_again_past_the_quota(tmp_path: Path) -> None:
+    """Its chunks are counted already; what the database keeps of each delivery is not."""
+    peer = HostilePeer(tmp_path)
+
+    async def work() -> None:
+        async with open_receiving(tmp_path, quota_bytes=5_000_000) as here:
+            forgery = forge(peer, here.identity, 1)
+            assert isinstance(await redeliver(here, forgery), ReceiptMessage)
+            here.context.database.write_sync(
+                lambda db: db.execute("INSERT INTO meta VALUES ('large', ?)", (bytes(10**7),))
+            )
+            last = await redeliver(here, forgery)
+            assert isinstance(last, Answer)
+            assert last.kind is AnswerKind.LATER
+
+    run(work)
