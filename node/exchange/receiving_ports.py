@@ -48,7 +48,7 @@ class ReceiverStore(ArrivingStore, Protocol):
         """Commit a whole package with its receipt."""
 
     async def discard_arrival(self, row: Transfer) -> list[int]:
-        """Return the package rows to remove after an arrival ended."""
+        """Mark what arrived of a transfer that ended; return the package rows to remove."""
 
 
 class Carrier(ChunkKeeper, Protocol):

@@ -319,19 +319,29 @@ class ArrivalStore:
         return sign_receipt(receipt, self._context.signer)
 
     async def discard_arrival(self, row: Transfer) -> list[int]:
-        """Return the package rows to remove after an arrival ended without a receipt.
+        """Mark what arrived of a transfer that ended without a receipt; return the package rows.
 
-        None, while another transfer that is not final is about the same package.
+        None, while another transfer that is not final is about the same package. Looked at and
+        marked in one transaction: whoever begins the package after it is asked to come again.
         """
-        package = await self.find_package(row)
-        if package is None or package.state != "arriving":
-            return []
-        others = await self._transfers.find(
-            "direction = 'receive' AND origin = ? AND package_id = ? AND id != ?"
-            f" AND state NOT IN ({FINAL})",
-            (row.origin.digest, row.package_id.digest, row.id),
-        )
-        return [] if others else [package.id]
+
+        def work(db: Db) -> list[int]:
+            package = package_rows.get_package(db, row.origin, row.package_id)
+            if package is None or package.state != "arriving":
+                return []
+            others = transfer_rows.find(
+                db,
+                "direction = 'receive' AND origin = ? AND package_id = ? AND id != ?"
+                f" AND state NOT IN ({FINAL})",
+                (row.origin.digest, row.package_id.digest, row.id),
+                limit=1,
+            )
+            if others:
+                return []
+            db.execute("UPDATE packages SET state = 'deleting' WHERE id = ?", (package.id,))
+            return [package.id]
+
+        return await self._context.database.write(work)
 
 
 def _hold_offers(db: Db, peer: FacilityId, size: int) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,13 @@ from node.documents.delivery import Delivery, sign_delivery
 from node.documents.signed import Document, DocumentSigner, certify_node
 from node.domain.ids import FacilityId, TransferId
 from node.domain.transfers import Priority, State, Transfer
-from node.errors import BadDelivery, BadManifest, PeerBusy, PeerRefused
+from node.errors import BadDelivery, BadManifest, Conflict, PeerBusy, PeerRefused
 from node.sql.database import Db
 from node.store import arrivals, package_rows
 from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
+from node.store.removal import remove_packages
 from node.store.transfers import TransferStore
 from tests.node.store.test_import_resumes import make_store
 
@@ -205,3 +207,34 @@ async def test_open_offers_of_one_package_are_bounded(context: StoreContext) -> 
     with pytest.raises(PeerRefused):
         await offer(sender)
     await offer(other)
+
+
+async def test_what_another_peer_has_begun_is_not_discarded(context: StoreContext) -> None:
+    """One peer's transfer ends, another's begins the same package before it is removed."""
+    transfers = TransferStore(context)
+    store = ArrivalStore(context, transfers)
+    key, sender, other = DataKey.new(), make_signer(), make_signer()
+    manifest: Any = SimpleNamespace(
+        study_instance_uid="1.2", plaintext_bytes=1, sealed_bytes=1, chunks=()
+    )
+    first = replace(make_delivery(sender, context.facility)[0], package_id=key.package_id)
+    document = sign_delivery(first, sender)
+
+    async def keep(delivery: Delivery, signer: DocumentSigner) -> Transfer:
+        signed = sign_delivery(delivery, signer)
+        return await store.keep_offer(delivery, signed, b"", is_held=False)
+
+    ended = await keep(first, sender)
+    await store.begin_arrival(ended, key, manifest, document, *ROOM)
+    await transfers.set_state(ended, State.CANCELLED)
+    found = await store.discard_arrival(ended)
+    second = replace(first, transfer_id=TransferId.new(), sender=other.facility_id)
+    row = await keep(second, other)
+    begun = False
+    with suppress(Conflict):  # not final: it comes again
+        await store.begin_arrival(row, key, manifest, document, *ROOM)
+        begun = True
+    remove_packages(context, found)
+    if not begun:
+        await store.begin_arrival(row, key, manifest, document, *ROOM)
+    assert (await store.arrival(row, document.digest())).package.state == "arriving"
