@@ -18,16 +18,36 @@ from typing import Any
 
 import trio
 import trio_asyncio
+from emix.exchange.v1 import exchange_pb2 as pb
+from emix.introduction.v1 import introduction_pb2 as introduction
 
 from node.documents.delivery import open_delivery
 from node.documents.identity import Identity
 from node.documents.messages import Answer, ChunkFrame, ManifestFrame, Offer, Want, Withdraw
-from node.errors import NodeError
+from node.errors import NodeError, PeerBusy
 from node.rpc.calling import Channel
+from node.rpc.methods import Method, method
 from tests.integration.attacks.exhaustion import again, promise
-from tests.integration.hostile import Forgery, HostilePeer
+from tests.integration.hostile import HELLO, WATCH, Forgery, HostilePeer, hello
+
+HEADS = method(
+    pb.DESCRIPTOR.services_by_name["ExchangeService"],
+    "GetAuditHeads",
+    pb.GetAuditHeadsRequest,
+    pb.GetAuditHeadsResponse,
+)
+GET_STATEMENTS = method(
+    introduction.DESCRIPTOR.services_by_name["IntroductionService"],
+    "GetStatements",
+    introduction.GetStatementsRequest,
+    introduction.GetStatementsResponse,
+)
+
+FLOODS = ("heads", "hello", "watch", "introduction")
+"""Attacks by calls that are refused."""
 
 _TASKS = 16
+_FLOOD_CONNECTIONS, _FLOOD_STREAMS = 8, 16  # what one peer may have
 _LARGE_CHUNKS = 10_000
 _CHUNK_BYTES = 4 * 2**20
 
@@ -95,22 +115,59 @@ class Attacker:
                     await link.send(ChunkFrame(None, self._frames[1]))
                 await link.receive()
 
+    async def heads(self, channel: Channel) -> None:
+        """Ask for what is kept of audit logs, which is refused after some times."""
+        await self._call(channel, HEADS, pb.GetAuditHeadsRequest())
+
+    async def hello(self, channel: Channel) -> None:
+        """Say Hello, which is refused after some times."""
+        await self._call(channel, HELLO, hello())
+
+    async def watch(self, channel: Channel) -> None:
+        """Open a watch, which ends the one before it."""
+        with suppress(PeerBusy):
+            async with channel.stream(WATCH, pb.WatchRequest()) as stream:
+                await stream.read()
+
+    async def introduction(self, channel: Channel) -> None:
+        """Ask who the victim is, as strangers do."""
+        await self._call(channel, GET_STATEMENTS, introduction.GetStatementsRequest())
+
+    async def _call(self, channel: Channel, rpc: Method[Any, Any], request: Any) -> None:
+        with suppress(PeerBusy):  # the flood goes on, on the same connection
+            await channel.unary(rpc, request, timeout=10)
+
     async def run(self, name: str, address: str) -> None:
-        """Attack a victim's peer service for ever."""
+        """Attack one of a victim's services for ever."""
         step: Callable[[Channel], Awaitable[None]] = getattr(self, name)
         victim: Any = SimpleNamespace(addresses={"peer": address})
         async with trio.open_nursery() as nursery:
-            for _ in range(_TASKS):
-                nursery.start_soon(self._repeat, step, victim)
+            shape = (_FLOOD_CONNECTIONS, _FLOOD_STREAMS) if name in FLOODS else (_TASKS, 1)
+            for _ in range(shape[0]):
+                nursery.start_soon(self._repeat, step, victim, shape[1])
 
-    async def _repeat(self, step: Callable[[Channel], Awaitable[None]], victim: Any) -> None:
+    async def _repeat(
+        self, step: Callable[[Channel], Awaitable[None]], victim: Any, streams: int
+    ) -> None:
+        async def go_on(channel: Channel) -> None:
+            while True:
+                await step(channel)
+
         while True:
             try:
-                async with self._peer.channel(victim, self._identity) as channel:
-                    while True:
-                        await step(channel)
+                async with (
+                    self._peer.channel(victim, self._identity) as channel,
+                    trio.open_nursery() as nursery,
+                ):
+                    for _ in range(streams):
+                        nursery.start_soon(go_on, channel)
             except* NodeError:
                 await trio.sleep(0.01)
+
+
+def is_of_strangers(attack: str) -> bool:
+    """Whether an attack goes to the introduction service."""
+    return attack == "introduction"
 
 
 async def _main(folder: Path) -> None:

@@ -18,12 +18,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.attacker import FLOODS, is_of_strangers
 from bench.nodes import Node, two_nodes
 from tests.dicom_files import study_uid
 from tests.integration.attacks.damage import write_noise
 
 RESULTS = Path(__file__).with_name("results-fairness.md")
-ATTACKS = ("calls", "offers", "manifests", "chunks")
+ATTACKS = ("calls", "offers", "manifests", "chunks", *FLOODS)
 ROUNDS = int(os.environ.get("RUNS", "5"))
 STUDY_MEGABYTES = 150
 
@@ -148,10 +149,11 @@ def run(folder: Path, attacks: tuple[str, ...], rounds: int) -> list[Result]:
         stack.callback(attacker.stop)
         for attack in attacks:
             result = Result(attack, Figures(), Figures())
+            door = "introduction" if is_of_strangers(attack) else "peer"
             for _ in range(rounds):
                 for address, figures in (
                     (dropped, result.baseline),
-                    (victim.addresses["peer"], result.attacked),
+                    (victim.addresses[door], result.attacked),
                 ):
                     attacker.order(attack, address)
                     measure(honest, victim, figures)
