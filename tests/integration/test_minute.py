@@ -141,7 +141,7 @@ def test_a_minute_without_the_database_under_load_loses_no_enrollment_and_no_tra
                 "nobody is told that the database is away",
             )
             # What is known is answered all the same.
-            wait_until(lambda: load.asked > asked + 50, "nobody is answered")
+            wait_until(lambda: load.asked > asked + 50, "nobody is answered", 90)
             assert health(processes) == ["SERVING", "NOT_SERVING"]
             wait_until(lambda: time.monotonic() > away, "a minute is long", 90)
             assert transfer()["state"] in ("carrying", "delivered")
