@@ -176,19 +176,19 @@ def test_file_that_no_dicomdir_can_list_is_exported_all_the_same(
     a, _ = nodes
     folder = tmp_path / "s"
     folder.mkdir()
-    (folder / "odd.dcm").write_bytes(_odd_instance(17, 1))
+    (folder / "odd.dcm").write_bytes(_odd_instance(171, 1))
     assert imported(a, folder)["carried"] == 1
     files = {p.read_bytes() for p in folder.iterdir()}
-    answer = a.json("export", study_uid(17), str(tmp_path / "alone"), "--dicomdir", statuses=(1,))
+    answer = a.json("export", study_uid(171), str(tmp_path / "alone"), "--dicomdir", statuses=(1,))
     assert (answer["has_dicomdir"], answer["instances"]) == (False, 1)
     assert {p.read_bytes() for p in (tmp_path / "alone").rglob("*") if p.is_file()} == files
-    (folder / "good.dcm").write_bytes(make_instance(17, 2))
+    (folder / "good.dcm").write_bytes(make_instance(171, 2))
     imported(a, folder)
     out = tmp_path / "beside"
-    said = a.run("export", study_uid(17), str(out), "--dicomdir", statuses=(1,))
+    said = a.run("export", study_uid(171), str(out), "--dicomdir", statuses=(1,))
     assert "the DICOMDIR does not list them: SE000001/IM000001" in said
     assert (out / "DICOMDIR").exists()
-    assert (out / "SE000001" / "IM000001").read_bytes() == _odd_instance(17, 1)
+    assert (out / "SE000001" / "IM000001").read_bytes() == _odd_instance(171, 1)
 
 
 def _odd_instance(study: int, instance: int) -> bytes:

@@ -135,7 +135,7 @@ def test_facility_is_no_peer_of_itself(network: Network, tmp_path: Path) -> None
     uid = import_study(a, tmp_path, 53)
     before = [p["facility_id"] for p in a.json("peers")["peers"]]
     for name in ("Great Falls Clinic", facility_id(a)):
-        with pytest.raises(CommandFailed, match="this facility itself"):
+        with pytest.raises(CommandFailed, match="the facility named is this one"):
             a.run("send", uid, name)
     assert [p["facility_id"] for p in a.json("peers")["peers"]] == before
 
