@@ -130,6 +130,8 @@ def test_a_minute_without_the_database_under_load_loses_no_enrollment_and_no_tra
                 process.kill()
                 wait_until(lambda n=so_far: len(load.joined) > n + 10, "nobody joins elsewhere")
                 process.start()
+            processes.all[0].sign_list()  # who is not confirmed is told nothing
+            wait_until(lambda: load.asked > 0, "nobody is answered", 90)
             processes.database.stop()
             away = time.monotonic() + 60
             victim = processes.all[1]
