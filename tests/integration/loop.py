@@ -29,12 +29,14 @@ class LoopThread:
         self._send, receive = trio.open_memory_channel[Any](100)
         self._ready.set_result(trio.lowlevel.current_trio_token())
         async with trio.open_nursery() as nursery:
-            async for work, future in receive:
-                nursery.start_soon(self._run, work, future)
+            async for work, seconds, future in receive:
+                nursery.start_soon(self._run, work, seconds, future)
 
-    async def _run(self, work: Callable[[], Awaitable[Any]], future: "Future[Any]") -> None:
+    async def _run(
+        self, work: Callable[[], Awaitable[Any]], seconds: float, future: "Future[Any]"
+    ) -> None:
         try:
-            with trio.fail_after(LIMIT_SECONDS):
+            with trio.fail_after(seconds):
                 future.set_result(await work())
         except BaseException as exc:
             future.set_exception(exc)
@@ -45,11 +47,11 @@ class LoopThread:
         """Call a function on the loop."""
         self._token.run_sync_soon(work)
 
-    def run(self, work: Callable[[], Awaitable[T]]) -> T:
+    def run(self, work: Callable[[], Awaitable[T]], seconds: float) -> T:
         """Run an async function to its end and return what it returns."""
         future: Future[T] = Future()
-        self._token.run_sync_soon(self._send.send_nowait, (work, future))
-        return future.result(LIMIT_SECONDS + 10)
+        self._token.run_sync_soon(self._send.send_nowait, (work, seconds, future))
+        return future.result(seconds + 10)
 
 
 _thread: LoopThread | None = None
@@ -61,9 +63,9 @@ def call_soon(work: Callable[[], object]) -> None:
     _thread.call_soon(work)
 
 
-def run(work: Callable[[], Awaitable[T]]) -> T:
-    """Run an async function on the process's loop."""
+def run(work: Callable[[], Awaitable[T]], seconds: float = LIMIT_SECONDS) -> T:
+    """Run an async function on the process's loop, for so many seconds at most."""
     global _thread
     if _thread is None:
         _thread = LoopThread()
-    return _thread.run(work)
+    return _thread.run(work, seconds)

@@ -24,6 +24,7 @@ from tests.integration.admin import Client, admin, import_folder, wait_delivered
 from tests.integration.loop import run
 
 KILLS = 100
+SECONDS_A_KILL = 15
 SENT_AGAIN_BYTES = 16 * 2**20
 INSTANCES = 40
 _IMPORT_STATES = ("import begun", "import half", "import closing")
@@ -222,6 +223,7 @@ async def _export(client: Client, uid: str, out: Path) -> None:
             pass
 
 
+@pytest.mark.timeout(KILLS * SECONDS_A_KILL + 100)
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.integration
@@ -230,7 +232,7 @@ def test_a_hundred_kills_lose_nothing_and_send_little_again(
 ) -> None:
     with two_nodes(tmp_path) as (a, b):
         rounds = Rounds(a, b, tmp_path)
-        run(rounds.run)
+        run(rounds.run, KILLS * SECONDS_A_KILL)
         rounds.check()
     with capsys.disabled():
         print(f"\n{rounds}")

@@ -14,7 +14,7 @@ import pytest
 from bench.nodes import CommandFailed, Node, two_nodes, wait_until
 from tests.dicom_files import study_uid
 from tests.integration.loop import run
-from tests.integration.test_kills import Rounds, write_noisy_study
+from tests.integration.test_kills import SECONDS_A_KILL, Rounds, write_noisy_study
 
 pytestmark = [pytest.mark.integration, pytest.mark.torture]
 Report = Callable[[str], None]
@@ -37,7 +37,7 @@ _STUDY = 1
 def test_random_kills_lose_nothing(tmp_path: Path, report: Report) -> None:
     with two_nodes(tmp_path) as (a, b):
         rounds = Rounds(a, b, tmp_path, RANDOM_KILLS)
-        run(rounds.run)
+        run(rounds.run, RANDOM_KILLS * SECONDS_A_KILL)
         rounds.check()
     report(f"{rounds.kills.total()} random kills lost nothing. {rounds}")
 
