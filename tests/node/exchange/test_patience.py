@@ -13,9 +13,10 @@ from trio.testing import MockClock
 from node.documents.delivery import open_delivery, sign_delivery
 from node.documents.messages import Answer, AnswerKind, ManifestFrame, Offer, ReceiptMessage, Want
 from node.errors import NodeError, PeerTimeout
-from node.exchange import patience
+from node.exchange import patience, receiving
 from node.exchange.gate import PriorityGate
 from node.exchange.sending import Sender
+from node.store import package_rows
 from tests.integration.hostile import Forgery, HostilePeer, forge
 from tests.node.exchange.arriving_parts import MemoryLink, Receiving, link_pair, open_receiving
 from tests.node.exchange.test_sending import make_sending
@@ -66,6 +67,9 @@ async def test_room_of_a_peer_that_stalls_goes_to_another(
         async with open_receiving(tmp_path, quota_bytes=1) as here, trio.open_nursery() as nursery:
             first, other = forge(a, here.identity, 1), forge(b, here.identity, 2)
             here.receiver._room._quota_bytes = 3 * _needed(first) // 2
+            here.receiver._room._used_bytes = lambda: here.context.database.read_sync(
+                package_rows.used_bytes  # the database itself grows meanwhile
+            )
             link = offered(nursery, here, first)
             await accepted(link, first)
             nursery.start_soon(behave, link, first)
@@ -108,7 +112,7 @@ async def kind_of(link: MemoryLink, forgery: Forgery) -> AnswerKind:
 
 def _needed(forgery: Forgery) -> int:
     delivery = open_delivery(forgery.delivery)
-    return delivery.sealed_bytes + 4 * delivery.manifest_bytes
+    return delivery.sealed_bytes + 4 * delivery.manifest_bytes + receiving._DOCUMENTS_BYTES
 
 
 async def send(patient: patience.Patience, frames: int, seconds: float) -> None:
