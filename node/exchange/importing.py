@@ -226,7 +226,7 @@ class ImportJob:
 
     async def _take_batch(self, batch: list[IncomingFile], sealing: trio.Nursery) -> None:
         read = await trio.to_thread.run_sync(read_files, batch)
-        whole = [item for item in read if not item.problem and not item.is_large]
+        whole = [item for item in read if not item.problem and not item.is_larger]
         async with self._examiner.arena.slab() as slab:
             extents = await trio.to_thread.run_sync(lay_out, slab, whole)
             examined = await self._examiner.examine_files(slab, extents)
@@ -244,7 +244,7 @@ class ImportJob:
             if item.problem:
                 self._refuse(item.file.label, (item.problem,))
                 self._count_done(item.file.size_bytes)
-            elif item.is_large:  # it has grown since it was listed
+            elif item.is_larger:  # it has grown since it was listed
                 await self._take_large(item.file, sealing)
 
     def _noting_version(

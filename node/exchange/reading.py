@@ -16,17 +16,23 @@ from node.exchange.import_ports import IncomingFile, Slab
 
 WINDOW_BYTES = 4 * 2**20
 """What is read of a file at once; files up to this size are handled whole, in batches."""
+_BATCH_FILES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ReadFile:
-    """A file after reading: its content and digest, or why not."""
+    """A file after reading: its content and digest, or why not.
+
+    Attributes:
+        is_larger: It holds more than was said or than a window: read it window by window. So what
+            is said of the files of a batch bounds what is held of them, also while they grow.
+    """
 
     file: IncomingFile
     content: bytes = b""
     digest: bytes = b""
     problem: str = ""
-    is_large: bool = False
+    is_larger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +53,11 @@ class FileInMemory:
 
 
 def batches(files: Iterator[IncomingFile]) -> Iterator[list[IncomingFile]]:
-    """Yield files in lists that fit a window together; a larger one stands alone."""
+    """Yield files in lists of bounded size and number; one over a window stands alone."""
     batch: list[IncomingFile] = []
     size = 0
     for file in files:
-        if batch and size + file.size_bytes > WINDOW_BYTES:
+        if batch and (size + file.size_bytes > WINDOW_BYTES or len(batch) == _BATCH_FILES):
             yield batch
             batch, size = [], 0
         batch.append(file)
@@ -66,15 +72,15 @@ def read_files(batch: Sequence[IncomingFile]) -> list[ReadFile]:
     for file in batch:
         try:
             with file.open() as handle:
-                content = handle.read(WINDOW_BYTES + 1)
+                content = handle.read(min(file.size_bytes, WINDOW_BYTES) + 1)
         except DicomError as exc:
             read.append(ReadFile(file, problem=str(exc)))
             continue
         except OSError as exc:
             read.append(ReadFile(file, problem=f"it cannot be read ({exc.strerror})"))
             continue
-        if len(content) > WINDOW_BYTES:
-            read.append(ReadFile(file, is_large=True))
+        if len(content) > min(file.size_bytes, WINDOW_BYTES):
+            read.append(ReadFile(file, is_larger=True))
         else:
             read.append(ReadFile(file, content, digest(content)))
     return read
