@@ -4,6 +4,7 @@ One nursery tree: a peer's failure stays in that peer's supervisor, a failing st
 node loudly. Shutdown: stop accepting, give running calls two seconds, close the store.
 """
 
+import gc
 import os
 import socket
 import time
@@ -128,6 +129,7 @@ def run_node(home: Home, passphrase: bytes | None) -> None:
 
 async def _serve_until_stopped(home: Home, config: Config, unlocked: Unlocked, stop: Stop) -> None:
     async with open_node(home, config, unlocked) as addresses:
+        gc.freeze()  # modules and services are here for good: no collection need walk them
         log.info("node serves", peer=addresses.peer, introduction=addresses.introduction)
         await stop.wait()
 
