@@ -43,7 +43,7 @@ GET_STATEMENTS = method(
     introduction.GetStatementsResponse,
 )
 
-FLOODS = ("heads", "hello", "watch", "introduction")
+FLOODS = ("heads", "hello", "resets", "watch", "introduction")
 """Attacks by calls that are refused."""
 
 _TASKS = 16
@@ -122,6 +122,11 @@ class Attacker:
     async def hello(self, channel: Channel) -> None:
         """Say Hello, which is refused after some times."""
         await self._call(channel, HELLO, hello())
+
+    async def resets(self, channel: Channel) -> None:
+        """Say Hello, and take the call back (CVE-2023-44487 is this, at full speed)."""
+        with trio.move_on_after(0.05):
+            await self.hello(channel)
 
     async def watch(self, channel: Channel) -> None:
         """Open a watch, which ends the one before it."""

@@ -10,7 +10,11 @@ MOST_DEBT_SECONDS = 60.0
 
 
 class Pace:
-    """How fast one peer may go: so much a second, and a burst of so much before that counts."""
+    """How fast one peer may go: so much a second, and a burst of so much before that counts.
+
+    Who may have something has all that it asks for, and waits for that afterwards: a large thing
+    needs no burst of its size, which would be so many small ones at once.
+    """
 
     def __init__(self, a_second: float, *, burst: float) -> None:
         self._a_second = a_second
@@ -18,12 +22,11 @@ class Pace:
         self._used_until: dict[Hashable, float] = {}
 
     def wait_seconds(self, peer: Hashable, amount: float = 1.0) -> float:
-        """Take an amount if the peer may have it now, and return 0; else how long to wait."""
+        """Take an amount if the peer may have some now, and return 0; else how long to wait."""
         now = trio.current_time()
-        until = self._after(peer, now, amount)
-        if until > now:
-            return until - now
-        self._used_until[peer] = until
+        if (begun := self._begun(peer, now)) > now:
+            return begun - now
+        self._used_until[peer] = self._after(peer, now, amount)
         return 0.0
 
     async def turn(self, peer: Hashable, amount: float = 1.0) -> None:
@@ -32,12 +35,12 @@ class Pace:
         Cancellation: nothing is taken then.
         """
         now = trio.current_time()
-        before = self._begun(peer, now)
+        begun = self._begun(peer, now)
         self._used_until[peer] = until = self._after(peer, now, amount)
         try:
-            await trio.sleep(max(0.0, until - now))
+            await trio.sleep(max(0.0, begun - now))
         except trio.Cancelled:
-            self._used_until[peer] -= until - before
+            self._used_until[peer] -= until - begun
             raise
 
     def charge(self, peer: Hashable, amount: float) -> None:

@@ -11,7 +11,7 @@ import ssl
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -26,6 +26,7 @@ from node.crypto.digests import sha256
 from node.domain.ids import NodeId
 
 LIFETIME_DAYS = 90
+_KEPT = 4096  # of certificates that were read, those that are not read anew
 _EARLIER_SECONDS = 600
 """A certificate is valid from so long before it is made: clocks differ."""
 
@@ -168,6 +169,7 @@ def _node_certificate(
     )
 
 
+@lru_cache(_KEPT)  # each call of a peer asks
 def validity(certificate_der: bytes) -> tuple[float, float]:
     """Return from when and until when a certificate is valid, in seconds since 1970.
 
@@ -197,6 +199,7 @@ def name_in(certificate_der: bytes) -> str:
     return found[0]
 
 
+@lru_cache(_KEPT)  # each call of a peer asks
 def pem_to_der(pem: bytes) -> bytes:
     """Return the DER form of one PEM certificate; `ValueError` if it is none."""
     return x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 DIGEST_BYTES = 32
@@ -108,8 +109,7 @@ class FacilityId(_Id):
         return cls(data[:DIGEST_BYTES])
 
     def __str__(self) -> str:
-        text = _base32(self.digest + _check(self.digest))
-        return "-".join(text[i : i + _GROUP] for i in range(0, len(text), _GROUP))
+        return _written(self.digest)
 
     def short(self) -> str:
         """Return the first group, for logs and tables."""
@@ -145,6 +145,12 @@ class TransferId:
     def short(self) -> str:
         """Return the first eight characters, for logs and tables."""
         return self.value.hex()[:8]
+
+
+@lru_cache(4096)  # each call of a peer asks
+def _written(digest: bytes) -> str:
+    text = _base32(digest + _check(digest))
+    return "-".join(text[i : i + _GROUP] for i in range(0, len(text), _GROUP))
 
 
 def _check(digest: bytes) -> bytes:

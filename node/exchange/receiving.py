@@ -48,6 +48,7 @@ from node.exchange.receiving_ports import Carrier, ReceiverPolicy, ReceiverStore
 from node.exchange.room import Promise, Room
 from node.exchange.shares import (
     MANIFEST_BYTES_A_SECOND,
+    MANIFEST_BYTES_AT_ONCE,
     ChunkPlaces,
     Limiters,
     Line,
@@ -60,7 +61,7 @@ _BUSY_SECONDS = 5
 _DOCUMENTS_BYTES = 2**17  # delivery, receipt, what is shown of them, and audit entries, at most
 # Of at most 4 MiB in plain: 32 MiB for a peer, whose one transfer has five in hand.
 _CHUNKS_PER_PEER, _CHUNKS_IN_ALL = 8, 64
-OFFERS_A_SECOND, OFFERS_AT_ONCE = 20.0, 100.0
+OFFERS_A_SECOND, OFFERS_AT_ONCE = 20.0, 50.0
 # So many offers one counts for that failed, or whose link broke. What is here already and is looked
 # at once more counts by its bytes: those read, or listed where they were read within the hour.
 _FAILED, _BROKEN = 100.0, 20.0
@@ -105,7 +106,7 @@ class Receiver:
         self._room = Room(carrier.free_bytes, carrier.used_bytes, policy.quota_bytes)
         self._manifests = Share("manifests", in_all=3 * MAX_BYTES, per_peer=MAX_BYTES)
         self._offers = Pace(OFFERS_A_SECOND, burst=OFFERS_AT_ONCE)
-        self._manifest_bytes = Pace(MANIFEST_BYTES_A_SECOND, burst=MAX_BYTES)
+        self._manifest_bytes = Pace(MANIFEST_BYTES_A_SECOND, burst=MANIFEST_BYTES_AT_ONCE)
         self._decoding = trio.CapacityLimiter(1)  # one at a time: each takes five times its size
         self._writing = Limiters(1)  # one peer's commits wait for each other, not others for them
         self._threads = chunk_threads()

@@ -27,7 +27,12 @@ from node.exchange import sender_machine as machine
 from node.exchange.gate import PriorityGate
 from node.exchange.links import Link
 from node.exchange.problems import expect, is_final_error, problem_error, tell
-from node.exchange.shares import MANIFEST_BYTES_A_SECOND, Share, chunk_threads
+from node.exchange.shares import (
+    MANIFEST_BYTES_A_SECOND,
+    MANIFEST_BYTES_AT_ONCE,
+    Share,
+    chunk_threads,
+)
 from node.pace import Pace
 
 _NOTE_SECONDS = 15.0  # for what was carried to be recorded, though we are cancelled
@@ -73,7 +78,7 @@ class Sender:
         self._carrier = carrier
         self._threads = chunk_threads()
         self._manifests = Share("manifests", in_all=3 * MAX_BYTES, per_peer=MAX_BYTES)
-        self._manifest_bytes = Pace(MANIFEST_BYTES_A_SECOND, burst=2 * MAX_BYTES)
+        self._manifest_bytes = Pace(MANIFEST_BYTES_A_SECOND, burst=MANIFEST_BYTES_AT_ONCE)
         self._decoding = trio.CapacityLimiter(1)
 
     async def send(self, link: Link, row: Transfer, gate: PriorityGate) -> None:

@@ -54,7 +54,7 @@ MAX_CALLS = 48
 WATCHES_A_SECOND, WATCHES_AT_ONCE = 0.5, 10.0
 """How fast one peer may open watches; each looks through what waits for it."""
 
-CALLS_A_MINUTE = 3000
+CALLS_A_SECOND, CALLS_AT_ONCE = 40.0, 150.0
 """Of one peer, of whatever kind: more than its transfers at their pace with all else."""
 
 LINES_A_MINUTE = 60
@@ -120,7 +120,7 @@ class ExchangeServer:
         self._witnessing = witnessing
         self._door = door
         self._places = Places(MAX_CALLS)
-        self._calls = RateLimit(CALLS_A_MINUTE, in_all=10**6)
+        self._calls = Pace(CALLS_A_SECOND, burst=CALLS_AT_ONCE)
         self._ways = ways
         self._sharing = sharing
         self._watches: dict[FacilityId, trio.CancelScope] = {}
@@ -156,7 +156,8 @@ class ExchangeServer:
         call.account = str(peer.facility_id)
         self._door.met(call.address, call.account)
         self._places.take(call.account, call.on_end)
-        self._calls.count(call.account)
+        if wait := self._calls.wait_seconds(call.account):
+            raise PeerBusy("too many calls a second; come again", wait)
         if not call.method.is_response_stream and not call.has_deadline:
             raise UsageError("unary calls need a deadline")
         return peer

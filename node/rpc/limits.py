@@ -4,6 +4,7 @@ import ipaddress
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import unquote
 
 from node.errors import PeerBusy
@@ -24,12 +25,14 @@ def origin(host: str) -> str:
     return str(address)
 
 
+@lru_cache(4096)  # each call asks
 def caller_origin(address: str) -> str:
     """Return whom a call counts for, from its address as gRPC writes it."""
     host = unquote(address).partition(":")[2].rpartition(":")[0]
     return origin(host.strip("[]")) or address
 
 
+@lru_cache(4096)  # each call asks
 def caller_socket(address: str) -> str:
     """Return the name of a caller's end of a connection, from its address as gRPC writes it."""
     host, _, port = unquote(address).partition(":")[2].rpartition(":")

@@ -8,9 +8,6 @@ named; before, it counts for its address, and has a moment to become known.
 
 Of too many the oldest are ended: what a peer has lost and does not know of yet is among those, and
 an honest handshake is over in less time than an attacker takes to fill the places anew.
-
-Who is refused again and again is shut out for some seconds: a known caller by its account, on every
-connection; strangers by their address, on those that are not known.
 """
 
 import os
@@ -31,7 +28,6 @@ from node.rpc.limits import caller_socket, origin, socket_name
 
 log = structlog.get_logger()
 LOOK_SECONDS = 0.2
-SHUT_SECONDS = 10.0
 _SHARE = 50  # of the time, a 50th at most is for looking
 _NEW_SECONDS = 5.0  # a call may be seen before its connection is
 _LOG_SECONDS = 60.0
@@ -67,7 +63,6 @@ class Connections:
     bounds: ConnectionBounds
     _states: dict[str, _State] = field(default_factory=dict)
     _brought: dict[str, str] = field(default_factory=dict)  # names, and whom they count for
-    _shut: dict[str, float] = field(default_factory=dict)  # accounts and origins, until when
     _dropped: set[str] = field(default_factory=set)
 
     def met(self, name: str, account: str, now: float) -> None:
@@ -95,11 +90,6 @@ class Connections:
         finally:
             del self._brought[name]
 
-    def shut(self, name: str, now: float) -> None:
-        """Note that whoever has a connection is to have none for a while."""
-        state = self._state(name, now)
-        self._shut[state.account or state.origin] = now + SHUT_SECONDS
-
     def drop(self, name: str) -> None:
         """Note that a connection is to end."""
         self._dropped.add(name)
@@ -125,24 +115,15 @@ class Connections:
             for name in chain.from_iterable(unknown.values())
             if now - self._states[name].since > self.bounds.unknown_seconds
         ]
+        dropped, self._dropped = self._dropped, set()
         return Counter(
             chain(
                 late,
-                self._unwanted(here, now),
+                dropped & here.keys(),
                 self._oldest(unknown.values(), self.bounds.unknown_of_origin),
                 self._oldest(known.values(), self.bounds.of_account),
             )
         )
-
-    def _unwanted(self, here: Iterable[str], now: float) -> list[str]:
-        self._shut = {who: until for who, until in self._shut.items() if until > now}
-        dropped, self._dropped = self._dropped, set()
-        return [
-            name
-            for name in here
-            if name in dropped
-            or (self._states[name].account or self._states[name].origin) in self._shut
-        ]
 
     def _state(self, name: str, now: float) -> _State:
         found = self._states.get(name)
@@ -182,10 +163,6 @@ class Warden:
     def brought(self, host: str, port: int, whose: str) -> AbstractContextManager[None]:
         """Have a connection from an address of ours count for somebody, while the block runs."""
         return self._connections.brought(socket_name(host, port), whose)
-
-    def shut(self, address: str) -> None:
-        """End the connections of whoever calls from an address, for some seconds."""
-        self._connections.shut(caller_socket(address), time.monotonic())
 
     def drop(self, address: str) -> None:
         """End the connection that an address names."""

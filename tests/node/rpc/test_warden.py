@@ -131,22 +131,6 @@ def _is_ended(connection: socket.socket) -> bool:
         return False
 
 
-def test_known_caller_is_shut_out_by_its_account_and_strangers_by_their_address() -> None:
-    connections = Connections(BOUNDS)
-    flooding, beside, stranger = _from("192.0.2.1", 3)
-    again, elsewhere = "198.51.100.7 1", "198.51.100.8 1"
-    connections.met(flooding, "a clinic", 0)
-    connections.met(beside, "another", 0)
-    connections.met(again, "a clinic", 0)
-    names = [flooding, beside, stranger, again, elsewhere]
-    connections.shut(flooding, 1)
-    assert set(connections.surplus(names, 1)) == {flooding, again}
-    connections.shut(stranger, 2)
-    assert set(connections.surplus(names, 2)) == {flooding, again, stranger}
-    assert not connections.surplus([beside, elsewhere, "198.51.100.9 2"], 13)
-    assert not connections._shut
-
-
 def test_single_connection_is_dropped_once() -> None:
     connections = Connections(BOUNDS)
     one, other = _from("192.0.2.1", 2)
