@@ -25,10 +25,10 @@ from tests.integration.attacks.damage import write_noise
 
 RESULTS = Path(__file__).with_name("results-fairness.md")
 ATTACKS = ("rest", "calls", "offers", "manifests", "chunks", *FLOODS)
-ROUNDS = int(os.environ.get("RUNS", "5"))
+ROUNDS = int(os.environ.get("RUNS", "2"))
 STUDY_MEGABYTES = 400
-BEFORE_SECONDS = 3
-"""An attack has gone on for so long before anything is measured: it may begin with a burst."""
+BEFORE_SECONDS, TRANSFERS = 8, 3
+"""An attack goes on for so long, for it may begin with a burst; then so many are sent."""
 
 
 @dataclass
@@ -157,7 +157,8 @@ def run(folder: Path, attacks: tuple[str, ...], rounds: int) -> list[Result]:
                 for address, figures in turns:
                     attacker.order(attack, address)
                     time.sleep(BEFORE_SECONDS)
-                    measure(honest, victim, figures)
+                    for _ in range(TRANSFERS):
+                        measure(honest, victim, figures)
                 turns.reverse()
             results.append(result)
             print(line(result), flush=True)
@@ -180,7 +181,7 @@ def main() -> None:
         results = run(Path(folder), tuple(sys.argv[1:]) or ATTACKS, ROUNDS)
     head = (
         "# What one hostile peer costs another\n\n"
-        f"A study of {STUDY_MEGABYTES} MB sent by an honest peer, medians of {ROUNDS};"
+        f"A study of {STUDY_MEGABYTES} MB sent by an honest peer, medians of {ROUNDS * TRANSFERS};"
         f" `emix status` meanwhile. The attack has gone on for {BEFORE_SECONDS} s before each."
         " `rest` is no attack: what it keeps shows how noisy the machine is."
         " Written by `python -m bench.fairness`.\n\n"

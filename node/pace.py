@@ -8,6 +8,9 @@ import trio
 MOST_DEBT_SECONDS = 60.0
 """Longer nobody waits, whatever it has cost: an honest peer costs much at times, too."""
 
+_MOST = 20_000
+"""Of whom the time is kept: callers that nobody has vouched for may be any number."""
+
 
 class Pace:
     """How fast one peer may go: so much a second, and a burst of so much before that counts.
@@ -26,7 +29,7 @@ class Pace:
         now = trio.current_time()
         if (begun := self._begun(peer, now)) > now:
             return begun - now
-        self._used_until[peer] = self._after(peer, now, amount)
+        self._keep(peer, self._after(peer, now, amount), now)
         return 0.0
 
     async def turn(self, peer: Hashable, amount: float = 1.0) -> None:
@@ -36,16 +39,25 @@ class Pace:
         """
         now = trio.current_time()
         begun = self._begun(peer, now)
-        self._used_until[peer] = until = self._after(peer, now, amount)
+        until = self._after(peer, now, amount)
+        self._keep(peer, until, now)
         try:
             await trio.sleep(max(0.0, begun - now))
         except trio.Cancelled:
-            self._used_until[peer] -= until - begun
+            self._keep(peer, self._used_until.get(peer, until) - (until - begun), now)
             raise
 
     def charge(self, peer: Hashable, amount: float) -> None:
         """Take an amount for what has been, however long the peer waits for it from now on."""
-        self._used_until[peer] = self._after(peer, trio.current_time(), amount)
+        now = trio.current_time()
+        self._keep(peer, self._after(peer, now, amount), now)
+
+    def _keep(self, peer: Hashable, until: float, now: float) -> None:
+        self._used_until[peer] = until
+        if len(self._used_until) > _MOST:
+            idle = [p for p, used in self._used_until.items() if used <= now - self._burst_seconds]
+            for other in idle or [next(iter(self._used_until))]:
+                del self._used_until[other]
 
     def _after(self, peer: Hashable, now: float, amount: float) -> float:
         return min(self._begun(peer, now) + amount / self._a_second, now + MOST_DEBT_SECONDS)

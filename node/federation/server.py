@@ -54,7 +54,7 @@ MAX_CALLS = 48
 WATCHES_A_SECOND, WATCHES_AT_ONCE = 0.5, 10.0
 """How fast one peer may open watches; each looks through what waits for it."""
 
-CALLS_A_SECOND, CALLS_AT_ONCE = 40.0, 150.0
+CALLS_A_SECOND, CALLS_AT_ONCE = 25.0, 100.0
 """Of one peer, of whatever kind: more than its transfers at their pace with all else."""
 
 LINES_A_MINUTE = 60

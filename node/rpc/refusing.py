@@ -1,9 +1,9 @@
 """Refusals cost their caller something: time, and in the end its connections.
 
 A refused call costs us about a millisecond, and whoever makes it nothing: unanswered for a while,
-it holds one of the streams that its connection has. Who is refused hundreds of times a minute all
-the same waits longer, and who takes such a call back to make another loses that connection. More
-would cost more: *measured*, a peer that was shut out for ten seconds came again at once with all
+it holds one of the streams that its connection has. Who is refused many times a second all the same
+waits longer, and who takes such a call back to make another loses that connection. More would cost
+more: *measured*, a peer that was shut out for ten seconds came again at once with all
 its connections and calls, 520 a second, and took 0.8 of a core; held, it takes 0.05. *Measured*
 before: a peer with 626 refused calls a second took 0.94 of a core, a stranger with 1,155 all of it.
 """
@@ -12,12 +12,11 @@ from typing import Protocol
 
 import trio
 
-from node.errors import PeerBusy
-from node.rpc.limits import RateLimit
+from node.pace import Pace
 
 REFUSAL_SECONDS = 1.0
 FLOOD_SECONDS = 5.0
-REFUSALS_A_MINUTE = 300
+REFUSALS_A_SECOND, REFUSALS_AT_ONCE = 5.0, 150.0
 """Of one caller. A peer's hundred urgent transfers that find no room ask again each half minute."""
 
 _OF_PLACES = 2  # held refusals take at most the half of the places for calls
@@ -37,14 +36,14 @@ class Refusals:
         self._door = door
         self._most = max_calls // _OF_PLACES
         self._held = 0
-        self._rate = RateLimit(REFUSALS_A_MINUTE, in_all=10**9)
+        self._calm = Pace(REFUSALS_A_SECOND, burst=REFUSALS_AT_ONCE)
 
     async def hold(self, address: str, account: str) -> None:
         """Hold the refusal of a call from an address, which counts for an account.
 
         Cancellation: the place among those that are held is given back.
         """
-        is_flood = self._is_flood(account)
+        is_flood = self._calm.wait_seconds(account) > 0
         if self._held >= self._most:
             self._door.drop(address)
             return
@@ -57,10 +56,3 @@ class Refusals:
             raise
         finally:
             self._held -= 1
-
-    def _is_flood(self, account: str) -> bool:
-        try:
-            self._rate.count(account)
-        except PeerBusy:
-            return True
-        return False

@@ -190,6 +190,17 @@ async def test_who_ends_waiting_has_taken_nothing(autojump_clock: MockClock) -> 
     assert pace.wait_seconds(A) == pytest.approx(39)
 
 
+async def test_pace_of_any_number_of_callers_takes_bounded_room(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.pace._MOST", 100)
+    pace = Pace(1.0, burst=5)
+    for n in range(1000):
+        assert pace.wait_seconds(n, 10) == 0
+        assert len(pace._used_until) <= 100
+    assert pace.wait_seconds(999) > 0, "who came last is not forgotten"
+
+
 async def test_nobody_waits_longer_than_a_minute(autojump_clock: MockClock) -> None:
     pace = Pace(1.0, burst=1)
     for _ in range(100):
