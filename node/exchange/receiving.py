@@ -62,9 +62,10 @@ _DOCUMENTS_BYTES = 2**17  # delivery, receipt, what is shown of them, and audit 
 # Of at most 4 MiB in plain: 32 MiB for a peer, whose one transfer has five in hand.
 _CHUNKS_PER_PEER, _CHUNKS_IN_ALL = 8, 64
 OFFERS_A_SECOND, OFFERS_AT_ONCE = 20.0, 50.0
-# So many offers one counts for that failed, or whose link broke. What is here already and is looked
+# So many offers more one counts for that brought nothing new (a hundred urgent ones that find no
+# room come again each half minute), failed, or whose link broke. What is here already and is looked
 # at once more counts by its bytes: those read, or listed where they were read within the hour.
-_FAILED, _BROKEN = 100.0, 20.0
+_FRUITLESS, _FAILED, _BROKEN = 3.0, 100.0, 20.0
 READ_AGAIN_SECONDS = 3600.0
 _LISTED_BYTES, _READ_BYTES = 2.0**16, 2.0**22
 
@@ -133,6 +134,7 @@ class Receiver:
     async def withdrawn(self, link: Link, message: Withdraw) -> None:
         """Forget what a sender has taken back; a receipt that was given stands."""
         await self.turn(link.peer)
+        self._offers.charge(link.peer, _FRUITLESS)
         row = await self._transfers.find_received(link.peer, message.transfer_id)
         if row is not None and not row.state.is_final:
             await self._transfers.set_state(row, State.CANCELLED, "cancelled by the sender")
@@ -147,15 +149,21 @@ class Receiver:
         Raises:
             NodeError: the peer broke a rule (it has been told) or the link broke.
         """
+        is_free = False
         try:
-            await self._receive(link, offer)
+            is_free = await self._receive(link, offer)
         except PeerUnreachable:
             raise
         except NodeError as exc:
+            is_free = is_ours(exc)
             await tell(link, Problem(exc.code.value, str(exc), is_final=False))
             raise
+        finally:
+            if not is_free:
+                self._offers.charge(link.peer, _FRUITLESS)
 
-    async def _receive(self, link: Link, offer: Offer) -> None:
+    async def _receive(self, link: Link, offer: Offer) -> bool:
+        """Receive what is offered; return whether that brought something to its end here."""
         await self.turn(link.peer)
         delivery = open_delivery(offer.delivery)
         check_delivery(
@@ -175,10 +183,10 @@ class Receiver:
                 )
         except PeerBusy as exc:
             await link.send(Answer(AnswerKind.LATER, retry_seconds=int(exc.retry_seconds)))
-            return
+            return False
         except PeerRefused as exc:
             await link.send(Answer(AnswerKind.DECLINED, reason=str(exc)))
-            return
+            return False
         if row.receipt is not None and await self._is_whole(row, delivery):
             await self._give_receipt(link, row.receipt)
         elif row.receipt is None and row.state.is_final:
@@ -186,7 +194,8 @@ class Receiver:
         elif row.state is State.HELD and not row.accepted:
             await link.send(Answer(AnswerKind.HELD))
         else:
-            await self._carry(link, row, delivery, data_key)
+            return await self._carry(link, row, delivery, data_key)
+        return False
 
     async def _is_whole(self, row: Transfer, delivery: Delivery) -> bool:
         """Whether a receipt may be repeated: what it is about was read, here, within the hour."""
@@ -260,11 +269,11 @@ class Receiver:
 
     async def _carry(
         self, link: Link, row: Transfer, delivery: Delivery, data_key: DataKey
-    ) -> None:
+    ) -> bool:
         with trio.CancelScope() as scope, self._claimed(delivery, scope) as is_mine:
             if not is_mine:
                 await link.send(Answer(AnswerKind.LATER, retry_seconds=_BUSY_SECONDS))
-                return
+                return False
             row = await self._transfers.set_route(row, link.route)
             try:
                 committed = await self._take_reserved(link, row, delivery, data_key)
@@ -276,9 +285,11 @@ class Receiver:
                 raise
             if committed is not None and committed.receipt is not None:
                 await self._give_receipt(link, committed.receipt)
+                return True
         if scope.cancelled_caught:
             problem = Problem("peer-refused", "cancelled by the receiver", is_final=True)
             await tell(link, problem)
+        return False
 
     async def _take_reserved(
         self, link: Link, row: Transfer, delivery: Delivery, data_key: DataKey

@@ -210,10 +210,13 @@ async def test_nobody_waits_longer_than_a_minute(autojump_clock: MockClock) -> N
     assert trio.current_time() - started <= 60
 
 
-@pytest.mark.parametrize("first", [Collect(TransferId(bytes(16))), Withdraw(TransferId(bytes(16)))])
+@pytest.mark.parametrize(
+    ("first", "cost"), [(Collect(TransferId(bytes(16))), 1), (Withdraw(TransferId(bytes(16))), 4)]
+)
 async def test_transfers_begin_at_a_pace_whichever_way(
-    autojump_clock: MockClock, first: Message
+    autojump_clock: MockClock, first: Message, cost: int
 ) -> None:
+    """What brings nothing new takes the node as long, and is waited for longer."""
     policy = SimpleNamespace(quota_bytes=0)
     carrier = SimpleNamespace(free_bytes=None, used_bytes=None)
     nobody: Any = dict.fromkeys(("me", "seal_keys", "store", "examiner", "clock"))
@@ -222,11 +225,11 @@ async def test_transfers_begin_at_a_pace_whichever_way(
     others: Any = dict.fromkeys(("signer", "sender", "links"))
     transfers = Transfers(book=book, receiver=receiver, offer_seconds=1.0, **others)
     started = trio.current_time()
-    for _ in range(int(OFFERS_AT_ONCE + 10 * OFFERS_A_SECOND)):
+    for _ in range(int(OFFERS_AT_ONCE + 10 * OFFERS_A_SECOND) // cost):
         theirs, ours = link_pair(A, B)
         await theirs.send(first)
         await transfers.serve_link(ours)
-    assert trio.current_time() - started == pytest.approx(10, abs=0.1)
+    assert trio.current_time() - started == pytest.approx(10, abs=0.5)
 
 
 class NoTransfers:
