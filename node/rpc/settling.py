@@ -9,6 +9,7 @@ does not wait for anything, and takes less than a tenth of a millisecond. So a t
 before us has left it once it sleeps, or has had a core for some milliseconds.
 """
 
+import select
 import threading
 import time
 from contextlib import suppress
@@ -43,7 +44,7 @@ class Asking:
         while others:
             if time.monotonic() > end:
                 return False
-            time.sleep(_LOOK_SECONDS)
+            _pause(_LOOK_SECONDS)
             for thread in list(others):
                 state, now = _look(thread)
                 if not state:
@@ -52,6 +53,15 @@ class Asking:
                 if seen[thread] >= _LOOKS or now - ran[thread] > _RAN_NANOSECONDS:
                     others.discard(thread)
         return True
+
+
+def _pause(seconds: float) -> None:
+    """Wait for a span of time; raises nothing, for gRPC would keep what was trusted before.
+
+    `time.sleep` waits for a moment of a clock, which fails where that clock is another for it than
+    for its caller (libfaketime: EINVAL, every other time).
+    """
+    select.select([], [], [], seconds)
 
 
 def _look(thread: int) -> tuple[str, int]:
