@@ -2,10 +2,11 @@
 
 A refused call costs us about a millisecond, and whoever makes it nothing: unanswered for a while,
 it holds one of the streams that its connection has. Who is refused many times a second all the same
-waits longer, and who takes such a call back to make another loses that connection. More would cost
-more: *measured*, a peer that was shut out for ten seconds came again at once with all
-its connections and calls, 520 a second, and took 0.8 of a core; held, it takes 0.05. *Measured*
-before: a peer with 626 refused calls a second took 0.94 of a core, a stranger with 1,155 all of it.
+waits longer, and who takes such a call back to make another loses that connection.
+
+*Measured*: a peer that was answered at once made 626 calls a second and took 0.94 of a core, a
+stranger 1,155 and all of it. A peer that was shut out for ten seconds came again at once with all
+its connections and calls, 520 a second, which took 0.8. Held as it is here, it takes 0.02 to 0.1.
 """
 
 from typing import Protocol
