@@ -163,7 +163,7 @@ class Receiver:
                 self._offers.charge(link.peer, _FRUITLESS)
 
     async def _receive(self, link: Link, offer: Offer) -> bool:
-        """Receive what is offered; return whether that brought something to its end here."""
+        """Receive what is offered; return whether the peer pays nothing more for having come."""
         await self.turn(link.peer)
         delivery = open_delivery(offer.delivery)
         check_delivery(
@@ -193,6 +193,7 @@ class Receiver:
             await link.send(Answer(AnswerKind.DECLINED, reason=row.reason or str(row.state)))
         elif row.state is State.HELD and not row.accepted:
             await link.send(Answer(AnswerKind.HELD))
+            return True  # for whom it waits is a person here
         else:
             return await self._carry(link, row, delivery, data_key)
         return False
