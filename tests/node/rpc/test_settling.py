@@ -1,13 +1,19 @@
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 
+from bench.nodes import Node
 from node.crypto.certificates import make_tls_identity
 from node.crypto.signing import SigningKey, node_id
 from node.rpc import credentials
 from node.rpc.credentials import TrustSnapshot
 from node.rpc.settling import Asking
+from tests.integration.clock import Clock
 
 
 def test_threads_that_sleep_or_have_ended_are_not_waited_for() -> None:
@@ -29,6 +35,32 @@ def test_threads_that_sleep_or_have_ended_are_not_waited_for() -> None:
         end.set()
         for thread in threads:
             thread.join()
+
+
+_WAITING = """
+import threading
+from node.rpc.settling import Asking
+
+asking, noted, end = Asking(), threading.Event(), threading.Event()
+def ask():
+    asking.note()
+    noted.set()
+    end.wait()
+thread = threading.Thread(target=ask)
+thread.start()
+noted.wait()
+assert all(asking.have_gone_on(10) for _ in range(30))
+end.set()
+"""
+
+
+def test_waiting_raises_nothing_whatever_the_clock(tmp_path: Path) -> None:
+    """What a fetcher raises has gRPC go on with the certificates that it had."""
+    clock, runs = Clock(tmp_path), Node(tmp_path, "no", "no")
+    clock.put_on(runs)
+    clock.set_day(8)
+    command = [*runs.prefix, sys.executable, "-c", _WAITING]
+    subprocess.run(command, check=True, timeout=60, env=dict(os.environ))
 
 
 def test_nothing_new_is_told_unless_something_is_new_by_value() -> None:
