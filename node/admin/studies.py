@@ -1,6 +1,7 @@
 """StudyService: import, list, export, delete, held instances."""
 
 import os
+import stat
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
@@ -341,7 +342,9 @@ class _Teller:
                 known=summary.known,
                 held=summary.held,
                 refused=summary.refused,
-                skipped=summary.skipped,
+                directories=summary.directories,
+                not_dicom=summary.not_dicom,
+                missing=summary.missing,
                 plaintext_bytes=summary.plaintext_bytes,
                 sealed_bytes=summary.sealed_bytes,
             )
@@ -381,11 +384,15 @@ def _is_unwritable(request: pb.ExportStudyRequest) -> bool:
 
 def _unreadable(paths: Sequence[str]) -> list[str]:
     """Return those paths that this process may not read, or does not see."""
-    return [
-        path
-        for path in paths
-        if not os.access(path, os.R_OK | (os.X_OK if Path(path).is_dir() else 0))
-    ]
+    return [path for path in paths if not os.access(path, os.R_OK | _search(path))]
+
+
+def _search(path: str) -> int:
+    """Return what reading a path takes besides, if it is a folder."""
+    try:
+        return os.X_OK if stat.S_ISDIR(Path(path).stat().st_mode) else 0
+    except OSError:
+        return 0  # it may not even be looked at
 
 
 def _find_all(paths: Any) -> Iterator[IncomingFile]:

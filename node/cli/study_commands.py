@@ -4,7 +4,6 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -14,8 +13,8 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
 from node.cli.origins import asking_for_origin, origin_option
-from node.domain.texts import encodable
-from node.errors import DicomError, StoreError, UsageError
+from node.cli.streaming import Said, stream_files
+from node.errors import StoreError, UsageError
 from node.terminal.output import (
     ProgressBar,
     Styled,
@@ -31,8 +30,6 @@ from node.terminal.output import (
     show_time,
 )
 
-_DATA_BYTES = 1 << 20
-
 
 @click.command("import")
 @click.argument("paths", nargs=-1, required=True)
@@ -40,11 +37,13 @@ _DATA_BYTES = 1 << 20
 @as_json
 @click.pass_context
 def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_: bool) -> None:
-    """Import files, folders, ZIPs or media with a DICOMDIR.
+    """Import files, folders, discs, disc images and archives (ZIP, tar, gzip).
 
-    Every file gets one of four answers: carried, carried and flagged (odd), held (a person must
-    decide: `emix held`), or refused. All but the first are listed with their reasons. Exit
-    status 1 if a file was held or refused. Importing again changes nothing.
+    Every DICOM file gets one of four answers: carried, carried and flagged (odd), held (a person
+    must decide: `emix held`), or refused. All but the first are listed with their reasons. What is
+    no DICOM, a disc's viewer and pictures, is counted, and with --json listed. Exit status 1 if a
+    file was held or refused, if a DICOMDIR names one that is not there, or if there was no DICOM
+    at all. Importing again changes nothing.
 
     \b
     Examples:
@@ -73,7 +72,10 @@ def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_:
         )
     else:
         _show_summary(summary, done.studies)
-    if summary.held or summary.refused:
+    found = summary.carried + summary.known + summary.held
+    if not found and not summary.refused:
+        print_error(f"no DICOM file was found in {_listed(absolute)}")
+    if not found or summary.held or summary.refused or summary.missing:
         raise SystemExit(1)
 
 
@@ -84,6 +86,7 @@ class _Imported:
     summary: pb.ImportSummary | None = None
     findings: list[pb.ImportFinding] = field(default_factory=list)
     studies: list[str] = field(default_factory=list)
+    missing: int = 0
 
 
 def _import(
@@ -94,11 +97,13 @@ def _import(
 
     def note(finding: pb.ImportFinding) -> None:
         done.findings.append(finding)
-        if not json_:
+        done.missing += finding.verdict == "missing"
+        is_shown = finding.verdict != "missing" or done.missing <= _NAMED_MISSING
+        if is_shown and not json_:
             _show_finding(finding)
 
-    said: SimpleQueue[pb.ImportRequest | None] = SimpleQueue()
-    requests = _stream_files(paths, said, note) if is_streamed else _name_paths(paths, said)
+    said: Said = SimpleQueue()
+    requests = stream_files(paths, said, note) if is_streamed else _name_paths(paths, said)
     is_unreadable = False
     with (
         node_client(context) as client,
@@ -144,14 +149,21 @@ def _at_interrupt(work: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-_WORDS = {"flag": "flagged", "hold": "held", "refuse": "refused"}
+_NAMED_MISSING = 20
+_WORDS = {"flag": "flagged", "hold": "held", "refuse": "refused", "missing": "missing"}
 _NAMED_FILES = 10
 
 
 def _show_finding(finding: pb.ImportFinding) -> None:
-    colour = {"hold": "yellow", "refuse": "red"}.get(finding.verdict)
-    word = _WORDS.get(finding.verdict, finding.verdict)
+    if finding.verdict not in _WORDS:
+        return  # what is no DICOM is counted
+    colour = {"hold": "yellow", "refuse": "red", "missing": "red"}.get(finding.verdict)
+    word = _WORDS[finding.verdict]
     print_line(Styled(f"{word:>8}", colour), f"  {finding.label}: {'; '.join(finding.reasons)}")
+
+
+def _listed(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if paths[3:] else "")
 
 
 def _show_summary(summary: pb.ImportSummary, studies: Sequence[str]) -> None:
@@ -160,48 +172,20 @@ def _show_summary(summary: pb.ImportSummary, studies: Sequence[str]) -> None:
         f" sealed {show_bytes(summary.sealed_bytes)}), {summary.flagged} of them flagged;"
         f" {summary.known} known already, {summary.held} held, {summary.refused} refused."
     )
+    if summary.missing:
+        all_named = "" if summary.missing <= _NAMED_MISSING else "; --json lists them"
+        print_line(f"{summary.missing} files that a DICOMDIR names are not there{all_named}.")
+    if summary.not_dicom:
+        print_line(f"{summary.not_dicom} other files are no DICOM; --json lists them.")
     for uid in studies[:20]:
         print_line(f"  study {uid}")
     if len(studies) > 20:
         print_line(f"  and {len(studies) - 20} more; see `emix studies`")
 
 
-def _name_paths(
-    paths: list[Path], said: "SimpleQueue[pb.ImportRequest | None]"
-) -> Iterator[pb.ImportRequest]:
+def _name_paths(paths: list[Path], said: Said) -> Iterator[pb.ImportRequest]:
     yield pb.ImportRequest(paths=pb.ImportPaths(paths=[str(path) for path in paths]))
     yield from iter(said.get, None)
-
-
-def _stream_files(
-    paths: list[Path],
-    said: "SimpleQueue[pb.ImportRequest | None]",
-    note: Callable[[pb.ImportFinding], None],
-) -> Iterator[pb.ImportRequest]:
-    """Read the files here, as the node would, for a node that cannot; on a thread of gRPC's."""
-    from node.dicom.media import find_files
-
-    for file in chain.from_iterable(find_files(path) for path in paths):
-        is_named = False
-        try:
-            with file.open() as handle:
-                named = pb.ImportFile(label=encodable(file.label), size_bytes=file.size_bytes)
-                yield pb.ImportRequest(file=named)
-                is_named = True
-                while data := handle.read(_DATA_BYTES):
-                    yield pb.ImportRequest(data=data)
-                    if not said.empty():
-                        if (request := said.get()) is not None:
-                            yield request
-                        return
-        except (DicomError, OSError) as exc:
-            reason = (
-                str(exc) if isinstance(exc, DicomError) else f"it cannot be read ({exc.strerror})"
-            )
-            if is_named:
-                yield pb.ImportRequest(broken=pb.ImportBroken(reason=reason))
-                continue
-            note(pb.ImportFinding(label=encodable(file.label), verdict="refuse", reasons=[reason]))
 
 
 @click.group(invoke_without_command=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydicom.charset import python_encoding
 
-from node.dicom.examine import examine, examine_bytes, refusal
+from node.dicom.examine import examine, examine_bytes, verdict_on
 from node.dicom.stream import Refused
 from node.dicom.walker import Walker
 from node.domain.verdicts import Examined
@@ -75,7 +75,7 @@ class Server:
             walker.pass_over(request["passed"])
             walker.feed(window, is_last=request["is_last"])
         except Refused as exc:
-            refused = self._walkers[session] = refusal(str(exc))
+            refused = self._walkers[session] = verdict_on(exc)
             return asdict(refused)
         found = examine(walker, is_whole=request["is_last"])
         return {**asdict(found), "skippable": walker.skippable_bytes}

@@ -10,9 +10,10 @@ from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.uid import UID
 from pydicom.valuerep import PersonName
 
+from node.dicom.dataset import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from node.dicom.identifiers import uid_from_bytes
-from node.dicom.stream import Refused
-from node.dicom.walker import EXPLICIT_BIG, IMPLICIT_LITTLE, Walker
+from node.dicom.stream import NotDicom, Refused
+from node.dicom.walker import MEDIA_DIRECTORY, Walker
 from node.domain.texts import shown
 from node.domain.uids import is_loose_uid, is_uid
 from node.domain.verdicts import Examined, PixelLayout, Verdict
@@ -44,6 +45,7 @@ _TEXT_TAGS = {
     0x00080060: "Modality",
 }
 _PERSON_NAME = 0x00100010
+_HALF_SAMPLES = {b"YBR_FULL_422": 4, b"YBR_PARTIAL_422": 4, b"YBR_PARTIAL_420": 3}
 _MAX_TEXT = 256
 _DELIMITERS = {ord(c) for c in "\\\r\n\t\f"}  # PS3.5 §6.1.2.5.3
 
@@ -61,10 +63,20 @@ def examine(walker: Walker, *, is_whole: bool = True) -> Examined:
     sop_class = uid_from_bytes(values.get(0x00080016, b""))
     meta_class = uid_from_bytes(values.get(0x00020002, b""))
     meta_instance = uid_from_bytes(values.get(0x00020003, b""))
+    if walker.is_directory:
+        return Examined(
+            Verdict.DIRECTORY,
+            ("a DICOMDIR",),
+            sop_class_uid=MEDIA_DIRECTORY,
+            references=tuple(walker.references) if is_whole else (),
+        )
+    if is_whole and not instance and meta_instance:
+        instance = meta_instance
+        reasons.append("no SOP Instance UID but the file meta's")
     if is_whole and not instance:
-        return refusal("no SOP Instance UID", sop_class=meta_class)
+        return refusal("no SOP Instance UID")
     if is_whole and not study:
-        return refusal("no Study Instance UID", sop_class=sop_class)
+        return refusal("no Study Instance UID")
     for uid, name in (
         (study, "Study Instance UID"),
         (instance, "SOP Instance UID"),
@@ -112,13 +124,20 @@ def examine_bytes(data: memoryview | bytes) -> Examined:
     try:
         walker.feed(data, is_last=True)
     except Refused as exc:
-        return refusal(str(exc), sop_class=uid_from_bytes(walker.values.get(0x00020002, b"")))
+        return verdict_on(exc)
     return examine(walker)
 
 
-def refusal(reason: str, *, sop_class: str = "") -> Examined:
+def verdict_on(refused: Refused) -> Examined:
+    """Return the verdict on a file whose walk ended so."""
+    if isinstance(refused, NotDicom):
+        return Examined(Verdict.NOT_DICOM, (str(refused),))
+    return refusal(str(refused))
+
+
+def refusal(reason: str) -> Examined:
     """Return the verdict that refuses a file for one reason."""
-    return Examined(Verdict.REFUSE, (reason,), sop_class_uid=sop_class)
+    return Examined(Verdict.REFUSE, (reason,))
 
 
 def active_preamble(preamble: bytes) -> str:
@@ -143,13 +162,15 @@ def _is_short_of_pixels(walker: Walker) -> bool:
     if not frames_text.isdigit() or len(frames_text) > 10:
         return True
     bits = _number(walker, 0x00280100)
-    samples = _number(walker, 0x00280002) or 1
+    photometric = walker.values.get(0x00280004, b"").strip(b"\0 ")
+    # Pixels share chrominance there (PS3.3 C.7.6.3.1.2): so many half samples have two of them.
+    half_samples = _HALF_SAMPLES.get(photometric) or 2 * (_number(walker, 0x00280002) or 1)
     pixels = _number(walker, 0x00280010) * _number(walker, 0x00280011) * int(frames_text)
-    return walker.pixel_bytes < pixels * samples * bits // 8
+    return walker.pixel_bytes < pixels * half_samples * bits // 16
 
 
 def _layout(walker: Walker) -> PixelLayout:
-    native = (IMPLICIT_LITTLE, EXPLICIT_BIG, "1.2.840.10008.1.2.1")
+    native = (IMPLICIT_LITTLE, EXPLICIT_BIG, EXPLICIT_LITTLE)
     if walker.is_encapsulated or (walker.transfer_syntax and walker.transfer_syntax not in native):
         return PixelLayout.PACKED
     bits = _number(walker, 0x00280100)

@@ -18,6 +18,7 @@ import trio
 
 from node.dicom.arena import Arena
 from node.dicom.fairness import OWN, CpuBudget, FairPlaces
+from node.domain.uids import MAX_UID
 from node.domain.verdicts import Examined, PixelLayout, Verdict
 from node.errors import ConfigError
 from node.sandbox import children
@@ -29,6 +30,7 @@ START_SECONDS = ANSWER_SECONDS = 30.0
 _CPUCLOCK_SCHED = 2  # as clock_getcpuclockid(3) makes the clock of a process
 _ENDING_SECONDS = 1.0
 _MAX_ANSWER_BYTES = 16 * 2**20
+_MAX_REFERENCE, _MAX_REFERENCES = 256, 200_000
 FAILED = Examined(Verdict.REFUSE, ("the parser failed on it",), is_failure=True)
 TOO_SLOW = Examined(Verdict.REFUSE, ("it takes more computing than a file of its size may",))
 BURST_SECONDS, SUSTAINED_CORES = 15.0, 0.5
@@ -414,7 +416,7 @@ def _from_json(value: Any) -> Examined:
     """Return the verdict in an answer; a parser that was taken over can send anything."""
     try:
         texts: dict[str, Any] = {
-            name: str(value[name])[:64]
+            name: str(value[name])[:MAX_UID]
             for name in (
                 "study_instance_uid",
                 "series_instance_uid",
@@ -427,6 +429,9 @@ def _from_json(value: Any) -> Examined:
             verdict=Verdict(value["verdict"]),
             reasons=tuple(str(reason)[:200] for reason in value["reasons"][:50]),
             layout=PixelLayout(value["layout"]),
+            references=[
+                str(name)[:_MAX_REFERENCE] for name in value["references"][:_MAX_REFERENCES]
+            ],
             index={str(k)[:64]: str(v)[:256] for k, v in list(value["index"].items())[:20]},
             **texts,
         )

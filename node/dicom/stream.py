@@ -13,6 +13,10 @@ class Refused(Exception):
     """The bytes are not one well-formed instance; the message says why, without any value."""
 
 
+class NotDicom(Refused):
+    """The bytes do not begin as any DICOM file does: a picture, a viewer, anything."""
+
+
 Window = memoryview | bytes
 Needs = Generator[None, None, None]
 """A part of a walk: it yields whenever it needs the next window."""

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 
 
 class Verdict(enum.StrEnum):
-    """The four answers; only `CARRY` and `FLAG` put an instance into a package."""
+    """The answers; only `CARRY` and `FLAG` put an instance into a package."""
 
     CARRY = "carry"
     FLAG = "flag"  # odd, and carried: the reasons say what is odd
     HOLD = "hold"  # sealed byte-exact, released only by a person
     REFUSE = "refuse"  # not identifiable as one DICOM instance, or over a limit
+    DIRECTORY = "directory"  # a DICOMDIR: it names the files of a medium, and is none of them
+    MISSING = "missing"  # named by a DICOMDIR, and not there
+    NOT_DICOM = "not-dicom"  # nothing of DICOM's: a viewer, a picture; no image is lost with it
 
 
 class PixelLayout(enum.IntEnum):
@@ -30,7 +33,8 @@ class Examined:
     Identifiers are empty unless `verdict` puts the instance into a package or holds it.
     `is_failure` says that it is the examination that failed, whatever the file is like.
     `index` has the decoded values that people search by, keyed by DICOM keyword; it is
-    patient data and stays inside the encrypted database.
+    patient data and stays inside the encrypted database. `references` are the files that a
+    DICOMDIR names, their components joined by `/`.
     """
 
     verdict: Verdict
@@ -42,7 +46,13 @@ class Examined:
     transfer_syntax_uid: str = ""
     layout: PixelLayout = PixelLayout.PLAIN
     index: dict[str, str] = field(default_factory=dict)
+    references: Sequence[str] = ()
     is_failure: bool = False
+
+    @property
+    def is_instance(self) -> bool:
+        """Whether it is one DICOM instance, whatever else is said of it."""
+        return self.verdict in (Verdict.CARRY, Verdict.FLAG, Verdict.HOLD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ class Checker:
         instance = self._manifest.instances[position]
         if found.is_failure:
             raise StoreError("an instance could not be examined; it is tried again")
-        same = found.verdict is not Verdict.REFUSE and (
+        same = found.is_instance and (
             found.sop_instance_uid,
             found.sop_class_uid,
             found.series_instance_uid,

@@ -1,7 +1,7 @@
 """What import and checking need of the store, of the parsers, and of who hands files over."""
 
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import BinaryIO, Protocol
 
 import trio
@@ -134,8 +134,34 @@ class Examiner(Protocol):
         """Examine one file in windows, from the same source as a slab's."""
 
 
+class ArchivedFile(Protocol):
+    """A file in an archive, whose bytes come as they are asked for."""
+
+    @property
+    def label(self) -> str:
+        """How the person who imports would call it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size, as the archive says; 0 where it does not."""
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot be looked at; empty when it can."""
+
+    def read(self) -> bytes:
+        """Return its next bytes, none at the end; blocks. Raises `DicomError` if it is damaged."""
+
+
 class IncomingFile(Protocol):
     """A file to look at, on this node's disk or on its way from the caller."""
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether there are files in it, which `members` reads."""
+
+    def members(self) -> AbstractContextManager[Iterator[ArchivedFile]]:
+        """Read an archive's files one after the other; blocks. Raises `DicomError`."""
 
     @property
     def label(self) -> str:

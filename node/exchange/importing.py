@@ -1,4 +1,4 @@
-"""Import: every file is looked at, and each gets one of four verdicts.
+"""Import: every file is looked at, and each gets a verdict.
 
 How this works. A scanner lists the files in batches that fit a slab of shared memory. A few
 lanes take batches: one reads the files and digests them on a worker thread, has a parser
@@ -36,22 +36,26 @@ from node.exchange.import_ports import (
     LargeWriter,
     Writer,
 )
+from node.exchange.media_directories import MediaDirectories, is_called_dicom
 from node.exchange.reading import (
     WINDOW_BYTES,
     FileInMemory,
     ReadFile,
+    ReadMember,
     batches,
     digest_file,
     lay_out,
+    open_members,
     read_files,
     read_windows,
+    rest_of,
 )
 
 _DISCARD_SECONDS = 60.0  # what is left then stays in open packages
 LANES = 3
 _FILLING_BYTES = 64 * 2**20
 _BEGINNING_BYTES = 64 * 2**20
-_MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+_ARCHIVE_BATCHES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,9 @@ class Summary:
     known: int = 0
     held: int = 0
     refused: int = 0
-    skipped: int = 0
+    directories: int = 0
+    not_dicom: int = 0
+    missing: int = 0
     plaintext_bytes: int = 0
     sealed_bytes: int = 0
     study_instance_uids: list[str] = field(default_factory=list)
@@ -126,6 +132,7 @@ class ImportJob:
         self._opening = trio.Lock()
         self._seen: set[bytes] = set()
         self._seen_instances: set[str] = set()
+        self._media = MediaDirectories()
 
     async def run(self, files: Iterator[IncomingFile]) -> Summary:
         """Import files that can be opened on this machine.
@@ -172,6 +179,7 @@ class ImportJob:
             async with trio.open_nursery() as sealing:
                 async for label, size, windows in files:
                     await self._wait_room()
+                    self._media.see(label)
                     self._count_found(1, size)
                     await self._take_windows(label, size, windows, sealing)
                 for writer in self._writers.values():
@@ -196,7 +204,18 @@ class ImportJob:
         self._summary.study_instance_uids = list(writers)
         await self._store.close_packages(sorted(self._mine), self._operator)
         await self._forget_chunks()
+        await self._tell_of_media()
         return self._summary
+
+    async def _tell_of_media(self) -> None:
+        """Tell what DICOMDIRs name in vain, and what is no DICOM, named by one or not."""
+        for label, is_named in self._media.others():
+            await self._wait_room()
+            self._set_aside(label, is_named=is_named)
+        for label in self._media.missing():
+            await self._wait_room()
+            self._summary.missing += 1
+            self._tell(Finding(label, Verdict.MISSING, ("named by a DICOMDIR, and not there",)))
 
     # -- finding and reading --------------------------------------------------------------
 
@@ -209,6 +228,8 @@ class ImportJob:
             found = batches(files)
             while batch := await trio.to_thread.run_sync(next, found, None):
                 self._count_found(len(batch), sum(file.size_bytes for file in batch))
+                for file in batch:
+                    self._media.see(file.label)
                 await send.send(batch)
 
     async def _lane(
@@ -219,10 +240,62 @@ class ImportJob:
         async with receive:
             async for batch in receive:
                 await self._wait_room()
-                if len(batch) == 1 and batch[0].size_bytes > WINDOW_BYTES:
+                if batch[0].is_archive:
+                    await self._take_archive(batch[0], sealing)
+                elif len(batch) == 1 and batch[0].size_bytes > WINDOW_BYTES:
                     await self._take_large(batch[0], sealing)
                 else:
                     await self._take_batch(batch, sealing)
+
+    async def _take_archive(self, archive: IncomingFile, sealing: trio.Nursery) -> None:
+        """Take the files in an archive as they come out of it; what is damaged costs itself only.
+
+        Small ones are gathered to batches, of which a few are examined while others come.
+        """
+        places = trio.Semaphore(_ARCHIVE_BATCHES)
+
+        async def take(batch: list[IncomingFile]) -> None:
+            try:
+                await self._take_batch(batch, sealing)
+            finally:
+                places.release()
+
+        async def hand_on(batch: list[IncomingFile]) -> None:
+            if batch:
+                await places.acquire()
+                nursery.start_soon(take, batch)
+
+        gathered: list[IncomingFile] = []
+        async with trio.open_nursery() as nursery:
+            try:
+                async with open_members(archive) as read:
+                    while member := await read():
+                        await self._wait_room()
+                        small = await self._take_member(member, sealing)
+                        if small is None:
+                            continue
+                        if _size_of([*gathered, small]) > WINDOW_BYTES:
+                            await hand_on(gathered)
+                            gathered = []
+                        gathered.append(small)
+            except DicomError as exc:
+                self._refuse(archive.label, (str(exc),))
+            await hand_on(gathered)
+        self._count_done(archive.size_bytes)
+
+    async def _take_member(self, member: ReadMember, sealing: trio.Nursery) -> IncomingFile | None:
+        """Take a file in an archive; return one that is small, to be taken with others."""
+        label, size = member.file.label, max(member.file.size_bytes, len(member.content))
+        self._count_found(1, size)
+        self._media.see(label)
+        if member.problem:
+            self._refuse(label, (member.problem,))
+            self._count_done(size)
+        elif member.is_whole:
+            return FileInMemory(label, member.content)
+        else:
+            await self._take_windows(label, size, rest_of(member), sealing)
+        return None
 
     async def _take_batch(self, batch: list[IncomingFile], sealing: trio.Nursery) -> None:
         read = await trio.to_thread.run_sync(read_files, batch)
@@ -336,7 +409,7 @@ class ImportJob:
                 begun = await _begin(examination, first, second, windows)
                 if await self._is_known_large(begun.found, whole_digest):
                     self._summary.known += 1
-                elif begun.found.verdict is Verdict.REFUSE:
+                elif not begun.found.is_instance:
                     self._note(label, begun.found)
                 else:
                     await self._seal_large(label, examination, begun, sealing)
@@ -395,7 +468,7 @@ class ImportJob:
             while window is not None:
                 following = await anext(begun.rest, None)
                 found = await examination.feed(window, is_last=following is None)
-                if found.verdict is Verdict.REFUSE:
+                if not found.is_instance:
                     self._note(label, found)
                     return
                 await large.add(window)
@@ -451,8 +524,13 @@ class ImportJob:
 
     def _note(self, label: str, found: Examined) -> bool:
         """Tell what is to be told of a file; return whether its bytes are kept."""
-        if found.sop_class_uid == _MEDIA_STORAGE_DIRECTORY:
-            self._summary.skipped += 1
+        if found.verdict is Verdict.DIRECTORY:
+            self._summary.directories += 1
+            self._media.name(label, found.references)
+            return False
+        if found.verdict is Verdict.NOT_DICOM:
+            if not self._media.put_off(label):
+                self._set_aside(label, is_named=False)
             return False
         if found.verdict is Verdict.REFUSE:
             self._refuse(label, found.reasons)
@@ -461,6 +539,16 @@ class ImportJob:
             self._tell(Finding(label, found.verdict, found.reasons))
             self._summary.flagged += found.verdict is Verdict.FLAG
         return True
+
+    def _set_aside(self, label: str, *, is_named: bool) -> None:
+        """Tell of a file that is no DICOM, which is a loss only where it should be."""
+        if is_named:
+            self._refuse(label, ("not DICOM, but a DICOMDIR names it",))
+        elif is_called_dicom(label):
+            self._refuse(label, ("not DICOM, but called so",))
+        else:
+            self._summary.not_dicom += 1
+            self._tell(Finding(label, Verdict.NOT_DICOM, ("not DICOM",)))
 
     def _refuse(self, label: str, reasons: tuple[str, ...]) -> None:
         self._summary.refused += 1
@@ -476,6 +564,10 @@ class ImportJob:
         p = self._progress
         self._progress = replace(p, files_done=p.files_done + 1, bytes_done=p.bytes_done + size)
         self._tell(self._progress)
+
+
+def _size_of(files: Sequence[IncomingFile]) -> int:
+    return sum(file.size_bytes for file in files)
 
 
 class _ExaminationFailed(Exception):
@@ -529,7 +621,7 @@ async def _begin(
     windows, size = [first], len(first)
     found = await examination.feed(first, is_last=False)
     while upcoming is not None and not found.study_instance_uid:
-        if found.verdict is Verdict.REFUSE:
+        if found.verdict in (Verdict.REFUSE, Verdict.NOT_DICOM):
             break
         if size > _BEGINNING_BYTES:
             raise DicomError("no Study Instance UID in its first 64 MiB")

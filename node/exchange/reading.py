@@ -3,7 +3,15 @@
 All of it blocks, but for `read_windows`; call it on worker threads.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO
@@ -12,11 +20,12 @@ import trio
 
 from node.crypto.digests import Hasher, digest
 from node.errors import DicomError
-from node.exchange.import_ports import IncomingFile, Slab
+from node.exchange.import_ports import ArchivedFile, IncomingFile, Slab
 
 WINDOW_BYTES = 4 * 2**20
 """What is read of a file at once; files up to this size are handled whole, in batches."""
 _BATCH_FILES = 1000
+_CLOSING_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +56,35 @@ class FileInMemory:
         """Its size."""
         return len(self.content)
 
+    @property
+    def is_archive(self) -> bool:
+        """No: an archive that is streamed is read by who streams it."""
+        return False
+
+    def members(self) -> AbstractContextManager[Iterator[ArchivedFile]]:
+        """Return nothing: it is no archive."""
+        return nullcontext(iter(()))
+
     def open(self) -> BinaryIO:
         """Open it; there is nothing that can fail."""
         return BytesIO(self.content)
 
 
 def batches(files: Iterator[IncomingFile]) -> Iterator[list[IncomingFile]]:
-    """Yield files in lists of bounded size and number; one over a window stands alone."""
+    """Yield files in lists of bounded size and number.
+
+    One over a window, or an archive, stands alone.
+    """
     batch: list[IncomingFile] = []
     size = 0
     for file in files:
-        if batch and (size + file.size_bytes > WINDOW_BYTES or len(batch) == _BATCH_FILES):
+        is_full = size + file.size_bytes > WINDOW_BYTES or len(batch) == _BATCH_FILES
+        if batch and (is_full or file.is_archive):
             yield batch
             batch, size = [], 0
+        if file.is_archive:
+            yield [file]
+            continue
         batch.append(file)
         size += file.size_bytes
     if batch:
@@ -114,9 +139,82 @@ def _read_window(handle: BinaryIO) -> bytes:
 
 
 def digest_file(file: IncomingFile) -> bytes:
-    """Return the digest of a whole file; `DicomError` if it cannot be opened."""
+    """Return the digest of a whole file; `DicomError` if it cannot be read."""
     hasher = Hasher()
     with file.open() as handle:
-        while window := handle.read(WINDOW_BYTES):
+        while window := _read_window(handle):
             hasher.update(window)
     return hasher.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMember:
+    """The beginning of a file in an archive.
+
+    Attributes:
+        file: Which.
+        content: All of it, or a window and more.
+        is_whole: Whether that is all.
+        problem: Why it cannot be read; empty when it can.
+    """
+
+    file: ArchivedFile
+    content: bytes = b""
+    is_whole: bool = False
+    problem: str = ""
+
+
+@asynccontextmanager
+async def open_members(
+    file: IncomingFile,
+) -> AsyncGenerator[Callable[[], Awaitable[ReadMember | None]]]:
+    """Read an archive for the time of the block, with a function that returns the next file.
+
+    Raises:
+        DicomError: it cannot be read; from the function, too.
+    """
+    context = file.members()
+    members = await trio.to_thread.run_sync(context.__enter__)
+
+    async def read() -> ReadMember | None:
+        return await trio.to_thread.run_sync(_read_member, members)
+
+    try:
+        yield read
+    finally:
+        with trio.move_on_after(_CLOSING_SECONDS, shield=True):
+            await trio.to_thread.run_sync(context.__exit__, None, None, None)
+
+
+def _read_member(members: Iterator[ArchivedFile]) -> ReadMember | None:
+    file = next(members, None)
+    if file is None:
+        return None
+    if file.problem:
+        return ReadMember(file, problem=file.problem)
+    parts, size = [], 0
+    try:
+        while size <= WINDOW_BYTES and (piece := file.read()):
+            parts.append(piece)
+            size += len(piece)
+    except DicomError as exc:
+        return ReadMember(file, problem=str(exc))
+    return ReadMember(file, b"".join(parts), is_whole=size <= WINDOW_BYTES)
+
+
+async def rest_of(member: ReadMember) -> AsyncIterator[bytes]:
+    """Yield the windows of a file in an archive of which the beginning was read.
+
+    Raises:
+        DicomError: it cannot be read to its end.
+    """
+    kept = bytearray(member.content)
+    while True:
+        while len(kept) <= WINDOW_BYTES and (
+            piece := await trio.to_thread.run_sync(member.file.read)
+        ):
+            kept += piece
+        if not kept:
+            return
+        yield bytes(kept[:WINDOW_BYTES])
+        del kept[:WINDOW_BYTES]

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     import trio
@@ -79,6 +79,30 @@ async def start(module: str, *arguments: str, fd: int) -> "trio.Process":
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         pass_fds=[fd],
+        cwd="/",
+        env=_environment(),
+    )
+
+
+def open_reading(module: str, *arguments: str, given: BinaryIO) -> "subprocess.Popen[bytes]":
+    """Start a module of ours that reads an open file, and whose output is read as it comes.
+
+    Args:
+        module: Its full name.
+        arguments: Of its command line; others see it.
+        given: Its standard input, from where it stands.
+
+    Returns:
+        The process; to be ended by whoever has it.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    return subprocess.Popen(
+        _command(module, arguments),
+        stdin=given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         cwd="/",
         env=_environment(),
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.nodes import CommandFailed, Directory, Node
-from node.dicom.media import Unreadable, find_files
+from node.dicom.archive_reader import Unreadable
+from node.dicom.media import find_files
 from tests.dicom_files import study_uid, write_study
 from tests.integration.attacks.folders import (
     OTHER,

@@ -32,7 +32,7 @@ async def test_files_in_a_slab_are_examined_each() -> None:
         slab.write(0, one + b"junk" + two)
         places = [(0, len(one)), (len(one), 4), (len(one) + 4, len(two))]
         found = await examiner.examine_files(slab, places)
-    assert [f.verdict for f in found] == [Verdict.CARRY, Verdict.REFUSE, Verdict.CARRY]
+    assert [f.verdict for f in found] == [Verdict.CARRY, Verdict.NOT_DICOM, Verdict.CARRY]
     assert found[0].study_instance_uid != found[2].study_instance_uid
 
 

@@ -1,108 +1,8 @@
-"""Finding files: every member of a ZIP is opened without reading its directory again."""
+"""Finding files: each once, in a stable order; what is wrong with one costs it alone."""
 
-import zipfile
 from pathlib import Path
 
-import pytest
-
-from node.dicom import media
-from node.dicom.media import Unreadable, find_files
-
-
-def test_members_open_in_any_order_and_all_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "many.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for n in range(50):
-            archive.writestr(f"{n}.dcm", f"content {n}")
-    handles = [(n, file.open()) for n, file in enumerate(find_files(path))]
-    for n, handle in reversed(handles):
-        with handle:
-            assert handle.read() == f"content {n}".encode()
-
-
-def test_opening_a_member_reads_a_bounded_part_of_the_archive(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "many.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for n in range(20):
-            archive.writestr(f"{n}.dcm", b"x")
-    found = list(find_files(path))
-
-    def unwanted(*_: object) -> None:
-        raise AssertionError("the directory is read again")
-
-    monkeypatch.setattr(zipfile, "_EndRecData", unwanted)
-    for file in found:
-        with file.open() as handle:
-            assert handle.read() == b"x"
-
-
-def test_an_archive_that_changed_meanwhile_is_unreadable(tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("first.dcm", b"first")
-    (file,) = find_files(path)
-    path.write_bytes(b"something else altogether" * 10)
-    with pytest.raises(Unreadable):
-        file.open()
-
-
-def test_entry_without_a_name_costs_its_neighbours_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("first.dcm", b"first")
-        archive.writestr(zipfile.ZipInfo(""), b"second")
-        archive.writestr("folder/", b"")
-        archive.writestr("third.dcm", b"third")
-    found = list(find_files(path))
-    assert [f.label for f in found] == [
-        f"{path}!first.dcm",
-        f"{path}!(no name)",
-        f"{path}!third.dcm",
-    ]
-    for file, content in zip(found, (b"first", b"second", b"third"), strict=True):
-        with file.open() as handle:
-            assert handle.read() == content
-
-
-@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_members_that_expand_without_a_bound_are_not_opened(tmp_path: Path, method: int) -> None:
-    path = tmp_path / "bomb.zip"
-    with zipfile.ZipFile(path, "w", method) as archive:
-        archive.writestr("bomb.dcm", bytes(10_000_000))
-    (file,) = find_files(path)
-    with pytest.raises(Unreadable, match="cannot be bounded"):
-        file.open()
-
-
-def test_directory_is_bounded_before_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "many.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for n in range(100):
-            archive.writestr(f"{n}.dcm", b"x")
-    monkeypatch.setattr(media, "MAX_ZIP_DIRECTORY_BYTES", 1000)
-
-    def unwanted(*_: object) -> None:
-        raise AssertionError("the directory is read")
-
-    monkeypatch.setattr(zipfile.ZipFile, "__init__", unwanted)
-    (file,) = find_files(path)
-    assert file.problem == "a ZIP of too many entries; unpack it first"
-
-
-def test_honest_archive_of_many_black_images_is_read(tmp_path: Path) -> None:
-    """Two hundred to one in each, and all of them together less than any ZIP may have."""
-    path = tmp_path / "black.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for n in range(80):
-            archive.writestr(f"{n}.dcm", bytes(524_288))
-    found = list(find_files(path))
-    assert len(found) == 80
-    with found[-1].open() as handle:
-        assert len(handle.read()) == 524_288
+from node.dicom.media import find_files
 
 
 def test_folders_nested_without_end_are_named_and_end_nothing(tmp_path: Path) -> None:
@@ -115,3 +15,33 @@ def test_folders_nested_without_end_are_named_and_end_nothing(tmp_path: Path) ->
     found = list(find_files(tmp_path))
     assert [Path(f.label).name for f in found] == ["y.dcm", "d"]
     assert found[1].problem == "folders are nested too deep"
+
+
+def test_what_is_named_is_followed_and_a_link_below_it_is_named(tmp_path: Path) -> None:
+    """`/media/cdrom` is a link to `cdrom0` on many systems."""
+    disc = tmp_path / "cdrom0"
+    disc.mkdir()
+    (disc / "IM1").write_bytes(b"one")
+    (tmp_path / "cdrom").symlink_to("cdrom0")
+    (tmp_path / "one").symlink_to("cdrom0/IM1")
+    assert [(f.label, f.problem) for f in find_files(tmp_path / "cdrom")] == [
+        (str(tmp_path / "cdrom/IM1"), "")
+    ]
+    assert [(f.label, f.problem) for f in find_files(tmp_path / "one")] == [
+        (str(tmp_path / "one"), "")
+    ]
+    below = {f.label: f.problem for f in find_files(tmp_path)}
+    for name in ("cdrom", "one"):
+        assert "a link" in below[str(tmp_path / name)]
+    assert below[str(disc / "IM1")] == ""
+
+
+def test_dicomdir_stands_before_what_lies_beside_it(tmp_path: Path) -> None:
+    for name in ("A", "DICOMDIR", "Z"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [Path(f.label).name for f in find_files(tmp_path)] == ["DICOMDIR", "A", "Z"]
+
+
+def test_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (found,) = find_files(tmp_path / "gone")
+    assert "not there" in found.problem

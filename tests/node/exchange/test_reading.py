@@ -7,9 +7,10 @@ import pytest
 
 from node.crypto.digests import digest
 from node.exchange.reading import WINDOW_BYTES, batches, read_files
+from tests.incoming import PlainFile
 
 
-class Grown:
+class Grown(PlainFile):
     """A file whose size is not what was said of it."""
 
     label = "file"

@@ -31,6 +31,7 @@ from node.store.imports import ImportStore
 from node.store.lost import find_lost
 from node.store.studies import StudyStore
 from tests.dicom_files import encode, make_dataset, study_uid, write_study
+from tests.incoming import PlainFile
 
 
 def make_store(home: Path) -> StoreContext:
@@ -198,7 +199,7 @@ async def test_what_was_left_and_is_damaged_is_sealed_anew(tmp_path: Path) -> No
 
 
 @dataclass
-class CostlyFile:
+class CostlyFile(PlainFile):
     """A file that has every parser killed while its third window is read, the first time."""
 
     content: bytes

@@ -409,7 +409,7 @@ class ImportFinding(_message.Message):
     def __init__(self, label: _Optional[str] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ImportSummary(_message.Message):
-    __slots__ = ("carried", "flagged", "known", "held", "refused", "plaintext_bytes", "sealed_bytes", "skipped")
+    __slots__ = ("carried", "flagged", "known", "held", "refused", "plaintext_bytes", "sealed_bytes", "directories", "not_dicom", "missing")
     CARRIED_FIELD_NUMBER: _ClassVar[int]
     FLAGGED_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
@@ -417,7 +417,9 @@ class ImportSummary(_message.Message):
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     PLAINTEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
     SEALED_BYTES_FIELD_NUMBER: _ClassVar[int]
-    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
+    NOT_DICOM_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
     carried: int
     flagged: int
     known: int
@@ -425,8 +427,10 @@ class ImportSummary(_message.Message):
     refused: int
     plaintext_bytes: int
     sealed_bytes: int
-    skipped: int
-    def __init__(self, carried: _Optional[int] = ..., flagged: _Optional[int] = ..., known: _Optional[int] = ..., held: _Optional[int] = ..., refused: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., skipped: _Optional[int] = ...) -> None: ...
+    directories: int
+    not_dicom: int
+    missing: int
+    def __init__(self, carried: _Optional[int] = ..., flagged: _Optional[int] = ..., known: _Optional[int] = ..., held: _Optional[int] = ..., refused: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., directories: _Optional[int] = ..., not_dicom: _Optional[int] = ..., missing: _Optional[int] = ...) -> None: ...
 
 class ImportStudies(_message.Message):
     __slots__ = ("study_instance_uids",)

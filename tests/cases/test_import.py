@@ -1,0 +1,128 @@
+"""What a running node makes of odd input: counted right, named, and given back byte for byte."""
+
+import hashlib
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.nodes import Node
+from tests.cases import Case, Right, files, media, studies
+
+# pydicom's FileSet leaves its temporary folders to the garbage collector.
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+SMALL_FILES = [case for case in files.CASES if not case.is_large]
+
+
+@pytest.fixture(scope="module")
+def scratched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library with which reads of some files fail."""
+    library = tmp_path_factory.mktemp("library") / "bad_sectors.so"
+    source = Path(__file__).with_name("bad_sectors.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+@pytest.fixture(
+    scope="module", params=["by the node", pytest.param("streamed", marks=pytest.mark.slow)]
+)
+def importing(
+    request: pytest.FixtureRequest, scratched: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Node, tuple[str, ...]]]:
+    """A node, and how it is given what it imports."""
+    node = Node(tmp_path_factory.mktemp("node"), "odd", "Odd Clinic")
+    node.prefix = ["env", f"LD_PRELOAD={scratched}"]
+    node.make()
+    node.start()
+    yield node, ("--stream",) if request.param == "streamed" else ()
+    node.stop()
+
+
+def _import(importing: tuple[Node, tuple[str, ...]], path: Path) -> Any:
+    node, how = importing
+    return node.json("import", str(path), *how, statuses=(0, 1))
+
+
+def _right_of(summary: dict[str, Any]) -> Right:
+    return Right(
+        carried=int(summary["carried"]),
+        flagged=int(summary["flagged"]),
+        refused=int(summary["refused"]),
+        not_dicom=int(summary["not_dicom"]),
+        directories=int(summary["directories"]),
+        missing=int(summary["missing"]),
+    )
+
+
+def _without_words(right: Right) -> Right:
+    return replace(right, words=())
+
+
+@pytest.mark.parametrize("case", [*media.CASES, *studies.CASES], ids=lambda case: case.name)
+def test_case_is_imported_right(
+    case: Case, importing: tuple[Node, tuple[str, ...]], tmp_path: Path
+) -> None:
+    case.make(tmp_path)
+    told = _import(importing, tmp_path)
+    reasons = "\n".join(reason for f in told["findings"] for reason in f["reasons"])
+    assert _right_of(told["summary"]) == _without_words(case.right), told["findings"]
+    assert [word for word in case.right.words if word not in reasons] == []
+
+
+def test_odd_files_are_given_back_byte_for_byte(
+    importing: tuple[Node, tuple[str, ...]], tmp_path: Path
+) -> None:
+    for case in SMALL_FILES:
+        case.make(tmp_path / "in" / case.name)
+    told = _import(importing, tmp_path / "in")
+    right = _right_of(told["summary"])
+    assert right.carried == sum(case.right.carried for case in SMALL_FILES)
+    assert right.flagged == sum(case.right.flagged for case in SMALL_FILES)
+    assert right.refused == sum(case.right.refused for case in SMALL_FILES)
+    refused = {f["label"] for f in told["findings"] if f["verdict"] == "refuse"}
+    wanted = {
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (tmp_path / "in").rglob("*")
+        if path.is_file() and str(path) not in refused
+    }
+    node, _ = importing
+    found = set()
+    for number, uid in enumerate(told["summary"]["study_instance_uids"]):
+        out = tmp_path / f"out{number}"
+        node.run("export", uid, str(out))
+        found |= {hashlib.sha256(p.read_bytes()).hexdigest() for p in out.rglob("IM*")}
+    assert found == wanted
+
+
+def test_what_has_no_dicom_in_it_is_no_success(
+    importing: tuple[Node, tuple[str, ...]], tmp_path: Path
+) -> None:
+    node, how = importing
+    for case in media.CASES:
+        if case.name in ("nothing", "nothing-of-dicom"):
+            case.make(tmp_path / case.name)
+            done = subprocess.run(
+                node.command("import", str(tmp_path / case.name), *how),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 1
+            assert "no DICOM file was found in" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["disc-with-a-viewer", "several-patients"])
+def test_disc_with_more_than_images_on_it_is_a_success(
+    name: str, importing: tuple[Node, tuple[str, ...]], tmp_path: Path
+) -> None:
+    [case] = [case for case in media.CASES if case.name == name]
+    case.make(tmp_path)
+    node, how = importing
+    said = node.run("import", str(tmp_path), *how)  # exit status 0
+    assert "refused" not in said.replace("0 refused", "")

@@ -1,0 +1,225 @@
+"""Reading archives in a process of their own: every member, in order, within bounds."""
+
+import gzip
+import io
+import os
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from node.dicom import archives
+from node.dicom.archive_kinds import HEAD_BYTES, Kind, kind_of
+from node.dicom.archive_reader import Unreadable
+from node.dicom.archives import Budget, find_members
+from node.dicom.media import find_files
+from tests.node.dicom.archives import deflate64, imaged, tarred, zipped
+
+CONTENT = {f"FOLDER/IM{n}": os.urandom(1000 * n) for n in (1, 2, 3)}
+
+
+def read_all(path: Path) -> dict[str, bytes | str]:
+    """Return the content of each file in an archive, or what is wrong with it, by label."""
+    found: dict[str, bytes | str] = {}
+    (file,) = find_files(path)
+    with file.members() as members:
+        for member in members:
+            try:
+                content = b"".join(iter(member.read, b""))
+                found[member.label.removeprefix(str(path))] = member.problem or content
+            except Unreadable as exc:
+                found[member.label.removeprefix(str(path))] = str(exc)
+    return found
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        zipped(CONTENT),
+        zipped(CONTENT, zipfile.ZIP_STORED),
+        tarred(CONTENT),
+        tarred(CONTENT, is_packed=True),
+        imaged(CONTENT),
+        imaged(CONTENT, joliet=True),
+        imaged(CONTENT, udf=True),
+        zipped({"x": zipped(CONTENT)}),
+        zipped({"x": tarred(CONTENT, is_packed=True)}),
+        zipped({"x": imaged(CONTENT, joliet=True)}),
+        tarred({"x": zipped(CONTENT)}, is_packed=True),
+        imaged({"X": zipped(CONTENT)}),
+    ],
+    ids=lambda _: "",
+)
+def test_every_file_comes_out_as_it_went_in(made: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    path.write_bytes(made)
+    found = {label.rpartition("!")[2]: content for label, content in read_all(path).items()}
+    assert found == CONTENT
+
+
+def test_gzip_file_is_called_like_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "image.dcm.gz"
+    path.write_bytes(gzip.compress(b"content"))
+    (file,) = find_files(path)
+    with file.members() as members:
+        assert [(m.label, m.read()) for m in members] == [(str(tmp_path / "image.dcm"), b"content")]
+
+
+def test_dicomdir_comes_before_what_it_names(tmp_path: Path) -> None:
+    content = {"A/IM1": b"1", "DICOMDIR": b"2", "B/IM1": b"3"}
+    for made in (zipped(content), imaged(content)):
+        (tmp_path / "archive").write_bytes(made)
+        assert next(iter(read_all(tmp_path / "archive"))) == "!DICOMDIR"
+
+
+def test_archives_in_archives_in_archives_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped({"b.zip": zipped({"c.zip": zipped(CONTENT), "d": b"d"})}))
+    assert read_all(path) == {
+        "!b.zip!c.zip": "an archive inside an archive inside an archive; unpack it first",
+        "!b.zip!d": b"d",
+    }
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"7z\xbc\xaf\x27\x1c\0\4", "a 7-Zip archive; unpack it first"),
+        (b"Rar!\x1a\7\1\0", "a RAR archive; unpack it first"),
+        (b"BZh9", "a bzip2 file; unpack it first"),
+        (b"\xfd7zXZ\0", "an xz file; unpack it first"),
+    ],
+)
+def test_what_is_not_read_is_called_what_it_is(start: bytes, what: str, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(start + bytes(400))
+    assert [file.problem for file in find_files(tmp_path)] == [what]
+    (tmp_path / "plain").write_bytes(zipped({"inside": start + bytes(400)}))
+    assert list(read_all(tmp_path / "plain").values()) == [what]
+
+
+def test_dicom_file_that_begins_like_an_archive_is_none(tmp_path: Path) -> None:
+    assert kind_of(b"PK\3\4".ljust(128, b"\0") + b"DICM") is None
+
+
+def damaged(made: bytes) -> bytes:
+    """Return an archive whose middle is overwritten."""
+    middle = len(made) // 2
+    return made[:middle] + bytes(200) + made[middle + 200 :]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        damaged(zipped(CONTENT)),
+        damaged(tarred(CONTENT, is_packed=True)),
+        zipped(CONTENT)[:-100],
+        tarred(CONTENT)[:-3000],
+        imaged(CONTENT)[:40_000],
+        imaged(CONTENT)[:52_000],
+        gzip.compress(b"x" * 10_000)[:-10],
+        b"PK\3\4" + bytes(100),
+        b"\x1f\x8b" + bytes(100),
+    ],
+    ids=lambda _: "",
+)
+def test_damaged_archive_gives_what_is_sound_and_says_so(made: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    path.write_bytes(made)
+    said = []
+    try:
+        found = read_all(path)
+    except Unreadable as exc:
+        found, said = {}, [str(exc)]
+    said += [content for content in found.values() if isinstance(content, str)]
+    assert said
+    assert all("damaged" in one or "read to its end" in one for one in said)
+    sound = {n.rpartition("!")[2]: c for n, c in found.items() if isinstance(c, bytes)}
+    assert sound.items() <= CONTENT.items()
+
+
+def test_packed_tar_with_a_wrong_checksum_is_damaged(tmp_path: Path) -> None:
+    """It stands at the end: what came out may be damaged too, so it is said of all of it."""
+    made = bytearray(gzip.compress(tarred(CONTENT)))
+    made[-6] ^= 1
+    (tmp_path / "archive").write_bytes(made)
+    with pytest.raises(Unreadable, match="damaged gzip file"):
+        read_all(tmp_path / "archive")
+
+
+def test_packed_tar_of_many_is_read_forwards_once(tmp_path: Path) -> None:
+    names = {f"{n:04d}": bytes(1000) for n in range(3000)}
+    (tmp_path / "archive").write_bytes(tarred(names, is_packed=True))
+    begun = time.monotonic()
+    assert len(read_all(tmp_path / "archive")) == 3000
+    assert time.monotonic() - begun < 20  # *measured*: 0.7; going back each time, 60
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_expand_without_a_bound_are_not_opened(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "bomb.zip"
+    path.write_bytes(zipped({"bomb.dcm": bytes(10_000_000)}, method))
+    (problem,) = read_all(path).values()
+    assert "cannot be bounded" in str(problem)
+
+
+def test_what_a_zip_hides_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(deflate64({"IM1": b"content"}))
+    assert "7-Zip" in str(read_all(tmp_path / "a.zip")["!IM1"])
+    made = bytearray(zipped({"IM1": b"content"}))
+    made[6] |= 1
+    made[made.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(made)
+    assert "password" in str(read_all(tmp_path / "a.zip")["!IM1"])
+
+
+def test_honest_archive_of_many_black_images_is_read(tmp_path: Path) -> None:
+    """Nearly a thousand to one in each of them."""
+    path = tmp_path / "black.zip"
+    path.write_bytes(zipped({f"{n}.dcm": bytes(5_000_000) for n in range(10)}))
+    assert [len(content) for content in read_all(path).values()] == [5_000_000] * 10
+
+
+def test_what_an_archive_expands_to_is_bounded() -> None:
+    """By 4 GiB, or two hundred times its size, whichever is more."""
+    small, large = Budget(10 * 2**20), Budget(100 * 2**30)
+    small.take(4 * 2**30)
+    large.take(20_000 * 2**30)
+    for budget, more in ((small, 100 * 2**20), (large, 100 * 2**20)):
+        with pytest.raises(archives.Unreadable, match="beyond all measure"):
+            budget.take(more)
+
+
+def test_number_of_members_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 5)
+    for made, kind in ((zipped, Kind.ZIP), (tarred, Kind.TAR)):
+        handle = io.BytesIO(made({str(n): b"x" for n in range(6)}))
+        with pytest.raises(archives.Unreadable, match="too many entries"):
+            list(find_members(handle, kind, Budget(1000)))
+
+
+def test_members_nobody_reads_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped(CONTENT))
+    (file,) = find_files(path)
+    with file.members() as members:
+        assert [member.size_bytes for member in members] == [1000, 2000, 3000]
+
+
+def test_archive_that_is_given_up_leaves_no_process(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped({str(n): os.urandom(5_000_000) for n in range(3)}))
+    (file,) = find_files(path)
+    with file.members() as members:
+        next(members).read()
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        assert children
+    assert not set(children) & set(
+        Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    )
+
+
+def test_disc_image_is_told_by_its_seventeenth_sector() -> None:
+    made = imaged(CONTENT)
+    assert kind_of(made[:HEAD_BYTES]) is Kind.ISO
+    assert kind_of(made[: HEAD_BYTES - 1]) is None
