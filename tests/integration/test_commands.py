@@ -83,6 +83,9 @@ def test_what_the_node_may_not_read_or_write_is_streamed_without_asking(tmp_path
         files = {p.read_bytes() for p in folder.iterdir()}
         folder.chmod(0)  # for the node too: it is root without root's rights over files
         assert imported(node, folder)["carried"] == 3
+        inside = write_study(tmp_path / "private" / "s", 22, 2)
+        inside.parent.chmod(0)  # now the folder may not even be looked at
+        assert imported(node, inside)["carried"] == 2
         closed = tmp_path / "closed"
         closed.mkdir()
         closed.chmod(0o500)
