@@ -25,8 +25,8 @@ _HEAD = """\
 # Odd inputs, and what import makes of them
 
 `python -m bench.odd_inputs` writes this page from the generators in `tests/cases/`; where the like
-was reported stands in them. What at least two of DCMTK, Orthanc and pydicom read whole is carried, and
-flagged where it is odd; so is what can be read in one way only. Import keeps the bytes as they
+was reported stands in them. What at least two of DCMTK, Orthanc and pydicom read whole is carried,
+and flagged where it is odd; so is what can be read in one way only. Import keeps the bytes as they
 came. `tests/cases/test_files.py` and `test_import.py` hold the column *emix*.
 
 ## Files
