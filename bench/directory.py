@@ -143,7 +143,7 @@ async def _measure(directory: Directory) -> str:
             find = await _finds(nodes[0], channel)
         await trio.to_thread.run_sync(
             wait_until,
-            lambda: directory.json("status")["online"] == str(NODES),
+            lambda: directory.json("status")["online"] == NODES,
             "they are not all online",
         )
         gone = next(iter(listed.members))

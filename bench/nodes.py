@@ -57,7 +57,7 @@ class Server:
 
     def command(self, *arguments: str) -> list[str]:
         """Return a command line for this server."""
-        return [sys.executable, "-m", self.module, "--home", str(self.home), *arguments]
+        return [sys.executable, "-m", self.module, "--home", str(self.home), *map(str, arguments)]
 
     def run(self, *arguments: str, statuses: Sequence[int] = (0,)) -> str:
         """Run a command and return what it printed.
@@ -70,7 +70,7 @@ class Server:
         )
         if done.returncode not in statuses:
             raise CommandFailed(
-                f"{self.module} {' '.join(arguments)} ended with {done.returncode}:"
+                f"{self.module} {' '.join(map(str, arguments))} ended with {done.returncode}:"
                 f" {done.stdout.decode()}{done.stderr.decode()}"
             )
         return done.stdout.decode()

@@ -6,8 +6,9 @@ the library.
 """
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 
 class Code(enum.StrEnum):
@@ -44,11 +45,16 @@ class Code(enum.StrEnum):
 
 
 class NodeError(Exception):
-    """Base of all errors below; raised itself only for what has no better name."""
+    """Base of all errors below; raised itself only for what has no better name.
+
+    Attributes:
+        facts: What machines are told beside the message, with --json. No patient data.
+    """
 
     code = Code.INTERNAL
     exit_code = 1
     is_final: bool | None = None  # as the other side reports it; None for our own
+    facts: Mapping[str, object] = MappingProxyType({})
 
 
 class UsageError(NodeError):

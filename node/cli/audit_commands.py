@@ -15,6 +15,7 @@ from node.terminal.output import (
     note_limit,
     print_line,
     show_bytes,
+    show_done,
     show_json,
     show_table,
     show_time,
@@ -66,8 +67,9 @@ def receipts(context: click.Context, limit: int | None, json_: bool) -> None:
 @receipts.command("export")
 @click.argument("transfer")
 @click.argument("file")
+@as_json
 @click.pass_context
-def export_receipt(context: click.Context, transfer: str, file: str) -> None:
+def export_receipt(context: click.Context, transfer: str, file: str, json_: bool) -> None:
     """Write a transfer's manifest, delivery and receipt into one file, as proof.
 
     \b
@@ -91,7 +93,8 @@ def export_receipt(context: click.Context, transfer: str, file: str) -> None:
         Document.decode(answer.receipt),
     )
     safe_paths.write_file(Path(file), proof.encode())
-    print_line(f"Wrote {file}; anyone can check it with `emix receipts verify {file}`.")
+    text = f"Wrote {file}; anyone can check it with `emix receipts verify {file}`."
+    show_done({"file": str(Path(file).absolute())}, text, json_=json_)
 
 
 @receipts.command()

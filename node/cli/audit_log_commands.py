@@ -12,7 +12,15 @@ from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.cli.verifying import VerifyReport
 from node.errors import UsageError
-from node.terminal.output import print_line, show_json, show_table, show_time
+from node.terminal.output import (
+    Column,
+    as_dict,
+    print_line,
+    show_done,
+    show_json,
+    show_table,
+    show_time,
+)
 
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
 
@@ -87,7 +95,7 @@ def _audit_entries(context: click.Context, request: pb.ListAuditRequest) -> pb.L
 
 def _show_audit(answer: pb.ListAuditResponse, empty: str) -> None:
     show_table(
-        (">NO", "TIME", "WHAT", "BY", "FACTS"),
+        (">NO", "TIME", "WHAT", Column("BY", least=10), Column("FACTS", is_note=True)),
         [
             (e.sequence, show_time(e.time_milliseconds // 1000), e.kind, e.operator, e.body)
             for e in answer.entries
@@ -97,8 +105,9 @@ def _show_audit(answer: pb.ListAuditResponse, empty: str) -> None:
 
 
 @audit.command()
+@as_json
 @click.pass_context
-def acknowledge(context: click.Context) -> None:
+def acknowledge(context: click.Context, json_: bool) -> None:
     """Show the open alarms, and record that you have seen them: `emix status` is quiet then.
 
     They stay in the audit log. One that comes again is shown again.
@@ -108,12 +117,16 @@ def acknowledge(context: click.Context) -> None:
       emix audit acknowledge
     """
     answer = _audit_entries(context, pb.ListAuditRequest(open_alarms=True))
-    _show_audit(answer, "No alarm is open.")
-    if not answer.entries:
-        return
-    request = pb.AcknowledgeAlarmsRequest(through_sequence=answer.entries[-1].sequence)
-    done = run_call(context, "AuditService.AcknowledgeAlarms", request)
-    print_line(f"{done.alarms} alarms acknowledged.")
+    if not json_:
+        _show_audit(answer, "No alarm is open.")
+    done = pb.AcknowledgeAlarmsResponse()
+    if answer.entries:
+        request = pb.AcknowledgeAlarmsRequest(through_sequence=answer.entries[-1].sequence)
+        done = run_call(context, "AuditService.AcknowledgeAlarms", request)
+    if json_:
+        show_json({**as_dict(answer), **as_dict(done)})
+    elif answer.entries:
+        print_line(f"{done.alarms} alarms acknowledged.")
 
 
 @audit.command("verify")
@@ -215,8 +228,9 @@ def head(context: click.Context, file: str | None, json_: bool) -> None:
 
 @audit.command()
 @click.argument("facility")
+@as_json
 @click.pass_context
-def accept(context: click.Context, facility: str) -> None:
+def accept(context: click.Context, facility: str, json_: bool) -> None:
     """Let a paired facility's audit log begin anew here, after an alarm about it.
 
     Do so when a person there has told you why, by telephone: an old backup was put back, or its
@@ -228,9 +242,8 @@ def accept(context: click.Context, facility: str) -> None:
     """
     request = pb.AcceptPeerLogRequest(facility=facility)
     done = run_call(context, "AuditService.AcceptPeerLog", request)
-    print_line(
-        f"The audit log of {done.display_name} may begin anew; {done.heads} heads count no longer."
-    )
+    text = f"The audit log of {done.display_name} may begin anew; {done.heads} heads count no"
+    show_done(done, f"{text} longer.", json_=json_)
 
 
 COMMANDS = (audit,)

@@ -118,8 +118,9 @@ def renew(
 @node.command()
 @click.argument("file")
 @passphrase_option
+@as_json
 @click.pass_context
-def request(context: click.Context, file: str, passphrase_file: str | None) -> None:
+def request(context: click.Context, file: str, passphrase_file: str | None, json_: bool) -> None:
     """Write a request for a new certificate, to be taken to the recovery kit. It holds no secret.
 
     \b
@@ -133,6 +134,9 @@ def request(context: click.Context, file: str, passphrase_file: str | None) -> N
     home = _home(context)
     unlocked = unlock(home, passphrase_of(home, passphrase_file))
     write_file(Path(file), NodeRequest.of(unlocked.signer).encode())
+    if json_:
+        show_json({"file": str(Path(file).absolute()), "node_id": str(unlocked.signer.node_id)})
+        return
     print_line(f"Wrote {file}. Where the kit is:")
     print_line(f"  emix node certify {file} CERTIFICATE --node {unlocked.signer.node_id}")
 
@@ -144,7 +148,10 @@ def request(context: click.Context, file: str, passphrase_file: str | None) -> N
 @click.option(
     "--node", "node_text", metavar="ID", help="The node's ID, as `emix keys` shows it there."
 )
-def certify(request_file: str, certificate: str, recovery_kit: str, node_text: str | None) -> None:
+@as_json
+def certify(
+    request_file: str, certificate: str, recovery_kit: str, node_text: str | None, json_: bool
+) -> None:
     """Renew a node key's certificate where the recovery kit is; no home is needed there.
 
     Only for a key that this kit has certified before, and for the node that you name: the request
@@ -165,6 +172,16 @@ def certify(request_file: str, certificate: str, recovery_kit: str, node_text: s
     if node != _node_named(node_text):
         raise UsageError(f"the request is of node {node}, not of the one that you name")
     write_file(Path(certificate), encode_certificate(signer))
+    if json_:
+        show_json(
+            {
+                "file": str(Path(certificate).absolute()),
+                "node_id": str(node),
+                "generation": cert.generation,
+                "expires_seconds": cert.expires_seconds,
+            }
+        )
+        return
     print_line(f"Node {node}, whose key is of {show_time(cert.generation)}.")
     print_line(f"The certificate ends {show_time(cert.expires_seconds)}.")
     print_line(f"Wrote {certificate}. At the node: emix node renew --certificate {certificate}")

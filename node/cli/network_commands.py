@@ -10,15 +10,23 @@ from node import safe_paths
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.errors import UsageError
-from node.terminal.output import print_line, show_json, show_list_place, show_table, show_time
+from node.terminal.output import (
+    print_line,
+    show_done,
+    show_json,
+    show_list_place,
+    show_table,
+    show_time,
+)
 
 _MOST_LETTER_BYTES = 32 * 1024
 
 
 @click.command()
 @click.argument("letter", metavar="LETTER|FILE|-")
+@as_json
 @click.pass_context
-def join(context: click.Context, letter: str) -> None:
+def join(context: click.Context, letter: str, json_: bool) -> None:
     """Join a network with the letter that its operator sent; it works once.
 
     The letter is a secret until it is used: rather name a file, or - for standard input.
@@ -39,6 +47,9 @@ def join(context: click.Context, letter: str) -> None:
         text = data.decode("ascii", "replace")
     request = pb.JoinNetworkRequest(letter=text)
     network = run_call(context, "NetworkService.JoinNetwork", request).network
+    if json_:
+        show_json(network)
+        return
     print_line(f"Joined {network.name}.")
     print_line("Its operator confirms this facility with the next signed list: `emix networks`.")
 
@@ -78,8 +89,9 @@ def networks(context: click.Context, json_: bool) -> None:
 
 @networks.command()
 @click.argument("network")
+@as_json
 @click.pass_context
-def leave(context: click.Context, network: str) -> None:
+def leave(context: click.Context, network: str, json_: bool) -> None:
     """Leave a network; facilities that are paired stay paired.
 
     \b
@@ -88,7 +100,8 @@ def leave(context: click.Context, network: str) -> None:
     """
     request = pb.LeaveNetworkRequest(network=network)
     left = run_call(context, "NetworkService.LeaveNetwork", request).network
-    print_line(f"Left {left.name}. Its operator can revoke the membership too.")
+    text = f"Left {left.name}. Its operator can revoke the membership too."
+    show_done(left, text, json_=json_)
 
 
 @click.command()

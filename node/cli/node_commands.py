@@ -11,7 +11,14 @@ from emix.admin.v1 import admin_pb2 as pb
 from node import safe_paths
 from node.cli.client import home_path, node_client, run_call
 from node.errors import ConfigError, KeysError, UsageError
-from node.terminal.output import Styled, print_line, show_bytes, show_json, show_time
+from node.terminal.output import (
+    Styled,
+    print_line,
+    show_bytes,
+    show_done,
+    show_json,
+    show_time,
+)
 
 if TYPE_CHECKING:
     from node.crypto.keyring import RecoveryKit
@@ -49,6 +56,7 @@ def _passphrase_from(path: str | None) -> bytes | None:
 @click.option(
     "--introduction-listen", default="0.0.0.0:7411", show_default=True, metavar="HOST:PORT"
 )
+@as_json
 @click.pass_context
 def init(
     context: click.Context,
@@ -58,6 +66,7 @@ def init(
     host_key: bool,
     peer_listen: str,
     introduction_listen: str,
+    json_: bool,
 ) -> None:
     """Make a new node: keys, encrypted store, configuration.
 
@@ -85,6 +94,15 @@ def init(
             introduction_listen=introduction_listen,
         ),
     )
+    if json_:
+        facts = {"home": home.root.absolute(), "recovery_kit": Path(recovery_kit).absolute()}
+        show_json(
+            {
+                "facility_id": str(signer.facility_id),
+                **{name: str(path) for name, path in facts.items()},
+            }
+        )
+        return
     print_line(f"Made a node in {home.root}.")
     print_line(f"Facility ID: {signer.facility_id}")
     print_line(f"Keep {recovery_kit} offline: it recovers the keys and speaks for the facility.")
@@ -126,12 +144,14 @@ def passphrase_of(home: "Home", file: str | None) -> bytes | None:
 @click.option("--passphrase-file", metavar="FILE", help="A file that holds the present passphrase.")
 @click.option("--recovery-kit", metavar="FILE", help="Instead, where the passphrase is lost.")
 @click.option("--new-passphrase-file", metavar="FILE", help="A file that holds the new passphrase.")
+@as_json
 @click.pass_context
 def passphrase(
     context: click.Context,
     passphrase_file: str | None,
     recovery_kit: str | None,
     new_passphrase_file: str | None,
+    json_: bool,
 ) -> None:
     """Set a new passphrase; the node must not run.
 
@@ -159,7 +179,8 @@ def passphrase(
             )
             new = prompted.encode()
         set_passphrase(home, root_key, new)
-    print_line("The new passphrase is set. Start the node with `emix serve`.")
+    text = "The new passphrase is set. Start the node with `emix serve`."
+    show_done({"home": str(home.root.absolute())}, text, json_=json_)
 
 
 def _kit_from(path: str | None) -> "RecoveryKit | None":
@@ -266,8 +287,9 @@ def store() -> None:
 
 @store.command()
 @click.option("--read-data", is_flag=True, help="Open every chunk too.")
+@as_json
 @click.pass_context
-def check(context: click.Context, read_data: bool) -> None:
+def check(context: click.Context, read_data: bool, json_: bool) -> None:
     """Verify the store. Exit status 1 if something is wrong.
 
     \b
@@ -275,25 +297,27 @@ def check(context: click.Context, read_data: bool) -> None:
       emix store check
       emix store check --read-data                # opens every chunk; takes its time
     """
-    problems = chunks = 0
+    chunks, problems = 0, list[str]()
     request = pb.CheckStoreRequest(read_data=read_data)
     with node_client(context) as client, client.stream("NodeService.CheckStore", request) as events:
         for event in events:
             chunks = event.chunks_done
             if event.problem:
-                problems += 1
-                print_line(f"PROBLEM  {event.problem}")
-    print_line(
-        f"{chunks} chunks {'read and opened' if read_data else 'looked at'}, {problems} problems."
-    )
+                problems.append(event.problem)
+                if not json_:
+                    print_line(f"PROBLEM  {event.problem}")
+    how = "read and opened" if read_data else "looked at"
+    text = f"{chunks} chunks {how}, {len(problems)} problems."
+    show_done({"chunks": chunks, "problems": problems}, text, json_=json_)
     if problems:
         raise SystemExit(1)
 
 
 @store.command("repair")
 @click.option("--passphrase-file", metavar="FILE", help="A file that holds the passphrase.")
+@as_json
 @click.pass_context
-def repair_store(context: click.Context, passphrase_file: str | None) -> None:
+def repair_store(context: click.Context, passphrase_file: str | None, json_: bool) -> None:
     """Rebuild a lost database from the envelopes; the node must not run.
 
     Studies and receipts come back (receipts say that they were reissued). Pairings, the audit
@@ -308,21 +332,27 @@ def repair_store(context: click.Context, passphrase_file: str | None) -> None:
 
     home = Home(home_path(context))
     repaired = repair_home(home, passphrase_of(home, passphrase_file))
-    problems = 0
-    for found in repaired:
-        if found.problem or found.missing_chunks:
-            problems += 1
-            missing = f"{found.missing_chunks} chunks are missing"
-            print_line(f"PROBLEM  {found.name}: {found.problem or missing}")
-    print_line(f"{len(repaired)} packages without rows, {len(repaired) - problems} repaired whole.")
+    odd = [found for found in repaired if found.problem or found.missing_chunks]
+    problems = [
+        {
+            "package": found.name,
+            "problem": found.problem or f"{found.missing_chunks} chunks are missing",
+        }
+        for found in odd
+    ]
+    for one in () if json_ else problems:
+        print_line(f"PROBLEM  {one['package']}: {one['problem']}")
+    text = f"{len(repaired)} packages without rows, {len(repaired) - len(odd)} repaired whole."
+    show_done({"packages": len(repaired), "problems": problems}, text, json_=json_)
     if problems:
         raise SystemExit(1)
 
 
 @click.command()
 @click.argument("directory")
+@as_json
 @click.pass_context
-def backup(context: click.Context, directory: str) -> None:
+def backup(context: click.Context, directory: str, json_: bool) -> None:
     """Write a copy of the whole node, as encrypted as the original.
 
     \b
@@ -331,7 +361,8 @@ def backup(context: click.Context, directory: str) -> None:
     """
     request = pb.BackupRequest(directory=str(Path(directory).absolute()))
     answer = run_call(context, "NodeService.Backup", request)
-    print_line(f"{answer.files} files, {show_bytes(answer.bytes)} in {directory}.")
+    text = f"{answer.files} files, {show_bytes(answer.bytes)} in {directory}."
+    show_done(answer, text, json_=json_)
 
 
 @click.command()
@@ -339,8 +370,9 @@ def backup(context: click.Context, directory: str) -> None:
 @click.option(
     "--recovery-kit", metavar="FILE", help="Makes a new host key, where no passphrase was set."
 )
+@as_json
 @click.pass_context
-def restore(context: click.Context, directory: str, recovery_kit: str | None) -> None:
+def restore(context: click.Context, directory: str, recovery_kit: str | None, json_: bool) -> None:
     """Make the home from a backup (on a new machine, say). The old node must not run any more.
 
     A backup never holds the host key. Of a node without a passphrase, restore with its recovery
@@ -383,7 +415,8 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None) ->
         sync_directories([target.parent])
     except OSError as exc:
         raise ConfigError(f"{target} cannot be written ({exc})") from exc
-    print_line(f"Restored into {target}. Start it with `emix serve`, then `emix store check`.")
+    text = f"Restored into {target}. Start it with `emix serve`, then `emix store check`."
+    show_done({"home": str(target)}, text, json_=json_)
 
 
 COMMANDS = (init, serve, passphrase, show_id, status, doctor, store, backup, restore)

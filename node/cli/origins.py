@@ -9,7 +9,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import run_call
 from node.errors import SeveralOrigins
-from node.terminal.output import print_line
+from node.terminal.output import is_json_asked, print_line
 
 origin_option = click.option(
     "--origin",
@@ -27,19 +27,20 @@ def asking_for_origin(context: click.Context, uid: str, *arguments: str) -> Gene
     """
     try:
         yield
-    except SeveralOrigins:
+    except SeveralOrigins as exc:
         sources = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid)).sources
         own = run_call(context, "NodeService.GetIdentity", pb.GetIdentityRequest()).facility_id
+        facts = []
         for source in sources:
             is_own = source.origin == own
-            name = source.origin_name or "not paired"
+            name = "this facility" if is_own else source.origin_name or "not paired"
             command = shlex.join(
                 ["emix", *arguments, "--origin", "own" if is_own else source.origin]
             )
-            print_line(
-                f"{'this facility' if is_own else name}, {source.instances} instances in"
-                f" {len(source.packages)} packages:",
-                is_error=True,
-            )
-            print_line(f"  {command}", is_error=True)
+            count = f"{source.instances} instances in {len(source.packages)} packages"
+            facts.append({"origin": source.origin, "name": name, "command": command})
+            if not is_json_asked.get():
+                print_line(f"{name}, {count}:", is_error=True)
+                print_line(f"  {command}", is_error=True)
+        exc.facts = {"origins": facts}
         raise

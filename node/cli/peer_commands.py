@@ -11,7 +11,17 @@ from node import safe_paths
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.errors import Conflict, UsageError
-from node.terminal.output import print_line, show_ago, show_json, show_rate, show_table
+from node.terminal.output import (
+    ask,
+    clean,
+    print_line,
+    show_ago,
+    show_done,
+    show_json,
+    show_rate,
+    show_table,
+    yes_option,
+)
 
 _MOST_STATEMENTS_BYTES = 1 << 20
 
@@ -174,8 +184,9 @@ def _statements_in(file: str) -> bytes:
 
 @peers.command()
 @click.argument("short_string", required=False)
+@as_json
 @click.pass_context
-def confirm(context: click.Context, short_string: str | None) -> None:
+def confirm(context: click.Context, short_string: str | None, json_: bool) -> None:
     """Confirm a pairing by short string, or list those that wait.
 
     \b
@@ -187,6 +198,9 @@ def confirm(context: click.Context, short_string: str | None) -> None:
         waiting = run_call(
             context, "PeerService.ListStringPairings", pb.ListStringPairingsRequest()
         )
+        if json_:
+            show_json(waiting)
+            return
         show_table(
             ("STRING", "CALLS ITSELF"),
             [(p.short_string, p.display_name) for p in waiting.pairings],
@@ -195,6 +209,9 @@ def confirm(context: click.Context, short_string: str | None) -> None:
         return
     request = pb.ConfirmStringPairingRequest(short_string=short_string)
     answer = run_call(context, "PeerService.ConfirmStringPairing", request)
+    if json_:
+        show_json(answer)
+        return
     peer = answer.peer
     _warn(answer.warnings)
     print_line(f"Paired with {peer.display_name} ({peer.facility_id}).")
@@ -202,17 +219,27 @@ def confirm(context: click.Context, short_string: str | None) -> None:
 
 @peers.command()
 @click.argument("facility")
+@yes_option
+@as_json
 @click.pass_context
-def remove(context: click.Context, facility: str) -> None:
+def remove(context: click.Context, facility: str, yes: bool, json_: bool) -> None:
     """Remove a facility for good: its running calls end, new ones are refused.
 
+    It asks first; --yes answers for a script. `emix peers pair --restore-removed` brings it back.
+
     \b
-    Example:
+    Examples:
       emix peers remove "Billings Hospital"
+      emix peers remove ABCDEFG-HIJKLMN-... --yes
     """
+    ask(
+        f"Remove {clean(facility)}? Its running transfers end, and it is refused from then on.",
+        is_sure=yes,
+    )
     request = pb.RemovePeerRequest(facility=facility)
     peer = run_call(context, "PeerService.RemovePeer", request).peer
-    print_line(f"Removed {peer.display_name}. What it received before, it keeps.")
+    text = f"Removed {peer.display_name}. What it received before, it keeps."
+    show_done(peer, text, json_=json_)
 
 
 COMMANDS = (peers,)

@@ -19,15 +19,18 @@ from node.terminal.output import (
     ProgressBar,
     Styled,
     as_dict,
+    ask,
     limit_of,
     limited,
     note_limit,
     print_error,
     print_line,
     show_bytes,
+    show_done,
     show_json,
     show_table,
     show_time,
+    yes_option,
 )
 
 
@@ -223,8 +226,9 @@ def held(context: click.Context, json_: bool) -> None:
 
 @held.command()
 @click.argument("numbers", nargs=-1, type=click.IntRange(1, 2**63 - 1), required=True)
+@as_json
 @click.pass_context
-def release(context: click.Context, numbers: tuple[int, ...]) -> None:
+def release(context: click.Context, numbers: tuple[int, ...], json_: bool) -> None:
     """Release held instances, so that they are exported and sent.
 
     An imported one gets a package of its own; a received one goes with the package that it came in.
@@ -233,16 +237,22 @@ def release(context: click.Context, numbers: tuple[int, ...]) -> None:
     Example:
       emix held release 3 4
     """
+    released = []
     for number in numbers:
         request = pb.DecideHeldRequest(held_id=number, release=True)
         answer = run_call(context, "StudyService.DecideHeld", request)
-        print_line(f"{number}: released as package {answer.package_id[:8]}")
+        released.append({"held_id": number, "package_id": answer.package_id})
+        if not json_:
+            print_line(f"{number}: released as package {answer.package_id[:8]}")
+    if json_:
+        show_json({"released": released})
 
 
 @held.command()
 @click.argument("numbers", nargs=-1, type=click.IntRange(1, 2**63 - 1), required=True)
+@as_json
 @click.pass_context
-def discard(context: click.Context, numbers: tuple[int, ...]) -> None:
+def discard(context: click.Context, numbers: tuple[int, ...], json_: bool) -> None:
     """Delete held instances that were imported. What arrived stays in its package, held.
 
     \b
@@ -252,7 +262,10 @@ def discard(context: click.Context, numbers: tuple[int, ...]) -> None:
     for number in numbers:
         request = pb.DecideHeldRequest(held_id=number, release=False)
         run_call(context, "StudyService.DecideHeld", request)
-        print_line(f"{number}: discarded")
+        if not json_:
+            print_line(f"{number}: discarded")
+    if json_:
+        show_json({"discarded": list(numbers)})
 
 
 @click.command()
@@ -550,27 +563,31 @@ def _export_streamed(
 @click.command()
 @click.argument("uid")
 @origin_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
+@as_json
 @click.pass_context
-def delete(context: click.Context, uid: str, origin: str, yes: bool) -> None:
+def delete(context: click.Context, uid: str, origin: str, yes: bool, json_: bool) -> None:
     """Delete a study here. Facilities that it was sent to keep it.
+
+    It asks first, and shows what is meant; --yes answers for a script.
 
     \b
     Examples:
       emix delete 1.2.840.113619.2
       emix delete 1.2.840.113619.2 --origin own --yes
     """
-    if not yes:
+    if not yes and not json_:
         for source in _of_origin(context, uid, origin):
             print_line(
                 f"{source.study_instance_uid}: {source.patient_name}, {source.instances}"
                 f" instances, from {_origin(source)}"
             )
-        click.confirm("Delete it from this node?", abort=True)
+    ask("Delete it from this node?", is_sure=yes)
     request = pb.DeleteStudyRequest(study=uid, origin=origin)
     with asking_for_origin(context, uid, "delete", uid):
         answer = run_call(context, "StudyService.DeleteStudy", request)
-    print_line(f"Deleted {answer.instances} instances in {answer.packages} packages.")
+    text = f"Deleted {answer.instances} instances in {answer.packages} packages."
+    show_done(answer, text, json_=json_)
 
 
 def _of_origin(context: click.Context, uid: str, origin: str) -> list[pb.Study]:

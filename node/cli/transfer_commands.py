@@ -15,6 +15,7 @@ from node.terminal.output import (
     print_json_line,
     print_line,
     show_bytes,
+    show_done,
     show_json,
     show_rate,
     show_table,
@@ -224,8 +225,9 @@ def _watch(client: Client, open_only: bool, json_: bool) -> None:
 
 @click.command()
 @click.argument("transfer")
+@as_json
 @click.pass_context
-def cancel(context: click.Context, transfer: str) -> None:
+def cancel(context: click.Context, transfer: str, json_: bool) -> None:
     """Take back a transfer that is not delivered yet: by its number, or its id's beginning.
 
     \b
@@ -235,7 +237,7 @@ def cancel(context: click.Context, transfer: str) -> None:
     """
     request = pb.CancelTransferRequest(transfer=transfer)
     t = run_call(context, "TransferService.CancelTransfer", request).transfer
-    print_line(f"transfer {_name(t)}: {t.state}")
+    show_done(t, f"transfer {_name(t)}: {t.state}", json_=json_)
 
 
 def _name(transfer: pb.Transfer) -> str:
@@ -332,8 +334,9 @@ def _held_and_flagged(package: pb.Package) -> str:
 
 @click.command()
 @click.argument("offer")
+@as_json
 @click.pass_context
-def accept(context: click.Context, offer: str) -> None:
+def accept(context: click.Context, offer: str, json_: bool) -> None:
     """Accept an offer that waits here; it arrives when the sender asks again.
 
     \b
@@ -342,14 +345,15 @@ def accept(context: click.Context, offer: str) -> None:
     """
     request = pb.DecideOfferRequest(transfer=offer, accept=True)
     t = run_call(context, "TransferService.DecideOffer", request).transfer
-    print_line(f"offer {_name(t)}: accepted")
+    show_done(t, f"offer {_name(t)}: accepted", json_=json_)
 
 
 @click.command()
 @click.argument("offer")
 @click.option("--reason", default="", help="What the sender is told.")
+@as_json
 @click.pass_context
-def decline(context: click.Context, offer: str, reason: str) -> None:
+def decline(context: click.Context, offer: str, reason: str, json_: bool) -> None:
     """Decline an offer that waits here.
 
     \b
@@ -358,7 +362,7 @@ def decline(context: click.Context, offer: str, reason: str) -> None:
     """
     request = pb.DecideOfferRequest(transfer=offer, accept=False, reason=reason)
     t = run_call(context, "TransferService.DecideOffer", request).transfer
-    print_line(f"offer {_name(t)}: declined")
+    show_done(t, f"offer {_name(t)}: declined", json_=json_)
 
 
 COMMANDS = (send, transfers, cancel, inbox, accept, decline)

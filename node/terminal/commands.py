@@ -2,13 +2,14 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
 
 from node.domain.texts import shown
-from node.errors import ConfigError, NodeError
-from node.terminal.output import print_error
+from node.errors import Code, ConfigError, NodeError, UsageError
+from node.terminal.output import is_json_asked, print_error, take_any_text
 
 EXIT_STATUS = (
     "Exit status: 0 done, 1 something failed or was not carried, 2 wrong usage,"
@@ -23,14 +24,32 @@ class CommandGroup(click.Group):
 
     interrupted = "interrupted"
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Run the command line; what cannot be read or written is a line and a status, too."""
         if sys.stdin is None:  # closed by whoever called: nobody answers a question
             sys.stdin = open(os.devnull, encoding="ascii")  # noqa: SIM115, PTH123  # to the end
+        take_any_text()
+        arguments = list(sys.argv[1:] if args is None else args)
+        is_json_asked.set("--json" in arguments)
         try:
-            return super().main(*args, **kwargs)
+            if is_json_asked.get():
+                self._main_json(arguments, kwargs)
+            return super().main(arguments, **kwargs)
         except OSError as exc:
             _leave_output(exc)
+
+    def _main_json(self, arguments: list[str], options: dict[str, Any]) -> NoReturn:
+        """Run the command line; wrong usage is told as JSON, too."""
+        try:
+            status = super().main(arguments, **{**options, "standalone_mode": False})
+        except click.ClickException as exc:
+            code = Code.USAGE.value
+            print_error(exc.format_message(), code=code, status=exc.exit_code)
+            raise SystemExit(exc.exit_code) from exc
+        except click.Abort as exc:
+            print_error("nobody was there to answer; nothing was done", code=Code.USAGE.value)
+            raise SystemExit(1) from exc
+        raise SystemExit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
@@ -38,6 +57,8 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except NodeError as exc:
             exit_with(exc)
+        except UnicodeEncodeError as exc:
+            exit_with(_no_text(exc))
         except PermissionError as exc:
             exit_with(_not_ours(exc))
         except (KeyboardInterrupt, BaseExceptionGroup) as exc:
@@ -56,6 +77,12 @@ class CommandGroup(click.Group):
             raise SystemExit(130)
 
 
+def _no_text(error: UnicodeEncodeError) -> UsageError:
+    """Return what to say of an argument of the command line that is no text here."""
+    said = error.object.encode("utf-8", "backslashreplace").decode()
+    return UsageError(f"{said} is no UTF-8; set LANG to a UTF-8 locale, or write it otherwise")
+
+
 def _not_ours(error: PermissionError) -> ConfigError:
     """Return what to say of a home, or a file, of another user's."""
     where = f"{error.filename} cannot be used" if error.filename else "a file cannot be used"
@@ -65,7 +92,8 @@ def _not_ours(error: PermissionError) -> ConfigError:
 def exit_with(error: NodeError) -> NoReturn:
     """Print an error for people and end the command with its status."""
     # Several problems of a configuration are a line each; other errors are one line.
-    print_error(str(error) if isinstance(error, ConfigError) else shown(str(error)))
+    text = str(error) if isinstance(error, ConfigError) else shown(str(error))
+    print_error(text, code=error.code.value, status=error.exit_code, **error.facts)
     raise SystemExit(error.exit_code)
 
 
@@ -87,7 +115,8 @@ def _leave_output(error: OSError) -> NoReturn:
 
 def _drop_output() -> None:
     """Have Python flush nowhere what nobody takes; it would complain once more at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

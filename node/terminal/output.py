@@ -5,27 +5,56 @@ UIDs and reasons come from peers, directories and files, and a terminal obeys wh
 `print_line` escapes all of it; only `Styled` has colours, which are ours.
 """
 
+import base64
+import io
 import json
+import math
+import os
+import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from node.domain.texts import shown
+from node.errors import UsageError
+
+is_json_asked = ContextVar("is_json_asked", default=False)
+"""Whether the command was called with --json: then errors are JSON too."""
+
+_TEXT_ENCODINGS = ("utf-8", "utf8", "utf-16", "utf-32")
 
 
 def as_dict(message: Message) -> dict[str, Any]:
-    """Return a message as plain values, every field of it."""
-    return MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
+    """Return a message as plain values, every field of it; numbers are numbers, bytes Base64."""
+    return {
+        field.name: _plain_value(message, field)
+        for field in message.DESCRIPTOR.fields
+        if not field.has_presence or message.HasField(field.name)
+    }
+
+
+def _plain_value(message: Message, field: Any) -> Any:
+    value = getattr(message, field.name)
+    return [_plain(one) for one in value] if field.is_repeated else _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Message():
+            return as_dict(value)
+        case bytes():
+            return base64.b64encode(value).decode()
+        case float() if not math.isfinite(value):
+            return None  # JSON has no such number
+    return value
 
 
 def show_json(value: Message | dict[str, Any] | list[Any]) -> None:
@@ -35,15 +64,60 @@ def show_json(value: Message | dict[str, Any] | list[Any]) -> None:
     click.echo(json_text(value, indent=2))
 
 
-def print_json_line(value: object) -> None:
+def show_done(value: Message | dict[str, Any], text: str, *, json_: bool) -> None:
+    """Print what an action came to: as a line, or as JSON."""
+    if json_:
+        show_json(value)
+    else:
+        print_line(text)
+
+
+def ask(question: str, *, is_sure: bool) -> None:
+    """Ask a person before something that cannot be taken back; return if it may be done.
+
+    Raises:
+        UsageError: nobody is there to answer; `--yes` says beforehand what they would.
+    """
+    if is_sure:
+        return
+    nobody = UsageError("nobody is asked here: add --yes if you are sure. Nothing was done")
+    if is_json_asked.get():
+        raise nobody
+    try:
+        is_meant = click.confirm(question, err=True)
+    except click.Abort as exc:
+        if sys.stdin.isatty():
+            raise
+        raise nobody from exc
+    if not is_meant:
+        print_error("nothing was done")
+        raise SystemExit(1)
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def print_json_line(value: object, *, is_error: bool = False) -> None:
     """Print a value as one line of JSON."""
-    click.echo(json_text(value))
+    click.echo(json_text(value), err=is_error)
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """Return a value as JSON in which what a terminal would obey is escaped, as JSON can."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    """Return a value as JSON in which what a terminal would obey is escaped, as JSON can.
+
+    Where the output takes ASCII only, or another national encoding, so is every other character.
+    """
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    is_ascii = not encoding.startswith(_TEXT_ENCODINGS)
+    text = json.dumps(value, indent=indent, ensure_ascii=is_ascii)
     return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
+
+
+def take_any_text() -> None:
+    """Have what standard output and error cannot encode be shown as an escape, not end us."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _escape(character: str) -> str:
@@ -68,12 +142,25 @@ def print_line(*parts: object, is_error: bool = False) -> None:
 
     A newline in a part is no newline: what comes from others cannot make lines of its own.
     """
+    if is_error and is_json_asked.get():
+        print_json_line(
+            {"note": "".join(p.text if isinstance(p, Styled) else str(p) for p in parts)},
+            is_error=True,
+        )
+        return
     line = "".join(str(p) if isinstance(p, Styled) else clean(p) for p in parts)
     click.echo(line, err=is_error)
 
 
-def print_error(text: str) -> None:
-    """Print what went wrong, after the command's name; each line of it is one."""
+def print_error(text: str, *, code: str = "internal", status: int = 1, **facts: object) -> None:
+    """Print what went wrong, after the command's name; each line of it is one.
+
+    With --json, it is one line of JSON on standard error: `{"error": {...}}`.
+    """
+    if is_json_asked.get():
+        error = {"code": code, "message": text, "exit_status": status, **facts}
+        print_json_line({"error": error}, is_error=True)
+        return
     context = click.get_current_context(silent=True)
     name = context.find_root().info_name if context else Path(sys.argv[0]).name
     first, *others = text.splitlines() or [""]
@@ -87,28 +174,146 @@ def show_list_place(epoch: int, number: int) -> str:
     return f"{number} (epoch {epoch})" if epoch > 1 else str(number or "")
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, and how it gives way where the terminal is narrow.
+
+    Attributes:
+        name: Its heading; `>` before it aligns to the right.
+        least: The width to which it may be shortened; 0 for never.
+        is_middle: What is shortened loses its middle, as UIDs do: both ends tell them apart.
+        spare: The columns with the highest number are left out first; 0 for never.
+        is_note: It goes below its row, on lines of its own, where the table is limited in width.
+    """
+
+    name: str
+    least: int = 0
+    is_middle: bool = False
+    spare: int = 0
+    is_note: bool = False
+
+    @property
+    def heading(self) -> str:
+        """Return the name as shown."""
+        return self.name.removeprefix(">")
+
+
+def show_table(
+    columns: Sequence[str | Column],
+    rows: Iterable[Sequence[object]],
+    empty: str,
+    *,
+    width: int | None = None,
+) -> None:
     """Print a table; columns whose name begins with `>` are aligned to the right.
 
-    Values are printed as they are asked for, with control characters made visible.
+    Values are printed as they are asked for, with control characters made visible. On a terminal
+    the table is as wide as that; elsewhere, nothing is shortened or left out, unless COLUMNS says
+    how wide it may be. A column in which nothing stands is left out.
+
+    Args:
+        columns: Names, or columns that may give way.
+        rows: One cell for each column.
+        empty: What is printed instead of a table without rows.
+        width: Another width, in characters.
     """
     lines = [[clean(cell) for cell in row] for row in rows]
     if not lines:
         print_line(empty)
         return
-    names = [column.lstrip(">") for column in columns]
-    widths = [max(_width(line[i]) for line in [names, *lines]) for i in range(len(names))]
-    print_line(Styled(_line(names, columns, widths), is_bold=True))
+    every = [column if isinstance(column, Column) else Column(column) for column in columns]
+    for line in _layout(every, lines, width if width is not None else output_width()):
+        print_line(line)
+
+
+def output_width() -> int:
+    """Return how many characters a line of standard output may have; 0 for no end."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdigit():
+        return int(columns)
+    if sys.stdout is None or not sys.stdout.isatty():
+        return 0
+    return shutil.get_terminal_size().columns
+
+
+def _layout(
+    every: Sequence[Column], lines: Sequence[Sequence[str]], limit: int
+) -> Iterator[Styled | str]:
+    """Yield the heading and the lines of a table."""
+    kept = [i for i in range(len(every)) if any(line[i] for line in lines) or not every[i].heading]
+    notes = [i for i in kept if every[i].is_note] if limit else []
+    kept = [i for i in kept if i not in notes]
+    natural = {i: max(_width(line[i]) for line in (_headings(every), *lines)) for i in kept}
+    while limit and _least_total(every, kept, natural) > limit:
+        spare = max(kept, key=lambda i: every[i].spare)
+        if not every[spare].spare:
+            break
+        kept.remove(spare)
+    widths = _fitted(every, kept, natural, limit)
+    columns = [every[i] for i in kept]
+    yield Styled(_line([c.heading for c in columns], columns, widths), is_bold=True)
     for line in lines:
-        print_line(_line(line, columns, widths))
+        yield _line([line[i] for i in kept], columns, widths)
+        for note in notes:
+            yield from wrapped(line[note], limit, indent="    ")
 
 
-def _line(cells: Sequence[str], columns: Sequence[str], widths: Sequence[int]) -> str:
+def _headings(columns: Sequence[Column]) -> list[str]:
+    return [column.heading for column in columns]
+
+
+def _least(column: Column, natural: int) -> int:
+    return min(natural, max(column.least, _width(column.heading))) if column.least else natural
+
+
+def _least_total(every: Sequence[Column], kept: Sequence[int], natural: dict[int, int]) -> int:
+    return sum(_least(every[i], natural[i]) for i in kept) + 2 * (len(kept) - 1)
+
+
+def _fitted(
+    every: Sequence[Column], kept: Sequence[int], natural: dict[int, int], limit: int
+) -> list[int]:
+    """Return the columns' widths: the widest of those that may give way does so first."""
+    widths = [natural[i] for i in kept]
+    least = [_least(every[i], natural[i]) for i in kept]
+    while limit and sum(widths) + 2 * (len(widths) - 1) > limit:
+        able = [n for n in range(len(widths)) if widths[n] > least[n]]
+        if not able:
+            break
+        widths[max(able, key=lambda n: widths[n])] -= 1
+    return widths
+
+
+def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
     parts = []
     for cell, column, width in zip(cells, columns, widths, strict=True):
-        padding = " " * (width - _width(cell))
-        parts.append(padding + cell if column.startswith(">") else cell + padding)
+        text = shortened(cell, width, is_middle=column.is_middle)
+        padding = " " * (width - _width(text))
+        parts.append(padding + text if column.name.startswith(">") else text + padding)
     return "  ".join(parts).rstrip()
+
+
+def shortened(text: str, width: int, *, is_middle: bool = False) -> str:
+    """Return text of at most so many characters' width, with … for what is left out."""
+    if _width(text) <= width:
+        return text
+    after = text[len(text) - (width - 1) // 2 :] if is_middle and width > 2 else ""
+    before = text
+    while _width(before) + 1 + _width(after) > width and before:
+        before = before[:-1]
+    return f"{before}…{after}"
+
+
+def wrapped(text: str, width: int, *, indent: str = "") -> Iterator[str]:
+    """Yield text in lines of at most so many characters, each indented; 0 for one line."""
+    line = indent
+    for word in text.split():
+        if width and line != indent and _width(line) + 1 + _width(word) > width:
+            yield line
+            line = indent
+        line += word if line == indent else f" {word}"
+    if line != indent:
+        yield line
 
 
 def _width(text: str) -> int:

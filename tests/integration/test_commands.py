@@ -37,7 +37,7 @@ def test_importing_again_changes_nothing(nodes: tuple[Node, Node], tmp_path: Pat
     more = imported(a, folder)
     assert (more["carried"], more["known"]) == (3, 5)
     packages = a.json("study", study_uid(1))["sources"][0]["packages"]
-    assert [p["instances"] for p in packages] == ["5", "3"]
+    assert [p["instances"] for p in packages] == [5, 3]
 
 
 def test_two_imports_of_one_study_at_once_each_keep_what_they_carried(
@@ -55,7 +55,7 @@ def test_two_imports_of_one_study_at_once_each_keep_what_they_carried(
         process.communicate(timeout=60)
         assert process.returncode == 0
     a.run("send", study_uid(16), b.display_name, "--wait")
-    assert b.json("study", study_uid(16))["sources"][0]["instances"] == "120"
+    assert b.json("study", study_uid(16))["sources"][0]["instances"] == 120
 
 
 def test_streamed_import_gives_the_same(nodes: tuple[Node, Node], tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_zip_is_looked_into_and_bad_members_are_listed(
         handle.write(bytes(1000))
     answer = a.json("import", str(path), *options, statuses=(1,))
     counts = [answer["summary"][name] for name in ("carried", "refused", "not_dicom")]
-    assert counts == ["2", "3", "1"]
+    assert counts == [2, 3, 1]
     reasons = {f["label"].rpartition("!")[2]: f["reasons"][0] for f in answer["findings"]}
     assert set(reasons) == {"notes.txt", "bomb.bin", "link.dcm", "broken.dcm"}
     assert reasons["broken.dcm"] == "damaged inside its archive"
@@ -238,7 +238,7 @@ def test_streaming_nothing_imports_nothing(nodes: tuple[Node, Node], tmp_path: P
     (tmp_path / "empty" / "link.dcm").symlink_to("/etc/passwd")
     answer = a.json("import", str(tmp_path / "empty"), "--stream", statuses=(1,))
     assert answer["findings"][0]["reasons"] == ["a link, which is not followed; import its target"]
-    assert answer["summary"]["refused"] == "1"
+    assert answer["summary"]["refused"] == 1
 
 
 def test_export_onto_a_full_disk_is_an_error(nodes: tuple[Node, Node], tmp_path: Path) -> None:
@@ -394,7 +394,7 @@ def test_held_file_imported_again_is_held_still(
     (tmp_path / "x.dcm").write_bytes(b"MZ" + make_instance(29, size, size=size)[2:])
     for _ in range(2):
         answer = a.json("import", str(tmp_path / "x.dcm"), statuses=(1,))
-        assert (answer["summary"]["held"], answer["summary"]["known"]) == ("1", "0")
+        assert (answer["summary"]["held"], answer["summary"]["known"]) == (1, 0)
     assert "held already" in answer["findings"][0]["reasons"]
     assert len(a.json("held")["held"]) == 1
     a.run("held", "release", a.json("held")["held"][0]["held_id"])
@@ -606,7 +606,7 @@ def test_odd_names_and_folders_do_not_end_an_import(
     data[60:90] = bytes(30)
     (folder / "damaged.zip").write_bytes(data)
     answer = a.json("import", str(folder), statuses=(1,))
-    assert answer["summary"]["carried"] == "2"
+    assert answer["summary"]["carried"] == 2
     assert len(answer["findings"]) == 2
 
 
@@ -675,7 +675,7 @@ def test_stock_grpcurl_lists_describes_calls_and_watches(
     assert b.display_name in {p["display_name"] for p in peers}
     query = json.dumps({"query": study_uid(14)})
     studies = json.loads(grpcurl(a, "emix.admin.v1.StudyService/ListStudies", data=query))
-    assert studies["studies"][0]["instances"] == "2"
+    assert studies["studies"][0]["instances"] == 2
     health = json.loads(grpcurl(a, "grpc.health.v1.Health/Check"))
     assert health["status"] == "SERVING"
 

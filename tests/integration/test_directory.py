@@ -192,7 +192,7 @@ def test_directory_that_restarts_knows_everybody_and_they_come_back(network: Net
     directory.start()
     wait_until(
         lambda: (
-            directory.json("status")["online"] >= "2"
+            directory.json("status")["online"] >= 2
             and a.json("networks")["networks"][0]["state"] == "connected"
         ),
         "they did not come back",
@@ -350,13 +350,13 @@ def test_directory_that_lost_everything_but_the_network_key_is_made_anew(tmp_pat
     try:
         directory.enroll(a, b, gone)
         directory.run("revoke", "Helena Hospital", "--network-key", str(directory.key))
-        wait_until(lambda: a.json("networks")["networks"][0]["list_number"] == "2", "no list came")
+        wait_until(lambda: a.json("networks")["networks"][0]["list_number"] == 2, "no list came")
         directory.kill()
         shutil.rmtree(directory.home)
         directory.make()
         directory.start()
         back_at(directory, a, b)
-        assert directory.json("status")["list_number"] == "2"
+        assert directory.json("status")["list_number"] == 2
         uid = import_study(a, tmp_path, 51)
         a.run("send", uid, "Billings Hospital", "--wait")
         assert uid in b.run("studies")
@@ -369,7 +369,7 @@ def test_directory_that_lost_everything_but_the_network_key_is_made_anew(tmp_pat
         names = [f["name"] for f in directory.json("facilities")["facilities"]]
         assert sorted(names) == ["Billings Hospital", "Great Falls Clinic"]
         directory.sign_list()
-        wait_until(lambda: b.json("networks")["networks"][0]["list_number"] == "3", "no list came")
+        wait_until(lambda: b.json("networks")["networks"][0]["list_number"] == 3, "no list came")
         assert not any("alarm" in kind for kind in audit_kinds(a))
     finally:
         stop(directory, a, b, gone)
@@ -393,7 +393,7 @@ def test_directory_comes_back_from_an_older_copy_of_its_home(tmp_path: Path) -> 
         backup.rename(directory.home)
         directory.start()
         back_at(directory, a, b)
-        assert directory.json("status")["list_number"] == "2"
+        assert directory.json("status")["list_number"] == 2
         # It had gone back, and that is not kept from anybody.
         assert "alarm.directory" in audit_kinds(a) | audit_kinds(b)
     finally:

@@ -335,7 +335,7 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
             await directory.tell.send(pb.WatchResponse(list=attacks.good_list(4)))
             await asked(
                 wait_until,
-                lambda: node.json("networks")["networks"][0]["list_number"] == "4",
+                lambda: node.json("networks")["networks"][0]["list_number"] == 4,
                 "list 4 was not taken",
             )
             directory.found = [attacks.record(victim, attacks.victims.encoded)]

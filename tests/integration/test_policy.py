@@ -68,7 +68,7 @@ def test_full_quota_asks_to_come_later_and_never_evicts(
         second = a.json("send", study_uid(2), b.display_name)["transfers"][0]["transfer_id"]
         wait_until(lambda: "no room" in transfer(a, second)["reason"], "it is not told to wait")
         assert transfer(a, second)["state"] == "pending"
-        assert b.json("study", study_uid(1))["sources"][0]["instances"] == "600"
+        assert b.json("study", study_uid(1))["sources"][0]["instances"] == 600
     # With the quota gone it arrives by itself, when the sender asks again.
     wait_until(lambda: transfer(a, second)["state"] == "delivered", "it never arrives", 100)
     for node in nodes:
@@ -355,7 +355,7 @@ def test_study_comes_again_while_its_deletion_waits_for_a_backup(
     b.run("delete", study_uid(40), "--yes")
     a.run("send", study_uid(40), b.display_name, "--again", "--wait")
     backup.communicate(timeout=60)
-    assert b.json("study", study_uid(40))["sources"][0]["instances"] == "150"
+    assert b.json("study", study_uid(40))["sources"][0]["instances"] == 150
     b.run("store", "check", "--read-data")
 
 

@@ -25,9 +25,9 @@ from tests.integration.loop import run
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
-def list_number(node: Node) -> str:
+def list_number(node: Node) -> int:
     [network] = node.json("networks")["networks"]
-    return str(network["list_number"])
+    return int(network["list_number"])
 
 
 def test_revocation_that_a_directory_keeps_from_a_node_is_learned_from_a_peer_and_told_of(
@@ -70,7 +70,7 @@ def test_revocation_that_a_directory_keeps_from_a_node_is_learned_from_a_peer_an
                 directory.shown_list = first
                 await directory.tell.send(pb.WatchResponse(list=first))
             for node in (a, b):
-                await waited(lambda node=node: list_number(node) == "1", "no list came")
+                await waited(lambda node=node: list_number(node) == 1, "no list came")
             for node, other in ((a, b), (b, a)):
                 shown = tmp_path / f"{node.home.name}.emix"
                 await asked(node, "id", "--export", str(shown))
@@ -84,7 +84,7 @@ def test_revocation_that_a_directory_keeps_from_a_node_is_learned_from_a_peer_an
             following = operator.next_list(latest, memberships, revoked, time.time())
             # The directory of b goes on as if nothing had been signed.
             await directories[0].tell.send(pb.WatchResponse(list=following))
-            await waited(lambda: list_number(b) == "2", "it was not passed on", 60)
+            await waited(lambda: list_number(b) == 2, "it was not passed on", 60)
             found = b.json("networks")["networks"][0]
             assert found["standing"] == "member"
             await waited(

@@ -114,7 +114,7 @@ def test_no_list_of_a_thief_ends_a_network_when_a_directory_shows_it(tmp_path: P
             await directory.tell.send(pb.WatchResponse(list=following))
             await asked(
                 wait_until,
-                lambda: node.json("networks")["networks"][0]["list_number"] == "2",
+                lambda: node.json("networks")["networks"][0]["list_number"] == 2,
                 "the operator's next list is not taken over",
             )
             assert standing(node) == "member"
@@ -177,7 +177,7 @@ def test_operator_recovers_from_a_list_key_that_was_stolen(tmp_path: Path) -> No
         directory.run("list", "key", *network_key, "--out", str(new_key))
         directory.run("list", "sign", "--network-key", str(new_key))
         wait_until(
-            lambda: b.json("networks")["networks"][0]["list_number"] == "2", "the new key is no use"
+            lambda: b.json("networks")["networks"][0]["list_number"] == 2, "the new key is no use"
         )
         assert (standing(b), b.json("networks")["networks"][0]["list_epoch"]) == ("member", 2)
     finally:
