@@ -18,6 +18,7 @@ from node.rpc.methods import methods
 from node.sandbox.confine import hide
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
 from node.terminal.output import (
+    Column,
     Styled,
     print_line,
     show_bytes,
@@ -220,7 +221,15 @@ def facilities(context: click.Context, json_: bool) -> None:
         )
         for f in found.facilities
     ]
-    columns = ("FACILITY", "ID", "STANDING", ">ONLINE", "CITY", "JOINED", "SOFTWARE")
+    columns = (
+        Column("FACILITY", least=12),
+        "ID",
+        "STANDING",
+        ">ONLINE",
+        Column("CITY", least=6, spare=1),
+        "JOINED",
+        Column("SOFTWARE", least=8, spare=2),
+    )
     show_table(columns, rows, "No facility has joined yet.")
 
 

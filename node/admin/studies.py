@@ -132,14 +132,17 @@ class StudyHandlers:
         await pages.end()
 
     async def _get(self, call: Call[None]) -> None:
-        sources = await self._parts.studies.get(call.request.study)
+        chosen, sources = await self._parts.studies.get(call.request.study)
         facts: dict[str, object] = {
             "study": sources[0].study_uid,
             "origins": [str(source.origin) for source in sources],
         }
         await self._parts.audit.append("study.shown", facts, operator_of(call))
         entries = chain.from_iterable(map(self._study, sources))
-        await write_list(call, pb.GetStudyResponse(), "sources", entries)
+        first = pb.GetStudyResponse(
+            chosen_by=chosen.means, chosen_origin=str(chosen.origin) if chosen.origin else ""
+        )
+        await write_list(call, first, "sources", entries)
 
     def _study(self, source: StudySource) -> Iterator[pb.Study]:
         names = self._parts.names()

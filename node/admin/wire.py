@@ -11,8 +11,8 @@ from node.federation.connection import Connection
 from node.store.findings import HeldInstance
 from node.store.studies import StudySource
 
-_PACKAGES = 50
-"""Of a study in one entry of a list: each may have a note of some kilobytes."""
+_PACKAGES, _SERIES = 50, 200
+"""Of a study in one entry of a list: each package may have a note of some kilobytes."""
 
 
 def peer_to_wire(
@@ -79,6 +79,7 @@ def study_to_wire(
     A study of very many packages is continued in further entries, which have nothing else.
     """
     packages = [_package(row, names) for row in source.packages]
+    series = [_series(row) for row in source.series_rows]
     yield pb.Study(
         study_instance_uid=source.study_uid,
         origin=str(source.origin),
@@ -88,20 +89,28 @@ def study_to_wire(
         patient_id=source.index.get("patient_id", ""),
         study_date=source.index.get("study_date", ""),
         study_description=source.index.get("study_description", ""),
+        birth_date=source.index.get("birth_date", ""),
+        sex=source.index.get("sex", ""),
+        accession_number=source.index.get("accession_number", ""),
+        referring_physician=source.index.get("referring_physician", ""),
+        institution=source.index.get("institution", ""),
+        number=source.number,
         modalities=source.index.get("modalities", "").split(),
         series=source.series,
         instances=source.instances,
         plaintext_bytes=source.plaintext_bytes,
         sealed_bytes=source.sealed_bytes,
         packages=packages[:_PACKAGES],
+        series_entries=series[:_SERIES],
         sent_to=[names.get(facility, "?") for facility in source.sent_to],
         versioned_instances=source.versioned_instances,
     )
-    for i in range(_PACKAGES, len(packages), _PACKAGES):
+    for first in range(1, max(-(-len(packages) // _PACKAGES), -(-len(series) // _SERIES))):
         yield pb.Study(
             study_instance_uid=source.study_uid,
             origin=str(source.origin),
-            packages=packages[i : i + _PACKAGES],
+            packages=packages[first * _PACKAGES : (first + 1) * _PACKAGES],
+            series_entries=series[first * _SERIES : (first + 1) * _SERIES],
         )
 
 
@@ -117,6 +126,16 @@ def held_to_wire(found: HeldInstance, names: dict[bytes, str]) -> pb.HeldInstanc
         label=found.label,
         held_seconds=int(found.found_time),
         received_from=names.get(sender.digest, str(sender)) if sender else "",
+    )
+
+
+def _series(row: dict[str, object]) -> pb.Series:
+    return pb.Series(
+        series_instance_uid=str(row["series_uid"]),
+        series_number=str(row["series_number"]),
+        modality=str(row["modality"]),
+        description=str(row["description"]),
+        instances=row["instances"],  # type: ignore[arg-type]
     )
 
 

@@ -10,6 +10,7 @@ from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
 from node.errors import NodeError, UsageError
 from node.terminal.output import (
+    Column,
     limit_of,
     limited,
     note_limit,
@@ -45,7 +46,16 @@ def receipts(context: click.Context, limit: int | None, json_: bool) -> None:
         show_json(answer)
         return
     show_table(
-        (">NO", "TRANSFER", "", "FACILITY", ">INST", ">SIZE", "RECEIVED", "STUDY"),
+        (
+            ">NO",
+            Column("TRANSFER", spare=2),
+            "",
+            Column("FACILITY", least=10),
+            ">INST",
+            Column(">SIZE", spare=1),
+            "RECEIVED",
+            Column("STUDY", least=12, is_middle=True),
+        ),
         [
             (
                 f"t{r.number}",

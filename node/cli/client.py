@@ -43,10 +43,10 @@ class Client:
         return answer
 
     def stream(
-        self, name: str, requests: Message | Iterable[Message]
+        self, name: str, requests: Message | Iterable[Message], *, timeout: float | None = None
     ) -> AbstractContextManager[Iterator[Any]]:
         """Run a streaming call for the time of the block; see `BlockingChannel.stream`."""
-        return self._channel.stream(_METHODS[name], requests)
+        return self._channel.stream(_METHODS[name], requests, timeout=timeout)
 
 
 def _join(studies: Any) -> None:
@@ -56,6 +56,7 @@ def _join(studies: Any) -> None:
         last = whole[-1] if whole else pb.Study()
         if (last.study_instance_uid, last.origin) == (study.study_instance_uid, study.origin):
             last.packages.extend(study.packages)
+            last.series_entries.extend(study.series_entries)
         else:
             whole.append(study)
     if len(whole) < len(studies):

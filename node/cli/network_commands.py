@@ -11,6 +11,7 @@ from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.errors import UsageError
 from node.terminal.output import (
+    Column,
     print_line,
     show_done,
     show_json,
@@ -71,7 +72,15 @@ def networks(context: click.Context, json_: bool) -> None:
     if json_:
         show_json(answer)
         return
-    columns = ("NETWORK", "STANDING", ">LIST", "VALID UNTIL", ">MEMBERS", "DIRECTORY", "PROBLEM")
+    columns = (
+        Column("NETWORK", least=12),
+        "STANDING",
+        Column(">LIST", spare=5),
+        Column("VALID UNTIL", spare=3),
+        Column(">MEMBERS", spare=4),
+        Column("DIRECTORY", least=16),
+        Column("PROBLEM", is_note=True),
+    )
     rows = [
         (
             n.name,
@@ -136,7 +145,16 @@ def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool
         )
         for f in answer.facilities
     ]
-    columns = ("FACILITY", "CALLS ITSELF", "CITY", "DEPARTMENTS", "NODE", "STANDING", "FACILITY ID")
+    columns = (
+        Column("FACILITY", least=14),
+        Column("CALLS ITSELF", least=12, spare=3),
+        Column("CITY", least=8, spare=5),
+        Column("DEPARTMENTS", least=8, spare=6),
+        Column("NODE", least=7),
+        "STANDING",
+        # Whole: to pair with it, and to compare.
+        Column("FACILITY ID", is_note=True),
+    )
     show_table(columns, rows, "Nobody like that was found.")
     if answer.silent_networks:
         names = ", ".join(answer.silent_networks)

@@ -12,6 +12,7 @@ from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.errors import Conflict, UsageError
 from node.terminal.output import (
+    Column,
     ask,
     clean,
     print_line,
@@ -45,15 +46,15 @@ def peers(context: click.Context, json_: bool) -> None:
         return
     show_table(
         (
-            "FACILITY",
+            Column("FACILITY", least=12),
             "ID",
             "STATE",
-            "ROUTE",
-            "ENDPOINT",
+            Column("ROUTE", spare=4),
+            Column("ENDPOINT", least=12, spare=5),
             "LAST SEEN",
-            ">RTT ms",
-            ">RATE",
-            "PROBLEM",
+            Column(">RTT ms", spare=6),
+            Column(">RATE", spare=7),
+            Column("PROBLEM", is_note=True),
         ),
         [
             (

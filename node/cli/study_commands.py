@@ -1,21 +1,25 @@
 """Commands about studies: import, held, studies, study, export, delete."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
+from node.cli.choosing import chosen, summary_of
 from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
 from node.cli.origins import asking_for_origin, origin_option
 from node.cli.streaming import Said, stream_files
+from node.domain.texts import encodable
 from node.errors import StoreError, UsageError
 from node.terminal.output import (
+    Column,
     ProgressBar,
     Styled,
     as_dict,
@@ -26,6 +30,7 @@ from node.terminal.output import (
     print_error,
     print_line,
     show_bytes,
+    show_day,
     show_done,
     show_json,
     show_table,
@@ -55,31 +60,50 @@ def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_:
     """
     if not all(paths):
         raise UsageError("an empty path")
-    absolute = [Path(path).absolute() for path in paths]
+    done = import_and_show(context, [Path(path) for path in paths], stream=stream, json_=json_)
+    if json_:
+        show_json(done)
+    if not is_whole(done):
+        raise SystemExit(1)
+
+
+def is_whole(done: dict[str, Any]) -> bool:
+    """Return whether an import found something, and carried or knew all of it."""
+    summary = done["summary"]
+    found = summary["carried"] + summary["known"] + summary["held"]
+    return found > 0 and not (summary["held"] or summary["refused"] or summary["missing"])
+
+
+def import_and_show(
+    context: click.Context, paths: Sequence[Path], *, stream: bool = False, json_: bool
+) -> dict[str, Any]:
+    """Import paths, show what there is to say unless as JSON, and return it.
+
+    Raises:
+        UsageError: nothing can be there; nothing was imported.
+        SystemExit: it was cancelled.
+    """
+    absolute = [path.absolute() for path in paths]
     for path in absolute:
         try:
             path.lstat()
         except OSError as exc:
             raise UsageError(f"{path} cannot be looked at ({exc.strerror})") from exc
-    done = _import(context, absolute, is_streamed=stream, json_=json_)
-    summary = done.summary
-    if summary is None:
+    # What has no UTF-8 name cannot be named to the node, and can be read here.
+    is_streamed = stream or any(encodable(str(path)) != str(path) for path in absolute)
+    done = _import(context, absolute, is_streamed=is_streamed, json_=json_)
+    if done.summary is None:
         print_error("the import was cancelled; nothing of it was kept")
         raise SystemExit(130)
-    if json_:
-        show_json(
-            {
-                "summary": {**as_dict(summary), "study_instance_uids": done.studies},
-                "findings": [as_dict(finding) for finding in done.findings],
-            }
-        )
-    else:
-        _show_summary(summary, done.studies)
-    found = summary.carried + summary.known + summary.held
-    if not found and not summary.refused:
-        print_error(f"no DICOM file was found in {_listed(absolute)}")
-    if not found or summary.held or summary.refused or summary.missing:
-        raise SystemExit(1)
+    if not json_:
+        _show_summary(done.summary, done.studies)
+    found = done.summary.carried + done.summary.known + done.summary.held
+    if not found and not done.summary.refused:
+        print_error(f"no DICOM file was found in {_listed(absolute)}", code="not-found")
+    return {
+        "summary": {**as_dict(done.summary), "study_instance_uids": done.studies},
+        "findings": [as_dict(finding) for finding in done.findings],
+    }
 
 
 @dataclass
@@ -209,7 +233,13 @@ def held(context: click.Context, json_: bool) -> None:
         show_json(answer)
         return
     show_table(
-        (">NUMBER", "SINCE", ">SIZE", "FILE OR SENDER", "WHY"),
+        (
+            ">NUMBER",
+            "SINCE",
+            ">SIZE",
+            Column("FILE OR SENDER", least=16, is_middle=True),
+            Column("WHY", is_note=True),
+        ),
         [
             (
                 h.held_id,
@@ -276,10 +306,13 @@ def discard(context: click.Context, numbers: tuple[int, ...], json_: bool) -> No
 def studies(context: click.Context, query: tuple[str, ...], limit: int | None, json_: bool) -> None:
     """List studies, newest first; every word of QUERY must occur in them.
 
+    Patient names and IDs, birth dates, accession numbers, descriptions, referring physicians,
+    institutions, dates and modalities are searched, without regard to case and accents.
+
     \b
     Examples:
       emix studies
-      emix studies smith 20261124 CT
+      emix studies muller 2026-11-24 CT      # finds Müller, too
     """
     request = pb.ListStudiesRequest(query=" ".join(query), limit=limit_of(limit, json_))
     answer = run_call(context, "StudyService.ListStudies", request)
@@ -290,34 +323,40 @@ def studies(context: click.Context, query: tuple[str, ...], limit: int | None, j
         note_limit(request.limit, answer.studies)
 
 
-def _show_studies(found: object, empty: str) -> None:
+def _show_studies(found: Sequence[pb.Study], empty: str) -> None:
     show_table(
         (
-            "PATIENT",
-            "ID",
+            ">NO",
+            Column("PATIENT", least=10),
+            Column("ID", least=6),
+            Column("BORN", spare=3),
             "DATE",
-            "MOD",
-            "DESCRIPTION",
-            ">SER",
+            Column("MOD", least=3),
+            Column("DESCRIPTION", least=8, spare=6),
+            Column("ACCESSION", least=8, spare=7),
+            Column(">SER", spare=9),
             ">INST",
-            ">SIZE",
-            "ORIGIN",
-            "STUDY UID",
+            Column(">SIZE", spare=8),
+            Column("ORIGIN", least=6),
+            Column("STUDY UID", least=12, is_middle=True),
         ),
         [
             (
+                f"s{s.number}",
                 s.patient_name,
                 s.patient_id,
-                s.study_date,
+                show_day(s.birth_date),
+                show_day(s.study_date),
                 "/".join(s.modalities),
                 s.study_description,
+                s.accession_number,
                 s.series,
                 s.instances,
                 show_bytes(s.plaintext_bytes),
                 _origin(s),
                 s.study_instance_uid,
             )
-            for s in found  # type: ignore[attr-defined]
+            for s in found
         ],
         empty,
     )
@@ -328,47 +367,91 @@ def _origin(study: pb.Study) -> str:
 
 
 @click.command()
-@click.argument("uid")
+@click.argument("study", metavar="STUDY")
 @as_json
 @click.pass_context
-def study(context: click.Context, uid: str, json_: bool) -> None:
-    """Show one study: its packages, origin, versions, where it was sent.
+def study(context: click.Context, study: str, json_: bool) -> None:
+    """Show one study: patient, series, packages, origin, versions, where it was sent.
+
+    STUDY is its number in a list, its UID or the beginning of it, its accession number, or words
+    that find no other study. So it is wherever a study is asked for.
 
     \b
-    Example:
+    Examples:
+      emix study s12
       emix study 1.2.840.113619.2
+      emix study "muller 1950-01-02"
     """
-    answer = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid))
+    answer = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=study))
     if json_:
         show_json(answer)
         return
     for source in answer.sources:
-        rows = [
-            ("study", source.study_instance_uid),
-            ("origin", f"{_origin(source)}  {source.origin}"),
-            ("patient", f"{source.patient_name}  {source.patient_id}"),
-            ("examination", f"{source.study_date} {source.study_description}"),
-            (
-                "content",
-                f"{source.series} series, {source.instances} instances,"
-                f" {show_bytes(source.plaintext_bytes)}"
-                f" (sealed {show_bytes(source.sealed_bytes)})",
-            ),
-            ("sent to", ", ".join(source.sent_to) or "nobody"),
-        ]
-        if source.versioned_instances:
-            rows.append(("versions", f"{source.versioned_instances} more than instances"))
-        for name, value in rows:
-            print_line(f"{name:>12}  {value}")
-        for package in source.packages:
-            came = f"from {package.received_from}" if package.received_from else "imported here"
-            print_line(
-                f"{'package':>12}  {package.package_id[:8]}  {package.instances} instances,"
-                f" {show_time(package.created_seconds)}, {came}{_doubts(package)}"
-            )
+        for name, value in _facts(source):
+            if value:
+                print_line(f"{name:>12}  {value}")
+        _show_series(source)
+        _show_packages(source)
         print_line()
     if len(answer.sources) > 1:
         print_line(f"{len(answer.sources)} facilities have sealed this study; they stay apart.")
+
+
+def _facts(source: pb.Study) -> Iterator[tuple[str, str]]:
+    """Yield what is known of a study, by name; what is empty is unknown."""
+    born = f"born {show_day(source.birth_date)}" if source.birth_date else ""
+    patient = (source.patient_name, source.patient_id, born, source.sex)
+    yield "number", f"s{source.number}"
+    yield "study", source.study_instance_uid
+    yield "origin", f"{_origin(source)}  {source.origin}"
+    yield "patient", "  ".join(filter(None, patient))
+    yield "examination", f"{show_day(source.study_date)} {source.study_description}".strip()
+    yield "accession", source.accession_number
+    yield "referred by", source.referring_physician
+    yield "institution", source.institution
+    yield (
+        "content",
+        f"{source.series} series, {source.instances} instances,"
+        f" {show_bytes(source.plaintext_bytes)} (sealed {show_bytes(source.sealed_bytes)})",
+    )
+    if source.versioned_instances:
+        yield "versions", f"{source.versioned_instances} more than instances"
+    yield "sent to", ", ".join(source.sent_to) or "nobody"
+
+
+_SHOWN = 50
+
+
+def _show_series(source: pb.Study) -> None:
+    print_line()
+    show_table(
+        (
+            ">SERIES",
+            "MOD",
+            Column("DESCRIPTION", least=12),
+            ">INST",
+            Column("SERIES UID", least=16, is_middle=True),
+        ),
+        [
+            (x.series_number, x.modality, x.description, x.instances, x.series_instance_uid)
+            for x in source.series_entries[:_SHOWN]
+        ],
+        "No series.",
+    )
+    if (more := len(source.series_entries) - _SHOWN) > 0:
+        print_line(f"and {more} more series; --json shows all")
+
+
+def _show_packages(source: pb.Study) -> None:
+    print_line()
+    for package in source.packages[:_SHOWN]:
+        came = f"from {package.received_from}" if package.received_from else "imported here"
+        print_line(
+            f"{'package':>12}  {package.package_id[:8]}  {package.instances} instances,"
+            f" {show_time(package.created_seconds)}, {came}{_doubts(package)}"
+        )
+    if (more := len(source.packages) - _SHOWN) > 0:
+        print_line(f"and {more} more packages; --json shows all")
 
 
 def _doubts(package: pb.Package) -> str:
@@ -378,7 +461,7 @@ def _doubts(package: pb.Package) -> str:
 
 
 @click.command()
-@click.argument("uid")
+@click.argument("uid", metavar="STUDY")
 @click.argument("directory")
 @origin_option
 @click.option(
@@ -393,6 +476,7 @@ def _doubts(package: pb.Package) -> str:
 @click.option(
     "--include-held", is_flag=True, help="Include held instances. The audit log records it."
 )
+@yes_option
 @as_json
 @click.pass_context
 def export(
@@ -404,9 +488,13 @@ def export(
     safe_preamble: bool,
     all_versions: bool,
     include_held: bool,
+    yes: bool,
     json_: bool,
 ) -> None:
     """Write a study's files into a new folder, byte for byte as they came in.
+
+    STUDY is its number in a list, its UID or the beginning of it, its accession number, or words
+    that find no other study: then it is shown, and asked about unless --yes is given.
 
     The folder must be yours, and no other user may be able to write in it or above it. Where
     several facilities sealed different images of the study, --origin says whose. Instances that
@@ -416,13 +504,14 @@ def export(
 
     \b
     Examples:
-      emix export 1.2.840.113619.2 ~/for-the-pacs
+      emix export s12 ~/for-the-pacs
       emix export 1.2.840.113619.2 ~/ours --origin own
     """
     target = Path(directory).absolute()
+    uid = chosen(context, uid, is_sure=yes)
     request = pb.ExportStudyRequest(
         study=uid,
-        directory=str(target),
+        directory=encodable(str(target)),
         dicomdir=dicomdir,
         safe_preamble=safe_preamble,
         all_versions=all_versions,
@@ -435,7 +524,8 @@ def export(
     exported = _Exported(is_told=not json_)
     try:
         with asking_for_origin(context, uid, "export", uid, directory):
-            if not _export(context, request, exported):
+            is_named = encodable(str(target)) == str(target)  # else only this process can
+            if not is_named or not _export(context, request, exported):
                 _export_streamed(context, request, target, exported)
     except KeyboardInterrupt:
         print_error("interrupted; nothing of the export was left")
@@ -561,7 +651,7 @@ def _export_streamed(
 
 
 @click.command()
-@click.argument("uid")
+@click.argument("uid", metavar="STUDY")
 @origin_option
 @yes_option
 @as_json
@@ -569,32 +659,32 @@ def _export_streamed(
 def delete(context: click.Context, uid: str, origin: str, yes: bool, json_: bool) -> None:
     """Delete a study here. Facilities that it was sent to keep it.
 
-    It asks first, and shows what is meant; --yes answers for a script.
+    It shows what is meant, and asks first. --yes answers for a script, which has to name the study
+    by its number in a list, its UID or the beginning of it, or its accession number.
 
     \b
     Examples:
-      emix delete 1.2.840.113619.2
+      emix delete s12
       emix delete 1.2.840.113619.2 --origin own --yes
     """
+    answer = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid))
+    if answer.chosen_by == "words" and (yes or json_):
+        raise UsageError("search words are no name for what is deleted unseen: give its number")
+    named = answer.sources[0].study_instance_uid
+    origin = origin or answer.chosen_origin
     if not yes and not json_:
-        for source in _of_origin(context, uid, origin):
-            print_line(
-                f"{source.study_instance_uid}: {source.patient_name}, {source.instances}"
-                f" instances, from {_origin(source)}"
-            )
+        for source in _of_origin(context, answer.sources, origin):
+            print_line(f"{summary_of(source)}, from {_origin(source)}, {named}")
     ask("Delete it from this node?", is_sure=yes)
-    request = pb.DeleteStudyRequest(study=uid, origin=origin)
-    with asking_for_origin(context, uid, "delete", uid):
-        answer = run_call(context, "StudyService.DeleteStudy", request)
-    text = f"Deleted {answer.instances} instances in {answer.packages} packages."
-    show_done(answer, text, json_=json_)
+    request = pb.DeleteStudyRequest(study=named, origin=origin)
+    with asking_for_origin(context, named, "delete", named):
+        done = run_call(context, "StudyService.DeleteStudy", request)
+    text = f"Deleted {done.instances} instances in {done.packages} packages."
+    show_done(done, text, json_=json_)
 
 
-def _of_origin(context: click.Context, uid: str, origin: str) -> list[pb.Study]:
+def _of_origin(context: click.Context, found: Iterable[pb.Study], origin: str) -> list[pb.Study]:
     """Return those entries of a study that an --origin means; all where none is given."""
-    found = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid)).sources
-    if not origin:
-        return list(found)
     if origin == "own":
         origin = run_call(context, "NodeService.GetIdentity", pb.GetIdentityRequest()).facility_id
     wanted = origin.casefold()

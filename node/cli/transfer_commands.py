@@ -1,13 +1,19 @@
 """Commands about transfers: sending, watching, deciding."""
 
+import time
+from contextlib import suppress
+
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
+from node.cli.choosing import chosen, is_path
 from node.cli.client import Client, node_client, run_call
+from node.cli.moves import FINAL, Moves, name_of
 from node.cli.node_commands import as_json
-from node.cli.origins import asking_for_origin, origin_option
+from node.cli.origins import origin_option
+from node.cli.sending import Sending
 from node.terminal.output import (
-    ProgressBar,
+    Column,
     as_dict,
     limit_of,
     limited,
@@ -15,18 +21,18 @@ from node.terminal.output import (
     print_json_line,
     print_line,
     show_bytes,
+    show_day,
     show_done,
     show_json,
     show_rate,
     show_table,
     show_time,
+    yes_option,
 )
-
-_FINAL = ("delivered", "declined", "cancelled", "failed")
 
 
 @click.command()
-@click.argument("study")
+@click.argument("studies", nargs=-1, required=True, metavar="STUDY|PATH...")
 @click.argument("facility")
 @click.option("--to", "recipient", default="", help="For whom there.")
 @click.option("--note", default="", help="A word with it.")
@@ -42,11 +48,18 @@ _FINAL = ("delivered", "declined", "cancelled", "failed")
 )
 @click.option("--again", is_flag=True, help="Even what it has given a receipt for already.")
 @click.option("--wait", is_flag=True, help="Wait for the verified receipt.")
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 30 * 86400),
+    metavar="SECONDS",
+    help="Wait no longer than so; implies --wait. What is not delivered goes on by itself.",
+)
+@yes_option
 @as_json
 @click.pass_context
 def send(
     context: click.Context,
-    study: str,
+    studies: tuple[str, ...],
     facility: str,
     recipient: str,
     note: str,
@@ -55,23 +68,31 @@ def send(
     include_held: bool,
     again: bool,
     wait: bool,
+    timeout: int | None,
+    yes: bool,
     json_: bool,
 ) -> None:
-    """Send a study to a facility that is paired, or a member of a network.
+    """Send studies to a facility that is paired, or a member of a network.
+
+    A STUDY is its number in a list, its UID or the beginning of it, its accession number, or words
+    that find no other study: then it is shown, and asked about unless --yes is given. What has a /
+    in it is a PATH: a CD, folder, file or ZIP, which is imported first.
 
     The transfer survives restarts and broken links; `emix transfers` shows how far it is. With
-    --wait the exit status is 0 only when the receiver's signed receipt was verified here.
+    --wait the exit status is 0 only when the receiver's signed receipt was verified here; until
+    then it says what it waits for.
 
     Where several facilities sealed different images of the study, --origin says whose. What
     another facility sealed goes on with its manifest, as it came. A package that it sent, and in
     which this node holds an instance, is left out and named; the exit status is 1 then.
 
     \b
-    Example:
-      emix send 1.2.840.113619.2 "Billings Hospital" --to "Dr. Jones" --priority stat --wait
+    Examples:
+      emix send s12 "Billings Hospital" --to "Dr. Jones" --priority stat --wait
+      emix send s12 s13 1.2.840.113619.2 "Billings Hospital"
+      emix send /media/cdrom "Billings Hospital" --note "second opinion" --timeout 600
     """
-    request = pb.SendRequest(
-        study=study,
+    order = pb.SendRequest(
         facility=facility,
         recipient=recipient,
         note=note,
@@ -80,55 +101,17 @@ def send(
         origin=origin,
         include_held=include_held,
     )
-
-    with asking_for_origin(context, study, "send", study, facility), node_client(context) as client:
-        answer = client.call("TransferService.Send", request)
-        transfers = {t.number: t for t in answer.transfers}
-        if wait:
-            _follow(client, transfers)
-    if json_:
-        del answer.transfers[:]
-        answer.transfers.extend(transfers.values())
-        show_json(answer)
-    else:
-        if answer.known:
-            print_line(
-                f"{len(answer.known)} of {len(transfers)} packages were sent there before:"
-                " nothing new is sent for them (--again sends what was delivered)."
-            )
-        for t in transfers.values():
-            reason = f" ({t.reason})" if t.reason else ""
-            print_line(
-                f"transfer {_name(t)} to {t.peer_name}: {t.state}{reason},"
-                f" {t.instances} instances, {show_bytes(t.plaintext_bytes)}"
-            )
-        for package in answer.held_packages:
-            print_line(
-                f"package {package[:8]} is not sent on: an instance of it is held here (`emix held`"
-                " lists it; release it, or --include-held sends it as it is)"
-            )
-    is_late = wait and any(t.state != "delivered" for t in transfers.values())
-    if is_late or answer.held_packages:
-        raise SystemExit(1)
-
-
-def _follow(client: Client, transfers: dict[int, pb.Transfer]) -> None:
-    """Watch until all these transfers are final."""
-    request = pb.WatchTransfersRequest(numbers=transfers)
-    with (
-        ProgressBar("sending") as bar,
-        client.stream("TransferService.WatchTransfers", request) as events,
-    ):
-        while any(t.state not in _FINAL for t in transfers.values()):
-            event = next(events, None)
-            if event is None:
-                return
-            if event.transfer.number in transfers:
-                transfers[event.transfer.number] = event.transfer
-                bar.update(
-                    sum(t.bytes_done for t in transfers.values()),
-                    sum(t.bytes_total for t in transfers.values()),
-                )
+    sent = Sending(context, order, json_=json_)
+    for text in studies:
+        if is_path(text):
+            sent.import_and_send(text)
+        else:
+            sent.send(chosen(context, text, is_sure=yes))
+    if wait or timeout is not None:
+        sent.wait(timeout)
+    sent.show_end()
+    if status := sent.status(is_waited=wait or timeout is not None):
+        raise SystemExit(status)
 
 
 @click.command()
@@ -149,7 +132,8 @@ def transfers(
       emix transfers --open --json
     """
     if watch:
-        with node_client(context) as client:
+        # Ctrl-C is how a watch ends: nothing was interrupted.
+        with suppress(KeyboardInterrupt), node_client(context) as client:
             _watch(client, open_only, json_)
         return
     request = pb.ListTransfersRequest(open_only=open_only, limit=limit_of(limit, json_))
@@ -165,20 +149,20 @@ def _show_transfers(found: object, empty: str) -> None:
     show_table(
         (
             ">NO",
-            "TRANSFER",
+            Column("TRANSFER", spare=7),
             "",
-            "FACILITY",
+            Column("FACILITY", least=9),
             "STATE",
-            "PRIORITY",
-            "ROUTE",
-            ">RTT ms",
-            ">RATE",
+            Column("PRIORITY", spare=3),
+            Column("ROUTE", spare=4),
+            Column(">RTT ms", spare=8),
+            Column(">RATE", spare=5),
             ">DONE",
-            ">SIZE",
-            ">INST",
+            Column(">SIZE", spare=2),
+            Column(">INST", spare=6),
             "CHANGED",
-            "STUDY",
-            "WHY",
+            Column("STUDY", least=12, is_middle=True),
+            Column("WHY", is_note=True),
         ),
         [
             (
@@ -205,22 +189,22 @@ def _show_transfers(found: object, empty: str) -> None:
 
 
 def _watch(client: Client, open_only: bool, json_: bool) -> None:
+    """Show changes until the watch is ended: what is open first, then whatever moves."""
     request = pb.WatchTransfersRequest()
     shown: set[int] = set()
+    moves = Moves(time.time())
     with client.stream("TransferService.WatchTransfers", request) as events:
+        if not json_:
+            print_line("What is open, and what moves; Ctrl-C ends this.", is_error=True)
         for event in events:
             t = event.transfer
-            if open_only and t.state in _FINAL and t.number not in shown:
+            if open_only and t.state in FINAL and t.number not in shown:
                 continue
             shown.add(t.number)
             if json_:
                 print_json_line(as_dict(t))
-                continue
-            arrow = "->" if t.direction == "send" else "<-"
-            print_line(
-                f"{_name(t)} {arrow} {t.peer_name or t.peer[:7]}: {t.state},"
-                f" {show_bytes(t.bytes_done)} of {show_bytes(t.bytes_total)} {t.reason}"
-            )
+            elif line := moves.line(t, time.time()):
+                print_line(line)
 
 
 @click.command()
@@ -237,12 +221,7 @@ def cancel(context: click.Context, transfer: str, json_: bool) -> None:
     """
     request = pb.CancelTransferRequest(transfer=transfer)
     t = run_call(context, "TransferService.CancelTransfer", request).transfer
-    show_done(t, f"transfer {_name(t)}: {t.state}", json_=json_)
-
-
-def _name(transfer: pb.Transfer) -> str:
-    """Return how a transfer is called: its number first, since its id is the sender's choice."""
-    return f"t{transfer.number} ({transfer.transfer_id[:8]})"
+    show_done(t, f"transfer {name_of(t)}: {t.state}", json_=json_)
 
 
 @click.command()
@@ -265,33 +244,35 @@ def inbox(context: click.Context, json_: bool) -> None:
         return
     show_table(
         (
+            ">NO",
             "RECEIVED",
-            "FROM",
-            "TO",
-            "NOTE",
-            "PATIENT",
-            "ID",
-            "DATE",
-            "MOD",
+            Column("FROM", least=8),
+            Column("PATIENT", least=10),
+            Column("ID", least=6),
+            Column("DATE", spare=2),
+            Column("MOD", least=3),
             ">INST",
-            "HELD",
-            "ORIGIN",
-            "STUDY UID",
+            Column("ORIGIN", least=6, spare=1),
+            Column("STUDY UID", least=12, is_middle=True),
+            Column("TO", is_note=True),
+            Column("NOTE", is_note=True),
+            Column("HELD", is_note=True),
         ),
         [
             (
+                f"s{study.number}",
                 show_time(package.received_seconds or package.created_seconds),
                 package.received_from,
-                package.recipient,
-                package.note,
                 study.patient_name,
                 study.patient_id,
-                study.study_date,
+                show_day(study.study_date),
                 "/".join(study.modalities),
                 package.instances,
-                _held_and_flagged(package),
                 study.origin_name or study.origin[:7],
                 study.study_instance_uid,
+                package.recipient,
+                package.note,
+                _held_and_flagged(package),
             )
             for package, study in sorted(
                 ((p, s) for s in arrived.studies for p in s.packages if p.received_from),
@@ -303,7 +284,16 @@ def inbox(context: click.Context, json_: bool) -> None:
     if offers.transfers:
         print_line()
         show_table(
-            (">NO", "OFFER", "FROM", "PRIORITY", ">INST", ">SIZE", "TO", "NOTE"),
+            (
+                ">NO",
+                "OFFER",
+                Column("FROM", least=12),
+                "PRIORITY",
+                ">INST",
+                ">SIZE",
+                Column("TO", is_note=True),
+                Column("NOTE", is_note=True),
+            ),
             [
                 (
                     f"t{t.number}",
@@ -345,7 +335,7 @@ def accept(context: click.Context, offer: str, json_: bool) -> None:
     """
     request = pb.DecideOfferRequest(transfer=offer, accept=True)
     t = run_call(context, "TransferService.DecideOffer", request).transfer
-    show_done(t, f"offer {_name(t)}: accepted", json_=json_)
+    show_done(t, f"offer {name_of(t)}: accepted", json_=json_)
 
 
 @click.command()
@@ -362,7 +352,7 @@ def decline(context: click.Context, offer: str, reason: str, json_: bool) -> Non
     """
     request = pb.DecideOfferRequest(transfer=offer, accept=False, reason=reason)
     t = run_call(context, "TransferService.DecideOffer", request).transfer
-    show_done(t, f"offer {_name(t)}: declined", json_=json_)
+    show_done(t, f"offer {name_of(t)}: declined", json_=json_)
 
 
 COMMANDS = (send, transfers, cancel, inbox, accept, decline)

@@ -39,12 +39,18 @@ _ACTIVE_PREAMBLES = (
 
 _TEXT_TAGS = {
     0x00100020: "PatientID",
+    0x00100030: "PatientBirthDate",
+    0x00100040: "PatientSex",
     0x00080020: "StudyDate",
     0x00081030: "StudyDescription",
     0x00080050: "AccessionNumber",
     0x00080060: "Modality",
+    0x00080080: "InstitutionName",
+    0x0020000E: "SeriesInstanceUID",
+    0x00200011: "SeriesNumber",
+    0x0008103E: "SeriesDescription",
 }
-_PERSON_NAME = 0x00100010
+_NAME_TAGS = {0x00100010: "PatientName", 0x00080090: "ReferringPhysicianName"}
 _HALF_SAMPLES = {b"YBR_FULL_422": 4, b"YBR_PARTIAL_422": 4, b"YBR_PARTIAL_420": 3}
 _MAX_TEXT = 256
 _DELIMITERS = {ord(c) for c in "\\\r\n\t\f"}  # PS3.5 §6.1.2.5.3
@@ -184,23 +190,42 @@ def _index(values: dict[int, bytes]) -> dict[str, str]:
     index = {
         keyword: _text(values[tag], charset) for tag, keyword in _TEXT_TAGS.items() if tag in values
     }
-    if _PERSON_NAME in values:
-        index["PatientName"] = _person_name(values[_PERSON_NAME], charset)
-    return index
+    names = {
+        keyword: _person_name(values[tag], charset)
+        for tag, keyword in _NAME_TAGS.items()
+        if tag in values
+    }
+    return index | names
 
 
 @lru_cache(maxsize=256)
 def _encodings(charset: bytes) -> tuple[str, ...]:
-    terms = [term.strip() for term in charset.decode("ascii", "replace").split("\\")]
+    terms = [term.strip(" \0") for term in charset.decode("ascii", "replace").split("\\")]
     try:
         return tuple(convert_encodings(terms))
     except (LookupError, ValueError):
         return ("iso8859",)
 
 
+def _charset_of(raw: bytes, charset: bytes) -> bytes:
+    """Return the character set of a value: UTF-8 is often written and not declared.
+
+    Without a declaration a value is ASCII (PS3.3 C.12.1.1.2). What is not, and is valid UTF-8 all
+    the same, is next to never anything else.
+    """
+    if charset.strip(b" \0") not in (b"", b"ISO_IR 6") or raw.isascii():
+        return charset
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return charset
+    return b"ISO_IR 192"
+
+
 # Equal for all instances of a series, so decoded once.
 @lru_cache(maxsize=1024)
 def _text(raw: bytes, charset: bytes) -> str:
+    charset = _charset_of(raw, charset)
     try:
         return clean_text(decode_bytes(raw, list(_encodings(charset)), _DELIMITERS))
     except (LookupError, ValueError):
@@ -209,6 +234,7 @@ def _text(raw: bytes, charset: bytes) -> str:
 
 @lru_cache(maxsize=1024)
 def _person_name(raw: bytes, charset: bytes) -> str:
+    charset = _charset_of(raw, charset)
     try:
         name = PersonName(raw.rstrip(b"\0 "), list(_encodings(charset)))
         return clean_text(str(name.decode()))

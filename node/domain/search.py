@@ -7,12 +7,13 @@ steps keep it fast with ten thousand records: the distinct words are compared, o
 few, and records are found through an index of words.
 """
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from rapidfuzz import fuzz, process
+
+from node.domain.texts import folded
 
 Key = TypeVar("Key")
 MAX_WORDS = 8
@@ -84,6 +85,4 @@ class Search(Generic[Key]):
 
 def words_of(text: str) -> Sequence[str]:
     """Return the words of a text in the form in which they are compared: no case, no accents."""
-    plain = unicodedata.normalize("NFKD", text.casefold())
-    kept = "".join(c if c.isalnum() else " " for c in plain if not unicodedata.combining(c))
-    return kept.split()
+    return "".join(c if c.isalnum() else " " for c in folded(text)).split()

@@ -128,6 +128,7 @@ class ImportJob:
         self._writers: dict[str, Writer] = {}
         self._held: list[Writer] = []
         self._adopted: set[int] = set()
+        self._known_studies: dict[str, None] = {}
         self._is_given_up = False
         self._opening = trio.Lock()
         self._seen: set[bytes] = set()
@@ -201,7 +202,7 @@ class ImportJob:
         for writer in writers.values():
             self._summary.plaintext_bytes += writer.plaintext_bytes
             self._summary.sealed_bytes += writer.sealed_bytes
-        self._summary.study_instance_uids = list(writers)
+        self._summary.study_instance_uids = list(dict.fromkeys([*writers, *self._known_studies]))
         await self._store.close_packages(sorted(self._mine), self._operator)
         await self._forget_chunks()
         await self._tell_of_media()
@@ -409,6 +410,7 @@ class ImportJob:
                 begun = await _begin(examination, first, second, windows)
                 if await self._is_known_large(begun.found, whole_digest):
                     self._summary.known += 1
+                    self._known_studies[begun.found.study_instance_uid] = None
                 elif not begun.found.is_instance:
                     self._note(label, begun.found)
                 else:
@@ -439,6 +441,7 @@ class ImportJob:
             self._summary.held += 1
         else:
             self._summary.known += 1
+            self._known_studies[found.study_instance_uid] = None
 
     async def _find_known(self, digests: Sequence[bytes]) -> Collection[bytes]:
         """Look up digests, and take over the packages that a killed import left around them."""

@@ -51,7 +51,7 @@ class SendOrder:
     """What a person asked to be sent.
 
     Attributes:
-        study: Beginning of a Study Instance UID.
+        study: How a person names it: by UID, number, accession number or words.
         origin: Whose packages of it; empty where it is all the same.
         has_held: Also packages in which an instance waits for a person.
         receiver: The facility.

@@ -70,20 +70,20 @@ class Exporter:
         self._studies = studies
 
     async def plan(
-        self, prefix: str, origin: str, *, all_versions: bool, include_held: bool
+        self, study: str, origin: str, *, all_versions: bool, include_held: bool
     ) -> ExportPlan:
         """Decide what an export is to write.
 
         Args:
-            prefix: Beginning of the Study Instance UID.
+            study: How a person names it; see `choosing.choose_study`.
             origin: Whose packages; see `choose_origin`.
             all_versions: Every version of an instance instead of the latest.
             include_held: Also instances that wait for a person.
 
         Raises:
-            NotFound, Conflict: see `package_rows.expand_study` and `choose_origin`.
+            NotFound, Conflict: see `choosing.choose`.
         """
-        packages = await self._studies.packages(prefix, origin)
+        packages = await self._studies.packages(study, origin)
         return await self._context.database.read(
             lambda db: _plan_export(
                 db, packages, all_versions=all_versions, include_held=include_held

@@ -18,19 +18,33 @@ from node.domain.manifest import (
     TransferSyntaxUID,
 )
 from node.domain.packages import Package
+from node.domain.texts import findable
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
+from node.store.context import marks
 
 _EXTENT = struct.Struct("<3I")
 
-INDEX_KEYWORDS = (
-    "PatientName",
-    "PatientID",
-    "StudyDate",
-    "StudyDescription",
-    "AccessionNumber",
-    "Modality",
-)
+STUDY_COLUMNS = {
+    "PatientName": "patient_name",
+    "PatientID": "patient_id",
+    "StudyDate": "study_date",
+    "StudyDescription": "study_description",
+    "AccessionNumber": "accession_number",
+    "PatientBirthDate": "birth_date",
+    "PatientSex": "sex",
+    "ReferringPhysicianName": "referring_physician",
+    "InstitutionName": "institution",
+}
+"""What is kept of a study, by DICOM keyword; modalities beside it."""
+
+SERIES_COLUMNS = {
+    "SeriesNumber": "series_number",
+    "Modality": "modality",
+    "SeriesDescription": "description",
+}
+
+INDEX_KEYWORDS = (*STUDY_COLUMNS, *SERIES_COLUMNS, "SeriesInstanceUID")
 """The DICOM keywords that studies are listed and searched by."""
 
 
@@ -257,44 +271,32 @@ def manifest_document(db: Db, package: int) -> bytes:
 
 def merge_index(db: Db, package: int, index: dict[str, str]) -> None:
     """Merge an instance's searchable values into its package's; first word wins, modalities add."""
+    columns = [*STUDY_COLUMNS.values(), "modalities"]
     row = db.execute(
-        "SELECT patient_name, patient_id, study_date, study_description, accession_number,"
-        " modalities, search FROM study_index WHERE package = ?",
-        (package,),
+        f"SELECT {', '.join(columns)} FROM study_index WHERE package = ?", (package,)
     ).fetchone()
-    old = list(row[:6]) if row else [""] * 6
-    new = [index.get(keyword, "") for keyword in INDEX_KEYWORDS]
-    merged = [a or b for a, b in zip(old, new, strict=True)]
-    modalities = sorted({*old[5].split(), *new[5].split()} - {""})
-    merged[5] = " ".join(modalities)
-    if row and merged == old:
+    old = dict(zip(columns, row or [""] * len(columns), strict=True))
+    new = {c: old[c] or index.get(k, "") for k, c in STUDY_COLUMNS.items()}
+    modalities = {*old["modalities"].split(), *index.get("Modality", "").split()}
+    new["modalities"] = " ".join(sorted(modalities))
+    _merge_series(db, package, index)
+    if row and new == old:
         return
-    search = " ".join(merged).casefold()
+    values = {"package": package, **new, "search": findable(new.values())}
     db.execute(
-        "INSERT OR REPLACE INTO study_index VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (package, *merged, search),
+        f"INSERT OR REPLACE INTO study_index ({', '.join(values)}) VALUES ({marks(list(values))})",
+        tuple(values.values()),
     )
 
 
-def expand_study(db: Db, prefix: str) -> StudyInstanceUID:
-    """Return the one Study Instance UID that begins so.
-
-    Raises:
-        NotFound: none does.
-        Conflict: several do; the message says how many.
-    """
-    if not prefix or prefix.strip("0123456789."):
-        raise NotFound("a Study Instance UID has only digits and dots; see `emix studies`")
-    rows = db.execute(
-        "SELECT DISTINCT study_uid FROM packages WHERE state = 'closed'"
-        " AND (study_uid = ? OR study_uid GLOB ? || '*') LIMIT 20",
-        (prefix, prefix),
-    ).fetchall()
-    uids = [row[0] for row in rows]
-    if prefix in uids:
-        return StudyInstanceUID(prefix)
-    if not uids:
-        raise NotFound(f"no study begins with {prefix}; `emix studies` lists what is here")
-    if len(uids) > 1:
-        raise Conflict(f"{prefix} is the beginning of {len(uids)} studies; give more of the UID")
-    return StudyInstanceUID(uids[0])
+def _merge_series(db: Db, package: int, index: dict[str, str]) -> None:
+    uid = index.get("SeriesInstanceUID", "")
+    if not uid:
+        return
+    values = {column: index.get(keyword, "") for keyword, column in SERIES_COLUMNS.items()}
+    kept = ", ".join(f"{c} = CASE WHEN {c} = '' THEN excluded.{c} ELSE {c} END" for c in values)
+    db.execute(
+        f"INSERT INTO series_index (package, series_uid, {', '.join(values)})"
+        f" VALUES (?, ?, {marks(list(values))}) ON CONFLICT DO UPDATE SET {kept}",
+        (package, uid, *values.values()),
+    )

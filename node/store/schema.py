@@ -22,7 +22,8 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT;
 
 -- One package per (origin, package id), ever: a second manifest for it is equivocation.
 CREATE TABLE packages (
-    id INTEGER PRIMARY KEY,
+    -- Names a study to people, so it is never given twice.
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     package_id BLOB NOT NULL,
     origin BLOB NOT NULL,
     study_uid TEXT NOT NULL,
@@ -82,8 +83,24 @@ CREATE TABLE study_index (
     study_description TEXT NOT NULL DEFAULT '',
     accession_number TEXT NOT NULL DEFAULT '',
     modalities TEXT NOT NULL DEFAULT '',
+    birth_date TEXT NOT NULL DEFAULT '',
+    sex TEXT NOT NULL DEFAULT '',
+    referring_physician TEXT NOT NULL DEFAULT '',
+    institution TEXT NOT NULL DEFAULT '',
     search TEXT NOT NULL DEFAULT ''
 ) STRICT;
+CREATE INDEX study_index_accession ON study_index (accession_number COLLATE NOCASE)
+    WHERE accession_number != '';
+
+-- What is said of a package's series, merged over their instances.
+CREATE TABLE series_index (
+    package INTEGER NOT NULL REFERENCES packages (id) ON DELETE CASCADE,
+    series_uid TEXT NOT NULL,
+    series_number TEXT NOT NULL DEFAULT '',
+    modality TEXT NOT NULL DEFAULT '',
+    description TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (package, series_uid)
+) STRICT, WITHOUT ROWID;
 
 -- What this node's own examination says of instances. What is on hold waits for a person: import
 -- keeps it in a package of its own (state held); what arrived is part of its sender's package,

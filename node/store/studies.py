@@ -10,9 +10,9 @@ from node.domain.manifest import StudyInstanceUID
 from node.domain.packages import Package
 from node.errors import Conflict
 from node.sql.database import Db
-from node.store import audit_rows, findings, package_rows
+from node.store import audit_rows, choosing, findings, package_rows
+from node.store.choosing import Chosen
 from node.store.context import StoreContext
-from node.store.origins import choose_origin
 from node.store.removal import remove_packages
 
 
@@ -22,7 +22,9 @@ class StudySource:
 
     study_uid: StudyInstanceUID
     origin: FacilityId
+    number: int = 0
     index: dict[str, str] = field(default_factory=dict)
+    series_rows: list[dict[str, object]] = field(default_factory=list)
     packages: list[dict[str, object]] = field(default_factory=list)
     sent_to: list[bytes] = field(default_factory=list)
     series: int = 0
@@ -48,16 +50,12 @@ class StudyStore:
         """
 
         def work(db: Db) -> list[tuple[str, FacilityId]]:
-            where, args = ["p.state = 'closed'"], list[object]()
-            for word in query.casefold().split():
-                where.append("(s.search LIKE ? ESCAPE '\\' OR p.study_uid LIKE ? ESCAPE '\\')")
-                escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-                args += [f"%{escaped}%", f"{escaped}%"]
+            where, args = choosing.matching(query)
             if arrived_only:
-                where.append("p.received_from IS NOT NULL")
+                where += " AND p.received_from IS NOT NULL"
             rows = db.execute(
                 "SELECT p.study_uid, p.origin, MAX(p.created_time) AS newest FROM packages p"
-                f" LEFT JOIN study_index s ON s.package = p.id WHERE {' AND '.join(where)}"
+                f" LEFT JOIN study_index s ON s.package = p.id WHERE {where}"
                 " GROUP BY p.study_uid, p.origin ORDER BY newest DESC LIMIT ?",
                 [*args, limit or -1],
             ).fetchall()
@@ -73,42 +71,43 @@ class StudyStore:
 
         return [source for source in await self._context.database.read(work) if source.packages]
 
-    async def get(self, prefix: str) -> list[StudySource]:
-        """Return the study whose UID begins so, once per origin.
+    async def get(self, text: str) -> tuple[Chosen, list[StudySource]]:
+        """Return the study that a person means, once per origin, with its series.
 
         Raises:
-            NotFound, Conflict: see `package_rows.expand_study`.
+            NotFound, Conflict: see `choosing.choose_study`.
         """
 
-        def work(db: Db) -> list[StudySource]:
-            uid = package_rows.expand_study(db, prefix)
+        def work(db: Db) -> tuple[Chosen, list[StudySource]]:
+            chosen = choosing.choose_study(db, text)
             rows = db.execute(
                 "SELECT DISTINCT origin FROM packages WHERE state = 'closed' AND study_uid = ?",
-                (uid,),
+                (chosen.study_uid,),
             ).fetchall()
-            return [_source(db, uid, FacilityId(row[0])) for row in rows]
+            sources = [_source(db, chosen.study_uid, FacilityId(row[0])) for row in rows]
+            for source in sources:
+                source.series_rows = _series(db, source)
+            return chosen, sources
 
         return await self._context.database.read(work)
 
     async def packages(
-        self, prefix: str, origin: str = "", *, is_equal_one: bool = True
+        self, text: str, origin: str = "", *, is_equal_one: bool = True
     ) -> list[Package]:
-        """Return one origin's closed packages of the study whose UID begins so, oldest first.
+        """Return one origin's closed packages of the study that a person means, oldest first.
 
         Raises:
-            NotFound, Conflict: see `package_rows.expand_study` and `origins.choose_origin`.
+            NotFound, Conflict: see `choosing.choose`.
         """
 
         def work(db: Db) -> list[Package]:
-            uid = package_rows.expand_study(db, prefix)
-            chosen = choose_origin(
-                db, uid, origin, self._context.facility, is_equal_one=is_equal_one
-            )
+            me = self._context.facility
+            uid, chosen = choosing.choose(db, text, origin, me, is_equal_one=is_equal_one)
             return package_rows.closed_packages(db, uid, chosen)
 
         return await self._context.database.read(work)
 
-    async def delete(self, prefix: str, origin: str, operator: str) -> tuple[int, int]:
+    async def delete(self, text: str, origin: str, operator: str) -> tuple[int, int]:
         """Delete a study here; return how many packages and instances that were.
 
         Raises:
@@ -116,7 +115,7 @@ class StudyStore:
             SeveralOrigins: it came from several facilities and none is named.
             Conflict: it is being sent.
         """
-        rows = await self.packages(prefix, origin, is_equal_one=False)
+        rows = await self.packages(text, origin, is_equal_one=False)
 
         def work(db: Db) -> int:
             instances = 0
@@ -181,7 +180,8 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
         source.plaintext_bytes += row["plaintext_bytes"]
         source.sealed_bytes += row["sealed_bytes"]
         source.newest_time = max(source.newest_time, row["created_time"])
-        for name in ("patient_name", "patient_id", "study_date", "study_description"):
+        source.number = source.number or row["id"]
+        for name in package_rows.STUDY_COLUMNS.values():
             source.index[name] = source.index.get(name) or row[name] or ""
         words = {*source.index.get("modalities", "").split(), *(row["modalities"] or "").split()}
         source.index["modalities"] = " ".join(sorted(words))
@@ -202,3 +202,24 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
         )
     ]
     return source
+
+
+def _series(db: Db, source: StudySource) -> list[dict[str, object]]:
+    """Return the series of one origin's packages, by their number."""
+    rows = db.query(
+        "SELECT i.series_uid, COUNT(DISTINCT i.sop_instance_uid) AS instances,"
+        " MAX(COALESCE(x.series_number, '')) AS series_number,"
+        " MAX(COALESCE(x.modality, '')) AS modality,"
+        " MAX(COALESCE(x.description, '')) AS description"
+        " FROM packages p JOIN instances i ON i.package = p.id"
+        " LEFT JOIN series_index x ON x.package = p.id AND x.series_uid = i.series_uid"
+        " WHERE p.state = 'closed' AND p.study_uid = ? AND p.origin = ? GROUP BY i.series_uid",
+        (source.study_uid, source.origin.digest),
+    )
+    return sorted(rows, key=lambda row: (_number(row["series_number"]), str(row["series_uid"])))
+
+
+def _number(text: object) -> tuple[int, str]:
+    """Return a Series Number (an IS value) as it sorts: 2 before 10."""
+    digits = str(text).strip().lstrip("+")
+    return (int(digits) if digits.isascii() and digits.isdigit() else 2**31, str(text))

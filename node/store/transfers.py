@@ -16,9 +16,8 @@ from node.domain.texts import shown
 from node.domain.transfers import Direction, State, Transfer, can_follow
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
-from node.store import audit_rows, findings, package_rows, transfer_rows
+from node.store import audit_rows, choosing, findings, package_rows, transfer_rows
 from node.store.context import StoreContext, marks
-from node.store.origins import choose_origin
 from node.store.transfer_rows import FINAL
 
 _NAMED = 5
@@ -108,12 +107,11 @@ class TransferStore:
         """Return one origin's closed packages of a study.
 
         Raises:
-            NotFound, Conflict: see `package_rows.expand_study` and `origins.choose_origin`.
+            NotFound, Conflict: see `choosing.choose`.
         """
 
         def work(db: Db) -> list[Outgoing]:
-            uid = package_rows.expand_study(db, study)
-            chosen = choose_origin(db, uid, origin, self._context.facility)
+            uid, chosen = choosing.choose(db, study, origin, self._context.facility)
             found = package_rows.closed_packages(db, uid, chosen)
             return [self._outgoing(db, package) for package in found]
 

@@ -255,7 +255,9 @@ def _layout(
     for line in lines:
         yield _line([line[i] for i in kept], columns, widths)
         for note in notes:
-            yield from wrapped(line[note], limit, indent="    ")
+            if line[note]:
+                text = f"{every[note].heading.lower()}: {line[note]}"
+                yield from wrapped(text, limit, indent="    ")
 
 
 def _headings(columns: Sequence[Column]) -> list[str]:
@@ -370,6 +372,22 @@ def show_time(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else ""
 
 
+def show_day(dicom_date: str) -> str:
+    """Return a DICOM date as people write it; what is no date stays what it is."""
+    if len(dicom_date) == 8 and dicom_date.isascii() and dicom_date.isdigit():
+        return f"{dicom_date[:4]}-{dicom_date[4:6]}-{dicom_date[6:]}"
+    return dicom_date
+
+
+def show_seconds(seconds: int) -> str:
+    """Return a time span for people, in its largest unit and the next."""
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
 def show_ago(seconds: int) -> str:
     """Return how long ago something was; `never` for zero."""
     if not seconds:
@@ -417,6 +435,18 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a terminal to show it on."""
+        return self._bar is not None
+
+    def say(self, line: str) -> None:
+        """Print a line on standard error, above the bar."""
+        if self._bar is None:
+            print_line(line, is_error=True)
+        else:
+            self._bar.console.print(clean(line), markup=False, highlight=False)
 
     def update(self, done: int, total: int) -> None:
         """Show how far it is."""

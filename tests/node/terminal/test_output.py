@@ -60,7 +60,8 @@ def test_table_fits_eighty_columns_and_keeps_both_ends_of_uids(
     start, _, end = lines[1].split()[-1].partition("…")
     assert (UID.startswith(start), UID.endswith(end)) == (True, True)
     assert len(start) > 4 < len(end)
-    assert " ".join(" ".join(lines[3:]).split()) == ("the receiver has no room " * 6).strip()
+    below = " ".join(" ".join(lines[3:]).split())
+    assert below == "why: " + ("the receiver has no room " * 6).strip()
 
 
 def test_narrower_table_leaves_out_what_can_be_spared(capsys: pytest.CaptureFixture[str]) -> None:

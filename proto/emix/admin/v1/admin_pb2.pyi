@@ -455,7 +455,7 @@ class ListStudiesResponse(_message.Message):
     def __init__(self, studies: _Optional[_Iterable[_Union[Study, _Mapping]]] = ...) -> None: ...
 
 class Study(_message.Message):
-    __slots__ = ("study_instance_uid", "origin", "origin_name", "origin_pinned", "patient_name", "patient_id", "study_date", "study_description", "modalities", "series", "instances", "plaintext_bytes", "sealed_bytes", "packages", "sent_to", "versioned_instances")
+    __slots__ = ("study_instance_uid", "origin", "origin_name", "origin_pinned", "patient_name", "patient_id", "study_date", "study_description", "modalities", "series", "instances", "plaintext_bytes", "sealed_bytes", "packages", "sent_to", "versioned_instances", "number", "birth_date", "sex", "accession_number", "referring_physician", "institution", "series_entries")
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -472,6 +472,13 @@ class Study(_message.Message):
     PACKAGES_FIELD_NUMBER: _ClassVar[int]
     SENT_TO_FIELD_NUMBER: _ClassVar[int]
     VERSIONED_INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    BIRTH_DATE_FIELD_NUMBER: _ClassVar[int]
+    SEX_FIELD_NUMBER: _ClassVar[int]
+    ACCESSION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    REFERRING_PHYSICIAN_FIELD_NUMBER: _ClassVar[int]
+    INSTITUTION_FIELD_NUMBER: _ClassVar[int]
+    SERIES_ENTRIES_FIELD_NUMBER: _ClassVar[int]
     study_instance_uid: str
     origin: str
     origin_name: str
@@ -488,7 +495,28 @@ class Study(_message.Message):
     packages: _containers.RepeatedCompositeFieldContainer[Package]
     sent_to: _containers.RepeatedScalarFieldContainer[str]
     versioned_instances: int
-    def __init__(self, study_instance_uid: _Optional[str] = ..., origin: _Optional[str] = ..., origin_name: _Optional[str] = ..., origin_pinned: _Optional[bool] = ..., patient_name: _Optional[str] = ..., patient_id: _Optional[str] = ..., study_date: _Optional[str] = ..., study_description: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., series: _Optional[int] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[Package, _Mapping]]] = ..., sent_to: _Optional[_Iterable[str]] = ..., versioned_instances: _Optional[int] = ...) -> None: ...
+    number: int
+    birth_date: str
+    sex: str
+    accession_number: str
+    referring_physician: str
+    institution: str
+    series_entries: _containers.RepeatedCompositeFieldContainer[Series]
+    def __init__(self, study_instance_uid: _Optional[str] = ..., origin: _Optional[str] = ..., origin_name: _Optional[str] = ..., origin_pinned: _Optional[bool] = ..., patient_name: _Optional[str] = ..., patient_id: _Optional[str] = ..., study_date: _Optional[str] = ..., study_description: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., series: _Optional[int] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[Package, _Mapping]]] = ..., sent_to: _Optional[_Iterable[str]] = ..., versioned_instances: _Optional[int] = ..., number: _Optional[int] = ..., birth_date: _Optional[str] = ..., sex: _Optional[str] = ..., accession_number: _Optional[str] = ..., referring_physician: _Optional[str] = ..., institution: _Optional[str] = ..., series_entries: _Optional[_Iterable[_Union[Series, _Mapping]]] = ...) -> None: ...
+
+class Series(_message.Message):
+    __slots__ = ("series_instance_uid", "series_number", "modality", "description", "instances")
+    SERIES_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    SERIES_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    MODALITY_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    series_instance_uid: str
+    series_number: str
+    modality: str
+    description: str
+    instances: int
+    def __init__(self, series_instance_uid: _Optional[str] = ..., series_number: _Optional[str] = ..., modality: _Optional[str] = ..., description: _Optional[str] = ..., instances: _Optional[int] = ...) -> None: ...
 
 class Package(_message.Message):
     __slots__ = ("package_id", "instances", "created_seconds", "received_from", "sealed_bytes", "received_seconds", "recipient", "note", "held_instances", "flagged_instances", "hold_reasons")
@@ -523,10 +551,14 @@ class GetStudyRequest(_message.Message):
     def __init__(self, study: _Optional[str] = ...) -> None: ...
 
 class GetStudyResponse(_message.Message):
-    __slots__ = ("sources",)
+    __slots__ = ("sources", "chosen_by", "chosen_origin")
     SOURCES_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_BY_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_ORIGIN_FIELD_NUMBER: _ClassVar[int]
     sources: _containers.RepeatedCompositeFieldContainer[Study]
-    def __init__(self, sources: _Optional[_Iterable[_Union[Study, _Mapping]]] = ...) -> None: ...
+    chosen_by: str
+    chosen_origin: str
+    def __init__(self, sources: _Optional[_Iterable[_Union[Study, _Mapping]]] = ..., chosen_by: _Optional[str] = ..., chosen_origin: _Optional[str] = ...) -> None: ...
 
 class ExportStudyRequest(_message.Message):
     __slots__ = ("study", "directory", "dicomdir", "safe_preamble", "all_versions", "parent_device", "parent_inode", "stream", "origin", "include_held")

@@ -1,0 +1,54 @@
+"""Which study a command is about: what a person typed, and a look at it where words chose it."""
+
+import re
+
+import click
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.cli.client import run_call
+from node.terminal.output import ask, print_line, show_day
+
+_PLAIN = re.compile(r"[sS][0-9]{1,18}|[0-9]+\.[0-9.]*(?:…[0-9.]+)?")
+"""What can name a study by number or UID only."""
+
+
+def is_path(text: str) -> bool:
+    """Return whether a text names files rather than a study: only with a / in it."""
+    return "/" in text
+
+
+def chosen(context: click.Context, text: str, *, is_sure: bool) -> str:
+    """Return what names the study to the node, once a person has seen which it is.
+
+    A UID or number is taken as it is. Where search words found the study, it is shown and asked
+    about: they may fit another patient than the one that was meant.
+
+    Raises:
+        NotFound, Conflict: none is meant, or several.
+        UsageError: nobody is there to look, and --yes was not given.
+    """
+    if _PLAIN.fullmatch(text.strip()):
+        return text
+    answer = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=text))
+    found = answer.sources[0]
+    if answer.chosen_by == "words":
+        print_line(f"{summary_of(found)}", is_error=True)
+        ask("Is this the study?", is_sure=is_sure)
+    uid: str = found.study_instance_uid
+    return uid
+
+
+def summary_of(study: pb.Study) -> str:
+    """Return who and what a study is, in a line."""
+    born = f"born {show_day(study.birth_date)}" if study.birth_date else ""
+    parts = (
+        f"s{study.number}",
+        study.patient_name,
+        study.patient_id,
+        born,
+        show_day(study.study_date),
+        "/".join(study.modalities),
+        study.study_description,
+        f"{study.instances} instances",
+    )
+    return ", ".join(part for part in parts if part)

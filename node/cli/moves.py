@@ -1,0 +1,79 @@
+"""What moves, told in lines: a transfer's change of state, and how it gets on."""
+
+from dataclasses import dataclass
+
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.terminal.output import show_bytes, show_rate, show_seconds
+
+FINAL = ("delivered", "declined", "cancelled", "failed")
+_STEP_PERCENT, _STEP_SECONDS = 10, 5.0
+
+
+@dataclass
+class _Last:
+    """What was told of a transfer at last, and when it had how many bytes."""
+
+    state: str
+    reason: str
+    percent: int
+    told_time: float
+    done: int
+    time: float
+
+
+class Moves:
+    """Decides which changes of transfers are worth a line, and writes it."""
+
+    def __init__(self, started: float) -> None:
+        """Begin; what had ended before that time is no news."""
+        self._started = started
+        self._last: dict[int, _Last] = {}
+
+    def line(self, t: pb.Transfer, now: float, *, is_terse: bool = False) -> str:
+        """Return the line to print about a transfer that changed; empty for none.
+
+        Tersely, only states and reasons are news: a bar shows how it gets on.
+        """
+        last = self._last.get(t.number)
+        percent = 100 * t.bytes_done // (t.bytes_total or 1)
+        if last is None and t.state in FINAL and t.updated_seconds < int(self._started):
+            return ""
+        rate = 0
+        if last is not None and now > last.time:
+            rate = int(max(0, t.bytes_done - last.done) / (now - last.time))
+        is_news = last is None or (last.state, last.reason) != (t.state, t.reason)
+        is_step = (
+            not is_terse
+            and last is not None
+            and (
+                percent >= last.percent + _STEP_PERCENT
+                or (t.bytes_done > last.done and now >= last.told_time + _STEP_SECONDS)
+            )
+        )
+        if last is not None and not is_news and not is_step:
+            return ""
+        self._last[t.number] = _Last(t.state, t.reason, percent, now, t.bytes_done, now)
+        return _line(t, percent, rate)
+
+
+def _line(t: pb.Transfer, percent: int, rate: int) -> str:
+    arrow = "->" if t.direction == "send" else "<-"
+    parts = [t.state]
+    if t.state not in FINAL and t.bytes_done:
+        parts[0] += f" {percent} % of {show_bytes(t.bytes_total)}"
+    else:
+        parts.append(show_bytes(t.bytes_total))
+    if rate and t.state not in FINAL:
+        left = (t.bytes_total - t.bytes_done) // rate
+        parts += [show_rate(rate), f"{show_seconds(left)} left"]
+    if t.priority in ("stat", "urgent"):
+        parts.append(t.priority)
+    if t.reason:
+        parts.append(t.reason)
+    return f"t{t.number} {arrow} {t.peer_name or t.peer[:7]}: {', '.join(parts)}"
+
+
+def name_of(transfer: pb.Transfer) -> str:
+    """Return how a transfer is called: its number first, since its id is the sender's choice."""
+    return f"t{transfer.number} ({transfer.transfer_id[:8]})"

@@ -1,0 +1,140 @@
+"""Sending several studies with one command: each is sent whatever becomes of the others."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.cli.client import node_client, run_call
+from node.cli.moves import FINAL, Moves, name_of
+from node.cli.origins import asking_for_origin
+from node.cli.study_commands import import_and_show
+from node.errors import NodeError, PeerTimeout
+from node.terminal.output import (
+    ProgressBar,
+    as_dict,
+    print_error,
+    print_line,
+    show_bytes,
+    show_json,
+)
+
+
+class Sending:
+    """What one command sends, and what has become of it."""
+
+    def __init__(self, context: click.Context, order: pb.SendRequest, *, json_: bool) -> None:
+        """Begin; the order has everything but the study."""
+        self._context = context
+        self._order = order
+        self._is_json = json_
+        self._answer = pb.SendResponse()
+        self._transfers: dict[int, pb.Transfer] = {}
+        self._imports: list[dict[str, Any]] = []
+        self._errors: list[tuple[str, NodeError]] = []
+
+    def send(self, study: str) -> None:
+        """Send one study; an error is told, and ends nothing but this."""
+        request = pb.SendRequest(study=study)
+        request.MergeFrom(self._order)
+        try:
+            facility = self._order.facility
+            with asking_for_origin(self._context, study, "send", study, facility):
+                answer = run_call(self._context, "TransferService.Send", request)
+        except NodeError as exc:
+            self._errors.append((study, exc))
+            facts = {"study": study, **exc.facts}
+            print_error(str(exc), code=exc.code.value, status=exc.exit_code, **facts)
+            return
+        self._answer.MergeFrom(answer)
+        self._transfers |= {t.number: t for t in answer.transfers}
+
+    def import_and_send(self, path: str) -> None:
+        """Import what is at a path, and send every study of it."""
+        summary = import_and_show(self._context, [Path(path)], json_=self._is_json)
+        self._imports.append(summary)
+        for study in summary["summary"]["study_instance_uids"]:
+            self.send(study)
+
+    def wait(self, seconds: int | None) -> None:
+        """Wait until everything is final, saying for what; at most so long."""
+        if not self._open():
+            return
+        try:
+            self._follow(seconds)
+        except PeerTimeout:
+            left = ", ".join(name_of(t) for t in self._open())
+            print_line(
+                f"Not delivered within {seconds} s: {left}. It goes on by itself; `emix transfers`"
+                " shows how far it is, `emix cancel` takes it back.",
+                is_error=True,
+            )
+        except KeyboardInterrupt:
+            print_error("no longer waited for: what is being sent goes on; see `emix transfers`")
+            raise SystemExit(130) from None
+
+    def _open(self) -> list[pb.Transfer]:
+        return [t for t in self._transfers.values() if t.state not in FINAL]
+
+    def _follow(self, seconds: int | None) -> None:
+        """Watch until all these transfers are final."""
+        request = pb.WatchTransfersRequest(numbers=self._transfers)
+        moves = Moves(time.time())
+        with (
+            node_client(self._context) as client,
+            ProgressBar("sending") as bar,
+            client.stream("TransferService.WatchTransfers", request, timeout=seconds) as events,
+        ):
+            for event in events:
+                t = event.transfer
+                self._transfers[t.number] = t
+                if line := moves.line(t, time.time(), is_terse=bar.is_shown):
+                    bar.say(line)
+                bar.update(
+                    sum(t.bytes_done for t in self._transfers.values()),
+                    sum(t.bytes_total for t in self._transfers.values()),
+                )
+                if not self._open():
+                    return
+
+    def show_end(self) -> None:
+        """Say what is on its way, or has arrived."""
+        answer = self._answer
+        if self._is_json:
+            del answer.transfers[:]
+            answer.transfers.extend(self._transfers.values())
+            errors = [
+                {"study": study, "code": error.code.value, "message": str(error)}
+                for study, error in self._errors
+            ]
+            show_json({**as_dict(answer), "imports": self._imports, "errors": errors})
+            return
+        if answer.known:
+            print_line(
+                f"{len(answer.known)} of {len(self._transfers)} packages were sent there before:"
+                " nothing new is sent for them (--again sends what was delivered)."
+            )
+        for t in self._transfers.values():
+            reason = f" ({t.reason})" if t.reason else ""
+            print_line(
+                f"transfer {name_of(t)} to {t.peer_name}: {t.state}{reason},"
+                f" {t.instances} instances, {show_bytes(t.plaintext_bytes)}"
+            )
+        for package in answer.held_packages:
+            print_line(
+                f"package {package[:8]} is not sent on: an instance of it is held here (`emix held`"
+                " lists it; release it, or --include-held sends it as it is)"
+            )
+
+    def status(self, *, is_waited: bool) -> int:
+        """Return the command's exit status."""
+        if self._errors:
+            return self._errors[0][1].exit_code
+        is_late = is_waited and any(t.state != "delivered" for t in self._transfers.values())
+        is_left_out = any(
+            done["summary"]["held"] or done["summary"]["refused"] for done in self._imports
+        )
+        is_nothing = not self._transfers and not self._answer.held_packages
+        return int(is_late or is_left_out or is_nothing or bool(self._answer.held_packages))

@@ -1,0 +1,163 @@
+"""Which study a person means: by UID, its number here, accession number, or words that find it.
+
+Messages name studies by their numbers, never by what was looked for: that may be a patient's name.
+"""
+
+import enum
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from node.domain.ids import FacilityId
+from node.domain.manifest import StudyInstanceUID
+from node.domain.texts import words_to_find
+from node.errors import Conflict, NotFound
+from node.sql.database import Db
+from node.store.origins import choose_origin
+
+_NUMBER = re.compile(r"[sS]([0-9]{1,18})")
+_UID = re.compile(r"[0-9.]{1,64}")
+_SHORT_UID = re.compile(r"([0-9.]{1,64})(?:…|\.\.\.)([0-9.]{1,64})")
+_MOST_NAMED = 10
+
+
+class Means(enum.StrEnum):
+    """By what a study was chosen."""
+
+    UID = "uid"
+    NUMBER = "number"
+    ACCESSION = "accession"
+    WORDS = "words"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The one study that a person means.
+
+    Attributes:
+        origin: Whose, where the number of one origin's was given; else None.
+    """
+
+    study_uid: StudyInstanceUID
+    means: Means
+    origin: FacilityId | None = None
+
+
+def choose_study(db: Db, text: str) -> Chosen:
+    """Return the one study that a person means.
+
+    In this order: its number, as `s12`; a UID, the beginning of one, or both ends as a table shows
+    them; an accession number; words, as in a search, that find one study only.
+
+    Raises:
+        NotFound: none is meant.
+        Conflict: several are; the message names them by number.
+    """
+    wanted = text.strip()
+    if number := _NUMBER.fullmatch(wanted):
+        return _numbered(db, int(number[1]))
+    uids = _by_uid(db, wanted)
+    if wanted in uids:
+        return Chosen(StudyInstanceUID(wanted), Means.UID)
+    accession = _by_accession(db, wanted)
+    if len(uids) == 1 and not accession - uids:
+        return Chosen(StudyInstanceUID(uids.pop()), Means.UID)
+    if len(accession) == 1 and not uids - accession:
+        return Chosen(StudyInstanceUID(accession.pop()), Means.ACCESSION)
+    if several := uids | accession:
+        raise _several(db, several)
+    found = set() if "." in wanted and _UID.fullmatch(wanted) else _by_words(db, wanted)
+    if not found:
+        raise NotFound("no study here is meant by that; `emix studies` lists what is here")
+    if len(found) > 1:
+        raise _several(db, found)
+    return Chosen(StudyInstanceUID(found.pop()), Means.WORDS)
+
+
+def choose(
+    db: Db, text: str, origin: str, me: FacilityId, *, is_equal_one: bool = True
+) -> tuple[StudyInstanceUID, FacilityId]:
+    """Return the study that a person means, and whose packages of it.
+
+    Raises:
+        NotFound, Conflict: see `choose_study` and `origins.choose_origin`.
+    """
+    chosen = choose_study(db, text)
+    wanted = origin or (str(chosen.origin) if chosen.origin else "")
+    return chosen.study_uid, choose_origin(
+        db, chosen.study_uid, wanted, me, is_equal_one=is_equal_one
+    )
+
+
+def matching(query: str) -> tuple[str, list[object]]:
+    """Return an SQL condition on packages `p` with their `study_index` as `s`, and its arguments.
+
+    Every word of the query must occur in what people search by, or begin the UID.
+    """
+    conditions, args = ["p.state = 'closed'"], list[object]()
+    for word in words_to_find(query):
+        conditions.append("(s.search LIKE ? ESCAPE '\\' OR p.study_uid LIKE ? ESCAPE '\\')")
+        escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        args += [f"%{escaped}%", f"{escaped}%"]
+    return " AND ".join(conditions), args
+
+
+def _numbered(db: Db, number: int) -> Chosen:
+    row = db.execute(
+        "SELECT study_uid, origin FROM packages WHERE id = ? AND state = 'closed'", (number,)
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"no study is s{number}; `emix studies` lists what is here")
+    return Chosen(StudyInstanceUID(row[0]), Means.NUMBER, FacilityId(row[1]))
+
+
+def _by_uid(db: Db, wanted: str) -> set[str]:
+    ends = _SHORT_UID.fullmatch(wanted)
+    start, end = (ends[1], ends[2]) if ends else (wanted, "")
+    if not _UID.fullmatch(start):
+        return set()
+    return _uids(
+        db,
+        # After all that go on with a digit or a full stop comes a colon.
+        "p.study_uid >= ? AND p.study_uid < ? || ':' AND p.study_uid LIKE '%' || ?",
+        (start, start, end),
+        exact=wanted,
+    )
+
+
+def _by_accession(db: Db, wanted: str) -> set[str]:
+    where = (
+        "p.id IN (SELECT package FROM study_index WHERE accession_number != ''"
+        " AND accession_number = ? COLLATE NOCASE)"
+    )
+    return _uids(db, where, (wanted,))
+
+
+def _by_words(db: Db, wanted: str) -> set[str]:
+    if not words_to_find(wanted):
+        return set()
+    where, args = matching(wanted)
+    return _uids(db, where, args)
+
+
+def _uids(db: Db, where: str, args: Sequence[object], *, exact: str = "") -> set[str]:
+    """Return studies that match a condition written by us; enough of them to name."""
+    rows = db.execute(
+        "SELECT DISTINCT p.study_uid FROM packages p LEFT JOIN study_index s ON s.package = p.id"
+        f" WHERE p.state = 'closed' AND {where} ORDER BY p.study_uid != ?, p.study_uid LIMIT ?",
+        (*args, exact, _MOST_NAMED + 1),
+    )
+    return {str(row[0]) for row in rows}
+
+
+def _several(db: Db, uids: set[str]) -> Conflict:
+    numbers = sorted(
+        row[0]
+        for uid in uids
+        for row in db.execute(
+            "SELECT MIN(id) FROM packages WHERE state = 'closed' AND study_uid = ?", (uid,)
+        )
+    )
+    named = ", ".join(f"s{number}" for number in numbers[:_MOST_NAMED])
+    more = " and more" if len(numbers) > _MOST_NAMED else ""
+    return Conflict(f"several studies are meant by that: {named}{more}; name one by its number")

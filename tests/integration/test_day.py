@@ -1,0 +1,125 @@
+"""A day with the commands: names as people write them, and a CD that goes out in one command."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench.nodes import CommandFailed, Node
+from tests.dicom_files import encode, make_dataset, study_uid
+
+pytestmark = pytest.mark.integration
+
+
+def write_cd(folder: Path, *studies: int, name: str = "Müller^Hans") -> Path:
+    folder.mkdir()
+    for study in studies:
+        for number in (1, 2):
+            ds = make_dataset(study, number)
+            ds.SpecificCharacterSet = "ISO_IR 192"
+            ds.PatientName = name
+            ds.AccessionNumber = f"A{study}"
+            ds.PatientBirthDate = "19500102"
+            (folder / f"{study}-{number}.dcm").write_bytes(encode(ds))
+    return folder
+
+
+def test_cd_is_imported_and_sent_with_one_command(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, b = nodes
+    cd = write_cd(tmp_path / "cd", 7001, 7002)
+    sent = a.json("send", str(cd), b.display_name, "--wait")
+    assert {t["state"] for t in sent["transfers"]} == {"delivered"}
+    assert {t["study_instance_uid"] for t in sent["transfers"]} == {
+        study_uid(7001),
+        study_uid(7002),
+    }
+    assert sent["imports"][0]["summary"]["carried"] == 4
+    again = a.json("send", str(cd), b.display_name, "--timeout", "60")
+    assert (len(again["known"]), again["imports"][0]["summary"]["known"]) == (2, 4)
+
+
+def test_studies_are_chosen_by_number_accession_number_and_words(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    a.run("import", str(write_cd(tmp_path / "cd", 7003, 7004, name="Ångström^Ida")))
+    [third] = a.json("study", "A7003")["sources"]
+    assert third["birth_date"] == "19500102"
+    number = f"s{third['number']}"
+    sent = a.json("send", number, "a7004", b.display_name, "--wait")
+    assert [t["study_instance_uid"] for t in sent["transfers"]] == [
+        study_uid(7003),
+        study_uid(7004),
+    ]
+    with pytest.raises(CommandFailed, match=r"ended with 5.*several studies are meant by that: s"):
+        a.run("export", "angstrom", str(tmp_path / "none"))
+    with pytest.raises(CommandFailed, match="add --yes"):  # nobody looks at what words found
+        a.run("export", "angstrom a7004", str(tmp_path / "none"))
+    a.run("export", "angstrom a7004", str(tmp_path / "out"), "--yes")
+    assert len(list((tmp_path / "out").rglob("IM*"))) == 2
+    with pytest.raises(CommandFailed, match="no name for what is deleted unseen"):
+        a.run("delete", "angstrom a7004", "--yes")
+    a.run("delete", number, "--yes")
+    assert [s["study_instance_uid"] for s in a.json("studies", "Angstrom")["studies"]] == [
+        study_uid(7004)
+    ]
+
+
+def test_one_study_that_is_not_there_keeps_no_other_from_being_sent(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    a.run("import", str(write_cd(tmp_path / "cd", 7005)))
+    sent = a.json("send", "s999999", study_uid(7005), b.display_name, "--wait", statuses=(4,))
+    assert [t["state"] for t in sent["transfers"]] == ["delivered"]
+    assert [e["code"] for e in sent["errors"]] == ["not-found"]
+
+
+def test_paths_that_are_no_utf_8_are_imported_from_and_exported_to(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    write_cd(odd, 7006)
+    (odd / "7006-1.dcm").rename(os.fsdecode(os.fsencode(odd) + b"/\xfc.dcm"))
+    assert a.json("import", str(odd))["summary"]["carried"] == 2
+    a.run("export", study_uid(7006), str(odd / "out"))
+    assert len(list((odd / "out").rglob("IM*"))) == 2
+
+
+@pytest.mark.parametrize("lang", ["C", "C.UTF-8"])
+def test_lists_fit_eighty_columns(nodes: tuple[Node, Node], tmp_path: Path, lang: str) -> None:
+    a, b = nodes
+    if lang == "C":
+        a.json("send", str(write_cd(tmp_path / "cd", 7007)), b.display_name, "--wait")
+    environment = {**os.environ, "COLUMNS": "80", "LC_ALL": lang}
+    for node, command in [
+        (a, ["studies"]),
+        (a, ["peers"]),
+        (a, ["transfers"]),
+        (a, ["receipts"]),
+        (a, ["study", "A7007"]),
+        (b, ["inbox"]),
+        (a, ["audit", "--limit", "20"]),
+    ]:
+        done = subprocess.run(
+            node.command(*command), env=environment, capture_output=True, check=True, text=True
+        )
+        lines = done.stdout.splitlines()
+        assert max(map(len, lines)) <= 80, (command, max(lines, key=len))
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["studies"], ["status"], ["studies", "--json"]])
+def test_full_standard_output_is_a_line_and_a_status(
+    nodes: tuple[Node, Node], command: list[str]
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            nodes[0].command(*command), stdout=full, stderr=subprocess.PIPE, check=False, text=True
+        )
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    said = json.loads(done.stderr)["error"]["message"] if "--json" in command else done.stderr
+    assert "the output cannot be written (No space left on device)" in said
