@@ -1,20 +1,26 @@
 """TransferService: sending, watching, deciding."""
 
+from collections.abc import Sequence
 from contextlib import aclosing
 
+import trio
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
 from node.admin.parts import Parts, operator_of
-from node.documents.peers import find_peer
+from node.documents.peers import Peer, find_peer
 from node.domain.transfers import Priority, Transfer
-from node.errors import NotFound, UsageError
+from node.domain.waiting import HOW_TO_TRUST, WayToPeer, why_waiting
+from node.errors import NodeError, NotFound, PeerUntrusted, UsageError
 from node.exchange.transfers import SendOrder
+from node.federation.connection import Connection
 from node.rpc.bounds import Bound
 from node.rpc.pages import Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
 
 _MANY_IDS = Bound(4 * 2**20, fields=100_000)
+_LOOK_SECONDS = 2.0
+"""How often a watch looks whether what waits still waits for the same."""
 
 
 class TransferHandlers:
@@ -36,19 +42,57 @@ class TransferHandlers:
         return Service(descriptor, handlers, allow_all, {"WatchTransfers": _MANY_IDS})
 
     def _wire(self, row: Transfer) -> pb.Transfer:
-        name = self._parts.peer_name(self._parts.trust.peers.get(row.peer))
+        peer = self._parts.trust.peers.get(row.peer)
         connection = self._parts.federation.connection(row.peer)
-        return wire.transfer_to_wire(row, name, connection.round_trip_seconds)
+        reason = why_waiting(row, self._way(row, peer, connection))
+        name = self._parts.peer_name(peer)
+        return wire.transfer_to_wire(row, name, connection.round_trip_seconds, reason)
+
+    def _way(self, row: Transfer, peer: Peer | None, connection: Connection) -> WayToPeer:
+        return WayToPeer(
+            is_removed=peer is None or peer.is_removed,
+            distrusted=self._parts.trust.why_not(peer) if peer else "",
+            is_connected=connection.channel is not None or bool(connection.inbound),
+            problem=connection.problem,
+            is_carried=self._parts.transfers.is_carried(row),
+            is_yielding=self._parts.transfers.is_yielding(row),
+        )
+
+    async def _receiver_named(self, text: str) -> Peer:
+        """Return the facility that is to be sent to.
+
+        Raises:
+            NotFound, Conflict: nobody is meant, or several.
+            PeerUntrusted: it is known and not trusted; the message says what to do, and where.
+        """
+        peers = await self._parts.peer_store.all()
+        trusted = [p for p in peers if self._parts.trust.is_trusted(p)]
+        try:
+            peer = find_peer(trusted, text)
+        except NotFound:
+            try:
+                return await self._parts.networks.meet(text)
+            except NotFound:
+                self._explain_untrusted([p for p in peers if p not in trusted], text)
+                raise
+        await self._parts.networks.hold_one_name(text, peer)
+        return peer
+
+    def _explain_untrusted(self, peers: Sequence[Peer], text: str) -> None:
+        """Raise what keeps a facility from being sent to that is known and not trusted."""
+        try:
+            peer = find_peer(peers, text)
+        except NodeError:
+            return
+        if peer.is_removed:
+            raise PeerUntrusted(
+                "that facility was removed here: `emix peers pair --restore-removed` brings it back"
+            )
+        raise PeerUntrusted(f"{self._parts.trust.why_not(peer)}. {HOW_TO_TRUST}")
 
     async def _send(self, call: Call[None]) -> None:
         request: pb.SendRequest = call.request
-        peers = [p for p in await self._parts.peer_store.all() if self._parts.trust.is_trusted(p)]
-        try:
-            peer = find_peer(peers, request.facility)
-        except NotFound:
-            peer = await self._parts.networks.meet(request.facility)
-        else:
-            await self._parts.networks.hold_one_name(request.facility, peer)
+        peer = await self._receiver_named(request.facility)
         try:
             priority = Priority[(request.priority or "routine").upper()]
         except KeyError as exc:
@@ -91,12 +135,28 @@ class TransferHandlers:
             raise UsageError("no transfer has such a number")
         with self._parts.transfers.changes.subscribed() as changed:
             rows = await (store.numbered(sorted(wanted)) if wanted else store.find())
+            open_ones: dict[int, tuple[Transfer, str]] = {}
+
+            async def tell(row: Transfer) -> None:
+                message = self._wire(row)
+                open_ones.pop(row.id, None)
+                if not row.state.is_final:
+                    open_ones[row.id] = (row, message.reason)
+                await call.write(pb.WatchTransfersResponse(transfer=message))
+
             for row in reversed(rows):
-                await call.write(pb.WatchTransfersResponse(transfer=self._wire(row)))
+                await tell(row)
             while True:
-                row = await changed.next()
-                if not wanted or row.id in wanted:
-                    await call.write(pb.WatchTransfersResponse(transfer=self._wire(row)))
+                with trio.move_on_after(_LOOK_SECONDS) as waiting:
+                    row = await changed.next()
+                if not waiting.cancelled_caught:
+                    if not wanted or row.id in wanted:
+                        await tell(row)
+                    continue
+                # That a way is there or gone changes no transfer, and why it waits.
+                for row, reason in list(open_ones.values()):
+                    if self._wire(row).reason != reason:
+                        await tell(row)
 
     async def _cancel(self, call: Call[None]) -> pb.CancelTransferResponse:
         row = await self._parts.transfers.cancel(call.request.transfer, operator_of(call))

@@ -42,8 +42,10 @@ def peer_to_wire(
     )
 
 
-def transfer_to_wire(row: Transfer, peer_name: str, round_trip_seconds: float) -> pb.Transfer:
-    """Return a transfer with its peer's name, and the round trip to it now."""
+def transfer_to_wire(
+    row: Transfer, peer_name: str, round_trip_seconds: float, reason: str
+) -> pb.Transfer:
+    """Return a transfer with its peer's name, the round trip to it now, and why it waits."""
     return pb.Transfer(
         number=row.id,
         transfer_id=str(row.transfer_id),
@@ -59,7 +61,7 @@ def transfer_to_wire(row: Transfer, peer_name: str, round_trip_seconds: float) -
         bytes_total=row.bytes_total,
         bytes_carried=row.bytes_carried,
         instances=row.instances,
-        reason=row.reason,
+        reason=reason,
         recipient=row.recipient,
         note=row.note,
         created_seconds=int(row.created_time),

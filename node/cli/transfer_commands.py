@@ -1,6 +1,7 @@
 """Commands about transfers: sending, watching, deciding."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import click
@@ -228,7 +229,7 @@ def cancel(context: click.Context, transfer: str, json_: bool) -> None:
 @as_json
 @click.pass_context
 def inbox(context: click.Context, json_: bool) -> None:
-    """List studies that arrived, and offers that wait for a person.
+    """List studies that arrived, offers that wait for a person, and what is on its way here.
 
     \b
     Example:
@@ -239,8 +240,18 @@ def inbox(context: click.Context, json_: bool) -> None:
         offers = client.call(
             "TransferService.ListTransfers", pb.ListTransfersRequest(held_only=True)
         )
+        request = pb.ListTransfersRequest(open_only=True)
+        is_open = client.call("TransferService.ListTransfers", request).transfers
+    decided = {t.number for t in offers.transfers}
+    coming = [t for t in is_open if t.direction == "receive" and t.number not in decided]
     if json_:
-        show_json({**as_dict(arrived), "offers": as_dict(offers)["transfers"]})
+        show_json(
+            {
+                **as_dict(arrived),
+                "offers": [as_dict(t) for t in offers.transfers],
+                "coming": [as_dict(t) for t in coming],
+            }
+        )
         return
     show_table(
         (
@@ -310,6 +321,43 @@ def inbox(context: click.Context, json_: bool) -> None:
             "",
         )
         print_line("`emix accept OFFER` or `emix decline OFFER --reason TEXT`")
+    if coming:
+        print_line()
+        _show_coming(coming)
+
+
+def _show_coming(coming: Sequence[pb.Transfer]) -> None:
+    """Show what is on its way here, and what of it waits for whom."""
+    show_table(
+        (
+            ">NO",
+            Column("ON ITS WAY FROM", least=16),
+            "STATE",
+            "PRIORITY",
+            ">DONE",
+            ">SIZE",
+            ">INST",
+            Column("TO", is_note=True),
+            Column("NOTE", is_note=True),
+            Column("WHY", is_note=True),
+        ),
+        [
+            (
+                f"t{t.number}",
+                t.peer_name,
+                t.state,
+                t.priority,
+                f"{100 * t.bytes_done // (t.bytes_total or 1)} %",
+                show_bytes(t.bytes_total),
+                t.instances,
+                t.recipient,
+                t.note,
+                t.reason,
+            )
+            for t in coming
+        ],
+        "",
+    )
 
 
 def _held_and_flagged(package: pb.Package) -> str:

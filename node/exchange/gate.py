@@ -29,5 +29,9 @@ class PriorityGate:
 
     async def wait_turn(self, priority: Priority) -> None:
         """Wait until nothing more urgent is on its way."""
-        while any(count and other < priority for other, count in self._active.items()):
+        while self.is_yielding(priority):
             await self._changed.wait()
+
+    def is_yielding(self, priority: Priority) -> bool:
+        """Return whether something more urgent is on its way."""
+        return any(count and other < priority for other, count in self._active.items())

@@ -198,7 +198,10 @@ class Networks:
             Conflict: several are called so, or a person removed it here.
             PeerUntrusted: it is no member now; the message says why.
         """
-        if not self._trusts_members or not self._known:
+        if not self._known:
+            raise NotFound(f"no paired facility is called {text!r}; `emix peers` lists them")
+        if not self._trusts_members:
+            await self._explain_unpaired(text)
             raise NotFound(f"no paired facility is called {text!r}; `emix peers` lists them")
         found = await self._named(text)
         by_facility = {f.record.identity.facility_id: f for f in found}
@@ -210,9 +213,24 @@ class Networks:
         invitation, identity = one.record.membership.invitation, one.record.identity
         objection = _objection(one.network, invitation.id, identity.facility_id)
         if objection:
-            raise PeerUntrusted(f"{text} cannot be sent to in {one.network.name}: {objection}")
+            raise PeerUntrusted(
+                f"{text} cannot be sent to in {one.network.name}: {objection}. Have its operator"
+                " look (`emix networks` says how this facility stands), or pair with each other"
+            )
         member = (one.network.id, invitation.id)
         return await self._pairing.pin_member(identity, invitation.display_name, member)
+
+    async def _explain_unpaired(self, text: str) -> None:
+        """Raise what to do where a member is meant with whom nobody has paired here."""
+        found: list[Found] = []
+        with suppress(NodeError):  # no directory answers: nobody is found
+            found = await self._named(text)
+        for facility in {f.record.identity.facility_id for f in found}:
+            raise PeerUntrusted(
+                f"{text} is a member of {found[0].network.name}, and this node trusts paired"
+                f" facilities only. Here: `emix peers pair {facility}`; there: the same with this"
+                ' facility. Or set trust = "network" in [federation] of emix.toml on both sides'
+            )
 
     async def hold_one_name(self, text: str, peer: Peer) -> None:
         """Hold that a name by which a peer was found is not another member's, too.

@@ -127,6 +127,10 @@ class Receiver:
         else:
             await self.receive(link, held_as(message, Offer))
 
+    def is_carrying(self, row: Transfer) -> bool:
+        """Return whether a link carries a transfer to us at this moment."""
+        return (row.peer, row.transfer_id) in self._active_transfers
+
     async def turn(self, peer: FacilityId) -> None:
         """Wait until a peer may begin one more transfer, whichever way."""
         await self._offers.turn(peer)
@@ -182,7 +186,7 @@ class Receiver:
                     delivery, offer.delivery, offer.sealed_key, is_held=self._policy.asks_first
                 )
         except PeerBusy as exc:
-            await link.send(Answer(AnswerKind.LATER, retry_seconds=int(exc.retry_seconds)))
+            await _ask_later(link, exc)
             return False
         except PeerRefused as exc:
             await link.send(Answer(AnswerKind.DECLINED, reason=str(exc)))
@@ -273,7 +277,8 @@ class Receiver:
     ) -> bool:
         with trio.CancelScope() as scope, self._claimed(delivery, scope) as is_mine:
             if not is_mine:
-                await link.send(Answer(AnswerKind.LATER, retry_seconds=_BUSY_SECONDS))
+                why = "another transfer of the same package is under way"
+                await _ask_later(link, PeerBusy(why, _BUSY_SECONDS))
                 return False
             row = await self._transfers.set_route(row, link.route)
             try:
@@ -300,8 +305,9 @@ class Receiver:
             try:
                 promise = await self._reserve(stack, row, delivery)
             except PeerBusy as exc:
-                seconds = math.ceil(exc.retry_seconds)
-                await link.send(Answer(AnswerKind.LATER, retry_seconds=seconds))
+                if not row.state.is_final:
+                    await self._transfers.set_state(row, row.state, str(exc))
+                await _ask_later(link, exc)
                 return None
             return await self._take(link, row, delivery, data_key, promise)
 
@@ -424,6 +430,12 @@ class Receiver:
         # Without this word the sender asks again, and gets the same receipt.
         with trio.move_on_after(30):
             await expect(link, ReceiptKept)
+
+
+async def _ask_later(link: Link, why: PeerBusy) -> None:
+    """Ask a sender to come again, and tell it why: people there wait for it."""
+    seconds = math.ceil(why.retry_seconds)
+    await link.send(Answer(AnswerKind.LATER, retry_seconds=seconds, reason=str(why)))
 
 
 def _open_manifest(document: Document, delivery: Delivery) -> Manifest:

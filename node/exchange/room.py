@@ -87,9 +87,9 @@ class Room:
         taken = sum(p.quota_bytes for p in others)
         rest = await self._quota_rest(wish)
         if wish.disk_bytes > free:
-            raise PeerBusy("no room on the disk", FULL_SECONDS)
+            raise PeerBusy("no room on the receiver's disk", FULL_SECONDS)
         if wish.quota_bytes > rest:
-            raise PeerBusy("the quota is used up", FULL_SECONDS)
+            raise PeerBusy("the receiver's quota is used up", FULL_SECONDS)
         if _fits(wish.disk_bytes, left, has_some) and _fits(
             wish.quota_bytes, rest - taken, has_some
         ):
@@ -97,7 +97,7 @@ class Room:
             return
         if not has_some:
             self._line.wait(wish.peer, wish)
-        raise PeerBusy("the room is promised to others; they go first", FULL_SECONDS)
+        raise PeerBusy("the receiver's room is promised to others; they go first", FULL_SECONDS)
 
     async def _quota_rest(self, wish: Promise) -> float:
         """Return how much of the quota is not used."""

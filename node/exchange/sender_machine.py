@@ -65,9 +65,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class ComeLater:
-    """The receiver has no room; end, and offer again."""
+    """The receiver takes it later; end, and offer again. It may say why."""
 
     retry_seconds: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class SenderMachine:
             case AnswerKind.HELD:
                 return [Held()]
             case AnswerKind.LATER:
-                return [ComeLater(answer.retry_seconds)]
+                return [ComeLater(answer.retry_seconds, answer.reason)]
             case AnswerKind.DECLINED:
                 return [Declined(answer.reason)]
         self._is_accepted = True

@@ -213,8 +213,8 @@ class _Session:
             case machine.Declined(reason):
                 await self._store.set_state(self._row, State.DECLINED, reason)
                 return False
-            case machine.ComeLater(seconds):
-                busy = PeerBusy("the receiver has no room", seconds)
+            case machine.ComeLater(seconds, reason):
+                busy = PeerBusy(reason or "the receiver takes it later", seconds)
                 raise PeerBusy(f"{busy}; again in {busy.retry_seconds:.0f} s", seconds)
             case machine.Broken(problem):
                 raise problem_error(problem)

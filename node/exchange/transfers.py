@@ -310,6 +310,15 @@ class Transfers:
                 if row.peer == peer and _is_just_decided(row):
                     await tell_one(row.transfer_id)
 
+    def is_carried(self, row: Transfer) -> bool:
+        """Return whether a transfer is on a link at this moment, either way."""
+        return row.id in self._sending or self._receiver.is_carrying(row)
+
+    def is_yielding(self, row: Transfer) -> bool:
+        """Return whether more urgent transfers to the same peer go first."""
+        gate = self._gates.get(row.peer)
+        return gate is not None and gate.is_yielding(row.priority)
+
     def watch_waiting(self, peer: FacilityId) -> "Waiting":
         """Return what waits for a peer, now and as it comes."""
 

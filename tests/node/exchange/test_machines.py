@@ -125,6 +125,7 @@ def test_sender_serves_what_is_wanted_and_keeps_the_receipt() -> None:
         (Answer(AnswerKind.HELD), sm.Held()),
         (Answer(AnswerKind.LATER, retry_seconds=7), sm.ComeLater(7)),
         (Answer(AnswerKind.LATER, retry_seconds=10**9), sm.ComeLater(10**9)),
+        (Answer(AnswerKind.LATER, retry_seconds=7, reason="no room"), sm.ComeLater(7, "no room")),
         (Answer(AnswerKind.DECLINED, reason="no"), sm.Declined("no")),
         (
             Problem("store-full", "x", is_final=False),

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from node.documents.arrivals import Arrival
-from node.documents.messages import Offer, Problem, ReceiptMessage
+from node.documents.messages import Answer, AnswerKind, Offer, Problem, ReceiptMessage
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.transfers import State
@@ -148,3 +148,23 @@ async def test_who_gets_no_room_has_not_paid_for_a_manifest(tmp_path: Path) -> N
 
 def _files(home: Path) -> Sequence[Path]:
     return list((home / "chunks").glob("??/*"))
+
+
+async def test_receiver_without_room_says_so_to_the_sender_and_to_people_here(
+    tmp_path: Path,
+) -> None:
+    peer = HostilePeer(tmp_path)
+    with trio.fail_after(60):
+        async with open_receiving(tmp_path, quota_bytes=1) as here:
+            forgery = forge(peer, here.identity, 1)
+            theirs, ours = link_pair(peer.facility, here.facility)
+            await here.receiver.receive(ours, Offer(forgery.delivery, forgery.sealed_key))
+            answer = await theirs.receive()
+            assert isinstance(answer, Answer)
+            assert (answer.kind, answer.reason) == (
+                AnswerKind.LATER,
+                "the receiver's quota is used up",
+            )
+            (row,) = await here.store.find()
+            assert row.reason == answer.reason
+            assert not here.transfers.is_carried(row)
