@@ -14,6 +14,7 @@ import trio
 from node.crypto.certificates import validity
 from node.dicom.examiner import Examiner
 from node.documents.network import Network
+from node.documents.peers import alike_warning
 from node.domain.findings import Finding
 from node.domain.heads import Confirmed
 from node.domain.network import Standing
@@ -192,6 +193,9 @@ class Doctor:
             if peer.is_removed:
                 continue
             subject = f"peer {peer.name}"
+            if warning := alike_warning(peer, self._trust.peers.values()):
+                advice = f"its Facility ID is {peer.facility_id}; remove who should not be there"
+                yield Finding(subject, "warning", warning, advice)
             connection = self._federation.connection(peer.facility_id)
             certificates = peer.identity.valid_certificates(time.time())
             distrusted = self._trust.why_not(peer)

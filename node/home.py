@@ -115,8 +115,12 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
     kit_path = new.recovery_kit.resolve()
     if kit_path.is_relative_to(root):
         raise ConfigError("the recovery kit must lie outside the home; it is to be kept offline")
-    if kit_path.exists() or not kit_path.parent.is_dir():
-        raise ConfigError(f"{kit_path} exists already, or its folder does not")
+    if kit_path.is_dir():
+        raise ConfigError(f"{kit_path} is a folder; name a file in it: {kit_path / 'kit.json'}")
+    if kit_path.exists():
+        raise ConfigError(f"{kit_path} exists already, and may be another node's only kit")
+    if not kit_path.parent.is_dir():
+        raise ConfigError(f"{kit_path.parent} is no folder; make it, or mount what it is on")
     if new.passphrase is not None:
         hold_passphrase(new.passphrase)
     text = default_text(new.display_name, new.peer_listen, new.introduction_listen)

@@ -123,7 +123,15 @@ def load_settings(kind: type[Settings], path: Path, made_by: str) -> Settings:
     try:
         text = safe_paths.read_file(path, _MOST_BYTES).decode()
     except FileNotFoundError as exc:
-        raise ConfigError(f"{path} is not there; `{made_by}` makes it") from exc
+        if path.parent.is_dir() and any(path.parent.iterdir()):
+            raise ConfigError(
+                f"{path} is not there, and the rest of the home is: put it back, from a backup for"
+                f" example. `{made_by}` does not make it again: it makes another home, with other"
+                " keys"
+            ) from exc
+        raise ConfigError(
+            f"{path.parent} is not a home; make one with `{made_by}`, or name it with --home"
+        ) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}") from exc
     return check_settings(kind, text, str(path))

@@ -60,6 +60,7 @@ class NodeHandlers:
             ),
             alarms=alarms,
             started_seconds=int(parts.started_time),
+            waiting_pairings=len(parts.pairing.pending()),
         )
 
     async def _recorded(self, count: int) -> list[str]:

@@ -4,7 +4,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
 from node.admin.parts import Parts, operator_of
-from node.documents.peers import Peer
+from node.documents.peers import Peer, alike_warning
 from node.domain.ids import FacilityId
 from node.errors import DocumentError, PeerError, UsageError
 from node.exchange.pairing import HowToPair, StringPairing
@@ -33,13 +33,16 @@ class PeerHandlers:
     def _wire(self, peer: Peer, bytes_a_second: float = 0) -> pb.Peer:
         connection = self._parts.federation.connection(peer.facility_id)
         why_not = self._parts.trust.why_not(peer)
-        return wire.peer_to_wire(peer, connection, why_not, bytes_a_second)
+        warning = alike_warning(peer, self._parts.trust.peers.values())
+        return wire.peer_to_wire(peer, connection, why_not, bytes_a_second, warning)
 
     async def _list(self, call: Call[None]) -> None:
         peers = sorted(await self._parts.peer_store.all(), key=lambda p: p.name.casefold())
         rates = await self._parts.transfer_store.rates()
         entries = (self._wire(peer, rates.get(peer.facility_id, 0)) for peer in peers)
-        await write_list(call, pb.ListPeersResponse(), "peers", entries)
+        waiting = map(_string, self._parts.pairing.pending())
+        first = pb.ListPeersResponse(waiting_pairings=waiting)
+        await write_list(call, first, "peers", entries)
 
     async def _pair(self, call: Call[None]) -> pb.PairPeerResponse:
         request: pb.PairPeerRequest = call.request

@@ -7,6 +7,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.documents.peers import Peer
 from node.domain.ids import PackageId
 from node.domain.transfers import Transfer
+from node.domain.waiting import advice_on
 from node.federation.connection import Connection
 from node.store.findings import HeldInstance
 from node.store.studies import StudySource
@@ -16,10 +17,11 @@ _PACKAGES, _SERIES = 50, 200
 
 
 def peer_to_wire(
-    peer: Peer, connection: Connection, why_not: str, bytes_a_second: float
+    peer: Peer, connection: Connection, why_not: str, bytes_a_second: float, warning: str
 ) -> pb.Peer:
     """Return a peer with what is known of the way to it."""
-    state, route, problem = connection.state, connection.route, why_not or connection.problem
+    state, route = connection.state, connection.route
+    problem = why_not or advice_on(connection.problem)
     if connection.is_inbound_only:
         state, problem = "connected", ""
         route = "dial-back" if "direct" in connection.inbound else "relay"
@@ -39,6 +41,7 @@ def peer_to_wire(
         problem=problem,
         software="" if peer.is_removed else connection.software,
         bytes_a_second=int(bytes_a_second),
+        warning=warning,
     )
 
 

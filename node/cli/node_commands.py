@@ -1,5 +1,6 @@
 """Commands about the node itself: init, serve, id, status, doctor, store, backup, restore."""
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import click
 from emix.admin.v1 import admin_pb2 as pb
 
 from node import safe_paths
-from node.cli.client import home_path, node_client, run_call
+from node.cli.client import DEFAULT_HOME, home_path, node_client, run_call
 from node.errors import ConfigError, KeysError, UsageError
 from node.terminal.output import (
     Styled,
@@ -106,7 +107,7 @@ def init(
     print_line(f"Made a node in {home.root}.")
     print_line(f"Facility ID: {signer.facility_id}")
     print_line(f"Keep {recovery_kit} offline: it recovers the keys and speaks for the facility.")
-    print_line("Next: look at emix.toml in the home, then `emix serve`.")
+    print_line(f"Next: look at {home.config}, then `{_command(home.root)} serve`.")
 
 
 @click.command()
@@ -183,6 +184,12 @@ def passphrase(
     show_done({"home": str(home.root.absolute())}, text, json_=json_)
 
 
+def _command(home: Path) -> str:
+    """Return how commands for a home begin: with --home, where it is not the usual one."""
+    is_usual = home.absolute() == Path(DEFAULT_HOME).expanduser()
+    return "emix" if is_usual else shlex.join(["emix", "--home", str(home)])
+
+
 def _kit_from(path: str | None) -> "RecoveryKit | None":
     return None if path is None else kit_from(path)
 
@@ -194,7 +201,7 @@ def kit_from(path: str) -> "RecoveryKit":
     try:
         return RecoveryKit.decode(safe_paths.read_file(Path(path), _MOST_SECRET_BYTES))
     except OSError as exc:
-        raise UsageError(f"{path} cannot be read ({exc.strerror})") from exc
+        raise UsageError(f"{path} cannot be read as a recovery kit ({exc.strerror})") from exc
 
 
 @click.command("id")
@@ -249,6 +256,8 @@ def status(context: click.Context, json_: bool) -> None:
         ("open transfers", answer.open_transfers),
         ("held", f"{answer.held_instances} instances, {answer.held_offers} offers"),
     ]
+    if answer.waiting_pairings:
+        rows.append(("pairing", f"{answer.waiting_pairings} wait here: `emix peers confirm`"))
     for name, value in rows:
         print_line(f"{name:>15}  {value}")
     for alarm in answer.alarms:
@@ -390,7 +399,10 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None, js
     if not (source / "keyring").exists():
         raise UsageError(f"{source} is not a backup: it has no keyring")
     if target.exists() and any(target.iterdir()):
-        raise ConfigError(f"{target} is not empty; choose another --home")
+        raise ConfigError(
+            f"{target} is not empty, and nothing is restored over what is there; say which home to"
+            f" make: emix --home DIR restore {directory}"
+        )
     kit = _kit_from(recovery_kit)
     if kit is None and not load_keyring(Home(source)).has_slot("passphrase"):
         raise UsageError(
@@ -415,7 +427,8 @@ def restore(context: click.Context, directory: str, recovery_kit: str | None, js
         sync_directories([target.parent])
     except OSError as exc:
         raise ConfigError(f"{target} cannot be written ({exc})") from exc
-    text = f"Restored into {target}. Start it with `emix serve`, then `emix store check`."
+    start = _command(target)
+    text = f"Restored into {target}. Start it: `{start} serve`; then `{start} store check`."
     show_done({"home": str(target)}, text, json_=json_)
 
 

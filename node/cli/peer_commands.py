@@ -1,16 +1,18 @@
 """Commands about other facilities."""
 
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
 from node import safe_paths
-from node.cli.client import run_call
+from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
-from node.errors import Conflict, UsageError
+from node.domain.files import wrong_file
+from node.errors import Conflict, DocumentError, UsageError
 from node.terminal.output import (
     Column,
     ask,
@@ -55,6 +57,7 @@ def peers(context: click.Context, json_: bool) -> None:
             Column(">RTT ms", spare=6),
             Column(">RATE", spare=7),
             Column("PROBLEM", is_note=True),
+            Column("WARNING", is_note=True),
         ),
         [
             (
@@ -67,11 +70,25 @@ def peers(context: click.Context, json_: bool) -> None:
                 f"{p.round_trip_milliseconds:.1f}" if p.round_trip_milliseconds else "",
                 show_rate(p.bytes_a_second),
                 p.problem,
+                p.warning,
             )
             for p in answer.peers
         ],
         "No facility is paired yet: `emix peers pair --help`.",
     )
+    if answer.waiting_pairings:
+        print_line()
+        _show_waiting(answer.waiting_pairings)
+
+
+def _show_waiting(pairings: Sequence[pb.BeginStringPairingResponse]) -> None:
+    show_table(
+        ("STRING", "CALLS ITSELF"),
+        [(p.short_string, p.display_name) for p in pairings],
+        "No pairing waits here.",
+    )
+    if pairings:
+        print_line("Compare it by telephone; if it is the same: `emix peers confirm STRING`")
 
 
 @peers.command()
@@ -137,6 +154,7 @@ def pair(
             raise UsageError(f"{facility} is no Facility ID; a file is named with --file")
         request.facility_id = facility
     answer = _pair(context, request, asks=not json_ and sys.stdin.isatty())
+    answer.peer.CopyFrom(_settled(context, answer.peer))
     if json_:
         show_json(answer)
         return
@@ -144,7 +162,46 @@ def pair(
     _warn(answer.warnings)
     print_line(f"Paired with {peer.display_name}.")
     print_line(f"Its Facility ID, to be compared out of band: {peer.facility_id}")
-    print_line("The other side must pair with this facility too (`emix id --export FILE`).")
+    print_line(_what_is_left(peer))
+
+
+_SETTLING_SECONDS, _LOOK_SECONDS = 6.0, 0.25
+
+
+def _settled(context: click.Context, peer: pb.Peer) -> pb.Peer:
+    """Return a peer once it is clear whether the other side has paired too, or after a while."""
+    until = time.monotonic() + _SETTLING_SECONDS
+    found = peer
+    with node_client(context) as client:
+        while time.monotonic() < until:
+            peers = client.call("PeerService.ListPeers", pb.ListPeersRequest()).peers
+            mine = [p for p in peers if p.facility_id == peer.facility_id]
+            if not mine:
+                break
+            found = mine[0]
+            if found.state in ("connected", "removed") or _NOT_PAIRED in found.problem:
+                break
+            time.sleep(_LOOK_SECONDS)
+    return found
+
+
+_NOT_PAIRED = "not paired with this facility"
+
+
+def _what_is_left(peer: pb.Peer) -> str:
+    """Return what is still to be done until studies can be exchanged."""
+    if peer.state == "connected":
+        return f"It has paired with this facility, too: connected ({peer.route}). Nothing is left."
+    if _NOT_PAIRED in peer.problem:
+        return (
+            "It has not paired with this facility yet. There: `emix peers pair` with the file of"
+            " `emix id --export FILE`, or with this facility's ID and --at."
+        )
+    why = f" ({peer.problem})" if peer.problem else ""
+    return (
+        f"It is not reached yet{why}; that goes on by itself. If it has not paired with this"
+        " facility, it must (`emix id --export FILE`). `emix peers` shows how it stands."
+    )
 
 
 def _pair(
@@ -154,6 +211,12 @@ def _pair(
     request.refuse_alike = asks
     try:
         answer = run_call(context, "PeerService.PairPeer", request)
+    except DocumentError as exc:
+        if not request.statements:
+            raise
+        wanted = "what `emix id --export` writes"
+        text = wrong_file("the file", request.statements, wanted)
+        raise UsageError(f"{text} ({exc})") from exc
     except Conflict as exc:
         if not asks or "looks like" not in str(exc):
             raise
@@ -202,20 +265,20 @@ def confirm(context: click.Context, short_string: str | None, json_: bool) -> No
         if json_:
             show_json(waiting)
             return
-        show_table(
-            ("STRING", "CALLS ITSELF"),
-            [(p.short_string, p.display_name) for p in waiting.pairings],
-            "No pairing waits here.",
-        )
+        _show_waiting(waiting.pairings)
         return
     request = pb.ConfirmStringPairingRequest(short_string=short_string)
     answer = run_call(context, "PeerService.ConfirmStringPairing", request)
     if json_:
         show_json(answer)
         return
-    peer = answer.peer
+    peer = _settled(context, answer.peer)
     _warn(answer.warnings)
     print_line(f"Paired with {peer.display_name} ({peer.facility_id}).")
+    if peer.state == "connected":
+        print_line(_what_is_left(peer))
+    else:
+        print_line("If the other side has not confirmed the string yet, it has to.")
 
 
 @peers.command()

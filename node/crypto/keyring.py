@@ -14,6 +14,7 @@ the recovery kit, outside the home, and are needed only to certify a node.
 import base64
 import json
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from node.crypto.digests import derive_key
 from node.crypto.keys import SealKey
 from node.crypto.sealing import OpenFailed, SealingKeys, open_small, seal_small
 from node.crypto.signing import SigningKey
+from node.domain.files import wrong_file
 from node.errors import KeysError
 
 FORMAT = "emix-keyring/1"
@@ -215,7 +217,12 @@ def unlock_with_passphrase(keyring: Keyring, passphrase: bytes) -> RootKey:
         )
         if _unb64(slot["commitment"]) == _commitment(kek):
             return RootKey.unwrapped_by(kek, _unb64(slot["wrapped"]))
-    raise KeysError("no passphrase slot opens with this passphrase")
+    if not _slots(keyring, "passphrase"):
+        raise KeysError("this home has no passphrase; a host key or the recovery kit opens it")
+    raise KeysError(
+        "the passphrase is wrong: it does not open this home. If it is lost, set a new one with"
+        " the recovery kit: emix passphrase --recovery-kit FILE"
+    )
 
 
 def unlock_with_host_key(keyring: Keyring, kek: bytes) -> RootKey:
@@ -223,7 +230,10 @@ def unlock_with_host_key(keyring: Keyring, kek: bytes) -> RootKey:
     for slot in _slots(keyring, "host"):
         if _unb64(slot["commitment"]) == _commitment(kek):
             return RootKey.unwrapped_by(kek, _unb64(slot["wrapped"]))
-    raise KeysError("no host slot opens with this host key")
+    raise KeysError(
+        "the host key is not this home's; set a passphrase with the recovery kit:"
+        " emix passphrase --recovery-kit FILE"
+    )
 
 
 def unlock_with_kit(keyring: Keyring, kit: "RecoveryKit") -> RootKey:
@@ -233,7 +243,9 @@ def unlock_with_kit(keyring: Keyring, kit: "RecoveryKit") -> RootKey:
             return RootKey(SealedBox(PrivateKey(kit.recovery_private)).decrypt(_unb64(slot["box"])))
         except CryptoError:
             continue
-    raise KeysError("no recovery slot opens with this recovery kit; is it another node's?")
+    raise KeysError(
+        "this recovery kit does not open this home: it is another facility's, or of another home"
+    )
 
 
 def _slots(keyring: Keyring, kind: str) -> list[dict[str, Any]]:
@@ -275,13 +287,16 @@ class RecoveryKit:
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Return the kit in a file's bytes; `KeysError` if it is none."""
-        try:
+        kit: Self | None = None
+        with suppress(ValueError, KeyError, TypeError):
             value = json.loads(data)
-            if value["format"] != KIT_FORMAT:
-                raise KeysError(f"not a recovery kit of format {KIT_FORMAT}")
-            return cls(SigningKey(_unb64(value["facility_key"])), _unb64(value["recovery_key"]))
-        except (ValueError, KeyError, TypeError) as exc:
-            raise KeysError("not a recovery kit, or a damaged one") from exc
+            if value["format"] == KIT_FORMAT:
+                keys = _unb64(value["facility_key"]), _unb64(value["recovery_key"])
+                kit = cls(SigningKey(keys[0]), keys[1])
+        if kit is None:
+            wanted = "a recovery kit, which `emix init --recovery-kit` wrote"
+            raise KeysError(wrong_file("it", data, wanted))
+        return kit
 
 
 def _b64(data: bytes) -> str:

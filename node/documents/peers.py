@@ -1,6 +1,6 @@
 """A facility that is or was pinned here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.documents.identity import Identity
@@ -85,6 +85,18 @@ def find_peer(peers: Sequence[Peer], text: str) -> Peer:
 def look_alikes(peers: Sequence[Peer], facility: FacilityId, name: str) -> list[Peer]:
     """Return the other peers whose names a person could take for this one."""
     return [p for p in peers if p.facility_id != facility and alike(p.name, name)]
+
+
+def alike_warning(peer: Peer, peers: Iterable[Peer]) -> str:
+    """Return what a person should know of a peer whose name looks like another's; else nothing."""
+    if peer.is_removed:
+        return ""
+    others = look_alikes([p for p in peers if not p.is_removed], peer.facility_id, peer.name)
+    if not others:
+        return ""
+    return (
+        f"its name looks like that of facility {others[0].facility_id.short()}: send by Facility ID"
+    )
 
 
 def _called(peers: Sequence[Peer], name: str) -> list[Peer]:

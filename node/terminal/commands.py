@@ -24,6 +24,10 @@ class CommandGroup(click.Group):
 
     interrupted = "interrupted"
 
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; `help COMMAND` is what people try first."""
+        return super().get_command(ctx, cmd_name) or (_help if cmd_name == "help" else None)
+
     def main(self, args: Sequence[str] | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Run the command line; what cannot be read or written is a line and a status, too."""
         if sys.stdin is None:  # closed by whoever called: nobody answers a question
@@ -75,6 +79,23 @@ class CommandGroup(click.Group):
         if KeyboardInterrupt in kinds:
             print_error(self.interrupted)
             raise SystemExit(130)
+
+
+@click.command("help")
+@click.argument("words", nargs=-1, metavar="[COMMAND]...")
+@click.pass_context
+def _help(context: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of a command, as its --help does."""
+    root = context.find_root()
+    command: click.Command = root.command
+    path = root
+    for word in words:
+        found = command.get_command(path, word) if isinstance(command, click.Group) else None
+        if found is None:
+            raise click.UsageError(f"No such command {' '.join(words)!r}.", root)
+        command = found
+        path = click.Context(command, info_name=word, parent=path)
+    click.echo(command.get_help(path))
 
 
 def _no_text(error: UnicodeEncodeError) -> UsageError:

@@ -1,13 +1,14 @@
 """Whom a person means: a name first, and never by a beginning that anybody can have."""
 
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from time import time
 
 import pytest
 
 from node.documents.identity import Identity
-from node.documents.peers import Peer, find_peer
+from node.documents.peers import Peer, alike_warning, find_peer
 from node.errors import Conflict, NotFound
 from tests.integration.hostile import HostilePeer
 
@@ -47,3 +48,12 @@ def test_names_that_look_alike_are_not_sent_to_by_name(tmp_path: Path) -> None:
     assert find_peer([a], " billings  HOSPITAL") is a
     with pytest.raises(NotFound, match="looks like it"):
         find_peer([b], "Billings Hospital")
+
+
+def test_two_peers_of_one_name_are_warned_of_until_one_is_removed(tmp_path: Path) -> None:
+    a, b = make_peer(tmp_path, "Billings Hospital"), make_peer(tmp_path, "\u0412illings  Hospital")
+    other = make_peer(tmp_path, "Elks")
+    assert b.facility_id.short() in alike_warning(a, [a, b, other])
+    assert a.facility_id.short() in alike_warning(b, [a, b, other])
+    assert alike_warning(other, [a, b, other]) == ""
+    assert alike_warning(a, [a, replace(b, removed_time=1.0), other]) == ""

@@ -11,7 +11,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("facility_id", "display_name", "node_id", "software", "peer_endpoint", "introduction_endpoint", "studies", "instances", "sealed_bytes", "free_bytes", "open_transfers", "held_instances", "held_offers", "alarms", "started_seconds")
+    __slots__ = ("facility_id", "display_name", "node_id", "software", "peer_endpoint", "introduction_endpoint", "studies", "instances", "sealed_bytes", "free_bytes", "open_transfers", "held_instances", "held_offers", "alarms", "started_seconds", "waiting_pairings")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class GetStatusResponse(_message.Message):
     HELD_OFFERS_FIELD_NUMBER: _ClassVar[int]
     ALARMS_FIELD_NUMBER: _ClassVar[int]
     STARTED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_PAIRINGS_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     display_name: str
     node_id: str
@@ -42,7 +43,8 @@ class GetStatusResponse(_message.Message):
     held_offers: int
     alarms: _containers.RepeatedScalarFieldContainer[str]
     started_seconds: int
-    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., software: _Optional[str] = ..., peer_endpoint: _Optional[str] = ..., introduction_endpoint: _Optional[str] = ..., studies: _Optional[int] = ..., instances: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., open_transfers: _Optional[int] = ..., held_instances: _Optional[int] = ..., held_offers: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., started_seconds: _Optional[int] = ...) -> None: ...
+    waiting_pairings: int
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., software: _Optional[str] = ..., peer_endpoint: _Optional[str] = ..., introduction_endpoint: _Optional[str] = ..., studies: _Optional[int] = ..., instances: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., open_transfers: _Optional[int] = ..., held_instances: _Optional[int] = ..., held_offers: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., started_seconds: _Optional[int] = ..., waiting_pairings: _Optional[int] = ...) -> None: ...
 
 class GetIdentityRequest(_message.Message):
     __slots__ = ()
@@ -113,13 +115,15 @@ class ListPeersRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListPeersResponse(_message.Message):
-    __slots__ = ("peers",)
+    __slots__ = ("peers", "waiting_pairings")
     PEERS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_PAIRINGS_FIELD_NUMBER: _ClassVar[int]
     peers: _containers.RepeatedCompositeFieldContainer[Peer]
-    def __init__(self, peers: _Optional[_Iterable[_Union[Peer, _Mapping]]] = ...) -> None: ...
+    waiting_pairings: _containers.RepeatedCompositeFieldContainer[BeginStringPairingResponse]
+    def __init__(self, peers: _Optional[_Iterable[_Union[Peer, _Mapping]]] = ..., waiting_pairings: _Optional[_Iterable[_Union[BeginStringPairingResponse, _Mapping]]] = ...) -> None: ...
 
 class Peer(_message.Message):
-    __slots__ = ("facility_id", "display_name", "node_id", "state", "route", "endpoint", "last_seen_seconds", "round_trip_milliseconds", "pinned_how", "pinned_seconds", "problem", "software", "bytes_a_second")
+    __slots__ = ("facility_id", "display_name", "node_id", "state", "route", "endpoint", "last_seen_seconds", "round_trip_milliseconds", "pinned_how", "pinned_seconds", "problem", "software", "bytes_a_second", "warning")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +137,7 @@ class Peer(_message.Message):
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     BYTES_A_SECOND_FIELD_NUMBER: _ClassVar[int]
+    WARNING_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     display_name: str
     node_id: str
@@ -146,7 +151,8 @@ class Peer(_message.Message):
     problem: str
     software: str
     bytes_a_second: int
-    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., state: _Optional[str] = ..., route: _Optional[str] = ..., endpoint: _Optional[str] = ..., last_seen_seconds: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ..., pinned_how: _Optional[str] = ..., pinned_seconds: _Optional[int] = ..., problem: _Optional[str] = ..., software: _Optional[str] = ..., bytes_a_second: _Optional[int] = ...) -> None: ...
+    warning: str
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., state: _Optional[str] = ..., route: _Optional[str] = ..., endpoint: _Optional[str] = ..., last_seen_seconds: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ..., pinned_how: _Optional[str] = ..., pinned_seconds: _Optional[int] = ..., problem: _Optional[str] = ..., software: _Optional[str] = ..., bytes_a_second: _Optional[int] = ..., warning: _Optional[str] = ...) -> None: ...
 
 class JoinNetworkRequest(_message.Message):
     __slots__ = ("letter",)

@@ -1,0 +1,50 @@
+"""What kind of file a person has named by mistake, by its first bytes.
+
+The formats are those of the modules that write them; a kit at the wrong place is a secret there.
+"""
+
+import json
+
+_KINDS = {
+    "emix-keyring/": "the keyring of a home",
+    "emix-recovery-kit/": "a recovery kit, a secret that stays offline: take it away from there",
+    "emix-proof/": "a proof, which `emix receipts verify` takes",
+    "emix-audit-head/": "the head of an audit log, which `emix audit verify --head` takes",
+    "emix-node-request/": "a request for a certificate, which `emix node certify` takes",
+    "emix-node-certificate/": "a node's certificate, which `emix node renew --certificate` takes",
+}
+_BEGINNINGS = (
+    (b"emix-join-", "a join letter, which `emix join` takes"),
+    (b"PK\x03\x04", "a ZIP"),
+    (b"%PDF", "a PDF"),
+    (b"[facility]", "a configuration"),
+)
+_MOST_BYTES = 1 << 20
+
+
+def kind_of_file(data: bytes) -> str:
+    """Return what a file is, in words; empty where that cannot be said."""
+    start = data[:64].lstrip(b"\xef\xbb\xbf \r\n")
+    for beginning, kind in _BEGINNINGS:
+        if start.startswith(beginning):
+            return kind
+    if data[128:132] == b"DICM":
+        return "a DICOM file"
+    if start.startswith(b"{") and len(data) <= _MOST_BYTES:
+        return _kind_of_json(data)
+    return ""
+
+
+def _kind_of_json(data: bytes) -> str:
+    try:
+        value = json.loads(data)
+        named = str(value["format"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "JSON of another kind"
+    return next((kind for name, kind in _KINDS.items() if named.startswith(name)), "")
+
+
+def wrong_file(name: str, data: bytes, wanted: str) -> str:
+    """Return what to say of a file that is not what was wanted."""
+    kind = kind_of_file(data)
+    return f"{name} is not {wanted}, or damaged" + (f"; it is {kind}" if kind else "")

@@ -1,0 +1,102 @@
+"""What commands say where something is wrong leads to the next step, and to no other."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from node.cli.main import cli
+
+PASSPHRASE, WRONG = "a long passphrase 1", "another passphrase 2"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    (folder / "right").write_text(PASSPHRASE)
+    (folder / "wrong").write_text(WRONG)
+    options = ("--recovery-kit", str(folder / "kit"), "--passphrase-file", str(folder / "right"))
+    done = emix(folder / "home", "init", "--name", "Clinic One", *options)
+    assert done.exit_code == 0, done.output
+    assert f"emix --home {folder / 'home'} serve" in done.output
+    return folder / "home"
+
+
+def emix(home: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["--home", str(home), *arguments])
+
+
+def said(home: Path, *arguments: str) -> str:
+    done = emix(home, *arguments)
+    assert done.exit_code != 0
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.output
+
+
+def test_wrong_passphrase_is_called_wrong(home: Path) -> None:
+    folder = home.parent
+    text = said(home, "serve", "--passphrase-file", str(folder / "wrong"))
+    assert "the passphrase is wrong" in text
+    assert "emix passphrase --recovery-kit FILE" in text
+
+
+def test_lost_configuration_is_not_to_be_made_by_init(home: Path) -> None:
+    config = home / "emix.toml"
+    kept = config.read_text()
+    config.unlink()
+    try:
+        text = said(home, "serve", "--passphrase-file", str(home.parent / "right"))
+    finally:
+        config.write_text(kept)
+    assert "put it back" in text
+    assert "does not make it again" in text
+    assert "is not a home" in said(home.parent / "none", "serve")
+
+
+@pytest.mark.parametrize(
+    ("kit", "text"),
+    [
+        ("kit", "exists already, and may be another node's only kit"),
+        (".", "is a folder; name a file in it"),
+        ("none/kit", "is no folder; make it, or mount what it is on"),
+    ],
+)
+def test_recovery_kit_at_a_wrong_place_says_why_it_is_wrong(
+    home: Path, kit: str, text: str
+) -> None:
+    folder = home.parent
+    options = ("--recovery-kit", str(folder / kit), "--passphrase-file", str(folder / "right"))
+    assert text in said(folder / "second", "init", "--name", "Clinic Two", *options)
+
+
+def test_wrong_file_for_a_recovery_kit_is_named_for_what_it_is(home: Path) -> None:
+    text = said(home, "passphrase", "--recovery-kit", str(home / "keyring"))
+    assert "not a recovery kit" in text
+    assert "it is the keyring of a home" in text
+    text = said(home, "passphrase", "--recovery-kit", str(home.parent / "right"))
+    assert "not a recovery kit, which `emix init --recovery-kit` wrote" in text
+
+
+def test_restore_names_the_home_that_is_not_empty_and_how_to_name_another(home: Path) -> None:
+    text = said(home, "restore", str(home))
+    assert f"{home} is not empty" in text
+    assert f"emix --home DIR restore {home}" in text
+
+
+def test_help_is_a_command() -> None:
+    done = CliRunner().invoke(cli, ["help"])
+    assert (done.exit_code, "Commands:" in done.output) == (0, True)
+    done = CliRunner().invoke(cli, ["help", "held", "release"])
+    assert (done.exit_code, "Release held instances" in done.output) == (0, True)
+    done = CliRunner().invoke(cli, ["help", "nothing"])
+    assert (done.exit_code, "No such command 'nothing'" in done.output) == (2, True)
+
+
+def test_what_asks_says_so_where_nobody_answers(tmp_path: Path) -> None:
+    (tmp_path / "keyring").touch()
+    text = said(tmp_path, "peers", "remove", "Billings Hospital")
+    assert "nobody is asked here: add --yes" in text
+    done = CliRunner().invoke(
+        cli, ["--home", str(tmp_path), "peers", "remove", "Billings"], input="n\n"
+    )
+    assert (done.exit_code, "nothing was done" in done.output) == (1, True)
