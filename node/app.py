@@ -291,6 +291,7 @@ class _Node:
         nursery.start_soon(self._directories.run, self._networks)
         nursery.start_soon(self._networks.keep_remembering)
         nursery.start_soon(self._look_after, transfers)
+        nursery.start_soon(transfers.watch_overdue)
         nursery.start_soon(self._keep_trust_fresh)
         nursery.start_soon(self._own.keep_fresh, self._trust.use)
         return self._addresses

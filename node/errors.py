@@ -49,12 +49,14 @@ class NodeError(Exception):
 
     Attributes:
         facts: What machines are told beside the message, with --json. No patient data.
+        is_told: Whether the other side of a call said so, rather than the connection to it.
     """
 
     code = Code.INTERNAL
     exit_code = 1
     is_final: bool | None = None  # as the other side reports it; None for our own
     facts: Mapping[str, object] = MappingProxyType({})
+    is_told = False
 
 
 class UsageError(NodeError):

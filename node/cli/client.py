@@ -12,12 +12,16 @@ from emix.admin.v1 import admin_pb2 as pb
 from google.protobuf.message import Message
 
 from node import safe_paths
-from node.errors import PeerUnreachable, UsageError
+from node.errors import PeerTimeout, PeerUnreachable, UsageError
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
 from node.rpc.bounds import OWN
 from node.rpc.methods import Method, methods
 
 DEFAULT_HOME = "~/.emix"
+
+_ANSWER_SECONDS = 120.0
+# A whole copy of the home; every chunk of a large study.
+_SLOW_SECONDS = {"NodeService.Backup": 12 * 3600.0, "StudyService.DeleteStudy": 3600.0}
 
 _METHODS: dict[str, Method[Any, Any]] = {
     f"{service.name}.{m.name}": m
@@ -33,8 +37,21 @@ class Client:
         self._channel = channel
 
     def call(self, name: str, request: Message) -> Any:
-        """Call a method that takes one message; return its answer, the whole of a list."""
-        answer = self._channel.whole(_METHODS[name], request)
+        """Call a method that takes one message; return its answer, the whole of a list.
+
+        Raises:
+            PeerTimeout: the node did not answer within the time that such a call may take.
+        """
+        seconds = _SLOW_SECONDS.get(name, _ANSWER_SECONDS)
+        try:
+            answer = self._channel.whole(_METHODS[name], request, timeout=seconds)
+        except PeerTimeout as exc:
+            if exc.is_told:  # of another node, by this one
+                raise
+            raise PeerTimeout(
+                f"the node did not answer within {seconds:.0f} s; what it was asked to do may go"
+                " on there. Look at its log, and at `emix doctor`"
+            ) from exc
         match answer:
             case pb.ListStudiesResponse():
                 _join(answer.studies)
@@ -45,7 +62,11 @@ class Client:
     def stream(
         self, name: str, requests: Message | Iterable[Message], *, timeout: float | None = None
     ) -> AbstractContextManager[Iterator[Any]]:
-        """Run a streaming call for the time of the block; see `BlockingChannel.stream`."""
+        """Run a streaming call for the time of the block; see `BlockingChannel.stream`.
+
+        How long it takes nobody knows, so the node is asked first whether it answers at all.
+        """
+        self.call("NodeService.GetIdentity", pb.GetIdentityRequest())
         return self._channel.stream(_METHODS[name], requests, timeout=timeout)
 
 
@@ -106,6 +127,8 @@ def node_client(context: click.Context) -> Generator[Client]:
         with open_blocking_channel(address, metadata, largest_answer=OWN.size) as channel:
             yield Client(channel)
     except PeerUnreachable as exc:
+        if exc.is_told:  # of another node, by this one
+            raise
         raise PeerUnreachable(f"the node in {home} does not answer; is it running?") from exc
 
 

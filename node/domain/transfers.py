@@ -21,6 +21,14 @@ class Priority(enum.IntEnum):
     ROUTINE = 2
 
 
+OVERDUE_SECONDS = {
+    Priority.STAT: 15 * 60.0,
+    Priority.URGENT: 2 * 3600.0,
+    Priority.ROUTINE: 24 * 3600.0,
+}
+"""After how long somebody should look at what is not delivered, or not decided, by its priority."""
+
+
 class State(enum.StrEnum):
     """Where a transfer stands.
 
@@ -116,6 +124,14 @@ class Transfer:
     def name(self) -> str:
         """Its number here as people write it. The id is the sender's, and may be used twice."""
         return f"t{self.id}"
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether it should have been delivered by now, or decided by a person here."""
+        if self.state.is_final or now < self.created_time + OVERDUE_SECONDS[self.priority]:
+            return False
+        if self.direction is Direction.SEND:
+            return True
+        return self.state is State.HELD and not self.accepted
 
     @property
     def bytes_a_second(self) -> float:

@@ -28,6 +28,7 @@ from node.errors import (
     NodeError,
     PeerBusy,
     RemoteProtocolError,
+    StoreError,
     UsageError,
     first_error,
 )
@@ -42,6 +43,7 @@ log = structlog.get_logger()
 CONCURRENT_SENDS = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _TELL_AGAIN_SECONDS = 10.0
+_OVERDUE_LOOK_SECONDS = 60.0
 # Of what a person is to decide about the decision is told; these are for a word that was lost.
 _FIRST_HELD_PAUSE, _LONGEST_HELD_PAUSE = 10.0, 600.0
 
@@ -113,6 +115,9 @@ class TransferBook(Protocol):
 
     async def expired(self, now: float) -> Sequence[Transfer]:
         """Return transfers to us that are not final and whose delivery stands no longer."""
+
+    async def note_overdue(self, now: float) -> int:
+        """Raise an alarm, once, for each transfer that is overdue."""
 
     async def forget_expired(self, now: float) -> int:
         """Remove offers to us that ended without a receipt and cannot be replayed any more."""
@@ -256,6 +261,16 @@ class Transfers:
             await self._receiver.end(row)
         await self._book.forget_expired(time.time() - MAX_CLOCK_SKEW_SECONDS)
         return len(rows)
+
+    async def watch_overdue(self) -> None:
+        """Raise alarms about what is not delivered or decided in time, for ever."""
+        while True:
+            try:
+                if overdue := await self._book.note_overdue(time.time()):
+                    log.warning("transfers overdue", transfers=overdue)
+            except StoreError as exc:  # a full disk, which says so itself
+                log.warning("overdue transfers are not noted", code=exc.code.value)
+            await trio.sleep(_OVERDUE_LOOK_SECONDS)
 
     async def decide(self, name: str, *, accept: bool, reason: str, operator: str) -> Transfer:
         """Accept or decline a held offer; the sender is told if it can be reached."""

@@ -96,10 +96,14 @@ def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) ->
             return PeerBusy("the node has too many calls; try again", _MOMENT_SECONDS)
         plain = _PLAIN.get(status, NodeError)
         return plain(_in_our_words(details) or status.name)
+    error: NodeError
     if code == Code.PEER_BUSY:
         seconds = metadata.get(RETRY_KEY, "30")
-        return PeerBusy(details, float(seconds) if seconds.isdecimal() else 30.0)
-    return by_code(code)(details)
+        error = PeerBusy(details, float(seconds) if seconds.isdecimal() else 30.0)
+    else:
+        error = by_code(code)(details)
+    error.is_told = True
+    return error
 
 
 def _in_our_words(details: str) -> str:

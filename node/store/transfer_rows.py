@@ -9,6 +9,7 @@ from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.transfers import Direction, Priority, State, Transfer
 from node.errors import NotFound
 from node.sql.database import Db
+from node.store import audit_rows
 from node.store.context import marks
 
 FINAL = "'delivered', 'declined', 'cancelled', 'failed'"
@@ -86,6 +87,66 @@ def facts(row: Transfer) -> dict[str, object]:
         "origin": str(row.origin),
         "package": str(row.package_id),
     }
+
+
+def alarm_ended(db: Db, row: Transfer, state: State, reason: str, operator: str) -> None:
+    """Raise an alarm where a transfer came to an end that a person has to know of.
+
+    That is: it failed, or the receiver declined it. What a peer fails to send us is one alarm for
+    each peer, until somebody has seen it: it can fail as often as it likes.
+    """
+    is_sent = row.direction is Direction.SEND
+    if state is not State.FAILED and not (is_sent and state is State.DECLINED):
+        return
+    if operator != "node":
+        return  # whoever did it knows
+    verb = "was declined" if state is State.DECLINED else "failed"
+    problem = f"{row.name} {_with_whom(db, row)} {verb}: {reason or state}"
+    facts = _alarm_facts(row, problem)
+    audit_rows.alarm(
+        db, "alarm.transfer", facts, about=("number",) if is_sent else ("direction", "peer")
+    )
+
+
+_OVERDUE = "alarm.transfer-overdue"
+
+
+def noted_overdue(db: Db) -> set[int]:
+    """Return the transfers about which an alarm was raised ever since they are overdue."""
+    rows = db.execute(
+        "SELECT json_extract(body, '$.number') FROM audit"
+        " WHERE kind >= 'alarm.' AND kind < 'alarm/' AND kind = ?",
+        (_OVERDUE,),
+    )
+    return {int(row[0]) for row in rows}
+
+
+def alarm_overdue(db: Db, row: Transfer, now: float) -> None:
+    """Raise an alarm about a transfer that is overdue; see `noted_overdue`."""
+    hours = (now - row.created_time) / 3600
+    what = "waits for a person here" if row.direction is Direction.RECEIVE else "is not delivered"
+    why = f" ({row.reason})" if row.reason else ""
+    problem = (
+        f"{row.name} {_with_whom(db, row)}, {row.priority.name.lower()}, {what} after"
+        f" {hours:.1f} h{why}; see `emix transfers --open`"
+    )
+    audit_rows.append(db, _OVERDUE, _alarm_facts(row, problem))
+
+
+def _alarm_facts(row: Transfer, problem: str) -> dict[str, object]:
+    return {
+        "number": row.id,
+        "direction": row.direction,
+        "peer": str(row.peer),
+        "study": row.study_uid,
+        "problem": problem,
+    }
+
+
+def _with_whom(db: Db, row: Transfer) -> str:
+    found = db.execute("SELECT name FROM peers WHERE facility = ?", (row.peer.digest,)).fetchone()
+    name = (found and found[0]) or f"facility {row.peer.short()}"
+    return f"to {name}" if row.direction is Direction.SEND else f"from {name}"
 
 
 def forget_offer(db: Db, row_id: int) -> None:

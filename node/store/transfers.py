@@ -13,12 +13,12 @@ from node.documents.signed import Document
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.packages import Package
 from node.domain.texts import shown
-from node.domain.transfers import Direction, State, Transfer, can_follow
+from node.domain.transfers import OVERDUE_SECONDS, Direction, State, Transfer, can_follow
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
 from node.store import audit_rows, choosing, findings, package_rows, transfer_rows
 from node.store.context import StoreContext, marks
-from node.store.transfer_rows import FINAL
+from node.store.transfer_rows import FINAL, OPEN
 
 _NAMED = 5
 _PAGE_ROWS = 500
@@ -209,6 +209,24 @@ class TransferStore:
                 db.execute("UPDATE transfers SET untold = 1 WHERE id = ?", (row.id,))
 
         return await self.change(row.id, work)
+
+    async def note_overdue(self, now: float) -> int:
+        """Raise an alarm, once, for each transfer that is overdue; return how many are new."""
+        since = now - min(OVERDUE_SECONDS.values())
+        rows = await self.find(f"state IN ({OPEN}) AND created_time < ?", (since,))
+        overdue = [row for row in rows if row.is_overdue(now)]
+        if not overdue:
+            return 0
+        known = await self._context.database.read(transfer_rows.noted_overdue)
+        news = [row for row in overdue if row.id not in known]
+
+        def work(db: Db) -> None:
+            for row in news:
+                transfer_rows.alarm_overdue(db, row, now)
+
+        if news:
+            await self._context.database.write(work)
+        return len(news)
 
     async def set_told(self, row: Transfer) -> Transfer:
         """Keep that the receiver need not be told any more that a transfer was taken back."""
@@ -413,3 +431,4 @@ def _move(db: Db, row: Transfer, state: State, reason: str, operator: str) -> No
     if now.state is not state and state.is_final:
         facts = {**transfer_rows.facts(now), "state": state}
         audit_rows.append(db, f"transfer.{state}", facts, operator)
+        transfer_rows.alarm_ended(db, now, state, reason, operator)

@@ -9,7 +9,7 @@ import click
 
 from node.domain.texts import shown
 from node.errors import Code, ConfigError, NodeError, UsageError
-from node.terminal.output import is_json_asked, print_error, take_any_text
+from node.terminal.output import is_json_asked, print_error, print_line, take_any_text
 
 EXIT_STATUS = (
     "Exit status: 0 done, 1 something failed or was not carried, 2 wrong usage,"
@@ -95,7 +95,8 @@ def _help(context: click.Context, words: tuple[str, ...]) -> None:
             raise click.UsageError(f"No such command {' '.join(words)!r}.", root)
         command = found
         path = click.Context(command, info_name=word, parent=path)
-    click.echo(command.get_help(path))
+    for line in command.get_help(path).splitlines():
+        print_line(line)
 
 
 def _no_text(error: UnicodeEncodeError) -> UsageError:

@@ -64,7 +64,16 @@ def _fill(message: Message, field: FieldDescriptor, choice: int, depth: int) -> 
 @contextmanager
 def hostile_node(socket: Path, services: Iterable[ServiceDescriptor]) -> Generator[None]:
     """Serve these services, whose every answer is hostile, for the time of the block."""
-    hostile = [Service(s, {m.name: _handler(m) for m in s.methods}, allow_all) for s in services]
+    with node_that(_handler, socket, services):
+        yield
+
+
+@contextmanager
+def node_that(
+    handler: Callable[[Any], Handler], socket: Path, services: Iterable[ServiceDescriptor]
+) -> Generator[None]:
+    """Serve these services, each method as `handler` has it, for the time of the block."""
+    hostile = [Service(s, {m.name: handler(m) for m in s.methods}, allow_all) for s in services]
     stop, serves = trio.Event(), threading.Event()
 
     async def work() -> None:

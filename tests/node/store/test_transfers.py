@@ -1,5 +1,6 @@
 """Transfers as rows: a final state never moves."""
 
+from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import pytest
 
 from node.documents.receipt import Receipt, sign_receipt
-from node.domain.transfers import Direction, State
+from node.domain.audit import alarm_text
+from node.domain.transfers import Direction, Priority, State
 from node.exchange.transfers import Transfers
 from node.sql.database import Db
 from node.store import transfer_rows
+from node.store.audit import AuditStore
+from node.store.context import StoreContext
 from node.store.transfers import TransferStore
 from tests.node.store.test_arrivals import make_delivery, make_signer
 from tests.node.store.test_import_resumes import make_store
@@ -70,5 +74,72 @@ async def test_late_receipt_is_kept_and_moves_no_final_transfer(tmp_path: Path, 
         after = await store.keep_receipt(row, signed)
         assert (after.state, after.reason) == (end, "as a person said")
         assert after.receipt == signed.encode()
+    finally:
+        context.close()
+
+
+def add_row(context: StoreContext, direction: Direction, state: State, **changes: Any) -> int:
+    signers = (context.signer, make_signer())
+    sender, receiver = signers if direction is Direction.SEND else signers[::-1]
+    delivery, document = make_delivery(sender, receiver.facility_id)
+    delivery = replace(delivery, **changes)
+    return context.database.write_sync(
+        lambda db: transfer_rows.add_transfer(
+            db, direction, delivery, document, b"", state, study_uid="1.2"
+        )
+    )
+
+
+async def alarms(context: StoreContext) -> list[str]:
+    return [alarm_text(entry) for entry in await AuditStore(context).open_alarms()]
+
+
+async def test_transfer_that_failed_or_was_declined_is_an_alarm(tmp_path: Path) -> None:
+    context = make_store(tmp_path)
+    try:
+        store = TransferStore(context)
+        sends = [add_row(context, Direction.SEND, State.PENDING) for _ in range(4)]
+        for row_id, state in zip(
+            sends, (State.FAILED, State.DECLINED, State.CANCELLED, State.FAILED), strict=True
+        ):
+            (row,) = await store.numbered([row_id])
+            operator = "uid 0 (root)" if row_id == sends[3] else "node"
+            await store.set_state(row, state, "chunk ab is damaged", operator=operator)
+        said = await alarms(context)
+        assert len(said) == 2  # whoever ended the last one knows
+        assert said[0].startswith(f"transfer: t{sends[0]} to facility ")
+        assert said[0].endswith("failed: chunk ab is damaged")
+        assert "was declined: chunk ab is damaged" in said[1]
+        row_id = add_row(context, Direction.RECEIVE, State.CARRYING)
+        (row,) = await store.numbered([row_id])
+        await store.set_state(row, State.FAILED, "the delivery has expired")
+        assert "from facility " in (await alarms(context))[2]
+    finally:
+        context.close()
+
+
+async def test_transfer_that_is_overdue_is_an_alarm_once(tmp_path: Path) -> None:
+    context = make_store(tmp_path)
+    try:
+        store, now = TransferStore(context), time()
+        stat = add_row(context, Direction.SEND, State.PENDING, priority=Priority.STAT)
+        routine = add_row(context, Direction.SEND, State.CARRYING, priority=Priority.ROUTINE)
+        held = add_row(context, Direction.RECEIVE, State.HELD, priority=Priority.URGENT)
+        add_row(context, Direction.RECEIVE, State.CARRYING, priority=Priority.STAT)  # theirs
+        assert await store.note_overdue(now + 14 * 60) == 0
+        assert await store.note_overdue(now + 16 * 60) == 1
+        assert await store.note_overdue(now + 25 * 3600) == 2
+        assert await store.note_overdue(now + 50 * 3600) == 0
+        said = await alarms(context)
+        for number, text in zip(
+            (stat, held, routine),
+            ("is not delivered", "waits for a person here", "is not delivered"),
+            strict=True,
+        ):
+            assert any(s.startswith(f"transfer-overdue: t{number} ") and text in s for s in said)
+        audit = AuditStore(context)
+        await audit.acknowledge((await audit.open_alarms())[-1].sequence, "somebody")
+        assert await store.note_overdue(now + 90 * 3600) == 0
+        assert await alarms(context) == []
     finally:
         context.close()
