@@ -22,6 +22,7 @@ from node.terminal.output import (
     Styled,
     print_line,
     show_bytes,
+    show_facts,
     show_json,
     show_list_place,
     show_table,
@@ -249,7 +250,7 @@ def status(context: click.Context, json_: bool) -> None:
         return
     expires = show_time(found.list_expires_seconds) if found.list_number else "-"
     place = show_list_place(found.list_epoch, found.list_number)
-    for label, value in (
+    facts = (
         ("network", f"{found.name}  {found.network_id}"),
         ("software", found.software),
         ("running since", show_time(found.started_seconds)),
@@ -258,8 +259,8 @@ def status(context: click.Context, json_: bool) -> None:
         ("nodes", f"{found.nodes}, {found.online} online"),
         ("list", f"{place or 'none'}, valid until {expires}"),
         ("certificate until", show_time(found.certificate_expires_seconds)),
-    ):
-        print_line(f"{label:>17}  {value}")
+    )
+    show_facts(facts, 17)
     if found.relay_endpoint:
         print_line(f"{'relay':>17}  {found.relay_endpoint}, {found.relay_open_pairs} pairs now")
     for alarm in found.alarms:

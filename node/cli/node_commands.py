@@ -17,6 +17,7 @@ from node.terminal.output import (
     print_line,
     show_bytes,
     show_done,
+    show_facts,
     show_json,
     show_time,
 )
@@ -258,8 +259,7 @@ def status(context: click.Context, json_: bool) -> None:
     ]
     if answer.waiting_pairings:
         rows.append(("pairing", f"{answer.waiting_pairings} wait here: `emix peers confirm`"))
-    for name, value in rows:
-        print_line(f"{name:>15}  {value}")
+    show_facts(rows, 15)
     for alarm in answer.alarms:
         print_line(Styled(f"{'ALARM':>15}  {alarm}", "red"))
 

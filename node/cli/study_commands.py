@@ -32,6 +32,7 @@ from node.terminal.output import (
     show_bytes,
     show_day,
     show_done,
+    show_facts,
     show_json,
     show_table,
     show_time,
@@ -387,9 +388,7 @@ def study(context: click.Context, study: str, json_: bool) -> None:
         show_json(answer)
         return
     for source in answer.sources:
-        for name, value in _facts(source):
-            if value:
-                print_line(f"{name:>12}  {value}")
+        show_facts(_facts(source), 12)
         _show_series(source)
         _show_packages(source)
         print_line()

@@ -226,6 +226,22 @@ def show_table(
         print_line(line)
 
 
+def show_facts(facts: Iterable[tuple[str, object]], indent: int) -> None:
+    """Print names and values below each other, the names ending at a column; without empty ones.
+
+    On a terminal a value goes on below itself.
+    """
+    width = output_width()
+    for name, value in facts:
+        text = clean(value)
+        if not text:
+            continue
+        room = max(width - indent - 2, 1)
+        lines = list(wrapped(text, room)) if width and _width(text) > room else [text]
+        for n, line in enumerate(lines):
+            print_line(f"{name if not n else '':>{indent}}  {line}")
+
+
 def output_width() -> int:
     """Return how many characters a line of standard output may have; 0 for no end."""
     columns = os.environ.get("COLUMNS", "")
@@ -308,14 +324,25 @@ def shortened(text: str, width: int, *, is_middle: bool = False) -> str:
 
 def wrapped(text: str, width: int, *, indent: str = "") -> Iterator[str]:
     """Yield text in lines of at most so many characters, each indented; 0 for one line."""
-    line = indent
-    for word in text.split():
+    line, most = indent, width - _width(indent) if width else 0
+    for word in (part for whole in text.split() for part in _parts(whole, most)):
         if width and line != indent and _width(line) + 1 + _width(word) > width:
             yield line
             line = indent
         line += word if line == indent else f" {word}"
     if line != indent:
         yield line
+
+
+def _parts(word: str, most: int) -> Iterator[str]:
+    """Yield a word in parts of at most so many characters; 0 for whole."""
+    while most > 0 and _width(word) > most:
+        part = word[:most]
+        while _width(part) > most and len(part) > 1:
+            part = part[:-1]
+        yield part
+        word = word[len(part) :]
+    yield word
 
 
 def _width(text: str) -> int:

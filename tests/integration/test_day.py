@@ -101,6 +101,8 @@ def test_lists_fit_eighty_columns(nodes: tuple[Node, Node], tmp_path: Path, lang
         (a, ["transfers"]),
         (a, ["receipts"]),
         (a, ["study", "A7007"]),
+        (a, ["status"]),
+        (a, ["held"]),
         (b, ["inbox"]),
         (a, ["audit", "--limit", "20"]),
     ]:
