@@ -93,6 +93,9 @@ class TransferHandlers:
     async def _send(self, call: Call[None]) -> None:
         request: pb.SendRequest = call.request
         peer = await self._receiver_named(request.facility)
+        if not request.study:
+            await call.write(pb.SendResponse())
+            return
         try:
             priority = Priority[(request.priority or "routine").upper()]
         except KeyError as exc:

@@ -52,7 +52,13 @@ class Sending:
         self._transfers |= {t.number: t for t in answer.transfers}
 
     def import_and_send(self, path: str) -> None:
-        """Import what is at a path, and send every study of it."""
+        """Import what is at a path, and send every study of it.
+
+        Raises:
+            NodeError: nothing can be sent to that facility; nothing was imported.
+        """
+        nothing = pb.SendRequest(facility=self._order.facility)
+        run_call(self._context, "TransferService.Send", nothing)
         summary = import_and_show(self._context, [Path(path)], json_=self._is_json)
         self._imports.append(summary)
         for study in summary["summary"]["study_instance_uids"]:

@@ -459,7 +459,7 @@ def test_removal_by_a_person_holds_against_the_network(tmp_path: Path) -> None:
         directory.enroll(a, b)
         uid = import_study(a, tmp_path, 47)
         a.run("send", uid, "Billings Hospital", "--wait")
-        b.run("peers", "remove", "Great Falls Clinic")
+        b.run("peers", "remove", "Great Falls Clinic", "--yes")
         other = import_study(a, tmp_path, 48)
         a.run("send", other, "Billings Hospital")
         wait_until(

@@ -144,7 +144,7 @@ def test_peer_that_is_removed_is_refused_on_a_channel_that_is_open(
             await channel.unary(HELLO, hello(), timeout=10)
             async with channel.stream(WATCH, pb.WatchRequest()) as watch:
                 assert await watch.read() is not None
-                await trio.to_thread.run_sync(node.run, "peers", "remove", "soon-removed")
+                await trio.to_thread.run_sync(node.run, "peers", "remove", "soon-removed", "--yes")
                 with pytest.raises(PeerUntrusted):
                     await _read_on(watch)
             with pytest.raises(PeerUntrusted):
@@ -163,7 +163,7 @@ def test_peer_that_is_removed_is_refused_on_a_channel_that_is_open(
     file = tmp_path / "soon-removed.statements"
     assert "was removed here" in _fails(node, "peers", "pair", str(file))
     node.run("peers", "pair", str(file), "--restore-removed")
-    node.run("peers", "remove", "soon-removed")
+    node.run("peers", "remove", "soon-removed", "--yes")
 
 
 def test_node_that_the_other_side_has_not_paired_learns_why(node: Node, tmp_path: Path) -> None:
@@ -539,7 +539,7 @@ def test_sender_does_not_offer_a_transfer_to_another_peer(
     last = run(work)
     assert isinstance(last, Problem)
     assert last.code == "not-found"
-    node.run("peers", "remove", "other-peer")
+    node.run("peers", "remove", "other-peer", "--yes")
 
 
 @pytest.mark.parametrize("tamper", ["nothing", "signature", "count", "signer"])

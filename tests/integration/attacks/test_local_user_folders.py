@@ -222,6 +222,6 @@ def test_file_called_like_a_facility_is_not_taken_for_it(victim: Node, tmp_path:
         assert pair(name) != 0
         assert "other" not in paired()
     assert pair(f"./{names[0]}") == 0
-    victim.run("peers", "remove", "other")
+    victim.run("peers", "remove", "other", "--yes")
     assert pair("--file", names[0], "--restore-removed") == 0
     assert "other" in paired()

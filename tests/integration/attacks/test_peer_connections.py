@@ -76,7 +76,7 @@ def test_peers_are_added_and_removed_while_forty_reconnect(
         came = started("reconnecting", rounds=1, **way_of(node, identity, [peer])).ended()
         assert came["answered"] == [1], came
         assert came["lost_seconds"] < LOST_SECONDS, came
-        node.run("peers", "remove", peer.name)
+        node.run("peers", "remove", peer.name, "--yes")
         gone = started("staying", seconds=1, **way_of(node, identity, [peer])).ended()
         assert gone["answered"] == [0], gone
         if all(crowd.process.poll() is not None for crowd in crowds):

@@ -92,7 +92,7 @@ def test_no_peer_is_heard_that_was_removed(victim: Victim) -> None:
     other.pair_with(node)
     with paired(node.addresses["peer"], other, identity) as channel:
         assert ask(channel, f"{_PATH}/Hello", b"\xff")[1] == "what came is no HelloRequest"
-        node.run("peers", "remove", "removed")
+        node.run("peers", "remove", "removed", "--yes")
         found = {m.name: ask(channel, m.path, b"\xff") for m in methods(_SERVICE)}
     for name, (status, details) in found.items():
         assert status in ("PERMISSION_DENIED", "UNAVAILABLE"), (name, status, details)

@@ -62,7 +62,7 @@ def test_name_that_looks_like_anothers_is_warned_of_and_not_sent_to(
         node.run("send", study_uid(1), "Billings Hospital")
     [sent] = node.json("send", study_uid(1), str(honest.facility))["transfers"]
     assert sent["peer"] == str(honest.facility)
-    node.run("peers", "remove", str(twin.facility))
+    node.run("peers", "remove", str(twin.facility), "--yes")
 
 
 def test_facility_itself_takes_no_name_that_looks_like_an_id(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_receipt_is_not_repeated_for_what_is_lost(nodes: tuple[Node, Node], tmp_
     assert (again, "Want" in said) == (first, True)
     assert lost.exists()
     b.run("store", "check", "--read-data")
-    b.run("peers", "remove", "hostile")
+    b.run("peers", "remove", "hostile", "--yes")
 
 
 class Heard:

@@ -147,7 +147,7 @@ def test_package_that_the_old_key_signs_now_is_refused_from_others_too(
     assert isinstance(last, Problem)
     assert last.code == "bad-manifest"
     assert not world.peer.json("studies", study_uid(77))["studies"]
-    world.peer.run("peers", "remove", "accomplice")
+    world.peer.run("peers", "remove", "accomplice", "--yes")
 
 
 def test_old_node_is_refused_by_the_directory_for_good(world: World) -> None:

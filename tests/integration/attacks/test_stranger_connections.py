@@ -73,7 +73,7 @@ def test_strangers_at_both_doors_of_a_node_take_no_peer_its_connection(tmp_path:
                 way = way_of(node, identity, [peer])
                 came = started("reconnecting", rounds=1, **way).ended()
                 assert came["lost_seconds"] < LOST_SECONDS, came
-                node.run("peers", "remove", peer.name)
+                node.run("peers", "remove", peer.name, "--yes")
                 gone = started("staying", seconds=1, **way).ended()
                 assert gone["answered"] == [0], gone
         for crowd in (staying, coming):
