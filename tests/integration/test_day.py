@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Node
+from bench.nodes import CommandFailed, Node, two_nodes, wait_until
 from tests.dicom_files import encode, make_dataset, study_uid
 
 pytestmark = pytest.mark.integration
@@ -75,6 +75,48 @@ def test_one_study_that_is_not_there_keeps_no_other_from_being_sent(
     sent = a.json("send", "s999999", study_uid(7005), b.display_name, "--wait", statuses=(4,))
     assert [t["state"] for t in sent["transfers"]] == ["delivered"]
     assert [e["code"] for e in sent["errors"]] == ["not-found"]
+
+
+def test_transfer_that_waits_says_why_and_is_not_waited_for_longer_than_asked(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    b.stop()
+    try:
+        cd = str(write_cd(tmp_path / "cd", 7008))
+        command = a.command("send", cd, b.display_name, "--timeout", "4")
+        done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
+        assert done.returncode == 1
+        assert f"-> {b.display_name}: pending" in done.stderr
+        assert "it goes on by itself" in done.stderr
+        assert "Not delivered within 4 s: t" in done.stderr
+        [transfer] = a.json("transfers", "--open")["transfers"]
+        assert transfer["reason"].endswith("it goes on by itself")
+    finally:
+        b.start()
+    wait_until(lambda: not a.json("transfers", "--open")["transfers"], "it did not go on")
+
+
+def test_offer_that_a_person_decides_says_so_on_both_sides(
+    tmp_path: Path,
+) -> None:
+    with two_nodes(tmp_path) as (a, b):
+        b.stop()
+        b.set(incoming='"ask"')
+        b.start()
+        a.run("send", str(write_cd(tmp_path / "cd", 1)), b.display_name)
+        wait_until(lambda: b.json("inbox")["offers"], "no offer came")
+        [offer] = b.json("inbox")["offers"]
+        assert f"emix accept t{offer['number']}" in offer["reason"]
+        wait_until(
+            lambda: "a person" in a.json("transfers", "--open")["transfers"][0]["reason"],
+            "the sender is not told that a person decides",
+        )
+        b.run("peers", "pair", "--at", a.addresses["introduction"])
+        assert b.json("status")["waiting_pairings"] == 1
+        [waiting] = a.json("peers")["waiting_pairings"]
+        assert waiting["short_string"] in a.run("peers")
+        assert "emix peers confirm" in a.run("status")
 
 
 def test_paths_that_are_no_utf_8_are_imported_from_and_exported_to(

@@ -483,9 +483,14 @@ def test_member_is_not_enough_where_only_paired_facilities_are_trusted(tmp_path:
         directory.enroll(a, b)
         uid = import_study(a, tmp_path, 49)
         a.run("send", uid, "Billings Hospital")  # waits until b pairs
-        with pytest.raises(CommandFailed, match="no paired facility"):
+        with pytest.raises(CommandFailed, match="is a member of Montana Imaging") as refused:
             b.run("send", uid, "Great Falls Clinic", statuses=())
+        assert f"Here: `emix peers pair {facility_id(a)}`; there: the same" in str(refused.value)
         wait_until(lambda: a.json("peers")["peers"][0]["state"] == "unreachable", "it is connected")
+        wait_until(
+            lambda: "there: `emix peers pair`" in a.json("transfers")["transfers"][0]["reason"],
+            "it does not say what to do on which side",
+        )
         assert b.json("peers")["peers"] == []
         b.run("peers", "pair", facility_id(a))
         wait_until(lambda: uid in b.run("studies"), "it did not arrive after pairing")
