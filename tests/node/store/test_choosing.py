@@ -41,6 +41,7 @@ def instance(study: int, number: int = 1, series: int = 1) -> bytes:
 
 @pytest.fixture
 async def context(tmp_path: Path) -> AsyncIterator[StoreContext]:
+    (tmp_path / "home").mkdir()
     context = make_store(tmp_path / "home")
     folder = tmp_path / "s"
     folder.mkdir()
