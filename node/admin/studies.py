@@ -165,6 +165,7 @@ class StudyHandlers:
             origin=str(plan.origin),
             instances_total=len(plan.files),
             bytes_total=plan.total_bytes,
+            older_versions=plan.older_versions,
         )
         await call.write(latest)
         names = self._parts.names()
@@ -183,6 +184,7 @@ class StudyHandlers:
                 bytes_done=bytes_done,
                 bytes_total=bytes_total,
                 origin=str(plan.origin),
+                older_versions=plan.older_versions,
             )
             with suppress(trio.WouldBlock):  # a slow reader misses some, never the last
                 send.send_nowait(latest)
@@ -265,7 +267,10 @@ class StudyHandlers:
 
 def _write_dicomdir(folder: Path) -> list[pb.ExportStudyResponse]:
     try:
-        return [pb.ExportStudyResponse(unlisted=name) for name in write_dicomdir(folder)]
+        return [
+            pb.ExportStudyResponse(unlisted=pb.UnlistedFile(name=found.name, reason=found.reason))
+            for found in write_dicomdir(folder)
+        ]
     except StoreError:
         return [pb.ExportStudyResponse(without_dicomdir=True)]
 

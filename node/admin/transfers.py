@@ -18,6 +18,7 @@ from node.rpc.bounds import Bound
 from node.rpc.pages import Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
 
+_MOST_HELD = 100
 _MANY_IDS = Bound(4 * 2**20, fields=100_000)
 _LOOK_SECONDS = 2.0
 """How often a watch looks whether what waits still waits for the same."""
@@ -118,6 +119,8 @@ class TransferHandlers:
             held_packages=[str(package) for package in sent.held],
             origin=str(sent.origin),
         )
+        held = await self._parts.imports.held_of(sent.study_uid, sent.origin)
+        first.held.extend(wire.held_to_wire(found, {}) for found in held[:_MOST_HELD])
         await write_list(call, first, "transfers", map(self._wire, (*sent.added, *sent.known)))
 
     async def _list(self, call: Call[None]) -> None:

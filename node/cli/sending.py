@@ -134,6 +134,12 @@ class Sending:
                 " lists it; release it, or --include-held sends it as it is)"
             )
 
+        for found in answer.held:
+            print_line(
+                f"{found.sop_instance_uid} is not sent, since it is held here"
+                f" ({'; '.join(found.reasons)}): `emix held release {found.held_id}` lets it go"
+            )
+
     def status(self, *, is_waited: bool) -> int:
         """Return the command's exit status."""
         if self._errors:
@@ -142,5 +148,6 @@ class Sending:
         is_left_out = any(
             done["summary"]["held"] or done["summary"]["refused"] for done in self._imports
         )
-        is_nothing = not self._transfers and not self._answer.held_packages
-        return int(is_late or is_left_out or is_nothing or bool(self._answer.held_packages))
+        is_held = bool(self._answer.held_packages or self._answer.held)
+        is_nothing = not self._transfers and not is_held
+        return int(is_late or is_left_out or is_nothing or is_held)

@@ -499,7 +499,8 @@ def export(
     several facilities sealed different images of the study, --origin says whose. Instances that
     this node holds (an executable in the preamble, say) are left out and named; the exit status
     is 1 then. It is 1, too, where a DICOMDIR was asked for and does not list every file; all files
-    are exported then.
+    are exported then. Of several versions of an instance the latest is exported, and the others
+    are counted; with --all-versions they are files that begin with OV.
 
     \b
     Examples:
@@ -539,7 +540,8 @@ def export(
                 "is_byte_exact": not safe_preamble,
                 "held": [as_dict(found) for found in exported.held],
                 "has_dicomdir": dicomdir and not exported.lacks_dicomdir,
-                "unlisted": exported.unlisted,
+                "unlisted": [as_dict(found) for found in exported.unlisted],
+                "older_versions": exported.older_versions,
             }
         )
     else:
@@ -556,7 +558,8 @@ class _Exported:
         self.done = self.size = 0
         self.origin = ""
         self.held: list[pb.HeldInstance] = []
-        self.unlisted: list[str] = []
+        self.unlisted: list[pb.UnlistedFile] = []
+        self.older_versions = 0
         self.lacks_dicomdir = False
 
     def note(self, event: pb.ExportStudyResponse) -> None:
@@ -570,12 +573,13 @@ class _Exported:
                     f"  {event.held.sop_instance_uid}: {'; '.join(event.held.reasons)}"
                     f" (number {event.held.held_id})",
                 )
-        elif event.unlisted:
+        elif event.HasField("unlisted"):
             self.unlisted.append(event.unlisted)
         elif event.without_dicomdir:
             self.lacks_dicomdir = True
         else:
             self.done, self.size = event.instances_done, event.bytes_done
+            self.older_versions = event.older_versions or self.older_versions
 
     def show_end(self, directory: str, *, is_exact: bool) -> None:
         """Say what was done."""
@@ -585,18 +589,24 @@ class _Exported:
         )
         if not is_exact:
             print_line("Not byte for byte: the preambles were zeroed.")
+        if self.older_versions:
+            print_line(
+                f"{self.older_versions} older versions were left out: --all-versions writes them,"
+                " too."
+            )
         if self.held:
             print_line(
                 f"{len(self.held)} instances were left out: `emix held release NUMBER` lets one"
                 " go, --include-held all of them."
             )
         if self.unlisted:
-            names = ", ".join(self.unlisted[:_NAMED_FILES])
-            more = ", …" if len(self.unlisted) > _NAMED_FILES else ""
             print_line(
                 f"{len(self.unlisted)} files are exported, and the DICOMDIR does not list them:"
-                f" {names}{more}"
             )
+            for found in self.unlisted[:_NAMED_FILES]:
+                print_line(f"  {found.name}: {found.reason}")
+            if len(self.unlisted) > _NAMED_FILES:
+                print_line(f"  and {len(self.unlisted) - _NAMED_FILES} more; see --json")
         if self.lacks_dicomdir:
             print_line("All files are exported, and a DICOMDIR could not be written for them.")
 
@@ -643,7 +653,10 @@ def _export_streamed(
             bar.update(event.bytes_done, event.bytes_total)
         if request.dicomdir:
             try:
-                exported.unlisted = write_dicomdir(folder.partial)
+                exported.unlisted = [
+                    pb.UnlistedFile(name=found.name, reason=found.reason)
+                    for found in write_dicomdir(folder.partial)
+                ]
             except StoreError:
                 exported.lacks_dicomdir = True
         folder.publish()

@@ -85,7 +85,8 @@ def send(
 
     Where several facilities sealed different images of the study, --origin says whose. What
     another facility sealed goes on with its manifest, as it came. A package that it sent, and in
-    which this node holds an instance, is left out and named; the exit status is 1 then.
+    which this node holds an instance, is left out and named, and so are imported instances that
+    are held; the exit status is 1 then.
 
     \b
     Examples:

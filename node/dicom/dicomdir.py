@@ -1,7 +1,12 @@
 """The node's side of writing a DICOMDIR: it starts the process that runs pydicom, and waits."""
 
+import json
+import os
 import re
 import shutil
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -11,29 +16,59 @@ from node.sandbox import children
 
 log = structlog.get_logger()
 _SECONDS = 3600
-_EXPORTED = re.compile(r"SE\d{6}/IM\d{6}")
-_SCRATCH = "FILESET"  # see `node.dicom.file_set`, whose pydicom is not for this process
+_EXPORTED = re.compile(r"SE\d{6}/(IM|OV)\d{6}")
+_SCRATCH, _UNLISTED = "FILESET", "unlisted"  # see `node.dicom.file_set`
+_MAX_UNLISTED_BYTES = 16 * 2**20
+_MAX_REASON = 100
 
 
-def write_dicomdir(folder: Path) -> list[str]:
-    """Give a folder of exported files a DICOMDIR. Blocks.
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """An exported file that the DICOMDIR does not list: its name, and why."""
+
+    name: str
+    reason: str
+
+
+def write_dicomdir(folder: Path) -> list[Unlisted]:
+    """Give a folder of exported files a DICOMDIR. No file is moved or changed. Blocks.
 
     Returns:
-        The files that it does not list, which stay where they were: those that pydicom can make
-        no record of, and all versions of an instance but the latest.
+        The files that it does not list: those of which no record can be made, and all versions of
+        an instance but the latest.
 
     Raises:
-        StoreError: it could not be written; all files are in the folder.
+        StoreError: it could not be written.
     """
     try:
         done = children.run("node.dicom.file_set", str(folder.absolute()), seconds=_SECONDS)
-        status = done.status
-    except (OSError, children.TookTooLong):
-        status = None
+        if done.status == 0:
+            return _unlisted(folder / _SCRATCH / _UNLISTED)
+        log.warning("no DICOMDIR could be written", status=done.status)
+    except (OSError, ValueError, RecursionError, children.TookTooLong) as exc:
+        log.warning("no DICOMDIR could be written", problem=type(exc).__name__)
     finally:
         shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
-    if status != 0:
-        log.warning("no DICOMDIR could be written", status=status)
-        raise StoreError("a DICOMDIR could not be written for the exported files")
-    names = (str(path.relative_to(folder)) for path in folder.glob("SE*/IM*"))
-    return sorted(name for name in names if _EXPORTED.fullmatch(name))
+    with suppress(OSError):
+        (folder / "DICOMDIR").unlink()
+    raise StoreError("a DICOMDIR could not be written for the exported files")
+
+
+def _unlisted(path: Path) -> list[Unlisted]:
+    """Read what the builder says; it has read foreign files, so it is not believed much.
+
+    Raises:
+        OSError, ValueError: that is not what it should be.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as handle:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError("not a file")
+        found = json.loads(handle.read(_MAX_UNLISTED_BYTES))
+    if not isinstance(found, dict):
+        raise ValueError("not a table")
+    return [
+        Unlisted(name, reason[:_MAX_REASON])
+        for name, reason in sorted(found.items())
+        if _EXPORTED.fullmatch(name) and isinstance(reason, str) and reason.isprintable()
+    ]

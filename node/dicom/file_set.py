@@ -1,147 +1,399 @@
 """Giving an exported folder a DICOMDIR (PS3.10 §8), in a process of its own.
 
-`python -m node.dicom.file_set FOLDER` reads the headers of the files in FOLDER, has pydicom lay
-out a File-set from them, and moves the files, untouched, to where the DICOMDIR says that they
-are. It runs pydicom on foreign headers, so it runs confined in memory, in time, and to FOLDER;
-a failure costs the DICOMDIR, never a file.
+`python -m node.dicom.file_set FOLDER` reads the headers of the files in FOLDER and writes a
+directory of them. No file is moved, opened for writing or removed: a failure costs the DICOMDIR,
+or one file's entry in it, never a file. It runs pydicom on foreign headers, so it runs confined in
+memory, in time, and to FOLDER.
+
+How this works. Each file yields the encoded elements of four records: of its patient, study,
+series, and its own (`node.dicom.records`). Values are copied as the file has them, in its own
+character set, where they are values of their element's type; else they count as missing. Equal
+patients, studies and series are joined. A record's length is known then, and from the lengths the
+offsets by which records point at each other.
 """
 
-import shutil
+import json
+import re
+import struct
 import sys
-import tempfile
+import uuid
 import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from pydicom import dcmread
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.fileset import FileSet
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
+from node.dicom import records
 from node.dicom.answering import load_codecs
 from node.sandbox.confine import confine_to_folder
 
 MEMORY_LIMIT_BYTES = 2 << 30
 SCRATCH = "FILESET"
 """Everything temporary lies below it."""
-# What directory records need (PS3.3 F.5) and a file may lack: filled in the directory only.
-_DEFAULTS = {
-    "PatientID": "UNKNOWN",
-    "PatientName": "",
-    "StudyDate": "19000101",
-    "StudyTime": "000000",
-    "StudyID": "1",
-    "StudyDescription": "",
-    "AccessionNumber": "",
-    "Modality": "OT",
-    "SeriesNumber": "1",
-    "InstanceNumber": "1",
+UNLISTED = "unlisted"
+"""The file there with what the DICOMDIR does not list: JSON, a reason by name."""
+_OLDER = re.compile(r"OV\d{6}")
+_IMPLEMENTATION_UID = "2.25.117422393874361519843372012674508013371"
+_IMPLEMENTATION = "EMIX"
+_MAX_TEXT_BYTES = 10_240
+_MAX_SEQUENCE_BYTES = 1 << 20
+_FORMS = {
+    "AS": re.compile(rb"\d{3}[DWMY]"),
+    "CS": re.compile(rb"[A-Z0-9 _]{0,16}(\\[A-Z0-9 _]{0,16})*"),
+    "DA": re.compile(rb"\d{8}"),
+    "DT": re.compile(rb"\d{4}[0-9.+-]{0,22}"),
+    "IS": re.compile(rb" *[+-]?\d{1,10} *"),
+    "TM": re.compile(rb"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"),
+    "UI": re.compile(rb"[0-9.]{1,128}"),
 }
-_KEPT = (
-    *_DEFAULTS,
-    "SpecificCharacterSet",
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "ContentDate",
-    "ContentTime",
-    "ContentLabel",
-    "ContentDescription",
-    "ContentCreatorName",
-    "CompletionFlag",
-    "VerificationFlag",
-    "ConceptNameCodeSequence",
-    "StructureSetLabel",
-    "StructureSetDate",
-    "StructureSetTime",
-    "RTPlanLabel",
-    "RTPlanDate",
-    "RTPlanTime",
-    "DoseSummationType",
-    "PresentationCreationDate",
-    "PresentationCreationTime",
-    "ReferencedSeriesSequence",
-)
+_TEXT = re.compile(rb"[^\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]*")
+"""Text of any character set, with its escapes; no other control characters."""
+_BINARY = {"US": "H", "UL": "I"}
+_LONG_LENGTH = ("OB", "SQ")
+_TEXT_TYPES = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"}
+
+
+class _Unlistable(Exception):
+    """A file that cannot be listed; the message says why, and nothing of what is in it."""
+
+
+@dataclass
+class _Record:
+    """One directory record, and those below it by what tells them apart.
+
+    Attributes:
+        elements: Encoded, all that follow those of the links.
+    """
+
+    elements: bytes
+    below: dict[Any, "_Record"] = field(default_factory=dict)
+    offset: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of its item."""
+        return _ITEM_HEADER_BYTES + _LINKS_BYTES + len(self.elements)
+
+
+_ITEM_HEADER_BYTES = 8
+_LINKS_BYTES = 12 + 10 + 12
 
 
 def make_file_set(folder: Path) -> None:
-    """Lay the files of a folder out as a File-set; what cannot be listed stays where it is.
+    """Write a DICOMDIR for a folder, and beside it what it does not list.
 
     Raises:
-        Exception: pydicom found no way to list any of them; the files are as they were.
+        Exception: none of the files can be listed, or it cannot be written; no file was touched.
     """
     scratch = folder / SCRATCH
     scratch.mkdir()
-    sources: dict[str, Path] = {}
-    headers: list[Dataset] = []
+    root = _Record(b"")
+    unlisted: dict[str, str] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        header = _header(path)
-        # Of several versions the latest, which comes first, is listed.
-        if header is not None and str(header.SOPInstanceUID) not in sources:
-            sources[str(header.SOPInstanceUID)] = path
-            headers.append(header)
-    try:
-        made, places = _lay_out(headers, scratch)
-    except Exception:  # of any kind: a foreign file's values reach deep into pydicom
-        listable = [header for header in headers if _is_listable(header, scratch)]
-        made, places = _lay_out(listable, scratch)
-    for uid, place in places.items():
-        target = folder / place
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sources[uid].rename(target)
-    made.rename(folder / "DICOMDIR")
-    shutil.rmtree(scratch)
-    for left in sorted(folder.glob("SE*")):
-        if left.is_dir() and not any(left.iterdir()):
-            left.rmdir()
+        name = path.relative_to(folder).as_posix()
+        try:
+            _add(root, path, name)
+        except _Unlistable as exc:
+            unlisted[name] = str(exc)
+        except Exception:  # of any kind: a foreign file's values reach deep into pydicom
+            unlisted[name] = "its header cannot be read"
+    if not root.below:
+        raise ValueError("none of the files can be listed")
+    (scratch / UNLISTED).write_text(json.dumps(unlisted))
+    (scratch / "DICOMDIR").write_bytes(_encode(root))
+    (scratch / "DICOMDIR").rename(folder / "DICOMDIR")
 
 
-def _lay_out(headers: list[Dataset], scratch: Path) -> tuple[Path, dict[str, Path]]:
-    """Return a DICOMDIR of these headers, and by instance the path that it says."""
-    # pydicom stages headers in a temporary folder: here, where the files lie open anyway.
-    tempfile.tempdir = tempfile.mkdtemp(dir=scratch)
-    staging = Path(tempfile.tempdir) / "set"
-    file_set = FileSet()
-    for header in headers:
-        file_set.add(header)
-    file_set.write(staging)
-    made = staging / "DICOMDIR"
-    places = {str(i.SOPInstanceUID): Path(i.path).relative_to(staging) for i in FileSet(made)}
-    if places.keys() != {str(header.SOPInstanceUID) for header in headers}:
-        raise ValueError("pydicom lists other instances than it was given")
-    return made, places
+# -- what a file says -------------------------------------------------------------------------
 
 
-def _is_listable(header: Dataset, scratch: Path) -> bool:
-    """Return whether pydicom can list a file by itself."""
-    try:
-        made, _ = _lay_out([header], scratch)
-    except Exception:
-        return False
-    shutil.rmtree(made.parent.parent)
-    return True
+class _Values:
+    """A file's values, as they stand in it, where they are what their elements may have."""
+
+    def __init__(self, ds: Dataset) -> None:
+        self._ds = ds
+
+    def get(self, keyword: str) -> bytes:
+        """Return an element's encoded value; empty where there is none, or none of its type."""
+        tag = tag_for_keyword(keyword)
+        found = self._ds.get_item(tag) if tag is not None and tag in self._ds else None
+        if found is None or tag is None:
+            return b""
+        vr, raw = dictionary_VR(tag), _raw(found)
+        if not isinstance(found, RawDataElement):
+            return _checked(vr, raw)
+        if found.VR not in (None, "UN", vr) and not {found.VR, vr} <= _TEXT_TYPES:
+            return b""
+        if vr in _BINARY:
+            return _little_endian(raw, _BINARY[vr], found.is_little_endian)
+        return _checked(vr, raw.rstrip(b"\0 "))
+
+    def uid(self, keyword: str) -> bytes:
+        """Return a UID.
+
+        Raises:
+            _Unlistable: there is none.
+        """
+        value = self.get(keyword)
+        if not value:
+            raise _Unlistable(f"it has no {keyword}")
+        return value
+
+    def sequence(self, keyword: str) -> bytes:
+        """Return a sequence's items, encoded; empty where it has none, or none that can be read."""
+        try:
+            return self._sequence(keyword)
+        except Exception:  # of any kind, see `make_file_set`
+            return b""
+
+    def _sequence(self, keyword: str) -> bytes:
+        items = self._ds.get(keyword)
+        if not isinstance(items, Sequence):
+            return b""
+        if keyword == "ContentSequence":  # PS3.3 F.5: what modifies the title, not the report
+            items = [i for i in items if i.get("RelationshipType") == "HAS CONCEPT MOD"]
+        encoded = _items(items)
+        return encoded if len(encoded) <= _MAX_SEQUENCE_BYTES else b""
+
+    @property
+    def transfer_syntax(self) -> bytes:
+        """The file's transfer syntax."""
+        syntax = self._ds.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian
+        return str(syntax).encode("ascii")
 
 
-def _header(path: Path) -> Dataset | None:
-    """Return what a directory record needs of a file; None if it cannot be listed."""
-    try:
-        return _read_header(path)
-    except Exception:  # of any kind, see above
-        return None
+def _items(items: Iterable[Dataset]) -> bytes:
+    """Return items with their standard elements, text as it is."""
+    return b"".join(_item(b"".join(_members(item))) for item in items)
 
 
-def _read_header(path: Path) -> Dataset:
-    found = dcmread(path, stop_before_pixels=True, specific_tags=list(_KEPT))
-    header = Dataset()
-    header.file_meta = found.file_meta
-    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    for element in found:
-        header.add(element)
-    for keyword, default in _DEFAULTS.items():
-        if (not header.get(keyword) and default) or keyword not in header:
-            setattr(header, keyword, default)
-    str(header.SOPInstanceUID)  # it must have one
-    return header
+def _members(item: Dataset) -> Iterator[bytes]:
+    for tag in sorted(item.keys()):
+        if not dictionary_has_tag(tag):
+            continue
+        found, vr = item.get_item(tag), dictionary_VR(tag)
+        if vr == "SQ":
+            yield _element(tag, _items(item[tag].value))
+        elif vr in _TEXT_TYPES | _FORMS.keys():
+            yield _element(tag, _raw(found))
+        elif isinstance(found, RawDataElement) and vr in _BINARY:
+            yield _element(tag, _little_endian(_raw(found), _BINARY[vr], found.is_little_endian))
+
+
+def _raw(found: RawDataElement | DataElement) -> bytes:
+    """Return a value as it stands in the file; of codes, pydicom may have decoded it already."""
+    if isinstance(found, RawDataElement):
+        return bytes(found.value or b"")
+    values = found.value if isinstance(found.value, MultiValue) else [found.value]
+    return b"\\".join(str(value or "").encode("ascii", "replace") for value in values)
+
+
+def _little_endian(raw: bytes, form: str, is_little: bool) -> bytes:
+    size = struct.calcsize(form)
+    if len(raw) != size:
+        return b""
+    return raw if is_little else raw[::-1]
+
+
+def _checked(vr: str, value: bytes) -> bytes:
+    """Return a value if it is one of its type, or can be read as one; else nothing."""
+    if len(value) > _MAX_TEXT_BYTES:
+        return b""
+    if vr == "DA":
+        value = value.strip().replace(b".", b"")  # as ACR-NEMA wrote it, PS3.5 6.2
+    elif vr == "TM":
+        value = value.strip().replace(b":", b"")
+    elif vr == "CS":
+        value = value.upper()
+    elif vr == "IS":
+        value = re.sub(rb"\.0*$", b"", value.strip())
+        if _FORMS[vr].fullmatch(value) and not -(2**31) <= int(value) < 2**31:
+            return b""
+    return value if _FORMS.get(vr, _TEXT).fullmatch(value) else b""
+
+
+# -- records ----------------------------------------------------------------------------------
+
+
+def _add(root: _Record, path: Path, name: str) -> None:
+    """Add one file's records to those that are there.
+
+    Raises:
+        _Unlistable: it is none that a DICOMDIR can list; nothing was added.
+    """
+    if _OLDER.fullmatch(path.name):
+        raise _Unlistable("an older version of an instance")
+    with path.open("rb") as handle:
+        if handle.read(132)[128:] != b"DICM":
+            raise _Unlistable("it has not the form of a DICOM file (PS3.10 7.1)")
+    values = _Values(dcmread(path, stop_before_pixels=True, specific_tags=list(records.READ)))
+    study, series = values.uid("StudyInstanceUID"), values.uid("SeriesInstanceUID")
+    leaf = _leaf(values, name, number=int(path.name[2:]))
+    nameless = sum(not patient_id for patient_id, _ in root.below)
+    patient = (values.get("PatientID"), values.get("PatientName").strip(b"^ "))
+    if patient not in root.below:
+        unknown = b"UNKNOWN" + (b" %d" % (nameless + 1) if nameless else b"")
+        elements = _elements("PATIENT", values, records.PATIENT, {"PatientID": unknown})
+        root.below[patient] = _Record(elements)
+    above = root.below[patient]
+    for uid, kind, keys in ((study, "STUDY", records.STUDY), (series, "SERIES", records.SERIES)):
+        if uid not in above.below:
+            above.below[uid] = _Record(_elements(kind, values, keys, {}))
+        above = above.below[uid]
+    above.below[name] = leaf
+
+
+def _leaf(values: _Values, name: str, *, number: int) -> _Record:
+    """Return the record of the file itself."""
+    sop_class = values.uid("SOPClassUID")
+    kind = records.record_type(
+        sop_class.decode("ascii"),
+        has_image=bool(values.get("Rows")),
+        has_document=bool(values.get("MIMETypeOfEncapsulatedDocument")),
+    )
+    if not kind:
+        raise _Unlistable("no directory record is known for its SOP class")
+    reference = {
+        "ReferencedFileID": name.replace("/", "\\").encode("ascii"),
+        "ReferencedSOPClassUIDInFile": sop_class,
+        "ReferencedSOPInstanceUIDInFile": values.uid("SOPInstanceUID"),
+        "ReferencedTransferSyntaxUIDInFile": values.transfer_syntax,
+    }
+    if kind == records.PRIVATE:
+        reference["PrivateRecordUID"] = records.PRIVATE_RECORD_UID.encode("ascii")
+    filled_in = {"InstanceNumber": b"%d" % number}
+    return _Record(_elements(kind, values, records.LEAVES[kind], filled_in, reference))
+
+
+def _elements(
+    kind: str,
+    values: _Values,
+    keys: records.Keys,
+    filled_in: Mapping[str, bytes],
+    reference: Mapping[str, bytes] = MappingProxyType({}),
+) -> bytes:
+    """Return a record's encoded elements, all that follow those of the links.
+
+    Raises:
+        _Unlistable: the file lacks one that the record needs, and that cannot be filled in.
+    """
+    found = {"DirectoryRecordType": kind.encode("ascii"), **reference}
+    for keyword in ("SpecificCharacterSet", *keys.given):
+        if value := _value(values, keyword):
+            found[keyword] = value
+    for keyword in keys.kept:
+        found[keyword] = _value(values, keyword)
+    for keyword in keys.needed:
+        others, default = records.stand_ins(keyword)
+        candidates = (_value(values, word) for word in (keyword, *others))
+        value = next(filter(None, candidates), filled_in.get(keyword, default))
+        if not value:
+            raise _Unlistable(f"it has no {keyword}, which its directory record needs")
+        found[keyword] = value
+    by_tag = {tag_for_keyword(keyword) or 0: value for keyword, value in found.items()}
+    return b"".join(_element(tag, by_tag[tag]) for tag in sorted(by_tag))
+
+
+def _value(values: _Values, keyword: str) -> bytes:
+    is_sequence = dictionary_VR(keyword) == "SQ"
+    return values.sequence(keyword) if is_sequence else values.get(keyword)
+
+
+# -- the file ---------------------------------------------------------------------------------
+
+
+def _element(tag: int, value: bytes) -> bytes:
+    """Return one element in explicit VR, little endian."""
+    vr = dictionary_VR(tag)
+    if len(value) % 2:
+        value += b"\0" if vr in ("UI", "OB") else b" "
+    header = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode("ascii"))
+    if vr in _LONG_LENGTH:
+        return header + struct.pack("<HI", 0, len(value)) + value
+    return header + struct.pack("<H", len(value)) + value
+
+
+def _item(content: bytes) -> bytes:
+    return struct.pack("<HHI", 0xFFFE, 0xE000, len(content)) + content
+
+
+def _offset(tag: int, value: int) -> bytes:
+    return _element(tag, struct.pack("<I", value))
+
+
+def _encode(root: _Record) -> bytes:
+    """Return the whole DICOMDIR."""
+    meta = b"".join(
+        (
+            _element(0x00020001, b"\0\1"),
+            _element(0x00020002, MediaStorageDirectoryStorage.encode("ascii")),
+            _element(0x00020003, f"2.25.{uuid.uuid4().int}".encode("ascii")),
+            _element(0x00020010, ExplicitVRLittleEndian.encode("ascii")),
+            _element(0x00020012, _IMPLEMENTATION_UID.encode("ascii")),
+            _element(0x00020013, _IMPLEMENTATION.encode("ascii")),
+        )
+    )
+    length = _element(0x00020000, struct.pack("<I", len(meta)))
+    start = bytes(128) + b"DICM" + length + meta
+    patients = list(root.below.values())
+    # Their lengths are those of any offsets.
+    before = len(start) + len(_directory_header(0, 0)) + len(_element(0x00041220, b""))
+    offset = before
+    for record in _in_order(root):
+        record.offset = offset
+        offset += record.size
+    content = b"".join(
+        _item(_links(following, record) + record.elements)
+        for record, following in _with_following(root)
+    )
+    header = _directory_header(patients[0].offset, patients[-1].offset)
+    return start + header + _element(0x00041220, content)
+
+
+def _directory_header(first: int, last: int) -> bytes:
+    return b"".join(
+        (
+            _element(0x00041130, b""),
+            _offset(0x00041200, first),
+            _offset(0x00041202, last),
+            _element(0x00041212, bytes(2)),
+        )
+    )
+
+
+def _links(following: int, record: _Record) -> bytes:
+    below = next(iter(record.below.values())).offset if record.below else 0
+    return b"".join(
+        (
+            _offset(0x00041400, following),
+            _element(0x00041410, b"\xff\xff"),
+            _offset(0x00041420, below),
+        )
+    )
+
+
+def _in_order(above: _Record) -> Iterator[_Record]:
+    """Yield all records below one, each followed by those below it."""
+    for record in above.below.values():
+        yield record
+        yield from _in_order(record)
+
+
+def _with_following(above: _Record) -> Iterator[tuple[_Record, int]]:
+    """Yield as `_in_order`, each with the offset of the next on its level; 0 for the last."""
+    level = list(above.below.values())
+    for i, record in enumerate(level):
+        yield record, level[i + 1].offset if i + 1 < len(level) else 0
+        yield from _with_following(record)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import trio
 
 from node.domain.ids import ChunkId, PackageId
 from node.domain.verdicts import Examined, PixelLayout
+from node.domain.versions import Namesake
 
 
 class LargeWriter(Protocol):
@@ -72,8 +73,8 @@ class ImportStore(Protocol):
 
     async def find_versions(
         self, sop_instance_uids: Sequence[str], mine: Collection[int]
-    ) -> dict[str, set[bytes]]:
-        """Return the digests of what was imported before under SOP Instance UIDs."""
+    ) -> dict[str, set[Namesake]]:
+        """Return what was imported under SOP Instance UIDs, by them."""
 
     async def is_held(self, digest: bytes) -> bool:
         """Return whether an instance with that digest waits for a person."""

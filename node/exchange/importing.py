@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from node.domain.verdicts import Examined, Verdict
+from node.domain.versions import Namesake, doubt_about
 from node.errors import DicomError
 from node.exchange.import_ports import (
     Examiner,
@@ -322,17 +323,20 @@ class ImportJob:
                 await self._take_large(item.file, sealing)
 
     def _noting_version(
-        self, found: Examined, digest: bytes, versions: Mapping[str, Collection[bytes]]
+        self, found: Examined, digest: bytes, versions: Mapping[str, Collection[Namesake]]
     ) -> Examined:
         uid = found.sop_instance_uid
         if found.verdict not in (Verdict.CARRY, Verdict.FLAG):
             return found
-        # The same content is no other version: it was lost here, and is sealed again.
-        is_other = any(version != digest for version in versions.get(uid, ()))
-        if not is_other and uid not in self._seen_instances:
-            self._seen_instances.add(uid)
+        reason = doubt_about(
+            found.series_instance_uid,
+            digest,
+            versions.get(uid, ()),
+            is_repeated=uid in self._seen_instances,
+        )
+        self._seen_instances.add(uid)
+        if not reason:
             return found
-        reason = "another version of an instance that is here; both are kept"
         return replace(found, verdict=Verdict.FLAG, reasons=(*found.reasons, reason))
 
     async def _place(self, item: ReadFile, found: Examined, sealing: trio.Nursery) -> None:

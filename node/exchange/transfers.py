@@ -22,6 +22,7 @@ from node.documents.delivery import MAX_TEXT, Delivery, sign_delivery
 from node.documents.messages import Collect, Offer, Problem, Withdraw
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document, DocumentSigner
 from node.domain.ids import FacilityId, PackageId, TransferId
+from node.domain.manifest import StudyInstanceUID
 from node.domain.transfers import Direction, Priority, State, Transfer
 from node.errors import (
     Conflict,
@@ -84,6 +85,7 @@ class Sent:
         held: Packages left out, since an instance of them waits for a person here.
     """
 
+    study_uid: StudyInstanceUID
     origin: FacilityId
     added: Sequence[Transfer]
     known: Sequence[Transfer]
@@ -205,7 +207,8 @@ class Transfers:
             else:
                 sends.append(self._deliver(order, outgoing))
         added = await self._book.add_sends(sends, order.operator) if sends else ()
-        return Sent(found[0].package.origin, added, known, held)
+        package = found[0].package
+        return Sent(package.study_uid, package.origin, added, known, held)
 
     def _deliver(
         self, order: SendOrder, outgoing: Outgoing

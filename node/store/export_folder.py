@@ -20,7 +20,7 @@ from node import safe_paths
 from node.errors import Conflict, StoreError
 
 _PARTIAL = ".emix-partial"
-_OUR_NAME = re.compile(r"SE\d{6}/IM\d{6}")
+_OUR_NAME = re.compile(r"SE\d{6}/(IM|OV)\d{6}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 

@@ -8,6 +8,7 @@ import trio
 from node.domain.ids import FacilityId
 from node.domain.manifest import InstanceEntry, Manifest
 from node.domain.packages import Package
+from node.domain.versions import older_versions
 from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows
 from node.store.chunk_format import open_chunk
@@ -45,6 +46,7 @@ class ExportPlan:
     Attributes:
         origin: Whose packages.
         files: Their names and sizes.
+        older_versions: How many instances are left out, since a later version is written.
         left_out: Instances that wait for a person.
         released: Such instances that are written nevertheless, since a person asks for it.
     """
@@ -53,6 +55,7 @@ class ExportPlan:
     packages: Sequence[Package]
     files: list[tuple[str, int]] = field(default_factory=list)
     chunks: list[_ExportChunk] = field(default_factory=list)
+    older_versions: int = 0
     left_out: list[HeldInstance] = field(default_factory=list)
     released: list[HeldInstance] = field(default_factory=list)
 
@@ -78,7 +81,7 @@ class Exporter:
             study: How a person names it; see `choosing.choose_study`.
             origin: Whose packages; see `choose_origin`.
             all_versions: Every version of an instance instead of the latest.
-            include_held: Also instances that wait for a person.
+            include_held: Also instances that wait for a person, imported or sent here.
 
         Raises:
             NotFound, Conflict: see `choosing.choose`.
@@ -164,14 +167,17 @@ class Exporter:
 
 
 def _plan_export(
-    db: Db, packages: Sequence[Package], *, all_versions: bool, include_held: bool
+    db: Db, packages: list[Package], *, all_versions: bool, include_held: bool
 ) -> ExportPlan:
     """Decide every file's name and which chunk writes which of its bytes."""
+    waiting = findings.held_imports(db, packages[0].study_uid, packages[0].origin)
+    if include_held:
+        for found in waiting:
+            packages += package_rows.find_packages(db, "id = ?", (found.package,))
     manifests = [package_rows.get_manifest(db, p, p.created_time) for p in packages]
-    latest = {i.sop_instance_uid: i.digest for m in manifests for i in m.instances}
+    older = older_versions([manifest.instances for manifest in manifests])
     plan = ExportPlan(packages[0].origin, packages)
-    series: dict[str, int] = {}
-    counts: dict[int, int] = {}
+    names = _Names()
     done: set[bytes] = set()
     # Of what is lost in one package another may have a copy.
     lost = {p.id: lost_instances(db, p.id) for p in packages}
@@ -186,8 +192,8 @@ def _plan_export(
         held = {h.position: h for h in findings.held(db, "f.package = ?", (package.id,))}
         pieces: dict[int, list[tuple[str, int, int, int]]] = {}
         for position, instance in enumerate(manifest.instances):
-            is_newest = instance.digest == latest[instance.sop_instance_uid]
-            if instance.digest in done or not (all_versions or is_newest):
+            is_older = instance.digest in older
+            if instance.digest in done or (is_older and not all_versions):
                 continue
             if instance.digest in lost[package.id] and instance.digest in whole:
                 continue
@@ -196,14 +202,16 @@ def _plan_export(
                 if not include_held:
                     continue
             done.add(instance.digest)
-            path = _name(instance, series, counts)
+            path = names.of(instance, is_older=is_older)
             plan.files.append((path, instance.size_bytes))
             _add_pieces(pieces, path, instance)
         plan.chunks += [
             _ExportChunk(package, manifest, position, found)
             for position, found in sorted(pieces.items())
         ]
+    plan.older_versions = 0 if all_versions else len(older)
     plan.left_out = [found for digest, found in held_digests.items() if digest not in done]
+    plan.left_out += [] if include_held else waiting
     plan.released = [found for digest, found in held_digests.items() if digest in done]
     return plan
 
@@ -218,8 +226,16 @@ def _add_pieces(
         offset += extent.length
 
 
-def _name(instance: InstanceEntry, series: dict[str, int], counts: dict[int, int]) -> str:
-    """Return a relative path of ours: eight characters a part, as DICOMDIR wants them."""
-    number = series.setdefault(instance.series_instance_uid, len(series) + 1)
-    counts[number] = counts.get(number, 0) + 1
-    return f"SE{number:06d}/IM{counts[number]:06d}"
+class _Names:
+    """Gives relative paths of ours: eight characters a part, as a DICOMDIR wants them."""
+
+    def __init__(self) -> None:
+        self._series: dict[str, int] = {}
+        self._counts: dict[tuple[int, str], int] = {}
+
+    def of(self, instance: InstanceEntry, *, is_older: bool) -> str:
+        """Return the next path in an instance's series; an older version is named as one."""
+        number = self._series.setdefault(instance.series_instance_uid, len(self._series) + 1)
+        key = (number, "OV" if is_older else "IM")
+        self._counts[key] = self._counts.get(key, 0) + 1
+        return f"SE{number:06d}/{key[1]}{self._counts[key]:06d}"

@@ -77,6 +77,12 @@ def held(db: Db, where: str = "1", args: Sequence[object] = ()) -> list[HeldInst
     ]
 
 
+def held_imports(db: Db, study_uid: str, origin: FacilityId) -> list[HeldInstance]:
+    """Return what was imported of a study here and waits for a person, in no package yet."""
+    where = "p.state = 'held' AND p.study_uid = ? AND p.origin = ?"
+    return held(db, where, (study_uid, origin.digest))
+
+
 def counts(db: Db, package: int) -> dict[str, int]:
     """Return how many of a package's instances are on hold and how many are flagged."""
     sql = "SELECT verdict, COUNT(*) FROM findings WHERE package = ? GROUP BY verdict"

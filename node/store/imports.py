@@ -11,11 +11,12 @@ import trio
 
 from node.crypto.keys import DataKey
 from node.documents.manifest import sign_manifest
-from node.domain.ids import ChunkId, PackageId
+from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
 from node.domain.texts import encodable
 from node.domain.verdicts import Doubt, Examined
+from node.domain.versions import Namesake
 from node.errors import Conflict, NotFound, StoreError
 from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows
@@ -173,28 +174,29 @@ class ImportStore:
 
     async def find_versions(
         self, sop_instance_uids: Sequence[str], mine: Collection[int]
-    ) -> dict[str, set[bytes]]:
-        """Return the digests of what this facility has imported under SOP Instance UIDs.
+    ) -> dict[str, set[Namesake]]:
+        """Return what this facility has imported under SOP Instance UIDs.
 
         What another running import has recorded does not count; see `find_known`.
         """
         me = self._context.facility.digest
 
-        def work(db: Db) -> list[tuple[str, bytes, int]]:
-            rows: list[tuple[str, bytes, int]] = []
+        def work(db: Db) -> list[tuple[str, str, bytes, int]]:
+            rows: list[tuple[str, str, bytes, int]] = []
             for some in _slices(sop_instance_uids):
                 sql = (
-                    "SELECT i.sop_instance_uid, i.digest, p.id FROM instances i JOIN packages p"
-                    " ON p.id = i.package WHERE p.origin = ? AND p.state IN ('open', 'closed')"
+                    "SELECT i.sop_instance_uid, i.series_uid, i.digest, p.id FROM instances i"
+                    " JOIN packages p ON p.id = i.package"
+                    " WHERE p.origin = ? AND p.state IN ('open', 'closed')"
                     f" AND i.sop_instance_uid IN ({marks(some)})"
                 )
                 rows += db.execute(sql, (me, *some))
             return rows
 
-        found: dict[str, set[bytes]] = {}
-        for uid, digest, package in await self._context.database.read(work):
+        found: dict[str, set[Namesake]] = {}
+        for uid, series, digest, package in await self._context.database.read(work):
             if package in mine or package not in self._in_use:
-                found.setdefault(uid, set()).add(digest)
+                found.setdefault(uid, set()).add(Namesake(series, digest, package in mine))
         return found
 
     async def is_held(self, digest: bytes) -> bool:
@@ -307,6 +309,12 @@ class ImportStore:
     async def list_held(self) -> list[HeldInstance]:
         """Return instances that wait for a person, oldest first."""
         return await self._context.database.read(findings.held)
+
+    async def held_of(self, study_uid: str, origin: FacilityId) -> list[HeldInstance]:
+        """Return what was imported of a study, and waits for a person outside of all packages."""
+        return await self._context.database.read(
+            lambda db: findings.held_imports(db, study_uid, origin)
+        )
 
     async def decide_held(self, held_id: int, *, release: bool, operator: str) -> PackageId | None:
         """Release a held instance, or discard it; return the package that it is in.

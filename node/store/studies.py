@@ -154,6 +154,19 @@ _BROUGHT_BY = (
 )
 
 
+# How many images there are without older versions; as `node.domain.versions` decides it.
+_NEWEST = (
+    "WITH mine AS (SELECT i.series_uid, i.sop_instance_uid, i.package, i.digest"
+    " FROM instances i JOIN packages p ON p.id = i.package WHERE {inside}),"
+    " per AS (SELECT series_uid, sop_instance_uid, package, COUNT(DISTINCT digest) AS images"
+    " FROM mine GROUP BY 1, 2, 3),"
+    " names AS (SELECT series_uid, sop_instance_uid, MAX(package) AS newest, MAX(images) AS most"
+    " FROM per GROUP BY 1, 2)"
+    " SELECT COUNT(DISTINCT m.digest) FROM mine m JOIN names n ON n.series_uid = m.series_uid"
+    " AND n.sop_instance_uid = m.sop_instance_uid WHERE m.package = n.newest OR n.most > 1"
+)
+
+
 def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
     source = StudySource(StudyInstanceUID(study_uid), origin)
     args = (study_uid, origin.digest)
@@ -185,14 +198,16 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
             source.index[name] = source.index.get(name) or row[name] or ""
         words = {*source.index.get("modalities", "").split(), *(row["modalities"] or "").split()}
         source.index["modalities"] = " ".join(sorted(words))
-    distinct = db.execute(
-        "SELECT COUNT(DISTINCT i.series_uid), COUNT(DISTINCT i.sop_instance_uid),"
-        " COUNT(DISTINCT i.digest) FROM instances i JOIN packages p ON p.id = i.package"
-        f" WHERE {inside}",
+    source.series, everything = db.execute(
+        "SELECT COUNT(DISTINCT i.series_uid), COUNT(DISTINCT i.digest)"
+        f" FROM instances i JOIN packages p ON p.id = i.package WHERE {inside}",
         args,
     ).fetchone()
-    source.series, source.instances = distinct[0], distinct[1]
-    source.versioned_instances = distinct[2] - distinct[1]
+    # Only a later package has another version of anything.
+    is_versioned = len(source.packages) > 1
+    newest = db.execute(_NEWEST.format(inside=inside), args).fetchone()[0] if is_versioned else 0
+    source.instances = newest if is_versioned else everything
+    source.versioned_instances = everything - source.instances
     source.sent_to = [
         row[0]
         for row in db.execute(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from pydicom.fileset import FileSet
+from pydicom.uid import BasicTextSRStorage
 
 from bench.nodes import CommandFailed, Node, wait_until
 from tests.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
@@ -97,7 +98,7 @@ def test_what_the_node_may_not_read_or_write_is_streamed_without_asking(tmp_path
         assert [p.name for p in closed.iterdir()] == ["out"]
         odd = tmp_path / "odd"
         odd.mkdir()
-        (odd / "1.dcm").write_bytes(_odd_instance(21, 1))
+        (odd / "1.dcm").write_bytes(_unlistable_instance(21, 1))
         imported(node, odd)
         node.run("export", study_uid(21), str(closed / "odd"), "--dicomdir", statuses=(1,))
         assert (closed / "odd" / "SE000001" / "IM000001").exists()
@@ -171,7 +172,7 @@ def test_dicomdir_lists_the_files_and_leaves_them_as_they_are(
     file_set._stage["t"].cleanup()  # pydicom leaves it to the garbage collector
     wanted = {p.read_bytes() for p in folder.iterdir()}
     assert {p.read_bytes() for p in listed} == wanted
-    assert {p.name for p in out.iterdir()} == {"DICOMDIR", "PT000000"}
+    assert {p.name for p in out.iterdir()} == {"DICOMDIR", "SE000001"}
     again = imported(a, out / "DICOMDIR")
     assert (again["known"], again["directories"]) == (3, 1)
 
@@ -182,7 +183,7 @@ def test_file_that_no_dicomdir_can_list_is_exported_all_the_same(
     a, _ = nodes
     folder = tmp_path / "s"
     folder.mkdir()
-    (folder / "odd.dcm").write_bytes(_odd_instance(171, 1))
+    (folder / "odd.dcm").write_bytes(_unlistable_instance(171, 1))
     assert imported(a, folder)["carried"] == 1
     files = {p.read_bytes() for p in folder.iterdir()}
     answer = a.json("export", study_uid(171), str(tmp_path / "alone"), "--dicomdir", statuses=(1,))
@@ -192,14 +193,16 @@ def test_file_that_no_dicomdir_can_list_is_exported_all_the_same(
     imported(a, folder)
     out = tmp_path / "beside"
     said = a.run("export", study_uid(171), str(out), "--dicomdir", statuses=(1,))
-    assert "the DICOMDIR does not list them: SE000001/IM000001" in said
+    assert "1 files are exported, and the DICOMDIR does not list them" in said
+    assert "SE000001/IM000001: it has no ConceptNameCodeSequence, which its" in said
     assert (out / "DICOMDIR").exists()
-    assert (out / "SE000001" / "IM000001").read_bytes() == _odd_instance(171, 1)
+    assert (out / "SE000001" / "IM000001").read_bytes() == _unlistable_instance(171, 1)
 
 
-def _odd_instance(study: int, instance: int) -> bytes:
+def _unlistable_instance(study: int, instance: int) -> bytes:
+    """Return a report without a title."""
     ds = make_dataset(study, instance)
-    ds.add_new(0x00200013, "FD", float("inf"))  # InstanceNumber
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = BasicTextSRStorage
     return encode(ds)
 
 
@@ -360,7 +363,23 @@ def test_same_instance_with_other_bytes_is_kept_as_a_version(
     latest = [p.read_bytes() for p in (tmp_path / "latest").rglob("IM*")]
     assert latest == [encode(ds)]
     a.run("export", study_uid(4), str(tmp_path / "all"), "--all-versions")
-    assert len(list((tmp_path / "all").rglob("IM*"))) == 2
+    assert len(list((tmp_path / "all").rglob("*/*"))) == 2
+    assert [p.name for p in (tmp_path / "all").rglob("OV*")] == ["OV000001"]
+
+
+def test_imported_instance_that_is_held_is_named_where_its_study_is_sent(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    folder = write_study(tmp_path / "s", 172, 1)
+    (folder / "x.dcm").write_bytes(b"MZ" + make_instance(172, 2)[2:])
+    imported(a, folder)
+    said = a.run("send", study_uid(172), b.display_name, "--wait", statuses=(1,))
+    assert f"{study_uid(172)}.1.2 is not sent, since it is held here" in said
+    said = a.run("export", study_uid(172), str(tmp_path / "out"), statuses=(1,))
+    assert f"{study_uid(172)}.1.2: its preamble begins like" in said
+    a.run("held", "discard", a.json("held")["held"][0]["held_id"])
+    a.run("send", study_uid(172), b.display_name, "--wait")
 
 
 def test_held_file_is_released_by_a_person_only(nodes: tuple[Node, Node], tmp_path: Path) -> None:

@@ -591,7 +591,7 @@ class ExportStudyRequest(_message.Message):
     def __init__(self, study: _Optional[str] = ..., directory: _Optional[str] = ..., dicomdir: _Optional[bool] = ..., safe_preamble: _Optional[bool] = ..., all_versions: _Optional[bool] = ..., parent_device: _Optional[int] = ..., parent_inode: _Optional[int] = ..., stream: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ...) -> None: ...
 
 class ExportStudyResponse(_message.Message):
-    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total", "unwritable", "piece", "origin", "held", "unlisted", "without_dicomdir")
+    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total", "unwritable", "piece", "origin", "held", "unlisted", "without_dicomdir", "older_versions")
     INSTANCES_DONE_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
@@ -602,6 +602,7 @@ class ExportStudyResponse(_message.Message):
     HELD_FIELD_NUMBER: _ClassVar[int]
     UNLISTED_FIELD_NUMBER: _ClassVar[int]
     WITHOUT_DICOMDIR_FIELD_NUMBER: _ClassVar[int]
+    OLDER_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     instances_done: int
     instances_total: int
     bytes_done: int
@@ -610,9 +611,18 @@ class ExportStudyResponse(_message.Message):
     piece: ExportPiece
     origin: str
     held: HeldInstance
-    unlisted: str
+    unlisted: UnlistedFile
     without_dicomdir: bool
-    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., unwritable: _Optional[bool] = ..., piece: _Optional[_Union[ExportPiece, _Mapping]] = ..., origin: _Optional[str] = ..., held: _Optional[_Union[HeldInstance, _Mapping]] = ..., unlisted: _Optional[str] = ..., without_dicomdir: _Optional[bool] = ...) -> None: ...
+    older_versions: int
+    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., unwritable: _Optional[bool] = ..., piece: _Optional[_Union[ExportPiece, _Mapping]] = ..., origin: _Optional[str] = ..., held: _Optional[_Union[HeldInstance, _Mapping]] = ..., unlisted: _Optional[_Union[UnlistedFile, _Mapping]] = ..., without_dicomdir: _Optional[bool] = ..., older_versions: _Optional[int] = ...) -> None: ...
+
+class UnlistedFile(_message.Message):
+    __slots__ = ("name", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ExportPiece(_message.Message):
     __slots__ = ("name", "offset", "data")
@@ -705,16 +715,18 @@ class SendRequest(_message.Message):
     def __init__(self, study: _Optional[str] = ..., facility: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., priority: _Optional[str] = ..., again: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ...) -> None: ...
 
 class SendResponse(_message.Message):
-    __slots__ = ("transfers", "known", "held_packages", "origin")
+    __slots__ = ("transfers", "known", "held_packages", "origin", "held")
     TRANSFERS_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
     HELD_PACKAGES_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     transfers: _containers.RepeatedCompositeFieldContainer[Transfer]
     known: _containers.RepeatedScalarFieldContainer[str]
     held_packages: _containers.RepeatedScalarFieldContainer[str]
     origin: str
-    def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ..., known: _Optional[_Iterable[str]] = ..., held_packages: _Optional[_Iterable[str]] = ..., origin: _Optional[str] = ...) -> None: ...
+    held: _containers.RepeatedCompositeFieldContainer[HeldInstance]
+    def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ..., known: _Optional[_Iterable[str]] = ..., held_packages: _Optional[_Iterable[str]] = ..., origin: _Optional[str] = ..., held: _Optional[_Iterable[_Union[HeldInstance, _Mapping]]] = ...) -> None: ...
 
 class ListTransfersRequest(_message.Message):
     __slots__ = ("open_only", "held_only", "limit")
