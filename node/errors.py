@@ -20,6 +20,7 @@ class Code(enum.StrEnum):
     NOT_FOUND = "not-found"
     CONFLICT = "conflict"
     SEVERAL_ORIGINS = "several-origins"
+    SEVERAL_PATIENTS = "several-patients"
     STORE = "store"
     STORE_FULL = "store-full"
     STORE_LOCKED = "store-locked"
@@ -91,6 +92,12 @@ class SeveralOrigins(Conflict):
     """Several facilities sealed different images of a study: a person says whose are meant."""
 
     code = Code.SEVERAL_ORIGINS
+
+
+class SeveralPatients(Conflict):
+    """A study has several patients' images: a person says that all are meant."""
+
+    code = Code.SEVERAL_PATIENTS
 
 
 class StoreError(NodeError):

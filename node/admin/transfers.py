@@ -112,6 +112,7 @@ class TransferHandlers:
             is_again=request.again,
             origin=self._parts.origin_named(request.origin),
             has_held=request.include_held,
+            has_several_patients=request.several_patients,
         )
         sent = await self._parts.transfers.send(order)
         first = pb.SendResponse(

@@ -15,6 +15,8 @@ from node.store.studies import StudySource
 _PACKAGES, _SERIES = 50, 200
 """Of a study in one entry of a list: each package may have a note of some kilobytes."""
 
+_PATIENTS = 20
+
 
 def peer_to_wire(
     peer: Peer, connection: Connection, why_not: str, bytes_a_second: float, warning: str
@@ -90,6 +92,11 @@ def study_to_wire(
         origin=str(source.origin),
         origin_name=origin_name,
         origin_pinned=is_pinned,
+        patients=[
+            pb.Patient(name=p.name, patient_id=p.patient_id, birth_date=p.birth_date, sex=p.sex)
+            for p in source.patients[:_PATIENTS]
+        ],
+        patients_total=len(source.patients),
         patient_name=source.index.get("patient_name", ""),
         patient_id=source.index.get("patient_id", ""),
         study_date=source.index.get("study_date", ""),

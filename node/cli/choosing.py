@@ -38,12 +38,24 @@ def chosen(context: click.Context, text: str, *, is_sure: bool) -> str:
     return uid
 
 
+def name_of_patients(study: pb.Study) -> str:
+    """Return whom a study is of; of several, the first and how many more."""
+    more = study.patients_total - 1
+    return f"{study.patient_name} (and {more} more)" if more > 0 else str(study.patient_name)
+
+
+def of_patient(patient: pb.Patient) -> str:
+    """Return who a patient is, in a line."""
+    born = f"born {show_day(patient.birth_date)}" if patient.birth_date else ""
+    return "  ".join(filter(None, (patient.name, patient.patient_id, born, patient.sex)))
+
+
 def summary_of(study: pb.Study) -> str:
     """Return who and what a study is, in a line."""
     born = f"born {show_day(study.birth_date)}" if study.birth_date else ""
     parts = (
         f"s{study.number}",
-        study.patient_name,
+        name_of_patients(study),
         study.patient_id,
         born,
         show_day(study.study_date),

@@ -7,14 +7,16 @@ from typing import Any
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
+from node.cli.choosing import of_patient
 from node.cli.client import node_client, run_call
 from node.cli.moves import FINAL, Moves, name_of
 from node.cli.origins import asking_for_origin
 from node.cli.study_commands import import_and_show
-from node.errors import NodeError, PeerTimeout
+from node.errors import NodeError, PeerTimeout, SeveralPatients
 from node.terminal.output import (
     ProgressBar,
     as_dict,
+    ask,
     print_error,
     print_line,
     show_bytes,
@@ -35,14 +37,17 @@ class Sending:
         self._imports: list[dict[str, Any]] = []
         self._errors: list[tuple[str, NodeError]] = []
 
-    def send(self, study: str) -> None:
-        """Send one study; an error is told, and ends nothing but this."""
+    def send(self, study: str, *, is_sure: bool) -> None:
+        """Send one study; an error is told, and ends nothing but this.
+
+        Several patients under its Study Instance UID are asked about, unless `is_sure`.
+        """
         request = pb.SendRequest(study=study)
         request.MergeFrom(self._order)
         try:
             facility = self._order.facility
             with asking_for_origin(self._context, study, "send", study, facility):
-                answer = run_call(self._context, "TransferService.Send", request)
+                answer = self._call(request, is_sure=is_sure)
         except NodeError as exc:
             self._errors.append((study, exc))
             facts = {"study": study, **exc.facts}
@@ -51,7 +56,33 @@ class Sending:
         self._answer.MergeFrom(answer)
         self._transfers |= {t.number: t for t in answer.transfers}
 
-    def import_and_send(self, path: str) -> None:
+    def _call(self, request: pb.SendRequest, *, is_sure: bool) -> pb.SendResponse:
+        request.several_patients = is_sure
+        try:
+            answer: pb.SendResponse = run_call(self._context, "TransferService.Send", request)
+        except SeveralPatients:
+            self._ask_about_patients(request.study)
+            request.several_patients = True
+            answer = run_call(self._context, "TransferService.Send", request)
+        return answer
+
+    def _ask_about_patients(self, study: str) -> None:
+        """Show who is in a study, and have a person say that all are meant.
+
+        Raises:
+            SeveralPatients: they are not.
+            UsageError: nobody is there to say it.
+        """
+        request = pb.GetStudyRequest(study=study)
+        for source in run_call(self._context, "StudyService.GetStudy", request).sources:
+            for patient in source.patients if source.patients_total > 1 else ():
+                print_line(f"  {of_patient(patient)}", is_error=True)
+        try:
+            ask("Several patients are in this study. Send all of them?", is_sure=False)
+        except SystemExit as exc:
+            raise SeveralPatients("several patients are in this study; it was not sent") from exc
+
+    def import_and_send(self, path: str, *, is_sure: bool) -> None:
         """Import what is at a path, and send every study of it.
 
         Raises:
@@ -62,7 +93,7 @@ class Sending:
         summary = import_and_show(self._context, [Path(path)], json_=self._is_json)
         self._imports.append(summary)
         for study in summary["summary"]["study_instance_uids"]:
-            self.send(study)
+            self.send(study, is_sure=is_sure)
 
     def wait(self, seconds: int | None) -> None:
         """Wait until everything is final, saying for what; at most so long."""

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.choosing import chosen, summary_of
+from node.cli.choosing import chosen, of_patient, summary_of
 from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
 from node.cli.origins import asking_for_origin, origin_option
@@ -341,26 +341,31 @@ def _show_studies(found: Sequence[pb.Study], empty: str) -> None:
             Column("ORIGIN", least=6),
             Column("STUDY UID", least=12, is_middle=True),
         ),
-        [
-            (
-                f"s{s.number}",
-                s.patient_name,
-                s.patient_id,
-                show_day(s.birth_date),
-                show_day(s.study_date),
-                "/".join(s.modalities),
-                s.study_description,
-                s.accession_number,
-                s.series,
-                s.instances,
-                show_bytes(s.plaintext_bytes),
-                _origin(s),
-                s.study_instance_uid,
-            )
-            for s in found
-        ],
+        [row for s in found for row in _study_rows(s)],
         empty,
     )
+
+
+def _study_rows(s: pb.Study) -> Iterator[tuple[object, ...]]:
+    """Yield a study's row, and one for each other patient under its Study Instance UID."""
+    yield (
+        f"s{s.number}",
+        s.patient_name,
+        s.patient_id,
+        show_day(s.birth_date),
+        show_day(s.study_date),
+        "/".join(s.modalities),
+        s.study_description,
+        s.accession_number,
+        s.series,
+        s.instances,
+        show_bytes(s.plaintext_bytes),
+        _origin(s),
+        s.study_instance_uid,
+    )
+    for other in s.patients[1:]:
+        who = (f"s{s.number}", other.name, other.patient_id, show_day(other.birth_date))
+        yield (*who, "", "", "another patient", "", "", "", "", "", "")
 
 
 def _origin(study: pb.Study) -> str:
@@ -398,12 +403,13 @@ def study(context: click.Context, study: str, json_: bool) -> None:
 
 def _facts(source: pb.Study) -> Iterator[tuple[str, str]]:
     """Yield what is known of a study, by name; what is empty is unknown."""
-    born = f"born {show_day(source.birth_date)}" if source.birth_date else ""
-    patient = (source.patient_name, source.patient_id, born, source.sex)
     yield "number", f"s{source.number}"
     yield "study", source.study_instance_uid
     yield "origin", f"{_origin(source)}  {source.origin}"
-    yield "patient", "  ".join(filter(None, patient))
+    for patient in source.patients:
+        yield "patient", of_patient(patient)
+    if source.patients_total > 1:
+        yield "attention", f"{source.patients_total} patients under one Study Instance UID"
     yield "examination", f"{show_day(source.study_date)} {source.study_description}".strip()
     yield "accession", source.accession_number
     yield "referred by", source.referring_physician

@@ -7,7 +7,7 @@ from contextlib import suppress
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.choosing import chosen, is_path
+from node.cli.choosing import chosen, is_path, name_of_patients
 from node.cli.client import Client, node_client, run_call
 from node.cli.moves import FINAL, Moves, name_of
 from node.cli.node_commands import as_json
@@ -83,6 +83,7 @@ def send(
     --wait the exit status is 0 only when the receiver's signed receipt was verified here; until
     then it says what it waits for.
 
+    Where several patients are under a study's Study Instance UID, they are shown and asked about.
     Where several facilities sealed different images of the study, --origin says whose. What
     another facility sealed goes on with its manifest, as it came. A package that it sent, and in
     which this node holds an instance, is left out and named, and so are imported instances that
@@ -106,9 +107,9 @@ def send(
     sent = Sending(context, order, json_=json_)
     for text in studies:
         if is_path(text):
-            sent.import_and_send(text)
+            sent.import_and_send(text, is_sure=yes)
         else:
-            sent.send(chosen(context, text, is_sure=yes))
+            sent.send(chosen(context, text, is_sure=yes), is_sure=yes)
     if wait or timeout is not None:
         sent.wait(timeout)
     sent.show_end()
@@ -275,7 +276,7 @@ def inbox(context: click.Context, json_: bool) -> None:
                 f"s{study.number}",
                 show_time(package.received_seconds or package.created_seconds),
                 package.received_from,
-                study.patient_name,
+                name_of_patients(study),
                 study.patient_id,
                 show_day(study.study_date),
                 "/".join(study.modalities),

@@ -22,6 +22,8 @@ class Outgoing:
     Counted where it lies: decoding the manifest of a large study takes a second.
 
     Attributes:
+        patients: How many are under its Study Instance UID in this origin's packages: one, as it
+            ought to be.
         held: How many of its instances wait here for a person; of a received package only.
     """
 
@@ -33,3 +35,4 @@ class Outgoing:
     sealed_bytes: int
     plaintext_bytes: int
     held: int
+    patients: int

@@ -7,6 +7,7 @@ from typing import BinaryIO, Protocol
 import trio
 
 from node.domain.ids import ChunkId, PackageId
+from node.domain.patients import Patient
 from node.domain.verdicts import Examined, PixelLayout
 from node.domain.versions import Namesake
 
@@ -75,6 +76,9 @@ class ImportStore(Protocol):
         self, sop_instance_uids: Sequence[str], mine: Collection[int]
     ) -> dict[str, set[Namesake]]:
         """Return what was imported under SOP Instance UIDs, by them."""
+
+    async def find_patient(self, study_uid: str) -> Patient | None:
+        """Return whom a study that was imported before is of; None if it was not."""
 
     async def is_held(self, digest: bytes) -> bool:
         """Return whether an instance with that digest waits for a person."""

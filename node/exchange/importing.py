@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
+from node.domain.patients import Patient, is_another, patient_of
 from node.domain.verdicts import Examined, Verdict
 from node.domain.versions import Namesake, doubt_about
 from node.errors import DicomError
@@ -135,6 +136,7 @@ class ImportJob:
         self._seen: set[bytes] = set()
         self._seen_instances: set[str] = set()
         self._media = MediaDirectories()
+        self._patients: dict[str, Patient] = {}  # whom a study is of, by its UID
 
     async def run(self, files: Iterator[IncomingFile]) -> Summary:
         """Import files that can be opened on this machine.
@@ -313,7 +315,7 @@ class ImportJob:
                 await self._count_known(item.file.label, item.digest, found)
             else:
                 found = self._noting_version(found, item.digest, versions)
-                await self._place(item, found, sealing)
+                await self._place(item, await self._noting_patient(found), sealing)
             self._count_done(item.file.size_bytes)
         for item in read:
             if item.problem:
@@ -337,6 +339,20 @@ class ImportJob:
         self._seen_instances.add(uid)
         if not reason:
             return found
+        return replace(found, verdict=Verdict.FLAG, reasons=(*found.reasons, reason))
+
+    async def _noting_patient(self, found: Examined) -> Examined:
+        """Flag an instance of another patient than those before it under its Study Instance UID."""
+        patient, study = patient_of(found.index), found.study_instance_uid
+        if found.verdict not in (Verdict.CARRY, Verdict.FLAG) or patient == Patient():
+            return found
+        if study not in self._patients:
+            earlier = await self._store.find_patient(study)
+            self._patients.setdefault(study, earlier or patient)
+        known = self._patients[study]
+        if patient == known or not is_another(patient, known):
+            return found
+        reason = "another patient than others under its Study Instance UID"
         return replace(found, verdict=Verdict.FLAG, reasons=(*found.reasons, reason))
 
     async def _place(self, item: ReadFile, found: Examined, sealing: trio.Nursery) -> None:
@@ -496,7 +512,7 @@ class ImportJob:
             await self._count_known(label, whole, found)
             return False
         versions = await self._store.find_versions([found.sop_instance_uid], self._mine)
-        found = self._noting_version(found, whole, versions)
+        found = await self._noting_patient(self._noting_version(found, whole, versions))
         if not self._note(label, found):
             return False
         self._seen.add(whole)

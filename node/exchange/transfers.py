@@ -29,6 +29,7 @@ from node.errors import (
     NodeError,
     PeerBusy,
     RemoteProtocolError,
+    SeveralPatients,
     StoreError,
     UsageError,
     first_error,
@@ -57,6 +58,7 @@ class SendOrder:
         study: How a person names it: by UID, number, accession number or words.
         origin: Whose packages of it; empty where it is all the same.
         has_held: Also packages in which an instance waits for a person.
+        has_several_patients: Even if several patients are under the Study Instance UID.
         receiver: The facility.
         seal_key: That facility's node's X25519 key.
         operator: Who asked.
@@ -73,6 +75,7 @@ class SendOrder:
     is_again: bool = False
     origin: str = ""
     has_held: bool = False
+    has_several_patients: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ class Transfers:
         Raises:
             NotFound: no such study.
             SeveralOrigins: a person must say whose packages are meant.
+            SeveralPatients: a person must say that all of them are.
             UsageError: note or recipient are too long, or it is to ourselves.
         """
         if order.receiver == self._signer.facility_id:
@@ -194,6 +198,11 @@ class Transfers:
         known: list[Transfer] = []
         sends = []
         found = await self._book.sendable(order.study, order.origin)
+        if found[0].patients > 1 and not order.has_several_patients:
+            raise SeveralPatients(
+                f"{found[0].patients} patients are under this Study Instance UID (`emix study`"
+                " shows them): say that all of them are meant"
+            )
         held = [o.package.package_id for o in found if o.held and not order.has_held]
         for outgoing in found:
             package = outgoing.package

@@ -14,12 +14,13 @@ from node.documents.manifest import sign_manifest
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
+from node.domain.patients import Patient
 from node.domain.texts import encodable
 from node.domain.verdicts import Doubt, Examined
 from node.domain.versions import Namesake
 from node.errors import Conflict, NotFound, StoreError
 from node.sql.database import Db
-from node.store import audit_rows, findings, package_rows
+from node.store import audit_rows, findings, package_rows, patients
 from node.store.context import StoreContext, marks
 from node.store.envelopes import Envelope
 from node.store.findings import HeldInstance
@@ -198,6 +199,12 @@ class ImportStore:
             if package in mine or package not in self._in_use:
                 found.setdefault(uid, set()).add(Namesake(series, digest, package in mine))
         return found
+
+    async def find_patient(self, study_uid: str) -> Patient | None:
+        """Return whom a study is of that this facility has imported before; None if it has not."""
+        me = self._context.facility
+        found = await self._context.database.read(lambda db: patients.of_study(db, study_uid, me))
+        return found[0] if found else None
 
     async def is_held(self, digest: bytes) -> bool:
         """Return whether an instance with that digest waits for a person."""

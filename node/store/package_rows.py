@@ -21,6 +21,7 @@ from node.domain.packages import Package
 from node.domain.texts import findable
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
+from node.store import patients
 from node.store.context import marks
 
 _EXTENT = struct.Struct("<3I")
@@ -280,9 +281,11 @@ def merge_index(db: Db, package: int, index: dict[str, str]) -> None:
     modalities = {*old["modalities"].split(), *index.get("Modality", "").split()}
     new["modalities"] = " ".join(sorted(modalities))
     _merge_series(db, package, index)
-    if row and new == old:
+    is_new_patient = patients.note(db, package, index)
+    if row and new == old and not is_new_patient:
         return
-    values = {"package": package, **new, "search": findable(new.values())}
+    search = findable([*new.values(), *patients.words(db, package)])
+    values = {"package": package, **new, "search": search}
     db.execute(
         f"INSERT OR REPLACE INTO study_index ({', '.join(values)}) VALUES ({marks(list(values))})",
         tuple(values.values()),

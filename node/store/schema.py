@@ -92,6 +92,17 @@ CREATE TABLE study_index (
 CREATE INDEX study_index_accession ON study_index (accession_number COLLATE NOCASE)
     WHERE accession_number != '';
 
+-- Whom a package's instances are of: one, as it ought to be, or several.
+CREATE TABLE patients (
+    id INTEGER PRIMARY KEY,
+    package INTEGER NOT NULL REFERENCES packages (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    patient_id TEXT NOT NULL,
+    birth_date TEXT NOT NULL,
+    sex TEXT NOT NULL,
+    UNIQUE (package, patient_id, name, birth_date, sex)
+) STRICT;
+
 -- What is said of a package's series, merged over their instances.
 CREATE TABLE series_index (
     package INTEGER NOT NULL REFERENCES packages (id) ON DELETE CASCADE,

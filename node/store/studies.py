@@ -8,9 +8,10 @@ import trio
 from node.domain.ids import FacilityId
 from node.domain.manifest import StudyInstanceUID
 from node.domain.packages import Package
+from node.domain.patients import Patient
 from node.errors import Conflict
 from node.sql.database import Db
-from node.store import audit_rows, choosing, findings, package_rows
+from node.store import audit_rows, choosing, findings, package_rows, patients
 from node.store.choosing import Chosen
 from node.store.context import StoreContext
 from node.store.removal import remove_packages
@@ -24,6 +25,7 @@ class StudySource:
     origin: FacilityId
     number: int = 0
     index: dict[str, str] = field(default_factory=dict)
+    patients: list[Patient] = field(default_factory=list)
     series_rows: list[dict[str, object]] = field(default_factory=list)
     packages: list[dict[str, object]] = field(default_factory=list)
     sent_to: list[bytes] = field(default_factory=list)
@@ -154,17 +156,26 @@ _BROUGHT_BY = (
 )
 
 
-# How many images there are without older versions; as `node.domain.versions` decides it.
-_NEWEST = (
+# How many images a series has without older versions; as `node.domain.versions` decides it.
+_IMAGES = (
     "WITH mine AS (SELECT i.series_uid, i.sop_instance_uid, i.package, i.digest"
-    " FROM instances i JOIN packages p ON p.id = i.package WHERE {inside}),"
+    " FROM instances i JOIN packages p ON p.id = i.package "
+    " WHERE p.state = 'closed' AND p.study_uid = ? AND p.origin = ?),"
     " per AS (SELECT series_uid, sop_instance_uid, package, COUNT(DISTINCT digest) AS images"
     " FROM mine GROUP BY 1, 2, 3),"
     " names AS (SELECT series_uid, sop_instance_uid, MAX(package) AS newest, MAX(images) AS most"
     " FROM per GROUP BY 1, 2)"
-    " SELECT COUNT(DISTINCT m.digest) FROM mine m JOIN names n ON n.series_uid = m.series_uid"
+    " SELECT m.series_uid, COUNT(DISTINCT m.digest) FROM mine m"
+    " JOIN names n ON n.series_uid = m.series_uid"
     " AND n.sop_instance_uid = m.sop_instance_uid WHERE m.package = n.newest OR n.most > 1"
+    " GROUP BY m.series_uid"
 )
+
+
+def _images(db: Db, source: StudySource) -> dict[str, int]:
+    """Return how many images each series has, without older versions."""
+    rows = db.execute(_IMAGES, (source.study_uid, source.origin.digest))
+    return {str(uid): int(images) for uid, images in rows}
 
 
 def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
@@ -203,10 +214,18 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
         f" FROM instances i JOIN packages p ON p.id = i.package WHERE {inside}",
         args,
     ).fetchone()
+    # Of one patient all values: those of several do not mix.
+    source.patients = patients.of_study(db, study_uid, origin) or [Patient()]
+    first = source.patients[0]
+    source.index |= {
+        "patient_name": first.name,
+        "patient_id": first.patient_id,
+        "birth_date": first.birth_date,
+        "sex": first.sex,
+    }
     # Only a later package has another version of anything.
     is_versioned = len(source.packages) > 1
-    newest = db.execute(_NEWEST.format(inside=inside), args).fetchone()[0] if is_versioned else 0
-    source.instances = newest if is_versioned else everything
+    source.instances = sum(_images(db, source).values()) if is_versioned else everything
     source.versioned_instances = everything - source.instances
     source.sent_to = [
         row[0]
@@ -222,8 +241,7 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
 def _series(db: Db, source: StudySource) -> list[dict[str, object]]:
     """Return the series of one origin's packages, by their number."""
     rows = db.query(
-        "SELECT i.series_uid, COUNT(DISTINCT i.sop_instance_uid) AS instances,"
-        " MAX(COALESCE(x.series_number, '')) AS series_number,"
+        "SELECT i.series_uid, MAX(COALESCE(x.series_number, '')) AS series_number,"
         " MAX(COALESCE(x.modality, '')) AS modality,"
         " MAX(COALESCE(x.description, '')) AS description"
         " FROM packages p JOIN instances i ON i.package = p.id"
@@ -231,6 +249,8 @@ def _series(db: Db, source: StudySource) -> list[dict[str, object]]:
         " WHERE p.state = 'closed' AND p.study_uid = ? AND p.origin = ? GROUP BY i.series_uid",
         (source.study_uid, source.origin.digest),
     )
+    images = _images(db, source)
+    rows = ({**row, "instances": images.get(str(row["series_uid"]), 0)} for row in rows)
     return sorted(rows, key=lambda row: (_number(row["series_number"]), str(row["series_uid"])))
 
 

@@ -16,7 +16,14 @@ from node.domain.texts import shown
 from node.domain.transfers import OVERDUE_SECONDS, Direction, State, Transfer, can_follow
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
-from node.store import audit_rows, choosing, findings, package_rows, transfer_rows
+from node.store import (
+    audit_rows,
+    choosing,
+    findings,
+    package_rows,
+    patients,
+    transfer_rows,
+)
 from node.store.context import StoreContext, marks
 from node.store.transfer_rows import FINAL, OPEN
 
@@ -113,11 +120,12 @@ class TransferStore:
         def work(db: Db) -> list[Outgoing]:
             uid, chosen = choosing.choose(db, study, origin, self._context.facility)
             found = package_rows.closed_packages(db, uid, chosen)
-            return [self._outgoing(db, package) for package in found]
+            count = len(patients.of_study(db, uid, chosen))
+            return [self._outgoing(db, package, patients=count) for package in found]
 
         return await self._context.database.read(work)
 
-    def _outgoing(self, db: Db, package: Package) -> Outgoing:
+    def _outgoing(self, db: Db, package: Package, *, patients: int) -> Outgoing:
         document = Document.decode(package_rows.manifest_document(db, package.id))
         instances, plaintext_bytes = db.execute(
             "SELECT COUNT(*), SUM(size_bytes) FROM instances WHERE package = ?", (package.id,)
@@ -134,6 +142,7 @@ class TransferStore:
             sealed_bytes=sealed_bytes,
             plaintext_bytes=plaintext_bytes,
             held=findings.counts(db, package.id).get("hold", 0),
+            patients=patients,
         )
 
     async def get(self, name: str, *, direction: Direction | None = None) -> Transfer:

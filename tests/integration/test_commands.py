@@ -382,6 +382,30 @@ def test_imported_instance_that_is_held_is_named_where_its_study_is_sent(
     a.run("send", study_uid(172), b.display_name, "--wait")
 
 
+def test_two_patients_in_one_study_are_shown_and_asked_about_before_it_is_sent(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    for n, (name, number) in enumerate((("CARTER^CARL", "PC1"), ("DAVIS^DORA", "PD2")), 1):
+        ds = make_dataset(173, n, series=n)
+        ds.PatientName, ds.PatientID = name, number
+        (tmp_path / str(n)).mkdir()
+        (tmp_path / str(n) / "IM").write_bytes(encode(ds))
+        flagged = imported(a, tmp_path / str(n))["flagged"]
+    assert flagged == 1
+    for words in ("pc1", "davis"):
+        (study,) = a.json("studies", words)["studies"]
+        names = [patient["name"] for patient in study["patients"]]
+        assert (names, study["patients_total"]) == (["CARTER^CARL", "DAVIS^DORA"], 2)
+    assert "2 patients under one Study Instance UID" in a.run("study", study_uid(173))
+    with pytest.raises(CommandFailed, match=r"DAVIS\^DORA  PD2[\s\S]*nobody is asked here"):
+        a.run("send", study_uid(173), b.display_name)
+    assert not [t for t in a.json("transfers")["transfers"] if study_uid(173) in str(t)]
+    a.run("send", study_uid(173), b.display_name, "--wait", "--yes")
+    (arrived,) = [s for s in b.json("inbox")["studies"] if s["patients_total"] == 2]
+    assert arrived["study_instance_uid"] == study_uid(173)
+
+
 def test_held_file_is_released_by_a_person_only(nodes: tuple[Node, Node], tmp_path: Path) -> None:
     a, b = nodes
     folder = tmp_path / "held"

@@ -461,7 +461,7 @@ class ListStudiesResponse(_message.Message):
     def __init__(self, studies: _Optional[_Iterable[_Union[Study, _Mapping]]] = ...) -> None: ...
 
 class Study(_message.Message):
-    __slots__ = ("study_instance_uid", "origin", "origin_name", "origin_pinned", "patient_name", "patient_id", "study_date", "study_description", "modalities", "series", "instances", "plaintext_bytes", "sealed_bytes", "packages", "sent_to", "versioned_instances", "number", "birth_date", "sex", "accession_number", "referring_physician", "institution", "series_entries")
+    __slots__ = ("study_instance_uid", "origin", "origin_name", "origin_pinned", "patient_name", "patient_id", "study_date", "study_description", "modalities", "series", "instances", "plaintext_bytes", "sealed_bytes", "packages", "sent_to", "versioned_instances", "number", "birth_date", "sex", "accession_number", "referring_physician", "institution", "series_entries", "patients", "patients_total")
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -485,6 +485,8 @@ class Study(_message.Message):
     REFERRING_PHYSICIAN_FIELD_NUMBER: _ClassVar[int]
     INSTITUTION_FIELD_NUMBER: _ClassVar[int]
     SERIES_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    PATIENTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     study_instance_uid: str
     origin: str
     origin_name: str
@@ -508,7 +510,21 @@ class Study(_message.Message):
     referring_physician: str
     institution: str
     series_entries: _containers.RepeatedCompositeFieldContainer[Series]
-    def __init__(self, study_instance_uid: _Optional[str] = ..., origin: _Optional[str] = ..., origin_name: _Optional[str] = ..., origin_pinned: _Optional[bool] = ..., patient_name: _Optional[str] = ..., patient_id: _Optional[str] = ..., study_date: _Optional[str] = ..., study_description: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., series: _Optional[int] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[Package, _Mapping]]] = ..., sent_to: _Optional[_Iterable[str]] = ..., versioned_instances: _Optional[int] = ..., number: _Optional[int] = ..., birth_date: _Optional[str] = ..., sex: _Optional[str] = ..., accession_number: _Optional[str] = ..., referring_physician: _Optional[str] = ..., institution: _Optional[str] = ..., series_entries: _Optional[_Iterable[_Union[Series, _Mapping]]] = ...) -> None: ...
+    patients: _containers.RepeatedCompositeFieldContainer[Patient]
+    patients_total: int
+    def __init__(self, study_instance_uid: _Optional[str] = ..., origin: _Optional[str] = ..., origin_name: _Optional[str] = ..., origin_pinned: _Optional[bool] = ..., patient_name: _Optional[str] = ..., patient_id: _Optional[str] = ..., study_date: _Optional[str] = ..., study_description: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., series: _Optional[int] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[Package, _Mapping]]] = ..., sent_to: _Optional[_Iterable[str]] = ..., versioned_instances: _Optional[int] = ..., number: _Optional[int] = ..., birth_date: _Optional[str] = ..., sex: _Optional[str] = ..., accession_number: _Optional[str] = ..., referring_physician: _Optional[str] = ..., institution: _Optional[str] = ..., series_entries: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., patients: _Optional[_Iterable[_Union[Patient, _Mapping]]] = ..., patients_total: _Optional[int] = ...) -> None: ...
+
+class Patient(_message.Message):
+    __slots__ = ("name", "patient_id", "birth_date", "sex")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    BIRTH_DATE_FIELD_NUMBER: _ClassVar[int]
+    SEX_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    patient_id: str
+    birth_date: str
+    sex: str
+    def __init__(self, name: _Optional[str] = ..., patient_id: _Optional[str] = ..., birth_date: _Optional[str] = ..., sex: _Optional[str] = ...) -> None: ...
 
 class Series(_message.Message):
     __slots__ = ("series_instance_uid", "series_number", "modality", "description", "instances")
@@ -695,7 +711,7 @@ class DecideHeldResponse(_message.Message):
     def __init__(self, package_id: _Optional[str] = ...) -> None: ...
 
 class SendRequest(_message.Message):
-    __slots__ = ("study", "facility", "recipient", "note", "priority", "again", "origin", "include_held")
+    __slots__ = ("study", "facility", "recipient", "note", "priority", "again", "origin", "include_held", "several_patients")
     STUDY_FIELD_NUMBER: _ClassVar[int]
     FACILITY_FIELD_NUMBER: _ClassVar[int]
     RECIPIENT_FIELD_NUMBER: _ClassVar[int]
@@ -704,6 +720,7 @@ class SendRequest(_message.Message):
     AGAIN_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_HELD_FIELD_NUMBER: _ClassVar[int]
+    SEVERAL_PATIENTS_FIELD_NUMBER: _ClassVar[int]
     study: str
     facility: str
     recipient: str
@@ -712,7 +729,8 @@ class SendRequest(_message.Message):
     again: bool
     origin: str
     include_held: bool
-    def __init__(self, study: _Optional[str] = ..., facility: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., priority: _Optional[str] = ..., again: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ...) -> None: ...
+    several_patients: bool
+    def __init__(self, study: _Optional[str] = ..., facility: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., priority: _Optional[str] = ..., again: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ..., several_patients: _Optional[bool] = ...) -> None: ...
 
 class SendResponse(_message.Message):
     __slots__ = ("transfers", "known", "held_packages", "origin", "held")

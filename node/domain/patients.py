@@ -1,0 +1,68 @@
+"""Who a study is of: one patient, as it ought to be, or several under one Study Instance UID."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from node.domain.texts import findable, folded
+
+MOST_PATIENTS = 100
+"""So many are told apart: nobody looks through more, and a peer may send any number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A patient, as an instance says; each value may be missing."""
+
+    name: str = ""
+    patient_id: str = ""
+    birth_date: str = ""
+    sex: str = ""
+
+
+def patient_of(index: Mapping[str, str]) -> Patient:
+    """Return whom an instance is of, by what was decoded of it, keyed by DICOM keyword."""
+    return Patient(
+        index.get("PatientName", ""),
+        index.get("PatientID", ""),
+        index.get("PatientBirthDate", ""),
+        index.get("PatientSex", ""),
+    )
+
+
+def distinct(found: Iterable[Patient]) -> list[Patient]:
+    """Return the patients that are meant, each once, with what is known of each.
+
+    Two are one where their IDs are equal or one has none, and their names agree: written with other
+    accents, another case, or fewer parts, they do. In the order in which they were found.
+    """
+    patients: list[tuple[Patient, str, set[str]]] = []
+    for one in found:
+        plain_id, words = folded(one.patient_id).strip(), _words(one.name)
+        for i, (other, other_id, others) in enumerate(patients):
+            is_id_one = not plain_id or not other_id or plain_id == other_id
+            if is_id_one and (words <= others or others <= words):
+                patients[i] = (_merged(other, one), other_id or plain_id, words | others)
+                break
+        else:
+            if len(patients) < MOST_PATIENTS:
+                patients.append((one, plain_id, words))
+    return [patient for patient, _, _ in patients]
+
+
+def is_another(one: Patient, known: Patient) -> bool:
+    """Return whether an instance is of another patient than those before it; see `distinct`."""
+    return len(distinct([known, one])) > 1
+
+
+def _words(name: str) -> set[str]:
+    """Return the parts of a name in each way in which it can be written."""
+    return set("".join(c if c.isalnum() else " " for c in findable([name])).split())
+
+
+def _merged(known: Patient, more: Patient) -> Patient:
+    return Patient(
+        known.name or more.name,
+        known.patient_id or more.patient_id,
+        known.birth_date or more.birth_date,
+        known.sex or more.sex,
+    )
