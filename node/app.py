@@ -402,7 +402,7 @@ class _Node:
             "free_bytes": "Bytes that still fit, the reserve left out",
             "lost_chunks": "Chunks that are missing or damaged on this disk",
             "held_instances": "Instances that wait for a person",
-            "unfinished_imports": "Packages that an import left open",
+            "unfinished_imports": "Imports that run or were not finished",
             "alarms": "Alarms in the audit log that nobody has acknowledged",
         }
         gauges: dict[str, Any] = {

@@ -300,6 +300,14 @@ def first_error(group: BaseExceptionGroup[NodeError]) -> NodeError:
     return error
 
 
+def first_of_ours(error: BaseException) -> NodeError | None:
+    """Return an error of ours: this, or the first in a group; None if there is none."""
+    if isinstance(error, BaseExceptionGroup):
+        ours = error.subgroup(NodeError)
+        return first_error(ours) if ours is not None else None
+    return error if isinstance(error, NodeError) else None
+
+
 @contextmanager
 def ungrouped() -> Iterator[None]:
     """Raise the first of ours out of a group that holds only errors of ours.

@@ -61,6 +61,9 @@ class NodeHandlers:
             alarms=alarms,
             started_seconds=int(parts.started_time),
             waiting_pairings=len(parts.pairing.pending()),
+            unfinished_imports=sum(
+                not is_running for _, is_running in await parts.imports.list_imports()
+            ),
         )
 
     async def _recorded(self, count: int) -> list[str]:

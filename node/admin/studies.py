@@ -56,6 +56,8 @@ class StudyHandlers:
             "DeleteStudy": self._delete,
             "ListHeld": self._list_held,
             "DecideHeld": self._decide_held,
+            "ListImports": self._list_imports,
+            "DiscardImport": self._discard_import,
         }
         descriptor = pb.DESCRIPTOR.services_by_name["StudyService"]
         return Service(descriptor, handlers, allow_all, {"Import": _IMPORT})
@@ -77,6 +79,8 @@ class StudyHandlers:
             self._parts.examiner,
             teller.tell,
             operator_of(call),
+            sources=first.paths.paths or first.file.sources,
+            resumes=first.paths.resumes or first.file.resumes,
             wait_room=teller.wait_room,
         )
         with ungrouped():
@@ -166,6 +170,7 @@ class StudyHandlers:
             instances_total=len(plan.files),
             bytes_total=plan.total_bytes,
             older_versions=plan.older_versions,
+            unfinished_imports=plan.unfinished_imports,
         )
         await call.write(latest)
         names = self._parts.names()
@@ -263,6 +268,17 @@ class StudyHandlers:
             call.request.held_id, release=call.request.release, operator=operator_of(call)
         )
         return pb.DecideHeldResponse(package_id=str(package) if package else "")
+
+    async def _list_imports(self, call: Call[None]) -> None:
+        found = await self._parts.imports.list_imports()
+        facts: dict[str, object] = {"imports": len(found)}
+        await self._parts.audit.note_list("imports.listed", facts, operator_of(call))
+        entries = (wire.import_to_wire(one, is_running=runs) for one, runs in found)
+        await write_list(call, pb.ListImportsResponse(), "imports", entries)
+
+    async def _discard_import(self, call: Call[None]) -> pb.DiscardImportResponse:
+        packages = await self._parts.imports.discard_import(call.request.number, operator_of(call))
+        return pb.DiscardImportResponse(packages=packages)
 
 
 def _write_dicomdir(folder: Path) -> list[pb.ExportStudyResponse]:

@@ -121,6 +121,9 @@ class TransferHandlers:
             origin=str(sent.origin),
         )
         held = await self._parts.imports.held_of(sent.study_uid, sent.origin)
+        first.unfinished_imports.extend(
+            await self._parts.imports.unfinished_of(sent.study_uid, sent.origin)
+        )
         first.held.extend(wire.held_to_wire(found, {}) for found in held[:_MOST_HELD])
         await write_list(call, first, "transfers", map(self._wire, (*sent.added, *sent.known)))
 

@@ -6,16 +6,18 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.documents.peers import Peer
 from node.domain.ids import PackageId
+from node.domain.patients import Patient
 from node.domain.transfers import Transfer
 from node.domain.waiting import advice_on
 from node.federation.connection import Connection
 from node.store.findings import HeldInstance
+from node.store.import_rows import UnfinishedImport
 from node.store.studies import StudySource
 
 _PACKAGES, _SERIES = 50, 200
 """Of a study in one entry of a list: each package may have a note of some kilobytes."""
 
-_PATIENTS = 20
+_PATIENTS, _STUDIES = 20, 20
 
 
 def peer_to_wire(
@@ -92,11 +94,9 @@ def study_to_wire(
         origin=str(source.origin),
         origin_name=origin_name,
         origin_pinned=is_pinned,
-        patients=[
-            pb.Patient(name=p.name, patient_id=p.patient_id, birth_date=p.birth_date, sex=p.sex)
-            for p in source.patients[:_PATIENTS]
-        ],
+        patients=map(_patient, source.patients[:_PATIENTS]),
         patients_total=len(source.patients),
+        unfinished_imports=source.unfinished_imports,
         patient_name=source.index.get("patient_name", ""),
         patient_id=source.index.get("patient_id", ""),
         study_date=source.index.get("study_date", ""),
@@ -124,6 +124,38 @@ def study_to_wire(
             packages=packages[first * _PACKAGES : (first + 1) * _PACKAGES],
             series_entries=series[first * _SERIES : (first + 1) * _SERIES],
         )
+
+
+def import_to_wire(found: UnfinishedImport, *, is_running: bool) -> pb.UnfinishedImport:
+    """Return an import that runs, or was not finished."""
+    return pb.UnfinishedImport(
+        number=found.id,
+        sources=found.sources,
+        operator=found.operator,
+        begun_seconds=int(found.begun_time),
+        is_running=is_running,
+        problem=found.problem,
+        studies=[
+            pb.PartialStudy(
+                study_instance_uid=study.study_uid,
+                patients=map(_patient, study.patients[:_PATIENTS]),
+                instances=study.instances,
+            )
+            for study in found.studies[:_STUDIES]
+        ],
+        studies_total=len(found.studies),
+        instances=sum(study.instances for study in found.studies),
+        sealed_bytes=sum(study.sealed_bytes for study in found.studies),
+    )
+
+
+def _patient(patient: Patient) -> pb.Patient:
+    return pb.Patient(
+        name=patient.name,
+        patient_id=patient.patient_id,
+        birth_date=patient.birth_date,
+        sex=patient.sex,
+    )
 
 
 def held_to_wire(found: HeldInstance, names: dict[bytes, str]) -> pb.HeldInstance:

@@ -50,6 +50,11 @@ def of_patient(patient: pb.Patient) -> str:
     return "  ".join(filter(None, (patient.name, patient.patient_id, born, patient.sex)))
 
 
+def incomplete(number: int) -> str:
+    """Return what is said of a study of which an import has not brought everything."""
+    return f"Incomplete: import i{number} of this study is not finished; see `emix imports`."
+
+
 def summary_of(study: pb.Study) -> str:
     """Return who and what a study is, in a line."""
     born = f"born {show_day(study.birth_date)}" if study.birth_date else ""
@@ -61,6 +66,6 @@ def summary_of(study: pb.Study) -> str:
         show_day(study.study_date),
         "/".join(study.modalities),
         study.study_description,
-        f"{study.instances} instances",
+        f"{study.instances} instances" + (", incomplete" if study.unfinished_imports else ""),
     )
     return ", ".join(part for part in parts if part)

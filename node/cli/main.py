@@ -5,6 +5,7 @@ import click
 from node.cli import (
     audit_commands,
     audit_log_commands,
+    import_commands,
     key_commands,
     network_commands,
     node_commands,
@@ -56,6 +57,7 @@ for _module in (
     transfer_commands,
     audit_commands,
     audit_log_commands,
+    import_commands,
     key_commands,
 ):
     for _command in _module.COMMANDS:

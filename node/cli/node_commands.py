@@ -259,6 +259,9 @@ def status(context: click.Context, json_: bool) -> None:
     ]
     if answer.waiting_pairings:
         rows.append(("pairing", f"{answer.waiting_pairings} wait here: `emix peers confirm`"))
+    if answer.unfinished_imports:
+        text = f"{answer.unfinished_imports} not finished; `emix imports` lists them"
+        rows.append(("imports", text))
     show_facts(rows, 15)
     for alarm in answer.alarms:
         print_line(Styled(f"{'ALARM':>15}  {alarm}", "red"))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.choosing import of_patient
+from node.cli.choosing import incomplete, of_patient
 from node.cli.client import node_client, run_call
 from node.cli.moves import FINAL, Moves, name_of
 from node.cli.origins import asking_for_origin
@@ -171,6 +171,9 @@ class Sending:
                 f" ({'; '.join(found.reasons)}): `emix held release {found.held_id}` lets it go"
             )
 
+        for number in answer.unfinished_imports:
+            print_line(incomplete(number))
+
     def status(self, *, is_waited: bool) -> int:
         """Return the command's exit status."""
         if self._errors:
@@ -179,6 +182,8 @@ class Sending:
         is_left_out = any(
             done["summary"]["held"] or done["summary"]["refused"] for done in self._imports
         )
-        is_held = bool(self._answer.held_packages or self._answer.held)
+        is_held = bool(
+            self._answer.held_packages or self._answer.held or self._answer.unfinished_imports
+        )
         is_nothing = not self._transfers and not is_held
         return int(is_late or is_left_out or is_nothing or is_held)

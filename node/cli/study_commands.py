@@ -11,7 +11,7 @@ from typing import Any
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.choosing import chosen, of_patient, summary_of
+from node.cli.choosing import chosen, incomplete, of_patient, summary_of
 from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
 from node.cli.origins import asking_for_origin, origin_option
@@ -76,7 +76,12 @@ def is_whole(done: dict[str, Any]) -> bool:
 
 
 def import_and_show(
-    context: click.Context, paths: Sequence[Path], *, stream: bool = False, json_: bool
+    context: click.Context,
+    paths: Sequence[Path],
+    *,
+    stream: bool = False,
+    resumes: int = 0,
+    json_: bool,
 ) -> dict[str, Any]:
     """Import paths, show what there is to say unless as JSON, and return it.
 
@@ -92,7 +97,7 @@ def import_and_show(
             raise UsageError(f"{path} cannot be looked at ({exc.strerror})") from exc
     # What has no UTF-8 name cannot be named to the node, and can be read here.
     is_streamed = stream or any(encodable(str(path)) != str(path) for path in absolute)
-    done = _import(context, absolute, is_streamed=is_streamed, json_=json_)
+    done = _import(context, absolute, is_streamed=is_streamed, resumes=resumes, json_=json_)
     if done.summary is None:
         print_error("the import was cancelled; nothing of it was kept")
         raise SystemExit(130)
@@ -118,7 +123,7 @@ class _Imported:
 
 
 def _import(
-    context: click.Context, paths: list[Path], *, is_streamed: bool, json_: bool
+    context: click.Context, paths: list[Path], *, is_streamed: bool, resumes: int, json_: bool
 ) -> _Imported:
     """Run an import; at Ctrl-C the node is told to leave nothing of it behind."""
     done = _Imported()
@@ -131,7 +136,8 @@ def _import(
             _show_finding(finding)
 
     said: Said = SimpleQueue()
-    requests = stream_files(paths, said, note) if is_streamed else _name_paths(paths, said)
+    plain = stream_files(paths, said, note) if is_streamed else _name_paths(paths, said)
+    requests = _beginning(plain, paths, resumes)
     is_unreadable = False
     with (
         node_client(context) as client,
@@ -153,7 +159,7 @@ def _import(
                     is_unreadable = True
         said.put(None)
     if is_unreadable and not is_streamed:
-        return _import(context, paths, is_streamed=True, json_=json_)
+        return _import(context, paths, is_streamed=True, resumes=resumes, json_=json_)
     if done.summary is not None and is_streamed:
         # What could not even be sent was refused here.
         done.summary.refused = sum(finding.verdict == "refuse" for finding in done.findings)
@@ -214,6 +220,20 @@ def _show_summary(summary: pb.ImportSummary, studies: Sequence[str]) -> None:
 def _name_paths(paths: list[Path], said: Said) -> Iterator[pb.ImportRequest]:
     yield pb.ImportRequest(paths=pb.ImportPaths(paths=[str(path) for path in paths]))
     yield from iter(said.get, None)
+
+
+def _beginning(
+    requests: Iterator[pb.ImportRequest], paths: Sequence[Path], number: int
+) -> Iterator[pb.ImportRequest]:
+    """Yield the requests of an import; the first says what it is of, and what it goes on with."""
+    first = next(requests, None)
+    if first is not None:
+        if first.HasField("file"):
+            first.file.sources.extend(encodable(str(path)) for path in paths)
+        part = first.file if first.HasField("file") else first.paths
+        part.resumes = number
+        yield first
+    yield from requests
 
 
 @click.group(invoke_without_command=True)
@@ -358,7 +378,7 @@ def _study_rows(s: pb.Study) -> Iterator[tuple[object, ...]]:
         s.study_description,
         s.accession_number,
         s.series,
-        s.instances,
+        f"{s.instances} incomplete" if s.unfinished_imports else s.instances,
         show_bytes(s.plaintext_bytes),
         _origin(s),
         s.study_instance_uid,
@@ -408,6 +428,8 @@ def _facts(source: pb.Study) -> Iterator[tuple[str, str]]:
     yield "origin", f"{_origin(source)}  {source.origin}"
     for patient in source.patients:
         yield "patient", of_patient(patient)
+    for number in source.unfinished_imports:
+        yield "attention", incomplete(number)
     if source.patients_total > 1:
         yield "attention", f"{source.patients_total} patients under one Study Instance UID"
     yield "examination", f"{show_day(source.study_date)} {source.study_description}".strip()
@@ -548,11 +570,12 @@ def export(
                 "has_dicomdir": dicomdir and not exported.lacks_dicomdir,
                 "unlisted": [as_dict(found) for found in exported.unlisted],
                 "older_versions": exported.older_versions,
+                "unfinished_imports": exported.unfinished_imports,
             }
         )
     else:
         exported.show_end(directory, is_exact=not safe_preamble)
-    if exported.held or exported.unlisted or exported.lacks_dicomdir:
+    if exported.is_partial:
         raise SystemExit(1)
 
 
@@ -566,6 +589,7 @@ class _Exported:
         self.held: list[pb.HeldInstance] = []
         self.unlisted: list[pb.UnlistedFile] = []
         self.older_versions = 0
+        self.unfinished_imports: list[int] = []
         self.lacks_dicomdir = False
 
     def note(self, event: pb.ExportStudyResponse) -> None:
@@ -586,6 +610,13 @@ class _Exported:
         else:
             self.done, self.size = event.instances_done, event.bytes_done
             self.older_versions = event.older_versions or self.older_versions
+            self.unfinished_imports += event.unfinished_imports
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether something was left out that a person may expect."""
+        left_out = (self.held, self.unlisted, self.lacks_dicomdir, self.unfinished_imports)
+        return any(left_out)
 
     def show_end(self, directory: str, *, is_exact: bool) -> None:
         """Say what was done."""
@@ -595,6 +626,8 @@ class _Exported:
         )
         if not is_exact:
             print_line("Not byte for byte: the preambles were zeroed.")
+        for number in self.unfinished_imports:
+            print_line(incomplete(number))
         if self.older_versions:
             print_line(
                 f"{self.older_versions} older versions were left out: --all-versions writes them,"

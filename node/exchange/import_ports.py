@@ -54,21 +54,31 @@ class Writer(Protocol):
 class ImportStore(Protocol):
     """What import needs of the store."""
 
+    async def begin_import(self, sources: Sequence[str], operator: str, resumes: int = 0) -> int:
+        """Note that an import begins, or goes on; return its number."""
+
+    async def end_import(self, number: int, problem: str = "") -> None:
+        """Note that an import has ended, and what kept it from being finished."""
+
+    def leave_import(self, number: int) -> None:
+        """Let an import be resumed or discarded that was cut off."""
+
     async def open_package(
         self,
         study_uid: str,
         nursery: trio.Nursery,
         *,
+        import_id: int | None = None,
         state: str = "open",
         mine: Collection[int] = (),
     ) -> Writer:
-        """Return the study's open package, or a new one."""
+        """Return the study's package among `mine`, or a new one."""
 
     def release_packages(self, rows: Iterable[int]) -> None:
         """Let the next import of their studies go on in packages that are still open."""
 
     async def find_known(
-        self, digests: Sequence[bytes], mine: Collection[int]
+        self, digests: Sequence[bytes], mine: Collection[int], import_id: int
     ) -> dict[bytes, int | None]:
         """Return those digests that are here, whole, with the open package to close."""
 

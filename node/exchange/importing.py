@@ -6,9 +6,10 @@ process examine them, and adds what is carried to the open package of its study.
 sealing and recording go on behind `add`. So reading, parsing and sealing overlap, and memory
 is bounded by the lanes, the slabs and the sealing threads.
 
-At the end all packages are flushed, signed and closed. A job that is cancelled by a person
-discards them; one that is killed leaves them open, and the next import of the same study
-goes on in them: what is recorded there is known by its digest and not done again.
+At the end all packages are flushed, signed and closed. A job that is cancelled by a person, or
+finds the disk full, discards them; one that is killed leaves them open, and the next import of the
+same sources goes on in them: what is recorded there is known by its digest and not done again. An
+import of something else never closes them: then half a study would look whole.
 """
 
 from collections.abc import (
@@ -24,12 +25,13 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+import structlog
 import trio
 
 from node.domain.patients import Patient, is_another, patient_of
 from node.domain.verdicts import Examined, Verdict
 from node.domain.versions import Namesake, doubt_about
-from node.errors import DicomError
+from node.errors import DicomError, NodeError, StoreFull, first_of_ours
 from node.exchange.import_ports import (
     Examiner,
     ImportStore,
@@ -53,6 +55,7 @@ from node.exchange.reading import (
     rest_of,
 )
 
+log = structlog.get_logger()
 _DISCARD_SECONDS = 60.0  # what is left then stays in open packages
 LANES = 3
 _FILLING_BYTES = 64 * 2**20
@@ -109,6 +112,8 @@ class ImportJob:
         tell: Tell,
         operator: str,
         *,
+        sources: Sequence[str] = (),
+        resumes: int = 0,
         wait_room: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         """Prepare.
@@ -118,6 +123,8 @@ class ImportJob:
             examiner: Examines files.
             tell: Takes what there is to tell.
             operator: Who asked.
+            sources: What the person named: an import that was cut off goes on with the same.
+            resumes: The number of the import that is to go on, if the person named it.
             wait_room: Returns once whoever is told can take more; asked before each batch.
         """
         self._store = store
@@ -125,6 +132,9 @@ class ImportJob:
         self._tell = tell
         self._wait_room = wait_room
         self._operator = operator
+        self._sources = sources
+        self._resumes = resumes
+        self._number = 0
         self._summary = Summary()
         self._progress = Progress(0, 0, 0, 0)
         self._writers: dict[str, Writer] = {}
@@ -154,14 +164,37 @@ class ImportJob:
     @asynccontextmanager
     async def _releasing(self) -> AsyncGenerator[None]:
         """Whatever happens, leave open packages to the next import, or discard them."""
+        self._number = await self._store.begin_import(self._sources, self._operator, self._resumes)
+        error: BaseException | None = None
         try:
             yield
+        except BaseException as exc:
+            error = exc
+            raise
         finally:
-            if self._is_given_up:
-                with trio.move_on_after(_DISCARD_SECONDS, shield=True):
-                    await self._discard()
+            with trio.move_on_after(_DISCARD_SECONDS, shield=True):
+                await self._settle(error)
             held = (writer.row_id for writer in self._held)
             self._store.release_packages([*self._mine, *held])
+            self._store.leave_import(self._number)
+
+    async def _settle(self, error: BaseException | None) -> None:
+        """Note how it ended, and give back the room that nothing needs any more."""
+        problem = first_of_ours(error) if error is not None else None
+        try:
+            if isinstance(problem, StoreFull):
+                # Or the disk would stay full of what is of no use to anybody.
+                await self._discard(self._mine)
+            elif self._is_given_up:
+                await self._discard({writer.row_id for writer in self._writers.values()})
+            elif problem is not None:
+                await self._forget_chunks()
+            is_ended = error is None or self._is_given_up
+            if is_ended or problem is not None:
+                await self._store.end_import(self._number, "" if is_ended else str(problem))
+        except NodeError as exc:
+            # The error that ended the import says more, and the next start tidies up.
+            log.info("an import was not tidied up", code=exc.code.value)
 
     async def _run(self, files: Iterator[IncomingFile]) -> Summary:
         async with trio.open_nursery() as sealing:
@@ -190,10 +223,10 @@ class ImportJob:
                     await writer.flush()
             return await self._close()
 
-    async def _discard(self) -> None:
-        """Forget everything that this job recorded and did not close."""
-        rows = [writer.row_id for writer in self._writers.values()]
-        await self._store.discard_packages(rows + [writer.row_id for writer in self._held])
+    async def _discard(self, rows: Collection[int]) -> None:
+        """Forget packages, and everything else that this job recorded and did not close."""
+        held = [writer.row_id for writer in self._held]
+        await self._store.discard_packages([*rows, *held])
         await self._forget_chunks()
 
     async def _forget_chunks(self) -> None:
@@ -466,7 +499,7 @@ class ImportJob:
     async def _find_known(self, digests: Sequence[bytes]) -> Collection[bytes]:
         """Look up digests, and take over the packages that a killed import left around them."""
         async with self._opening:
-            known = await self._store.find_known(digests, self._mine)
+            known = await self._store.find_known(digests, self._mine, self._number)
             self._adopted.update(row for row in known.values() if row is not None)
         return known.keys()
 
@@ -529,7 +562,7 @@ class ImportJob:
         async with self._opening:
             if study_uid not in self._writers:
                 self._writers[study_uid] = await self._store.open_package(
-                    study_uid, sealing, mine=self._adopted
+                    study_uid, sealing, import_id=self._number, mine=self._adopted
                 )
             return self._writers[study_uid]
 

@@ -68,7 +68,7 @@ def choose_study(db: Db, text: str) -> Chosen:
         raise _several(db, several)
     found = set() if "." in wanted and _UID.fullmatch(wanted) else _by_words(db, wanted)
     if not found:
-        raise NotFound("no study here is meant by that; `emix studies` lists what is here")
+        raise NotFound(f"no study here is meant by that; {_where_else(db)}")
     if len(found) > 1:
         raise _several(db, found)
     return Chosen(StudyInstanceUID(found.pop()), Means.WORDS)
@@ -100,6 +100,13 @@ def matching(query: str) -> tuple[str, list[object]]:
         escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         args += [f"%{escaped}%", f"{escaped}%"]
     return " AND ".join(conditions), args
+
+
+def _where_else(db: Db) -> str:
+    """Return what to look through for a study that is not here; or not whole."""
+    is_partial = db.execute("SELECT 1 FROM imports").fetchone() is not None
+    more = ", `emix imports` what was not imported to its end" if is_partial else ""
+    return f"`emix studies` lists what is here{more}"
 
 
 def _numbered(db: Db, number: int) -> Chosen:

@@ -10,7 +10,7 @@ from node.domain.manifest import InstanceEntry, Manifest
 from node.domain.packages import Package
 from node.domain.versions import older_versions
 from node.sql.database import Db
-from node.store import audit_rows, findings, package_rows
+from node.store import audit_rows, findings, import_rows, package_rows
 from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
 from node.store.findings import HeldInstance
@@ -47,6 +47,7 @@ class ExportPlan:
         origin: Whose packages.
         files: Their names and sizes.
         older_versions: How many instances are left out, since a later version is written.
+        unfinished_imports: Imports that brought a part of the study, which is left out.
         left_out: Instances that wait for a person.
         released: Such instances that are written nevertheless, since a person asks for it.
     """
@@ -56,6 +57,7 @@ class ExportPlan:
     files: list[tuple[str, int]] = field(default_factory=list)
     chunks: list[_ExportChunk] = field(default_factory=list)
     older_versions: int = 0
+    unfinished_imports: list[int] = field(default_factory=list)
     left_out: list[HeldInstance] = field(default_factory=list)
     released: list[HeldInstance] = field(default_factory=list)
 
@@ -209,6 +211,7 @@ def _plan_export(
             _ExportChunk(package, manifest, position, found)
             for position, found in sorted(pieces.items())
         ]
+    plan.unfinished_imports = import_rows.of_study(db, packages[0].study_uid, plan.origin)
     plan.older_versions = 0 if all_versions else len(older)
     plan.left_out = [found for digest, found in held_digests.items() if digest not in done]
     plan.left_out += [] if include_held else waiting

@@ -20,10 +20,11 @@ from node.domain.verdicts import Doubt, Examined
 from node.domain.versions import Namesake
 from node.errors import Conflict, NotFound, StoreError
 from node.sql.database import Db
-from node.store import audit_rows, findings, package_rows, patients
+from node.store import audit_rows, findings, import_rows, package_rows, patients
 from node.store.context import StoreContext, marks
 from node.store.envelopes import Envelope
 from node.store.findings import HeldInstance
+from node.store.import_rows import UnfinishedImport
 from node.store.lost import find_lost, is_whole
 from node.store.mending import is_superfluous, mend_study
 from node.store.package_writer import PackageWriter
@@ -46,28 +47,92 @@ class ImportStore:
         # fill a package each. Read and changed in trio's thread only.
         self._in_use: set[int] = set()
         self._opening = trio.Lock()
+        self._running: set[int] = set()  # imports, by their numbers
+        self._beginning = trio.Lock()
         # A package is closed once: two decisions about one instance follow each other.
         self._deciding = trio.Lock()
+
+    # -- imports as people see them -------------------------------------------------------
+
+    async def begin_import(self, sources: Sequence[str], operator: str, resumes: int = 0) -> int:
+        """Note that an import begins; return its number. Durable once this returns.
+
+        It goes on with an earlier one of the same sources that was not finished, or with the one
+        that is named.
+
+        Raises:
+            NotFound: none of that number waits to be resumed.
+        """
+        named = [encodable(source) for source in sources]
+        async with self._beginning:
+            number = await self._context.database.write(
+                lambda db: import_rows.begin(
+                    db, named, operator, resumes=resumes, running=self._running
+                )
+            )
+            self._running.add(number)
+        return number
+
+    async def end_import(self, number: int, problem: str = "") -> None:
+        """Note that an import has ended; with a problem, it can be resumed or discarded."""
+        self.leave_import(number)
+        await self._context.database.write(lambda db: import_rows.end(db, number, problem))
+
+    def leave_import(self, number: int) -> None:
+        """Let an import be resumed or discarded that was cut off."""
+        self._running.discard(number)
+
+    async def list_imports(self) -> list[tuple[UnfinishedImport, bool]]:
+        """Return imports that run or were not finished, oldest first, and whether each runs."""
+        found = await self._context.database.read(import_rows.unfinished)
+        return [(one, one.id in self._running) for one in found]
+
+    async def discard_import(self, number: int, operator: str) -> int:
+        """Delete what an import kept that was not finished; return how many packages that were.
+
+        Raises:
+            NotFound: there is none of that number, or it runs.
+        """
+
+        def work(db: Db) -> list[int]:
+            import_rows.get(db, number, self._running)
+            rows = import_rows.open_rows(db, number)
+            facts: dict[str, object] = {"import": number, "packages": len(rows)}
+            audit_rows.append(db, "import.discarded", facts, operator)
+            return rows
+
+        async with self._beginning:
+            rows = await self._context.database.write(work)
+            await self.discard_packages(rows)
+            await self._context.database.write(lambda db: import_rows.end(db, number, ""))
+        return len(rows)
+
+    async def unfinished_of(self, study_uid: str, origin: FacilityId) -> list[int]:
+        """Return the imports that brought a part of a study and are not finished."""
+        return await self._context.database.read(
+            lambda db: import_rows.of_study(db, study_uid, origin)
+        )
+
+    # -- packages -------------------------------------------------------------------------
 
     async def open_package(
         self,
         study_uid: str,
         nursery: trio.Nursery,
         *,
+        import_id: int | None = None,
         state: str = "open",
         mine: Collection[int] = (),
     ) -> PackageWriter:
-        """Return a writer for the study's open package: a killed import's, or a new one.
+        """Return a writer for a package of the study: one among `mine`, or a new one.
 
-        A killed import's may be among `mine` already, through `find_known`.
         The package row is durable before this returns. Sealing runs in `nursery`.
         """
         context = self._context
 
-        def find_left(db: Db) -> list[Package]:
-            where = "state = 'open' AND origin = ? AND study_uid = ?"
-            args = (context.facility.digest, study_uid)
-            return package_rows.find_packages(db, where, args)
+        def find_mine(db: Db) -> list[Package]:
+            where = "state = 'open' AND study_uid = ?"
+            return [p for p in package_rows.find_packages(db, where, (study_uid,)) if p.id in mine]
 
         def add(db: Db) -> Package:
             key = DataKey.new()
@@ -80,22 +145,14 @@ class ImportStore:
                 state=state,
                 epoch=epoch,
                 wrapped_key=wrapped,
+                import_id=import_id if state == "open" else None,
             )
             return package_rows.find_packages(db, "id = ?", (row_id,))[0]
 
-        while True:
-            async with self._opening:
-                left = await context.database.read(find_left) if state == "open" else []
-                left = [p for p in left if p.id in mine or p.id not in self._in_use]
-                package = left[0] if left else await context.database.write(add)
-                self._in_use.add(package.id)
-            # Looked at without the lock: all of it is read, and no other import is to wait.
-            taken = {package.id}
-            if left and package.id not in mine:
-                with self._released_on_failure(taken):
-                    await self._forget_unusable(taken)
-            if taken:
-                break
+        async with self._opening:
+            found = await context.database.read(find_mine) if state == "open" and mine else []
+            package = found[0] if found else await context.database.write(add)
+            self._in_use.add(package.id)
         return PackageWriter(
             package=package.id,
             data_key=context.data_key(package),
@@ -137,14 +194,15 @@ class ImportStore:
         self._in_use.difference_update(rows)
 
     async def find_known(
-        self, digests: Sequence[bytes], mine: Collection[int]
+        self, digests: Sequence[bytes], mine: Collection[int], import_id: int
     ) -> dict[bytes, int | None]:
         """Return those digests whose instances this facility has imported already.
 
-        With each stands the package that a killed import left open around it: it is the
-        caller's now, to close; None for one that is closed, held, or among `mine`. What
-        another running import has recorded is not known yet: it may still be given up. Nor is
-        what lies in a chunk that is lost: its bytes are read and digested before it counts.
+        With each stands the package that this import left open around it when it was cut off
+        before: it is the caller's now, to close; None for one that is closed, held, or among
+        `mine`. What another import has recorded and not closed is not known: it may still be given
+        up, and is no whole study. Nor is what lies in a chunk that is lost: its bytes are read and
+        digested before it counts.
         """
 
         def work(db: Db) -> list[_Found]:
@@ -153,7 +211,7 @@ class ImportStore:
         known: dict[bytes, int | None] = {}
         async with self._opening:
             found = await self._context.database.read(work)
-            left = {x.package for x in found if x.state == "open"}
+            left = {x.package for x in found if x.state == "open" and x.import_id == import_id}
             taken = {row for row in left if row not in mine and row not in self._in_use}
             self._in_use.update(taken)
         closed = [x for x in found if x.state != "open"]
@@ -178,16 +236,16 @@ class ImportStore:
     ) -> dict[str, set[Namesake]]:
         """Return what this facility has imported under SOP Instance UIDs.
 
-        What another running import has recorded does not count; see `find_known`.
+        What another import has recorded and not closed does not count; see `find_known`.
         """
         me = self._context.facility.digest
 
-        def work(db: Db) -> list[tuple[str, str, bytes, int]]:
-            rows: list[tuple[str, str, bytes, int]] = []
+        def work(db: Db) -> list[tuple[str, str, bytes, int, str]]:
+            rows: list[tuple[str, str, bytes, int, str]] = []
             for some in _slices(sop_instance_uids):
                 sql = (
-                    "SELECT i.sop_instance_uid, i.series_uid, i.digest, p.id FROM instances i"
-                    " JOIN packages p ON p.id = i.package"
+                    "SELECT i.sop_instance_uid, i.series_uid, i.digest, p.id, p.state"
+                    " FROM instances i JOIN packages p ON p.id = i.package"
                     " WHERE p.origin = ? AND p.state IN ('open', 'closed')"
                     f" AND i.sop_instance_uid IN ({marks(some)})"
                 )
@@ -195,8 +253,8 @@ class ImportStore:
             return rows
 
         found: dict[str, set[Namesake]] = {}
-        for uid, series, digest, package in await self._context.database.read(work):
-            if package in mine or package not in self._in_use:
+        for uid, series, digest, package, state in await self._context.database.read(work):
+            if package in mine or state == "closed":
                 found.setdefault(uid, set()).add(Namesake(series, digest, package in mine))
         return found
 
@@ -385,12 +443,13 @@ class _Found:
     digest: bytes
     package: int
     state: str
+    import_id: int | None
     chunks: tuple[ChunkEntry, ...]
 
 
 def _find(db: Db, context: StoreContext, digests: Sequence[bytes]) -> list[_Found]:
     sql = (
-        "SELECT i.digest, p.id, p.state, i.extents FROM instances i"
+        "SELECT i.digest, p.id, p.state, p.import_id, i.extents FROM instances i"
         " JOIN packages p ON p.id = i.package WHERE p.origin = ?"
         " AND p.state IN ('open', 'closed', 'held')"
         f" AND i.digest IN ({marks(digests)})"
@@ -398,12 +457,12 @@ def _find(db: Db, context: StoreContext, digests: Sequence[bytes]) -> list[_Foun
     rows = db.execute(sql, (context.facility.digest, *digests)).fetchall()
     chunks: dict[tuple[int, int], ChunkEntry] = {}
     found = []
-    for digest, package, state, kept in rows:
+    for digest, package, state, import_id, kept in rows:
         places = [(package, e.chunk_index) for e in package_rows.unpack_extents(kept)]
         for place in places:
             if place not in chunks:
                 chunks[place] = package_rows.get_chunk(db, *place)
-        found.append(_Found(digest, package, state, tuple(chunks[p] for p in places)))
+        found.append(_Found(digest, package, state, import_id, tuple(chunks[p] for p in places)))
     return found
 
 

@@ -277,7 +277,7 @@ def _counts(db: Db) -> dict[str, int]:
         " ON p.id = i.package WHERE p.state = 'closed'",
         "sealed_bytes": "SELECT COALESCE(SUM(sealed_bytes), 0) FROM packages",
         "held_instances": f"SELECT COUNT(*) FROM {findings.HELD}",
-        "unfinished_imports": "SELECT COUNT(*) FROM packages WHERE state = 'open'",
+        "unfinished_imports": "SELECT COUNT(*) FROM imports",
         "alarms": f"SELECT COUNT(*) FROM audit WHERE {audit_rows.OPEN_ALARMS}",
     }
     counts = {name: int(db.execute(query).fetchone()[0]) for name, query in sql.items()}

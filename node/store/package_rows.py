@@ -99,11 +99,12 @@ def add_package(
     epoch: int,
     wrapped_key: bytes,
     received_from: FacilityId | None = None,
+    import_id: int | None = None,
 ) -> int:
     """Add a package and return its row id."""
     cursor = db.execute(
         "INSERT INTO packages (package_id, origin, study_uid, state, epoch, wrapped_key,"
-        " created_time, received_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        " created_time, received_from, import_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             package_id.digest,
             origin.digest,
@@ -113,6 +114,7 @@ def add_package(
             wrapped_key,
             time.time(),
             received_from.digest if received_from else None,
+            import_id,
         ),
     )
     return int(cursor.lastrowid or 0)
@@ -247,7 +249,7 @@ def close_package(
         Conflict: it is not in `state` any more: somebody closed or discarded it meanwhile.
     """
     changed = db.execute(
-        "UPDATE packages SET state = 'closed', manifest = ?, manifest_digest = ?"
+        "UPDATE packages SET state = 'closed', manifest = ?, manifest_digest = ?, import_id = NULL"
         " WHERE id = ? AND state = ?",
         (manifest, manifest_digest, package, state),
     )

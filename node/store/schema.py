@@ -20,6 +20,15 @@ def _initial(db: sqlite_utils.Database) -> None:
 _INITIAL = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT;
 
+-- Imports that run, or ended before their time: one row each, from its beginning to its end.
+CREATE TABLE imports (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    sources TEXT NOT NULL,
+    operator TEXT NOT NULL,
+    begun_time REAL NOT NULL,
+    problem TEXT NOT NULL DEFAULT ''
+) STRICT;
+
 -- One package per (origin, package id), ever: a second manifest for it is equivocation.
 CREATE TABLE packages (
     -- Names a study to people, so it is never given twice.
@@ -37,8 +46,11 @@ CREATE TABLE packages (
     manifest BLOB,
     manifest_digest BLOB,
     received_from BLOB,
+    -- The import that fills it, or has left it open.
+    import_id INTEGER REFERENCES imports (id) ON DELETE SET NULL,
     UNIQUE (origin, package_id)
 ) STRICT;
+CREATE INDEX packages_import ON packages (import_id) WHERE import_id IS NOT NULL;
 CREATE INDEX packages_study ON packages (study_uid, origin);
 CREATE INDEX packages_arriving ON packages (received_from) WHERE state = 'arriving';
 CREATE INDEX packages_sizes ON packages (sealed_bytes, LENGTH(manifest));

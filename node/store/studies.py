@@ -11,7 +11,7 @@ from node.domain.packages import Package
 from node.domain.patients import Patient
 from node.errors import Conflict
 from node.sql.database import Db
-from node.store import audit_rows, choosing, findings, package_rows, patients
+from node.store import audit_rows, choosing, findings, import_rows, package_rows, patients
 from node.store.choosing import Chosen
 from node.store.context import StoreContext
 from node.store.removal import remove_packages
@@ -26,6 +26,7 @@ class StudySource:
     number: int = 0
     index: dict[str, str] = field(default_factory=dict)
     patients: list[Patient] = field(default_factory=list)
+    unfinished_imports: list[int] = field(default_factory=list)
     series_rows: list[dict[str, object]] = field(default_factory=list)
     packages: list[dict[str, object]] = field(default_factory=list)
     sent_to: list[bytes] = field(default_factory=list)
@@ -223,6 +224,7 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
         "birth_date": first.birth_date,
         "sex": first.sex,
     }
+    source.unfinished_imports = import_rows.of_study(db, study_uid, origin)
     # Only a later package has another version of anything.
     is_versioned = len(source.packages) > 1
     source.instances = sum(_images(db, source).values()) if is_versioned else everything

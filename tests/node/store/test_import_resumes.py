@@ -59,7 +59,7 @@ class CutImportStore(ImportStore):
 
 
 async def run_import(store: ImportStore, examiner: Examiner, folder: Path) -> Summary:
-    job = ImportJob(store, examiner, lambda _: None, "test")
+    job = ImportJob(store, examiner, lambda _: None, "test", sources=[str(folder)])
     return await job.run(find_files(folder))
 
 

@@ -11,7 +11,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("facility_id", "display_name", "node_id", "software", "peer_endpoint", "introduction_endpoint", "studies", "instances", "sealed_bytes", "free_bytes", "open_transfers", "held_instances", "held_offers", "alarms", "started_seconds", "waiting_pairings")
+    __slots__ = ("facility_id", "display_name", "node_id", "software", "peer_endpoint", "introduction_endpoint", "studies", "instances", "sealed_bytes", "free_bytes", "open_transfers", "held_instances", "held_offers", "alarms", "started_seconds", "waiting_pairings", "unfinished_imports")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,7 @@ class GetStatusResponse(_message.Message):
     ALARMS_FIELD_NUMBER: _ClassVar[int]
     STARTED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     WAITING_PAIRINGS_FIELD_NUMBER: _ClassVar[int]
+    UNFINISHED_IMPORTS_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     display_name: str
     node_id: str
@@ -44,7 +45,8 @@ class GetStatusResponse(_message.Message):
     alarms: _containers.RepeatedScalarFieldContainer[str]
     started_seconds: int
     waiting_pairings: int
-    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., software: _Optional[str] = ..., peer_endpoint: _Optional[str] = ..., introduction_endpoint: _Optional[str] = ..., studies: _Optional[int] = ..., instances: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., open_transfers: _Optional[int] = ..., held_instances: _Optional[int] = ..., held_offers: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., started_seconds: _Optional[int] = ..., waiting_pairings: _Optional[int] = ...) -> None: ...
+    unfinished_imports: int
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., software: _Optional[str] = ..., peer_endpoint: _Optional[str] = ..., introduction_endpoint: _Optional[str] = ..., studies: _Optional[int] = ..., instances: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., open_transfers: _Optional[int] = ..., held_instances: _Optional[int] = ..., held_offers: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., started_seconds: _Optional[int] = ..., waiting_pairings: _Optional[int] = ..., unfinished_imports: _Optional[int] = ...) -> None: ...
 
 class GetIdentityRequest(_message.Message):
     __slots__ = ()
@@ -349,18 +351,24 @@ class ImportRequest(_message.Message):
     def __init__(self, paths: _Optional[_Union[ImportPaths, _Mapping]] = ..., file: _Optional[_Union[ImportFile, _Mapping]] = ..., data: _Optional[bytes] = ..., cancel: _Optional[_Union[ImportCancel, _Mapping]] = ..., broken: _Optional[_Union[ImportBroken, _Mapping]] = ...) -> None: ...
 
 class ImportPaths(_message.Message):
-    __slots__ = ("paths",)
+    __slots__ = ("paths", "resumes")
     PATHS_FIELD_NUMBER: _ClassVar[int]
+    RESUMES_FIELD_NUMBER: _ClassVar[int]
     paths: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, paths: _Optional[_Iterable[str]] = ...) -> None: ...
+    resumes: int
+    def __init__(self, paths: _Optional[_Iterable[str]] = ..., resumes: _Optional[int] = ...) -> None: ...
 
 class ImportFile(_message.Message):
-    __slots__ = ("label", "size_bytes")
+    __slots__ = ("label", "size_bytes", "sources", "resumes")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    RESUMES_FIELD_NUMBER: _ClassVar[int]
     label: str
     size_bytes: int
-    def __init__(self, label: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    sources: _containers.RepeatedScalarFieldContainer[str]
+    resumes: int
+    def __init__(self, label: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sources: _Optional[_Iterable[str]] = ..., resumes: _Optional[int] = ...) -> None: ...
 
 class ImportBroken(_message.Message):
     __slots__ = ("reason",)
@@ -461,7 +469,7 @@ class ListStudiesResponse(_message.Message):
     def __init__(self, studies: _Optional[_Iterable[_Union[Study, _Mapping]]] = ...) -> None: ...
 
 class Study(_message.Message):
-    __slots__ = ("study_instance_uid", "origin", "origin_name", "origin_pinned", "patient_name", "patient_id", "study_date", "study_description", "modalities", "series", "instances", "plaintext_bytes", "sealed_bytes", "packages", "sent_to", "versioned_instances", "number", "birth_date", "sex", "accession_number", "referring_physician", "institution", "series_entries", "patients", "patients_total")
+    __slots__ = ("study_instance_uid", "origin", "origin_name", "origin_pinned", "patient_name", "patient_id", "study_date", "study_description", "modalities", "series", "instances", "plaintext_bytes", "sealed_bytes", "packages", "sent_to", "versioned_instances", "number", "birth_date", "sex", "accession_number", "referring_physician", "institution", "series_entries", "patients", "patients_total", "unfinished_imports")
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -487,6 +495,7 @@ class Study(_message.Message):
     SERIES_ENTRIES_FIELD_NUMBER: _ClassVar[int]
     PATIENTS_FIELD_NUMBER: _ClassVar[int]
     PATIENTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    UNFINISHED_IMPORTS_FIELD_NUMBER: _ClassVar[int]
     study_instance_uid: str
     origin: str
     origin_name: str
@@ -512,7 +521,8 @@ class Study(_message.Message):
     series_entries: _containers.RepeatedCompositeFieldContainer[Series]
     patients: _containers.RepeatedCompositeFieldContainer[Patient]
     patients_total: int
-    def __init__(self, study_instance_uid: _Optional[str] = ..., origin: _Optional[str] = ..., origin_name: _Optional[str] = ..., origin_pinned: _Optional[bool] = ..., patient_name: _Optional[str] = ..., patient_id: _Optional[str] = ..., study_date: _Optional[str] = ..., study_description: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., series: _Optional[int] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[Package, _Mapping]]] = ..., sent_to: _Optional[_Iterable[str]] = ..., versioned_instances: _Optional[int] = ..., number: _Optional[int] = ..., birth_date: _Optional[str] = ..., sex: _Optional[str] = ..., accession_number: _Optional[str] = ..., referring_physician: _Optional[str] = ..., institution: _Optional[str] = ..., series_entries: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., patients: _Optional[_Iterable[_Union[Patient, _Mapping]]] = ..., patients_total: _Optional[int] = ...) -> None: ...
+    unfinished_imports: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, study_instance_uid: _Optional[str] = ..., origin: _Optional[str] = ..., origin_name: _Optional[str] = ..., origin_pinned: _Optional[bool] = ..., patient_name: _Optional[str] = ..., patient_id: _Optional[str] = ..., study_date: _Optional[str] = ..., study_description: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., series: _Optional[int] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[Package, _Mapping]]] = ..., sent_to: _Optional[_Iterable[str]] = ..., versioned_instances: _Optional[int] = ..., number: _Optional[int] = ..., birth_date: _Optional[str] = ..., sex: _Optional[str] = ..., accession_number: _Optional[str] = ..., referring_physician: _Optional[str] = ..., institution: _Optional[str] = ..., series_entries: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., patients: _Optional[_Iterable[_Union[Patient, _Mapping]]] = ..., patients_total: _Optional[int] = ..., unfinished_imports: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Patient(_message.Message):
     __slots__ = ("name", "patient_id", "birth_date", "sex")
@@ -607,7 +617,7 @@ class ExportStudyRequest(_message.Message):
     def __init__(self, study: _Optional[str] = ..., directory: _Optional[str] = ..., dicomdir: _Optional[bool] = ..., safe_preamble: _Optional[bool] = ..., all_versions: _Optional[bool] = ..., parent_device: _Optional[int] = ..., parent_inode: _Optional[int] = ..., stream: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ...) -> None: ...
 
 class ExportStudyResponse(_message.Message):
-    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total", "unwritable", "piece", "origin", "held", "unlisted", "without_dicomdir", "older_versions")
+    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total", "unwritable", "piece", "origin", "held", "unlisted", "without_dicomdir", "older_versions", "unfinished_imports")
     INSTANCES_DONE_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
@@ -619,6 +629,7 @@ class ExportStudyResponse(_message.Message):
     UNLISTED_FIELD_NUMBER: _ClassVar[int]
     WITHOUT_DICOMDIR_FIELD_NUMBER: _ClassVar[int]
     OLDER_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    UNFINISHED_IMPORTS_FIELD_NUMBER: _ClassVar[int]
     instances_done: int
     instances_total: int
     bytes_done: int
@@ -630,7 +641,8 @@ class ExportStudyResponse(_message.Message):
     unlisted: UnlistedFile
     without_dicomdir: bool
     older_versions: int
-    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., unwritable: _Optional[bool] = ..., piece: _Optional[_Union[ExportPiece, _Mapping]] = ..., origin: _Optional[str] = ..., held: _Optional[_Union[HeldInstance, _Mapping]] = ..., unlisted: _Optional[_Union[UnlistedFile, _Mapping]] = ..., without_dicomdir: _Optional[bool] = ..., older_versions: _Optional[int] = ...) -> None: ...
+    unfinished_imports: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., unwritable: _Optional[bool] = ..., piece: _Optional[_Union[ExportPiece, _Mapping]] = ..., origin: _Optional[str] = ..., held: _Optional[_Union[HeldInstance, _Mapping]] = ..., unlisted: _Optional[_Union[UnlistedFile, _Mapping]] = ..., without_dicomdir: _Optional[bool] = ..., older_versions: _Optional[int] = ..., unfinished_imports: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class UnlistedFile(_message.Message):
     __slots__ = ("name", "reason")
@@ -704,6 +716,62 @@ class DecideHeldRequest(_message.Message):
     release: bool
     def __init__(self, held_id: _Optional[int] = ..., release: _Optional[bool] = ...) -> None: ...
 
+class ListImportsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListImportsResponse(_message.Message):
+    __slots__ = ("imports",)
+    IMPORTS_FIELD_NUMBER: _ClassVar[int]
+    imports: _containers.RepeatedCompositeFieldContainer[UnfinishedImport]
+    def __init__(self, imports: _Optional[_Iterable[_Union[UnfinishedImport, _Mapping]]] = ...) -> None: ...
+
+class UnfinishedImport(_message.Message):
+    __slots__ = ("number", "sources", "operator", "begun_seconds", "is_running", "problem", "studies", "studies_total", "instances", "sealed_bytes")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    BEGUN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    IS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    STUDIES_FIELD_NUMBER: _ClassVar[int]
+    STUDIES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    SEALED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    sources: _containers.RepeatedScalarFieldContainer[str]
+    operator: str
+    begun_seconds: int
+    is_running: bool
+    problem: str
+    studies: _containers.RepeatedCompositeFieldContainer[PartialStudy]
+    studies_total: int
+    instances: int
+    sealed_bytes: int
+    def __init__(self, number: _Optional[int] = ..., sources: _Optional[_Iterable[str]] = ..., operator: _Optional[str] = ..., begun_seconds: _Optional[int] = ..., is_running: _Optional[bool] = ..., problem: _Optional[str] = ..., studies: _Optional[_Iterable[_Union[PartialStudy, _Mapping]]] = ..., studies_total: _Optional[int] = ..., instances: _Optional[int] = ..., sealed_bytes: _Optional[int] = ...) -> None: ...
+
+class PartialStudy(_message.Message):
+    __slots__ = ("study_instance_uid", "patients", "instances")
+    STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    study_instance_uid: str
+    patients: _containers.RepeatedCompositeFieldContainer[Patient]
+    instances: int
+    def __init__(self, study_instance_uid: _Optional[str] = ..., patients: _Optional[_Iterable[_Union[Patient, _Mapping]]] = ..., instances: _Optional[int] = ...) -> None: ...
+
+class DiscardImportRequest(_message.Message):
+    __slots__ = ("number",)
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    def __init__(self, number: _Optional[int] = ...) -> None: ...
+
+class DiscardImportResponse(_message.Message):
+    __slots__ = ("packages",)
+    PACKAGES_FIELD_NUMBER: _ClassVar[int]
+    packages: int
+    def __init__(self, packages: _Optional[int] = ...) -> None: ...
+
 class DecideHeldResponse(_message.Message):
     __slots__ = ("package_id",)
     PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -733,18 +801,20 @@ class SendRequest(_message.Message):
     def __init__(self, study: _Optional[str] = ..., facility: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., priority: _Optional[str] = ..., again: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ..., several_patients: _Optional[bool] = ...) -> None: ...
 
 class SendResponse(_message.Message):
-    __slots__ = ("transfers", "known", "held_packages", "origin", "held")
+    __slots__ = ("transfers", "known", "held_packages", "origin", "held", "unfinished_imports")
     TRANSFERS_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
     HELD_PACKAGES_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    UNFINISHED_IMPORTS_FIELD_NUMBER: _ClassVar[int]
     transfers: _containers.RepeatedCompositeFieldContainer[Transfer]
     known: _containers.RepeatedScalarFieldContainer[str]
     held_packages: _containers.RepeatedScalarFieldContainer[str]
     origin: str
     held: _containers.RepeatedCompositeFieldContainer[HeldInstance]
-    def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ..., known: _Optional[_Iterable[str]] = ..., held_packages: _Optional[_Iterable[str]] = ..., origin: _Optional[str] = ..., held: _Optional[_Iterable[_Union[HeldInstance, _Mapping]]] = ...) -> None: ...
+    unfinished_imports: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ..., known: _Optional[_Iterable[str]] = ..., held_packages: _Optional[_Iterable[str]] = ..., origin: _Optional[str] = ..., held: _Optional[_Iterable[_Union[HeldInstance, _Mapping]]] = ..., unfinished_imports: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ListTransfersRequest(_message.Message):
     __slots__ = ("open_only", "held_only", "limit")

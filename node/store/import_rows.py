@@ -1,0 +1,151 @@
+"""Imports that run or were not finished, as rows; inside a caller's transaction.
+
+A row stands from the beginning of an import to its end. What it has recorded lies in open packages
+that name it; only an import of the same sources goes on in them, and closes them.
+"""
+
+import json
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from node.domain.ids import FacilityId
+from node.domain.patients import Patient
+from node.errors import NotFound
+from node.sql.database import Db
+from node.store import patients
+from node.store.context import marks
+
+
+@dataclass(frozen=True, slots=True)
+class PartialStudy:
+    """What an import that is not finished has kept of a study."""
+
+    study_uid: str
+    patients: Sequence[Patient]
+    instances: int
+    sealed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedImport:
+    """An import that runs, or was not finished.
+
+    Attributes:
+        id: Its number.
+        sources: What the person named, as absolute paths.
+        problem: Why it ended, as far as it could still be noted.
+        studies: What it has kept.
+    """
+
+    id: int
+    sources: tuple[str, ...]
+    operator: str
+    begun_time: float
+    problem: str
+    studies: Sequence[PartialStudy]
+
+
+def begin(
+    db: Db, sources: Sequence[str], operator: str, *, resumes: int, running: Collection[int]
+) -> int:
+    """Note that an import begins; return its number: that of an earlier one that it goes on with.
+
+    Args:
+        db: The database.
+        sources: What the person named; nothing goes on with an import of nothing.
+        operator: Who asked.
+        resumes: The earlier import, if the person named it; else 0.
+        running: Imports that run now, which nothing goes on with.
+
+    Raises:
+        NotFound: there is none of the number that the person named, or it runs.
+    """
+    encoded, now = json.dumps(sorted(set(sources))), time.time()
+    if resumes:
+        found = [get(db, resumes, running)]
+    else:
+        sql = f"SELECT id FROM imports WHERE sources = ? AND id NOT IN ({marks(list(running))})"
+        rows = db.execute(f"{sql} ORDER BY id", (encoded, *running)) if sources else ()
+        found = [int(row[0]) for row in rows]
+    if not found:
+        sql = "INSERT INTO imports (sources, operator, begun_time) VALUES (?, ?, ?)"
+        return int(db.execute(sql, (encoded, operator, now)).lastrowid or 0)
+    kept, *others = found
+    for other in others:  # two that ran at once and were both cut off
+        db.execute("UPDATE packages SET import_id = ? WHERE import_id = ?", (kept, other))
+        db.execute("DELETE FROM imports WHERE id = ?", (other,))
+    db.execute(
+        "UPDATE imports SET sources = ?, operator = ?, begun_time = ?, problem = '' WHERE id = ?",
+        (encoded, operator, now, kept),
+    )
+    return kept
+
+
+def get(db: Db, number: int, running: Collection[int]) -> int:
+    """Return the number of an import that is not finished and does not run.
+
+    Raises:
+        NotFound: it is none.
+    """
+    if number in running:
+        raise NotFound(f"import i{number} is running; wait for its end, or cancel it")
+    if db.execute("SELECT 1 FROM imports WHERE id = ?", (number,)).fetchone() is None:
+        raise NotFound(f"no import i{number} is unfinished; `emix imports` lists those that are")
+    return number
+
+
+def end(db: Db, number: int, problem: str) -> None:
+    """Note that an import has ended: it is forgotten once nothing of it is open any more."""
+    if problem:
+        db.execute("UPDATE imports SET problem = ? WHERE id = ?", (problem, number))
+    else:
+        db.execute(f"DELETE FROM imports WHERE id = ? AND id NOT IN ({_WITH_PACKAGES})", (number,))
+
+
+def open_rows(db: Db, number: int) -> list[int]:
+    """Return the packages that an import has left open."""
+    sql = "SELECT id FROM packages WHERE import_id = ? AND state = 'open'"
+    return [int(row[0]) for row in db.execute(sql, (number,))]
+
+
+def unfinished(db: Db) -> list[UnfinishedImport]:
+    """Return imports that run or were not finished, oldest first."""
+    rows = db.execute("SELECT id, sources, operator, begun_time, problem FROM imports ORDER BY id")
+    return [
+        UnfinishedImport(
+            id=row[0],
+            sources=tuple(json.loads(row[1])),
+            operator=row[2],
+            begun_time=row[3],
+            problem=row[4],
+            studies=_studies(db, row[0]),
+        )
+        for row in rows.fetchall()
+    ]
+
+
+def of_study(db: Db, study_uid: str, origin: FacilityId) -> list[int]:
+    """Return the imports that have brought a part of a study and are not finished."""
+    sql = (
+        "SELECT DISTINCT import_id FROM packages WHERE state = 'open' AND study_uid = ?"
+        " AND origin = ? AND import_id IS NOT NULL ORDER BY import_id"
+    )
+    return [int(row[0]) for row in db.execute(sql, (study_uid, origin.digest))]
+
+
+_WITH_PACKAGES = "SELECT import_id FROM packages WHERE import_id IS NOT NULL AND state = 'open'"
+
+
+def _studies(db: Db, number: int) -> list[PartialStudy]:
+    rows = db.execute(
+        "SELECT p.study_uid, SUM((SELECT COUNT(*) FROM instances i WHERE i.package = p.id)),"
+        " SUM(p.sealed_bytes) FROM packages p WHERE p.import_id = ? AND p.state = 'open'"
+        " GROUP BY p.study_uid ORDER BY MIN(p.id)",
+        (number,),
+    ).fetchall()
+    where = "p.import_id = ? AND p.state = 'open' AND p.study_uid = ?"
+    return [
+        PartialStudy(row[0], patients.of_packages(db, where, (number, row[0])), row[1], row[2])
+        for row in rows
+    ]
