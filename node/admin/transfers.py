@@ -98,15 +98,15 @@ class TransferHandlers:
             await call.write(pb.SendResponse())
             return
         try:
-            priority = Priority[(request.priority or "routine").upper()]
+            priority = Priority[request.priority.upper()] if request.priority else None
         except KeyError as exc:
             raise UsageError("the priority is stat, urgent or routine") from exc
         order = SendOrder(
             study=request.study,
             receiver=peer.facility_id,
             seal_key=peer.identity.seal_key,
-            recipient=request.recipient,
-            note=request.note,
+            recipient=request.recipient if request.HasField("recipient") else None,
+            note=request.note if request.HasField("note") else None,
             priority=priority,
             operator=operator_of(call),
             is_again=request.again,

@@ -7,7 +7,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.documents.peers import Peer
 from node.domain.ids import PackageId
 from node.domain.patients import Patient
-from node.domain.transfers import Transfer
+from node.domain.transfers import Priority, Transfer
 from node.domain.waiting import advice_on
 from node.federation.connection import Connection
 from node.store.findings import HeldInstance
@@ -194,6 +194,7 @@ def _package(row: dict[str, object], names: dict[bytes, str]) -> pb.Package:
         received_seconds=int(row["received_time"] or 0),  # type: ignore[call-overload]
         recipient=str(row["recipient"] or ""),
         note=str(row["note"] or ""),
+        priority="" if row["priority"] is None else Priority(row["priority"]).name.lower(),  # type: ignore[arg-type]
         held_instances=row["held"],  # type: ignore[arg-type]
         flagged_instances=row["flagged"],  # type: ignore[arg-type]
         hold_reasons=row["hold_reasons"],  # type: ignore[arg-type]

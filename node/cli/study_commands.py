@@ -477,6 +477,13 @@ def _show_packages(source: pb.Study) -> None:
             f"{'package':>12}  {package.package_id[:8]}  {package.instances} instances,"
             f" {show_time(package.created_seconds)}, {came}{_doubts(package)}"
         )
+        if package.received_from:
+            words = (
+                package.recipient and f"for {package.recipient}",
+                package.priority,
+                package.note,
+            )
+            print_line(f"{'':>12}  {'; '.join(filter(None, words))}")
     if (more := len(source.packages) - _SHOWN) > 0:
         print_line(f"and {more} more packages; --json shows all")
 

@@ -35,13 +35,12 @@ from node.terminal.output import (
 @click.command()
 @click.argument("studies", nargs=-1, required=True, metavar="STUDY|PATH...")
 @click.argument("facility")
-@click.option("--to", "recipient", default="", help="For whom there.")
-@click.option("--note", default="", help="A word with it.")
+@click.option("--to", "recipient", help="For whom there.")
+@click.option("--note", help="A word with it.")
 @click.option(
     "--priority",
     type=click.Choice(["stat", "urgent", "routine"]),
-    default="routine",
-    show_default=True,
+    help="[default: routine]",
 )
 @origin_option
 @click.option(
@@ -62,9 +61,9 @@ def send(
     context: click.Context,
     studies: tuple[str, ...],
     facility: str,
-    recipient: str,
-    note: str,
-    priority: str,
+    recipient: str | None,
+    note: str | None,
+    priority: str | None,
     origin: str,
     include_held: bool,
     again: bool,
@@ -82,6 +81,10 @@ def send(
     The transfer survives restarts and broken links; `emix transfers` shows how far it is. With
     --wait the exit status is 0 only when the receiver's signed receipt was verified here; until
     then it says what it waits for.
+
+    --to, --note and --priority stay as they were when a study was sent there last, unless they are
+    given; where they differ, what is there already is promised anew, and its images are not sent
+    twice.
 
     Where several patients are under a study's Study Instance UID, they are shown and asked about.
     Where several facilities sealed different images of the study, --origin says whose. What
@@ -267,6 +270,7 @@ def inbox(context: click.Context, json_: bool) -> None:
             ">INST",
             Column("ORIGIN", least=6, spare=1),
             Column("STUDY UID", least=12, is_middle=True),
+            "PRIORITY",
             Column("TO", is_note=True),
             Column("NOTE", is_note=True),
             Column("HELD", is_note=True),
@@ -283,6 +287,7 @@ def inbox(context: click.Context, json_: bool) -> None:
                 package.instances,
                 study.origin_name or study.origin[:7],
                 study.study_instance_uid,
+                package.priority,
                 package.recipient,
                 package.note,
                 _held_and_flagged(package),

@@ -61,6 +61,7 @@ class SendOrder:
         has_several_patients: Even if several patients are under the Study Instance UID.
         receiver: The facility.
         seal_key: That facility's node's X25519 key.
+        recipient, note, priority: None leaves what it was when the package was sent there last.
         operator: Who asked.
         is_again: Also what the receiver has given a receipt for: it may have deleted it.
     """
@@ -68,10 +69,10 @@ class SendOrder:
     study: str
     receiver: FacilityId
     seal_key: bytes
-    recipient: str
-    note: str
-    priority: Priority
     operator: str
+    recipient: str | None = None
+    note: str | None = None
+    priority: Priority | None = None
     is_again: bool = False
     origin: str = ""
     has_held: bool = False
@@ -93,6 +94,33 @@ class Sent:
     added: Sequence[Transfer]
     known: Sequence[Transfer]
     held: Sequence[PackageId]
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What a delivery says to people."""
+
+    recipient: str = ""
+    note: str = ""
+    priority: Priority = Priority.ROUTINE
+
+
+def _words_of(row: Transfer) -> _Words:
+    return _Words(row.recipient, row.note, row.priority)
+
+
+def _words(order: SendOrder, earlier: Sequence[Transfer]) -> _Words:
+    """Return what a new delivery is to say; what the order leaves open, the last one said.
+
+    What a person took back said nothing that is to last.
+    """
+    lasting = (_words_of(row) for row in earlier if row.state is not State.CANCELLED)
+    last = next(lasting, _Words())
+    return _Words(
+        last.recipient if order.recipient is None else order.recipient,
+        last.note if order.note is None else order.note,
+        last.priority if order.priority is None else order.priority,
+    )
 
 
 class TransferBook(Protocol):
@@ -193,7 +221,7 @@ class Transfers:
         """
         if order.receiver == self._signer.facility_id:
             raise UsageError("that is this facility itself")
-        if len(order.note) > MAX_TEXT or len(order.recipient) > MAX_TEXT:
+        if any(len(text or "") > MAX_TEXT for text in (order.note, order.recipient)):
             raise UsageError(f"note and recipient have at most {MAX_TEXT} characters")
         known: list[Transfer] = []
         sends = []
@@ -211,16 +239,17 @@ class Transfers:
             earlier = await self._book.sends_of(order.receiver, package.origin, package.package_id)
             wanted = {State.DELIVERED} if not order.is_again else set[State]()
             useful = [r for r in earlier if not r.state.is_final or r.state in wanted]
-            if useful:
+            words = _words(order, earlier)
+            if useful and _words_of(useful[0]) == words:
                 known.append(useful[0])
             else:
-                sends.append(self._deliver(order, outgoing))
+                sends.append(self._deliver(order, words, outgoing))
         added = await self._book.add_sends(sends, order.operator) if sends else ()
         package = found[0].package
         return Sent(package.study_uid, package.origin, added, known, held)
 
     def _deliver(
-        self, order: SendOrder, outgoing: Outgoing
+        self, order: SendOrder, words: "_Words", outgoing: Outgoing
     ) -> tuple[Delivery, Document, bytes, Outgoing]:
         package = outgoing.package
         transfer_id = TransferId.new()
@@ -237,9 +266,9 @@ class Transfers:
             sealed_key_digest=sha256(sealed_key),
             created_time=now,
             expires_time=now + self._offer_seconds,
-            priority=order.priority,
-            recipient=order.recipient,
-            note=order.note,
+            priority=words.priority,
+            recipient=words.recipient,
+            note=words.note,
             instances=outgoing.instances,
             sealed_bytes=outgoing.sealed_bytes,
         )

@@ -185,7 +185,7 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
     inside = "p.state = 'closed' AND p.study_uid = ? AND p.origin = ?"
     for row in db.query(
         "SELECT p.id, p.package_id, p.created_time, p.received_from, s.*,"
-        " t.recipient, t.note, t.received_time,"
+        " t.recipient, t.note, t.priority, t.received_time,"
         " (SELECT COUNT(*) FROM instances WHERE package = p.id) AS instances,"
         " (SELECT SUM(size_bytes) FROM instances WHERE package = p.id) AS plaintext_bytes,"
         " (SELECT SUM(sealed_bytes) FROM chunks WHERE package = p.id) AS sealed_bytes"

@@ -406,6 +406,29 @@ def test_two_patients_in_one_study_are_shown_and_asked_about_before_it_is_sent(
     assert arrived["study_instance_uid"] == study_uid(173)
 
 
+def test_words_with_a_study_are_kept_changed_and_shown_at_the_receiver(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    imported(a, write_study(tmp_path / "s", 174, 1))
+
+    def arrived() -> tuple[str, str, str]:
+        studies = b.json("inbox")["studies"]
+        (study,) = [s for s in studies if s["study_instance_uid"] == study_uid(174)]
+        (package,) = study["packages"]
+        return package["recipient"], package["note"], package["priority"]
+
+    words = ("--to", "Dr. Jones", "--note", "second opinion", "--priority", "stat")
+    a.run("send", study_uid(174), b.display_name, *words, "--wait")
+    assert arrived() == ("Dr. Jones", "second opinion", "stat")
+    a.run("send", study_uid(174), b.display_name, "--again", "--wait")
+    assert arrived() == ("Dr. Jones", "second opinion", "stat")
+    sent = a.json("send", study_uid(174), b.display_name, "--note", "for the board", "--wait")
+    assert (len(sent["transfers"]), sent["transfers"][0]["bytes_carried"]) == (1, 0)
+    assert arrived() == ("Dr. Jones", "for the board", "stat")
+    assert "for Dr. Jones; stat; for the board" in b.run("study", study_uid(174))
+
+
 def test_held_file_is_released_by_a_person_only(nodes: tuple[Node, Node], tmp_path: Path) -> None:
     a, b = nodes
     folder = tmp_path / "held"

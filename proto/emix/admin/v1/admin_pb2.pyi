@@ -551,7 +551,7 @@ class Series(_message.Message):
     def __init__(self, series_instance_uid: _Optional[str] = ..., series_number: _Optional[str] = ..., modality: _Optional[str] = ..., description: _Optional[str] = ..., instances: _Optional[int] = ...) -> None: ...
 
 class Package(_message.Message):
-    __slots__ = ("package_id", "instances", "created_seconds", "received_from", "sealed_bytes", "received_seconds", "recipient", "note", "held_instances", "flagged_instances", "hold_reasons")
+    __slots__ = ("package_id", "instances", "created_seconds", "received_from", "sealed_bytes", "received_seconds", "recipient", "note", "held_instances", "flagged_instances", "hold_reasons", "priority")
     PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     CREATED_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -563,6 +563,7 @@ class Package(_message.Message):
     HELD_INSTANCES_FIELD_NUMBER: _ClassVar[int]
     FLAGGED_INSTANCES_FIELD_NUMBER: _ClassVar[int]
     HOLD_REASONS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     package_id: str
     instances: int
     created_seconds: int
@@ -574,7 +575,8 @@ class Package(_message.Message):
     held_instances: int
     flagged_instances: int
     hold_reasons: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, package_id: _Optional[str] = ..., instances: _Optional[int] = ..., created_seconds: _Optional[int] = ..., received_from: _Optional[str] = ..., sealed_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., held_instances: _Optional[int] = ..., flagged_instances: _Optional[int] = ..., hold_reasons: _Optional[_Iterable[str]] = ...) -> None: ...
+    priority: str
+    def __init__(self, package_id: _Optional[str] = ..., instances: _Optional[int] = ..., created_seconds: _Optional[int] = ..., received_from: _Optional[str] = ..., sealed_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., held_instances: _Optional[int] = ..., flagged_instances: _Optional[int] = ..., hold_reasons: _Optional[_Iterable[str]] = ..., priority: _Optional[str] = ...) -> None: ...
 
 class GetStudyRequest(_message.Message):
     __slots__ = ("study",)
