@@ -260,6 +260,7 @@ class _Node:
             receiver=receiver,
             links=federation,
             offer_seconds=config.offer_days * _DAY_SECONDS,
+            has_summaries=config.offer_summary == "sealed",
         )
         self._federation = federation
         self._tell_changes(transfers)

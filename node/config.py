@@ -44,6 +44,7 @@ class Config:
         proxy: `[proxy] address` of an HTTP proxy that leads out; empty for none.
         proxy_credentials: `[proxy] credentials` a file with `user:password`; empty for none.
         incoming: `[policy]` whether a paired peer's packages arrive at once.
+        offer_summary: `[policy]` whether offers tell what they are before they are accepted.
         offer_days: `[policy]` for how long our deliveries stand.
         required_layers: `[parsers] require` layers of confinement without which no parser runs.
         quota_gib: `[store]` above this, incoming packages are asked to come later; 0 for none.
@@ -97,6 +98,9 @@ class Config:
     )
     incoming: str = field(
         default="accept", metadata={"section": "policy", "check": choice("accept", "ask")}
+    )
+    offer_summary: str = field(
+        default="sealed", metadata={"section": "policy", "check": choice("sealed", "none")}
     )
     offer_days: int = field(default=30, metadata={"section": "policy", "check": whole(1, 30)})
     required_layers: tuple[str, ...] = field(
@@ -186,6 +190,9 @@ introduction = "{introduction}"
 [policy]
 # "accept": a paired peer's packages arrive at once. "ask": a person accepts each offer.
 # incoming = "accept"
+# "sealed": an offer of ours tells whom and what it is of, sealed to the receiving facility, for the
+# person there who accepts it. "none": it tells how many instances, and what you write with it.
+# offer_summary = "sealed"
 # For how many days a delivery of ours stands when the other side cannot be reached; 30 at most,
 # since nobody takes an older one.
 # offer_days = 30

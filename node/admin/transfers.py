@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 import trio
 from emix.admin.v1 import admin_pb2 as pb
@@ -42,12 +43,13 @@ class TransferHandlers:
         descriptor = pb.DESCRIPTOR.services_by_name["TransferService"]
         return Service(descriptor, handlers, allow_all, {"WatchTransfers": _MANY_IDS})
 
-    def _wire(self, row: Transfer) -> pb.Transfer:
+    def _wire(self, row: Transfer, *, tells_offer: bool = False) -> pb.Transfer:
         peer = self._parts.trust.peers.get(row.peer)
         connection = self._parts.federation.connection(row.peer)
         reason = why_waiting(row, self._way(row, peer, connection))
         name = self._parts.peer_name(peer)
-        return wire.transfer_to_wire(row, name, connection.round_trip_seconds, reason)
+        shown = row if tells_offer else replace(row, summary=None)
+        return wire.transfer_to_wire(shown, name, connection.round_trip_seconds, reason)
 
     def _way(self, row: Transfer, peer: Peer | None, connection: Connection) -> WayToPeer:
         return WayToPeer(
@@ -133,10 +135,14 @@ class TransferHandlers:
         rows = self._parts.transfer_store.search(
             open_only=request.open_only, held_only=request.held_only, limit=request.limit
         )
+        told = 0
         async with aclosing(rows):
             async for some in rows:
-                await pages.add(map(self._wire, some))
+                told += sum(row.summary is not None for row in some)
+                await pages.add(self._wire(row, tells_offer=True) for row in some)
         await pages.end()
+        if told:  # whom an offer is of is looked at as a study is
+            await self._parts.audit.note_list("offers.listed", {"offers": told}, operator_of(call))
 
     async def _watch(self, call: Call[None]) -> None:
         store = self._parts.transfer_store

@@ -70,6 +70,7 @@ def transfer_to_wire(
         instances=row.instances,
         reason=reason,
         recipient=row.recipient,
+        summary=_offer_summary(row),
         note=row.note,
         created_seconds=int(row.created_time),
         updated_seconds=int(row.updated_time),
@@ -77,6 +78,20 @@ def transfer_to_wire(
         plaintext_bytes=row.plaintext_bytes,
         bytes_a_second=int(row.bytes_a_second),
         round_trip_milliseconds=round_trip_seconds * 1000,
+    )
+
+
+def _offer_summary(row: Transfer) -> pb.OfferSummary | None:
+    of = row.summary
+    if of is None:
+        return None
+    return pb.OfferSummary(
+        patients=map(_patient, of.patients),
+        study_instance_uid=of.study_uid,
+        study_date=of.study_date,
+        description=of.description,
+        modalities=of.modalities.split(),
+        accession_number=of.accession_number,
     )
 
 

@@ -304,11 +304,17 @@ def inbox(context: click.Context, json_: bool) -> None:
         show_table(
             (
                 ">NO",
-                "OFFER",
-                Column("FROM", least=12),
+                Column("OFFER", spare=4),
+                Column("FROM", least=8),
                 "PRIORITY",
+                Column("PATIENT", least=10),
+                Column("ID", least=4),
+                Column("BORN", spare=2),
+                Column("DATE", spare=1),
+                "MOD",
+                Column("DESCRIPTION", least=8, spare=3),
                 ">INST",
-                ">SIZE",
+                Column(">SIZE", spare=5),
                 Column("TO", is_note=True),
                 Column("NOTE", is_note=True),
             ),
@@ -318,6 +324,7 @@ def inbox(context: click.Context, json_: bool) -> None:
                     t.transfer_id[:8],
                     t.peer_name,
                     t.priority,
+                    *_told(t.summary),
                     t.instances,
                     show_bytes(t.bytes_total),
                     t.recipient,
@@ -331,6 +338,20 @@ def inbox(context: click.Context, json_: bool) -> None:
     if coming:
         print_line()
         _show_coming(coming)
+
+
+def _told(summary: pb.OfferSummary) -> tuple[str, ...]:
+    """Return what an offer is, in its sender's words; empty where it tells nothing."""
+    first = summary.patients[0] if summary.patients else pb.Patient()
+    more = len(summary.patients) - 1
+    return (
+        f"{first.name} (and {more} more)" if more > 0 else first.name,
+        first.patient_id,
+        show_day(first.birth_date),
+        show_day(summary.study_date),
+        "/".join(summary.modalities),
+        summary.description,
+    )
 
 
 def _show_coming(coming: Sequence[pb.Transfer]) -> None:
@@ -383,6 +404,8 @@ def _held_and_flagged(package: pb.Package) -> str:
 @click.pass_context
 def accept(context: click.Context, offer: str, json_: bool) -> None:
     """Accept an offer that waits here; it arrives when the sender asks again.
+
+    `emix inbox` shows what it is, in its sender's words, where the sender's policy tells it.
 
     \b
     Example:

@@ -43,6 +43,10 @@ class DataKey:
         """Return the keys that seal this package's chunks."""
         return SealingKeys(self._key, "chunk")
 
+    def summary_keys(self) -> SealingKeys:
+        """Return the keys that seal what a delivery says of this package."""
+        return SealingKeys(self._key, "summary")
+
     def wrap(self, epoch_keys: SealingKeys, epoch: int, origin: FacilityId) -> bytes:
         """Return this key sealed under an epoch key of this node, for the database."""
         context = _wrap_context(epoch, origin, self.package_id)

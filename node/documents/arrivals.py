@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from node.crypto.keys import DataKey
 from node.domain.packages import Package
+from node.domain.summary import Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,8 @@ class Outgoing:
     Counted where it lies: decoding the manifest of a large study takes a second.
 
     Attributes:
-        patients: How many are under its Study Instance UID in this origin's packages: one, as it
-            ought to be.
+        summary: What it is; with all patients that are under its Study Instance UID in this
+            origin's packages: one, as it ought to be.
         held: How many of its instances wait here for a person; of a received package only.
     """
 
@@ -35,4 +36,4 @@ class Outgoing:
     sealed_bytes: int
     plaintext_bytes: int
     held: int
-    patients: int
+    summary: Summary

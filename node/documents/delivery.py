@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError
 
 from node.crypto.digests import sha256
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document, DocumentSigner, signed_as
+from node.documents.summary import MAX_SEALED_BYTES
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.transfers import Priority
 from node.errors import BadDataKey, BadDelivery
@@ -32,6 +33,7 @@ class Delivery:
         recipient: For whom at the receiver; may be empty.
         note: A word with it; may be empty; may hold patient data.
         instances: How many, for the receiver's decision, as `sealed_bytes`.
+        sealed_summary: See `node.documents.summary`; empty for none.
     """
 
     transfer_id: TransferId
@@ -49,6 +51,7 @@ class Delivery:
     note: str
     instances: int
     sealed_bytes: int
+    sealed_summary: bytes = b""
 
     @property
     def stands_until(self) -> float:
@@ -74,6 +77,7 @@ def sign_delivery(delivery: Delivery, signer: DocumentSigner) -> Document:
         note=delivery.note,
         instances=delivery.instances,
         sealed_bytes=delivery.sealed_bytes,
+        sealed_summary=delivery.sealed_summary,
     ).SerializeToString()
     return signer.sign(KIND, body)
 
@@ -135,11 +139,14 @@ def _decode(body: bytes) -> Delivery:
             note=wire.note,
             instances=wire.instances,
             sealed_bytes=wire.sealed_bytes,
+            sealed_summary=wire.sealed_summary,
         )
     except (DecodeError, ValueError) as exc:
         raise BadDelivery(f"the delivery is malformed: {exc}") from exc
     if len(delivery.recipient) > MAX_TEXT or len(delivery.note) > MAX_TEXT:
         raise BadDelivery("recipient or note are too long")
+    if len(delivery.sealed_summary) > MAX_SEALED_BYTES:
+        raise BadDelivery("the summary is too long")
     if max(delivery.sealed_bytes, delivery.instances, delivery.manifest_bytes) >= 2**50:
         raise BadDelivery("numbers beyond all measure")
     if (

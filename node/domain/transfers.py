@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from node.domain.ids import FacilityId, PackageId, TransferId
+from node.domain.summary import Summary
 
 
 class Direction(enum.StrEnum):
@@ -87,6 +88,7 @@ class Transfer:
         bytes_carried: Sealed bytes that went over links, repeats included.
         route: How the peer was reached at last: lan, direct, dial-back, relay; empty if never.
         carried_seconds: For how long bytes went over links.
+        summary: What an offer to us is, in its sender's words, while it waits for a person.
     """
 
     id: int
@@ -119,6 +121,7 @@ class Transfer:
     untold: bool
     route: str
     carried_seconds: float
+    summary: Summary | None = None
 
     @property
     def name(self) -> str:

@@ -27,6 +27,7 @@ from node.documents.messages import (
     Withdraw,
 )
 from node.documents.signed import Document
+from node.documents.summary import open_summary
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import Manifest
 from node.domain.transfers import State, Transfer
@@ -180,10 +181,17 @@ class Receiver:
         if self._is_by_replaced_node(offer.delivery, delivery.sender, delivery.created_time):
             raise BadDelivery("the delivery was signed with a node key that its sender replaced")
         data_key = self._open_key(delivery, offer.sealed_key)
+        summary = None
+        if self._policy.asks_first:  # nobody else looks at it
+            summary = open_summary(delivery.sealed_summary, data_key, delivery.transfer_id)
         try:
             async with self._writing.of(link.peer):
                 row = await self._store.keep_offer(
-                    delivery, offer.delivery, offer.sealed_key, is_held=self._policy.asks_first
+                    delivery,
+                    offer.delivery,
+                    offer.sealed_key,
+                    is_held=self._policy.asks_first,
+                    summary=summary,
                 )
         except PeerBusy as exc:
             await _ask_later(link, exc)

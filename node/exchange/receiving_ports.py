@@ -12,6 +12,7 @@ from node.documents.delivery import Delivery
 from node.documents.signed import Document
 from node.domain.manifest import Manifest
 from node.domain.packages import Package
+from node.domain.summary import Summary
 from node.domain.transfers import Transfer
 from node.domain.verdicts import Checked
 from node.exchange.arriving import ArrivingStore, ChunkKeeper
@@ -21,7 +22,13 @@ class ReceiverStore(ArrivingStore, Protocol):
     """What receiving needs of the store's arrivals."""
 
     async def keep_offer(
-        self, delivery: Delivery, document: Document, sealed_key: bytes, *, is_held: bool
+        self,
+        delivery: Delivery,
+        document: Document,
+        sealed_key: bytes,
+        *,
+        is_held: bool,
+        summary: Summary | None = None,
     ) -> Transfer:
         """Return the transfer of a delivery, kept if it is new."""
 

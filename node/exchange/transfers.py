@@ -21,6 +21,7 @@ from node.documents.arrivals import Outgoing
 from node.documents.delivery import MAX_TEXT, Delivery, sign_delivery
 from node.documents.messages import Collect, Offer, Problem, Withdraw
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document, DocumentSigner
+from node.documents.summary import seal_summary
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import StudyInstanceUID
 from node.domain.transfers import Direction, Priority, State, Transfer
@@ -194,13 +195,16 @@ class Transfers:
         receiver: Receiver,
         links: Links,
         offer_seconds: float,
+        has_summaries: bool = True,
     ) -> None:
+        """Prepare; `has_summaries` says whether offers tell what they are."""
         self._signer = signer
         self._book = book
         self._sender = sender
         self._receiver = receiver
         self._links = links
         self._offer_seconds = offer_seconds
+        self._has_summaries = has_summaries
         self._gates: dict[FacilityId, PriorityGate] = {}
         self._sending: dict[int, trio.CancelScope] = {}  # by their numbers
         self._held: dict[tuple[FacilityId, TransferId], trio.Event] = {}
@@ -226,9 +230,10 @@ class Transfers:
         known: list[Transfer] = []
         sends = []
         found = await self._book.sendable(order.study, order.origin)
-        if found[0].patients > 1 and not order.has_several_patients:
+        count = len(found[0].summary.patients)
+        if count > 1 and not order.has_several_patients:
             raise SeveralPatients(
-                f"{found[0].patients} patients are under this Study Instance UID (`emix study`"
+                f"{count} patients are under this Study Instance UID (`emix study`"
                 " shows them): say that all of them are meant"
             )
         held = [o.package.package_id for o in found if o.held and not order.has_held]
@@ -255,6 +260,9 @@ class Transfers:
         transfer_id = TransferId.new()
         sealed_key = outgoing.data_key.seal_to(order.seal_key, transfer_id)
         now = time.time()
+        sealed_summary = b""
+        if self._has_summaries:
+            sealed_summary = seal_summary(outgoing.summary, outgoing.data_key, transfer_id)
         delivery = Delivery(
             transfer_id=transfer_id,
             package_id=package.package_id,
@@ -271,6 +279,7 @@ class Transfers:
             note=words.note,
             instances=outgoing.instances,
             sealed_bytes=outgoing.sealed_bytes,
+            sealed_summary=sealed_summary,
         )
         document = sign_delivery(delivery, self._signer)
         return delivery, document, sealed_key, outgoing

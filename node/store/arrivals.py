@@ -14,6 +14,7 @@ from node.documents.signed import Document
 from node.domain.ids import FacilityId
 from node.domain.manifest import Manifest
 from node.domain.packages import Package
+from node.domain.summary import Summary
 from node.domain.transfers import Direction, State, Transfer
 from node.domain.verdicts import Checked
 from node.errors import (
@@ -63,9 +64,17 @@ class ArrivalStore:
         self._transfers = transfers
 
     async def keep_offer(
-        self, delivery: Delivery, document: Document, sealed_key: bytes, *, is_held: bool
+        self,
+        delivery: Delivery,
+        document: Document,
+        sealed_key: bytes,
+        *,
+        is_held: bool,
+        summary: Summary | None = None,
     ) -> Transfer:
         """Return the transfer of a delivery that was shown to us, kept if it is new.
+
+        A summary is kept for the person who decides about it, and no longer.
 
         Raises:
             BadDelivery: the peer used this transfer id for another delivery before.
@@ -89,6 +98,7 @@ class ArrivalStore:
             row_id = transfer_rows.add_transfer(
                 db, Direction.RECEIVE, delivery, document, sealed_key, state, study_uid=""
             )
+            transfer_rows.keep_summary(db, row_id, summary)
             added = transfer_rows.by_id(db, row_id)
             audit_rows.append(db, "offer.received", {**transfer_rows.facts(added), "state": state})
             return added
@@ -430,7 +440,8 @@ def _deliver(
     db: Db, row: Transfer, manifest: Manifest, receipt: Document, received_time: float
 ) -> None:
     db.execute(
-        "UPDATE transfers SET state = 'delivered', reason = '', receipt = ?, study_uid = ?,"
+        "UPDATE transfers SET state = 'delivered', reason = '', summary = '', receipt = ?,"
+        " study_uid = ?,"
         " bytes_done = bytes_total, plaintext_bytes = ?, updated_time = ?, received_time = ?"
         " WHERE id = ?",
         (

@@ -18,6 +18,8 @@ from node.domain.manifest import (
     TransferSyntaxUID,
 )
 from node.domain.packages import Package
+from node.domain.patients import Patient
+from node.domain.summary import Summary
 from node.domain.texts import findable
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
@@ -292,6 +294,16 @@ def merge_index(db: Db, package: int, index: dict[str, str]) -> None:
         f"INSERT OR REPLACE INTO study_index ({', '.join(values)}) VALUES ({marks(list(values))})",
         tuple(values.values()),
     )
+
+
+def summary_of(db: Db, package: Package, everybody: tuple[Patient, ...]) -> Summary:
+    """Return what a package is, for who is to accept it."""
+    row = db.execute(
+        "SELECT study_date, study_description, modalities, accession_number FROM study_index"
+        " WHERE package = ?",
+        (package.id,),
+    ).fetchone()
+    return Summary(everybody, package.study_uid, *(row or ()))
 
 
 def _merge_series(db: Db, package: int, index: dict[str, str]) -> None:

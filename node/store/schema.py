@@ -181,6 +181,8 @@ CREATE TABLE transfers (
     plaintext_bytes INTEGER NOT NULL DEFAULT 0,
     recipient TEXT NOT NULL DEFAULT '',
     note TEXT NOT NULL DEFAULT '',
+    -- What an offer is, as its sender says, while it waits here for a person: JSON.
+    summary TEXT NOT NULL DEFAULT '',
     created_time REAL NOT NULL,
     updated_time REAL NOT NULL,
     expires_time REAL NOT NULL,

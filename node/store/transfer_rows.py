@@ -1,11 +1,15 @@
 """Transfers as rows. Every function runs inside a caller's transaction."""
 
+import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from node.documents.delivery import Delivery
 from node.documents.signed import Document
 from node.domain.ids import FacilityId, PackageId, TransferId
+from node.domain.patients import Patient
+from node.domain.summary import Summary
 from node.domain.transfers import Direction, Priority, State, Transfer
 from node.errors import NotFound
 from node.sql.database import Db
@@ -152,10 +156,24 @@ def _with_whom(db: Db, row: Transfer) -> str:
 def forget_offer(db: Db, row_id: int) -> None:
     """Forget what an offer said that ended without a receipt; its digest stays, for a replay."""
     db.execute(
-        "UPDATE transfers SET delivery = x'', sealed_key = x'', recipient = '', note = ''"
-        " WHERE id = ? AND direction = 'receive' AND receipt IS NULL",
+        "UPDATE transfers SET delivery = x'', sealed_key = x'', recipient = '', note = '',"
+        " summary = '' WHERE id = ? AND direction = 'receive' AND receipt IS NULL",
         (row_id,),
     )
+
+
+def keep_summary(db: Db, row_id: int, summary: Summary | None) -> None:
+    """Keep what an offer is, in its sender's words, while it waits."""
+    if summary is not None:
+        text = json.dumps(asdict(summary))
+        db.execute("UPDATE transfers SET summary = ? WHERE id = ?", (text, row_id))
+
+
+def _summary(text: str) -> Summary | None:
+    if not text:
+        return None
+    values = json.loads(text)
+    return Summary(**{**values, "patients": tuple(Patient(**p) for p in values["patients"])})
 
 
 def keep_manifest(db: Db, row: Transfer) -> None:
@@ -187,6 +205,7 @@ def _row(row: dict[str, object]) -> Transfer:
     values["package_id"] = PackageId(row["package_id"])  # type: ignore[arg-type]
     values["priority"] = Priority(row["priority"])  # type: ignore[arg-type]
     values["state"] = State(str(row["state"]))
+    values["summary"] = _summary(str(row["summary"]))
     values["accepted"] = bool(row["accepted"])
     values["untold"] = bool(row["untold"])
     return Transfer(**values)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from node.documents.delivery import Delivery
 from node.documents.signed import Document
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.packages import Package
+from node.domain.patients import Patient
 from node.domain.texts import shown
 from node.domain.transfers import OVERDUE_SECONDS, Direction, State, Transfer, can_follow
 from node.errors import Conflict, NotFound
@@ -120,12 +121,12 @@ class TransferStore:
         def work(db: Db) -> list[Outgoing]:
             uid, chosen = choosing.choose(db, study, origin, self._context.facility)
             found = package_rows.closed_packages(db, uid, chosen)
-            count = len(patients.of_study(db, uid, chosen))
-            return [self._outgoing(db, package, patients=count) for package in found]
+            everybody = tuple(patients.of_study(db, uid, chosen))
+            return [self._outgoing(db, package, everybody) for package in found]
 
         return await self._context.database.read(work)
 
-    def _outgoing(self, db: Db, package: Package, *, patients: int) -> Outgoing:
+    def _outgoing(self, db: Db, package: Package, everybody: tuple[Patient, ...]) -> Outgoing:
         document = Document.decode(package_rows.manifest_document(db, package.id))
         instances, plaintext_bytes = db.execute(
             "SELECT COUNT(*), SUM(size_bytes) FROM instances WHERE package = ?", (package.id,)
@@ -142,7 +143,7 @@ class TransferStore:
             sealed_bytes=sealed_bytes,
             plaintext_bytes=plaintext_bytes,
             held=findings.counts(db, package.id).get("hold", 0),
-            patients=patients,
+            summary=package_rows.summary_of(db, package, everybody),
         )
 
     async def get(self, name: str, *, direction: Direction | None = None) -> Transfer:

@@ -363,3 +363,31 @@ def _error(node: Node, *arguments: str) -> str:
     with pytest.raises(CommandFailed) as caught:
         node.run(*arguments)
     return str(caught.value)
+
+
+def test_offer_that_waits_shows_what_it_is_unless_its_sender_does_not_tell(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    for study in (60, 61):
+        a.run("import", str(write_study(tmp_path / str(study), study, 1)))
+    with configured(b, incoming="ask"):
+        a.run("send", study_uid(60), b.display_name)
+        wait_until(lambda: b.json("inbox")["offers"], "it is not offered")
+        (offer,) = b.json("inbox")["offers"]
+        (patient,) = offer["summary"]["patients"]
+        assert (patient["name"], patient["patient_id"]) == ("Synthetic^Person", "P60")
+        assert offer["summary"]["study_instance_uid"] == study_uid(60)
+        assert (offer["summary"]["modalities"], offer["summary"]["study_date"]) == (
+            ["CT"],
+            "20261124",
+        )
+        assert "P60" in b.run("inbox")
+        b.run("accept", f"t{offer['number']}")
+        wait_until(lambda: not b.json("inbox")["offers"], "it does not come")
+        with configured(a, offer_summary="none"):
+            a.run("send", study_uid(61), b.display_name)
+            wait_until(lambda: b.json("inbox")["offers"], "it is not offered")
+            (offer,) = b.json("inbox")["offers"]
+            assert "summary" not in offer
+            b.run("decline", f"t{offer['number']}")

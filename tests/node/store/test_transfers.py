@@ -9,10 +9,13 @@ import pytest
 
 from node.documents.receipt import Receipt, sign_receipt
 from node.domain.audit import alarm_text
+from node.domain.patients import Patient
+from node.domain.summary import Summary
 from node.domain.transfers import Direction, Priority, State
 from node.exchange.transfers import Transfers
 from node.sql.database import Db
 from node.store import transfer_rows
+from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
 from node.store.transfers import TransferStore
@@ -141,5 +144,25 @@ async def test_transfer_that_is_overdue_is_an_alarm_once(tmp_path: Path) -> None
         await audit.acknowledge((await audit.open_alarms())[-1].sequence, "somebody")
         assert await store.note_overdue(now + 90 * 3600) == 0
         assert await alarms(context) == []
+    finally:
+        context.close()
+
+
+async def test_what_an_offer_told_is_forgotten_when_it_has_ended(tmp_path: Path) -> None:
+    context = make_store(tmp_path)
+    try:
+        store = TransferStore(context)
+        sender = make_signer()
+        delivery, document = make_delivery(sender, context.facility)
+        told = Summary((Patient("Müller^Jörg", "P1"),), "1.2.3", "20261124", "Thorax", "CT")
+        arrivals = ArrivalStore(context, store)
+        row = await arrivals.keep_offer(delivery, document, b"", is_held=True, summary=told)
+        assert row.summary == told
+        row = await store.set_state(row, State.DECLINED, "not ours")
+        assert row.summary is None
+        kept = context.database.read_sync(
+            lambda db: db.execute("SELECT summary FROM transfers").fetchone()[0]
+        )
+        assert kept == ""
     finally:
         context.close()

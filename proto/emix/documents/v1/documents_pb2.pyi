@@ -159,7 +159,7 @@ class Chunk(_message.Message):
     def __init__(self, chunk_id: _Optional[bytes] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., plaintext_digest: _Optional[bytes] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("transfer_id", "package_id", "origin", "manifest_digest", "manifest_bytes", "sender", "receiver", "sealed_key_digest", "created_milliseconds", "expires_milliseconds", "priority", "recipient", "note", "instances", "sealed_bytes")
+    __slots__ = ("transfer_id", "package_id", "origin", "manifest_digest", "manifest_bytes", "sender", "receiver", "sealed_key_digest", "created_milliseconds", "expires_milliseconds", "priority", "recipient", "note", "instances", "sealed_bytes", "sealed_summary")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
@@ -175,6 +175,7 @@ class Delivery(_message.Message):
     NOTE_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     SEALED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SEALED_SUMMARY_FIELD_NUMBER: _ClassVar[int]
     transfer_id: bytes
     package_id: bytes
     origin: bytes
@@ -190,7 +191,36 @@ class Delivery(_message.Message):
     note: str
     instances: int
     sealed_bytes: int
-    def __init__(self, transfer_id: _Optional[bytes] = ..., package_id: _Optional[bytes] = ..., origin: _Optional[bytes] = ..., manifest_digest: _Optional[bytes] = ..., manifest_bytes: _Optional[int] = ..., sender: _Optional[bytes] = ..., receiver: _Optional[bytes] = ..., sealed_key_digest: _Optional[bytes] = ..., created_milliseconds: _Optional[int] = ..., expires_milliseconds: _Optional[int] = ..., priority: _Optional[int] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., instances: _Optional[int] = ..., sealed_bytes: _Optional[int] = ...) -> None: ...
+    sealed_summary: bytes
+    def __init__(self, transfer_id: _Optional[bytes] = ..., package_id: _Optional[bytes] = ..., origin: _Optional[bytes] = ..., manifest_digest: _Optional[bytes] = ..., manifest_bytes: _Optional[int] = ..., sender: _Optional[bytes] = ..., receiver: _Optional[bytes] = ..., sealed_key_digest: _Optional[bytes] = ..., created_milliseconds: _Optional[int] = ..., expires_milliseconds: _Optional[int] = ..., priority: _Optional[int] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., instances: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., sealed_summary: _Optional[bytes] = ...) -> None: ...
+
+class Summary(_message.Message):
+    __slots__ = ("patients", "study_instance_uid", "study_date", "description", "modalities", "accession_number")
+    PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    STUDY_DATE_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    MODALITIES_FIELD_NUMBER: _ClassVar[int]
+    ACCESSION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    patients: _containers.RepeatedCompositeFieldContainer[SummaryPatient]
+    study_instance_uid: str
+    study_date: str
+    description: str
+    modalities: str
+    accession_number: str
+    def __init__(self, patients: _Optional[_Iterable[_Union[SummaryPatient, _Mapping]]] = ..., study_instance_uid: _Optional[str] = ..., study_date: _Optional[str] = ..., description: _Optional[str] = ..., modalities: _Optional[str] = ..., accession_number: _Optional[str] = ...) -> None: ...
+
+class SummaryPatient(_message.Message):
+    __slots__ = ("name", "patient_id", "birth_date", "sex")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    BIRTH_DATE_FIELD_NUMBER: _ClassVar[int]
+    SEX_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    patient_id: str
+    birth_date: str
+    sex: str
+    def __init__(self, name: _Optional[str] = ..., patient_id: _Optional[str] = ..., birth_date: _Optional[str] = ..., sex: _Optional[str] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("transfer_id", "delivery_digest", "manifest_digest", "package_id", "receiver", "instances", "plaintext_bytes", "received_milliseconds", "reissued")

@@ -1,0 +1,38 @@
+"""What a delivery is, in a few words: for a person who is to accept it before it has come."""
+
+from dataclasses import dataclass
+
+from node.domain.patients import Patient
+from node.domain.texts import shown
+
+MOST_PATIENTS, MAX_TEXT = 5, 64  # in all a quarter of what a delivery may be, in any alphabet
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Whom a package is of, and what examination. Patient data; each value may be empty."""
+
+    patients: tuple[Patient, ...] = ()
+    study_uid: str = ""
+    study_date: str = ""
+    description: str = ""
+    modalities: str = ""
+    accession_number: str = ""
+
+    def bounded(self) -> "Summary":
+        """Return it with what may be shown and kept of it, whoever wrote it."""
+        return Summary(
+            tuple(
+                Patient(_text(p.name), _text(p.patient_id), _text(p.birth_date), _text(p.sex))
+                for p in self.patients[:MOST_PATIENTS]
+            ),
+            _text(self.study_uid),
+            _text(self.study_date),
+            _text(self.description),
+            _text(self.modalities),
+            _text(self.accession_number),
+        )
+
+
+def _text(text: str) -> str:
+    return shown(text[:MAX_TEXT], " ").strip()
