@@ -115,8 +115,8 @@ def test_streamed_export_runs_our_builder_in_any_folder(tmp_path: Path, stick: S
     from node.dicom.dicomdir import write_dicomdir
 
     folder = tmp_path / "out"
-    folder.mkdir()
-    (folder / "one.dcm").write_bytes(make_instance(1, 1))
+    (folder / "SE000001").mkdir(parents=True)
+    (folder / "SE000001" / "IM000001").write_bytes(make_instance(1, 1))
     before = Path.cwd()
     os.chdir(stick.folder)
     try:
