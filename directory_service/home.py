@@ -14,6 +14,7 @@ The network key is not here: what signs invitations and lists stays with the ope
 """
 
 import base64
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -359,4 +360,5 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as exc:
-        raise ConfigError(f"{path} cannot be read ({exc.strerror})") from exc
+        why = safe_paths.denial(path, os.R_OK) or exc.strerror
+        raise ConfigError(f"{path} cannot be read: {why}") from exc

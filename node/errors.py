@@ -24,6 +24,8 @@ class Code(enum.StrEnum):
     STORE = "store"
     STORE_FULL = "store-full"
     STORE_LOCKED = "store-locked"
+    STORE_DENIED = "store-denied"
+    STORE_DAMAGED = "store-damaged"
     CHUNK_NOT_FOUND = "chunk-not-found"
     CHUNK_TOO_LARGE = "chunk-too-large"
     CHUNK_DAMAGED = "chunk-damaged"
@@ -117,6 +119,21 @@ class StoreLocked(StoreError):
     """Another process has the store open, or its keys have not been unlocked."""
 
     code = Code.STORE_LOCKED
+
+
+class StoreDenied(StoreError):
+    """This user may not use a file of the store; nothing is damaged.
+
+    The message names the file, its owner, and what to run.
+    """
+
+    code = Code.STORE_DENIED
+
+
+class DatabaseDamaged(StoreError):
+    """SQLite says that the file is damaged, or is no database under this key."""
+
+    code = Code.STORE_DAMAGED
 
 
 class SyncFailed(StoreError):

@@ -8,9 +8,11 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import trio
 
+from node import safe_paths
 from node.crypto.certificates import validity
 from node.dicom.examiner import Examiner
 from node.documents.network import Network
@@ -122,10 +124,21 @@ class Doctor:
         if wrong:
             names = ", ".join(wrong)
             return Finding("permissions", "problem", f"others may read {names}", "chmod go= them")
+        if foreign := self._foreign():
+            text = f"{foreign[0]} belongs to {safe_paths.user_text(foreign[0].stat().st_uid)}"
+            more = f", as {len(foreign) - 1} more do" if foreign[1:] else ""
+            advice = f"as root: chown -R {safe_paths.user_name(os.geteuid())} the home"
+            return Finding("permissions", "problem", text + more, advice)
         if os.geteuid() == 0:
             advice = "run the node as a user of its own"
             return Finding("permissions", "warning", "the node runs as root", advice)
         return Finding("permissions", "ok", "only the node's user can read its home")
+
+    def _foreign(self) -> list[Path]:
+        """Return what lies in the home and belongs to others: of a command that root ran, say."""
+        root = self._home.root
+        found = [*root.iterdir(), *(root / "chunks").glob("??")]
+        return [p for p in found if p.lstat().st_uid != os.geteuid() and p.name != "lost+found"]
 
     def _slots(self) -> Iterator[Finding]:
         kinds = [str(slot.get("type")) for slot in load_keyring(self._home).slots]

@@ -184,8 +184,16 @@ def unlock_root_key(
     if passphrase is not None:
         return keyring.unlock_with_passphrase(ring, passphrase)
     if home.host_key.exists() and ring.has_slot("host"):
-        return keyring.unlock_with_host_key(ring, home.host_key.read_bytes())
+        return keyring.unlock_with_host_key(ring, _host_key(home))
     raise KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
+
+
+def _host_key(home: Home) -> bytes:
+    try:
+        return home.host_key.read_bytes()
+    except OSError as exc:
+        why = safe_paths.denial(home.host_key, os.R_OK) or exc.strerror
+        raise KeysError(f"{home.host_key} cannot be read: {why}") from exc
 
 
 def add_host_key(home: Home, kit: keyring.RecoveryKit) -> None:
@@ -235,7 +243,8 @@ def load_keyring(home: Home) -> keyring.Keyring:
     try:
         return keyring.Keyring.decode(home.keyring.read_bytes())
     except OSError as exc:
-        raise KeysError(f"{home.keyring} cannot be read ({exc.strerror})") from exc
+        why = safe_paths.denial(home.keyring, os.R_OK) or exc.strerror
+        raise KeysError(f"{home.keyring} cannot be read: {why}") from exc
 
 
 def needs_passphrase(home: Home) -> bool:

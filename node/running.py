@@ -84,12 +84,14 @@ def locked(home: Path, name: str) -> Iterator[None]:
         StoreLocked: another process holds it.
         ConfigError: it is not ours to use, or another user has power over the way to it.
     """
+    safe_paths.hold_user(home)
     try:
         with safe_paths.folder(home, is_ours=True) as (folder, _):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(name, flags, 0o600, dir_fd=folder)
     except OSError as exc:
-        raise ConfigError(f"{home} cannot be used ({exc.strerror})") from exc
+        why = safe_paths.denial(home / name) or exc.strerror
+        raise ConfigError(f"{home} cannot be used: {why}") from exc
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

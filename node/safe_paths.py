@@ -19,6 +19,7 @@ import grp
 import os
 import pwd
 import secrets
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -151,6 +152,80 @@ def write_file(path: Path, data: bytes, mode: int = _PRIVATE_FILE, *, is_new: bo
         raise ConfigError(f"{path} cannot be written ({os.strerror(exc.errno or 0)})") from exc
 
 
+def user_text(uid: int) -> str:
+    """Return a user for people: the name, where there is one, and the number."""
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except (KeyError, OSError):
+        return f"uid {uid}"
+
+
+def denial(path: Path, rights: int = os.R_OK | os.W_OK) -> str:
+    """Return what keeps this user from a file or folder, and what to do; empty for nothing.
+
+    Args:
+        path: What is to be used. Where it is not there, its folder has to take it.
+        rights: What is wanted of it, as `os.access` has it.
+    """
+    path = Path(path).absolute()
+    for above in reversed(path.parents):
+        if not os.path.lexists(above):
+            return ""
+        if not _may(above, os.X_OK):
+            return _denied(above)
+    if not os.path.lexists(path):
+        path, rights = path.parent, os.W_OK | os.X_OK
+    return "" if _may(path, rights) else _denied(path)
+
+
+def _may(path: Path, rights: int) -> bool:
+    return os.access(path, rights, effective_ids=True)
+
+
+def _denied(path: Path) -> str:
+    """Return why a file may not be used, and what would change that."""
+    if _may(path, os.R_OK) and os.statvfs(path).f_flag & os.ST_RDONLY:
+        return f"{path} lies on a file system that can only be read. Mount it for writing"
+    found, ours = path.stat(), os.geteuid()
+    mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
+    if found.st_uid == ours:
+        return f"{path} has {mode}. Run: chmod u+rwX {shlex.quote(str(path))}"
+    me = user_text(ours)
+    return (
+        f"{path} belongs to {user_text(found.st_uid)} with {mode}, and this runs as {me}. Run this"
+        f" as its owner, or give it away, as root: chown {user_name(ours)} {shlex.quote(str(path))}"
+    )
+
+
+def user_name(uid: int) -> str:
+    """Return what commands take a user by: the name, or the number where there is none."""
+    return user_text(uid).removeprefix("uid ").partition(" ")[0]
+
+
+def hold_user(home: Path) -> None:
+    """Hold that a home is of the user who runs this: what others make in it, it cannot use.
+
+    Raises:
+        ConfigError: it is another's; the message names both, and the command to use.
+    """
+    try:
+        owner = home.stat().st_uid
+    except FileNotFoundError:
+        return
+    if owner != os.geteuid():
+        raise ConfigError(
+            f"{home} belongs to another user, {user_text(owner)}, and this runs as"
+            f" {user_text(os.geteuid())}: its owner could not use the files that were made here."
+            f" Run it as that user: sudo -u {_sudo_name(owner)} ..."
+        )
+
+
+def _sudo_name(uid: int) -> str:
+    """Return a user as sudo takes one."""
+    name = user_name(uid)
+    return f"'#{uid}'" if name == str(uid) else name
+
+
 def read_file(path: Path, most_bytes: int) -> bytes:
     """Return what a regular file holds, or what is given on a descriptor of ours.
 
@@ -242,8 +317,9 @@ def _sync_folder(step: int) -> None:
 def _hold_owner(found: os.stat_result, where: Path, trusted: frozenset[int]) -> None:
     if found.st_uid not in trusted:
         raise ConfigError(
-            f"{where} belongs to another user (uid {found.st_uid}), who could redirect this path."
-            " Choose a path that is yours"
+            f"{where} belongs to another user, {user_text(found.st_uid)}, who could redirect this"
+            f" path of {user_text(os.geteuid())}. Choose a path that is yours, or run this as that"
+            " user"
         )
 
 
@@ -291,7 +367,10 @@ def _is_private_group(step: int, found: os.stat_result) -> bool:
 def _hold_ours(step: int, where: Path) -> None:
     found = os.fstat(step)
     if found.st_uid != os.geteuid():
-        raise ConfigError(f"{where} belongs to another user. Choose a folder of your own")
+        raise ConfigError(
+            f"{where} belongs to another user, {user_text(found.st_uid)}. Choose a folder of your"
+            " own, or run this as that user"
+        )
     if _may_others_write(step, found):
         raise ConfigError(
             f"Other users can write in {where}. Choose a folder of your own, or run:"

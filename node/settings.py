@@ -4,6 +4,7 @@ A frozen dataclass names the settings; the metadata of a field say in which `sec
 under which `key` (its own name, if none is given), and what a value must pass: its `check`.
 """
 
+import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import MISSING, fields
@@ -132,7 +133,10 @@ def load_settings(kind: type[Settings], path: Path, made_by: str) -> Settings:
         raise ConfigError(
             f"{path.parent} is not a home; make one with `{made_by}`, or name it with --home"
         ) from exc
-    except (OSError, UnicodeDecodeError) as exc:
+    except OSError as exc:
+        why = safe_paths.denial(path, os.R_OK) or exc.strerror
+        raise ConfigError(f"{path} cannot be read: {why}") from exc
+    except UnicodeDecodeError as exc:
         raise ConfigError(f"{path} cannot be read: {exc}") from exc
     return check_settings(kind, text, str(path))
 

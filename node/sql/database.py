@@ -5,6 +5,7 @@ runs on worker threads under one lock: SQLite has a single writer anyway, and ou
 transactions are short.
 """
 
+import shutil
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,8 +18,15 @@ import sqlite_utils
 import trio
 from sqlite_utils import Migrations
 
-from node import failure
-from node.errors import StoreError, StoreFull, StoreLocked, SyncFailed
+from node import failure, safe_paths
+from node.errors import (
+    DatabaseDamaged,
+    StoreDenied,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    SyncFailed,
+)
 
 T = TypeVar("T")
 Db = sqlite_utils.Database
@@ -37,6 +45,16 @@ _PRAGMAS = (
 )
 
 _DAMAGED = "the database is damaged, or is another's"
+_CODE = 0xFF
+"""What is left of an extended result code is the primary one."""
+
+_DAMAGE = (sqlcipher.SQLITE_CORRUPT, sqlcipher.SQLITE_NOTADB)
+_REFUSED = (sqlcipher.SQLITE_CANTOPEN, sqlcipher.SQLITE_READONLY, sqlcipher.SQLITE_PERM)
+_SHARED_INDEX = frozenset(sqlcipher.SQLITE_IOERR | part << 8 for part in (18, 19, 21))
+"""SQLITE_IOERR_SHMOPEN, _SHMSIZE, _SHMMAP: the log's index, which is made anew at each start."""
+
+_CANNOT = "the database cannot be used: {}"
+_SIDES = ("", "-wal", "-shm")
 
 
 class Database:
@@ -45,9 +63,10 @@ class Database:
     Use `open_database`; call `close` when done.
     """
 
-    def __init__(self, connection: sqlcipher.Connection, if_damaged: str) -> None:
+    def __init__(self, connection: sqlcipher.Connection, path: Path, if_damaged: str) -> None:
         self._connection = connection
-        self._translated = partial(_Translated, if_damaged)
+        self._path = path
+        self._translated = partial(_Translated, path, if_damaged)
         self._db = sqlite_utils.Database(connection, execute_plugins=False)
         self._lock = threading.Lock()
         self._limiter = trio.CapacityLimiter(1)
@@ -108,7 +127,7 @@ class Database:
                 self._connection.execute("VACUUM INTO ?", (str(path),))
                 return read(self._db)
             except sqlcipher.Error as exc:
-                raise StoreError("a copy of the database could not be written there") from exc
+                raise StoreError(f"the database could not be copied: {_name(exc)}") from exc
 
     def used_bytes(self) -> int:
         """Return the bytes of what is in it, and of its write-ahead log.
@@ -147,7 +166,8 @@ class Database:
 class _Translated:
     """Turns the library's errors into ours."""
 
-    def __init__(self, if_damaged: str) -> None:
+    def __init__(self, path: Path, if_damaged: str) -> None:
+        self._path = path
         self._if_damaged = if_damaged
 
     def __enter__(self) -> None:
@@ -155,17 +175,42 @@ class _Translated:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, sqlcipher.Error):
-            text = str(error)
-            if "disk I/O error" in text:
-                failure.note()
-                raise SyncFailed("the database could not be written or synced") from error
-            if "full" in text:
-                raise StoreFull("the disk is full; free space and try again") from error
-            if any(word in text for word in ("malformed", "not a database", "hmac")):
-                raise StoreError(self._if_damaged) from error
-            if "locked" in text:
-                raise StoreLocked("another process has the database open") from error
-            raise StoreError(f"the database failed: {type(error).__name__}") from error
+            raise self._of(error) from error
+
+    def _of(self, error: sqlcipher.Error) -> StoreError:
+        """Return our error for SQLite's: only what SQLite calls damage is damage."""
+        exact = getattr(error, "sqlite_errorcode", sqlcipher.SQLITE_ERROR)
+        code, is_index = exact & _CODE, exact in _SHARED_INDEX
+        if code in _DAMAGE:
+            return DatabaseDamaged(self._if_damaged)
+        if (code in _REFUSED or is_index) and (why := _denial(self._path)):
+            return StoreDenied(_CANNOT.format(why))
+        if code == sqlcipher.SQLITE_FULL or (is_index and _is_full(self._path)):
+            return StoreFull("the disk is full; free space and try again")
+        if code == sqlcipher.SQLITE_IOERR:
+            failure.note()
+            return SyncFailed("the database could not be read, written or synced")
+        if code in (sqlcipher.SQLITE_BUSY, sqlcipher.SQLITE_LOCKED):
+            return StoreLocked("another process has the database open")
+        return StoreError(f"the database failed: {_name(error)}")
+
+
+def _name(error: sqlcipher.Error) -> str:
+    return getattr(error, "sqlite_errorname", None) or type(error).__name__
+
+
+def _denial(path: Path) -> str:
+    """Return which of a database's files this user may not use, and why; empty for none."""
+    files = (path.with_name(path.name + side) for side in _SIDES)
+    return next((why for file in files if (why := safe_paths.denial(file))), "")
+
+
+def _is_full(path: Path) -> bool:
+    """Return whether a database's disk has no block left: then SQLite cannot make its index."""
+    try:
+        return shutil.disk_usage(path.parent).free == 0
+    except OSError:
+        return False
 
 
 def open_database(
@@ -180,30 +225,43 @@ def open_database(
         if_damaged: What to tell people of a damaged file, or another key's; with advice.
 
     Raises:
-        StoreError: SQLite is too old, the key is another one, or the file is damaged.
+        DatabaseDamaged: the key is another one, or the file is damaged.
+        StoreDenied: this user may not use one of its files; the message names it.
+        StoreFull: the disk is full.
+        StoreError: SQLite is too old, or fails otherwise.
     """
     if sqlcipher.sqlite_version_info < _VERSION_FLOOR:
         raise StoreError(f"SQLite {sqlcipher.sqlite_version} is too old; upgrade sqlcipher3")
-    with _Translated(if_damaged):
+    if why := _denial(path):  # SQLite would open what can only be read, and fail later
+        raise StoreDenied(_CANNOT.format(why))
+    with _Translated(path, if_damaged):
         connection = sqlcipher.connect(str(path), check_same_thread=False, isolation_level=None)
-        connection.execute("PRAGMA cipher_log_level = NONE")  # its lines would come between ours
-        connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
         try:
-            for pragma in _PRAGMAS:
-                connection.execute(f"PRAGMA {pragma}")
-        except sqlcipher.DatabaseError as exc:
+            _set_up(connection, key)
+            migrations.apply(sqlite_utils.Database(connection, execute_plugins=False))
+        except BaseException:
             connection.close()
-            raise StoreError(if_damaged) from exc
-        connection.row_factory = sqlcipher.Row
-        migrations.apply(sqlite_utils.Database(connection, execute_plugins=False))
-    return Database(connection, if_damaged)
+            raise
+    return Database(connection, path, if_damaged)
+
+
+def _set_up(connection: sqlcipher.Connection, key: bytes) -> None:
+    connection.execute("PRAGMA cipher_log_level = NONE")  # its lines would come between ours
+    connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    connection.row_factory = sqlcipher.Row
 
 
 def opens(path: Path, key: bytes) -> bool:
-    """Whether a database that nobody has open can be read with a key."""
+    """Whether a database that nobody has open can be read with a key.
+
+    Raises:
+        StoreError: that cannot be known: it may not be used, or the disk is full.
+    """
     try:
         open_database(path, key, Migrations("none")).close()
-    except StoreError:
+    except DatabaseDamaged:
         return False
     return True
 

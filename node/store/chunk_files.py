@@ -37,6 +37,7 @@ class ChunkStorage(Protocol):
 
         Raises:
             ChunkNotFound: it is not there.
+            StoreDenied: this user may not read it.
             StoreError: it is there and cannot be read.
         """
 
@@ -115,25 +116,28 @@ class FileChunkStorage:
             return self._path(chunk_id).read_bytes()
         except FileNotFoundError as exc:
             raise ChunkNotFound(f"chunk {chunk_id.short()} is not in the store") from exc
+        except PermissionError:
+            with files.translated():
+                raise
         except OSError as exc:
             reason = os.strerror(exc.errno or 0)
             raise StoreError(f"chunk {chunk_id.short()} cannot be read ({reason})") from exc
 
     def size(self, chunk_id: ChunkId) -> int | None:
         """See `ChunkStorage.size`."""
-        try:
+        with files.translated(), suppress(FileNotFoundError):
             return self._path(chunk_id).stat().st_size
-        except FileNotFoundError:
-            return None
+        return None
 
     def delete(self, chunk_ids: Iterable[ChunkId]) -> None:
         """See `ChunkStorage.delete`."""
         parents = set()
-        for chunk_id in chunk_ids:
-            path = self._path(chunk_id)
-            path.unlink(missing_ok=True)
-            if path.parent.exists():
-                parents.add(path.parent)
+        with files.translated():
+            for chunk_id in chunk_ids:
+                path = self._path(chunk_id)
+                path.unlink(missing_ok=True)
+                if path.parent.exists():
+                    parents.add(path.parent)
         files.sync_directories(sorted(parents))
 
     def ids(self) -> Iterator[ChunkId]:

@@ -1,18 +1,21 @@
 """What the parts of the store share: database, chunks, envelopes, keys."""
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from node import safe_paths
 from node.crypto.keyring import RootKey, Secrets
 from node.crypto.keys import DataKey, unwrap
 from node.documents.signed import DocumentSigner
 from node.domain.ids import FacilityId
 from node.domain.packages import Package
-from node.errors import StoreError
+from node.errors import StoreDenied, StoreError
 from node.sql.database import Database, open_database
+from node.store import files
 from node.store.chunk_files import ChunkStorage, FileChunkStorage
 from node.store.envelopes import Envelopes
 from node.store.schema import migrations
@@ -66,9 +69,11 @@ def open_store(
     """Open or create the store in a home that this process has locked.
 
     Raises:
+        StoreDenied: this user may not use a part of it; the message names it and its owner.
         StoreError: the database does not open, or is gone while its envelopes are there.
     """
     path = home / "metadata.db"
+    _hold_usable(home)
     envelopes = Envelopes(home / "envelopes", secrets)
     is_lost = not path.exists() or path.stat().st_size == 0
     if is_lost and not may_be_lost and next(envelopes.paths(), None) is not None:
@@ -84,6 +89,20 @@ def open_store(
         secrets=secrets,
         signer=signer,
     )
+
+
+def _hold_usable(home: Path) -> None:
+    """Hold that this user may use all of a store's files and folders, before anything is decided.
+
+    One that may not be looked into would pass for an empty one: then chunks would be lost.
+    """
+    with files.translated():
+        named = [home, home / "envelopes", home / "chunks"]
+        named += [p for p in (home / "chunks").glob("??") if p.is_dir()]
+    for path in named:
+        rights = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+        if path.exists() and (why := safe_paths.denial(path, rights)):
+            raise StoreDenied(f"the store cannot be used: {why}")
 
 
 class Removals:

@@ -14,6 +14,7 @@ commits.
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,17 +80,20 @@ class Envelopes:
 
     def remove(self, origin: FacilityId, package_id: PackageId) -> None:
         """Remove an envelope durably; one that is not there is no error."""
-        self._path(origin, package_id).unlink(missing_ok=True)
+        with files.translated():
+            self._path(origin, package_id).unlink(missing_ok=True)
         files.sync_directories([self._root])
 
     def read(self, path: Path) -> Envelope:
         """Return the envelope in a file of this folder.
 
         Raises:
+            StoreDenied: this user may not read it.
             StoreError: it does not open; the message names the file.
         """
         try:
-            data = path.read_bytes()
+            with _denied_is_no_damage():
+                data = path.read_bytes()
             magic, epoch = _HEADER.unpack_from(data)
             if magic != _MAGIC:
                 raise StoreError(f"{path.name} is not an envelope")
@@ -111,7 +115,7 @@ class Envelopes:
     def epoch_of(self, path: Path) -> int:
         """Return which epoch's key opens the envelope in a file; `StoreError` if it is none."""
         try:
-            with path.open("rb") as handle:
+            with _denied_is_no_damage(), path.open("rb") as handle:
                 magic, epoch = _HEADER.unpack(handle.read(_HEADER.size))
         except (OSError, struct.error) as exc:
             raise StoreError(f"envelope {path.name} cannot be read") from exc
@@ -121,7 +125,18 @@ class Envelopes:
 
     def paths(self) -> Iterator[Path]:
         """Yield the envelope files."""
-        yield from sorted(p for p in self._root.iterdir() if not p.name.startswith("."))
+        with files.translated():  # an unreadable folder is no empty one
+            found = sorted(p for p in self._root.iterdir() if not p.name.startswith("."))
+        yield from found
+
+
+@contextmanager
+def _denied_is_no_damage() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError:
+        with files.translated():
+            raise
 
 
 def _split(data: bytes, lengths: tuple[int, ...]) -> list[bytes]:

@@ -10,13 +10,15 @@ import mmap
 import os
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from node import failure
-from node.errors import StoreError, StoreFull, SyncFailed
+from node import failure, safe_paths
+from node.errors import StoreDenied, StoreError, StoreFull, SyncFailed
 
 TEMPORARY_SUFFIX = ".tmp"
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -34,11 +36,16 @@ def write_synced(path: Path, data: bytes) -> None:
             _write_cached(temporary, data)
         temporary.rename(path)
     except OSError as exc:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise _translated(exc) from exc
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise
+
+
+def _discard(temporary: Path) -> None:
+    with suppress(PermissionError):  # then it was not made either
+        temporary.unlink(missing_ok=True)
 
 
 # Chunks are written once and seldom read soon, so they go past the page cache. *Measured* here,
@@ -96,15 +103,13 @@ def _write_cached(path: Path, data: bytes) -> None:
 
 def sync_directories(paths: Iterable[Path]) -> None:
     """Make the renames and removals in these directories durable."""
-    try:
+    with translated():
         for path in paths:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 _sync(fd)
             finally:
                 os.close(fd)
-    except OSError as exc:
-        raise _translated(exc) from exc
 
 
 def make_directory(path: Path) -> None:
@@ -155,7 +160,26 @@ def _sync(fd: int) -> None:
         raise SyncFailed(f"syncing to disk failed ({os.strerror(exc.errno or 0)})") from exc
 
 
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the system says of a file of the store into our errors.
+
+    Raises:
+        StoreDenied: this user may not use it; the message names it and its owner.
+        StoreFull: there is no room.
+        StoreError: something else failed.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise _translated(exc) from exc
+
+
 def _translated(exc: OSError) -> StoreError:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull("the disk is full; free space and try again")
-    return StoreError(f"writing to the store failed ({os.strerror(exc.errno or 0)})")
+    if exc.errno in _DENIED and exc.filename is not None:
+        path = Path(os.fsdecode(exc.filename))
+        if why := safe_paths.denial(path) or safe_paths.denial(path.parent, os.W_OK | os.X_OK):
+            return StoreDenied(f"the store cannot be used: {why}")
+    return StoreError(f"the store cannot be used ({os.strerror(exc.errno or 0)})")

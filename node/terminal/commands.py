@@ -3,10 +3,12 @@
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from node import safe_paths
 from node.domain.texts import shown
 from node.errors import Code, ConfigError, NodeError, UsageError
 from node.terminal.output import is_json_asked, print_error, print_line, take_any_text
@@ -107,8 +109,11 @@ def _no_text(error: UnicodeEncodeError) -> UsageError:
 
 def _not_ours(error: PermissionError) -> ConfigError:
     """Return what to say of a home, or a file, of another user's."""
-    where = f"{error.filename} cannot be used" if error.filename else "a file cannot be used"
-    return ConfigError(f"{where} (permission denied); run this as the user who owns it")
+    if not error.filename:
+        return ConfigError("a file cannot be used; run this as the user who owns it")
+    path = Path(os.fsdecode(error.filename))
+    why = safe_paths.denial(path) or safe_paths.denial(path.parent)
+    return ConfigError(f"{path} cannot be used: {why or 'permission denied'}")
 
 
 def exit_with(error: NodeError) -> NoReturn:
