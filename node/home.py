@@ -100,6 +100,12 @@ class NewNode:
     cost: argon2.Cost = argon2.MODERATE
 
 
+def hold_length(root: Path) -> None:
+    """Hold that a home's path is one that a Unix socket in it can have."""
+    if len(os.fsencode(root.resolve() / "admin.sock")) > MAX_SOCKET_PATH:
+        raise ConfigError(f"{root} is too long for a Unix socket in it; choose a shorter path")
+
+
 def make_home(home: Home, new: NewNode) -> DocumentSigner:
     """Make a new home with fresh keys; write the recovery kit outside it.
 
@@ -108,8 +114,7 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
         KeysError: the passphrase is too short.
     """
     root = home.root.resolve()
-    if len(os.fsencode(root / "admin.sock")) > MAX_SOCKET_PATH:
-        raise ConfigError(f"{root} is too long for a Unix socket in it; choose a shorter path")
+    hold_length(root)
     if home.keyring.exists():
         raise ConfigError(f"{root} is a node's home already")
     kit_path = new.recovery_kit.resolve()
@@ -196,20 +201,19 @@ def _host_key(home: Home) -> bytes:
         raise KeysError(f"{home.host_key} cannot be read: {why}") from exc
 
 
-def add_host_key(home: Home, kit: keyring.RecoveryKit) -> None:
-    """Give a home a new host key, by its recovery kit: after a restore from a backup.
+def with_new_host_key(
+    ring: keyring.Keyring, kit: keyring.RecoveryKit
+) -> tuple[keyring.Keyring, bytes]:
+    """Return a keyring that a new host key opens, and that key: for a restore from a backup.
 
     Raises:
         KeysError: the kit is another node's.
     """
-    ring = load_keyring(home)
     root_key = keyring.unlock_with_kit(ring, kit)
     host_key = secrets.token_bytes(32)
     slots = [slot for slot in ring.slots if slot.get("type") != "host"]
     slots.insert(0, keyring.host_slot(root_key, host_key))
-    home.host_key.unlink(missing_ok=True)
-    _write_secret(home.host_key, host_key)
-    replace_synced(home.keyring, keyring.Keyring(tuple(slots), ring.public, ring.sealed).encode())
+    return keyring.Keyring(tuple(slots), ring.public, ring.sealed), host_key
 
 
 def set_passphrase(

@@ -31,6 +31,9 @@ MOST_LINKS = 40
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
 RESERVE_BYTES = 64 << 20
 """Left free on a disk that is written to."""
+LOST_AND_FOUND = "lost+found"
+"""Where a file system is mounted, root has this folder: the place is empty all the same."""
+
 _FILE_BYTES = 4096  # what a file takes beside its bytes, about
 _ACL = "system.posix_acl_access"
 _OUR_DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
@@ -46,7 +49,7 @@ def folder(
 
     Args:
         path: Where it is.
-        make: Make what is missing on the way, for this user alone.
+        make: Make it, for this user alone, if it is not there; never what is missing above it.
         is_ours: Only a folder of ours, in which nobody else may write, will do.
         owner: A user who is trusted as well, beside root and us.
 
@@ -69,8 +72,8 @@ def folder(
 
 
 def names(fd: int) -> list[str]:
-    """Return the names in an open folder."""
-    return os.listdir(fd)  # a descriptor is no path
+    """Return the names in an open folder, but for what its file system keeps there itself."""
+    return [name for name in os.listdir(fd) if name != LOST_AND_FOUND]  # of a descriptor
 
 
 def real_folder(path: Path, *, make: bool = False, is_ours: bool = False, owner: int = 0) -> Path:
@@ -113,7 +116,8 @@ def hold_tree(path: Path) -> tuple[int, int]:
     """
     trusted = frozenset({0, os.geteuid()})
     count = size = 0
-    for where, _, files, fd in os.fwalk(real_folder(path), onerror=_raise):
+    for where, folders, files, fd in os.fwalk(real_folder(path), onerror=_raise):
+        folders[:] = [name for name in folders if name != LOST_AND_FOUND]
         _hold_safe(fd, Path(where), trusted)
         for name in files:
             found = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -122,6 +126,29 @@ def hold_tree(path: Path) -> tuple[int, int]:
             _hold_owner(found, Path(where) / name, trusted)
             count, size = count + 1, size + found.st_size
     return count, size
+
+
+def hold_plain(fd: int, where: Path) -> None:
+    """Hold that what was opened is a plain file; `ConfigError` if not."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise ConfigError(f"{where} is not a file")
+
+
+def shut(fd: int, where: Path) -> None:
+    """Keep everybody else out of an open folder of ours.
+
+    Raises:
+        ConfigError: its file system keeps no such rights, and lets others in.
+    """
+    if not stat.S_IMODE(os.fstat(fd).st_mode) & 0o077:
+        return
+    with suppress(OSError):
+        os.fchmod(fd, _PRIVATE_FOLDER)
+    if stat.S_IMODE(os.fstat(fd).st_mode) & 0o077:
+        raise ConfigError(
+            f"{where} lies on a file system that keeps no rights, so others could read what is"
+            " there. Choose another disk, or mount it for this user alone (umask=077)"
+        )
 
 
 def write_file(path: Path, data: bytes, mode: int = _PRIVATE_FILE, *, is_new: bool = False) -> None:
@@ -266,7 +293,15 @@ def _walk(path: Path, trusted: frozenset[int], *, make: bool) -> tuple[int, Path
                 continue
             where = Path("/", *passed)
             _hold_safe(steps[-1], where, trusted)
-            step = _step(steps[-1], name, make=make)
+            try:
+                step = _step(steps[-1], name, make=make and not left)
+            except FileNotFoundError:
+                if make and left:
+                    raise ConfigError(
+                        f"{where / name} is not there, and of {path} only the last folder is made."
+                        " Mount the disk, or make the folders"
+                    ) from None
+                raise
             found = os.fstat(step)
             if stat.S_ISLNK(found.st_mode):
                 target = os.readlink("", dir_fd=step)

@@ -1,19 +1,24 @@
 """NodeService: status, identity, doctor, store check, backup."""
 
 import time
-from pathlib import Path
 
+import trio
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin.parts import Parts, operator_of
 from node.domain.audit import AuditEntry, alarm_text
+from node.domain.texts import encodable
 from node.domain.transfers import State
-from node.errors import UsageError
+from node.errors import PeerTimeout
 from node.rpc.serving import Call, Service, allow_all
+from node.store.backup import Piece
 from node.version import SOFTWARE
 
 _LOOKED_AT, _SHOWN = 100, 5
 """Of the alarms that nobody has acknowledged: the newest."""
+
+_PIECE_BYTES = 2 << 20
+_STALL_SECONDS = 600.0  # for a person who stopped the command, or a disk that hangs
 
 
 class NodeHandlers:
@@ -98,14 +103,35 @@ class NodeHandlers:
 
         await self._parts.maintenance.check(read_data=call.request.read_data, tell=tell)
 
-    async def _backup(self, call: Call[None]) -> pb.BackupResponse:
-        directory = Path(call.request.directory)
-        if not directory.is_absolute():
-            raise UsageError("the directory must be an absolute path")
+    async def _backup(self, call: Call[None]) -> None:
         # Before it begins: cut off, more is recorded than left.
-        await self._parts.audit.append("node.backed-up", {}, operator_of(call))
-        files, size = await self._parts.maintenance.backup(directory)
-        return pb.BackupResponse(files=files, bytes=size)
+        facts: dict[str, object] = {"destination": encodable(call.request.destination)}
+        await self._parts.audit.append("node.backed-up", facts, operator_of(call))
+        files = 0
+
+        async def write(event: pb.BackupResponse) -> None:
+            with trio.move_on_after(_STALL_SECONDS) as scope:
+                await call.write(event)
+            if scope.cancelled_caught:  # removals wait for the end
+                raise PeerTimeout("nothing was read of the backup for ten minutes, so it was ended")
+
+        async def tell(count: int, size: int) -> None:
+            await write(pb.BackupResponse(size=pb.BackupSize(files=count, bytes=size)))
+
+        async def send(piece: Piece) -> None:
+            nonlocal files
+            if piece.problem:
+                unreadable = pb.BackupUnreadable(name=piece.name, reason=piece.problem)
+                await write(pb.BackupResponse(unreadable=unreadable))
+                return
+            files += bool(piece.name)
+            for i in range(0, len(piece.data) or 1, _PIECE_BYTES):
+                name, data = piece.name if not i else "", piece.data[i : i + _PIECE_BYTES]
+                sent = pb.BackupPiece(name=name, data=data)
+                await write(pb.BackupResponse(piece=sent))
+
+        await self._parts.maintenance.backup(tell, send)
+        await write(pb.BackupResponse(end=pb.BackupEnd(files=files)))
 
 
 def _moment(entry: AuditEntry) -> str:

@@ -1,8 +1,8 @@
 """Commands about the node itself: init, serve, id, status, doctor, store, backup, restore."""
 
 import shlex
-import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,13 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node import safe_paths
 from node.cli.client import DEFAULT_HOME, home_path, node_client, run_call
-from node.errors import ConfigError, KeysError, UsageError
+from node.domain.texts import encodable
+from node.errors import KeysError, StoreError, UsageError
 from node.terminal.output import (
+    ProgressBar,
     Styled,
+    as_dict,
+    print_error,
     print_line,
     show_bytes,
     show_done,
@@ -25,6 +29,7 @@ from node.terminal.output import (
 if TYPE_CHECKING:
     from node.crypto.keyring import RecoveryKit
     from node.home import Home
+    from node.store.copies import BackupFolder
 
 _MOST_SECRET_BYTES = 64 * 1024
 
@@ -360,21 +365,151 @@ def repair_store(context: click.Context, passphrase_file: str | None, json_: boo
         raise SystemExit(1)
 
 
-@click.command()
+class _BackupGroup(click.Group):
+    """`backup DIRECTORY` makes one: what is not the name of another command is a folder."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Name the command that is meant."""
+        if args and args[0] not in {*self.commands, *ctx.help_option_names}:
+            args.insert(0, "make")
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say how it is used most."""
+        formatter.write_usage(ctx.command_path, "[OPTIONS] DIRECTORY | verify DIRECTORY")
+
+
+@click.group(cls=_BackupGroup)
+def backup() -> None:
+    """Write a copy of the whole node, as encrypted as the original, or verify one.
+
+    `emix backup DIRECTORY` is short for `emix backup make DIRECTORY`.
+
+    \b
+    Examples:
+      emix backup /mnt/backup/emix-2026-11-24
+      emix backup --mounted /mnt/backup/emix-2026-11-24
+      emix backup verify /mnt/backup/emix-2026-11-24
+    """
+
+
+@backup.command("make")
 @click.argument("directory")
+@click.option(
+    "--mounted",
+    is_flag=True,
+    help="Only onto a disk of its own: not where the disk for backups is not mounted.",
+)
 @as_json
 @click.pass_context
-def backup(context: click.Context, directory: str, json_: bool) -> None:
-    """Write a copy of the whole node, as encrypted as the original.
+def make_backup(context: click.Context, directory: str, mounted: bool, json_: bool) -> None:
+    """Write a copy of the whole node, as encrypted as the original, while it runs.
+
+    The command writes it, as the user who runs it; the folder is new, or empty, and what it lies
+    in is there already. Interrupted, it leaves nothing. Exit status 1 if a file of the node could
+    not be read or was damaged already: it is named, and the rest is there.
+
+    \b
+    Examples:
+      emix backup /mnt/backup/emix-2026-11-24
+      emix backup --mounted /mnt/backup/emix-2026-11-24 --json
+    """
+    from node.store.copies import BackupFolder
+
+    home, target = home_path(context), Path(directory).absolute()
+    request = pb.BackupRequest(destination=encodable(str(target)))
+    unreadable: list[pb.BackupUnreadable] = []
+    try:
+        with (
+            node_client(context) as client,
+            BackupFolder(target, home, is_elsewhere=mounted) as folder,
+            ProgressBar("writing") as bar,
+            client.stream("NodeService.Backup", request) as events,
+        ):
+            _receive_backup(events, folder, unreadable, bar)
+            folder.finish()
+    except KeyboardInterrupt:
+        print_error("interrupted; nothing of the backup was left")
+        raise SystemExit(130) from None
+    if json_:
+        show_json(
+            {
+                "directory": str(target),
+                "files": len(folder.files),
+                "bytes": folder.total_bytes,
+                "damaged": folder.damaged,
+                "unreadable": [as_dict(found) for found in unreadable],
+            }
+        )
+    else:
+        for found in unreadable:
+            print_line(f"PROBLEM  {found.name}: {found.reason}")
+        for name in folder.damaged:
+            print_line(f"PROBLEM  {name}: it is damaged in the node")
+        print_line(f"{len(folder.files)} files, {show_bytes(folder.total_bytes)} in {directory}.")
+        if unreadable or folder.damaged:
+            print_line("See `emix store check --read-data` for what is damaged.")
+    if unreadable or folder.damaged:
+        raise SystemExit(1)
+
+
+def _receive_backup(
+    events: Iterator[pb.BackupResponse],
+    folder: "BackupFolder",
+    unreadable: list[pb.BackupUnreadable],
+    bar: ProgressBar,
+) -> None:
+    """Write what a node sends of a backup; `StoreError` if that is not all of it."""
+    total = done = 0
+    sent: int | None = None
+    for event in events:
+        match event.WhichOneof("event"):
+            case "size":
+                total = event.size.bytes
+                folder.hold_room(total, event.size.files)
+            case "piece":
+                folder.add(event.piece.name, event.piece.data)
+                done += len(event.piece.data)
+                bar.update(done, max(done, total))
+            case "unreadable":
+                unreadable.append(event.unreadable)
+            case "end":
+                sent = event.end.files
+    folder.end_file()
+    if sent != len(folder.files):
+        raise StoreError("the node did not send the whole backup; try again")
+
+
+@backup.command("verify")
+@click.argument("directory")
+@as_json
+def verify_backup(directory: str, json_: bool) -> None:
+    """Read every file of a backup and say what is not as it was written.
+
+    It needs no node and no key. Exit status 1 if something is missing or damaged.
 
     \b
     Example:
-      emix backup /mnt/backup/emix-2026-11-24
+      emix backup verify /mnt/backup/emix-2026-11-24
     """
-    request = pb.BackupRequest(directory=str(Path(directory).absolute()))
-    answer = run_call(context, "NodeService.Backup", request)
-    text = f"{answer.files} files, {show_bytes(answer.bytes)} in {directory}."
-    show_done(answer, text, json_=json_)
+    from node.store.copies import read_inventory, verify
+
+    source = Path(directory).absolute()
+    files = read_inventory(source)
+    total = sum(listed.size_bytes for listed in files.values())
+    with ProgressBar("reading") as bar:
+        problems = list(verify(source, files, lambda done: bar.update(done, total)))
+    if json_:
+        found = [{"file": problem.name, "problem": problem.what} for problem in problems]
+        show_json(
+            {"directory": str(source), "files": len(files), "bytes": total, "problems": found}
+        )
+    else:
+        for problem in problems:
+            print_line(f"PROBLEM  {problem.name} {problem.what}")
+        print_line(f"{len(files)} files, {show_bytes(total)}, {len(problems)} problems.")
+    if problems:
+        raise SystemExit(1)
 
 
 @click.command()
@@ -382,57 +517,54 @@ def backup(context: click.Context, directory: str, json_: bool) -> None:
 @click.option(
     "--recovery-kit", metavar="FILE", help="Makes a new host key, where no passphrase was set."
 )
+@click.option("--incomplete", is_flag=True, help="Restore what is left of a damaged backup.")
 @as_json
 @click.pass_context
-def restore(context: click.Context, directory: str, recovery_kit: str | None, json_: bool) -> None:
+def restore(
+    context: click.Context,
+    directory: str,
+    recovery_kit: str | None,
+    incomplete: bool,
+    json_: bool,
+) -> None:
     """Make the home from a backup (on a new machine, say). The old node must not run any more.
 
-    A backup never holds the host key. Of a node without a passphrase, restore with its recovery
-    kit.
+    The home is a folder that is there and empty (a disk may be mounted on it), or a new one. A
+    backup that lacks a part is refused before anything is written; --incomplete takes what is
+    left, and exits with 1. A backup never holds the host key: of a node without a passphrase,
+    restore with its recovery kit.
 
     \b
     Examples:
       emix --home /srv/emix restore /mnt/backup/emix-2026-11-24
       emix restore /mnt/backup/emix-2026-11-24 --recovery-kit /media/usb/kit.json
     """
-    from node.home import Home, add_host_key, load_keyring
-    from node.store.files import sync_directories, sync_tree
+    from node.home import Home
+    from node.restoring import restore_home
 
-    source, target = Path(directory).absolute(), home_path(context).absolute()
-    if not (source / "keyring").exists():
-        raise UsageError(f"{source} is not a backup: it has no keyring")
-    if target.exists() and any(target.iterdir()):
-        raise ConfigError(
-            f"{target} is not empty, and nothing is restored over what is there; say which home to"
-            f" make: emix --home DIR restore {directory}"
+    source, home = Path(directory).absolute(), Home(home_path(context).absolute())
+    with ProgressBar("restoring") as bar:
+        restored = restore_home(
+            source, home, _kit_from(recovery_kit), takes_incomplete=incomplete, tell=bar.update
         )
-    kit = _kit_from(recovery_kit)
-    if kit is None and not load_keyring(Home(source)).has_slot("passphrase"):
-        raise UsageError(
-            "the backup is of a node with a host key, which no backup holds: give --recovery-kit"
+    if json_:
+        missing = [{"file": problem.name, "problem": problem.what} for problem in restored.missing]
+        show_json(
+            {
+                "home": str(home.root),
+                "files": restored.files,
+                "bytes": restored.bytes,
+                "missing": missing,
+            }
         )
-    try:
-        files, size = safe_paths.hold_tree(source)
-        with safe_paths.folder(target.parent, make=True) as (fd, above):
-            safe_paths.hold_room(fd, size, files, above)
-        target = above / target.name
-        # Under another name until it is whole: a half-restored home must not start.
-        aside = above / f".{target.name}.restoring"
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(source, aside, symlinks=True)
-        aside.chmod(0o700)
-        if kit is not None:
-            add_host_key(Home(aside), kit)
-        sync_tree(aside)
-        if target.exists():
-            target.rmdir()
-        aside.rename(target)
-        sync_directories([target.parent])
-    except OSError as exc:
-        raise ConfigError(f"{target} cannot be written ({exc})") from exc
-    start = _command(target)
-    text = f"Restored into {target}. Start it: `{start} serve`; then `{start} store check`."
-    show_done({"home": str(target)}, text, json_=json_)
+    else:
+        for problem in restored.missing:
+            print_line(f"PROBLEM  {problem.name} {problem.what}")
+        print_line(f"{restored.files} files, {show_bytes(restored.bytes)} in {home.root}.")
+        start = _command(home.root)
+        print_line(f"Next: `{start} serve`, then `{start} store check`.")
+    if restored.missing:
+        raise SystemExit(1)
 
 
 COMMANDS = (init, serve, passphrase, show_id, status, doctor, store, backup, restore)

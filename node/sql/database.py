@@ -119,7 +119,8 @@ class Database:
             What `read` finds in the database at the moment of the copy.
 
         Raises:
-            StoreError: the copy could not be written; this database is as it was.
+            StoreFull: there is no room for the copy.
+            StoreError: the copy could not be written. This database is as it was.
         """
         with self._lock:
             try:
@@ -127,6 +128,11 @@ class Database:
                 self._connection.execute("VACUUM INTO ?", (str(path),))
                 return read(self._db)
             except sqlcipher.Error as exc:
+                if exc.sqlite_errorcode & _CODE == sqlcipher.SQLITE_FULL:
+                    raise StoreFull(
+                        f"there is no room in {path.parent} for a copy of the database, which is"
+                        " made first; free space there"
+                    ) from exc
                 raise StoreError(f"the database could not be copied: {_name(exc)}") from exc
 
     def used_bytes(self) -> int:

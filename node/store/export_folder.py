@@ -54,7 +54,8 @@ class ExportFolder:
 
         Raises:
             Conflict: it is there and not empty.
-            ConfigError: another user has power over it, or over the way to it.
+            ConfigError: a folder above it is missing, or another user has power over it, or over
+                the way to it.
             StoreError: it cannot be made.
         """
         self._is_made = not os.path.lexists(self._directory)

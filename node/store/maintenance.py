@@ -1,24 +1,22 @@
 """Looking after a store: counts, checks, retention, backup."""
 
-import os
-import shutil
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import trio
 
-from node import safe_paths
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
-from node.errors import ChunkDamaged, ConfigError, StoreError
+from node.errors import ChunkDamaged, StoreError
 from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows
+from node.store.backup import Backup, Piece
 from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
-from node.store.files import TEMPORARY_SUFFIX, sync_tree
+from node.store.files import TEMPORARY_SUFFIX
 from node.store.lost import count_lost, lost_positions, note_found, noted_if_lost
 from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans
@@ -26,8 +24,6 @@ from node.store.transfer_rows import FINAL
 
 _REMOVE_SECONDS = 60.0  # what is left is removed at the next start
 _TELL_EVERY = 64
-# Not the host key: beside its keyring it would open the backup to whoever has it.
-_COPIED = ("emix.toml", "keyring")
 
 
 class Maintenance:
@@ -47,6 +43,8 @@ class Maintenance:
         return await trio.to_thread.run_sync(self._tidy_at_start)
 
     def _tidy_at_start(self) -> int:
+        for path in self._home.glob(f".*{TEMPORARY_SUFFIX}"):
+            path.unlink(missing_ok=True)
         # A kill between a held instance and the word why it is held: imported again, it is
         # looked at again.
         self._context.database.write_sync(
@@ -188,78 +186,36 @@ class Maintenance:
             await trio.to_thread.run_sync(finish_removals, self._context)
         return len(rows)
 
-    async def backup(self, directory: Path) -> tuple[int, int]:
-        """Write a copy of the whole node; durable once this returns. Files and bytes of it.
+    async def backup(
+        self,
+        tell: Callable[[int, int], Awaitable[None]],
+        send: Callable[[Piece], Awaitable[None]],
+    ) -> None:
+        """Hand a copy of the whole node to whoever writes it; see `node.store.backup`.
 
-        The copy is a home like any other: moved to another machine, `emix serve --home` runs
-        it. It is as encrypted as the original.
+        Args:
+            tell: Called with how many files and bytes it has, about, before the first.
+            send: Called with each piece of a file; the next is read when it returns.
 
         Raises:
-            ConfigError: the directory is not empty or cannot be written.
+            StoreFull: there is no room in the home for a copy of the database.
+
+        Cancellation:
+            Nothing is left of it in the home.
         """
+
+        def run() -> None:
+            with Backup(self._context, self._home).begun() as backup:
+                trio.from_thread.run(tell, *backup.size())
+                with closing(backup.pieces()) as pieces:
+                    for piece in pieces:
+                        trio.from_thread.run(send, piece)
+
         try:
-            return await trio.to_thread.run_sync(self._backup, directory)
+            await trio.to_thread.run_sync(run)
         finally:
             with trio.move_on_after(_REMOVE_SECONDS, shield=True):
                 await trio.to_thread.run_sync(finish_removals, self._context)
-
-    def _backup(self, directory: Path) -> tuple[int, int]:
-        if directory.resolve().is_relative_to(self._home.resolve()):
-            raise ConfigError("a backup inside the home itself is none")
-        try:
-            directory = safe_paths.real_folder(directory, make=True, is_ours=True)
-            if any(directory.iterdir()):
-                raise ConfigError(f"{directory} is not empty")
-        except OSError as exc:
-            raise ConfigError(f"{directory} cannot be written ({exc.strerror})") from exc
-        with safe_paths.folder(directory) as (fd, _):
-            safe_paths.hold_room(fd, self._home_bytes(), 0, directory)
-        try:
-            with self._context.removals.held_back():
-                self._copy(directory)
-        except (OSError, StoreError) as exc:
-            for path in directory.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            why = exc.strerror if isinstance(exc, OSError) else exc
-            raise ConfigError(
-                f"{directory} cannot be written ({why}); nothing of the backup was left there"
-            ) from exc
-        sync_tree(directory)
-        files = [path for path in directory.rglob("*") if path.is_file()]
-        return len(files), sum(path.stat().st_size for path in files)
-
-    def _home_bytes(self) -> int:
-        """Return how much a copy takes, about: blocks, since small files take whole ones."""
-        paths = (p for p in self._home.rglob("*") if not p.name.endswith(TEMPORARY_SUFFIX))
-        total = 0
-        for path in paths:
-            with suppress(FileNotFoundError):
-                total += path.lstat().st_blocks * 512
-        return total
-
-    def _copy(self, directory: Path) -> None:
-        """Copy the database first, and then everything that it names, or had in work."""
-        named = self._context.database.copy_to(
-            directory / "metadata.db",
-            lambda db: {
-                self._context.envelopes.name(p.origin, p.package_id)
-                for p in package_rows.find_packages(db, "1", ())
-            },
-        )
-        for name in ("envelopes", "chunks"):
-            for folder, _, files in os.walk(self._home / name):
-                target = directory / Path(folder).relative_to(self._home)
-                target.mkdir(mode=0o700)
-                for file in files:
-                    # An envelope of later than the database would be one without rows.
-                    is_later = name == "envelopes" and file not in named
-                    if not is_later and not file.endswith(TEMPORARY_SUFFIX):
-                        # What was given up meanwhile is gone, and named by nothing.
-                        with suppress(FileNotFoundError):
-                            shutil.copy2(Path(folder) / file, target / file)
-        for name in _COPIED:
-            if (self._home / name).exists():
-                shutil.copy2(self._home / name, directory / name)
 
 
 def _chunks_of(package: Package, db: Db) -> tuple[ChunkEntry, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Directory, Node, free_port, pair
+from bench.nodes import CommandFailed, Directory, Node, free_port, pair
 from tests.dicom_files import study_uid, write_study
 from tests.integration.confined import read_unit
 from tests.integration.test_directory import metrics_at
@@ -83,6 +83,44 @@ def test_nodes_import_send_and_export_under_their_unit(folder: Path) -> None:
         assert contents(folder / "exported") == contents(study)
     finally:
         assert [node.stop() for node in nodes] == [0, 0]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs two users")
+def test_backup_is_written_by_its_caller_where_the_node_may_not(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The node runs under its unit as its own user; the admin's folder is the admin's alone."""
+    node = Node(folder, "one", "One")
+    node.prefix = under("emix", folder)
+    node.make()
+    write_study(folder / "study", study=62, instances=5)
+    private, copy = tmp_path / "private", tmp_path / "private" / "copy"
+    private.mkdir(mode=0o700)
+    node.start()
+    try:
+        node.run("import", str(folder / "study"))
+        node.prefix = []  # from here on, commands are the admin's
+        made = node.json("backup", str(copy))
+        assert (made["damaged"], made["unreadable"]) == ([], [])
+        assert {p.stat().st_uid for p in (copy, *copy.rglob("*"))} == {0}
+        with pytest.raises(CommandFailed, match="only the last folder"):
+            node.run("backup", str(private / "unmounted" / "copy"))
+        with pytest.raises(CommandFailed, match="only the last folder"):
+            node.run("export", study_uid(62), str(private / "unmounted" / "out"))
+        with pytest.raises(CommandFailed, match="nothing is mounted at"):
+            node.run("backup", "--mounted", str(private / "today"))
+        assert [p.name for p in private.iterdir()] == ["copy"]
+    finally:
+        assert node.stop() == 0
+    verified = node.json("backup", "verify", str(copy))
+    assert (verified["files"], verified["problems"]) == (made["files"], [])
+    restored = Node(private, "restored", "One")
+    restored.run("restore", str(copy), "--recovery-kit", str(node.kit))
+    restored.start()
+    try:
+        assert "0 problems" in restored.run("store", "check", "--read-data")
+    finally:
+        assert restored.stop() == 0
 
 
 def contents(folder: Path) -> list[bytes]:

@@ -23,14 +23,21 @@ def base() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_missing_folders_are_made_for_this_user_alone(base: Path) -> None:
+def test_missing_folder_is_made_for_this_user_alone(base: Path) -> None:
     before = os.umask(0)
     try:
-        found = safe_paths.real_folder(base / "a" / "b", make=True, is_ours=True)
+        found = safe_paths.real_folder(base / "a", make=True, is_ours=True)
     finally:
         os.umask(before)
-    assert found == (base / "a" / "b").resolve()
-    assert {p.stat().st_mode & 0o777 for p in (base / "a", base / "a" / "b")} == {0o700}
+    assert found == (base / "a").resolve()
+    assert (base / "a").stat().st_mode & 0o777 == 0o700
+
+
+def test_only_the_last_folder_of_a_path_is_made(base: Path) -> None:
+    """Where a disk is not mounted, what lies on it would be made on another."""
+    with pytest.raises(ConfigError, match=f"{base}/disk is not there, and of .* only the last"):
+        safe_paths.real_folder(base / "disk" / "folder" / "new", make=True)
+    assert not list(base.iterdir())
 
 
 def test_links_of_ours_are_walked_and_loops_end(base: Path) -> None:

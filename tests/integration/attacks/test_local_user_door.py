@@ -45,7 +45,9 @@ def back_up(node: Node, folder: Path, operator: str) -> None:
     )
     address = f"unix:{(node.home / 'admin.sock').resolve()}"
     with open_blocking_channel(address, (("emix-operator", operator),)) as channel:
-        channel.unary(method, pb.BackupRequest(directory=str(folder)), timeout=60)
+        request = pb.BackupRequest(destination=str(folder))
+        with channel.stream(method, request, timeout=60) as events:
+            assert [event.WhichOneof("event") for event in events][-1] == "end"
 
 
 def test_client_that_calls_itself_another_stands_under_its_own_user(

@@ -29,13 +29,13 @@ pytestmark = pytest.mark.integration
 # Without a node: they print what their user gave, or what stands in files of this home.
 LOCAL = {("init",), ("serve",), ("passphrase",), ("store", "repair"), ("restore",)}
 # The documents are decoded before they are written; `test_proof...` is about their content.
-LOCAL |= {("receipts", "verify")}
+LOCAL |= {("receipts", "verify"), ("backup", "verify")}
 # With keys, which the hostile node has none of.
 LOCAL |= {("node", "replace"), ("node", "renew"), ("node", "request"), ("node", "certify")}
 ARGUMENTS: dict[tuple[str, ...], list[tuple[str, ...]]] = {
     ("id",): [("--qr",), ("--export", "{file}")],
     ("store", "check"): [("--read-data",)],
-    ("backup",): [("/nowhere/backup",)],
+    ("backup", "make"): [("{folder}/copy",)],
     ("peers", "pair"): [("A" * 56,), ("--at", "localhost:1")],
     ("peers", "confirm"): [(), ("ABCD-EFGH",)],
     ("peers", "remove"): [("somebody", "--yes")],

@@ -1,0 +1,120 @@
+"""A copy of a whole node while it runs, file by file, for whoever writes it."""
+
+import os
+import secrets
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.store import package_rows
+from node.store.context import StoreContext
+from node.store.copies import CONFIG, DATABASE, KEYRING, is_name
+from node.store.files import TEMPORARY_SUFFIX, translated
+
+_PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a file of the copy; the first of a file has its name, the others none.
+
+    `problem` says why a file cannot be read: nothing comes of it.
+    """
+
+    name: str
+    data: bytes
+    problem: str = ""
+
+
+class Backup:
+    """One copy of a node that runs. Use it in a `with` block. Blocking: on worker threads.
+
+    Until the block ends nothing is removed from the store: studies that are deleted meanwhile are
+    in the copy still.
+    """
+
+    def __init__(self, context: StoreContext, home: Path) -> None:
+        self._context = context
+        self._home = home
+
+    @contextmanager
+    def begun(self) -> Iterator["Backup"]:
+        """Hold removals back for the time of the block."""
+        with self._context.removals.held_back():
+            yield self
+
+    def size(self) -> tuple[int, int]:
+        """Return how many files the copy has and how many bytes, about."""
+        files = total = 0
+        for path in self._home.rglob("*"):
+            if is_name(path.relative_to(self._home).as_posix()):
+                with suppress(FileNotFoundError):
+                    files, total = files + 1, total + path.lstat().st_size
+        return files, total
+
+    def pieces(self) -> Generator[Piece]:
+        """Yield all files in pieces.
+
+        The database comes first, and then everything that it names, or had in work. The host key
+        does not come: beside its keyring it would open the copy to whoever has it.
+
+        Raises:
+            StoreFull: there is no room in the home for a copy of the database.
+            StoreError: what no copy can do without cannot be read.
+        """
+        with self._database() as (path, named):
+            yield from _pieces(DATABASE, path)
+        for path in self._walk():
+            name = path.relative_to(self._home).as_posix()
+            # An envelope of later than the database would be one without rows.
+            is_later = name.startswith("envelopes/") and path.name not in named
+            if not is_later and is_name(name):
+                # What was given up meanwhile is gone, and named by nothing.
+                with suppress(FileNotFoundError):
+                    yield _whole(name, path)
+        for name in (CONFIG, KEYRING):
+            yield from _pieces(name, self._home / name)
+
+    def _walk(self) -> Iterator[Path]:
+        for folder in ("envelopes", "chunks"):
+            for where, _, files in os.walk(self._home / folder, onerror=_raise):
+                yield from (Path(where) / file for file in files)
+
+    @contextmanager
+    def _database(self) -> Iterator[tuple[Path, frozenset[str]]]:
+        """Make a copy of the database beside it, and tell what envelopes it names."""
+        path = self._home / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        try:
+            named = self._context.database.copy_to(
+                path,
+                lambda db: frozenset(
+                    self._context.envelopes.name(p.origin, p.package_id)
+                    for p in package_rows.find_packages(db, "1", ())
+                ),
+            )
+            yield path, named
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _whole(name: str, path: Path) -> Piece:
+    """Return a file that is one of many: where it cannot be read, the others go on."""
+    try:
+        return Piece(name, path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as exc:
+        return Piece(name, b"", f"it cannot be read ({os.strerror(exc.errno or 0)})")
+
+
+def _pieces(name: str, path: Path) -> Iterator[Piece]:
+    with translated(), path.open("rb") as handle:
+        yield Piece(name, handle.read(_PIECE_BYTES))
+        while data := handle.read(_PIECE_BYTES):
+            yield Piece("", data)
+
+
+def _raise(error: OSError) -> None:
+    with translated():
+        raise error

@@ -1,0 +1,329 @@
+"""Backups as they lie on a disk: written, verified and read without a key or a node.
+
+A backup has the files of a home, as encrypted as there, but for the host key; and last of all an
+`inventory`, so that a backup which was cut off has none:
+
+```
+emix backup 1
+<BLAKE3 digest, hex> <bytes> <name>     a line for each file, by name
+<BLAKE3 digest of all lines above> end
+```
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO, Self
+
+from node import safe_paths
+from node.crypto.digests import Hasher, digest
+from node.domain.ids import ChunkId
+from node.errors import ConfigError, StoreError
+from node.store.files import sync_tree
+
+INVENTORY = "inventory"
+DATABASE, KEYRING, CONFIG = "metadata.db", "keyring", "emix.toml"
+_HEADER = "emix backup 1"
+_NAME = re.compile(
+    rf"{re.escape(DATABASE)}|{KEYRING}|{re.escape(CONFIG)}"
+    r"|chunks/[a-z2-7]{2}/[a-z2-7]{52}|envelopes/[a-z2-7]{52}-[0-9a-f]{16}"
+)
+_LINE = re.compile(r"([0-9a-f]{64}) (0|[1-9][0-9]{0,18}) (\S+)")
+_END = re.compile(r"([0-9a-f]{64}) end")
+_NEEDED = (DATABASE, KEYRING, CONFIG)
+_MOST_BYTES = 1 << 32
+"""Of an inventory: some 25 million files."""
+
+_PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file of a backup as its inventory has it."""
+
+    size_bytes: int
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file of a backup that is not as it was written, and how."""
+
+    name: str
+    what: str
+
+
+def is_name(name: str) -> bool:
+    """Return whether a backup has files of that name."""
+    return _NAME.fullmatch(name) is not None
+
+
+def encode_inventory(files: Mapping[str, Listed]) -> bytes:
+    """Return the inventory of these files."""
+    lines = [_HEADER]
+    lines += [f"{f.digest.hex()} {f.size_bytes} {name}" for name, f in sorted(files.items())]
+    text = "".join(f"{line}\n" for line in lines).encode()
+    return text + f"{digest(text).hex()} end\n".encode()
+
+
+def decode_inventory(data: bytes) -> Mapping[str, Listed]:
+    """Return the files that an inventory lists; `ValueError` if it is not one, or not whole."""
+    body, _, last = data.removesuffix(b"\n").rpartition(b"\n")
+    body += b"\n"
+    ending = _END.fullmatch(last.decode("ascii", "replace"))
+    if ending is None or bytes.fromhex(ending[1]) != digest(body):
+        raise ValueError("it is not whole")
+    first, *lines = body.decode("ascii", "replace").splitlines()
+    if first != _HEADER:
+        raise ValueError("it is of another version")
+    files = {}
+    for line in lines:
+        found = _LINE.fullmatch(line)
+        if found is None or not is_name(found[3]) or found[3] in files:
+            raise ValueError("it lists what no backup has")
+        files[found[3]] = Listed(int(found[2]), bytes.fromhex(found[1]))
+    return MappingProxyType(files)
+
+
+def read_inventory(directory: Path) -> Mapping[str, Listed]:
+    """Return the inventory of the backup in a folder.
+
+    Raises:
+        ConfigError: there is no whole backup; the message says what is missing.
+    """
+    path = directory / INVENTORY
+    try:
+        files = decode_inventory(safe_paths.read_file(path, _MOST_BYTES))
+    except FileNotFoundError as exc:
+        raise ConfigError(
+            f"{directory} is no whole backup: it has no {INVENTORY}, which is written last."
+            " A copy of a home that was made without `emix backup` is used as it is, with --home"
+        ) from exc
+    except OSError as exc:
+        why = safe_paths.denial(path, os.R_OK) or exc.strerror
+        raise ConfigError(f"{path} cannot be read: {why}") from exc
+    except ValueError as exc:
+        raise ConfigError(f"{path} is damaged: {exc}") from exc
+    if missing := [name for name in _NEEDED if name not in files]:
+        raise ConfigError(f"{directory} is no whole backup: it lacks {', '.join(missing)}")
+    return files
+
+
+def find_missing(directory: Path, files: Mapping[str, Listed]) -> list[Problem]:
+    """Return those files of a backup that are not there, or have another size; none is read."""
+    problems = []
+    for name, listed in files.items():
+        try:
+            size = (directory / name).lstat().st_size
+        except FileNotFoundError:
+            problems.append(Problem(name, "is missing"))
+        except OSError as exc:
+            problems.append(Problem(name, f"cannot be looked at ({os.strerror(exc.errno or 0)})"))
+        else:
+            if size != listed.size_bytes:
+                problems.append(Problem(name, f"has {size} bytes instead of {listed.size_bytes}"))
+    return problems
+
+
+def verify(
+    directory: Path, files: Mapping[str, Listed], tell: Callable[[int], None]
+) -> Iterator[Problem]:
+    """Read every file of a backup; yield what is not as it was written.
+
+    Args:
+        directory: Where it is.
+        files: Its inventory.
+        tell: Called with how many bytes were read so far.
+    """
+    missing = find_missing(directory, files)
+    yield from missing
+    done = 0
+    for name in files.keys() - {problem.name for problem in missing}:
+        try:
+            with open_listed(directory, name) as source:
+                taken = _digest(source)
+        except (OSError, ConfigError) as exc:
+            why = os.strerror(exc.errno or 0) if isinstance(exc, OSError) else str(exc)
+            yield Problem(name, f"cannot be read ({why})")
+        else:
+            if taken != files[name].digest:
+                yield Problem(name, "is damaged")
+            elif was_damaged(name, taken):
+                yield Problem(name, "was damaged already when the backup was made")
+        done += files[name].size_bytes
+        tell(done)
+
+
+def was_damaged(name: str, taken: bytes) -> bool:
+    """Return whether a chunk's bytes are not those that its name is the digest of."""
+    kind, _, rest = name.partition("/")
+    return kind == "chunks" and ChunkId.parse(rest.rpartition("/")[2]).digest != taken
+
+
+@contextmanager
+def open_listed(directory: Path, name: str) -> Iterator[BinaryIO]:
+    """Open a file of a backup for the time of the block, which must be a plain one."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(directory / name, flags), "rb") as source:
+        safe_paths.hold_plain(source.fileno(), directory / name)
+        yield source
+
+
+def _digest(source: BinaryIO) -> bytes:
+    hasher = Hasher()
+    while piece := source.read(_PIECE_BYTES):
+        hasher.update(piece)
+    return hasher.digest()
+
+
+@dataclass
+class BackupFolder:
+    """A backup that is being written. Use it in a `with` block; unfinished, nothing is left.
+
+    Attributes:
+        directory: Where it is to be: a folder that is there and empty, or the last of a path.
+        home: Of the node, if it can be seen: no backup may lie in it.
+        is_elsewhere: Another disk than the system's and the home's must be mounted there.
+        damaged: Chunks that were damaged in the node already.
+    """
+
+    directory: Path
+    home: Path | None = None
+    is_elsewhere: bool = False
+    damaged: list[str] = field(default_factory=list)
+    files: dict[str, Listed] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._closing = ExitStack()
+        self._is_finished = self._is_made = False
+        self._name = ""
+        self._handle: BinaryIO | None = None
+        self._hasher = Hasher()
+        self._size = 0
+        self._fd, self._real = -1, self.directory
+
+    def __enter__(self) -> Self:
+        """Make the folder.
+
+        Raises:
+            ConfigError: it cannot be made, is not empty, or is not where a backup may be.
+        """
+        self._is_made = not os.path.lexists(self.directory)
+        with self._closing:
+            self._hold_place()
+            opened = safe_paths.folder(self.directory, make=True, is_ours=True)
+            with self._named_errors():
+                self._fd, self._real = self._closing.enter_context(opened)
+            if safe_paths.names(self._fd):
+                raise ConfigError(f"{self.directory} is not empty; choose a new folder")
+            self._closing = self._closing.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._closing:
+            if self._handle is not None:
+                self._handle.close()
+            if self._is_finished:
+                return
+            for name in ("chunks", "envelopes"):
+                shutil.rmtree(name, ignore_errors=True, dir_fd=self._fd)
+            for name in (*_NEEDED, INVENTORY):
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=self._fd)
+            if self._is_made:
+                with suppress(OSError):
+                    self._real.rmdir()
+
+    def _hold_place(self) -> None:
+        there = self.directory if self.directory.exists() else self.directory.parent
+        if self.home is not None and there.resolve().is_relative_to(self.home.resolve()):
+            raise ConfigError("the backup must not lie inside the home")
+        if not self.is_elsewhere:
+            return
+        disks = {path.stat().st_dev for path in (Path("/"), self.home) if path is not None}
+        with self._named_errors():
+            if there.stat().st_dev in disks:
+                raise ConfigError(
+                    f"nothing is mounted at {self.directory}: it is on the disk of the system or"
+                    " of the home. Mount the disk for backups, or leave --mounted out"
+                )
+
+    def hold_room(self, total_bytes: int, files: int) -> None:
+        """Hold that there is room for so much, with a reserve left; `StoreFull` if not."""
+        safe_paths.hold_room(self._fd, total_bytes, files, self.directory)
+
+    def add(self, name: str, piece: bytes) -> None:
+        """Write a piece of a file: of the next one, if it has a name.
+
+        Raises:
+            StoreError: no backup has such a file.
+            ConfigError: it cannot be written.
+        """
+        with self._named_errors():
+            if name:
+                self.end_file()
+                self._begin_file(name)
+            if self._handle is None:
+                raise StoreError("a backup begins with a file's name")
+            self._handle.write(piece)
+            self._hasher.update(piece)
+            self._size += len(piece)
+
+    def _begin_file(self, name: str) -> None:
+        if not is_name(name) or name in self.files:
+            raise StoreError("a file that no backup has")
+        above = ""
+        for part in name.split("/")[:-1]:
+            above = f"{above}{part}/"
+            with suppress(FileExistsError):
+                os.mkdir(above, 0o700, dir_fd=self._fd)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._handle = os.fdopen(os.open(name, flags, 0o600, dir_fd=self._fd), "wb")
+        self._name, self._hasher, self._size = name, Hasher(), 0
+
+    def end_file(self) -> None:
+        """Note the file that was written last, if it was not."""
+        if self._handle is None:
+            return
+        self._handle.close()
+        self._handle = None
+        taken = self._hasher.digest()
+        self.files[self._name] = Listed(self._size, taken)
+        if was_damaged(self._name, taken):
+            self.damaged.append(self._name)
+
+    def finish(self) -> None:
+        """Write the inventory; the backup is durable once this returns.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        with self._named_errors():
+            self.end_file()
+            # A home has both folders, an empty store's too.
+            for name in ("chunks", "envelopes"):
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=self._fd)
+            sync_tree(self._real)
+            safe_paths.write_file(self._real / INVENTORY, encode_inventory(self.files), is_new=True)
+        self._is_finished = True
+
+    @property
+    def total_bytes(self) -> int:
+        """Of the files so far."""
+        return sum(listed.size_bytes for listed in self.files.values())
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise ConfigError(
+                f"{self.directory} cannot be made or written ({os.strerror(exc.errno or 0)});"
+                " nothing of the backup was left there"
+            ) from exc

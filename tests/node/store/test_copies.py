@@ -1,0 +1,189 @@
+"""Backups: whole or not at all, only where they are meant to be, verified without a key."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from node.errors import ConfigError, StoreError, StoreFull
+from node.home import Home
+from node.store.copies import (
+    INVENTORY,
+    BackupFolder,
+    Listed,
+    decode_inventory,
+    encode_inventory,
+    read_inventory,
+    verify,
+)
+from tests.node.backups import make_node, names, open_home, write_backup
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a file system")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return make_node(tmp_path)[0]
+
+
+@contextmanager
+def mounted(folder: Path, size: str = "200m") -> Iterator[Path]:
+    """Mount a small file system for the time of the block."""
+    folder.mkdir(exist_ok=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", folder], check=True
+    )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def problems(folder: Path) -> list[tuple[str, str]]:
+    return sorted((p.name, p.what) for p in verify(folder, read_inventory(folder), lambda _: None))
+
+
+def test_backup_has_all_but_the_host_key_and_is_verified(home: Home, tmp_path: Path) -> None:
+    folder = write_backup(home, BackupFolder(tmp_path / "copy"))
+    found = names(tmp_path / "copy")
+    assert {"emix.toml", "keyring", "metadata.db", "chunks", "envelopes", INVENTORY} <= set(found)
+    assert "host.key" not in found
+    assert len([name for name in found if name.startswith("chunks/") and len(name) > 50]) == 3
+    assert problems(tmp_path / "copy") == []
+    assert folder.files == dict(read_inventory(tmp_path / "copy"))
+    assert not list(home.root.glob(".*.tmp"))
+    modes = {p.stat().st_mode & 0o077 for p in (tmp_path / "copy").rglob("*")}
+    assert modes == {0}
+
+
+def test_whatever_is_missing_or_damaged_is_named(home: Home, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    write_backup(home, BackupFolder(copy))
+    first, second, third = sorted((copy / "chunks").glob("*/*"))
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-1])
+    third.write_bytes(bytes(5000))
+    config = bytearray((copy / "emix.toml").read_bytes())
+    config[0] ^= 1
+    (copy / "emix.toml").write_bytes(config)
+    (copy / "keyring").unlink()
+    (copy / "keyring").symlink_to("emix.toml")
+    found = dict(problems(copy))
+    relative = {p: p.relative_to(copy).as_posix() for p in (first, second, third)}
+    assert found[relative[first]] == "is missing"
+    assert found[relative[second]] == "has 4999 bytes instead of 5000"
+    assert found[relative[third]] == found["emix.toml"] == "is damaged"
+    assert "keyring" in found
+    assert len(found) == 5
+
+
+def test_damage_of_before_the_backup_is_told(home: Home, tmp_path: Path) -> None:
+    chunk = next((home.root / "chunks").glob("*/*"))
+    chunk.write_bytes(bytes(5000))
+    folder = write_backup(home, BackupFolder(tmp_path / "copy"))
+    name = chunk.relative_to(home.root).as_posix()
+    assert folder.damaged == [name]
+    assert problems(tmp_path / "copy") == [(name, "was damaged already when the backup was made")]
+
+
+def test_backup_that_was_cut_off_is_none_and_leaves_nothing(home: Home, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    (tmp_path / "kept").mkdir()
+    for target in (copy, tmp_path / "kept"):
+        with BackupFolder(target) as folder:
+            folder.add("keyring", b"secret")
+            folder.add("chunks/aa/" + "a" * 52, b"chunk")
+    assert not copy.exists()
+    assert not list((tmp_path / "kept").iterdir())  # a folder that was there stays
+    write_backup(home, BackupFolder(copy))
+    (copy / INVENTORY).unlink()
+    with pytest.raises(ConfigError, match="no whole backup: it has no inventory"):
+        read_inventory(copy)
+
+
+def test_only_files_of_a_backup_are_written(tmp_path: Path) -> None:
+    with BackupFolder(tmp_path / "copy") as folder:
+        for name in ("../x", "/etc/x", "chunks/aa/../../x", "host.key", "inventory", "chunks/aa/A"):
+            with pytest.raises(StoreError):
+                folder.add(name, b"")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_backup_lies_in_no_home_and_makes_no_folders_above(home: Home, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match="inside the home"),
+        BackupFolder(home.root / "x", home.root),
+    ):
+        pass
+    with (
+        pytest.raises(ConfigError, match="only the last folder"),
+        BackupFolder(tmp_path / "stick" / "today"),
+    ):
+        pass
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(ConfigError, match="is not empty"), BackupFolder(tmp_path / "full"):
+        pass
+    assert not (tmp_path / "stick").exists()
+
+
+@as_root
+def test_disk_that_is_not_mounted_is_noticed_on_request(home: Home, tmp_path: Path) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    new = BackupFolder(stick / "today", home.root, is_elsewhere=True)
+    with pytest.raises(ConfigError, match="nothing is mounted at"), new:
+        pass
+    assert not list(stick.iterdir())
+    with mounted(stick):
+        write_backup(home, BackupFolder(stick / "today", home.root, is_elsewhere=True))
+        assert problems(stick / "today") == []
+    with mounted(stick):  # and the place itself, which a file system does not leave quite empty
+        (stick / "lost+found").mkdir(mode=0o700)
+        os.chown(stick / "lost+found", 4711, 4711)
+        write_backup(home, BackupFolder(stick, home.root, is_elsewhere=True))
+        assert problems(stick) == []
+
+
+@as_root
+def test_full_disk_leaves_nothing_there(home: Home, tmp_path: Path) -> None:
+    with mounted(tmp_path / "small", "60m") as small:
+        with pytest.raises(StoreFull, match="has room for"):
+            write_backup(home, BackupFolder(small / "copy"))
+        assert not list(small.iterdir())
+
+
+def test_no_room_for_the_database_in_the_home_is_said(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from node.store.backup import Backup
+
+    context = open_home(home)
+    try:
+        monkeypatch.setattr("secrets.token_hex", lambda _: "missing/folder")
+        with pytest.raises(StoreError, match="could not be copied: SQLITE_CANTOPEN"):
+            next(Backup(context, home.root).pieces())
+    finally:
+        context.close()
+
+
+FILES = {"keyring": Listed(3, bytes(32)), "metadata.db": Listed(0, bytes([255] * 32))}
+
+
+def test_inventory_is_what_was_written_or_nothing() -> None:
+    data = encode_inventory(FILES)
+    assert dict(decode_inventory(data)) == FILES
+    for at in range(len(data) - 1):  # the last is a newline
+        changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        for damaged in (data[:at], changed):
+            with pytest.raises(ValueError, match=r"it is|it lists"):
+                decode_inventory(damaged)
+
+
+@pytest.mark.parametrize("name", ["../x", "host.key", "chunks/aa/b", "keyring keyring"])
+def test_inventory_names_only_files_of_a_backup(name: str) -> None:
+    with pytest.raises(ValueError, match="lists what no backup has"):
+        decode_inventory(encode_inventory({name: Listed(1, bytes(32))}))
