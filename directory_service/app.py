@@ -29,8 +29,9 @@ from node.rpc.credentials import introduction_credentials
 from node.rpc.descriptors import fitted, raise_limit
 from node.rpc.serving import DIRECTORY_OPTIONS, serve
 from node.rpc.standard import health_service, with_standard_services
+from node.rpc.unix import unix_address
 from node.rpc.warden import ConnectionBounds, Warden
-from node.running import Stop, run_until_signal
+from node.running import Stop, notify, run_until_signal
 from node.telemetry.logs import configure_logs
 from node.telemetry.metrics import Gauges, served_metrics
 
@@ -61,6 +62,7 @@ def run_directory(home: Home) -> None:
 async def _serve_until_stopped(home: Home, config: Config, stop: Stop) -> None:
     async with open_directory(home, config) as running:
         log.info("directory serves", listen=running.endpoint)
+        notify("READY=1", f"STATUS=nodes connect to {running.endpoint}")
         await stop.wait()
         await running.leave()
 
@@ -85,6 +87,7 @@ def run_relay(
         with served_metrics(metrics_listen, gauges):
             async with serve_relay(relay, listen):
                 log.info("relay serves", listen=listen)
+                notify("READY=1", f"STATUS=nodes connect to {listen}")
                 await stop.wait()
                 await relay.leave()
 
@@ -162,7 +165,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         )
         home.socket.unlink(missing_ok=True)
         await stack.enter_async_context(
-            serve(with_standard_services([admin.service()]), f"unix:{home.socket.resolve()}")
+            serve(with_standard_services([admin.service()]), unix_address(home.socket.resolve()))
         )
         home.socket.chmod(0o600)
         stack.callback(home.socket.unlink, missing_ok=True)

@@ -15,8 +15,9 @@ from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import open_blocking_channel
 from node.rpc.bounds import OWN
 from node.rpc.methods import methods
+from node.rpc.unix import unix_address
 from node.sandbox.confine import hide
-from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
+from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup, home_of
 from node.terminal.output import (
     Column,
     Styled,
@@ -376,7 +377,8 @@ def relay_status(context: click.Context, json_: bool) -> None:
 
 
 def _home(context: click.Context) -> Path:
-    return Path(context.find_root().params.get("home") or DEFAULT_HOME).expanduser()
+    home = context.find_root().params.get("home") or DEFAULT_HOME
+    return home_of(home, "EMIX_DIRECTORY_HOME")
 
 
 def _call(context: click.Context, name: str, request: Message) -> Any:
@@ -390,7 +392,7 @@ def _call(context: click.Context, name: str, request: Message) -> Any:
     if not socket.exists():
         raise PeerUnreachable(f"no directory runs in {home}; start it: emix-directory serve")
     safe_paths.real_folder(home, owner=home.stat().st_uid)  # or another socket could be put there
-    address = f"unix:{socket.resolve()}"
+    address = unix_address(socket.resolve())
     with open_blocking_channel(address, largest_answer=OWN.size) as channel:
         return channel.whole(_METHODS[name], request)
 

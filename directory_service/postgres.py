@@ -225,6 +225,11 @@ def _prepare(pool: psycopg_pool.ConnectionPool[Any]) -> None:
         # A lock that only who may write here can hold; anybody can hold an advisory one.
         connection.execute("LOCK TABLE steps IN EXCLUSIVE MODE")
         done = {number for (number,) in connection.execute("SELECT number FROM steps")}
+        if max(done, default=0) > len(SCHEMA):
+            raise StoreError(
+                "the database was made by a newer emix-directory. Install that version or a later"
+                " one; this one changed nothing"
+            )
         for number, statements in enumerate(SCHEMA, 1):
             if number in done:
                 continue

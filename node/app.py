@@ -69,7 +69,7 @@ from node.rpc.serving import (
 )
 from node.rpc.standard import with_standard_services
 from node.rpc.warden import ConnectionBounds, Warden
-from node.running import Stop, run_until_signal, tune_memory
+from node.running import Stop, notify, run_until_signal, tune_memory
 from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
 from node.store.carrying import ChunkCarrier
@@ -131,6 +131,7 @@ async def _serve_until_stopped(home: Home, config: Config, unlocked: Unlocked, s
     async with open_node(home, config, unlocked) as addresses:
         gc.freeze()  # modules and services are here for good: no collection need walk them
         log.info("node serves", peer=addresses.peer, introduction=addresses.introduction)
+        notify("READY=1", f"STATUS=peers connect to {addresses.peer}")
         await stop.wait()
 
 

@@ -1,9 +1,15 @@
-"""A server process: one in its home, until it is told to stop or writing to disk has failed."""
+"""A server process: one in its home, until it is told to stop or writing to disk has failed.
+
+SIGINT and SIGTERM end it; so does SIGHUP where its terminal was closed. Any other SIGHUP asks it to
+read its settings again. Where systemd has started it, systemd is told when it serves and when it
+stops (`sd_notify`).
+"""
 
 import ctypes
 import fcntl
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,11 +29,24 @@ class Stop:
     def __init__(self) -> None:
         self._asked = trio.Event()
         self._is_awaited = False
+        self._reload = trio.Event()
+        self._is_reload_awaited = False
 
     async def wait(self) -> None:
         """Wait until the server is to stop; then it may still take leave."""
         self._is_awaited = True
         await self._asked.wait()
+
+    async def wait_reload(self) -> None:
+        """Wait until the server is to read its settings again. Asked meanwhile, that counts."""
+        self._is_reload_awaited = True
+        await self._reload.wait()
+        self._reload = trio.Event()
+
+    def ask_reload(self) -> bool:
+        """Ask the server to read its settings again; return whether it ever does."""
+        self._reload.set()
+        return self._is_reload_awaited
 
     def ask(self) -> bool:
         """Ask for the end; return whether somebody waits for it, and did not hear of it yet."""
@@ -37,7 +56,9 @@ class Stop:
 
 
 async def run_until_signal(serve: Callable[[Stop], Awaitable[None]]) -> None:
-    """Run a server until SIGINT or SIGTERM; a second one ends it without taking leave.
+    """Run a server until SIGINT or SIGTERM, or until its terminal is closed.
+
+    A second such signal ends it without taking leave.
 
     Args:
         serve: Opens everything, says so, waits for the stop, and takes leave; it is cancelled
@@ -47,11 +68,17 @@ async def run_until_signal(serve: Callable[[Stop], Awaitable[None]]) -> None:
         SyncFailed: writing to disk failed; nothing more was acknowledged.
     """
     stop = Stop()
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    had_terminal = _has_terminal()
+    with trio.open_signal_receiver(*_signals()) as signals:
         async with trio.open_nursery() as nursery:
 
             async def stop_at_signal() -> None:
                 async for number in signals:
+                    if number == signal.SIGHUP and had_terminal == _has_terminal():
+                        if not stop.ask_reload():
+                            log.info("a hang-up is ignored: settings are read at a start")
+                        continue
+                    notify("STOPPING=1")
                     log.info("stopping", signal=signal.Signals(number).name)
                     if not stop.ask():
                         nursery.cancel_scope.cancel()
@@ -62,6 +89,31 @@ async def run_until_signal(serve: Callable[[Stop], Awaitable[None]]) -> None:
             nursery.cancel_scope.cancel()
     if failure.has_failed():
         raise SyncFailed("syncing to disk failed; it stopped and acknowledged nothing more")
+
+
+def _signals() -> list[signal.Signals]:
+    """Return what is listened to; a SIGHUP that `nohup` keeps away stays away."""
+    is_kept_away = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if is_kept_away else [signal.SIGHUP])]
+
+
+def _has_terminal() -> bool:
+    """Return whether this process has a terminal that is open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def notify(*lines: str) -> None:
+    """Tell the service manager that started this process, if one wants to know (sd_notify)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as manager:
+        manager.sendto("\n".join(lines).encode(), address.replace("@", "\0", 1))
 
 
 def _stopper(nursery: trio.Nursery) -> Callable[[], None]:

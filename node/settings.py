@@ -15,6 +15,7 @@ from node import safe_paths
 from node.documents.identity import MAX_NAME_CHARACTERS
 from node.documents.network import MAX_LISTED
 from node.domain.names import looks_like_id
+from node.domain.texts import plain_text
 from node.errors import ConfigError
 
 Settings = TypeVar("Settings")
@@ -122,7 +123,7 @@ def load_settings(kind: type[Settings], path: Path, made_by: str) -> Settings:
         ConfigError: it cannot be read; or it has problems, all of which are listed.
     """
     try:
-        text = safe_paths.read_file(path, _MOST_BYTES).decode()
+        text = plain_text(safe_paths.read_file(path, _MOST_BYTES))
     except FileNotFoundError as exc:
         if path.parent.is_dir() and any(path.parent.iterdir()):
             raise ConfigError(
@@ -136,8 +137,8 @@ def load_settings(kind: type[Settings], path: Path, made_by: str) -> Settings:
     except OSError as exc:
         why = safe_paths.denial(path, os.R_OK) or exc.strerror
         raise ConfigError(f"{path} cannot be read: {why}") from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path} cannot be read: {exc}") from exc
+    except ValueError as exc:
+        raise ConfigError(f"{path} is not text in UTF-8: {exc}") from exc
     return check_settings(kind, text, str(path))
 
 

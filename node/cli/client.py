@@ -16,6 +16,8 @@ from node.errors import PeerTimeout, PeerUnreachable, UsageError
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
 from node.rpc.bounds import OWN
 from node.rpc.methods import Method, methods
+from node.rpc.unix import unix_address
+from node.terminal.commands import home_of
 
 DEFAULT_HOME = "~/.emix"
 
@@ -100,7 +102,7 @@ def operator() -> str:
 
 def home_path(context: click.Context) -> Path:
     """Return the home that the command is about."""
-    return Path(context.find_root().params.get("home") or DEFAULT_HOME).expanduser()
+    return home_of(context.find_root().params.get("home") or DEFAULT_HOME, "EMIX_HOME")
 
 
 @contextmanager
@@ -123,7 +125,7 @@ def node_client(context: click.Context) -> Generator[Client]:
         safe_paths.real_folder(home, owner=home.stat().st_uid)
     try:
         metadata = (("emix-operator", operator()),)
-        address = f"unix:{socket.resolve()}"
+        address = unix_address(socket.resolve())
         with open_blocking_channel(address, metadata, largest_answer=OWN.size) as channel:
             yield Client(channel)
     except PeerUnreachable as exc:

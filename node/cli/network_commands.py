@@ -9,6 +9,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node import safe_paths
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
+from node.domain.texts import plain_text
 from node.errors import UsageError
 from node.terminal.output import (
     Column,
@@ -39,13 +40,12 @@ def join(context: click.Context, letter: str, json_: bool) -> None:
     """
     text = letter
     if letter == "-":
-        text = sys.stdin.read(_MOST_LETTER_BYTES)
+        text = _text(sys.stdin.buffer.read(_MOST_LETTER_BYTES))
     elif not letter.startswith("emix-join-"):
         try:
-            data = safe_paths.read_file(Path(letter), _MOST_LETTER_BYTES)
+            text = _text(safe_paths.read_file(Path(letter), _MOST_LETTER_BYTES))
         except OSError as exc:
             raise UsageError(f"{letter} is no file to read, and no join letter either") from exc
-        text = data.decode("ascii", "replace")
     request = pb.JoinNetworkRequest(letter=text)
     network = run_call(context, "NetworkService.JoinNetwork", request).network
     if json_:
@@ -53,6 +53,13 @@ def join(context: click.Context, letter: str, json_: bool) -> None:
         return
     print_line(f"Joined {network.name}.")
     print_line("Its operator confirms this facility with the next signed list: `emix networks`.")
+
+
+def _text(data: bytes) -> str:
+    try:
+        return plain_text(data)
+    except ValueError as exc:
+        raise UsageError("that is not a join letter: it is no text") from exc
 
 
 @click.group(invoke_without_command=True)

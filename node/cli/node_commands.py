@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node import safe_paths
 from node.cli.client import DEFAULT_HOME, home_path, node_client, run_call
-from node.domain.texts import encodable
+from node.domain.texts import encodable, plain_text
 from node.errors import KeysError, StoreError, UsageError
 from node.terminal.output import (
     ProgressBar,
@@ -36,13 +37,16 @@ _MOST_SECRET_BYTES = 64 * 1024
 as_json = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
 
 
-def _passphrase_from(path: str | None) -> bytes | None:
+def passphrase_in(path: str | None) -> bytes | None:
+    """Return the passphrase in a file; None for no file, `UsageError` if it holds none."""
     if path is None:
         return None
     try:
         data = safe_paths.read_file(Path(path), _MOST_SECRET_BYTES)
     except OSError as exc:
         raise UsageError(f"{path} cannot be read ({exc.strerror})") from exc
+    with suppress(ValueError):  # a passphrase may be any bytes, but for a mark before it
+        data = plain_text(data).encode()
     passphrase = data.rstrip(b"\r\n")
     if not passphrase:
         raise UsageError(f"{path} is empty; write a passphrase into it")
@@ -84,7 +88,7 @@ def init(
     from node.home import Home, NewNode, make_home
 
     home = Home(home_path(context))
-    passphrase = _passphrase_from(passphrase_file)
+    passphrase = passphrase_in(passphrase_file)
     if host_key and passphrase is not None:
         raise UsageError("choose either --host-key or --passphrase-file")
     if not host_key and passphrase is None:
@@ -138,7 +142,7 @@ def passphrase_of(home: "Home", file: str | None) -> bytes | None:
     """Return the passphrase from a file or the prompt; None where a host key serves."""
     from node.home import needs_passphrase
 
-    passphrase = _passphrase_from(file)
+    passphrase = passphrase_in(file)
     if passphrase is None and home.keyring.exists() and needs_passphrase(home):
         if not sys.stdin.isatty():
             raise KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
@@ -177,7 +181,7 @@ def passphrase(
         kit = _kit_from(recovery_kit)
         old = passphrase_of(home, passphrase_file) if kit is None else None
         root_key = unlock_root_key(home, old, kit)
-        new = _passphrase_from(new_passphrase_file)
+        new = passphrase_in(new_passphrase_file)
         if new is None:
             if not sys.stdin.isatty():
                 raise UsageError("say the new one: --new-passphrase-file FILE")

@@ -134,7 +134,10 @@ class Keyring:
         try:
             value = json.loads(data)
             if value["format"] != FORMAT:
-                raise KeysError(f"the keyring has format {value['format']!r}, not {FORMAT}")
+                raise KeysError(
+                    f"the keyring has format {value['format']!r}, not {FORMAT}: it was made by"
+                    " another version of emix, a newer one perhaps; install that"
+                )
             public = {name: _unb64(text) for name, text in value["public"].items()}
             return cls(tuple(value["slots"]), public, _unb64(value["sealed"]))
         except (ValueError, KeyError, TypeError, AttributeError) as exc:

@@ -7,7 +7,9 @@ How a member then stands is decided by `node.domain.network`.
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Self, TypeVar
 
 from emix.documents.v1 import documents_pb2 as documents
@@ -111,22 +113,14 @@ class JoinLetter:
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Return the verified letter that `text` spells; blanks and line ends do not matter.
+        """Return the verified letter that `text` spells.
+
+        It may be wrapped, quoted as mail programs do, and stand among other paragraphs.
 
         Raises:
             DocumentError: it is none, or a part of it is missing.
         """
-        plain = "".join(text.split())
-        if not plain.startswith(_LETTER_PREFIX) or len(plain) > 2 * _MAX_LETTER_BYTES:
-            raise DocumentError(f"not a join letter: one begins with {_LETTER_PREFIX}")
-        coded = plain.removeprefix(_LETTER_PREFIX)
-        try:
-            data = base64.b64decode(coded + "=" * (-len(coded) % 4), b"-_", validate=True)
-        except (binascii.Error, ValueError) as exc:
-            raise DocumentError("the join letter is damaged; copy it again, whole") from exc
-        data, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
-        if check != _letter_check(data):  # not every part of it is signed
-            raise DocumentError("the join letter is damaged, or was cut off; copy it again, whole")
+        data = _letter_data(text)
         wire = parse(pb.JoinLetter, data, "join letter")
         if len(wire.token_secret) != 32 or not wire.endpoints:
             raise DocumentError("the join letter is not whole; copy it again")
@@ -209,6 +203,31 @@ class Network:
     def standing(self, now: float) -> Standing:
         """Return how this facility itself stands."""
         return self.view.standing(self.membership.invitation.id, self.membership.facility_id, now)
+
+
+def _letter_data(text: str) -> bytes:
+    """Return what a letter holds: in a mail it is quoted, wrapped, and other text follows."""
+    lines = [line.lstrip("> \t|").rstrip() for line in text.splitlines()]
+    starts = (i for i, line in enumerate(lines) if line.startswith(_LETTER_PREFIX))
+    lines = lines[next(starts, 0) :]
+    whole, paragraph = ("".join("".join(some).split()) for some in (lines, takewhile(bool, lines)))
+    with suppress(DocumentError):
+        return _decode_letter(paragraph)
+    return _decode_letter(whole)
+
+
+def _decode_letter(plain: str) -> bytes:
+    if not plain.startswith(_LETTER_PREFIX) or len(plain) > 2 * _MAX_LETTER_BYTES:
+        raise DocumentError(f"not a join letter: one begins with {_LETTER_PREFIX}")
+    coded = plain.removeprefix(_LETTER_PREFIX)
+    try:
+        data = base64.b64decode(coded + "=" * (-len(coded) % 4), b"-_", validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise DocumentError("the join letter is damaged; copy it again, whole") from exc
+    data, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
+    if check != _letter_check(data):  # not every part of it is signed
+        raise DocumentError("the join letter is damaged, or was cut off; copy it again, whole")
+    return data
 
 
 def _letter_check(data: bytes) -> bytes:

@@ -4,6 +4,28 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+import codecs
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def plain_text(data: bytes) -> str:
+    """Return the text in a file that a person or an editor wrote: UTF-8, or as its mark says.
+
+    Windows editors put a mark (BOM) before it, and PowerShell writes UTF-16.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding)
+    return data.decode()
+
 
 def shown(text: str, instead: str = "?") -> str:
     """Return text in which no character can fool a terminal: control, direction, format."""

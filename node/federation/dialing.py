@@ -19,6 +19,7 @@ import ifaddr
 import trio
 
 from node import safe_paths
+from node.domain.texts import plain_text
 from node.errors import ConfigError, PeerUnreachable
 
 CONNECT_SECONDS = 10.0
@@ -58,8 +59,8 @@ def read_proxy(address: str, credentials_file: str) -> Proxy | None:
     path = Path(credentials_file)
     try:
         is_open = path.stat().st_mode & 0o077
-        credentials = safe_paths.read_file(path, 4096).decode().strip()
-    except (OSError, UnicodeDecodeError) as exc:
+        credentials = plain_text(safe_paths.read_file(path, 4096)).strip()
+    except (OSError, ValueError) as exc:
         raise ConfigError(f"{path}, the proxy's credentials, cannot be read") from exc
     if is_open:
         raise ConfigError(f"others can read {path}, the proxy's credentials: chmod 600 {path}")

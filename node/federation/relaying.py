@@ -45,6 +45,7 @@ from node.errors import (
 )
 from node.federation.dialing import Dialer, split, within_tls
 from node.rpc.descriptors import spliced
+from node.rpc.unix import unix_address
 from node.splicing import Connection, splice_both
 
 log = structlog.get_logger()
@@ -289,7 +290,7 @@ class Relaying:
             raise
         async with _closed_after(joined) as relay:
             listener, path = await _bound(self._home)
-            way = Way(f"unix:{path.resolve()}", ticket.relay)
+            way = Way(unix_address(path.resolve()), ticket.relay)
             try:
                 path.chmod(0o600)
                 listener.listen(1)

@@ -3,7 +3,7 @@
 import resource
 from collections.abc import Iterable
 
-_ENOUGH = 65_536
+_MOST = 1 << 20  # where a container has no limit, a child would close a billion descriptors
 _FOR_FILES = 256
 _OF_SPLICED = 7  # two sockets of ours, gRPC's, and a pipe for each direction
 _LEAST_SPLICED = 4
@@ -11,9 +11,11 @@ _BOUND = "grpc.max_allowed_incoming_connections"
 
 
 def raise_limit() -> None:
-    """Let this process have as many descriptors as it can use, if the system allows it."""
+    """Let this process have as many descriptors as the system allows it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _ENOUGH)), hard))
+    most = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def fitted(options: Iterable[tuple[str, int]], share: float) -> list[tuple[str, int]]:

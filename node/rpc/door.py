@@ -27,6 +27,7 @@ from node.errors import ConfigError, PeerUntrusted
 from node.rpc.descriptors import spliced
 from node.rpc.limits import Places
 from node.rpc.serving import Call
+from node.rpc.unix import unix_address
 from node.splicing import splice_both
 
 log = structlog.get_logger()
@@ -63,7 +64,7 @@ class Door:
     @property
     def inside(self) -> str:
         """The address for the gRPC server."""
-        return f"unix:{self._inside}"
+        return unix_address(self._inside)
 
     async def guard(self, call: Call[Any]) -> Visitor:
         """Return who calls.

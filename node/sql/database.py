@@ -19,6 +19,7 @@ import trio
 from sqlite_utils import Migrations
 
 from node import failure, safe_paths
+from node.domain.texts import shown
 from node.errors import (
     DatabaseDamaged,
     StoreDenied,
@@ -146,8 +147,7 @@ class Database:
                 int(ask(f"PRAGMA {name}").fetchone()[0])
                 for name in ("page_count", "freelist_count", "page_size")
             )
-            path = Path(ask("PRAGMA database_list").fetchone()[2])
-        log = path.with_name(f"{path.name}-wal")
+        log = self._path.with_name(f"{self._path.name}-wal")
         return (pages - free) * size + (log.stat().st_size if log.exists() else 0)
 
     def compact(self) -> None:
@@ -234,7 +234,7 @@ def open_database(
         DatabaseDamaged: the key is another one, or the file is damaged.
         StoreDenied: this user may not use one of its files; the message names it.
         StoreFull: the disk is full.
-        StoreError: SQLite is too old, or fails otherwise.
+        StoreError: a newer version of emix made it, SQLite is too old, or it fails otherwise.
     """
     if sqlcipher.sqlite_version_info < _VERSION_FLOOR:
         raise StoreError(f"SQLite {sqlcipher.sqlite_version} is too old; upgrade sqlcipher3")
@@ -244,11 +244,24 @@ def open_database(
         connection = sqlcipher.connect(str(path), check_same_thread=False, isolation_level=None)
         try:
             _set_up(connection, key)
-            migrations.apply(sqlite_utils.Database(connection, execute_plugins=False))
+            db = sqlite_utils.Database(connection, execute_plugins=False)
+            _hold_known(db, migrations)
+            migrations.apply(db)
         except BaseException:
             connection.close()
             raise
     return Database(connection, path, if_damaged)
+
+
+def _hold_known(db: Db, migrations: Migrations) -> None:
+    """Hold that no later version has changed the schema: this one would misread what is there."""
+    ours = {step.name for step in migrations.pending(sqlite_utils.Database(memory=True))}
+    theirs = [step.name for step in migrations.applied(db) if step.name not in ours]
+    if theirs:
+        raise StoreError(
+            f"the database was made by a newer emix ({shown(theirs[-1])[:40]}). Install that"
+            " version or a later one; this one changed nothing"
+        )
 
 
 def _set_up(connection: sqlcipher.Connection, key: bytes) -> None:

@@ -21,6 +21,24 @@ EXIT_STATUS = (
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+def home_of(text: str, variable: str) -> Path:
+    """Return the home that an option, the environment or the default names.
+
+    Raises:
+        UsageError: it cannot be told where that is; or its name is not UTF-8, as SQLite wants it.
+    """
+    try:
+        path = Path(text).expanduser()
+        str(path.absolute()).encode()
+    except RuntimeError as exc:  # neither HOME nor an entry among the machine's users
+        raise UsageError(
+            f"this user has no home directory, so say where the node is: --home DIR or {variable}"
+        ) from exc
+    except UnicodeEncodeError as exc:
+        raise UsageError("the home's path is not in UTF-8; choose or rename it") from exc
+    return path
+
+
 class CommandGroup(click.Group):
     """Turns our errors into a line and an exit status."""
 

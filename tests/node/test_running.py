@@ -1,13 +1,18 @@
-"""A server's end: asked for once it takes leave, asked for twice it does not."""
+"""A server's signals: asked once it takes leave, asked twice it does not; terminal, systemd."""
 
 import os
 import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from node.running import Stop, run_until_signal
+from bench.nodes import wait_until
+from node.running import Stop, notify, run_until_signal
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -41,3 +46,112 @@ async def test_signal_ends_a_server_that_has_not_begun_to_wait() -> None:
 
     with trio.fail_after(20):
         await run_until_signal(serve)
+
+
+async def test_hang_up_asks_for_the_settings_and_ends_nothing() -> None:
+    reloaded = trio.Event()
+
+    async def serve(stop: Stop) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def reload() -> None:
+                await stop.wait_reload()
+                reloaded.set()
+                os.kill(os.getpid(), signal.SIGTERM)
+
+            nursery.start_soon(reload)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await stop.wait()
+
+    with trio.fail_after(20):
+        await run_until_signal(serve)
+    assert reloaded.is_set()
+
+
+async def test_hang_up_that_nobody_waits_for_is_ignored() -> None:
+    async def serve(stop: Stop) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await trio.testing.wait_all_tasks_blocked()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stop.wait()
+
+    with trio.fail_after(20):
+        await run_until_signal(serve)
+
+
+_SERVER = """
+import os, sys, structlog, trio
+from node.running import Stop, run_until_signal
+from node.telemetry.logs import configure_logs
+
+async def serve(stop):
+    with open(sys.argv[1], "a") as out:
+        print("serves", file=out, flush=True)
+        await stop.wait()
+        structlog.get_logger().info("to a terminal that is gone")
+        print("leaves", file=out, flush=True)
+
+configure_logs("info")
+trio.run(run_until_signal, serve)
+print("has ended", file=open(sys.argv[1], "a"), flush=True)
+"""
+
+
+def in_terminal(out: Path, *prefix: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a server in a terminal of its own; return it, and the terminal's other end."""
+    ours, theirs = os.openpty()
+    command = [*prefix, sys.executable, "-c", _SERVER, str(out)]
+    shell = ["setsid", "--ctty", *command]
+    try:
+        process = subprocess.Popen(shell, stdin=theirs, stdout=theirs, stderr=theirs)
+    finally:
+        os.close(theirs)
+    wait_until(lambda: out.exists() and "serves" in out.read_text(), "it does not serve")
+    return process, ours
+
+
+def test_closed_terminal_ends_a_server_cleanly(tmp_path: Path) -> None:
+    process, terminal = in_terminal(tmp_path / "out")
+    os.kill(process.pid, signal.SIGHUP)  # by a person, who wants the settings read
+    os.close(terminal)
+    assert process.wait(20) == 0
+    assert (tmp_path / "out").read_text().split("\n")[1:] == ["leaves", "has ended", ""]
+
+
+def test_server_that_nohup_started_outlives_its_terminal(tmp_path: Path) -> None:
+    process, terminal = in_terminal(tmp_path / "out", "nohup")
+    os.close(terminal)
+    os.kill(process.pid, signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    process.terminate()
+    assert process.wait(20) == 0
+    assert "has ended" in (tmp_path / "out").read_text()
+
+
+@pytest.mark.parametrize("kind", ["path", "abstract"])
+def test_service_manager_is_told(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify") if kind == "path" else "")
+        name = manager.getsockname()
+        address = name if kind == "path" else "@" + name[1:].decode()
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        notify("READY=1", "STATUS=it serves")
+        assert manager.recv(100) == b"READY=1\nSTATUS=it serves"
+    notify("STOPPING=1")  # to one that has gone
+    monkeypatch.setenv("NOTIFY_SOCKET", "vsock:2:1234")
+    notify("READY=1")
+
+
+def test_logs_that_nobody_takes_end_nothing() -> None:
+    program = (
+        "import structlog\nfrom node.telemetry.logs import configure_logs\n"
+        "configure_logs('info')\nstructlog.get_logger().info('said')\nprint('goes on')"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, check=True
+        )
+    assert done.stdout == b"goes on\n"

@@ -62,6 +62,19 @@ def test_letter_comes_out_as_it_went_in_whatever_a_mail_program_did_to_its_lines
     assert dataclasses.replace(found, token=letter.token) == letter
 
 
+@pytest.mark.parametrize("mark", ["> ", ">> ", "  | ", ">"])
+@pytest.mark.parametrize("gap", ["\n", "\r\n", "\n\n"])
+def test_letter_is_found_in_a_mail_that_quotes_it(mark: str, gap: str) -> None:
+    text = make_letter().encode()
+    lines = [text[i : i + 70] for i in range(0, len(text), 70)]
+    quoted = gap.join(mark + line for line in lines)
+    mails: tuple[str, ...] = (quoted, f"Dear Kim,\n\n{quoted}\n")
+    if gap != "\n\n":
+        mails = (*mails, f"{mark}here it is:\n{quoted}\n{mark}\n{mark}Regards\n-- \nthe operator\n")
+    for mail in mails:
+        assert JoinLetter.decode(mail).encode() == text
+
+
 @given(st.data())
 def test_damaged_letter_is_refused(data: st.DataObject) -> None:
     letter = make_letter()

@@ -6,7 +6,7 @@ import pytest
 from sqlite_utils import Migrations
 
 from node.errors import StoreError
-from node.sql.database import Db, open_database
+from node.sql.database import Db, open_database, opens
 
 KEY = bytes(range(32))
 
@@ -92,3 +92,15 @@ async def test_work_of_many_tasks_is_serial(tmp_path: Path) -> None:
             nursery.start_soon(database.write, work)
     assert most == 1
     database.close()
+
+
+def test_database_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    later = steps()
+    later(name="second")(lambda db: db.execute("CREATE TABLE more (word TEXT)"))
+    open_database(tmp_path / "db", KEY, later).close()
+    before = (tmp_path / "db").read_bytes()
+    with pytest.raises(StoreError, match=r"made by a newer emix \(second\)"):
+        open_database(tmp_path / "db", KEY, steps())
+    assert (tmp_path / "db").read_bytes() == before
+    open_database(tmp_path / "db", KEY, later).close()
+    assert opens(tmp_path / "db", KEY)
