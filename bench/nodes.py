@@ -174,6 +174,7 @@ class Node(Server):
             "--introduction-listen",
             f"{host}:{free_port()}",
         )
+        self.set(ballast_mib="1")  # of very many homes, which tests leave behind
 
     def set(self, **settings: str) -> None:
         """Set values in the configuration, as TOML writes them; its comments show where."""

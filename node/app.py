@@ -144,10 +144,14 @@ async def open_node(home: Home, config: Config, unlocked: Unlocked) -> AsyncGene
         unlocked.secrets,
         unlocked.signer,
         reserve_bytes=config.reserve_mib * _MIB,
+        ballast_bytes=config.ballast_mib * _MIB,
     )
     try:
         async with AsyncExitStack() as stack:
-            yield await _Node(home, config, unlocked, context).start(stack)
+            with context.ballast.in_need():  # files are made at a start, a certificate perhaps
+                node = _Node(home, config, unlocked, context)
+                addresses = await node.start(stack)
+            yield addresses
     finally:
         context.close()
 
@@ -492,6 +496,7 @@ class _Node:
             await trio.sleep(pause)
 
     async def _look_once(self, transfers: Transfers) -> None:
+        await trio.to_thread.run_sync(self._context.ballast.fill)
         expired = await transfers.expire()
         if expired:
             log.info("transfers expired", transfers=expired)

@@ -49,6 +49,7 @@ class Config:
         required_layers: `[parsers] require` layers of confinement without which no parser runs.
         quota_gib: `[store]` above this, incoming packages are asked to come later; 0 for none.
         reserve_mib: `[store]` kept free on the disk.
+        ballast_mib: `[store]` a file of that size is given up where the disk is full all the same.
         retention_days: `[store]` received packages older than this are deleted; 0 for never.
         metrics_listen: `[metrics]` address of the Prometheus page; empty for none.
         log_level: `[log]` how much is logged.
@@ -108,6 +109,7 @@ class Config:
     )
     quota_gib: int = field(default=0, metadata={"section": "store", "check": whole(0, 10**6)})
     reserve_mib: int = field(default=64, metadata={"section": "store", "check": whole(16, 10**6)})
+    ballast_mib: int = field(default=32, metadata={"section": "store", "check": whole(0, 10_000)})
     retention_days: int = field(default=0, metadata={"section": "store", "check": whole(0, 36500)})
     metrics_listen: str = field(
         default="",
@@ -208,6 +210,9 @@ introduction = "{introduction}"
 # quota_gib = 0
 # Kept free on the disk, in MiB, so that a full disk can still record what happened.
 # reserve_mib = 64
+# Other programs may fill the disk all the same. Then a file of so many MiB is given up, so that
+# deleting, stopping and starting work. 0: no such file.
+# ballast_mib = 32
 # Received packages are deleted after so many days. 0: never.
 # retention_days = 0
 

@@ -252,13 +252,14 @@ def _complete_removals(context: StoreContext, *, sweeps: bool) -> None:
 
 @contextmanager
 def _store(home: Home, unlocked: Unlocked) -> Iterator[StoreContext]:
-    reserve = load_config(home.config).reserve_mib * _MIB
+    config = load_config(home.config)
     context = open_store(
         home.root,
         unlocked.root_key,
         unlocked.secrets,
         unlocked.signer,
-        reserve_bytes=reserve,
+        reserve_bytes=config.reserve_mib * _MIB,
+        ballast_bytes=config.ballast_mib * _MIB,
     )
     try:
         yield context

@@ -38,6 +38,7 @@ async def _repair(home: Home, config: Config, unlocked: Unlocked) -> list[Repair
         unlocked.secrets,
         unlocked.signer,
         reserve_bytes=config.reserve_mib * _MIB,
+        ballast_bytes=config.ballast_mib * _MIB,
         may_be_lost=True,
     )
     try:

@@ -8,10 +8,10 @@ transactions are short.
 import shutil
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import sqlcipher3.dbapi2 as sqlcipher
 import sqlite_utils
@@ -51,11 +51,23 @@ _CODE = 0xFF
 
 _DAMAGE = (sqlcipher.SQLITE_CORRUPT, sqlcipher.SQLITE_NOTADB)
 _REFUSED = (sqlcipher.SQLITE_CANTOPEN, sqlcipher.SQLITE_READONLY, sqlcipher.SQLITE_PERM)
-_SHARED_INDEX = frozenset(sqlcipher.SQLITE_IOERR | part << 8 for part in (18, 19, 21))
-"""SQLITE_IOERR_SHMOPEN, _SHMSIZE, _SHMMAP: the log's index, which is made anew at each start."""
-
 _CANNOT = "the database cannot be used: {}"
 _SIDES = ("", "-wal", "-shm")
+
+
+class Spare(Protocol):
+    """Room on the disk for need."""
+
+    def in_need(self) -> AbstractContextManager[None]:
+        """Give it up for the time of the block, if the disk is nearly full."""
+
+
+class NoSpare:
+    """There is none."""
+
+    def in_need(self) -> AbstractContextManager[None]:
+        """See `Spare.in_need`."""
+        return nullcontext()
 
 
 class Database:
@@ -64,8 +76,11 @@ class Database:
     Use `open_database`; call `close` when done.
     """
 
-    def __init__(self, connection: sqlcipher.Connection, path: Path, if_damaged: str) -> None:
+    def __init__(
+        self, connection: sqlcipher.Connection, path: Path, if_damaged: str, spare: Spare
+    ) -> None:
         self._connection = connection
+        self._spare = spare
         self._path = path
         self._translated = partial(_Translated, path, if_damaged)
         self._db = sqlite_utils.Database(connection, execute_plugins=False)
@@ -83,8 +98,13 @@ class Database:
         """
         return await trio.to_thread.run_sync(self.read_sync, work, limiter=self._limiter)
 
-    async def write(self, work: Callable[[Db], T]) -> T:
+    async def write(self, work: Callable[[Db], T], *, in_need: bool = False) -> T:
         """Run `work` in one transaction; durable once this returns.
+
+        Args:
+            work: What to do.
+            in_need: It frees room, or has to be recorded: where the disk is nearly full, the
+                spare room is given up for it.
 
         Raises:
             StoreError: the database failed; nothing of `work` was kept. What `work` itself
@@ -93,16 +113,22 @@ class Database:
         Cancellation:
             A checkpoint on entry; once begun, the transaction commits or fails as a whole.
         """
-        return await trio.to_thread.run_sync(self.write_sync, work, limiter=self._limiter)
+        write = partial(self.write_sync, work, in_need=in_need)
+        return await trio.to_thread.run_sync(write, limiter=self._limiter)
 
     def read_sync(self, work: Callable[[Db], T]) -> T:
         """Do as `read`, on the calling thread."""
         with self._lock, self._translated():
             return work(self._db)
 
-    def write_sync(self, work: Callable[[Db], T]) -> T:
+    def write_sync(self, work: Callable[[Db], T], *, in_need: bool = False) -> T:
         """Do as `write`, on the calling thread."""
-        with self._lock, self._translated():
+        spare = self._spare.in_need() if in_need else nullcontext()
+        with self._lock, spare:
+            return self._transact(work)
+
+    def _transact(self, work: Callable[[Db], T]) -> T:
+        with self._translated():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 result = work(self._db)
@@ -172,9 +198,10 @@ class Database:
 class _Translated:
     """Turns the library's errors into ours."""
 
-    def __init__(self, path: Path, if_damaged: str) -> None:
+    def __init__(self, path: Path, if_damaged: str, *, is_opening: bool = False) -> None:
         self._path = path
         self._if_damaged = if_damaged
+        self._is_opening = is_opening
 
     def __enter__(self) -> None:
         pass
@@ -185,12 +212,13 @@ class _Translated:
 
     def _of(self, error: sqlcipher.Error) -> StoreError:
         """Return our error for SQLite's: only what SQLite calls damage is damage."""
-        exact = getattr(error, "sqlite_errorcode", sqlcipher.SQLITE_ERROR)
-        code, is_index = exact & _CODE, exact in _SHARED_INDEX
+        code = getattr(error, "sqlite_errorcode", sqlcipher.SQLITE_ERROR) & _CODE
         if code in _DAMAGE:
             return DatabaseDamaged(self._if_damaged)
-        if (code in _REFUSED or is_index) and (why := _denial(self._path)):
+        if code in _REFUSED and (why := _denial(self._path)):
             return StoreDenied(_CANNOT.format(why))
+        # The log's index is made when it is opened, and SQLite does not say that it has no room.
+        is_index = code == sqlcipher.SQLITE_IOERR and self._is_opening
         if code == sqlcipher.SQLITE_FULL or (is_index and _is_full(self._path)):
             return StoreFull("the disk is full; free space and try again")
         if code == sqlcipher.SQLITE_IOERR:
@@ -212,7 +240,7 @@ def _denial(path: Path) -> str:
 
 
 def _is_full(path: Path) -> bool:
-    """Return whether a database's disk has no block left: then SQLite cannot make its index."""
+    """Return whether a database's disk has no block left."""
     try:
         return shutil.disk_usage(path.parent).free == 0
     except OSError:
@@ -220,7 +248,12 @@ def _is_full(path: Path) -> bool:
 
 
 def open_database(
-    path: Path, key: bytes, migrations: Migrations, *, if_damaged: str = _DAMAGED
+    path: Path,
+    key: bytes,
+    migrations: Migrations,
+    *,
+    if_damaged: str = _DAMAGED,
+    spare: Spare | None = None,
 ) -> Database:
     """Open or create the database at `path` and bring its schema up to date.
 
@@ -229,6 +262,7 @@ def open_database(
         key: 32 bytes, the raw SQLCipher key.
         migrations: Numbered steps; each runs once, in a transaction.
         if_damaged: What to tell people of a damaged file, or another key's; with advice.
+        spare: Room to be given up where the disk is full.
 
     Raises:
         DatabaseDamaged: the key is another one, or the file is damaged.
@@ -240,7 +274,7 @@ def open_database(
         raise StoreError(f"SQLite {sqlcipher.sqlite_version} is too old; upgrade sqlcipher3")
     if why := _denial(path):  # SQLite would open what can only be read, and fail later
         raise StoreDenied(_CANNOT.format(why))
-    with _Translated(path, if_damaged):
+    with _Translated(path, if_damaged, is_opening=True):
         connection = sqlcipher.connect(str(path), check_same_thread=False, isolation_level=None)
         try:
             _set_up(connection, key)
@@ -250,7 +284,7 @@ def open_database(
         except BaseException:
             connection.close()
             raise
-    return Database(connection, path, if_damaged)
+    return Database(connection, path, if_damaged, spare or NoSpare())
 
 
 def _hold_known(db: Db, migrations: Migrations) -> None:

@@ -351,7 +351,7 @@ class ArrivalStore:
             db.execute("UPDATE packages SET state = 'deleting' WHERE id = ?", (package.id,))
             return [package.id]
 
-        return await self._context.database.write(work)
+        return await self._context.database.write(work, in_need=True)
 
 
 def _hold_offers(db: Db, peer: FacilityId, size: int) -> None:

@@ -29,8 +29,10 @@ class AuditStore:
         self._listed: OrderedDict[tuple[str, str, str], float] = OrderedDict()
 
     async def append(self, kind: str, facts: dict[str, object], operator: str = "node") -> None:
-        """Record a fact that has no transaction of its own."""
-        await self._database.write(lambda db: audit_rows.append(db, kind, facts, operator))
+        """Record a fact that has no transaction of its own, on a full disk too."""
+        await self._database.write(
+            lambda db: audit_rows.append(db, kind, facts, operator), in_need=True
+        )
 
     async def note_list(self, kind: str, facts: dict[str, object], operator: str) -> None:
         """Record that somebody was shown a list; the same list again within minutes is not.
@@ -56,7 +58,7 @@ class AuditStore:
                 audit_rows.append(db, "node.made", {"facility": me})
             audit_rows.append(db, "node.started", facts)
 
-        await self._database.write(work)
+        await self._database.write(work, in_need=True)
 
     async def entries(self, limit: int = 0) -> list[AuditEntry]:
         """Return the latest entries (0 for all), oldest first."""

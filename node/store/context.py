@@ -16,6 +16,7 @@ from node.domain.packages import Package
 from node.errors import StoreDenied, StoreError
 from node.sql.database import Database, open_database
 from node.store import files
+from node.store.ballast import Ballast
 from node.store.chunk_files import ChunkStorage, FileChunkStorage
 from node.store.envelopes import Envelopes
 from node.store.schema import migrations
@@ -35,6 +36,7 @@ class StoreContext:
     envelopes: Envelopes
     secrets: Secrets
     signer: DocumentSigner
+    ballast: Ballast
     removals: "Removals" = field(default_factory=lambda: Removals())
 
     @property
@@ -64,6 +66,7 @@ def open_store(
     signer: DocumentSigner,
     *,
     reserve_bytes: int,
+    ballast_bytes: int = 0,
     may_be_lost: bool = False,
 ) -> StoreContext:
     """Open or create the store in a home that this process has locked.
@@ -81,8 +84,15 @@ def open_store(
             "the database is gone, but envelopes are there: put metadata.db back, or rebuild it"
             " with `emix store repair`"
         )
-    database = open_database(path, root_key.database_key(), migrations, if_damaged=_IF_DAMAGED)
+    ballast = Ballast(home, ballast_bytes)
+
+    with ballast.in_need():  # its log and index are made anew at every start
+        database = open_database(
+            path, root_key.database_key(), migrations, if_damaged=_IF_DAMAGED, spare=ballast
+        )
+    ballast.fill()
     return StoreContext(
+        ballast=ballast,
         database=database,
         storage=FileChunkStorage(home / "chunks", reserve_bytes),
         envelopes=envelopes,

@@ -408,7 +408,7 @@ class ImportStore:
                 facts: dict[str, object] = {"held": held_id, "study": found[0].study_uid}
                 audit_rows.append(db, "held.discarded", facts, operator)
 
-            await self._context.database.write(work)
+            await self._context.database.write(work, in_need=True)
             await self.discard_packages([package])
             return None
 

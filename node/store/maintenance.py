@@ -51,7 +51,8 @@ class Maintenance:
             lambda db: db.execute(
                 "UPDATE packages SET state = 'deleting' WHERE state = 'held'"
                 " AND id NOT IN (SELECT package FROM findings)"
-            )
+            ),
+            in_need=True,
         )
         # And one between the end of a transfer and the removal of what had arrived of it.
         self._context.database.write_sync(
@@ -60,7 +61,8 @@ class Maintenance:
                 " (SELECT 1 FROM transfers t WHERE t.direction = 'receive'"
                 " AND t.origin = packages.origin AND t.package_id = packages.package_id"
                 f" AND t.state NOT IN ({FINAL}))"
-            )
+            ),
+            in_need=True,
         )
         removed = finish_removals(self._context)
         orphans = find_orphans(self._context)
@@ -68,7 +70,8 @@ class Maintenance:
             return removed + sweep(self._context)
         facts: dict[str, object] = {"envelopes": len(orphans)}
         self._context.database.write_sync(
-            lambda db: audit_rows.alarm(db, "alarm.envelopes-without-rows", facts, about=())
+            lambda db: audit_rows.alarm(db, "alarm.envelopes-without-rows", facts, about=()),
+            in_need=True,
         )
         return removed
 
@@ -181,7 +184,7 @@ class Maintenance:
                 db.execute("UPDATE packages SET state = 'deleting' WHERE id = ?", (package.id,))
             return [package.id for package in found]
 
-        rows = await self._context.database.write(work)
+        rows = await self._context.database.write(work, in_need=True)
         if rows:
             await trio.to_thread.run_sync(finish_removals, self._context)
         return len(rows)

@@ -31,7 +31,7 @@ def remove_packages(context: StoreContext, rows: Sequence[int]) -> int:
                 (row,),
             )
 
-    context.database.write_sync(mark)
+    context.database.write_sync(mark, in_need=True)
     return finish_removals(context)
 
 
@@ -46,7 +46,10 @@ def finish_removals(context: StoreContext) -> int:
         packages = context.database.read_sync(
             lambda db: package_rows.find_packages(db, "state = 'deleting'", ())
         )
-        return sum(_finish_removal(context, package) for package in packages)
+        removed = sum(_finish_removal(context, package) for package in packages)
+    if packages:
+        context.ballast.fill()  # what was freed goes there first
+    return removed
 
 
 def _finish_removal(context: StoreContext, package: Package) -> int:
@@ -57,7 +60,7 @@ def _finish_removal(context: StoreContext, package: Package) -> int:
         db.execute("DELETE FROM packages WHERE id = ?", (package.id,))
         return chunk_ids
 
-    return delete_unnamed(context, context.database.write_sync(work))
+    return delete_unnamed(context, context.database.write_sync(work, in_need=True))
 
 
 def sweep(context: StoreContext) -> int:
@@ -83,7 +86,9 @@ def delete_unnamed(context: StoreContext, chunk_ids: Sequence[ChunkId]) -> int:
     deleted = 0
     for i in range(0, len(chunk_ids), _SLICE):
         some = [chunk_id.digest for chunk_id in chunk_ids[i : i + _SLICE]]
-        deleted += context.database.write_sync(partial(_delete_unnamed, context, some))
+        deleted += context.database.write_sync(
+            partial(_delete_unnamed, context, some), in_need=True
+        )
     return deleted
 
 

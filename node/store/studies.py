@@ -145,7 +145,7 @@ class StudyStore:
                 audit_rows.append(db, "package.deleted", facts, operator)
             return instances
 
-        instances = await self._context.database.write(work)
+        instances = await self._context.database.write(work, in_need=True)
         await trio.to_thread.run_sync(remove_packages, self._context, [])
         return len(rows), instances
 
