@@ -18,6 +18,7 @@ from node.rpc.methods import methods
 from node.rpc.unix import unix_address
 from node.sandbox.confine import hide
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup, home_of
+from node.terminal.extras import add_extras
 from node.terminal.output import (
     Column,
     Styled,
@@ -399,6 +400,7 @@ def _call(context: click.Context, name: str, request: Message) -> Any:
 
 for _command in COMMANDS:
     cli.add_command(_command)
+add_extras(cli, "emix-directory")
 
 
 def main() -> None:

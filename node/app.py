@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,14 +27,14 @@ from node.admin.parts import Parts
 from node.admin.peers import PeerHandlers
 from node.admin.studies import StudyHandlers
 from node.admin.transfers import TransferHandlers
-from node.config import Config, load_config
+from node.config import Config, changed_settings, load_config, taken_while_running
 from node.dicom.examiner import open_examiner
 from node.documents.identity import Profile
 from node.documents.network import Listing, Network
 from node.domain.ids import FacilityId
 from node.domain.relays import RelayPolicy
 from node.domain.transfers import Transfer
-from node.errors import PeerUnreachable, StoreError, ungrouped
+from node.errors import NodeError, PeerUnreachable, StoreError, ungrouped
 from node.exchange.networks import Networks
 from node.exchange.pairing import Pairing
 from node.exchange.receiving import Receiver
@@ -83,7 +83,7 @@ from node.store.peers import PeerStore
 from node.store.records import RecordStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
-from node.telemetry.logs import configure_logs
+from node.telemetry.logs import configure_logs, use_level
 from node.telemetry.metrics import Gauges, served_metrics
 from node.version import SOFTWARE
 
@@ -108,6 +108,19 @@ class Addresses:
     introduction: str
 
 
+@dataclass(frozen=True)
+class Running:
+    """A node that runs.
+
+    Attributes:
+        addresses: Where its services are bound.
+        use: Takes other settings; returns those that need a restart.
+    """
+
+    addresses: Addresses
+    use: Callable[[Config], Awaitable[list[str]]]
+
+
 def run_node(home: Home, passphrase: bytes | None) -> None:
     """Run a node until SIGINT or SIGTERM.
 
@@ -128,15 +141,39 @@ def run_node(home: Home, passphrase: bytes | None) -> None:
 
 
 async def _serve_until_stopped(home: Home, config: Config, unlocked: Unlocked, stop: Stop) -> None:
-    async with open_node(home, config, unlocked) as addresses:
+    async with open_node(home, config, unlocked) as running:
         gc.freeze()  # modules and services are here for good: no collection need walk them
-        log.info("node serves", peer=addresses.peer, introduction=addresses.introduction)
-        notify("READY=1", f"STATUS=peers connect to {addresses.peer}")
-        await stop.wait()
+        peer, introduction = running.addresses.peer, running.addresses.introduction
+        log.info("node serves", peer=peer, introduction=introduction)
+        ready = ("READY=1", f"STATUS=peers connect to {peer}")
+        notify(*ready)
+        async with trio.open_nursery() as nursery:
+
+            async def reload() -> None:
+                while True:
+                    await stop.wait_reload()
+                    notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+                    await _reload(home, running)
+                    notify(*ready)
+
+            nursery.start_soon(reload)
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def _reload(home: Home, running: "Running") -> None:
+    """Take the settings anew that can be taken while the node runs."""
+    try:
+        config = await trio.to_thread.run_sync(load_config, home.config)
+        left = await running.use(config)
+    except NodeError as exc:
+        log.warning("settings not taken", reason=str(exc))
+    else:
+        log.info("settings taken", left_for_a_restart=", ".join(left))
 
 
 @asynccontextmanager
-async def open_node(home: Home, config: Config, unlocked: Unlocked) -> AsyncGenerator[Addresses]:
+async def open_node(home: Home, config: Config, unlocked: Unlocked) -> AsyncGenerator[Running]:
     """Run a node for the time of the block, in a home that this process has locked."""
     context = open_store(
         home.root,
@@ -151,7 +188,7 @@ async def open_node(home: Home, config: Config, unlocked: Unlocked) -> AsyncGene
             with context.ballast.in_need():  # files are made at a start, a certificate perhaps
                 node = _Node(home, config, unlocked, context)
                 addresses = await node.start(stack)
-            yield addresses
+            yield Running(addresses, node.use)
     finally:
         context.close()
 
@@ -254,7 +291,7 @@ class _Node:
             transfers=self._transfer_store,
             carrier=carrier,
             examiner=examiner,
-            policy=ReceiverPolicy(config.incoming == "ask", config.quota_gib * _GIB),
+            policy=_policy(config),
             clock=time.time,
             replaced_since=self._trust.replaced_since,
         )
@@ -267,7 +304,7 @@ class _Node:
             offer_seconds=config.offer_days * _DAY_SECONDS,
             has_summaries=config.offer_summary == "sealed",
         )
-        self._federation = federation
+        self._federation, self._receiver, self._transfers = federation, receiver, transfers
         self._tell_changes(transfers)
         parts = self._parts(examiner, transfers, federation)
         exchange = ExchangeServer(
@@ -301,6 +338,18 @@ class _Node:
         nursery.start_soon(self._keep_trust_fresh)
         nursery.start_soon(self._own.keep_fresh, self._trust.use)
         return self._addresses
+
+    async def use(self, config: Config) -> list[str]:
+        """Take what can change of these settings; return what needs a restart."""
+        before, self._config = self._config, taken_while_running(self._config, config)
+        changed = changed_settings(before, self._config)
+        if changed:
+            await self._audit.append("node.settings-changed", {"settings": changed})
+        self._receiver.use_policy(_policy(self._config))
+        self._transfers.use_offer_seconds(self._config.offer_days * _DAY_SECONDS)
+        self._context.storage.use_reserve(self._config.reserve_mib * _MIB)
+        use_level(self._config.log_level)
+        return changed_settings(self._config, config)
 
     async def _note_stop(self) -> None:
         if not failure.has_failed():
@@ -542,6 +591,10 @@ def admin_services(parts: Parts, guard: Guard) -> list[Service]:
         AuditHandlers(parts).service(),
     ]
     return [replace(service, guard=guard) for service in with_standard_services(own)]
+
+
+def _policy(config: Config) -> ReceiverPolicy:
+    return ReceiverPolicy(config.incoming == "ask", config.quota_gib * _GIB)
 
 
 def _with_port(listen: str, port: int) -> str:

@@ -3,7 +3,7 @@
 Only `node.app` reads it; everything else gets the values that it needs.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from node.sandbox.confine import LAYERS
@@ -129,6 +129,35 @@ class Config:
     )
 
 
+RELOADED = frozenset(
+    {
+        "relay",
+        "only_relays",
+        "incoming",
+        "offer_days",
+        "quota_gib",
+        "reserve_mib",
+        "retention_days",
+        "log_level",
+    }
+)
+"""Settings that a running node takes when it is asked to read them again."""
+
+
+def changed_settings(before: Config, after: Config) -> list[str]:
+    """Return the names of the settings that differ, as the file has them."""
+    return [
+        f"[{f.metadata['section']}] {f.metadata.get('key', f.name)}"
+        for f in fields(Config)
+        if getattr(before, f.name) != getattr(after, f.name)
+    ]
+
+
+def taken_while_running(before: Config, after: Config) -> Config:
+    """Return the settings of a node that runs with `before` and has read `after`."""
+    return replace(before, **{name: getattr(after, name) for name in RELOADED})
+
+
 def load_config(path: Path) -> Config:
     """Return the settings in a file; `ConfigError` lists all its problems."""
     return load_settings(Config, path, "emix init")
@@ -147,7 +176,8 @@ def default_text(display_name: str, peer_listen: str, introduction_listen: str) 
 
 
 _TEMPLATE = """\
-# emix node. Restart the node after a change. Lines that begin with # show the defaults.
+# emix node. After a change: `emix config check`, then restart the node, or reload it (SIGHUP).
+# Lines that begin with # show the defaults.
 
 [facility]
 # What other facilities see. Not what looks like a Facility ID: it would be taken for one.

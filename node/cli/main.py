@@ -5,6 +5,7 @@ import click
 from node.cli import (
     audit_commands,
     audit_log_commands,
+    config_commands,
     import_commands,
     key_commands,
     network_commands,
@@ -16,6 +17,7 @@ from node.cli import (
 from node.cli.client import DEFAULT_HOME
 from node.sandbox.confine import hide
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
+from node.terminal.extras import add_extras
 
 
 class _Group(CommandGroup):
@@ -59,9 +61,11 @@ for _module in (
     audit_log_commands,
     import_commands,
     key_commands,
+    config_commands,
 ):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
+add_extras(cli, "emix")
 
 
 def main() -> None:

@@ -118,6 +118,11 @@ class Receiver:
         self._active: dict[tuple[FacilityId, PackageId], _Carrying] = {}
         self._active_transfers: dict[tuple[FacilityId, TransferId], _Carrying] = {}
 
+    def use_policy(self, policy: ReceiverPolicy) -> None:
+        """Hold the offers that come from now on against another policy."""
+        self._policy = policy
+        self._room.use_quota(policy.quota_bytes)
+
     async def collect(self, link: Link, transfer_id: TransferId) -> None:
         """Come for a transfer that waits at a peer that we dialled; see `receive`."""
         await link.send(Collect(transfer_id))

@@ -51,6 +51,10 @@ class Room:
         self._line = Line[Promise]()
         self._looking = trio.Lock()
 
+    def use_quota(self, quota_bytes: int) -> None:
+        """Have another quota from now on; what was promised stands."""
+        self._quota_bytes = quota_bytes
+
     def unpromised_bytes(self) -> int:
         """Return what is free on the disk and promised to nobody."""
         return self._free_bytes() - sum(p.disk_bytes for p in self._promises)

@@ -210,6 +210,10 @@ class Transfers:
         self._held: dict[tuple[FacilityId, TransferId], trio.Event] = {}
         self.changes: Hub[Transfer] = Hub()
 
+    def use_offer_seconds(self, offer_seconds: float) -> None:
+        """Have deliveries stand for so long that are signed from now on."""
+        self._offer_seconds = offer_seconds
+
     # -- what people ask for --------------------------------------------------------------
 
     async def send(self, order: SendOrder) -> Sent:

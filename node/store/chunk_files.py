@@ -53,6 +53,9 @@ class ChunkStorage(Protocol):
     def free_bytes(self) -> int:
         """Return how much more can be put, the reserve left out."""
 
+    def use_reserve(self, reserve_bytes: int) -> None:
+        """Leave so much free from now on."""
+
 
 class FileChunkStorage:
     """Chunks as files: `<root>/<first two characters>/<chunk id>`."""
@@ -149,3 +152,7 @@ class FileChunkStorage:
     def free_bytes(self) -> int:
         """See `ChunkStorage.free_bytes`."""
         return max(0, shutil.disk_usage(self._root).free - self._reserve_bytes)
+
+    def use_reserve(self, reserve_bytes: int) -> None:
+        """See `ChunkStorage.use_reserve`."""
+        self._reserve_bytes = reserve_bytes

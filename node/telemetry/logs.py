@@ -45,21 +45,43 @@ class _Libraries(logging.Handler):
 
 def configure_logs(level: str) -> None:
     """Send logs as JSON lines to standard error from now on, libraries' too."""
+    use_level(level)
     logging.basicConfig(level=logging.ERROR, handlers=[_Libraries()], force=True)
     structlog.configure(
         processors=[
+            _only_wanted,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _only_plain,
             _without_messages_of_errors,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Unfailing(sys.stderr))),
         cache_logger_on_first_use=True,
     )
+
+
+class _Level:
+    """The least level that is logged; loggers are kept, so it is not in them."""
+
+    def __init__(self) -> None:
+        self.least = logging.INFO
+
+
+_level = _Level()
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+def use_level(level: str) -> None:
+    """Log what is of that level, and above, from now on."""
+    _level.least = logging.getLevelNamesMapping()[level.upper()]
+
+
+def _only_wanted(_: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if _LEVELS.get(name, logging.ERROR) < _level.least:
+        raise structlog.DropEvent
+    return event
 
 
 def _only_plain(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

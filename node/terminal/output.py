@@ -152,6 +152,11 @@ def print_line(*parts: object, is_error: bool = False) -> None:
     click.echo(line, err=is_error)
 
 
+def print_own(text: str) -> None:
+    """Print a text of ours as it is, lines and all: a script, a manual page."""
+    click.echo(text, nl=False)
+
+
 def print_error(text: str, *, code: str = "internal", status: int = 1, **facts: object) -> None:
     """Print what went wrong, after the command's name; each line of it is one.
 

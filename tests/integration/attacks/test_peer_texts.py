@@ -29,7 +29,8 @@ pytestmark = pytest.mark.integration
 # Without a node: they print what their user gave, or what stands in files of this home.
 LOCAL = {("init",), ("serve",), ("passphrase",), ("store", "repair"), ("restore",)}
 # The documents are decoded before they are written; `test_proof...` is about their content.
-LOCAL |= {("receipts", "verify"), ("backup", "verify")}
+LOCAL |= {("receipts", "verify"), ("backup", "verify"), ("config", "check")}
+LOCAL |= {("version",), ("completion",), ("man",)}
 # With keys, which the hostile node has none of.
 LOCAL |= {("node", "replace"), ("node", "renew"), ("node", "request"), ("node", "certify")}
 ARGUMENTS: dict[tuple[str, ...], list[tuple[str, ...]]] = {

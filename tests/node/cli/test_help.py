@@ -20,7 +20,13 @@ def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Com
 
 
 COMMANDS = dict(commands(cli, "emix")) | dict(commands(directory_cli, "emix-directory"))
-ONLY_GROUPS = {"emix node", "emix store", "emix-directory token", "emix-directory list"}
+ONLY_GROUPS = {
+    "emix config",
+    "emix node",
+    "emix store",
+    "emix-directory token",
+    "emix-directory list",
+}
 
 
 def examples(command: click.Command) -> list[list[str]]:
@@ -28,7 +34,7 @@ def examples(command: click.Command) -> list[list[str]]:
     text = (command.help or "").partition("Example")[2].replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip().startswith("emix")]
     found = [shlex.split(line, comments=True) for line in lines]
-    ends = [[i for i, word in enumerate(words) if word in ("|", "||")] for words in found]
+    ends = [[i for i, word in enumerate(words) if word in ("|", "||", ">")] for words in found]
     return [w[1 : min(e, default=len(w))] for w, e in zip(found, ends, strict=True)]
 
 
