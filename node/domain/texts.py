@@ -1,10 +1,9 @@
 """Text from outside, made safe to show and to keep, and to be found."""
 
+import codecs
 import re
 import unicodedata
 from collections.abc import Iterable
-
-import codecs
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),

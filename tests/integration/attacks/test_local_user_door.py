@@ -15,6 +15,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from bench.nodes import Node, wait_until
 from node.rpc.blocking import open_blocking_channel
+from node.rpc.bounds import OWN
 from node.rpc.methods import methods
 from node.store import audit_rows
 from tests.integration.attacks import audit_log
@@ -41,10 +42,13 @@ def last_operator(node: Node) -> str:
 def back_up(node: Node, folder: Path, operator: str) -> None:
     """Do something that is recorded, as a client that says who it is."""
     method = next(
-        m for m in methods(pb.DESCRIPTOR.services_by_name["NodeService"]) if m.name == "Backup"
+        m
+        for m in methods(pb.DESCRIPTOR.services_by_name["NodeService"], answer=OWN)
+        if m.name == "Backup"
     )
     address = f"unix:{(node.home / 'admin.sock').resolve()}"
-    with open_blocking_channel(address, (("emix-operator", operator),)) as channel:
+    says = (("emix-operator", operator),)
+    with open_blocking_channel(address, says, largest_answer=OWN.size) as channel:
         request = pb.BackupRequest(destination=str(folder))
         with channel.stream(method, request, timeout=60) as events:
             assert [event.WhichOneof("event") for event in events][-1] == "end"

@@ -105,7 +105,7 @@ def test_nothing_is_exported_where_others_may_write(victim: Node, shared: Path, 
 
 
 def test_export_is_for_its_user_alone(victim: Node, shared: Path) -> None:
-    victim.run("export", study_uid(STUDY), str(shared / "new" / "out"))
+    victim.run("export", study_uid(STUDY), str(shared / "new"))
     modes = {p.stat().st_mode & 0o777 for p in (shared / "new").rglob("*") if p.is_file()}
     assert modes == {0o600}
     folders = [shared / "new", *(p for p in (shared / "new").rglob("*") if p.is_dir())]
