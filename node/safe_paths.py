@@ -297,10 +297,7 @@ def _walk(path: Path, trusted: frozenset[int], *, make: bool) -> tuple[int, Path
                 step = _step(steps[-1], name, make=make and not left)
             except FileNotFoundError:
                 if make and left:
-                    raise ConfigError(
-                        f"{where / name} is not there, and of {path} only the last folder is made."
-                        " Mount the disk, or make the folders"
-                    ) from None
+                    raise nothing_above(where / name, path) from None
                 raise
             found = os.fstat(step)
             if stat.S_ISLNK(found.st_mode):
@@ -325,6 +322,14 @@ def _walk(path: Path, trusted: frozenset[int], *, make: bool) -> tuple[int, Path
     finally:
         for fd in steps:
             os.close(fd)
+
+
+def nothing_above(missing: Path, path: Path) -> ConfigError:
+    """Return what to say where a folder above one that is to be made is missing."""
+    return ConfigError(
+        f"{missing} is not there, and of {path} only the last folder is made. Mount the disk, or"
+        " make the folders"
+    )
 
 
 def _step(parent: int, name: str, *, make: bool) -> int:

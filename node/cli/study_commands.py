@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -11,6 +11,7 @@ from typing import Any
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
+from node import safe_paths
 from node.cli.choosing import chosen, incomplete, of_patient, summary_of
 from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
@@ -553,9 +554,13 @@ def export(
         include_held=include_held,
         origin=origin,
     )
-    with suppress(OSError):  # then the node says what is wrong
+    try:
         above = target.parent.stat()
         request.parent_device, request.parent_inode = above.st_dev, above.st_ino
+    except FileNotFoundError as exc:
+        raise safe_paths.nothing_above(target.parent, target) from exc
+    except OSError:
+        pass  # then the node says what is wrong
     exported = _Exported(is_told=not json_)
     try:
         with asking_for_origin(context, uid, "export", uid, directory):
