@@ -50,6 +50,7 @@ class AdminServer:
         handlers: dict[str, Handler] = {
             "GetStatus": self._get_status,
             "ListFacilities": self._list_facilities,
+            "AcknowledgeAlarms": self._acknowledge,
         }
         return Service(_SERVICE, handlers, allow_all)
 
@@ -114,6 +115,9 @@ class AdminServer:
         if latest is not None and waiting:
             alarms.append(f"{waiting} facilities wait to be confirmed: {sign}")
         return alarms + self._noted.texts()
+
+    async def _acknowledge(self, _: Call[Any]) -> pb.AcknowledgeAlarmsResponse:
+        return pb.AcknowledgeAlarmsResponse(alarms=self._noted.acknowledge())
 
     def _standing(self, membership: Membership) -> Standing:
         return self._registry.view.standing(

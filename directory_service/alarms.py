@@ -38,6 +38,15 @@ class Alarms:
             self._counts[text] += 1
             self._last[text] = self._clock()
 
+    def acknowledge(self) -> int:
+        """Show no more what was tried so far, since somebody has seen it; return how many."""
+        self._forget_old()
+        seen = len(self._counts)
+        log.info("directory alarms acknowledged", alarms=seen)
+        self._counts.clear()
+        self._last.clear()
+        return seen
+
     def texts(self) -> list[str]:
         """Return what was tried of late, how often, and when at last."""
         self._forget_old()

@@ -269,6 +269,25 @@ def status(context: click.Context, json_: bool) -> None:
         print_line(Styled(f"{'ALARM':>17}  {alarm}", is_bold=True))
 
 
+@cli.command()
+@json_option
+@click.pass_context
+def acknowledge(context: click.Context, json_: bool) -> None:
+    """Say that you have seen what somebody tried: `status` shows it no more; the log keeps it.
+
+    What is wrong now, a list that expires for example, stays until it is mended.
+
+    \b
+    Example:
+      emix-directory acknowledge
+    """
+    found = _call(context, "AcknowledgeAlarms", pb.AcknowledgeAlarmsRequest())
+    if json_:
+        show_json({"alarms": found.alarms})
+    else:
+        print_line(f"{found.alarms} alarms acknowledged.")
+
+
 @cli.group(invoke_without_command=True)
 @click.option("--address", metavar="HOST:PORT", help="This relay, as nodes reach it.")
 @click.option("--listen", default="0.0.0.0:7421", show_default=True, help="Where to relay.")

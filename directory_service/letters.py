@@ -4,7 +4,9 @@ A facility that is revoked and has another letter, never used, would come back w
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from directory_service.operator import replace_all
 from node import safe_paths
@@ -14,6 +16,15 @@ from node.domain.names import same_name
 from node.errors import ConfigError
 
 _MOST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A letter that was made: for whom, and until when it can be used, in seconds since 1970."""
+
+    id: InvitationId
+    name: str
+    expires_seconds: int
 
 
 def letters_beside(path: Path) -> Path:
@@ -27,7 +38,11 @@ def note_letter(path: Path, invitation: Invitation) -> None:
     Raises:
         ConfigError: it cannot be written, or what is there is damaged.
     """
-    noted = [*_read(path), {"id": str(invitation.id), "name": invitation.display_name}]
+    made = Letter(invitation.id, invitation.display_name, invitation.expires_seconds)
+    noted = [
+        {"id": str(one.id), "name": one.name, "expires": one.expires_seconds}
+        for one in (*noted_letters(path), made)
+    ]
     data = "".join(json.dumps(one) + "\n" for one in noted)
     replace_all({letters_beside(path): data.encode()}, 0o600)
 
@@ -35,21 +50,22 @@ def note_letter(path: Path, invitation: Invitation) -> None:
 def letters_of(path: Path, names: set[str]) -> set[InvitationId]:
     """Return all letters that were ever made for facilities of some names; raises as above."""
     return {
-        InvitationId.parse(noted["id"])
-        for noted in _read(path)
-        if any(same_name(noted["name"], name) for name in names)
+        letter.id
+        for letter in noted_letters(path)
+        if any(same_name(letter.name, name) for name in names)
     }
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def noted_letters(path: Path) -> list[Letter]:
+    """Return all letters that were ever made with a key file, in order; raises as above."""
     beside = letters_beside(path)
     try:
         text = safe_paths.read_file(beside, _MOST_BYTES) if beside.exists() else b""
         lines = text.decode().splitlines()
-        noted = [json.loads(line) for line in lines]
-        for one in noted:
-            InvitationId.parse(one["id"])
-            str(one["name"])
+        return [_letter(json.loads(line)) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ConfigError(f"{beside} cannot be read, or is damaged; bring it back") from exc
-    return noted
+
+
+def _letter(noted: Any) -> Letter:
+    return Letter(InvitationId.parse(noted["id"]), str(noted["name"]), int(noted["expires"]))

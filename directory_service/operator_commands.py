@@ -1,13 +1,13 @@
 """Commands that need the network's or a list key, wherever that is: token, list, revoke."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from directory_service.client import open_operator_client
-from directory_service.letters import letters_of, note_letter
+from directory_service.letters import Letter, letters_of, note_letter, noted_letters
 from directory_service.operator import (
     OperatorKey,
     find_facility,
@@ -24,9 +24,10 @@ from directory_service.operator import (
 from node.documents.lists import open_list
 from node.documents.network import Membership
 from node.domain.ids import InvitationId
+from node.domain.names import same_name
 from node.domain.network import NetworkList
-from node.errors import DocumentError, UsageError
-from node.terminal.output import print_line, show_json, show_list_place, show_time
+from node.errors import DocumentError, NotFound, UsageError
+from node.terminal.output import print_line, show_json, show_list_place, show_table, show_time
 
 _DAY_SECONDS = 86400
 network_key_option = click.option(
@@ -70,6 +71,103 @@ def create_token(name: str, key_file: str, out: str | None) -> None:
     print_line(letter.encode() if out is None else f"Wrote {out}. There: emix join {out}")
 
 
+@token.command("list")
+@network_key_option
+@click.option("--all", "is_all", is_flag=True, help="Those that were used or withdrawn, too.")
+@json_option
+def list_tokens(key_file: str, is_all: bool, json_: bool) -> None:
+    """List the letters that were made with this key and wait to be used.
+
+    \b
+    Examples:
+      emix-directory token list --network-key /media/usb/montana.key
+      emix-directory token list --network-key /media/usb/montana.key --all --json
+    """
+    path = Path(key_file)
+    found = [
+        (letter, state)
+        for letter, state in _letter_states(path, OperatorKey.read(path), time.time())
+        if is_all or state in _WAITING
+    ]
+    if json_:
+        show_json(
+            [
+                {
+                    "id": str(letter.id),
+                    "name": letter.name,
+                    "state": state,
+                    "expires_seconds": letter.expires_seconds,
+                }
+                for letter, state in found
+            ]
+        )
+        return
+    show_table(
+        ("LETTER", "FOR", "STATE", "USED UNTIL"),
+        [(one.id.short(), one.name, state, show_time(one.expires_seconds)) for one, state in found],
+        "No letter waits.",
+    )
+
+
+_WAITING = ("unused", "expired")
+_LEAST_CHARACTERS = 6
+
+
+def _letter_states(path: Path, key: OperatorKey, now: float) -> Iterator[tuple[Letter, str]]:
+    """Yield the letters that were made with a key file, and what became of each."""
+    with open_operator_client(key) as client:
+        encoded, memberships = client.members()
+    lists = [one for one in (known_list(path, key, now), _shown_list(key, encoded, now)) if one]
+    used = {m.invitation.id for m in memberships} | {i for one in lists for i in one.members}
+    revoked = {i for one in lists for i in one.revoked}
+    for letter in noted_letters(path):
+        if letter.id in revoked:
+            yield letter, "revoked" if letter.id in used else "withdrawn"
+        elif letter.id in used:
+            yield letter, "used"
+        else:
+            yield letter, "unused" if now < letter.expires_seconds else "expired"
+
+
+@token.command("withdraw")
+@click.argument("letter")
+@network_key_option
+def withdraw(letter: str, key_file: str) -> None:
+    """Withdraw letters that nobody has used: by a facility's name, or as `token list` shows one.
+
+    The next list is signed with it, so nobody can use them any more. For a facility that has
+    used its letter: `revoke`.
+
+    \b
+    Examples:
+      emix-directory token withdraw "Great Falls Clinic" --network-key /media/usb/montana.key
+      emix-directory token withdraw k7f3qa2x --network-key /media/usb/montana.key
+    """
+    path = Path(key_file)
+    key = OperatorKey.read(path)
+    if key.certificate:
+        raise UsageError("a list key confirms and renews; withdrawing needs the network key")
+    meant = [
+        (one, state)
+        for one, state in _letter_states(path, key, time.time())
+        if same_name(one.name, letter) or _begins(one.id, letter)
+    ]
+    waiting = {one.id: one for one, state in meant if state in _WAITING}
+    if not waiting:
+        what = "was used or withdrawn already" if meant else "was made with this key"
+        raise NotFound(
+            f"no letter that waits is called {letter!r}: {'it' if meant else 'none'} {what}"
+        )
+    shown, _ = _sign(path, waiting)
+    for one in waiting.values():
+        print_line(f"withdrawn  {one.name}  {one.id.short()}")
+    print_line(f"Signed with list {_name(shown)}.")
+
+
+def _begins(invitation: InvitationId, text: str) -> bool:
+    return len(text) >= _LEAST_CHARACTERS and str(invitation).startswith(text.lower())
+
+
 @click.group("list")
 def list_() -> None:
     """Sign the network's list of members and revocations."""
@@ -86,20 +184,66 @@ _from_option = click.option(
 @list_.command()
 @network_key_option
 @_from_option
+@click.option("--preview", is_flag=True, help="Show what would be signed, and sign nothing.")
 @json_option
-def sign(key_file: str, base_file: str | None, json_: bool) -> None:
+def sign(key_file: str, base_file: str | None, preview: bool, json_: bool) -> None:
     """Sign the next list: confirms who has joined, and is valid for seven days.
 
     Nobody is a member without it, so run it whenever somebody joins and at least weekly, with
-    the network key or with a list key (`list key`).
+    the network key or with a list key (`list key`). Look at a preview first: whom it confirms
+    can exchange with all other members.
 
     \b
-    Example:
+    Examples:
+      emix-directory list sign --network-key /media/usb/montana.key --preview
       emix-directory list sign --network-key /media/usb/montana.key
     """
     base = Path(base_file) if base_file else None
-    shown, added = _sign(Path(key_file), (), base=base)
-    _show_signed(shown, added, json_=json_)
+    shown, added = _sign(Path(key_file), (), base=base, is_preview=preview)
+    _show_signed(shown, added, json_=json_, is_preview=preview)
+
+
+@list_.command()
+@network_key_option
+@json_option
+def members(key_file: str, json_: bool) -> None:
+    """List the members that the newest list names.
+
+    \b
+    Examples:
+      emix-directory list members --network-key /media/usb/montana.key
+      emix-directory list members --network-key /etc/emix/list.key --json
+    """
+    path, now = Path(key_file), time.time()
+    key = OperatorKey.read(path)
+    with open_operator_client(key) as client:
+        encoded, memberships = client.members()
+    lists = [one for one in (known_list(path, key, now), _shown_list(key, encoded, now)) if one]
+    if not lists:
+        raise NotFound("no list was signed yet: emix-directory list sign --network-key FILE")
+    latest = max(lists, key=lambda one: one.place)
+    names = {letter.id: letter.name for letter in noted_letters(path)}
+    names |= {m.invitation.id: m.invitation.display_name for m in memberships}
+    rows = sorted(
+        (names.get(invitation, "(name not known here)"), str(facility), invitation)
+        for invitation, facility in latest.members.items()
+    )
+    if json_:
+        show_json(
+            {
+                "epoch": latest.epoch,
+                "number": latest.number,
+                "expires_seconds": int(latest.expires_time),
+                "members": [
+                    {"name": name, "facility_id": facility, "letter": str(invitation)}
+                    for name, facility, invitation in rows
+                ],
+            }
+        )
+        return
+    show_table(("NAME", "FACILITY"), [row[:2] for row in rows], "The newest list has no members.")
+    until = show_time(int(latest.expires_time))
+    print_line(f"List {_name(latest)}: {len(rows)} members, valid until {until}.")
 
 
 @list_.command()
@@ -126,10 +270,13 @@ def recover(key_file: str, base_file: str | None, json_: bool) -> None:
     _show_signed(shown, added, json_=json_)
 
 
-def _show_signed(shown: NetworkList, added: list[Membership], *, json_: bool) -> None:
+def _show_signed(
+    shown: NetworkList, added: list[Membership], *, json_: bool, is_preview: bool = False
+) -> None:
     if json_:
         show_json(
             {
+                "is_preview": is_preview,
                 "epoch": shown.epoch,
                 "number": shown.number,
                 "members": len(shown.members),
@@ -138,8 +285,14 @@ def _show_signed(shown: NetworkList, added: list[Membership], *, json_: bool) ->
             }
         )
         return
+    word = "would be confirmed" if is_preview else "confirmed"
     for membership in added:
-        print_line(f"confirmed  {membership.invitation.display_name}  {membership.facility_id}")
+        print_line(f"{word}  {membership.invitation.display_name}  {membership.facility_id}")
+    if is_preview:
+        print_line(
+            f"Nothing was signed. List {_name(shown)} would have {len(shown.members)} members."
+        )
+        return
     print_line(
         f"List {_name(shown)}: {len(shown.members)} members, valid until"
         f" {show_time(int(shown.expires_time))}."
@@ -208,6 +361,7 @@ def _sign(
     *,
     base: Path | None = None,
     begins_epoch: bool = False,
+    is_preview: bool = False,
 ) -> tuple[NetworkList, list[Membership]]:
     """Sign and publish the next list; return it, and who is confirmed by it.
 
@@ -216,6 +370,7 @@ def _sign(
         revoked: Whose invitations are revoked by it.
         base: The list that it goes on from; the newest there is, if none is named.
         begins_epoch: It ends all list keys, and what they signed.
+        is_preview: It is neither kept nor published.
     """
     key, now = OperatorKey.read(path), time.time()
     with open_operator_client(key) as client:
@@ -235,8 +390,9 @@ def _sign(
         )
         # Before it is published: a directory that takes it and says that it failed must not
         # make the next one go without what this one revokes.
-        replace_all({list_beside(path): encoded}, 0o600)
-        client.publish(encoded)
+        if not is_preview:
+            replace_all({list_beside(path): encoded}, 0o600)
+            client.publish(encoded)
     shown = open_list(encoded, key.network_key, now)
     _warn_of_members(memberships, shown, now)
     if base is not None and theirs is not None:

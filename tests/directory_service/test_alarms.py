@@ -37,3 +37,15 @@ def test_old_alarms_keep_no_place_from_new_ones() -> None:
     alarms.note("the letter was shown by another facility")
     [text] = alarms.texts()
     assert text.startswith("the letter")
+
+
+def test_acknowledged_alarm_is_shown_again_when_it_is_tried_again() -> None:
+    alarms = Alarms(Clock())
+    alarms.note("a ticket came twice")
+    alarms.note("a login came twice")
+    assert alarms.acknowledge() == 2
+    assert (alarms.texts(), alarms.acknowledge()) == ([], 0)
+    alarms.note("a ticket came twice")
+    [text] = alarms.texts()
+    assert "1 times" in text
+    assert alarms.total == 3

@@ -1,5 +1,6 @@
 """The operator's side: lists that only go forward, whatever a directory shows."""
 
+import json
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -407,3 +408,60 @@ def test_revocation_covers_letters_that_were_never_used(
     assert again.invitation.id in kept(path).revoked
     letters_beside(path).write_text("noise")
     assert invoke("revoke", "Other")[0] == 3  # not without knowing them
+
+
+def test_preview_shows_whom_a_list_would_confirm_and_signs_nothing(
+    run: tuple[Run, Path, Directory],
+) -> None:
+    invoke, path, directory = run
+    status, output = invoke("list", "sign", "--preview")
+    assert status == 0
+    assert output.count("would be confirmed") == 2
+    assert "Nothing was signed. List 1 would have 2 members." in output
+    assert (directory.took, directory.list, known_list(path, KEY, NOW)) == ([], b"", None)
+    status, output = invoke("list", "sign")
+    assert output.count("confirmed") == 2
+    assert "would be" not in invoke("list", "sign", "--preview")[1]
+
+
+def test_members_are_listed_with_their_names(run: tuple[Run, Path, Directory]) -> None:
+    invoke, _, directory = run
+    assert invoke("list", "members")[0] == 4
+    invoke("list", "sign")
+    lost = directory.joined.pop()  # a directory that has lost what it knew
+    status, output = invoke("list", "members")
+    assert status == 0
+    assert "2 members" in output
+    found = json.loads(invoke("list", "members", "--json")[1])
+    assert {m["name"] for m in found["members"]} == {"A", "(name not known here)"}
+    assert str(lost.facility_id) in {m["facility_id"] for m in found["members"]}
+
+
+def test_letters_that_wait_are_listed_and_withdrawn(run: tuple[Run, Path, Directory]) -> None:
+    invoke, path, directory = run
+    letters = {}
+    for name in ("Used", "Lost", "Waiting"):
+        letters[name] = JoinLetter.decode(invoke("token", "create", name)[1].splitlines()[-1])
+    directory.joined.append(claim(letters["Used"], SigningKey.new().public, NOW))
+    found = json.loads(invoke("token", "list", "--json")[1])
+    assert [(one["name"], one["state"]) for one in found] == [
+        ("Lost", "unused"),
+        ("Waiting", "unused"),
+    ]
+    assert invoke("token", "withdraw", "Used")[0] == 4  # that is for `revoke`
+    assert invoke("token", "withdraw", "Nobody")[0] == 4
+    assert directory.took == []
+    status, output = invoke("token", "withdraw", letters["Lost"].invitation.id.short())
+    assert status == 0
+    assert "withdrawn  Lost" in output
+    directory.joined.append(claim(letters["Lost"], SigningKey.new().public, NOW))
+    invoke("list", "sign")
+    assert letters["Lost"].invitation.id not in kept(path).members
+    assert letters["Used"].invitation.id in kept(path).members
+    states = json.loads(invoke("token", "list", "--all", "--json")[1])
+    assert {one["name"]: one["state"] for one in states} == {
+        "Used": "used",
+        "Lost": "revoked",
+        "Waiting": "unused",
+    }
+    assert "Waiting" in invoke("token", "list")[1]

@@ -24,23 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65mix/directory/v1/admin.proto\x12\x11\x65mix.directory.v1\"\x12\n\x10GetStatusRequest\"\x94\x03\n\x11GetStatusResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nnetwork_id\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x10\n\x08software\x18\x04 \x01(\t\x12\x12\n\nfacilities\x18\x05 \x01(\x04\x12\r\n\x05nodes\x18\x06 \x01(\x04\x12\x0e\n\x06online\x18\x07 \x01(\x04\x12\x13\n\x0blist_number\x18\x08 \x01(\x04\x12\x1c\n\x14list_expires_seconds\x18\t \x01(\x03\x12#\n\x1b\x63\x65rtificate_expires_seconds\x18\n \x01(\x03\x12\x17\n\x0fstarted_seconds\x18\x0b \x01(\x03\x12\x0e\n\x06\x61larms\x18\x0c \x03(\t\x12\x16\n\x0erelay_endpoint\x18\r \x01(\t\x12\x13\n\x0brelay_pairs\x18\x0e \x01(\x04\x12\x18\n\x10relay_open_pairs\x18\x0f \x01(\x04\x12\x13\n\x0brelay_bytes\x18\x10 \x01(\x04\x12\x15\n\rrelay_refused\x18\x11 \x01(\x04\x12\x12\n\nlist_epoch\x18\x12 \x01(\r\"\x17\n\x15ListFacilitiesRequest\"I\n\x16ListFacilitiesResponse\x12/\n\nfacilities\x18\x01 \x03(\x0b\x32\x1b.emix.directory.v1.Facility\"\x96\x01\n\x08\x46\x61\x63ility\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08standing\x18\x03 \x01(\t\x12\x16\n\x0ejoined_seconds\x18\x04 \x01(\x03\x12\r\n\x05nodes\x18\x05 \x01(\r\x12\x0e\n\x06online\x18\x06 \x01(\r\x12\x0c\n\x04\x63ity\x18\x07 \x01(\t\x12\x10\n\x08software\x18\x08 \x03(\t2\xd8\x01\n\x15\x44irectoryAdminService\x12V\n\tGetStatus\x12#.emix.directory.v1.GetStatusRequest\x1a$.emix.directory.v1.GetStatusResponse\x12g\n\x0eListFacilities\x12(.emix.directory.v1.ListFacilitiesRequest\x1a).emix.directory.v1.ListFacilitiesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65mix/directory/v1/admin.proto\x12\x11\x65mix.directory.v1\"\x1a\n\x18\x41\x63knowledgeAlarmsRequest\"+\n\x19\x41\x63knowledgeAlarmsResponse\x12\x0e\n\x06\x61larms\x18\x01 \x01(\x04\"\x12\n\x10GetStatusRequest\"\x94\x03\n\x11GetStatusResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nnetwork_id\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x10\n\x08software\x18\x04 \x01(\t\x12\x12\n\nfacilities\x18\x05 \x01(\x04\x12\r\n\x05nodes\x18\x06 \x01(\x04\x12\x0e\n\x06online\x18\x07 \x01(\x04\x12\x13\n\x0blist_number\x18\x08 \x01(\x04\x12\x1c\n\x14list_expires_seconds\x18\t \x01(\x03\x12#\n\x1b\x63\x65rtificate_expires_seconds\x18\n \x01(\x03\x12\x17\n\x0fstarted_seconds\x18\x0b \x01(\x03\x12\x0e\n\x06\x61larms\x18\x0c \x03(\t\x12\x16\n\x0erelay_endpoint\x18\r \x01(\t\x12\x13\n\x0brelay_pairs\x18\x0e \x01(\x04\x12\x18\n\x10relay_open_pairs\x18\x0f \x01(\x04\x12\x13\n\x0brelay_bytes\x18\x10 \x01(\x04\x12\x15\n\rrelay_refused\x18\x11 \x01(\x04\x12\x12\n\nlist_epoch\x18\x12 \x01(\r\"\x17\n\x15ListFacilitiesRequest\"I\n\x16ListFacilitiesResponse\x12/\n\nfacilities\x18\x01 \x03(\x0b\x32\x1b.emix.directory.v1.Facility\"\x96\x01\n\x08\x46\x61\x63ility\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08standing\x18\x03 \x01(\t\x12\x16\n\x0ejoined_seconds\x18\x04 \x01(\x03\x12\r\n\x05nodes\x18\x05 \x01(\r\x12\x0e\n\x06online\x18\x06 \x01(\r\x12\x0c\n\x04\x63ity\x18\x07 \x01(\t\x12\x10\n\x08software\x18\x08 \x03(\t2\xc8\x02\n\x15\x44irectoryAdminService\x12V\n\tGetStatus\x12#.emix.directory.v1.GetStatusRequest\x1a$.emix.directory.v1.GetStatusResponse\x12g\n\x0eListFacilities\x12(.emix.directory.v1.ListFacilitiesRequest\x1a).emix.directory.v1.ListFacilitiesResponse0\x01\x12n\n\x11\x41\x63knowledgeAlarms\x12+.emix.directory.v1.AcknowledgeAlarmsRequest\x1a,.emix.directory.v1.AcknowledgeAlarmsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'emix.directory.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSTATUSREQUEST']._serialized_start=52
-  _globals['_GETSTATUSREQUEST']._serialized_end=70
-  _globals['_GETSTATUSRESPONSE']._serialized_start=73
-  _globals['_GETSTATUSRESPONSE']._serialized_end=477
-  _globals['_LISTFACILITIESREQUEST']._serialized_start=479
-  _globals['_LISTFACILITIESREQUEST']._serialized_end=502
-  _globals['_LISTFACILITIESRESPONSE']._serialized_start=504
-  _globals['_LISTFACILITIESRESPONSE']._serialized_end=577
-  _globals['_FACILITY']._serialized_start=580
-  _globals['_FACILITY']._serialized_end=730
-  _globals['_DIRECTORYADMINSERVICE']._serialized_start=733
-  _globals['_DIRECTORYADMINSERVICE']._serialized_end=949
+  _globals['_ACKNOWLEDGEALARMSREQUEST']._serialized_start=52
+  _globals['_ACKNOWLEDGEALARMSREQUEST']._serialized_end=78
+  _globals['_ACKNOWLEDGEALARMSRESPONSE']._serialized_start=80
+  _globals['_ACKNOWLEDGEALARMSRESPONSE']._serialized_end=123
+  _globals['_GETSTATUSREQUEST']._serialized_start=125
+  _globals['_GETSTATUSREQUEST']._serialized_end=143
+  _globals['_GETSTATUSRESPONSE']._serialized_start=146
+  _globals['_GETSTATUSRESPONSE']._serialized_end=550
+  _globals['_LISTFACILITIESREQUEST']._serialized_start=552
+  _globals['_LISTFACILITIESREQUEST']._serialized_end=575
+  _globals['_LISTFACILITIESRESPONSE']._serialized_start=577
+  _globals['_LISTFACILITIESRESPONSE']._serialized_end=650
+  _globals['_FACILITY']._serialized_start=653
+  _globals['_FACILITY']._serialized_end=803
+  _globals['_DIRECTORYADMINSERVICE']._serialized_start=806
+  _globals['_DIRECTORYADMINSERVICE']._serialized_end=1134
 # @@protoc_insertion_point(module_scope)
