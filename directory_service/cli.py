@@ -9,7 +9,13 @@ from emix.directory.v1 import admin_pb2 as pb
 from google.protobuf.message import Message
 
 from directory_service.operator import OperatorKey, read_endpoints, signed_list
-from directory_service.operator_commands import COMMANDS, json_option, network_key_option
+from directory_service.operator_commands import (
+    COMMANDS,
+    given_passphrase,
+    json_option,
+    network_key_option,
+    read_key,
+)
 from node import safe_paths
 from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import open_blocking_channel
@@ -94,6 +100,9 @@ def init(
 ) -> None:
     """Make a directory's home, and the network's key file where that is not there yet.
 
+    With --key-passphrase-file a new key file opens with that passphrase only; `key protect` sets
+    one later.
+
     \b
     Example:
       emix-directory init --name "Montana Imaging" --network-key /media/usb/montana.key \\
@@ -110,7 +119,7 @@ def init(
     if is_new:
         key = OperatorKey.new(name, read_endpoints(endpoints), time.time())
     else:
-        key = OperatorKey.read(path)
+        key = read_key(path)
         if key.name != name or (endpoints and read_endpoints(endpoints) != key.endpoints):
             raise UsageError(
                 f"{path} is the key of {key.name!r} at {', '.join(key.endpoints)}; name it so, or"
@@ -119,7 +128,7 @@ def init(
 
     def keep_key() -> None:  # once everything else that was asked for is right
         if is_new:
-            key.write(path)
+            key.write(path, given_passphrase())
             print_line(f"Made the network's key: {path}. Keep it off the directory's machine.")
 
     make_home(
@@ -187,7 +196,7 @@ def renew(context: click.Context, key_file: str, all_keys: bool) -> None:
     from directory_service import rotation
     from directory_service.home import Home
 
-    home, key = Home(_home(context)), OperatorKey.read(Path(key_file))
+    home, key = Home(_home(context)), read_key(Path(key_file))
     if not all_keys:
         rotation.renew(home, key)
         print_line("The certificate is renewed; restart the directory.")

@@ -13,13 +13,14 @@ import base64
 import binascii
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from node import safe_paths
 from node.crypto.certificates import TlsIdentity, make_directory_root
+from node.crypto.passphrases import lock, unlock
 from node.crypto.signing import SigningKey, network_id
 from node.documents.identity import is_endpoint
 from node.documents.lists import (
@@ -34,7 +35,7 @@ from node.documents.network import JoinLetter, Membership, invite
 from node.domain.ids import LEAST_CHARACTERS, FacilityId, InvitationId, NetworkId
 from node.domain.names import alike, beginning_of_id, looks_like_id, same_name
 from node.domain.network import ListPlace, NetworkList
-from node.errors import ConfigError, Conflict, DocumentError, NotFound, UsageError
+from node.errors import ConfigError, Conflict, DocumentError, KeysError, NotFound, UsageError
 
 CONFIRM_SECONDS = 7 * 86400
 """For so long after a letter's time a facility that used it can still be confirmed. Who joined is
@@ -43,6 +44,7 @@ would make a member years later."""
 
 KEY_FORMAT = "emix-network-key/1"
 LIST_KEY_FORMAT = "emix-list-key/1"
+_LOCKED = "emix/network-key/v1"
 _MOST_KEY_BYTES = 64 * 1024
 
 
@@ -95,37 +97,55 @@ class OperatorKey:
             None,
         )
 
-    def write(self, path: Path) -> None:
-        """Write the file, readable by its owner only.
+    def write(self, path: Path, passphrase: bytes | None = None) -> None:
+        """Write the file, readable by its owner only; with a passphrase, that opens it.
 
         Raises:
             ConfigError: it exists, or cannot be written.
+            KeysError: the passphrase is too short.
         """
+        write_new(path, self.encode(passphrase))
+
+    def encode(self, passphrase: bytes | None = None) -> bytes:
+        """Return the file's bytes; `KeysError` if the passphrase is too short."""
+        kept: dict[str, Any] = {"secret": _b64(self.key.seed)}
+        if self.root is not None:
+            kept["root_secret"] = self.root.private_pem.decode()
+        if passphrase is not None:
+            kept = {"locked": lock(json.dumps(kept).encode(), _LOCKED, passphrase)}
         value = {
             "format": LIST_KEY_FORMAT if self.certificate else KEY_FORMAT,
             "name": self.name,
-            "secret": _b64(self.key.seed),
             "certificate": _b64(self.certificate),
             "network_key": _b64(self.network_key),
             "endpoints": list(self.endpoints),
             "root_certificate": _b64(self.root_certificate),
+            **kept,
         }
         if self.root is not None:
-            value["root_secret"] = self.root.private_pem.decode()
             value["root_certificate_pem"] = self.root.certificate_pem.decode()
-        write_new(path, json.dumps(value, indent=1).encode())
+        return json.dumps(value, indent=1).encode()
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, ask: Callable[[], bytes] | None = None) -> Self:
         """Return the key in a file.
+
+        Args:
+            path: The file.
+            ask: Returns the passphrase, where one is needed.
 
         Raises:
             ConfigError: it cannot be read, or is no key file.
+            KeysError: it needs a passphrase, and that is not the one.
         """
         try:
             value: Any = json.loads(safe_paths.read_file(path, _MOST_KEY_BYTES))
             if value["format"] not in (KEY_FORMAT, LIST_KEY_FORMAT):
                 raise ConfigError(f"{path} is no network key of a form that is known here")
+            if "locked" in value:
+                if ask is None:
+                    raise KeysError(f"{path} needs its passphrase")
+                value |= json.loads(unlock(value["locked"], _LOCKED, ask()))
             root = None
             if "root_secret" in value:
                 root = TlsIdentity(

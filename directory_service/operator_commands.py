@@ -1,8 +1,9 @@
 """Commands that need the network's or a list key, wherever that is: token, list, revoke."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,17 +27,53 @@ from node.documents.network import Membership
 from node.domain.ids import InvitationId
 from node.domain.names import same_name
 from node.domain.network import NetworkList
-from node.errors import DocumentError, NotFound, UsageError
+from node.errors import DocumentError, KeysError, NotFound, UsageError
 from node.terminal.output import print_line, show_json, show_list_place, show_table, show_time
+from node.terminal.passphrases import passphrase_in, prompted
 
 _DAY_SECONDS = 86400
-network_key_option = click.option(
-    "--network-key",
-    "key_file",
-    required=True,
-    metavar="FILE",
-    help="The network's key file; it stays with the operator.",
-)
+_PASSPHRASE_FILE = f"{__name__}.passphrase-file"
+
+
+def _keep_file(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    context.meta[_PASSPHRASE_FILE] = value
+
+
+def network_key_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name a key file, and what opens it."""
+    command = click.option(
+        "--key-passphrase-file",
+        metavar="FILE",
+        expose_value=False,
+        callback=_keep_file,
+        help="A file that holds the key's passphrase. [default: asks, where it has one]",
+    )(command)
+    return click.option(
+        "--network-key",
+        "key_file",
+        required=True,
+        metavar="FILE",
+        help="The network's key file; it stays with the operator.",
+    )(command)
+
+
+def given_passphrase() -> bytes | None:
+    """Return the passphrase in the file that the command names; None for none."""
+    return passphrase_in(click.get_current_context().meta.get(_PASSPHRASE_FILE))
+
+
+def read_key(path: Path) -> OperatorKey:
+    """Return the key in a file; its passphrase is asked for where it has one."""
+
+    def ask() -> bytes:
+        needed = KeysError(
+            f"{path} needs its passphrase: --key-passphrase-file FILE, or at the prompt"
+        )
+        return given_passphrase() or prompted("Passphrase of the key", needed)
+
+    return OperatorKey.read(path, ask)
+
+
 json_option = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
 
 
@@ -61,7 +98,7 @@ def create_token(name: str, key_file: str, out: str | None) -> None:
     """
     if not 0 < len(name.strip()) <= 100 or not name.isprintable():
         raise UsageError("a facility's name has 1 to 100 printable characters")
-    key, now = OperatorKey.read(Path(key_file)), time.time()
+    key, now = read_key(Path(key_file)), time.time()
     letter = key.invite(name.strip(), now, known_epoch(Path(key_file), key, now))
     note_letter(Path(key_file), letter.invitation)  # or a revocation would not cover it
     if out is not None:
@@ -86,7 +123,7 @@ def list_tokens(key_file: str, is_all: bool, json_: bool) -> None:
     path = Path(key_file)
     found = [
         (letter, state)
-        for letter, state in _letter_states(path, OperatorKey.read(path), time.time())
+        for letter, state in _letter_states(path, read_key(path), time.time())
         if is_all or state in _WAITING
     ]
     if json_:
@@ -144,7 +181,7 @@ def withdraw(letter: str, key_file: str) -> None:
       emix-directory token withdraw k7f3qa2x --network-key /media/usb/montana.key
     """
     path = Path(key_file)
-    key = OperatorKey.read(path)
+    key = read_key(path)
     if key.certificate:
         raise UsageError("a list key confirms and renews; withdrawing needs the network key")
     meant = [
@@ -215,7 +252,7 @@ def members(key_file: str, json_: bool) -> None:
       emix-directory list members --network-key /etc/emix/list.key --json
     """
     path, now = Path(key_file), time.time()
-    key = OperatorKey.read(path)
+    key = read_key(path)
     with open_operator_client(key) as client:
         encoded, memberships = client.members()
     lists = [one for one in (known_list(path, key, now), _shown_list(key, encoded, now)) if one]
@@ -263,7 +300,7 @@ def recover(key_file: str, base_file: str | None, json_: bool) -> None:
       emix-directory list recover --network-key /media/usb/montana.key --from list.key.list
     """
     path = Path(key_file)
-    if OperatorKey.read(path).certificate:
+    if read_key(path).certificate:
         raise UsageError("a list key ends no other; this needs the network key")
     base = Path(base_file) if base_file else list_beside(path)
     shown, added = _sign(path, (), base=base, begins_epoch=True)
@@ -312,10 +349,39 @@ def make_list_key(key_file: str, out: str, days: int) -> None:
     Example:
       emix-directory list key --network-key /media/usb/montana.key --out list.key --days 365
     """
-    key, now = OperatorKey.read(Path(key_file)), time.time()
+    key, now = read_key(Path(key_file)), time.time()
     epoch = known_epoch(Path(key_file), key, now)
     key.list_key(now + days * _DAY_SECONDS, epoch).write(Path(out))
     print_line(f"Wrote {out}: emix-directory list sign --network-key {out}")
+
+
+@click.group("key")
+def key_group() -> None:
+    """Look after a network key or list key file."""
+
+
+@key_group.command("protect")
+@network_key_option
+@click.option("--new-passphrase-file", metavar="FILE", help="A file that holds the new passphrase.")
+def protect(key_file: str, new_passphrase_file: str | None) -> None:
+    """Set a key file's passphrase, in place of the last if it has one.
+
+    Without it the file signs nothing any more, and nobody can bring it back. Copies that were
+    made before open as they did: destroy them, or protect them too.
+
+    \b
+    Examples:
+      emix-directory key protect --network-key /media/usb/montana.key
+      emix-directory key protect --network-key list.key --new-passphrase-file secret
+    """
+    path = Path(key_file)
+    key = read_key(path)
+    say = UsageError("say the new one: --new-passphrase-file FILE")
+    new = passphrase_in(new_passphrase_file)
+    if new is None:
+        new = prompted("New passphrase of the key", say, is_new=True)
+    replace_all({path: key.encode(new)})
+    print_line(f"{path} opens with its new passphrase only.")
 
 
 @click.command()
@@ -332,7 +398,7 @@ def revoke(facility: str, key_file: str) -> None:
       emix-directory revoke "Great Falls Clinic" --network-key /media/usb/montana.key
     """
     path = Path(key_file)
-    key = OperatorKey.read(path)
+    key = read_key(path)
     if key.certificate:
         raise UsageError("a list key confirms and renews; revoking needs the network key")
     now = time.time()
@@ -372,7 +438,7 @@ def _sign(
         begins_epoch: It ends all list keys, and what they signed.
         is_preview: It is neither kept nor published.
     """
-    key, now = OperatorKey.read(path), time.time()
+    key, now = read_key(path), time.time()
     with open_operator_client(key) as client:
         encoded, memberships = client.members()
         theirs = _shown_list(key, encoded, now)
@@ -510,4 +576,4 @@ def _warn(text: str) -> None:
     print_line(f"WARNING: {text}", is_error=True)
 
 
-COMMANDS = (token, list_, revoke)
+COMMANDS = (token, list_, key_group, revoke)

@@ -24,6 +24,7 @@ from node.config import check_text, default_text
 from node.crypto import argon2, keyring
 from node.crypto.certificates import make_tls_identity
 from node.crypto.keys import SealKey
+from node.crypto.passphrases import hold_passphrase
 from node.crypto.signing import SigningKey, node_id
 from node.documents.signed import DocumentSigner, Signer, certify_node
 from node.errors import ConfigError, KeysError
@@ -31,7 +32,6 @@ from node.running import locked
 from node.store.files import replace_synced, sync_directories
 
 MAX_SOCKET_PATH = 107
-MIN_PASSPHRASE_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -231,15 +231,6 @@ def set_passphrase(
     replace_synced(home.keyring, keyring.Keyring(tuple(slots), ring.public, ring.sealed).encode())
     home.host_key.unlink(missing_ok=True)
     sync_directories([home.root])
-
-
-def hold_passphrase(passphrase: bytes) -> None:
-    """Hold that a passphrase is long enough to be one; `KeysError` says what to do."""
-    if len(passphrase) < MIN_PASSPHRASE_BYTES:
-        raise KeysError(
-            f"the passphrase is shorter than {MIN_PASSPHRASE_BYTES} characters;"
-            " five or six random words make a good one"
-        )
 
 
 def load_keyring(home: Home) -> keyring.Keyring:

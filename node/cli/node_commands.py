@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node import safe_paths
 from node.cli.client import DEFAULT_HOME, home_path, node_client, run_call
-from node.domain.texts import encodable, plain_text
+from node.domain.texts import encodable
 from node.errors import KeysError, StoreError, UsageError
 from node.terminal.output import (
     ProgressBar,
@@ -26,6 +25,7 @@ from node.terminal.output import (
     show_json,
     show_time,
 )
+from node.terminal.passphrases import passphrase_in, prompted
 
 if TYPE_CHECKING:
     from node.crypto.keyring import RecoveryKit
@@ -35,22 +35,6 @@ if TYPE_CHECKING:
 _MOST_SECRET_BYTES = 64 * 1024
 
 as_json = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
-
-
-def passphrase_in(path: str | None) -> bytes | None:
-    """Return the passphrase in a file; None for no file, `UsageError` if it holds none."""
-    if path is None:
-        return None
-    try:
-        data = safe_paths.read_file(Path(path), _MOST_SECRET_BYTES)
-    except OSError as exc:
-        raise UsageError(f"{path} cannot be read ({exc.strerror})") from exc
-    with suppress(ValueError):  # a passphrase may be any bytes, but for a mark before it
-        data = plain_text(data).encode()
-    passphrase = data.rstrip(b"\r\n")
-    if not passphrase:
-        raise UsageError(f"{path} is empty; write a passphrase into it")
-    return passphrase
 
 
 @click.command()
@@ -92,9 +76,8 @@ def init(
     if host_key and passphrase is not None:
         raise UsageError("choose either --host-key or --passphrase-file")
     if not host_key and passphrase is None:
-        if not sys.stdin.isatty():
-            raise UsageError("say how to unlock: --passphrase-file FILE or --host-key")
-        passphrase = click.prompt("Passphrase", hide_input=True, confirmation_prompt=True).encode()
+        say = UsageError("say how to unlock: --passphrase-file FILE or --host-key")
+        passphrase = prompted("Passphrase", say, is_new=True)
     signer = make_home(
         home,
         NewNode(
@@ -144,10 +127,8 @@ def passphrase_of(home: "Home", file: str | None) -> bytes | None:
 
     passphrase = passphrase_in(file)
     if passphrase is None and home.keyring.exists() and needs_passphrase(home):
-        if not sys.stdin.isatty():
-            raise KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
-        prompted: str = click.prompt("Passphrase", hide_input=True)
-        passphrase = prompted.encode()
+        needed = KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
+        passphrase = prompted("Passphrase", needed)
     return passphrase
 
 
@@ -183,12 +164,8 @@ def passphrase(
         root_key = unlock_root_key(home, old, kit)
         new = passphrase_in(new_passphrase_file)
         if new is None:
-            if not sys.stdin.isatty():
-                raise UsageError("say the new one: --new-passphrase-file FILE")
-            prompted: str = click.prompt(
-                "New passphrase", hide_input=True, confirmation_prompt=True
-            )
-            new = prompted.encode()
+            say = UsageError("say the new one: --new-passphrase-file FILE")
+            new = prompted("New passphrase", say, is_new=True)
         set_passphrase(home, root_key, new)
     text = "The new passphrase is set. Start the node with `emix serve`."
     show_done({"home": str(home.root.absolute())}, text, json_=json_)

@@ -1,5 +1,6 @@
 """The operator's side: lists that only go forward, whatever a directory shows."""
 
+import base64
 import json
 import stat
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from node.errors import (
     ConfigError,
     Conflict,
     DocumentError,
+    KeysError,
     NotFound,
     PeerUnreachable,
     UsageError,
@@ -465,3 +467,42 @@ def test_letters_that_wait_are_listed_and_withdrawn(run: tuple[Run, Path, Direct
         "Waiting": "unused",
     }
     assert "Waiting" in invoke("token", "list")[1]
+
+
+def test_key_with_a_passphrase_signs_nothing_without_it(
+    run: tuple[Run, Path, Directory], tmp_path: Path
+) -> None:
+    invoke, path, directory = run
+    words, others = tmp_path / "words", tmp_path / "others"
+    words.write_text("six random words make a passphrase\n")
+    others.write_text("and these are six other ones\n")
+    (tmp_path / "short").write_text("secret\n")
+    short = ("--new-passphrase-file", str(tmp_path / "short"))
+    assert invoke("key", "protect", *short)[0] == 11
+    assert invoke("key", "protect", "--new-passphrase-file", str(words))[0] == 0
+    data = path.read_bytes()
+    assert base64.b64encode(KEY.key.seed) not in data
+    assert b"PRIVATE KEY" not in data
+    assert stat.S_IMODE(path.stat().st_mode) == 0o400
+    status, said = invoke("list", "sign")
+    assert (status, "needs its passphrase: --key-passphrase-file" in said) == (11, True)
+    assert invoke("list", "sign", "--key-passphrase-file", str(others))[0] == 11
+    assert directory.took == []
+    assert invoke("list", "sign", "--key-passphrase-file", str(words))[0] == 0
+    change = ("--key-passphrase-file", str(words), "--new-passphrase-file", str(others))
+    assert invoke("key", "protect", *change)[0] == 0
+    found = OperatorKey.read(path, lambda: others.read_bytes().strip())
+    assert (found.key.seed, found.root) == (KEY.key.seed, KEY.root)
+    with pytest.raises(KeysError, match="needs its passphrase"):
+        OperatorKey.read(path)
+
+
+def test_new_network_has_a_protected_key_on_request(tmp_path: Path) -> None:
+    words, key = tmp_path / "words", tmp_path / "key"
+    words.write_text("six random words make a passphrase\n")
+    protected = ("--network-key", str(key), "--key-passphrase-file", str(words))
+    made = ("--name", "Montana", "--endpoint", "h:1", "--listen", "127.0.0.1:1")
+    done = CliRunner().invoke(cli, ["--home", str(tmp_path / "home"), "init", *made, *protected])
+    assert done.exit_code == 0, done.output
+    assert b"locked" in key.read_bytes()
+    assert OperatorKey.read(key, lambda: words.read_bytes().strip()).name == "Montana"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from node.cli.node_commands import passphrase_in
 from node.config import default_text, load_config
 from node.errors import ConfigError
 from node.federation.dialing import Proxy, read_proxy
+from node.terminal.passphrases import passphrase_in
 
 TEXT = default_text("Zürich", "0.0.0.0:1", "0.0.0.0:2")
 

@@ -26,6 +26,7 @@ ONLY_GROUPS = {
     "emix store",
     "emix-directory token",
     "emix-directory list",
+    "emix-directory key",
 }
 
 
