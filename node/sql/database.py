@@ -1,14 +1,15 @@
-"""One encrypted SQLite database: opened with the right pragmas, one writer at a time.
+"""One encrypted SQLite database: opened with the right pragmas, readers beside one writer.
 
 SQLCipher encrypts the whole file, its write-ahead log and its temporary files. All work
-runs on worker threads under one lock: SQLite has a single writer anyway, and our
-transactions are short.
+runs on worker threads. What is written goes over one connection, under one lock: SQLite has
+a single writer anyway, and our transactions are short. What is read goes over others, each in
+a transaction of its own, so that a long list keeps nobody from writing.
 """
 
 import shutil
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -45,6 +46,10 @@ _PRAGMAS = (
     "cache_size=-8192",
 )
 
+READERS = 4
+"""How many tasks read at once; each has its own connection and page cache."""
+
+_READER_CACHE_KIB = 4096
 _DAMAGED = "the database is damaged, or is another's"
 _CODE = 0xFF
 """What is left of an extended result code is the primary one."""
@@ -76,27 +81,34 @@ class Database:
     Use `open_database`; call `close` when done.
     """
 
-    def __init__(
-        self, connection: sqlcipher.Connection, path: Path, if_damaged: str, spare: Spare
-    ) -> None:
-        self._connection = connection
-        self._spare = spare
+    def __init__(self, path: Path, key: bytes, if_damaged: str, spare: Spare) -> None:
+        """Open the writer's connection; readers' are opened as they are needed."""
         self._path = path
+        self._spare = spare
+        self._connect = partial(_connect, path, key)
+        self._unlock = partial(_unlocked, key=key)
+        self._connection = self._connect()
         self._translated = partial(_Translated, path, if_damaged)
-        self._db = sqlite_utils.Database(connection, execute_plugins=False)
+        self._db = sqlite_utils.Database(self._connection, execute_plugins=False)
         self._lock = threading.Lock()
-        self._limiter = trio.CapacityLimiter(1)
+        self._writing = trio.CapacityLimiter(1)
+        self._reading = trio.CapacityLimiter(READERS)
+        self._idle: list[Db] = []  # readers; appended and popped, which one thread does at a time
+        self._is_closed = False
 
     async def read(self, work: Callable[[Db], T]) -> T:
         """Run `work` on a worker thread and return what it returns.
 
+        It sees the database as it is when it begins, and nothing that is committed meanwhile;
+        it waits for no write, nor a write for it.
+
         Raises:
-            StoreError: the database failed.
+            StoreError: the database failed, or `work` would change it.
 
         Cancellation:
             A checkpoint on entry; once begun, `work` runs to its end.
         """
-        return await trio.to_thread.run_sync(self.read_sync, work, limiter=self._limiter)
+        return await trio.to_thread.run_sync(self.read_sync, work, limiter=self._reading)
 
     async def write(self, work: Callable[[Db], T], *, in_need: bool = False) -> T:
         """Run `work` in one transaction; durable once this returns.
@@ -114,12 +126,42 @@ class Database:
             A checkpoint on entry; once begun, the transaction commits or fails as a whole.
         """
         write = partial(self.write_sync, work, in_need=in_need)
-        return await trio.to_thread.run_sync(write, limiter=self._limiter)
+        return await trio.to_thread.run_sync(write, limiter=self._writing)
 
     def read_sync(self, work: Callable[[Db], T]) -> T:
         """Do as `read`, on the calling thread."""
-        with self._lock, self._translated():
-            return work(self._db)
+        with self._translated(), self._reader() as db:
+            db.conn.execute("BEGIN")
+            try:
+                return work(db)
+            finally:
+                db.conn.execute("COMMIT")
+
+    @contextmanager
+    def _reader(self) -> Generator[Db]:
+        """Lease a connection that changes nothing; where the block fails it is not used again."""
+        try:
+            db = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+            connection.execute("PRAGMA query_only=ON")
+            connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
+            db = sqlite_utils.Database(connection, execute_plugins=False)
+        try:
+            yield db
+        except sqlcipher.Error:
+            db.conn.close()
+            raise
+        except BaseException:
+            self._put_back(db)
+            raise
+        self._put_back(db)
+
+    def _put_back(self, db: Db) -> None:
+        if self._is_closed or len(self._idle) >= READERS:
+            db.conn.close()
+        else:
+            self._idle.append(db)
 
     def write_sync(self, work: Callable[[Db], T], *, in_need: bool = False) -> T:
         """Do as `write`, on the calling thread."""
@@ -142,39 +184,58 @@ class Database:
     def copy_to(self, path: Path, read: Callable[[Db], T]) -> T:
         """Write a consistent, encrypted copy (same key) to a path that does not exist.
 
+        Others read and write meanwhile.
+
         Returns:
-            What `read` finds in the database at the moment of the copy.
+            What `read` finds in the copy.
 
         Raises:
             StoreFull: there is no room for the copy.
             StoreError: the copy could not be written. This database is as it was.
         """
-        with self._lock:
-            try:
+        try:
+            with closing(self._connect()) as connection:
                 # VACUUM INTO keeps the cipher and key of the connection.
-                self._connection.execute("VACUUM INTO ?", (str(path),))
-                return read(self._db)
-            except sqlcipher.Error as exc:
-                if exc.sqlite_errorcode & _CODE == sqlcipher.SQLITE_FULL:
-                    raise StoreFull(
-                        f"there is no room in {path.parent} for a copy of the database, which is"
-                        " made first; free space there"
-                    ) from exc
-                raise StoreError(f"the database could not be copied: {_name(exc)}") from exc
+                connection.execute("VACUUM INTO ?", (str(path),))
+            with closing(self._unlock(path)) as copy:
+                copy.execute("PRAGMA query_only=ON")
+                return read(sqlite_utils.Database(copy, execute_plugins=False))
+        except sqlcipher.Error as exc:
+            if exc.sqlite_errorcode & _CODE == sqlcipher.SQLITE_FULL:
+                raise StoreFull(
+                    f"there is no room in {path.parent} for a copy of the database, which is"
+                    " made first; free space there"
+                ) from exc
+            raise StoreError(f"the database could not be copied: {_name(exc)}") from exc
 
     def used_bytes(self) -> int:
         """Return the bytes of what is in it, and of its write-ahead log.
 
         Free pages are left out: they are written again before the file grows.
         """
-        with self._lock, self._translated():
-            ask = self._connection.execute
+        with self._translated(), self._reader() as db:
+            ask = db.conn.execute
             pages, free, size = (
                 int(ask(f"PRAGMA {name}").fetchone()[0])
                 for name in ("page_count", "freelist_count", "page_size")
             )
         log = self._path.with_name(f"{self._path.name}-wal")
         return (pages - free) * size + (log.stat().st_size if log.exists() else 0)
+
+    def change_key(self, new_key: bytes) -> None:
+        """Encrypt it under another key, as a whole or not at all; nobody reads it meanwhile.
+
+        Raises:
+            StoreError: it failed; the database is as it was.
+        """
+        with self._lock, self._translated():
+            self._close_readers()
+            self._connection.execute(f"PRAGMA rekey = \"x'{new_key.hex()}'\"")
+
+    def migrate(self, migrations: Migrations) -> None:
+        """Bring the schema up to date: before anything else is done with it."""
+        _hold_known(self._db, migrations)
+        migrations.apply(self._db)
 
     def compact(self) -> None:
         """Write the database anew without what was deleted, and empty the write-ahead log.
@@ -183,6 +244,7 @@ class Database:
             StoreError: there was no room, or it failed; the database is as it was.
         """
         with self._lock, self._translated():
+            self._close_readers()
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -190,9 +252,15 @@ class Database:
     def close(self) -> None:
         """Empty the write-ahead log into the file and close it."""
         with self._lock:
+            self._is_closed = True
+            self._close_readers()
             with suppress(sqlcipher.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.close()
+
+    def _close_readers(self) -> None:
+        while self._idle:
+            self._idle.pop().conn.close()
 
 
 class _Translated:
@@ -275,16 +343,13 @@ def open_database(
     if why := _denial(path):  # SQLite would open what can only be read, and fail later
         raise StoreDenied(_CANNOT.format(why))
     with _Translated(path, if_damaged, is_opening=True):
-        connection = sqlcipher.connect(str(path), check_same_thread=False, isolation_level=None)
+        database = Database(path, key, if_damaged, spare or NoSpare())
         try:
-            _set_up(connection, key)
-            db = sqlite_utils.Database(connection, execute_plugins=False)
-            _hold_known(db, migrations)
-            migrations.apply(db)
+            database.migrate(migrations)
         except BaseException:
-            connection.close()
+            database.close()
             raise
-    return Database(connection, path, if_damaged, spare or NoSpare())
+    return database
 
 
 def _hold_known(db: Db, migrations: Migrations) -> None:
@@ -298,12 +363,23 @@ def _hold_known(db: Db, migrations: Migrations) -> None:
         )
 
 
-def _set_up(connection: sqlcipher.Connection, key: bytes) -> None:
+def _unlocked(path: Path, key: bytes) -> sqlcipher.Connection:
+    connection = sqlcipher.connect(str(path), check_same_thread=False, isolation_level=None)
     connection.execute("PRAGMA cipher_log_level = NONE")  # its lines would come between ours
     connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
     connection.row_factory = sqlcipher.Row
+    return connection
+
+
+def _connect(path: Path, key: bytes) -> sqlcipher.Connection:
+    connection = _unlocked(path, key)
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlcipher.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def opens(path: Path, key: bytes) -> bool:
@@ -327,7 +403,7 @@ def change_key(path: Path, key: bytes, new_key: bytes) -> None:
     """
     database = open_database(path, key, Migrations("none"))
     try:
-        database.read_sync(lambda db: db.execute(f"PRAGMA rekey = \"x'{new_key.hex()}'\""))
+        database.change_key(new_key)
     finally:
         database.close()
 

@@ -43,7 +43,7 @@ def fill(context: StoreContext) -> None:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         db.execute(f"PRAGMA max_page_count = {pages + 1}")
 
-    context.database.read_sync(bound)
+    context.database.write_sync(bound)  # which holds for the connection that writes
     with suppress(StoreFull):
         for _ in range(1000):
             context.database.write_sync(lambda db: audit_rows.append(db, "test", {}))
