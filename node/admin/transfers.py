@@ -150,7 +150,7 @@ class TransferHandlers:
         if any(number >= 2**63 for number in wanted):
             raise UsageError("no transfer has such a number")
         with self._parts.transfers.changes.subscribed() as changed:
-            rows = await (store.numbered(sorted(wanted)) if wanted else store.find())
+            rows = await (store.numbered(sorted(wanted)) if wanted else store.latest())
             open_ones: dict[int, tuple[Transfer, str]] = {}
 
             async def tell(row: Transfer) -> None:

@@ -231,17 +231,19 @@ def cancel(context: click.Context, transfer: str, json_: bool) -> None:
 
 
 @click.command()
+@limited
 @as_json
 @click.pass_context
-def inbox(context: click.Context, json_: bool) -> None:
-    """List studies that arrived, offers that wait for a person, and what is on its way here.
+def inbox(context: click.Context, limit: int | None, json_: bool) -> None:
+    """List studies that arrived, newest first, offers that wait, and what is on its way here.
 
     \b
     Example:
       emix inbox
     """
     with node_client(context) as client:
-        arrived = client.call("StudyService.ListStudies", pb.ListStudiesRequest(arrived_only=True))
+        newest = pb.ListStudiesRequest(arrived_only=True, limit=limit_of(limit, json_))
+        arrived = client.call("StudyService.ListStudies", newest)
         offers = client.call(
             "TransferService.ListTransfers", pb.ListTransfersRequest(held_only=True)
         )
@@ -299,6 +301,7 @@ def inbox(context: click.Context, json_: bool) -> None:
         ],
         "No study has arrived yet.",
     )
+    note_limit(newest.limit, arrived.studies)
     if offers.transfers:
         print_line()
         show_table(

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from node.domain.ids import FacilityId
 from node.domain.manifest import StudyInstanceUID
 from node.domain.texts import words_to_find
+from node.domain.uids import MAX_UID
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
 from node.store.origins import choose_origin
 
 _NUMBER = re.compile(r"[sS]([0-9]{1,18})")
-_UID = re.compile(r"[0-9.]{1,64}")
+_UID = re.compile(rf"[0-9.]{{1,{MAX_UID}}}")
 _SHORT_UID = re.compile(r"([0-9.]{1,64})(?:…|\.\.\.)([0-9.]{1,64})")
 _MOST_NAMED = 10
 

@@ -232,8 +232,7 @@ def _lost_of(package: Package, db: Db) -> frozenset[int]:
 def _counts(db: Db) -> dict[str, int]:
     sql = {
         "studies": "SELECT COUNT(DISTINCT study_uid) FROM packages WHERE state = 'closed'",
-        "instances": "SELECT COUNT(*) FROM instances i JOIN packages p"
-        " ON p.id = i.package WHERE p.state = 'closed'",
+        "instances": "SELECT COALESCE(SUM(instances), 0) FROM packages WHERE state = 'closed'",
         "sealed_bytes": "SELECT COALESCE(SUM(sealed_bytes), 0) FROM packages",
         "held_instances": f"SELECT COUNT(*) FROM {findings.HELD}",
         "unfinished_imports": "SELECT COUNT(*) FROM imports",

@@ -152,7 +152,11 @@ def add_chunks(
 def add_instances(
     db: Db, package: int, first_position: int, instances: Iterable[InstanceEntry]
 ) -> None:
-    """Add instance rows from a position on."""
+    """Add instance rows from a position on, and their number to the package's."""
+    instances = list(instances)
+    db.execute(
+        "UPDATE packages SET instances = instances + ? WHERE id = ?", (len(instances), package)
+    )
     db.conn.executemany(
         "INSERT INTO instances (package, position, sop_instance_uid, sop_class_uid, series_uid,"
         " transfer_syntax_uid, size_bytes, digest, extents) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

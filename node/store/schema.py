@@ -43,6 +43,8 @@ CREATE TABLE packages (
     created_time REAL NOT NULL,
     -- Of all its chunks, kept with them: the quota looks at the sum with every offer.
     sealed_bytes INTEGER NOT NULL DEFAULT 0,
+    -- Likewise: to say how many are here nobody counts them.
+    instances INTEGER NOT NULL DEFAULT 0,
     manifest BLOB,
     manifest_digest BLOB,
     received_from BLOB,
@@ -52,6 +54,11 @@ CREATE TABLE packages (
 ) STRICT;
 CREATE INDEX packages_import ON packages (import_id) WHERE import_id IS NOT NULL;
 CREATE INDEX packages_study ON packages (study_uid, origin);
+-- What is here, newest first: a list ends after its first page.
+CREATE INDEX packages_newest ON packages (created_time, study_uid, origin) WHERE state = 'closed';
+CREATE INDEX packages_arrived ON packages (created_time, study_uid, origin)
+    WHERE state = 'closed' AND received_from IS NOT NULL;
+CREATE INDEX packages_closed ON packages (study_uid, instances) WHERE state = 'closed';
 CREATE INDEX packages_arriving ON packages (received_from) WHERE state = 'arriving';
 CREATE INDEX packages_sizes ON packages (sealed_bytes, LENGTH(manifest));
 
@@ -190,8 +197,19 @@ CREATE TABLE transfers (
     untold INTEGER NOT NULL DEFAULT 0,
     UNIQUE (peer, transfer_id, direction)
 ) STRICT;
-CREATE INDEX transfers_state ON transfers (state);
+CREATE INDEX transfers_state ON transfers (state, direction);
+CREATE INDEX transfers_id ON transfers (transfer_id);
 CREATE INDEX transfers_package ON transfers (origin, package_id);
+-- Each of these is for one question that is asked often, and holds no more than its answer: what
+-- was delivered over the years makes no difference to it. The conditions are those of the
+-- questions, word for word (node.store.transfer_rows), or SQLite does not use them.
+CREATE INDEX transfers_open ON transfers (id)
+    WHERE state IN ('pending', 'held', 'carrying', 'checking');
+CREATE INDEX transfers_waiting ON transfers (peer)
+    WHERE direction = 'send'
+    AND (state IN ('pending', 'held', 'carrying', 'checking') OR untold = 1);
+CREATE INDEX transfers_sent ON transfers (study_uid, origin, peer)
+    WHERE direction = 'send' AND state = 'delivered';
 -- What a peer has offered and got no receipt for is counted with every offer.
 CREATE INDEX transfers_offers ON transfers (peer, state, LENGTH(delivery))
     WHERE direction = 'receive' AND receipt IS NULL;
@@ -295,6 +313,10 @@ def _routes(db: sqlite_utils.Database) -> None:
     # How the peer was reached at last, and for how long bytes were carried in all.
     db.execute("ALTER TABLE transfers ADD COLUMN route TEXT NOT NULL DEFAULT ''")
     db.execute("ALTER TABLE transfers ADD COLUMN carried_seconds REAL NOT NULL DEFAULT 0")
+    # The last of each peer, which says how fast it is.
+    db.execute(
+        "CREATE INDEX transfers_rates ON transfers (peer, updated_time) WHERE carried_seconds > 0"
+    )
 
 
 @migrations(name="0004_records")

@@ -57,12 +57,18 @@ class StudyStore:
             if arrived_only:
                 where += " AND p.received_from IS NOT NULL"
             rows = db.execute(
-                "SELECT p.study_uid, p.origin, MAX(p.created_time) AS newest FROM packages p"
+                "SELECT p.study_uid, p.origin FROM packages p"
                 f" LEFT JOIN study_index s ON s.package = p.id WHERE {where}"
-                " GROUP BY p.study_uid, p.origin ORDER BY newest DESC LIMIT ?",
-                [*args, limit or -1],
-            ).fetchall()
-            return [(str(row[0]), FacilityId(row[1])) for row in rows]
+                " ORDER BY p.created_time DESC",
+                args,
+            )
+            # No GROUP BY: all of it would be read before the newest are known.
+            found: dict[tuple[str, FacilityId], None] = {}
+            for uid, origin in rows:
+                found[str(uid), FacilityId(origin)] = None
+                if len(found) == limit:
+                    break
+            return list(found)
 
         return await self._context.database.read(work)
 

@@ -18,6 +18,11 @@ from node.store.context import marks
 
 FINAL = "'delivered', 'declined', 'cancelled', 'failed'"
 OPEN = "'pending', 'held', 'carrying', 'checking'"
+IS_OPEN = f"state IN ({OPEN})"
+"""Of a transfer that is not final, as an index has it."""
+
+IS_WAITING = f"direction = 'send' AND ({IS_OPEN} OR untold = 1)"
+"""Of what this node still has to send, or to take back, as an index has it."""
 
 
 def find(db: Db, where: str, args: Sequence[object], limit: int = 0) -> list[Transfer]:

@@ -26,9 +26,14 @@ from node.store import (
     transfer_rows,
 )
 from node.store.context import StoreContext, marks
-from node.store.transfer_rows import FINAL, OPEN
+from node.store.transfer_rows import FINAL, IS_OPEN, IS_WAITING, OPEN
+
+LATEST = 50
+"""How many transfers a watch begins with, beside all that are not final."""
 
 _NAMED = 5
+_MOST_NAMED = 100
+_ID_DIGITS = 32
 _PAGE_ROWS = 500
 
 
@@ -69,7 +74,7 @@ class TransferStore:
         """Yield transfers, newest first; those not final, or those a person must decide."""
         where = "1"
         if open_only:
-            where += f" AND state NOT IN ({FINAL})"
+            where += f" AND {IS_OPEN}"
         if held_only:
             where += " AND direction = 'receive' AND state = 'held' AND accepted = 0"
         return self._pages(where, limit)
@@ -88,20 +93,23 @@ class TransferStore:
             yield rows
             left, before = left - len(rows), rows[-1].id
 
+    async def latest(self) -> list[Transfer]:
+        """Return what is not final and the last few in any state, newest first."""
+        open_ids = f"SELECT id FROM transfers WHERE {IS_OPEN}"
+        newest = "SELECT id FROM transfers WHERE id > (SELECT MAX(id) FROM transfers) - ?"
+        return await self.find(f"id IN ({open_ids} UNION {newest})", (LATEST,))
+
     async def numbered(self, numbers: Sequence[int]) -> list[Transfer]:
         """Return the transfers of these numbers, newest first."""
         return await self.find(f"id IN ({marks(numbers)})", list(numbers))
 
     async def open_ones(self) -> list[Transfer]:
         """Return transfers that are not final, oldest first."""
-        return (await self.find(f"state NOT IN ({FINAL})"))[::-1]
+        return (await self.find(IS_OPEN))[::-1]
 
     async def waiting_for(self, peer: FacilityId) -> list[Transfer]:
         """Return what this node still has to send, or to take back, most urgent first."""
-        rows = await self.find(
-            f"direction = 'send' AND peer = ? AND (state NOT IN ({FINAL}) OR untold = 1)",
-            (peer.digest,),
-        )
+        rows = await self.find(f"{IS_WAITING} AND peer = ?", (peer.digest,))
         return sorted(rows, key=lambda row: (row.priority, row.id))
 
     async def sends_of(
@@ -165,7 +173,7 @@ class TransferStore:
         if number != wanted and number.isascii() and number.isdigit():
             rows = await self.numbered([int(number)]) if len(number) < 19 else []
         elif wanted and not wanted.strip("0123456789abcdef"):
-            rows = await self.find("hex(transfer_id) LIKE ?", (wanted.upper() + "%",))
+            rows = await self._named(wanted)
         else:
             raise NotFound("a transfer is named by its number, as t12, or by its id: 0-9 and a-f")
         rows = [row for row in rows if direction in (None, row.direction)]
@@ -177,16 +185,22 @@ class TransferStore:
             raise Conflict(f"{wanted} may be {some}{more}; name one by its number")
         return rows[0]
 
+    async def _named(self, beginning: str) -> list[Transfer]:
+        """Return the transfers whose id begins so, in hexadecimal digits."""
+        if len(beginning) > _ID_DIGITS:
+            return []
+        ends = [bytes.fromhex(beginning.ljust(_ID_DIGITS, digit)) for digit in "0f"]
+        return await self.find("transfer_id BETWEEN ? AND ?", ends, limit=_MOST_NAMED)
+
     async def rates(self) -> dict[FacilityId, float]:
         """Return the sealed bytes a second of the last transfer with each peer."""
-        # Of a query with MAX, SQLite takes the other columns from the row that has it.
         sql = (
-            "SELECT peer, bytes_carried / carried_seconds AS rate, MAX(updated_time)"
-            " FROM transfers WHERE carried_seconds > 0 GROUP BY peer"
+            "SELECT facility, (SELECT bytes_carried / carried_seconds FROM transfers"
+            " WHERE peer = facility AND carried_seconds > 0 ORDER BY updated_time DESC LIMIT 1)"
+            " FROM peers"
         )
-        return await self._context.database.read(
-            lambda db: {FacilityId(row["peer"]): float(row["rate"]) for row in db.query(sql)}
-        )
+        rows = await self._context.database.read(lambda db: db.execute(sql).fetchall())
+        return {FacilityId(peer): float(rate) for peer, rate in rows if rate is not None}
 
     # -- both sides -----------------------------------------------------------------------
 
@@ -407,7 +421,7 @@ class TransferStore:
 
     async def expired(self, now: float) -> list[Transfer]:
         """Return transfers to us that are not final and whose delivery stands no longer."""
-        where = f"direction = 'receive' AND state NOT IN ({FINAL}) AND expires_time < ?"
+        where = f"direction = 'receive' AND {IS_OPEN} AND expires_time < ?"
         return await self.find(where, (now,))
 
     async def forget_expired(self, now: float) -> int:
