@@ -406,7 +406,7 @@ def _held_and_flagged(package: pb.Package) -> str:
 @as_json
 @click.pass_context
 def accept(context: click.Context, offer: str, json_: bool) -> None:
-    """Accept an offer that waits here; it arrives when the sender asks again.
+    """Accept an offer that waits here; it comes as soon as the sender is reached.
 
     `emix inbox` shows what it is, in its sender's words, where the sender's policy tells it.
 

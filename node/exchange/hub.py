@@ -1,5 +1,6 @@
 """Who wants to know of changes gets them; a slow listener loses old ones, never new ones."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -56,3 +57,20 @@ class Hub(Generic[T]):
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
+
+
+class Poke:
+    """Wakes one waiter; however often it is poked meanwhile, once."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def poke(self) -> None:
+        """Wake who waits, or who waits next."""
+        self._event.set()
+
+    async def wait(self, deadline: float = math.inf) -> None:
+        """Wait to be poked, until a time of trio's clock at most."""
+        with trio.move_on_at(deadline):
+            await self._event.wait()
+        self._event = trio.Event()

@@ -3,13 +3,13 @@
 How this works. One worker per peer that can be dialled takes what waits for that peer, most
 urgent first, opens a link for each and sends. A peer that cannot be dialled watches here and
 collects instead; then the same sending runs on the link that it opened. A transfer is on one
-link at a time. Errors that a second try can mend are tried again, with growing pauses.
+link at a time. `node.exchange.outbox` says when each is offered: now, when the peer's word comes
+that a person has decided, or again with growing pauses after an error that a second try can mend.
 """
 
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,19 +36,18 @@ from node.errors import (
     first_error,
 )
 from node.exchange.gate import PriorityGate
-from node.exchange.hub import Hub, Subscription
+from node.exchange.hub import Hub, Poke, Subscription
 from node.exchange.links import Link, Links
+from node.exchange.outbox import LONGEST_PAUSE, Outbox
 from node.exchange.problems import tell
 from node.exchange.receiving import Receiver
 from node.exchange.sending import Sender
 
 log = structlog.get_logger()
 CONCURRENT_SENDS = 3
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _TELL_AGAIN_SECONDS = 10.0
 _OVERDUE_LOOK_SECONDS = 60.0
-# Of what a person is to decide about the decision is told; these are for a word that was lost.
-_FIRST_HELD_PAUSE, _LONGEST_HELD_PAUSE = 10.0, 600.0
+_TOLD_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,13 @@ class TransferBook(Protocol):
     async def get(self, name: str, *, direction: Direction | None = None) -> Transfer:
         """Return the one transfer that a person named."""
 
-    async def reload(self, row: Transfer) -> Transfer:
+    async def waiting_one(self, peer: FacilityId, transfer_id: TransferId) -> Transfer | None:
+        """Return what is still to be sent to a peer, by its id; None if it is not."""
+
+    async def accepted_from(self, peer: FacilityId) -> Sequence[Transfer]:
+        """Return a peer's offers that a person accepted here and that have not begun to come."""
+
+    async def by_number(self, number: int) -> Transfer:
         """Return a transfer as it now stands."""
 
     async def expired(self, now: float) -> Sequence[Transfer]:
@@ -207,7 +212,7 @@ class Transfers:
         self._has_summaries = has_summaries
         self._gates: dict[FacilityId, PriorityGate] = {}
         self._sending: dict[int, trio.CancelScope] = {}  # by their numbers
-        self._held: dict[tuple[FacilityId, TransferId], trio.Event] = {}
+        self._outboxes: dict[FacilityId, tuple[Outbox, Poke]] = {}
         self.changes: Hub[Transfer] = Hub()
 
     def use_offer_seconds(self, offer_seconds: float) -> None:
@@ -350,8 +355,7 @@ class Transfers:
                 raise RemoteProtocolError("a transfer begins with an offer or a collect")
 
     async def _serve_collect(self, link: Link, transfer_id: TransferId) -> None:
-        rows = await self._book.waiting_for(link.peer)
-        row = next((r for r in rows if r.transfer_id == transfer_id), None)
+        row = await self._book.waiting_one(link.peer, transfer_id)
         if row is None:
             problem = Problem("not-found", "that transfer does not wait here", is_final=False)
             await tell(link, problem)
@@ -365,15 +369,20 @@ class Transfers:
 
     def decided(self, peer: FacilityId, transfer_id: TransferId) -> None:
         """Hear from a peer that a person there has decided about an offer of ours."""
-        event = self._held.get((peer, transfer_id))
-        if event is not None:
-            event.set()
+        outbox, poked = self._outboxes.get(peer, (None, None))
+        if outbox and poked and outbox.rung(transfer_id, trio.current_time()):
+            poked.poke()
 
     async def watch_decided(
         self, peer: FacilityId, tell_one: Callable[[TransferId], Awaitable[None]]
     ) -> None:
-        """Tell of every held offer of a peer's that a person decides about here, for ever."""
+        """Tell of every held offer of a peer's that a person decides about here, for ever.
+
+        First of those that were accepted while it did not listen.
+        """
         with self.changes.subscribed() as changed:
+            for row in await self._book.accepted_from(peer):
+                await tell_one(row.transfer_id)
             while True:
                 row = await changed.next()
                 if row.peer == peer and _is_just_decided(row):
@@ -400,106 +409,84 @@ class Transfers:
 
     async def run_peer(self, peer: FacilityId) -> None:
         """Send what waits for a peer that can be dialled, for ever."""
-        slots = trio.Semaphore(CONCURRENT_SENDS)
-        starting: set[int] = set()
+        outbox, poked = Outbox(CONCURRENT_SENDS), Poke()
+        self._outboxes[peer] = outbox, poked
 
-        async def attempt(row: Transfer) -> None:
-            try:
-                await self._send_with_retries(peer, row, slots)
-            except* Conflict:
-                pass  # it was ended by a person meanwhile
-            except* NodeError as group:
-                # The store's; or a link's that broke while we were being stopped.
-                log.info(
-                    "sending ended early",
-                    transfer=row.name,
-                    peer=peer.short(),
-                    code=first_error(group).code.value,
-                )
-                await trio.sleep(_LONGEST_PAUSE)
-            except* Exception:  # a supervisor: one transfer does not end the others
-                log.exception("sending failed", transfer=row.name, peer=peer.short())
-                await trio.sleep(_LONGEST_PAUSE)
-            finally:
-                starting.discard(row.id)
+        async def attempt(number: int) -> None:
+            await self._attempt(peer, number, outbox)
+            poked.poke()
 
-        with self.changes.subscribed() as changed:
-            async with trio.open_nursery() as nursery:
-                while True:
-                    for row in await self._book.waiting_for(peer):
-                        if row.id not in starting:
-                            starting.add(row.id)
-                            nursery.start_soon(attempt, row)
-                    # What ended early and has paused is no change: it is looked for.
-                    with trio.move_on_after(_LONGEST_PAUSE):
-                        await _wait_for(changed, peer)
+        async def follow(changed: Subscription[Transfer]) -> None:
+            while True:
+                row = await changed.next()
+                if row.peer == peer:
+                    outbox.changed(row, trio.current_time())
+                    poked.poke()
 
-    async def _send_with_retries(
-        self, peer: FacilityId, row: Transfer, slots: trio.Semaphore
-    ) -> None:
-        pause, held_pause = _FIRST_PAUSE, _FIRST_HELD_PAUSE
-        while True:
-            row = await self._book.reload(row)
-            if row.state.is_final and not row.untold:
-                return
-            if row.untold and row.expires_time < time.time():
-                await self._book.set_told(row)
-                return
-            if row.expires_time < time.time():
-                await self._book.set_state(row, State.FAILED, "the delivery has expired")
-                return
-            wait = pause
-            try:
-                async with AsyncExitStack() as stack:
-                    if row.priority is not Priority.STAT:  # stat waits for nobody
-                        await stack.enter_async_context(slots)
-                    link = await stack.enter_async_context(self._links.carry(peer))
-                    await self._send_on(link, row, link.route)
-                # It ended for good, or a person there is to decide.
-                wait, pause = held_pause, _FIRST_PAUSE
-                held_pause = min(held_pause * 2, _LONGEST_HELD_PAUSE)
-            except PeerBusy as exc:
-                wait = exc.retry_seconds
-                await self._explain(row, str(exc))
-            except NodeError as exc:
-                pause = min(pause * 2, _LONGEST_PAUSE)
-                await self._explain(row, str(exc))
-                log.info(
-                    "transfer interrupted",
-                    transfer=row.name,
-                    peer=peer.short(),
-                    code=exc.code.value,
-                )
-            await self._sleep(wait * random.uniform(0.8, 1.2), row)  # noqa: S311  # jitter
-
-    async def _sleep(self, seconds: float, row: Transfer) -> None:
-        """Wait before another try; an end of the transfer, or the peer's word, ends the wait."""
-        if row.untold:
-            await trio.sleep(seconds)
-            return
-        name, decided = (row.peer, row.transfer_id), trio.Event()
-        self._held[name] = decided
         try:
-            with self.changes.subscribed() as changed, trio.move_on_after(seconds) as waiting:
-                # Subscribed first: a change between the look and the wait is not missed.
-                if (await self._book.reload(row)).state.is_final:
-                    return
+            with self.changes.subscribed() as changed:
+                for row in await self._book.waiting_for(peer):
+                    outbox.found(row, trio.current_time())
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_wait_and_end, decided, waiting)
+                    nursery.start_soon(follow, changed)
                     while True:
-                        other = await changed.next()
-                        if other.id == row.id and other.state.is_final:
-                            waiting.cancel()
+                        for number in outbox.take_due(trio.current_time()):
+                            nursery.start_soon(attempt, number)
+                        await poked.wait(outbox.next_due)
         finally:
-            del self._held[name]
-        if decided.is_set():
-            await trio.sleep(_FIRST_PAUSE)  # however often a peer says so
+            if self._outboxes.get(peer) == (outbox, poked):
+                del self._outboxes[peer]
 
-    async def _explain(self, row: Transfer, reason: str) -> None:
+    async def _attempt(self, peer: FacilityId, number: int, outbox: Outbox) -> None:
+        """Offer a transfer once, and note in the outbox what became of it."""
+        row, later = None, LONGEST_PAUSE
+        try:
+            row = await self._book.by_number(number)
+            row = await self._ended_by_time(row)
+            if not row.state.is_final or row.untold:
+                async with self._links.carry(peer) as link:
+                    await self._send_on(link, row, link.route)
+            outbox.offered(number, await self._book.by_number(number), trio.current_time())
+            return
+        except* Conflict:
+            pass  # it was ended by a person meanwhile, or is on another link
+        except* PeerBusy as group:
+            busy = first_error(group)
+            later = busy.retry_seconds if isinstance(busy, PeerBusy) else LONGEST_PAUSE
+            await self._explain(number, str(busy))
+        except* NodeError as group:
+            # Or the store's; or a link's that broke while we were being stopped.
+            error = first_error(group)
+            later = 0.0 if row is not None else LONGEST_PAUSE
+            log.info(
+                "transfer interrupted", transfer=number, peer=peer.short(), code=error.code.value
+            )
+            await self._explain(number, str(error))
+        except* Exception:  # a supervisor: one transfer does not end the others
+            log.exception("sending failed", transfer=number, peer=peer.short())
+        outbox.failed(number, await self._seen(number), trio.current_time(), later)
+
+    async def _ended_by_time(self, row: Transfer) -> Transfer:
+        """Return a transfer, ended if nobody would take it any more."""
+        if row.expires_time >= time.time():
+            return row
+        if row.untold:
+            return await self._book.set_told(row)
+        if row.state.is_final:
+            return row
+        return await self._book.set_state(row, State.FAILED, "the delivery has expired")
+
+    async def _seen(self, number: int) -> Transfer | None:
+        try:
+            return await self._book.by_number(number)
+        except NodeError:
+            return None
+
+    async def _explain(self, number: int, reason: str) -> None:
         """Show people why a transfer does not go on just now."""
-        now = await self._book.reload(row)
-        if not now.state.is_final:
-            with suppress(Conflict):  # it was ended just now
+        with suppress(NodeError):  # it was ended just now, or the store fails: nothing to show
+            now = await self._book.by_number(number)
+            if not now.state.is_final:
                 await self._book.set_state(now, now.state, reason)
 
     async def _send_on(self, link: Link, row: Transfer, route: str) -> None:
@@ -520,19 +507,11 @@ class Transfers:
             await tell(link, Problem("peer-refused", "cancelled by the sender", is_final=True))
 
 
-_NEVER = (0.0, 0.0)
-
-
 def _is_just_decided(row: Transfer) -> bool:
     """Whether a change of a transfer is a person's decision about a held offer."""
     if row.direction is not Direction.RECEIVE:
         return False
     return row.state is State.DECLINED or (row.state is State.HELD and row.accepted)
-
-
-async def _wait_and_end(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
 
 
 class Waiting:
@@ -551,26 +530,36 @@ class Waiting:
         self._is_carried = is_carried
 
     async def run(self, tell_one: Callable[[TransferId], Awaitable[None]]) -> None:
-        """Tell of every transfer that waits, now and later, and again while it still waits."""
-        told: dict[int, tuple[float, float]] = {}  # when last, and when again
+        """Tell of every transfer that waits, now and later, and again while it still waits.
+
+        Of one that a person there is to decide about rarely: the peer comes by itself then.
+        """
+        outbox, rows = Outbox(_TOLD_AT_ONCE), dict[int, Transfer]()
         with self._changes.subscribed() as changed:
+            for row in await self._book.waiting_for(self._peer):
+                rows[row.id] = row
+                outbox.found(row, trio.current_time())
             while True:
-                now = trio.current_time()
-                waiting = await self._book.waiting_for(self._peer)
-                told = {row.id: told.get(row.id, _NEVER) for row in waiting}
-                for row in waiting:
-                    last, again = told[row.id]
-                    if again <= now and not self._is_carried(row):
-                        pause = _TELL_AGAIN_SECONDS
-                        if row.state is State.HELD:  # the receiver knows when it is decided
-                            pause = min(max(2 * (again - last), pause), _LONGEST_HELD_PAUSE)
-                        told[row.id] = (now, now + pause)
-                        await tell_one(row.transfer_id)
-                with trio.move_on_after(_TELL_AGAIN_SECONDS):
-                    await _wait_for(changed, self._peer)
+                for number in outbox.take_due(trio.current_time()):
+                    await self._tell(rows[number], outbox, tell_one)
+                with trio.move_on_at(outbox.next_due):
+                    row = await changed.next()
+                    if row.peer == self._peer:
+                        rows[row.id] = row
+                        outbox.changed(row, trio.current_time())
+                        if row.id not in outbox:
+                            del rows[row.id]
 
-
-async def _wait_for(changed: Subscription[Transfer], peer: FacilityId) -> None:
-    """Wait for a change that concerns a peer."""
-    while (await changed.next()).peer != peer:
-        pass
+    async def _tell(
+        self,
+        row: Transfer,
+        outbox: Outbox,
+        tell_one: Callable[[TransferId], Awaitable[None]],
+    ) -> None:
+        if not self._is_carried(row):
+            await tell_one(row.transfer_id)
+        now = trio.current_time()
+        if row.state is State.HELD and not row.untold:
+            outbox.offered(row.id, row, now)
+        else:
+            outbox.failed(row.id, row, now, _TELL_AGAIN_SECONDS)

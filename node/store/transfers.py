@@ -112,6 +112,20 @@ class TransferStore:
         rows = await self.find(f"{IS_WAITING} AND peer = ?", (peer.digest,))
         return sorted(rows, key=lambda row: (row.priority, row.id))
 
+    async def waiting_one(self, peer: FacilityId, transfer_id: TransferId) -> Transfer | None:
+        """Return what this node still has to send to a peer, or to take back, by its id."""
+        where = f"{IS_WAITING} AND peer = ? AND transfer_id = ?"
+        rows = await self.find(where, (peer.digest, transfer_id.value))
+        return rows[0] if rows else None
+
+    async def accepted_from(self, peer: FacilityId) -> list[Transfer]:
+        """Return a peer's offers that a person accepted here and that have not begun to come."""
+        where = (
+            "direction = 'receive' AND receipt IS NULL AND peer = ? AND state = 'held'"
+            " AND accepted = 1"
+        )
+        return await self.find(where, (peer.digest,))
+
     async def sends_of(
         self, peer: FacilityId, origin: FacilityId, package_id: PackageId
     ) -> list[Transfer]:
@@ -435,9 +449,9 @@ class TransferStore:
         )
         return await self._context.database.write(lambda db: int(db.execute(sql, (now,)).rowcount))
 
-    async def reload(self, row: Transfer) -> Transfer:
-        """Return a transfer as it now stands."""
-        return await self._context.database.read(lambda db: transfer_rows.by_id(db, row.id))
+    async def by_number(self, number: int) -> Transfer:
+        """Return a transfer as it now stands; `NotFound` if it is gone."""
+        return await self._context.database.read(lambda db: transfer_rows.by_id(db, number))
 
 
 def _move(db: Db, row: Transfer, state: State, reason: str, operator: str) -> None:

@@ -1,15 +1,21 @@
 """A node with years of history: nothing that a person waits for takes longer for it."""
 
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from emix.admin.v1 import admin_pb2 as pb
 
-from bench.nodes import Node, two_nodes
+from bench.nodes import Node, two_nodes, wait_until
 from node.domain.ids import FacilityId
 from node.home import Home, unlock
+from node.rpc.blocking import BlockingChannel, open_blocking_channel
+from node.rpc.bounds import OWN
+from node.rpc.methods import methods
 from node.store.context import open_store
 from tests.dicom_files import study_uid, write_study
 from tests.history import History, fill
@@ -17,6 +23,20 @@ from tests.history import History, fill
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
 SENT, RECEIVED = 20_000, 3_000
 _TICK = os.sysconf("SC_CLK_TCK")
+
+
+_SEND = next(
+    m
+    for m in methods(pb.DESCRIPTOR.services_by_name["TransferService"], answer=OWN)
+    if m.name == "Send"
+)
+
+
+@contextmanager
+def admin_channel(node: Node) -> Iterator[BlockingChannel]:
+    address = f"unix:{(node.home / 'admin.sock').resolve()}"
+    with open_blocking_channel(address, largest_answer=OWN.size) as channel:
+        yield channel
 
 
 def cpu_seconds(node: Node) -> float:
@@ -78,3 +98,36 @@ def test_day_is_as_fast_after_23000_transfers(tmp_path: Path) -> None:
             assert old[name] <= 2 * seconds + 0.1, (name, seconds, old[name])
         assert whole < 20
         assert len(a.json("transfers")["transfers"]) == SENT + RECEIVED + 12
+
+
+OFFERS = 300
+
+
+def test_offers_that_wait_for_a_person_cost_nothing(tmp_path: Path) -> None:
+    """The sender rests while they wait, and one that is accepted is there at once."""
+    with two_nodes(tmp_path) as (a, b):
+        assert b.stop() == 0
+        b.set(incoming='"ask"')
+        b.start()
+        for n in range(1, OFFERS + 1):
+            write_study(tmp_path / "in", n, 1)
+        a.run("import", str(tmp_path / "in"))
+        with admin_channel(a) as channel:
+            for n in range(1, OFFERS + 1):
+                request = pb.SendRequest(study=study_uid(n), facility=b.display_name)
+                channel.whole(_SEND, request, timeout=60)
+        wait_until(lambda: b.json("status")["held_offers"] == OFFERS, "not all are held", 120)
+        before, started = (cpu_seconds(a), cpu_seconds(b)), time.monotonic()
+        threading.Event().wait(20)
+        shares = [
+            (cpu_seconds(node) - was) / (time.monotonic() - started)
+            for node, was in zip((a, b), before, strict=True)
+        ]
+        offer = b.json("inbox")["offers"][OFFERS // 2]
+        accepted = time.monotonic()
+        b.run("accept", f"t{offer['number']}")
+        wait_until(lambda: len(b.json("studies")["studies"]) == 1, "it does not come")
+        took = time.monotonic() - accepted
+        print(f"{OFFERS} held offers: cores {shares}, from accept to delivery {took:.2f} s")
+        assert max(shares) < 0.1
+        assert took < 3

@@ -235,8 +235,8 @@ async def test_transfers_begin_at_a_pace_whichever_way(
 class NoTransfers:
     """Knows of no transfer."""
 
-    async def waiting_for(self, _: FacilityId) -> list[Transfer]:
-        return []
+    async def waiting_one(self, _: FacilityId, __: TransferId) -> Transfer | None:
+        return None
 
     async def find_received(self, _: FacilityId, __: TransferId) -> None:
         return None

@@ -1,0 +1,159 @@
+"""When what waits for one peer is offered to it, without I/O: changes in, what is due out.
+
+An offer that a person there is to decide about waits for the peer's word, which comes as soon as
+that person has decided. It is offered again by itself only as a slow fallback, for a word that
+was lost; so however many wait, they cost nothing.
+"""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from node.domain.ids import TransferId
+from node.domain.transfers import Direction, Priority, State, Transfer
+
+FIRST_HELD_PAUSE, LONGEST_HELD_PAUSE = 600.0, 3600.0
+_FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
+_RING_PAUSE = 1.0  # between two offers of one transfer, however often a peer says so
+
+
+@dataclass
+class _Entry:
+    """One transfer that waits.
+
+    Attributes:
+        transfer_id: By which the peer knows it.
+        priority: A lower one goes first.
+        due: When it is offered next.
+        pause: Before it is offered again by itself, where it was not this time.
+        held_pause: The same, where a person there decides.
+        offered: When it was offered last.
+    """
+
+    transfer_id: TransferId
+    priority: Priority
+    due: float
+    pause: float = _FIRST_PAUSE
+    held_pause: float = FIRST_HELD_PAUSE
+    offered: float = -math.inf
+
+    @property
+    def is_rung(self) -> bool:
+        """Whether the peer said that it has decided, while this was under way."""
+        return self.due < math.inf
+
+
+class Outbox:
+    """What waits for one peer. Times are of one clock that never goes back, in seconds."""
+
+    def __init__(
+        self, at_once: int, jitter: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        """Prepare.
+
+        Args:
+            at_once: So many are under way at once; those of priority stat wait for nobody.
+            jitter: Returns a number between two.
+        """
+        self._at_once = at_once
+        self._jitter = jitter
+        self._entries: dict[int, _Entry] = {}
+        self._numbers: dict[TransferId, int] = {}
+        self._going: dict[int, Priority] = {}
+
+    def __contains__(self, number: int) -> bool:
+        """Whether a transfer waits."""
+        return number in self._entries
+
+    @property
+    def next_due(self) -> float:
+        """When something is due next, as long as nothing changes; infinite for never."""
+        is_full = self._is_full()
+        return min(
+            (e.due for n, e in self._entries.items() if self._may_go(n, is_full)), default=math.inf
+        )
+
+    def _is_full(self) -> bool:
+        return sum(p is not Priority.STAT for p in self._going.values()) >= self._at_once
+
+    def _may_go(self, number: int, is_full: bool) -> bool:
+        is_stat = self._entries[number].priority is Priority.STAT
+        return number not in self._going and (is_stat or not is_full)
+
+    def found(self, row: Transfer, now: float) -> None:
+        """Take a transfer that was here before anybody listened.
+
+        Of what is decided already the peer tells at once; the others are spread over minutes.
+        """
+        self.changed(row, now)
+        if row.id in self._entries and row.state is State.HELD and not row.untold:
+            self._entries[row.id].due += self._jitter(0.1, 1.0) * FIRST_HELD_PAUSE
+
+    def changed(self, row: Transfer, now: float) -> None:
+        """Take a transfer as it now stands; what does not wait any more leaves the outbox."""
+        if row.direction is not Direction.SEND:
+            return
+        entry = self._entries.get(row.id)
+        if row.state.is_final and not row.untold:
+            if entry is not None:
+                del self._entries[row.id], self._numbers[entry.transfer_id]
+        elif entry is None:
+            self._entries[row.id] = _Entry(row.transfer_id, row.priority, now)
+            self._numbers[row.transfer_id] = row.id
+        elif row.untold and row.id not in self._going:
+            entry.due = min(entry.due, max(now, entry.offered + _RING_PAUSE))
+
+    def take_due(self, now: float) -> list[int]:
+        """Return the numbers of what is to be offered now, most urgent first."""
+        waiting = [(e.priority, n) for n, e in self._entries.items() if e.due <= now]
+        taken = []
+        for priority, number in sorted(waiting):
+            if self._may_go(number, self._is_full()):
+                self._going[number] = priority
+                self._entries[number].due = math.inf
+                taken.append(number)
+        return taken
+
+    def offered(self, number: int, row: Transfer, now: float) -> None:
+        """Take a transfer as it stands after it was offered: ended, or held for a person there."""
+        entry = self._ended(number, row, now)
+        if entry is not None and not entry.is_rung:
+            entry.due = now + self._jitter(0.8, 1.2) * entry.held_pause
+            entry.pause = _FIRST_PAUSE
+            entry.held_pause = min(2 * entry.held_pause, LONGEST_HELD_PAUSE)
+
+    def failed(self, number: int, row: Transfer | None, now: float, later: float = 0) -> None:
+        """Take that an offer came to nothing, though a second may come to something.
+
+        Args:
+            number: Of the transfer.
+            row: As it now stands; None if nobody knows.
+            now: The time.
+            later: In about so many seconds it is offered again; 0 for growing pauses.
+        """
+        entry = self._ended(number, row, now)
+        if entry is not None and not entry.is_rung:
+            entry.due = now + self._jitter(0.8, 1.2) * (later or entry.pause)
+            if not later:
+                entry.pause = min(2 * entry.pause, LONGEST_PAUSE)
+
+    def _ended(self, number: int, row: Transfer | None, now: float) -> _Entry | None:
+        del self._going[number]
+        if row is not None:
+            self.changed(row, now)
+        entry = self._entries.get(number)
+        if entry is not None:
+            entry.offered = now
+            if entry.is_rung:
+                entry.due = now + _RING_PAUSE
+        return entry
+
+    def rung(self, transfer_id: TransferId, now: float) -> bool:
+        """Take a peer's word that it has decided; return whether anything waited for it."""
+        number = self._numbers.get(transfer_id)
+        if number is None:
+            return False
+        entry = self._entries[number]
+        entry.due = min(entry.due, max(now, entry.offered + _RING_PAUSE))
+        return True
