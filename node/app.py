@@ -6,7 +6,6 @@ node loudly. Shutdown: stop accepting, give running calls two seconds, close the
 
 import gc
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -42,7 +41,7 @@ from node.exchange.receiving_ports import ReceiverPolicy
 from node.exchange.remembered import Remembered
 from node.exchange.sending import Sender
 from node.exchange.transfers import Transfers
-from node.federation.dialing import Dialer, read_proxy, resolve_names_apart
+from node.federation.dialing import Dialer, reachable, read_proxy, resolve_names_apart
 from node.federation.directory import Directories
 from node.federation.introducing import Introducer
 from node.federation.introduction import IntroductionServer
@@ -558,9 +557,9 @@ class _Node:
         config = self._config
         return Profile(
             display_name=config.display_name,
-            endpoints=config.announce or (_reachable(self._addresses.peer),),
+            endpoints=config.announce or reachable(self._addresses.peer),
             introduction_endpoints=config.announce_introduction
-            or (_reachable(self._addresses.introduction),),
+            or reachable(self._addresses.introduction),
             issued_seconds=self._own.stated_seconds,
         )
 
@@ -605,11 +604,3 @@ def _local(address: str) -> str:
     """Return how we ourselves reach an address that is bound here."""
     host, _, port = address.rpartition(":")
     return {"0.0.0.0": f"127.0.0.1:{port}", "[::]": f"[::1]:{port}"}.get(host, address)  # noqa: S104
-
-
-def _reachable(address: str) -> str:
-    """Return an address with a wildcard replaced by this machine's name."""
-    host, _, port = address.rpartition(":")
-    if host in ("0.0.0.0", "[::]", ""):  # noqa: S104  # recognised, not bound
-        return f"{socket.getfqdn()}:{port}"
-    return address

@@ -21,6 +21,7 @@ from node.settings import (
     optional_path,
     plain_address,
     quoted,
+    told_addresses,
     whole,
 )
 
@@ -71,10 +72,10 @@ class Config:
         metadata={"section": "listen", "key": "introduction", "check": address},
     )
     announce: tuple[str, ...] = field(
-        default=(), metadata={"section": "listen", "check": addresses}
+        default=(), metadata={"section": "listen", "check": told_addresses}
     )
     announce_introduction: tuple[str, ...] = field(
-        default=(), metadata={"section": "listen", "check": addresses}
+        default=(), metadata={"section": "listen", "check": told_addresses}
     )
     trust: str = field(
         default="paired", metadata={"section": "federation", "check": choice("paired", "network")}
@@ -193,7 +194,8 @@ display_name = {name}
 peer = "{peer}"
 # Where nodes introduce themselves before they are paired (TLS, no patient data).
 introduction = "{introduction}"
-# What partners are told to connect to, where it differs from the above: public names.
+# What partners are told to connect to, where it differs from the above: public names. Without it,
+# and where "peer" is bound to all addresses, they are told this machine's addresses as they are.
 # announce = ["imaging.example.org:7410"]
 # announce_introduction = ["imaging.example.org:7411"]
 

@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import socket
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,7 +70,7 @@ class Doctor:
         """Return one finding for everything that was looked at; quickly, nothing is dialled."""
         last = await self._audit.last_time()
         local = await trio.to_thread.run_sync(lambda: list(self._local()))
-        ports = [] if is_quick else await trio.to_thread.run_sync(lambda: list(self._ports()))
+        ports = [] if is_quick else await self._ports()
         networks = [self._network(network) for network in self._networks.all()]
         return [_clock(last), *local, *ports, *networks, *self._peers()]
 
@@ -86,11 +85,18 @@ class Doctor:
         yield Finding("versions", "ok", _versions())
         yield from self._parsers()
 
-    def _ports(self) -> Iterator[Finding]:
-        """Try to connect to what peers are told, from here."""
-        for name, addresses in self._announced().items():
-            for address in addresses:
-                yield _port(name, address)
+    async def _ports(self) -> list[Finding]:
+        """Try to connect to what peers are told, from here; to all of it at once."""
+        told = [(name, at) for name, places in self._announced().items() for at in places]
+        found: dict[tuple[str, str], Finding] = {}
+
+        async def look(name: str, address: str) -> None:
+            found[name, address] = await _port(name, address)
+
+        async with trio.open_nursery() as nursery:
+            for name, address in told:
+                nursery.start_soon(look, name, address)
+        return [found[place] for place in told]
 
     def _chunks(self) -> Finding:
         lost = self._context.database.read_sync(count_lost)
@@ -238,11 +244,13 @@ def _versions() -> str:
     return f"{SOFTWARE}, Python {python}, {packages}, SQLCipher with SQLite {sqlite_version()}"
 
 
-def _port(name: str, address: str) -> Finding:
+async def _port(name: str, address: str) -> Finding:
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
-    except (OSError, ValueError, OverflowError) as exc:
+        with trio.fail_after(_CONNECT_SECONDS):  # for its name, too
+            stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
+        await stream.aclose()
+    except (OSError, ValueError, OverflowError, trio.TooSlowError) as exc:
         why = exc.strerror if isinstance(exc, OSError) and exc.strerror else "no answer"
         text = f"{address}, which peers are told, cannot be connected to from here ({why})"
         advice = "announce another address in emix.toml, unless only this machine cannot reach it"

@@ -32,6 +32,7 @@ class OwnIdentity:
         self._home = home
         self._unlocked = unlocked
         self._stated_seconds = int(time.time())
+        self._stated: Profile | None = None
         self.renew(time.time())
 
     @property
@@ -47,8 +48,16 @@ class OwnIdentity:
         return next(steady, newest)
 
     def statements(self, profile: Profile) -> bytes:
-        """Return the encoded statements of this node as they now are."""
+        """Return the encoded statements of this node as they now are.
+
+        A profile that differs from the last, since this machine has another address, say, is
+        stated later than that: peers take later ones only.
+        """
         secrets = self._unlocked.secrets
+        stated = replace(profile, issued_seconds=0)
+        if self._stated not in (None, stated):
+            self._state_later(time.time())
+        self._stated = stated
         return make_statements(
             secrets.node_key,
             self._unlocked.signer.signer,
@@ -70,9 +79,12 @@ class OwnIdentity:
         kept = tuple(tls for tls in secrets.tls if _left(tls, now) > 0)
         changed = replace(secrets, tls=(fresh, *kept)[:2])
         self._unlocked = save_secrets(self._home, self._unlocked, changed)
-        self._stated_seconds = max(int(now), self._stated_seconds + 1)  # peers take later ones only
+        self._state_later(now)
         log.info("certificate renewed")
         return True
+
+    def _state_later(self, now: float) -> None:
+        self._stated_seconds = max(int(now), self._stated_seconds + 1)  # peers take later ones only
 
     async def keep_fresh(self, use: Callable[[TlsIdentity], None]) -> None:
         """Renew the certificate when it is due, and have the right one used, for ever."""

@@ -83,6 +83,14 @@ def addresses(value: Any) -> tuple[str, ...]:
     return tuple(address(item) for item in value)
 
 
+def told_addresses(value: Any) -> tuple[str, ...]:
+    """Check a list of `host:port` that others are told: none is everybody's own machine."""
+    found = addresses(value)
+    if any(item.startswith("localhost:") for item in found):
+        raise ValueError("addresses that others reach: localhost is everybody's own machine")
+    return found
+
+
 def whole(low: int, high: int) -> Callable[[Any], int]:
     """Return the check of a whole number."""
 

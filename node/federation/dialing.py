@@ -26,6 +26,8 @@ CONNECT_SECONDS = 10.0
 _MAX_ANSWER_BYTES = 16 * 1024
 # Threads that wait for somebody else's DNS names must not be those that the store needs.
 _DNS_THREADS = 8
+_WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104  # recognised, not bound
+_MAX_OWN = 4  # addresses of this machine that peers are told
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,31 @@ class Dialer:
         if self._proxy is None or is_on_own_network(endpoint):
             return ()
         return (("grpc.enable_http_proxy", 1), ("grpc.http_proxy", self._proxy.url))
+
+    def where(self, stream: trio.SocketStream, endpoint: str) -> str:
+        """Return at which address of an endpoint a connection of ours ends."""
+        if self.grpc_options(endpoint):
+            return endpoint
+        host, port = stream.socket.getpeername()[:2]
+        return _endpoint(str(host), int(port))
+
+    async def addresses(self, endpoint: str) -> Sequence[str]:
+        """Return the addresses of an endpoint, best first: itself, where it has no name.
+
+        What goes through the proxy keeps its name: the proxy looks it up.
+
+        Raises:
+            PeerUnreachable: nobody knows the name, or nobody answers for it in time.
+        """
+        host, port = split(endpoint)
+        if _is_address(host) or self.grpc_options(endpoint):
+            return (endpoint,)
+        try:
+            with trio.fail_after(CONNECT_SECONDS):
+                found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError, trio.TooSlowError) as exc:
+            raise PeerUnreachable(f"the name in {endpoint} leads nowhere from here") from exc
+        return tuple(dict.fromkeys(_endpoint(str(at[4][0]), port) for at in found))
 
     async def objection(self, endpoint: str) -> str:
         """Return what the proxy has against a connection to an endpoint; empty without one."""
@@ -206,6 +233,18 @@ async def within_tls(stream: trio.SocketStream, endpoint: str) -> trio.SSLStream
     return wrapped
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def split(endpoint: str) -> tuple[str, int]:
     """Return host and port of `host:port`; `PeerUnreachable` if it is none."""
     host, _, port = endpoint.rpartition(":")
@@ -231,6 +270,37 @@ def own_networks() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
 def own_ips() -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     """Return this machine's own addresses."""
     return {interface.ip for interface in _interfaces()}
+
+
+def reachable(listen: str) -> tuple[str, ...]:
+    """Return where others reach what is bound: itself, or this machine's addresses for all of them.
+
+    No name is looked up, and none is returned that was not bound: what a machine calls itself is
+    often known to nobody else. Nobody is told of localhost, which is everybody's own machine.
+    """
+    host, port = split(listen)
+    if host == "localhost":
+        return ()
+    if host not in _WILDCARDS:
+        return (listen,)
+    mine = [ip for ip in (_preferred(), *(i.ip for i in _interfaces())) if ip is not None]
+    found = [
+        _endpoint(str(ip), port)
+        for ip in dict.fromkeys(mine)
+        if (ip.version == 4 or host == "::")
+        and not (ip.is_loopback or ip.is_link_local or ip.is_multicast)
+    ]
+    return tuple(found[:_MAX_OWN])
+
+
+def _preferred() -> ipaddress.IPv4Address | None:
+    """Return the address from which this machine reaches others; nothing is sent to find out."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # for documentation: nobody has it (RFC 5737)
+            return ipaddress.IPv4Address(probe.getsockname()[0])
+        except OSError:
+            return None
 
 
 def _interfaces() -> list[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:

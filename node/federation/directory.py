@@ -9,7 +9,7 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -45,6 +45,7 @@ from node.errors import (
 )
 from node.federation.dialing import Dialer
 from node.federation.lists import LARGEST_ANSWER, ListNews, Lists
+from node.federation.routes import race
 from node.rpc.bounds import Bound
 from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
 from node.rpc.credentials import client_credentials
@@ -273,27 +274,28 @@ class Directories:
     async def _connected(
         self, endpoints: Sequence[str], root: bytes
     ) -> AsyncGenerator[tuple[Channel, str]]:
-        """Connect to the first of a directory's addresses that answers, in random order."""
+        """Connect to one of a directory's addresses: the first that answers, in random order."""
         credentials = client_credentials(None, [root])
-        for endpoint in random.sample(endpoints, len(endpoints)):
-            options = (*KEEPALIVE_OPTIONS, *self._dialer.grpc_options(endpoint))
-            async with open_channel(
-                endpoint,
+
+        def opened(address: str) -> AbstractAsyncContextManager[Channel]:
+            return open_channel(
+                address,
                 credentials=credentials,
                 server_name=DIRECTORY_NAME,
-                options=options,
+                options=(*KEEPALIVE_OPTIONS, *self._dialer.grpc_options(address)),
                 largest_answer=LARGEST_ANSWER,
-            ) as channel:
-                try:
-                    await channel.connect(CONNECT_SECONDS)
-                except PeerUnreachable:
-                    continue
-                yield channel, endpoint
-                return
-        raise PeerUnreachable(
-            await self._dialer.objection(endpoints[0])
-            or f"no directory answers at {', '.join(endpoints)}"
-        )
+            )
+
+        try:
+            shuffled = random.sample(endpoints, len(endpoints))
+            won = await race(opened, shuffled, self._dialer.addresses)
+        except PeerUnreachable as exc:
+            raise PeerUnreachable(
+                await self._dialer.objection(endpoints[0])
+                or f"no directory answers at {', '.join(endpoints)}"
+            ) from exc
+        async with won:
+            yield won.channel, won.endpoint
 
     # -- watching -------------------------------------------------------------------------
 

@@ -84,23 +84,26 @@ class Introducer:
     async def _call(
         self, address: str, rpc: Method[Request, Response], request: Request
     ) -> Response:
-        der = await self._server_certificate(address)
+        der, at = await self._server_certificate(address)
         try:
             name = server_name(node_in(der))
         except ValueError as exc:
             raise PeerUnreachable(f"no node answers at {address}") from exc
         async with open_channel(
-            address,
+            at,
             credentials=client_credentials(None, [der]),
             server_name=name,
-            options=self._dialer.grpc_options(address),
+            options=self._dialer.grpc_options(at),
         ) as channel:
             return await channel.unary(rpc, request, timeout=CALL_SECONDS)
 
-    async def _server_certificate(self, address: str) -> bytes:
-        stream = await within_tls(await self._dialer.connect(address), address)
+    async def _server_certificate(self, address: str) -> tuple[bytes, str]:
+        """Return the certificate shown at an address, and at which address of a name that was."""
+        raw = await self._dialer.connect(address)
+        at = self._dialer.where(raw, address)
+        stream = await within_tls(raw, address)
         der = stream.getpeercert(binary_form=True)
         await trio.aclose_forcefully(stream)
         if der is None:
             raise PeerUnreachable(f"no node answers at {address}")
-        return bytes(der)
+        return bytes(der), at

@@ -32,6 +32,9 @@ _MAX_RESOLVING = 32
 _MAX_ADDRESSES = 4
 _CLOSE_SECONDS = 3.0
 _SHUN_SECONDS = 120.0
+_AGAIN_SECONDS = 60.0  # after which discovery is tried again where it could not be had
+LOOK_SECONDS = 5.0
+"""How often this machine's addresses are looked at."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +99,28 @@ class Lan:
     async def run(self, peer: str, introduction: str) -> None:
         """Announce where our services are bound, and listen, for ever.
 
-        Where there is no network to speak of, nothing happens; nobody waits for this.
+        Anew with each change of this machine's addresses: an interface may come later. Where
+        there is no network to speak of, nothing happens; nobody waits for this.
         """
-        addresses = own_addresses(peer)
-        if not addresses:
-            return
+        ports = split(peer)[1], split(introduction)[1]
+        while True:
+            addresses = own_addresses(peer)
+            async with trio.open_nursery() as nursery:
+                if addresses:
+                    nursery.start_soon(self.announce, addresses, *ports)
+                await _other_addresses(peer, addresses)
+                nursery.cancel_scope.cancel()
+            log.info("the addresses of this machine have changed")
+
+    async def announce(self, addresses: Sequence[str], peer: int, introduction: int) -> None:
+        """Announce our ports at these addresses of ours, and listen there, until cancelled."""
         # A loop of its own: what a packet does to a task of zeroconf's must not end the node, as
         # trio-asyncio would have it; what happens in any other loop still must.
         async with trio_asyncio.open_loop() as loop:
             loop.set_exception_handler(_log_failure)
-            await self._run(addresses, split(peer)[1], split(introduction)[1])
+            while True:
+                await self._run(addresses, peer, introduction)
+                await trio.sleep(_AGAIN_SECONDS)
 
     async def _run(self, addresses: Sequence[str], peer: int, introduction: int) -> None:
         try:
@@ -218,6 +233,12 @@ def _log_failure(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 def _at(addresses: Sequence[str], port: int) -> tuple[str, ...]:
     return tuple(f"{address}:{port}" for address in addresses) if 0 < port < 65536 else ()
+
+
+async def _other_addresses(listen: str, than: Sequence[str]) -> None:
+    """Wait until this machine has other addresses; the kernel is asked again and again."""
+    while own_addresses(listen) == than:  # noqa: ASYNC110
+        await trio.sleep(LOOK_SECONDS)
 
 
 def own_addresses(listen: str) -> list[str]:

@@ -1,16 +1,18 @@
-"""Finding the way to a peer: its addresses raced, staggered."""
+"""Finding the way to a peer: its endpoints raced, staggered, and the addresses of a name too."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import trio
 
-from node.errors import PeerUnreachable
+from node.errors import NodeError, PeerTimeout, PeerUnreachable
 from node.rpc.calling import Channel
 
+T = TypeVar("T")
 CONNECT_SECONDS = 8.0
 STAGGER_SECONDS = 0.25
 MAX_ADDRESSES = 12
@@ -43,13 +45,19 @@ class Won:
 
 
 async def race(
-    opened: Callable[[str], AbstractAsyncContextManager[Channel]], endpoints: Sequence[str]
+    opened: Callable[[str], AbstractAsyncContextManager[Channel]],
+    endpoints: Sequence[str],
+    resolved: Callable[[str], Awaitable[Sequence[str]]],
 ) -> Won:
     """Return the first connection that is made; later ones begin a little later.
+
+    A name is looked up when its turn has come, and each of its addresses has its own: neither a
+    name that nobody answers for nor a dead address holds up the others.
 
     Args:
         opened: Opens a channel that trusts the peer alone.
         endpoints: Best first.
+        resolved: Returns the addresses of an endpoint, best first.
 
     Raises:
         PeerUnreachable: none is made.
@@ -58,26 +66,25 @@ async def race(
         Leaves no connection open.
     """
     found: list[Won] = []
-    ended = [trio.Event() for _ in endpoints]
+    scope = trio.CancelScope()
 
-    async def attempt(n: int, endpoint: str) -> None:
-        # The next one begins when this one has failed, or has had its head start.
-        if n:
-            with trio.move_on_after(STAGGER_SECONDS * n):
-                await ended[n - 1].wait()
+    async def attempt(endpoint: str) -> None:
+        with suppress(PeerUnreachable):
+            addresses = await resolved(endpoint)
+            await _staggered(addresses[:MAX_ADDRESSES], partial(attempt_at, endpoint))
+
+    async def attempt_at(endpoint: str, address: str) -> None:
         with suppress(PeerUnreachable):
             async with AsyncExitStack() as stack:
-                channel = await stack.enter_async_context(opened(endpoint))
+                channel = await stack.enter_async_context(opened(address))
                 await channel.connect(CONNECT_SECONDS)
                 if not found:
                     found.append(Won(endpoint, channel, stack.pop_all()))
-                nursery.cancel_scope.cancel()
-        ended[n].set()
+                scope.cancel()
 
     try:
-        async with trio.open_nursery() as nursery:
-            for n, endpoint in enumerate(endpoints[:MAX_ADDRESSES]):
-                nursery.start_soon(attempt, n, endpoint)
+        with scope:
+            await _staggered(endpoints[:MAX_ADDRESSES], attempt)
     except BaseException:
         for won in found:
             await won.aclose()
@@ -86,3 +93,44 @@ async def race(
         where = ", ".join(endpoints) or "no address"
         raise PeerUnreachable(f"no connection to {where}")
     return found[0]
+
+
+async def first_of(places: Sequence[str], ask: Callable[[str], Awaitable[T]]) -> T:
+    """Return the first answer of several places; they are asked one a little after the other.
+
+    Raises:
+        NodeError: no place answers; of what they say, whatever is not just silence.
+    """
+    found: list[T] = []
+    errors: list[NodeError] = []
+    scope = trio.CancelScope()
+
+    async def attempt(place: str) -> None:
+        try:
+            found.append(await ask(place))
+            scope.cancel()
+        except NodeError as exc:
+            errors.append(exc)
+
+    with scope:
+        await _staggered(places, attempt)
+    if found:
+        return found[0]
+    errors.sort(key=lambda error: isinstance(error, PeerUnreachable | PeerTimeout))
+    raise errors[0] if errors else PeerUnreachable("no address")
+
+
+async def _staggered(places: Sequence[str], attempt: Callable[[str], Awaitable[None]]) -> None:
+    """Try all places; each begins when the one before has failed, or has had its head start."""
+    ended = [trio.Event() for _ in places]
+
+    async def run(n: int, place: str) -> None:
+        if n:
+            with trio.move_on_after(STAGGER_SECONDS * n):
+                await ended[n - 1].wait()
+        await attempt(place)
+        ended[n].set()
+
+    async with trio.open_nursery() as nursery:
+        for n, place in enumerate(places):
+            nursery.start_soon(run, n, place)

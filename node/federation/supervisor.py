@@ -24,6 +24,7 @@ import structlog
 import trio
 
 from node.crypto.certificates import TlsIdentity, server_name
+from node.documents.identity import Identity
 from node.documents.network import Network
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, NetworkId, TransferId
@@ -44,7 +45,7 @@ from node.federation.dialing import Dialer
 from node.federation.introducing import Introducer
 from node.federation.link import GrpcLink
 from node.federation.relaying import Relaying, Way
-from node.federation.routes import CONNECT_SECONDS, Won, race
+from node.federation.routes import CONNECT_SECONDS, Won, first_of, race
 from node.federation.server import (
     Exchange,
     PeerNews,
@@ -360,7 +361,7 @@ class Federation:
             if better.endpoint in endpoints:
                 return better
             await better.aclose()
-        return await race(lambda e: self._open(peer, e), endpoints)
+        return await race(lambda e: self._open(peer, e), endpoints, self._dialer.addresses)
 
     async def _hold_by_relay(self, peer: Peer, connection: Connection) -> bool:
         """Hold a way through a relay until it is lost, or a better one is there.
@@ -444,7 +445,9 @@ class Federation:
             near = self._lan.endpoints(peer.facility_id)
             with suppress(PeerUnreachable):
                 better = [*near, *peer.endpoints] if is_relayed else near
-                connection.better = await race(lambda e: self._open(peer, e), better)
+                connection.better = await race(
+                    lambda e: self._open(peer, e), better, self._dialer.addresses
+                )
                 log.info("a better way", peer=peer.facility_id.short())
                 break
         scope.cancel()
@@ -522,18 +525,21 @@ class Federation:
 
     async def _introduce(self, peer: Peer, connection: Connection) -> None:
         """Exchange present statements with a peer that cannot be connected to."""
-        for address in peer.identity.profile.introduction_endpoints:
-            try:
-                identity = await self._introducer.renewed(address, peer.facility_id)
-                await self._news.got_statements(identity)
-                await self._introducer.present_statements(
-                    address, self._statements(), self._memberships()
-                )
-            except PeerUntrusted as exc:
-                connection.problem = str(exc)
-            except NodeError:
-                continue
-            return
+
+        async def ask(address: str) -> tuple[str, Identity]:
+            return address, await self._introducer.renewed(address, peer.facility_id)
+
+        try:
+            places = peer.identity.profile.introduction_endpoints
+            address, identity = await first_of(places, ask)
+            await self._news.got_statements(identity)
+            await self._introducer.present_statements(
+                address, self._statements(), self._memberships()
+            )
+        except PeerUntrusted as exc:
+            connection.problem = str(exc)
+        except NodeError as exc:
+            log.debug("not introduced", peer=peer.facility_id.short(), reason=str(exc))
 
 
 async def _end_once(is_leaving: trio.Event, scope: trio.CancelScope) -> None:

@@ -1,9 +1,13 @@
 """Prometheus metrics: counts of what is here and what moves; never an id, never patient data."""
 
+import socket
+import socketserver
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -27,6 +31,29 @@ class _NodeCollector(Collector):
             yield family
 
 
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    """Serves HTTP. Unlike the library's own, it looks no name up when it starts.
+
+    With a resolver that does not answer, that would hold the start up for many seconds.
+    """
+
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+
+class _IPv6Server(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing: standard error is the log's."""
+
+
 @contextmanager
 def served_metrics(listen: str, read: Callable[[], Gauges]) -> Iterator[None]:
     """Serve metrics over HTTP for the time of the block; nothing if `listen` is empty.
@@ -41,9 +68,17 @@ def served_metrics(listen: str, read: Callable[[], Gauges]) -> Iterator[None]:
     registry.register(_NodeCollector(read))
     host, _, port = listen.rpartition(":")
     try:
-        server, thread = start_http_server(int(port), host.strip("[]"), registry)
+        server = make_server(
+            host.strip("[]"),
+            int(port),
+            make_wsgi_app(registry),
+            _IPv6Server if ":" in host else _Server,
+            handler_class=_Quiet,
+        )
     except OSError as exc:
         raise ConfigError(f"[metrics] listen: {listen} cannot be bound ({exc.strerror})") from exc
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
     try:
         yield
     finally:

@@ -109,14 +109,19 @@ class Hosts:
         _run("ip", "netns", "exec", self._namespace(name), "nft", command)
 
 
+def needs_root(*tools: str) -> None:
+    """Skip where namespaces cannot be made, unless in CI."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing or os.getuid() != 0:
+        needed = "root and the system packages iproute2, nftables and util-linux"
+        assert not os.environ.get("CI"), f"CI needs {needed}"
+        pytest.skip(f"needs {needed}")
+
+
 @contextmanager
 def hosts(*names: str, are_neighbours: bool = False) -> Iterator[Hosts]:
     """Make hosts for the time of the block; skip where that is not possible."""
-    missing = [tool for tool in ("ip", "nft") if shutil.which(tool) is None]
-    if missing or os.getuid() != 0:
-        needed = "root and the system packages iproute2 and nftables"
-        assert not os.environ.get("CI"), f"CI needs {needed}"
-        pytest.skip(f"needs {needed}")
+    needs_root("ip", "nft")
     made = Hosts(*names, are_neighbours=are_neighbours)
     try:
         made.make()

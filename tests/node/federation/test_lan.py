@@ -8,6 +8,7 @@ import ifaddr
 import pytest
 import trio
 import trio_asyncio
+from trio.testing import MockClock
 from zeroconf import DNSOutgoing, DNSPointer, const  # type: ignore[attr-defined]
 from zeroconf.asyncio import AsyncServiceInfo
 
@@ -156,3 +157,39 @@ def test_no_packet_ends_the_node_or_keeps_it_from_hearing_others(
             nursery.cancel_scope.cancel()
 
     trio_asyncio.run(work)
+
+
+class Announcing(Lan):
+    """Notes at which addresses it would announce."""
+
+    def __init__(self) -> None:
+        super().__init__(ME, NodeId(b"n" * 32), lambda _: None)
+        self.at: list[list[str]] = []
+        self.running = 0
+
+    async def announce(self, addresses: Any, peer: int, introduction: int) -> None:
+        self.at.append(list(addresses))
+        self.running += 1
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.running -= 1
+
+
+async def test_announcements_follow_the_addresses_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    def has(*ips: str) -> None:
+        found = [ifaddr.IP(ip, 24, "e") for ip in ips]
+        monkeypatch.setattr(ifaddr, "get_adapters", lambda: [ifaddr.Adapter("e", "e", found)])
+
+    has()  # the interface comes later
+    announcing = Announcing()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(announcing.run, "0.0.0.0:7410", "0.0.0.0:7411")
+        for ips in ([], ["10.1.2.3"], ["10.1.2.9"], ["10.1.2.9", "10.7.7.7"], []):
+            has(*ips)
+            await trio.sleep(3 * lan.LOOK_SECONDS)
+            assert announcing.running == bool(ips)
+        nursery.cancel_scope.cancel()
+    assert announcing.at == [["10.1.2.3"], ["10.1.2.9"], ["10.1.2.9", "10.7.7.7"]]
