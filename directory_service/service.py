@@ -305,7 +305,10 @@ class DirectoryServer:
         session = self._sessions.open(shown.node, facility, shown.generation, now)
         again = self._announced_seconds(call.request, now)
         return pb.LoginResponse(
-            session=session, lifetime_seconds=SESSION_SECONDS, again_seconds=again
+            session=session,
+            lifetime_seconds=SESSION_SECONDS,
+            again_seconds=again,
+            time_milliseconds=int(now * 1000),
         )
 
     def _announced_seconds(self, request: pb.LoginRequest, now: float) -> int:

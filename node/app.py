@@ -5,6 +5,7 @@ node loudly. Shutdown: stop accepting, give running calls two seconds, close the
 """
 
 import gc
+import math
 import os
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ import structlog
 import trio
 import trio_asyncio
 
-from node import failure
+from node import clock, failure
 from node.admin.audit import AuditHandlers
 from node.admin.networks import NetworkHandlers
 from node.admin.node import NodeHandlers
@@ -72,6 +73,7 @@ from node.running import Stop, notify, run_until_signal, tune_memory
 from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
 from node.store.carrying import ChunkCarrier
+from node.store.clock_notes import ClockNotes
 from node.store.context import StoreContext, open_store
 from node.store.exporting import Exporter
 from node.store.heads import HeadStore
@@ -80,6 +82,7 @@ from node.store.maintenance import Maintenance
 from node.store.networks import NetworkStore
 from node.store.peers import PeerStore
 from node.store.records import RecordStore
+from node.store.retention import RetentionStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
 from node.telemetry.logs import configure_logs, use_level
@@ -91,6 +94,8 @@ _GIB, _MIB = 2**30, 2**20
 _DAY_SECONDS, _HOUR_SECONDS = 86400.0, 3600.0
 _AGAIN_SECONDS = 600.0
 _TRUST_SECONDS = 30.0
+_CLOCK_SECONDS = 5.0
+_NOTE_SECONDS = 600.0
 _PEER_CONNECTIONS = ConnectionBounds(unknown_of_origin=64, unknown_seconds=30)
 _INTRODUCTION_CONNECTIONS = ConnectionBounds(unknown_of_origin=16, unknown_seconds=30)
 _PEER_CALLS = 2048  # every peer watches with one; what one may have is bounded elsewhere
@@ -183,6 +188,8 @@ async def open_node(home: Home, config: Config, unlocked: Unlocked) -> AsyncGene
         ballast_bytes=config.ballast_mib * _MIB,
     )
     try:
+        notes = ClockNotes(context)
+        clock.CLOCK.begin(await trio.to_thread.run_sync(notes.last_believed))
         async with AsyncExitStack() as stack:
             with context.ballast.in_need():  # files are made at a start, a certificate perhaps
                 node = _Node(home, config, unlocked, context)
@@ -202,7 +209,7 @@ class _Node:
         self._config = config
         self._unlocked = unlocked
         self._context = context
-        self._started_time = time.time()
+        self._started_time = clock.now()
         self._addresses = Addresses("", "")
         self._peer_door = Warden(_PEER_CONNECTIONS)
         self._introduction_door = Warden(_INTRODUCTION_CONNECTIONS)
@@ -214,6 +221,8 @@ class _Node:
         self._arrivals = ArrivalStore(context, self._transfer_store)
         self._maintenance = Maintenance(context, home.root)
         self._audit = AuditStore(context)
+        self._clock_notes = ClockNotes(context)
+        self._retention = RetentionStore(context, config.retention_days)
         self._heads = HeadStore(context)
         self._witnessing = Witnessing(self._heads)
         self._studies = StudyStore(context)
@@ -291,7 +300,7 @@ class _Node:
             carrier=carrier,
             examiner=examiner,
             policy=_policy(config),
-            clock=time.time,
+            clock=clock.now,
             replaced_since=self._trust.replaced_since,
         )
         transfers = Transfers(
@@ -335,6 +344,7 @@ class _Node:
         nursery.start_soon(self._look_after, transfers)
         nursery.start_soon(transfers.watch_overdue)
         nursery.start_soon(self._keep_trust_fresh)
+        nursery.start_soon(self._watch_clock)
         nursery.start_soon(self._own.keep_fresh, self._trust.use)
         return self._addresses
 
@@ -347,6 +357,7 @@ class _Node:
         self._receiver.use_policy(_policy(self._config))
         self._transfers.use_offer_seconds(self._config.offer_days * _DAY_SECONDS)
         self._context.storage.use_reserve(self._config.reserve_mib * _MIB)
+        self._retention.days = self._config.retention_days
         use_level(self._config.log_level)
         return changed_settings(self._config, config)
 
@@ -354,6 +365,7 @@ class _Node:
         if not failure.has_failed():
             with trio.move_on_after(_LAST_WORD_SECONDS, shield=True):
                 await self._audit.append("node.stopped", {})
+                await self._clock_notes.note()
 
     async def _serve(self, stack: AsyncExitStack, parts: Parts, exchange: ExchangeServer) -> None:
         config = self._config
@@ -407,6 +419,7 @@ class _Node:
             examiner,
             self._networks,
             self._directories,
+            self._retention,
             lambda: {
                 "peer service": self._profile().endpoints,
                 "introduction": self._profile().introduction_endpoints,
@@ -433,6 +446,8 @@ class _Node:
             audit=self._audit,
             heads=self._heads,
             maintenance=self._maintenance,
+            retention=self._retention,
+            clock_notes=self._clock_notes,
             statements=self._statements,
             endpoints=lambda: (self._addresses.peer, self._addresses.introduction),
             diagnose=doctor.diagnose,
@@ -478,7 +493,7 @@ class _Node:
         log = self._heads.confirmed_sync()
         gauges["audit_unconfirmed_seconds"] = (
             "Age of the oldest audit entry that no other facility confirms; 0 if there is none",
-            {(): log.unconfirmed_seconds(time.time())},
+            {(): log.unconfirmed_seconds(clock.now())},
         )
         gauges["audit_contradictions"] = (
             "Heads that other facilities keep of the audit log, and that it does not fit",
@@ -509,6 +524,27 @@ class _Node:
         while True:
             await trio.sleep(_TRUST_SECONDS)
             await self._pins_changed()
+
+    async def _watch_clock(self) -> None:
+        """Raise an alarm where the clock is suspect, and note the time that is believed."""
+        was_suspect, noted = False, -math.inf
+        while True:
+            doubt, now = clock.CLOCK.doubt, trio.current_time()
+            try:
+                if doubt and not was_suspect:
+                    log.warning("the clock is suspect", why=doubt)
+                    await self._clock_notes.alarm(doubt)
+                elif was_suspect and not doubt:
+                    log.info("the clock is believed again")
+                    await self._clock_notes.confirmed("itself, or another facility's")
+                    noted = now
+                elif now - noted >= _NOTE_SECONDS:
+                    await self._clock_notes.note()
+                    noted = now
+                was_suspect = bool(doubt)
+            except StoreError as exc:  # a full disk: tried again
+                log.warning("the time could not be noted", code=exc.code.value)
+            await trio.sleep(_CLOCK_SECONDS)
 
     def _trusted_facilities(self) -> list[FacilityId]:
         return [p.facility_id for p in self._trust.peers.values() if self._trust.is_trusted(p)]
@@ -548,10 +584,11 @@ class _Node:
         expired = await transfers.expire()
         if expired:
             log.info("transfers expired", transfers=expired)
-        if self._config.retention_days:
-            removed = await self._maintenance.apply_retention(self._config.retention_days)
-            if removed:
-                log.info("retention applied", packages=removed)
+        if clock.CLOCK.doubt:
+            return  # the alarm says so
+        step = await self._retention.step()
+        if step.announced or step.deleted:
+            log.info("retention", announced=step.announced, deleted=step.deleted)
 
     def _profile(self) -> Profile:
         config = self._config

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import trio
 
-from node import safe_paths
-from node.crypto.certificates import validity
+from node import clock, safe_paths
+from node.crypto.certificates import validity, why_not_valid
 from node.dicom.examiner import Examiner
+from node.documents.identity import Identity
 from node.documents.network import Network
 from node.documents.peers import alike_warning
 from node.domain.findings import Finding
@@ -30,6 +31,7 @@ from node.store.audit import AuditStore
 from node.store.context import StoreContext
 from node.store.heads import HeadStore
 from node.store.lost import count_lost
+from node.store.retention import Outlook, RetentionStore
 from node.version import SOFTWARE
 
 _CONNECT_SECONDS = 3.0
@@ -52,11 +54,13 @@ class Doctor:
         examiner: Examiner,
         networks: Networks,
         directories: Directories,
+        retention: RetentionStore,
         announced: Callable[[], Mapping[str, Sequence[str]]],
     ) -> None:
         """Prepare; `announced` has what peers are told to connect to, by service."""
         self._networks = networks
         self._directories = directories
+        self._retention = retention
         self._home = home
         self._context = context
         self._audit = audit
@@ -68,11 +72,10 @@ class Doctor:
 
     async def diagnose(self, *, is_quick: bool) -> list[Finding]:
         """Return one finding for everything that was looked at; quickly, nothing is dialled."""
-        last = await self._audit.last_time()
         local = await trio.to_thread.run_sync(lambda: list(self._local()))
         ports = [] if is_quick else await self._ports()
         networks = [self._network(network) for network in self._networks.all()]
-        return [_clock(last), *local, *ports, *networks, *self._peers()]
+        return [_clock(), *local, *ports, *networks, *self._peers()]
 
     def _local(self) -> Iterator[Finding]:
         yield self._disk()
@@ -81,9 +84,11 @@ class Doctor:
         yield from self._slots()
         yield self._certificate()
         yield self._node_certificate()
-        yield _audit_log(self._heads.confirmed_sync(), time.time())
+        yield _audit_log(self._heads.confirmed_sync(), clock.now())
         yield Finding("versions", "ok", _versions())
         yield from self._parsers()
+        if self._retention.days:
+            yield _retention(self._retention.days, self._retention.outlook_sync())
 
     async def _ports(self) -> list[Finding]:
         """Try to connect to what peers are told, from here; to all of it at once."""
@@ -160,14 +165,14 @@ class Doctor:
 
     def _certificate(self) -> Finding:
         _, end = validity(self._trust.snapshot().identity.certificate_der)
-        days = (end - time.time()) / _DAY
+        days = (end - clock.now()) / _DAY
         if days < 19:
             advice = "the node renews it by itself and could not: look at its log, and at the disk"
             return Finding("certificate", "warning", f"{days:.0f} days left", advice)
         return Finding("certificate", "ok", f"{days:.0f} days left")
 
     def _node_certificate(self) -> Finding:
-        days = (self._context.signer.signer.verified().expires_seconds - time.time()) / _DAY
+        days = (self._context.signer.signer.verified().expires_seconds - clock.now()) / _DAY
         advice = "renew it with the recovery kit: emix node renew"
         if days < _URGENT_DAYS:
             text = "it has expired: nobody trusts this node" if days <= 0 else f"{days:.0f} days"
@@ -189,7 +194,7 @@ class Doctor:
 
     def _network(self, network: Network) -> Finding:
         subject = f"network {network.name}"
-        standing = network.standing(time.time())
+        standing = network.standing(clock.now())
         state = self._directories.state(network.id)
         match standing:
             case Standing.REVOKED | Standing.OTHER_FACILITY:
@@ -216,14 +221,13 @@ class Doctor:
                 advice = f"its Facility ID is {peer.facility_id}; remove who should not be there"
                 yield Finding(subject, "warning", warning, advice)
             connection = self._federation.connection(peer.facility_id)
-            certificates = peer.identity.valid_certificates(time.time())
+            certificates = peer.identity.valid_certificates(clock.now())
             distrusted = self._trust.why_not(peer)
             if distrusted:
                 advice = "pair with it, or have its network's operator look"
                 yield Finding(subject, "warning", f"not trusted now: {distrusted}", advice)
             elif not certificates:
-                advice = "it renews itself when the peer's node is next reached"
-                yield Finding(subject, "warning", "its certificate has expired", advice)
+                yield _outdated(subject, peer.identity)
             elif connection.is_inbound_only:
                 route = "relay" if "relay" in connection.inbound else "dial-back"
                 yield Finding(subject, "ok", f"connected, {route}: it has dialled this node")
@@ -273,9 +277,42 @@ def _audit_log(log: Confirmed, now: float) -> Finding:
     return Finding(subject, "ok", f"{text}, by {log.witnesses} facilities at most")
 
 
-def _clock(last: float) -> Finding:
-    behind = last - time.time()
-    if behind > 1:
-        text = f"the clock is {behind:.0f} s behind the node's own last audit entry"
-        return Finding("clock", "problem", text, "set the clock right (NTP) and restart the node")
-    return Finding("clock", "ok", "not behind the audit log")
+def _retention(days: int, outlook: Outlook) -> Finding:
+    subject, advice = "retention", "see what and when: emix retention --dry-run"
+    kept = f"{outlook.unseen} that nobody has looked at or exported are kept"
+    if outlook.announced:
+        when = "in a week or more"
+        if outlook.first_time:
+            when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(outlook.first_time))
+        text = f"{outlook.announced} packages older than {days} days are deleted from {when} on"
+        return Finding(subject, "warning", f"{text}; {kept}" if outlook.unseen else text, advice)
+    if outlook.unseen:
+        return Finding(subject, "warning", f"of packages older than {days} days, {kept}", advice)
+    return Finding(subject, "ok", f"nothing that was received is older than {days} days")
+
+
+def _clock() -> Finding:
+    judged = clock.CLOCK
+    agree, differ = judged.agreeing
+    if judged.jump:
+        advice = "set it right (NTP); if it is right, say so: emix clock confirm"
+        text = f"{judged.doubt}; nothing is deleted meanwhile"
+        return Finding("clock", "problem", text, advice)
+    if differ:
+        text = f"the clocks of {differ} connected facilities differ by more than 10 minutes"
+        level = "problem" if differ > agree else "warning"
+        return Finding("clock", level, text, "set this node's right (NTP), or have them set theirs")
+    if agree:
+        return Finding("clock", "ok", f"agrees with {agree} other facilities'")
+    return Finding("clock", "ok", "goes on from the last time that was known here")
+
+
+def _outdated(subject: str, identity: Identity) -> Finding:
+    """Say why no certificate of a peer is valid now: too early is another matter than too late."""
+    now = clock.now()
+    why = {why_not_valid(der, now) for der in identity.certificates} - {"has expired", ""}
+    if why:
+        advice = "look at the clocks, here and there"
+        return Finding(subject, "warning", f"its certificate {min(why)}", advice)
+    advice = "it renews itself when the peer's node is next reached"
+    return Finding(subject, "warning", "its certificate has expired", advice)

@@ -5,13 +5,13 @@ which connected peers hear of with the next Hello; the last one stays in use unt
 left, so that hardly anybody meets a certificate that it does not know.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
 import trio
 
+from node import clock
 from node.crypto.certificates import TlsIdentity, make_tls_identity, validity
 from node.documents.identity import Profile, make_statements
 from node.errors import NodeError
@@ -31,9 +31,9 @@ class OwnIdentity:
         """Prepare; renews the certificate if it is due: what is used may have run out."""
         self._home = home
         self._unlocked = unlocked
-        self._stated_seconds = int(time.time())
+        self._stated_seconds = int(clock.now())
         self._stated: Profile | None = None
-        self.renew(time.time())
+        self.renew(clock.now())
 
     @property
     def stated_seconds(self) -> int:
@@ -42,7 +42,7 @@ class OwnIdentity:
 
     def tls(self) -> TlsIdentity:
         """Return the TLS identity to use now: the last until it has 20 days left, then the next."""
-        now = time.time()
+        now = clock.now()
         newest, *older = self._unlocked.secrets.tls
         steady = (tls for tls in older if _left(tls, now) > SWITCH_SECONDS)
         return next(steady, newest)
@@ -56,7 +56,7 @@ class OwnIdentity:
         secrets = self._unlocked.secrets
         stated = replace(profile, issued_seconds=0)
         if self._stated not in (None, stated):
-            self._state_later(time.time())
+            self._state_later(clock.now())
         self._stated = stated
         return make_statements(
             secrets.node_key,
@@ -90,7 +90,7 @@ class OwnIdentity:
         """Renew the certificate when it is due, and have the right one used, for ever."""
         while True:
             try:
-                await trio.to_thread.run_sync(self.renew, time.time())
+                await trio.to_thread.run_sync(self.renew, clock.now())
             except NodeError as exc:  # a full disk, say: there are 30 days to mend it
                 log.exception("certificate not renewed", code=exc.code.value)
             use(self.tls())

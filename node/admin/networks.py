@@ -1,9 +1,8 @@
 """NetworkService: joining, listing, leaving, finding."""
 
-import time
-
 from emix.admin.v1 import admin_pb2 as pb
 
+from node import clock
 from node.admin.parts import Parts, operator_of
 from node.documents.network import Network
 from node.domain.network import Standing
@@ -36,7 +35,7 @@ class NetworkHandlers:
         return pb.Network(
             network_id=str(network.id),
             name=network.name,
-            standing=_word(network.standing(time.time())),
+            standing=_word(network.standing(clock.now())),
             list_epoch=network.view.place[0],
             list_number=network.view.place[1],
             list_expires_seconds=int(latest.expires_time) if latest else 0,
@@ -81,7 +80,7 @@ class NetworkHandlers:
             recipients=record.listing.recipients,
             online=record.is_online,
             standing=_word(
-                network.view.standing(record.membership.invitation.id, facility, time.time())
+                network.view.standing(record.membership.invitation.id, facility, clock.now())
             ),
             network=network.name,
             software=record.listing.software,

@@ -5,11 +5,15 @@ import time
 import trio
 from emix.admin.v1 import admin_pb2 as pb
 
+from node import clock
 from node.admin.parts import Parts, operator_of
 from node.domain.audit import AuditEntry, alarm_text
+from node.domain.ids import FacilityId, PackageId
+from node.domain.retention import Aged
 from node.domain.texts import encodable
 from node.domain.transfers import State
 from node.errors import PeerTimeout
+from node.rpc.pages import Pages
 from node.rpc.serving import Call, Service, allow_all
 from node.store.backup import Piece
 from node.version import SOFTWARE
@@ -35,6 +39,9 @@ class NodeHandlers:
             "Diagnose": self._diagnose,
             "CheckStore": self._check_store,
             "Backup": self._backup,
+            "ConfirmClock": self._confirm_clock,
+            "PreviewRetention": self._preview_retention,
+            "ApplyRetention": self._apply_retention,
         }
         return Service(pb.DESCRIPTOR.services_by_name["NodeService"], handlers, allow_all)
 
@@ -132,6 +139,39 @@ class NodeHandlers:
 
         await self._parts.maintenance.backup(tell, send)
         await write(pb.BackupResponse(end=pb.BackupEnd(files=files)))
+
+    async def _confirm_clock(self, call: Call[None]) -> pb.ConfirmClockResponse:
+        jump = clock.CLOCK.jump
+        if jump:
+            clock.CLOCK.confirm()
+            await self._parts.clock_notes.confirmed("a person", operator_of(call))
+        return pb.ConfirmClockResponse(was_ahead_seconds=round(jump))
+
+    async def _preview_retention(self, call: Call[None]) -> None:
+        parts, retention = self._parts, self._parts.retention
+        await parts.audit.note_list("retention.listed", {}, operator_of(call))
+        first = pb.PreviewRetentionResponse(days=retention.days, suspended=clock.CLOCK.doubt)
+        pages, names, now, last = Pages(call, first, "entries"), parts.names(), clock.now(), 0
+        while found := await retention.page(last):
+            last = found[-1].number
+            await pages.add(_aged_to_wire(aged, names, now) for aged in found)
+        await pages.end()
+
+    async def _apply_retention(self, call: Call[None]) -> pb.ApplyRetentionResponse:
+        step = await self._parts.retention.step(operator_of(call))
+        return pb.ApplyRetentionResponse(announced=step.announced, deleted=step.deleted)
+
+
+def _aged_to_wire(aged: Aged, names: dict[bytes, str], now: float) -> pb.RetentionEntry:
+    return pb.RetentionEntry(
+        study_instance_uid=aged.study_uid,
+        package_id=str(PackageId(aged.package)),
+        origin=str(FacilityId(aged.origin)),
+        received_from=names.get(aged.received_from, str(FacilityId(aged.received_from))),
+        received_seconds=int(aged.created_time),
+        fate=aged.fate(now),
+        expiring_seconds=int(aged.expiring_time or 0),
+    )
 
 
 def _moment(entry: AuditEntry) -> str:

@@ -22,12 +22,14 @@ from node.federation.supervisor import Federation
 from node.federation.trust import Trust
 from node.rpc.serving import Call
 from node.store.audit import AuditStore
+from node.store.clock_notes import ClockNotes
 from node.store.exporting import Exporter
 from node.store.heads import HeadStore
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
 from node.store.origins import OWN
 from node.store.peers import PeerStore
+from node.store.retention import RetentionStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
 
@@ -59,6 +61,8 @@ class Parts:
     audit: AuditStore
     heads: HeadStore
     maintenance: Maintenance
+    retention: RetentionStore
+    clock_notes: ClockNotes
     statements: Callable[[], bytes]
     endpoints: Callable[[], tuple[str, str]]
     diagnose: "Diagnose"

@@ -137,11 +137,7 @@ class StudyHandlers:
 
     async def _get(self, call: Call[None]) -> None:
         chosen, sources = await self._parts.studies.get(call.request.study)
-        facts: dict[str, object] = {
-            "study": sources[0].study_uid,
-            "origins": [str(source.origin) for source in sources],
-        }
-        await self._parts.audit.append("study.shown", facts, operator_of(call))
+        await self._parts.studies.note_shown(sources, operator_of(call))
         entries = chain.from_iterable(map(self._study, sources))
         first = pb.GetStudyResponse(
             chosen_by=chosen.means, chosen_origin=str(chosen.origin) if chosen.origin else ""

@@ -7,6 +7,7 @@ from node.cli import (
     audit_log_commands,
     config_commands,
     import_commands,
+    keeping_commands,
     key_commands,
     network_commands,
     node_commands,
@@ -60,6 +61,7 @@ for _module in (
     audit_commands,
     audit_log_commands,
     import_commands,
+    keeping_commands,
     key_commands,
     config_commands,
 ):

@@ -7,6 +7,7 @@ identifiers tell such certificates apart.
 """
 
 import datetime
+import math
 import ssl
 import tempfile
 from collections.abc import Callable
@@ -25,9 +26,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from node.crypto.digests import sha256
 from node.domain.ids import NodeId
 
-LIFETIME_DAYS = 90
+LIFETIME_DAYS = 91
 _KEPT = 4096  # of certificates that were read, those that are not read anew
-_EARLIER_SECONDS = 600
+_EARLIER_SECONDS = 86400  # clocks that differ are told of, which TLS cannot
 """A certificate is valid from so long before it is made: clocks differ."""
 
 _NODE_SUFFIX = ".emix.invalid"
@@ -66,11 +67,20 @@ def server_name(node_id: NodeId) -> str:
 
 
 def make_tls_identity(node_id: NodeId, now: float) -> TlsIdentity:
-    """Return a fresh TLS key and its certificate, valid from ten minutes before `now`."""
+    """Return a fresh TLS key and its certificate, valid from a day before `now`."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _node_certificate(node_id, key.public_key(), x509.random_serial_number(), _start(now))
     certificate = builder.sign(key, hashes.SHA256())
     return TlsIdentity(_private_pem(key), certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def why_not_valid(certificate_der: bytes, now: float) -> str:
+    """Return what to say of a certificate: too early, or too late; empty if it is valid."""
+    start, end = validity(certificate_der)
+    if now < start:
+        hours = math.ceil((start - now) / 3600)
+        return f"is not valid for another {hours} h: a clock is wrong, here or there"
+    return "has expired" if now >= end else ""
 
 
 def check_own(certificate_der: bytes, node_id: NodeId) -> None:

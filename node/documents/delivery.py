@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from emix.documents.v1 import documents_pb2 as pb
 from google.protobuf.message import DecodeError
 
+from node.clock import shown_seconds
 from node.crypto.digests import sha256
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document, DocumentSigner, signed_as
 from node.documents.summary import MAX_SEALED_BYTES
@@ -113,7 +114,11 @@ def check_delivery(
     if now > delivery.stands_until + MAX_CLOCK_SKEW_SECONDS:
         raise BadDelivery("the delivery has expired")
     if delivery.created_time > now + MAX_CLOCK_SKEW_SECONDS:
-        raise BadDelivery("the delivery is from the future; check both clocks")
+        ahead = shown_seconds(delivery.created_time - now)
+        raise BadDelivery(
+            f"the delivery was signed {ahead} ahead of this node's clock: one of the two clocks is"
+            " wrong; set it right (NTP)"
+        )
     if sha256(sealed_key) != delivery.sealed_key_digest:
         raise BadDataKey("the sealed key is not the one that the delivery names")
 

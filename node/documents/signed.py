@@ -14,6 +14,7 @@ from typing import Self
 from emix.documents.v1 import documents_pb2 as pb
 from google.protobuf.message import DecodeError
 
+from node.clock import shown_seconds
 from node.crypto.digests import sha256
 from node.crypto.signing import SigningKey, facility_id, node_id, verify
 from node.domain.ids import FacilityId, NodeId
@@ -58,7 +59,11 @@ class NodeCert:
             BadSignature: that is to come, or a clock is wrong.
         """
         if self.generation > now + MAX_CLOCK_SKEW_SECONDS:
-            raise BadSignature("the node key is of a time that is to come; is a clock wrong?")
+            ahead = shown_seconds(self.generation - now)
+            raise BadSignature(
+                f"the node key is of a time that is to come, {ahead} ahead of this clock: a clock"
+                " is wrong, here or there"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 import trio
 
+from node import clock
 from node.documents.identity import Identity
 from node.documents.lists import open_list
 from node.documents.network import JoinLetter, Membership, Network, Record, claim, open_membership
@@ -271,7 +272,7 @@ class Networks:
             PeerUnreachable: no directory answers.
         """
         letter = JoinLetter.decode(text)
-        now = time.time()
+        now = clock.now()
         if now >= letter.invitation.expires_seconds:
             raise PeerUntrusted("the join letter has expired; ask the network for a new one")
         joined = self._known.get(letter.invitation.network)
@@ -320,7 +321,7 @@ class Networks:
         network = self._known.get(network_id)
         if network is None or network.signed_list == encoded:
             return ""  # it was left just now, or says what is known
-        now = time.time()
+        now = clock.now()
         try:
             shown = open_list(encoded, network.network_key, now)
         except DocumentError as exc:
@@ -349,7 +350,7 @@ class Networks:
 
         One that has expired is not among them: nobody takes it over any more.
         """
-        now = time.time()
+        now = clock.now()
         lists = {n: self._known[n].view.latest for n, f in self._listed.items() if facility in f}
         return {n: one.place for n, one in lists.items() if one and now < one.expires_time}
 
@@ -490,7 +491,7 @@ def _rank(found: Found) -> tuple[bool, int]:
 
 def _objection(network: Network, invitation: InvitationId, facility: FacilityId) -> str:
     """Return why a facility and this one are not both members now; empty if they are."""
-    now = time.time()
+    now = clock.now()
     mine = network.standing(now)
     if mine is not Standing.MEMBER:
         return f"this facility is {mine.value}"

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import structlog
 
+from node import clock
 from node.crypto.digests import sha256
 from node.documents.identity import Identity
 from node.documents.peers import Peer, find_peer, look_alikes
@@ -249,11 +250,11 @@ class Pairing:
             await self._alarm(peer.facility_id, problem)
             return False
         try:
-            identity.cert.hold_taken(time.time())
+            identity.cert.hold_taken(clock.now())
         except BadSignature as exc:
             log.warning("statements refused", facility=peer.facility_id.short(), reason=str(exc))
             return False
-        if identity.profile.issued_seconds > time.time() + MAX_CLOCK_SKEW_SECONDS:
+        if identity.profile.issued_seconds > clock.now() + MAX_CLOCK_SKEW_SECONDS:
             return True  # from the future: kept, it would shut out all that follow
         if not self._is_news(identity, peer.identity):
             return True
@@ -296,7 +297,7 @@ class Pairing:
 
     async def note_seen(self, facility: FacilityId) -> None:
         """Keep that a peer was heard of just now."""
-        await self._pins.note_seen(facility, time.time())
+        await self._pins.note_seen(facility, clock.now())
 
     # -- by short string ------------------------------------------------------------------
 
@@ -397,10 +398,14 @@ def _short_string(
 
 def _hold_not_to_come(identity: Identity) -> None:
     """Hold that a new pin would not shut out all that its facility states after it."""
-    now = time.time()
+    now = clock.now()
     identity.cert.hold_taken(now)
     if identity.profile.issued_seconds > now + MAX_CLOCK_SKEW_SECONDS:
-        raise UsageError("its statements are from the future; is a clock wrong?")
+        ahead = clock.shown_seconds(identity.profile.issued_seconds - now)
+        raise UsageError(
+            f"its statements are {ahead} ahead of this node's clock: one of the two clocks is"
+            " wrong; set it right (NTP) and pair again"
+        )
 
 
 async def _nothing() -> None:

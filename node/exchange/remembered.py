@@ -6,13 +6,13 @@ names is a member still, the newest signed list says.
 """
 
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 import trio
 
+from node import clock
 from node.documents.network import SKEW_SECONDS, Network, Record
 from node.domain.ids import FacilityId, NetworkId
 from node.domain.search import Search
@@ -61,7 +61,7 @@ class Remembered:
 
     async def take(self, network: Network, records: Sequence[Record]) -> None:
         """Remember verified records that a directory shows, of whom the list names."""
-        now = time.time()
+        now = clock.now()
         listed = [r for r in records if _is_listed(network, r) and not _is_ahead(r, now)]
         if listed:
             await self._book.keep(network.id, listed, now)
@@ -73,17 +73,17 @@ class Remembered:
 
     async def find(self, network: Network, words: str, limit: int) -> list[Record]:
         """Return remembered records that fit, best first."""
-        texts = await self._book.texts(network.id, time.time())
+        texts = await self._book.texts(network.id, clock.now())
         latest = network.view.latest
         members = frozenset(latest.members.values()) if latest else frozenset()
         known = {facility: of for facility, of in texts.items() if facility in members}
         fitting = await trio.to_thread.run_sync(_fitting, known, words, 2 * limit)
-        records = await self._book.get(network, fitting, time.time())
+        records = await self._book.get(network, fitting, clock.now())
         return [r for r in records if _is_listed(network, r)][:limit]
 
     async def lookup(self, network: Network, facility: FacilityId) -> list[Record]:
         """Return a facility's remembered record, if there is one."""
-        records = await self._book.get(network, [facility], time.time())
+        records = await self._book.get(network, [facility], clock.now())
         return [r for r in records if _is_listed(network, r)]
 
     async def keep_fresh(self, networks: Callable[[], Sequence[Network]], ask: Lookup) -> None:
@@ -100,11 +100,11 @@ class Remembered:
                     await self._ask_for_some(network, ask)
 
     async def _ask_for_some(self, network: Network, ask: Lookup) -> None:
-        due = await self._due(network, time.time())
+        due = await self._due(network, clock.now())
         if not due:
             return
         records = await ask(network, due)
-        now = time.time()
+        now = clock.now()
         self._asked.update({(network.id, facility): now for facility in due})
         await self.take(network, records)
 

@@ -7,7 +7,6 @@ link at a time. `node.exchange.outbox` says when each is offered: now, when the 
 that a person has decided, or again with growing pauses after an error that a second try can mend.
 """
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Protocol
 import structlog
 import trio
 
+from node import clock
 from node.crypto.digests import sha256
 from node.documents.arrivals import Outgoing
 from node.documents.delivery import MAX_TEXT, Delivery, sign_delivery
@@ -268,7 +268,7 @@ class Transfers:
         package = outgoing.package
         transfer_id = TransferId.new()
         sealed_key = outgoing.data_key.seal_to(order.seal_key, transfer_id)
-        now = time.time()
+        now = clock.now()
         sealed_summary = b""
         if self._has_summaries:
             sealed_summary = seal_summary(outgoing.summary, outgoing.data_key, transfer_id)
@@ -313,19 +313,19 @@ class Transfers:
 
     async def expire(self) -> int:
         """End transfers to us that never completed in their time; return how many."""
-        rows = await self._book.expired(time.time() - MAX_CLOCK_SKEW_SECONDS)
+        rows = await self._book.expired(clock.now() - MAX_CLOCK_SKEW_SECONDS)
         for row in rows:
             with suppress(Conflict):  # it came to an end just now
                 await self._book.set_state(row, State.FAILED, "the delivery has expired")
             await self._receiver.end(row)
-        await self._book.forget_expired(time.time() - MAX_CLOCK_SKEW_SECONDS)
+        await self._book.forget_expired(clock.now() - MAX_CLOCK_SKEW_SECONDS)
         return len(rows)
 
     async def watch_overdue(self) -> None:
         """Raise alarms about what is not delivered or decided in time, for ever."""
         while True:
             try:
-                if overdue := await self._book.note_overdue(time.time()):
+                if overdue := await self._book.note_overdue(clock.now()):
                     log.warning("transfers overdue", transfers=overdue)
             except StoreError as exc:  # a full disk, which says so itself
                 log.warning("overdue transfers are not noted", code=exc.code.value)
@@ -468,7 +468,7 @@ class Transfers:
 
     async def _ended_by_time(self, row: Transfer) -> Transfer:
         """Return a transfer, ended if nobody would take it any more."""
-        if row.expires_time >= time.time():
+        if row.expires_time >= clock.now():
             return row
         if row.untold:
             return await self._book.set_told(row)

@@ -92,7 +92,7 @@ class Conversation:
         started = trio.current_time()
         response = await channel.unary(_HELLO, request, timeout=seconds)
         connection.round_trip_seconds = trio.current_time() - started
-        hold_clock(response.time_milliseconds)
+        hold_clock(peer.facility_id, response.time_milliseconds)
         connection.software = shown(response.software[:64])
         await self._news.note_seen(peer.facility_id)
         await take_statements(self._news, peer.facility_id, response.statements)

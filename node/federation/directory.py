@@ -18,6 +18,7 @@ import structlog
 import trio
 from emix.directory.v1 import directory_pb2 as pb
 
+from node import clock
 from node.crypto.certificates import DIRECTORY_NAME, fingerprint
 from node.crypto.digests import sha256
 from node.documents.identity import Identity
@@ -264,7 +265,7 @@ class Directories:
                 network.network_key,
                 is_online=wire.online,
             )
-            record.identity.cert.hold_taken(time.time())
+            record.identity.cert.hold_taken(clock.now())
             return record
         except DocumentError as exc:
             await self._news.was_fooled(network.id, f"a record that does not verify: {exc}")
@@ -338,6 +339,7 @@ class Directories:
             # Before the login, so that who was revoked learns why it is refused.
             challenge = await self._lists.compare(channel, network.id)
             answer = await self._log_in(channel, network, challenge)
+            clock.CLOCK.heard(network.id, answer.time_milliseconds / 1000)
             session = _Session(channel, (("emix-session", answer.session),))
             with ungrouped():
                 async with trio.open_nursery() as nursery:

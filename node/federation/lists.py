@@ -5,7 +5,6 @@ A directory that has gone back, or has lost what it knew, is given ours; one tha
 peers have is told of.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +14,7 @@ import structlog
 import trio
 from emix.directory.v1 import directory_pb2 as pb
 
+from node import clock
 from node.documents.lists import MAX_LIST_BYTES, apply_change, base_of, leads_to, open_list
 from node.documents.network import Network
 from node.domain.ids import NetworkId
@@ -213,7 +213,7 @@ class Lists:
         if base != latest.digest and base == self._told.get(network.id):
             return network.signed_list if leads_to(change, network.signed_list) else b""
         encoded = apply_change(latest, change)
-        open_list(encoded, network.network_key, time.time())
+        open_list(encoded, network.network_key, clock.now())
         return encoded
 
     async def _ask(

@@ -11,7 +11,6 @@ not protect, so it verifies nobody: a relay is trusted with nothing.
 import errno
 import math
 import secrets
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from urllib.parse import unquote
 import structlog
 import trio
 
+from node import clock
 from node.documents.network import Network
 from node.documents.tickets import (
     JOINED,
@@ -222,7 +222,7 @@ class Relaying:
             del self._running[ticket.id]
 
     def _spend(self, ticket: Ticket) -> None:
-        now = time.time()
+        now = clock.now()
         self._spent = {k: v for k, v in self._spent.items() if v > now}
         if ticket.id in self._spent:
             raise DocumentError("it was used before")
@@ -343,7 +343,7 @@ class Relaying:
 
 
 def _opened(network: Network, encoded: bytes) -> Ticket:
-    return open_ticket(encoded, network.network_key, time.time(), skew_seconds=TICKET_SKEW_SECONDS)
+    return open_ticket(encoded, network.network_key, clock.now(), skew_seconds=TICKET_SKEW_SECONDS)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import structlog
 import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
+from node import clock
 from node.crypto.signing import facility_id
 from node.documents.identity import Identity
 from node.documents.peers import Peer
@@ -169,7 +170,7 @@ class ExchangeServer:
             raise RemoteProtocolError(
                 f"no protocol version in common: this node speaks {PROTOCOL_VERSION}"
             )
-        hold_clock(request.time_milliseconds)
+        hold_clock(call.caller.facility_id, request.time_milliseconds)
         await take_statements(self._news, call.caller.facility_id, request.statements)
         await self._news.note_seen(call.caller.facility_id)
         await self._witnessing.took(call.caller, request.audit_head, request.kept_heads)
@@ -309,11 +310,20 @@ class Statements(Protocol):
         """Return them."""
 
 
-def hold_clock(time_milliseconds: int) -> None:
-    """Hold that a peer's clock is not far from ours; `UsageError` says by how much."""
-    skew = abs(time.time() - time_milliseconds / 1000)
-    if skew > MAX_CLOCK_SKEW_SECONDS:
-        raise UsageError(f"the clocks of the two nodes are {skew:.0f} s apart; set them right")
+def hold_clock(facility: FacilityId, time_milliseconds: int) -> None:
+    """Hold that a peer's clock is not far from ours; `UsageError` says by how much.
+
+    The wall clock is meant, believed or not: one that agrees confirms it.
+    """
+    told = time_milliseconds / 1000
+    clock.CLOCK.heard(facility, told)
+    skew = told - time.time()
+    if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
+        where = "ahead of" if skew > 0 else "behind"
+        raise UsageError(
+            f"the other node's clock is {clock.shown_seconds(abs(skew))} {where} this node's; set"
+            " right the one that is wrong (NTP)"
+        )
 
 
 async def take_statements(news: PeerNews, facility: FacilityId, encoded: bytes) -> None:

@@ -6,7 +6,6 @@ for longer than a certificate lives comes back by itself.
 """
 
 import random
-import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
@@ -23,6 +22,7 @@ from typing import Protocol
 import structlog
 import trio
 
+from node import clock
 from node.crypto.certificates import TlsIdentity, server_name
 from node.documents.identity import Identity
 from node.documents.network import Network
@@ -318,7 +318,7 @@ class Federation:
         Returns:
             True: it was left for another way, which is to be looked for at once.
         """
-        if not peer.identity.cert.is_valid(time.time()):
+        if not peer.identity.cert.is_valid(clock.now()):
             raise PeerUnreachable(EXPIRED)
         error: NodeError = PeerUnreachable("no endpoint is known; waiting for it to connect")
         near = self._lan.endpoints(peer.facility_id)

@@ -5,14 +5,14 @@ the new set, calls are refused, and leases of the removed peer are cancelled, al
 that are open.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
 
-from node.crypto.certificates import TlsIdentity, fingerprint, pem_to_der
+from node import clock
+from node.crypto.certificates import TlsIdentity, fingerprint, pem_to_der, why_not_valid
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, NodeId
 from node.errors import PeerUntrusted
@@ -64,7 +64,7 @@ class Trust:
         ders = frozenset(der for peer in trusted for der in peer.identity.certificates)
         self._by_certificate = {d: p.facility_id for d, p in owners.items()}
         self._snapshot = TrustSnapshot(self._identity, ders)
-        now = time.time()
+        now = clock.now()
         kept = {
             peer.facility_id
             for peer in trusted
@@ -134,10 +134,11 @@ class Trust:
         if facility is None:
             raise PeerUntrusted("the client certificate belongs to no paired facility")
         peer = self.trusted(facility)
-        if not peer.identity.cert.is_valid(time.time()):
+        if not peer.identity.cert.is_valid(clock.now()):
             raise PeerUntrusted(EXPIRED)
-        if der not in peer.identity.valid_certificates(time.time()):
-            raise PeerUntrusted("the client certificate is not valid now")
+        now = clock.now()
+        if der not in peer.identity.valid_certificates(now):
+            raise PeerUntrusted(f"the client certificate {why_not_valid(der, now)}")
         return peer
 
     @contextmanager

@@ -4,13 +4,13 @@ With every Hello both sides give the head of their own log and tell what they ke
 What is given goes on from what was told; how a head is judged is for `node.domain.heads`.
 """
 
-import time
 from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
 from emix.exchange.v1 import exchange_pb2 as pb
 
+from node import clock
 from node.documents.audit_head import open_head
 from node.documents.peers import Peer
 from node.domain.audit import DIGEST_BYTES
@@ -77,7 +77,7 @@ class Witnessing:
             head = _open(given.head)
             if (head.facility, head.node) != (peer.facility_id, peer.identity.node_id):
                 raise RemoteProtocolError("an audit head of another's log")
-            if head.time_milliseconds / 1000 > time.time() + _FUTURE_SECONDS:
+            if head.time_milliseconds / 1000 > clock.now() + _FUTURE_SECONDS:
                 raise RemoteProtocolError("an audit head from the future")
             if len(given.links) > MAX_LINKS * DIGEST_BYTES or len(given.links) % DIGEST_BYTES:
                 raise RemoteProtocolError("a proof of an audit head that is none")

@@ -56,10 +56,14 @@ _LEFT = "Cancelling all calls"
 _TOO_MANY = "Concurrent RPC limit exceeded"
 """What a server of gRPC says that has as many calls as it takes."""
 
+_HANDSHAKE = (
+    "the TLS handshake failed: another service, a node that has not paired with us, or clocks that"
+    " are more than a day apart (`emix doctor` looks at this one)"
+)
 _WORDS = {
     "connection refused": "nothing listens there (connection refused)",
-    "ssl": "the TLS handshake failed: another service, or a node that has not paired with us",
-    "handshak": "the handshake failed: another service, or a node that has not paired with us",
+    "ssl": _HANDSHAKE,
+    "handshak": _HANDSHAKE,
     "socket closed": "the other side closed the connection; is that the right port?",
     "connection reset": "the connection broke (reset)",
     "no route to host": "no way there (no route to host)",

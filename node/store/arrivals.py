@@ -1,11 +1,11 @@
 """What arrives: offers, the chunks that are here already, and the commit of the whole."""
 
-import time
 from collections.abc import Sequence
 from functools import partial
 
 import trio
 
+from node import clock
 from node.crypto.keys import DataKey
 from node.documents.arrivals import Arrival
 from node.documents.delivery import Delivery
@@ -200,7 +200,7 @@ class ArrivalStore:
             db.execute(
                 "UPDATE transfers SET study_uid = ?, plaintext_bytes = ?, state = 'carrying',"
                 " reason = '', updated_time = ? WHERE id = ? AND receipt IS NULL",
-                (manifest.study_instance_uid, manifest.plaintext_bytes, time.time(), row.id),
+                (manifest.study_instance_uid, manifest.plaintext_bytes, clock.now(), row.id),
             )
 
         await self._transfers.change(row.id, work)
@@ -280,7 +280,7 @@ class ArrivalStore:
             raise StoreError("chunks were damaged or lost here meanwhile; they are carried again")
         if package.state == "arriving":
             self._put_envelope(row, package, checked)
-        received_time = time.time()
+        received_time = clock.now()
         receipt = self._sign_receipt(row, package, manifest, received_time)
 
         def work(db: Db) -> Transfer:
@@ -367,7 +367,7 @@ def _hold_offers(db: Db, peer: FacilityId, size: int) -> None:
         raise PeerBusy("too many offers of this facility came to nothing", _FULL_SECONDS)
     kept = db.execute(
         "SELECT COALESCE(SUM(bytes), 0) FROM receipt_days WHERE peer = ? AND day > ?",
-        (peer.digest, time.time() // _DAY_SECONDS - _COUNTED_DAYS),
+        (peer.digest, clock.now() // _DAY_SECONDS - _COUNTED_DAYS),
     ).fetchone()[0]
     # What waits may come to a receipt, too: it is counted from the start.
     if kept + waiting_bytes + size > MAX_RECEIPT_BYTES:
@@ -386,7 +386,7 @@ def _hold_redeliveries(db: Db, delivery: Delivery) -> None:
         "  OR (receipt IS NOT NULL AND received_time > ? AND EXISTS (SELECT 1 FROM packages p"
         "   WHERE p.origin = ? AND p.package_id = ? AND p.state = 'closed' AND NOT EXISTS"
         "   (SELECT 1 FROM chunks c WHERE c.package = p.id AND c.present = 0))))",
-        (*name, delivery.sender.digest, time.time() - _COUNTED_DAYS * _DAY_SECONDS, *name),
+        (*name, delivery.sender.digest, clock.now() - _COUNTED_DAYS * _DAY_SECONDS, *name),
     ).fetchone()[0]
     if count >= MAX_REDELIVERIES:
         raise PeerRefused(
@@ -448,7 +448,7 @@ def _deliver(
             receipt.encode(),
             manifest.study_instance_uid,
             manifest.plaintext_bytes,
-            time.time(),
+            clock.now(),
             received_time,
             row.id,
         ),
@@ -460,7 +460,7 @@ def _deliver(
         " ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes",
         (
             row.peer.digest,
-            int(time.time()) // _DAY_SECONDS,
+            int(clock.now()) // _DAY_SECONDS,
             len(now.delivery) + len(receipt.encode()),
         ),
     )

@@ -2,9 +2,9 @@
 
 import json
 import secrets
-import time
 from collections.abc import Collection, Iterator
 
+from node import clock
 from node.domain.audit import FIRST, AuditEntry, AuditFilter, body_digest, entry_digest
 from node.sql.database import Db
 
@@ -40,7 +40,7 @@ def append(db: Db, kind: str, facts: dict[str, object], operator: str = "node") 
     last, previous = newest(db) or (0, FIRST)
     sequence = last + 1
     body = json.dumps(facts, sort_keys=True)
-    now, salt = time.time_ns() // 1_000_000, secrets.token_bytes(16)
+    now, salt = int(clock.now() * 1000), secrets.token_bytes(16)
     digest = entry_digest(previous, sequence, body_digest(now, kind, body, operator, salt))
     db.execute(
         f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -147,6 +147,8 @@ class Exporter:
             for job in plan.chunks:
                 await limiter.acquire_on_behalf_of(job)
                 nursery.start_soon(write, job)
+        numbers = [package.id for package in plan.packages]
+        await self._context.database.write(lambda db: package_rows.note_looked(db, numbers))
 
     def _write_chunk(self, job: "_ExportChunk", sink: Sink, safe_preamble: bool) -> tuple[int, int]:
         """Open one chunk and give its pieces away; return instances begun and bytes."""

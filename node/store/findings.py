@@ -4,10 +4,10 @@ Every function on rows runs inside a caller's transaction.
 """
 
 import json
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from node import clock
 from node.domain.ids import FacilityId
 from node.domain.verdicts import Doubt, Verdict
 from node.errors import StoreError
@@ -45,7 +45,7 @@ class HeldInstance:
 
 def add(db: Db, package: int, doubts: Iterable[Doubt], label: str = "") -> None:
     """Keep verdicts on a package's instances."""
-    now = time.time()
+    now = clock.now()
     db.conn.executemany(
         "INSERT INTO findings (package, position, verdict, reasons, label, found_time)"
         " VALUES (?, ?, ?, ?, ?, ?)",

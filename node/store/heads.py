@@ -1,10 +1,10 @@
 """Heads of audit logs: our own to give away, others' that are kept here, ours that others keep."""
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from node import clock
 from node.documents.audit_head import sign_head
 from node.domain.audit import AuditEntry, link
 from node.domain.heads import (
@@ -84,7 +84,7 @@ class HeadStore:
         before, _ = self._heard.get(witness, (None, 0.0))
         if ours != before:
             await self._database.write(lambda db: _note_told(db, witness, ours))
-        self._heard[witness] = ours, time.time()
+        self._heard[witness] = ours, clock.now()
 
     async def told(self) -> list[ToldHead]:
         """Return what witnesses told, by witness, newest entry first."""
@@ -187,7 +187,7 @@ def _note_told(db: Db, witness: FacilityId, kept: Sequence[KeptHead]) -> None:
     db.execute("DELETE FROM told_heads WHERE witness = ?", (witness.digest,))
     for found in kept:
         head = found.head
-        values = (witness.digest, head.sequence, head.digest, found.taken_time, time.time())
+        values = (witness.digest, head.sequence, head.digest, found.taken_time, clock.now())
         db.execute("INSERT OR IGNORE INTO told_heads VALUES (?, ?, ?, ?, ?)", values)
         digest = audit_rows.digest_at(db, head.sequence)
         if problem := own_problem(head.sequence, head.digest, digest):
@@ -213,7 +213,7 @@ def _apply(
     plain = [k for k in kept if not k.is_contradicted]
     match judgement:
         case Judgement.FIRST | Judgement.GREW:
-            added = KeptHead(shown, encoded, time.time(), is_contradicted=False)
+            added = KeptHead(shown, encoded, clock.now(), is_contradicted=False)
             _insert(db, added)
             stays = thinned([*plain, added])
             for gone in [k.head for k in plain if k.head not in stays]:
@@ -227,7 +227,7 @@ def _apply(
             db.execute(f"UPDATE kept_heads SET contradicted = 1 WHERE {_OF_ENTRY}", _key(newest))
             for gone in others:
                 db.execute(f"DELETE FROM kept_heads WHERE {_OF_ENTRY}", _key(gone))
-            _insert(db, KeptHead(shown, encoded, time.time(), is_contradicted=False))
+            _insert(db, KeptHead(shown, encoded, clock.now(), is_contradicted=False))
 
 
 _OF_ENTRY = f"{_OF_LOG} AND sequence = ? AND digest = ?"

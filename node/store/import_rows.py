@@ -5,10 +5,10 @@ that name it; only an import of the same sources goes on in them, and closes the
 """
 
 import json
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from node import clock
 from node.domain.ids import FacilityId
 from node.domain.patients import Patient
 from node.errors import NotFound
@@ -61,7 +61,7 @@ def begin(
     Raises:
         NotFound: there is none of the number that the person named, or it runs.
     """
-    encoded, now = json.dumps(sorted(set(sources))), time.time()
+    encoded, now = json.dumps(sorted(set(sources))), clock.now()
     if resumes:
         found = [get(db, resumes, running)]
     else:

@@ -1,6 +1,5 @@
 """What import needs of the store: open packages, known instances, held instances."""
 
-import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import TypeVar
 
 import trio
 
+from node import clock
 from node.crypto.keys import DataKey
 from node.documents.manifest import sign_manifest
 from node.domain.ids import ChunkId, FacilityId, PackageId
@@ -305,7 +305,7 @@ class ImportStore:
         if package.state == "open" and self._has_mended(package):
             return None
         manifest = context.database.read_sync(
-            lambda db: package_rows.get_manifest(db, package, time.time())
+            lambda db: package_rows.get_manifest(db, package, clock.now())
         )
         document = sign_manifest(manifest, context.signer)
         encoded = document.encode()

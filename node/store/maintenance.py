@@ -1,6 +1,5 @@
 """Looking after a store: counts, checks, retention, backup."""
 
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from functools import partial
@@ -159,35 +158,6 @@ class Maintenance:
                 ).fetchone()[0]
             )
         )
-
-    async def apply_retention(self, days: int) -> int:
-        """Delete received packages older than so many days; return how many."""
-        before = time.time() - days * 86400
-
-        def work(db: Db) -> list[int]:
-            found = package_rows.find_packages(
-                db,
-                "state = 'closed' AND received_from IS NOT NULL AND created_time < ? AND NOT"
-                " EXISTS (SELECT 1 FROM transfers t WHERE t.origin = packages.origin AND"
-                " t.package_id = packages.package_id AND t.direction = 'send' AND t.state"
-                " NOT IN ('delivered', 'declined', 'cancelled', 'failed'))",
-                (before,),
-            )
-            for package in found:
-                facts: dict[str, object] = {
-                    "package": str(package.package_id),
-                    "study": package.study_uid,
-                    "origin": str(package.origin),
-                    "why": f"older than {days} days",
-                }
-                audit_rows.append(db, "package.expired", facts)
-                db.execute("UPDATE packages SET state = 'deleting' WHERE id = ?", (package.id,))
-            return [package.id for package in found]
-
-        rows = await self._context.database.write(work, in_need=True)
-        if rows:
-            await trio.to_thread.run_sync(finish_removals, self._context)
-        return len(rows)
 
     async def backup(
         self,

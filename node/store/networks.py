@@ -2,8 +2,8 @@
 
 import json
 import math
-import time
 
+from node import clock
 from node.documents.lists import open_list
 from node.documents.network import JoinLetter, Membership, Network, open_membership
 from node.domain.ids import InvitationId, NetworkId
@@ -46,7 +46,7 @@ class NetworkStore:
                     json.dumps(letter.endpoints),
                     letter.root_certificate,
                     membership.encoded,
-                    time.time(),
+                    clock.now(),
                 ),
             )
             facts: dict[str, object] = {"network": str(network), "name": letter.network_name}
@@ -66,7 +66,7 @@ class NetworkStore:
                     "DELETE FROM revocations WHERE network = ? AND invitation = ?",
                     (network.digest, invitation.digest),
                 )
-            now = time.time()
+            now = clock.now()
             for invitation, is_final in stands.items():
                 if known.get(invitation) is not is_final:
                     db.execute(

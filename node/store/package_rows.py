@@ -1,10 +1,10 @@
 """Packages, chunks and instances as rows. Every function runs inside a caller's transaction."""
 
 import struct
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from node import clock
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.manifest import (
     ChunkEntry,
@@ -114,7 +114,7 @@ def add_package(
             state,
             epoch,
             wrapped_key,
-            time.time(),
+            clock.now(),
             received_from.digest if received_from else None,
             import_id,
         ),
@@ -261,6 +261,16 @@ def close_package(
     )
     if changed.rowcount != 1:
         raise Conflict("the package was closed or discarded meanwhile")
+
+
+def note_looked(db: Db, packages: Iterable[int]) -> None:
+    """Note that somebody has looked at packages, exported them or sent them on."""
+    now = clock.now()
+    for package in packages:
+        db.execute(
+            "UPDATE packages SET looked_time = ? WHERE id = ? AND received_from IS NOT NULL",
+            (now, package),
+        )
 
 
 def used_bytes(db: Db) -> int:

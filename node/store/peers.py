@@ -1,11 +1,11 @@
 """Pinned peers. A removal is kept: it holds for good, until a person says otherwise."""
 
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import trio
 
+from node import clock
 from node.crypto.certificates import fingerprint
 from node.documents.identity import Identity
 from node.documents.peers import Peer
@@ -108,7 +108,7 @@ class PeerStore:
                     endpoint,
                     how,
                     operator,
-                    time.time(),
+                    clock.now(),
                     member[0].digest if member else None,
                     member[1].digest if member else None,
                     name or (old.name if old else kept.profile.display_name),
@@ -176,7 +176,7 @@ class PeerStore:
         def work(db: Db) -> Peer:
             db.execute(
                 "UPDATE peers SET removed_time = ? WHERE facility = ? AND removed_time IS NULL",
-                (time.time(), facility.digest),
+                (clock.now(), facility.digest),
             )
             facts: dict[str, object] = {"facility": str(facility)}
             audit_rows.append(db, "peer.removed", facts, operator)

@@ -5,7 +5,6 @@ names is worth a row. Pins, audit log and what was still on its way are in the d
 they do not come back.
 """
 
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Protocol
 
 import trio
 
+from node import clock
 from node.crypto.keys import DataKey, unwrap
 from node.documents.delivery import Delivery, open_delivery
 from node.documents.manifest import open_manifest
@@ -151,7 +151,7 @@ def _reissue(
         receiver=context.facility,
         instances=len(manifest.instances),
         plaintext_bytes=manifest.plaintext_bytes,
-        received_time=time.time(),
+        received_time=clock.now(),
         reissued=True,
     )
     row = transfer_rows.add_transfer(

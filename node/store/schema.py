@@ -50,6 +50,10 @@ CREATE TABLE packages (
     received_from BLOB,
     -- The import that fills it, or has left it open.
     import_id INTEGER REFERENCES imports (id) ON DELETE SET NULL,
+    -- When somebody looked at it here, exported it or sent it on; retention deletes nothing else.
+    looked_time REAL,
+    -- From when on retention deletes it; announced a week before.
+    expiring_time REAL,
     UNIQUE (origin, package_id)
 ) STRICT;
 CREATE INDEX packages_import ON packages (import_id) WHERE import_id IS NOT NULL;
@@ -58,6 +62,7 @@ CREATE INDEX packages_study ON packages (study_uid, origin);
 CREATE INDEX packages_newest ON packages (created_time, study_uid, origin) WHERE state = 'closed';
 CREATE INDEX packages_arrived ON packages (created_time, study_uid, origin)
     WHERE state = 'closed' AND received_from IS NOT NULL;
+CREATE INDEX packages_expiring ON packages (expiring_time) WHERE expiring_time IS NOT NULL;
 CREATE INDEX packages_closed ON packages (study_uid, instances) WHERE state = 'closed';
 CREATE INDEX packages_arriving ON packages (received_from) WHERE state = 'arriving';
 CREATE INDEX packages_sizes ON packages (sealed_bytes, LENGTH(manifest));

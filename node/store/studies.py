@@ -100,6 +100,20 @@ class StudyStore:
 
         return await self._context.database.read(work)
 
+    async def note_shown(self, sources: Sequence[StudySource], operator: str) -> None:
+        """Record that somebody was shown a study: retention may delete what was looked at."""
+        facts: dict[str, object] = {
+            "study": sources[0].study_uid,
+            "origins": [str(source.origin) for source in sources],
+        }
+        numbers = [int(str(row["id"])) for source in sources for row in source.packages]
+
+        def work(db: Db) -> None:
+            audit_rows.append(db, "study.shown", facts, operator)
+            package_rows.note_looked(db, numbers)
+
+        await self._context.database.write(work)
+
     async def packages(
         self, text: str, origin: str = "", *, is_equal_one: bool = True
     ) -> list[Package]:

@@ -1,10 +1,10 @@
 """Transfers as rows. Every function runs inside a caller's transaction."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from node import clock
 from node.documents.delivery import Delivery
 from node.documents.signed import Document
 from node.domain.ids import FacilityId, PackageId, TransferId
@@ -51,7 +51,7 @@ def add_transfer(
     plaintext_bytes: int = 0,
 ) -> int:
     """Add a transfer's row, inside the caller's transaction; return its number."""
-    now = time.time()
+    now = clock.now()
     peer = delivery.receiver if direction is Direction.SEND else delivery.sender
     values = {
         "transfer_id": delivery.transfer_id.value,

@@ -4,9 +4,9 @@ Rows are never removed before their delivery has expired: a replayed delivery or
 meet the one that was kept.
 """
 
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 
+from node import clock
 from node.documents.arrivals import Outgoing
 from node.documents.delivery import Delivery
 from node.documents.signed import Document
@@ -294,7 +294,7 @@ class TransferStore:
                 "UPDATE transfers SET bytes_done = MAX(bytes_done, ?),"
                 " bytes_carried = bytes_carried + ?, carried_seconds = carried_seconds + ?,"
                 " updated_time = ? WHERE id = ?",
-                (done, carried, seconds, time.time(), row.id),
+                (done, carried, seconds, clock.now(), row.id),
             )
 
         return await self.change(row.id, work)
@@ -331,6 +331,7 @@ class TransferStore:
                 if outgoing.held:
                     facts["held"] = outgoing.held
                 audit_rows.append(db, "transfer.offered", facts, operator)
+                package_rows.note_looked(db, [outgoing.package.id])
                 rows.append(added)
             return rows
 
@@ -370,7 +371,7 @@ class TransferStore:
                 "UPDATE transfers SET state = ?, receipt = ?, bytes_done = bytes_total,"
                 " reason = CASE WHEN ? = 'delivered' THEN '' ELSE reason END,"
                 " updated_time = ? WHERE id = ?",
-                (state, receipt.encode(), state, time.time(), row.id),
+                (state, receipt.encode(), state, clock.now(), row.id),
             )
             transfer_rows.keep_manifest(db, row)
             facts = {**transfer_rows.facts(now), "receipt": receipt.digest().hex()}
@@ -398,13 +399,13 @@ class TransferStore:
                 db.execute(
                     "UPDATE transfers SET accepted = 1, reason = 'accepted; waiting for the"
                     " sender', updated_time = ? WHERE id = ?",
-                    (time.time(), row.id),
+                    (clock.now(), row.id),
                 )
             else:
                 db.execute(
                     "UPDATE transfers SET state = 'declined', reason = ?, updated_time = ?"
                     " WHERE id = ?",
-                    (reason, time.time(), row.id),
+                    (reason, clock.now(), row.id),
                 )
                 transfer_rows.forget_offer(db, row.id)
             kind = "offer.accepted" if accept else "offer.declined"
@@ -462,7 +463,7 @@ def _move(db: Db, row: Transfer, state: State, reason: str, operator: str) -> No
         return
     db.execute(
         "UPDATE transfers SET state = ?, reason = ?, updated_time = ? WHERE id = ?",
-        (state, reason, time.time(), row.id),
+        (state, reason, clock.now(), row.id),
     )
     if state.is_final:
         transfer_rows.forget_offer(db, row.id)

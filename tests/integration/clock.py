@@ -16,9 +16,16 @@ class Clock:
         self.set_day(0)
 
     def set_day(self, day: int) -> None:
-        """Have it be so many days later."""
+        """Have it be so many days later; fewer than 0 for earlier."""
+        self._set(f"{day:+d}d")
+
+    def set_hours(self, hours: int) -> None:
+        """Have it be so many hours later."""
+        self._set(f"{hours:+d}h")
+
+    def _set(self, offset: str) -> None:
         following = self._file.with_suffix(".next")
-        following.write_text(f"+{day}d\n")
+        following.write_text(f"{offset}\n")
         following.rename(self._file)
 
     def put_on(self, server: Node | Directory) -> None:

@@ -80,19 +80,38 @@ def test_retention_removes_what_was_received_and_says_so(
     nodes: tuple[Node, Node], tmp_path: Path
 ) -> None:
     a, b = nodes
-    a.run("import", str(write_study(tmp_path / "s", 3, 3)))
+    """What was looked at is announced, and deleted a week later; nothing else is."""
+    a.run("import", str(write_study(tmp_path / "s", 3, 3)), str(write_study(tmp_path / "u", 5, 1)))
     b.run("import", str(write_study(tmp_path / "own", 4, 3)))
-    a.run("send", study_uid(3), b.display_name, "--wait")
+    for study in (3, 5):
+        a.run("send", study_uid(study), b.display_name, "--wait")
+    b.run("study", study_uid(3))
     age_packages(b, days=40)
     with configured(b, retention_days=30):
+        wait_until(lambda: fates(b) == {3: "announced", 5: "unseen"}, "it is not announced")
+        assert b.json("studies", study_uid(3))["studies"], "there is a week's warning"
+        text = b.run("retention", "--dry-run")
+        assert "nobody has looked at it" in text
+        assert all(len(line) <= 80 for line in text.splitlines())
+        found = {f["subject"]: f["text"] for f in b.json("doctor", statuses=(0, 1))["findings"]}
+        assert "1 packages older than 30 days are deleted from" in found["retention"]
+        age_packages(b, days=8)
         wait_until(
             lambda: not b.json("studies", study_uid(3))["studies"], "the old study is still here"
         )
         assert b.json("studies", study_uid(4))["studies"], "an import of one's own is kept"
+        assert b.json("studies", study_uid(5))["studies"], "nobody has looked at it"
         entries = [e for e in b.json("audit")["entries"] if e["kind"] == "package.expired"]
-        assert json.loads(entries[-1]["body"])["why"] == "older than 30 days"
+        assert "older than 30 days" in json.loads(entries[-1]["body"])["why"]
     b.run("store", "check", "--read-data")
     assert b.json("receipts")["receipts"], "the receipt outlives the study"
+
+
+def fates(node: Node) -> dict[int, str]:
+    """Return what becomes of studies 3 and 5, as retention says."""
+    entries = node.json("retention", "--dry-run")["entries"]
+    found = {entry["study_instance_uid"]: entry["fate"] for entry in entries}
+    return {n: found[study_uid(n)] for n in (3, 5) if study_uid(n) in found}
 
 
 def age_packages(node: Node, days: int) -> None:
@@ -104,7 +123,7 @@ def age_packages(node: Node, days: int) -> None:
     node.stop()
     key = unlock(Home(node.home), None).root_key.database_key()
     database = open_database(node.home / "metadata.db", key, migrations)
-    sql = "UPDATE packages SET created_time = created_time - ?"
+    sql = "UPDATE packages SET created_time = created_time - ?1, expiring_time = expiring_time - ?1"
     database.write_sync(lambda db: db.execute(sql, (days * 86400,)))
     database.close()
     node.start()

@@ -54,3 +54,36 @@ def test_certificate_is_renewed_while_the_node_runs(tmp_path: Path) -> None:
     finally:
         for node in (a, b):
             node.stop()
+
+
+def test_nodes_stay_connected_for_91_days_without_a_restart(tmp_path: Path) -> None:
+    clock = Clock(tmp_path)
+    a, b = Node(tmp_path, "a", "Steady Clinic"), Node(tmp_path, "b", "Other Hospital")
+    try:
+        for node in (a, b):
+            clock.put_on(node)
+            node.make()
+            node.start()
+        pair(a, b)
+
+        def live_until(first: int, last: int) -> None:
+            for day in range(first, last + 1):
+                clock.set_day(day)
+                wait_until(lambda: is_connected(a) and is_connected(b), f"apart on day {day}", 60)
+
+        live_until(1, 62)
+        for node in (a, b):
+            wait_until(lambda n=node: "certificate renewed" in n.log.read_text(), "not renewed", 60)
+            wait_until(lambda n=node: "peer renewed" in n.log.read_text(), "not heard of", 60)
+        live_until(63, 75)
+        for node in (a, b):
+            wait_until(lambda n=node: certificate_level(n) == "ok", "the next is not in use", 60)
+        live_until(76, 92)
+        write_study(tmp_path / "in", 1, 1)
+        a.run("import", str(tmp_path / "in"))
+        a.run("send", study_uid(1), b.display_name, "--wait")
+        for node in (a, b):
+            assert not node.json("status").get("alarms"), "no day was a jump"
+    finally:
+        for node in (a, b):
+            node.stop()

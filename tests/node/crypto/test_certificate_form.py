@@ -45,7 +45,7 @@ def made(
     signed_by: Any = KEY,
     serial: int = 12345,
     start: datetime.datetime = START,
-    lifetime: datetime.timedelta = datetime.timedelta(days=90),
+    lifetime: datetime.timedelta = datetime.timedelta(days=91),
     extensions: dict[str, tuple[x509.ExtensionType, bool]] = HONEST,
     algorithm: Any = hashes.SHA256(),  # noqa: B008
 ) -> bytes:
@@ -72,7 +72,7 @@ def but(**changes: tuple[x509.ExtensionType, bool] | None) -> dict[str, Any]:
 
 def deviations() -> Iterator[Any]:
     second = datetime.timedelta(seconds=1)
-    days = datetime.timedelta(days=90)
+    days = datetime.timedelta(days=91)
     p384 = ec.generate_private_key(ec.SECP384R1())
     both = x509.AuthorityKeyIdentifier(SKI.digest, [x509.DirectoryName(name("emix-node"))], 12345)
     odd = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"x")

@@ -146,6 +146,60 @@ class BackupEnd(_message.Message):
     files: int
     def __init__(self, files: _Optional[int] = ...) -> None: ...
 
+class ConfirmClockRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ConfirmClockResponse(_message.Message):
+    __slots__ = ("was_ahead_seconds",)
+    WAS_AHEAD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    was_ahead_seconds: int
+    def __init__(self, was_ahead_seconds: _Optional[int] = ...) -> None: ...
+
+class PreviewRetentionRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PreviewRetentionResponse(_message.Message):
+    __slots__ = ("days", "suspended", "entries")
+    DAYS_FIELD_NUMBER: _ClassVar[int]
+    SUSPENDED_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    days: int
+    suspended: str
+    entries: _containers.RepeatedCompositeFieldContainer[RetentionEntry]
+    def __init__(self, days: _Optional[int] = ..., suspended: _Optional[str] = ..., entries: _Optional[_Iterable[_Union[RetentionEntry, _Mapping]]] = ...) -> None: ...
+
+class RetentionEntry(_message.Message):
+    __slots__ = ("study_instance_uid", "package_id", "origin", "received_from", "received_seconds", "fate", "expiring_seconds")
+    STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FROM_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FATE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRING_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    study_instance_uid: str
+    package_id: str
+    origin: str
+    received_from: str
+    received_seconds: int
+    fate: str
+    expiring_seconds: int
+    def __init__(self, study_instance_uid: _Optional[str] = ..., package_id: _Optional[str] = ..., origin: _Optional[str] = ..., received_from: _Optional[str] = ..., received_seconds: _Optional[int] = ..., fate: _Optional[str] = ..., expiring_seconds: _Optional[int] = ...) -> None: ...
+
+class ApplyRetentionRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ApplyRetentionResponse(_message.Message):
+    __slots__ = ("announced", "deleted")
+    ANNOUNCED_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    announced: int
+    deleted: int
+    def __init__(self, announced: _Optional[int] = ..., deleted: _Optional[int] = ...) -> None: ...
+
 class ListPeersRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

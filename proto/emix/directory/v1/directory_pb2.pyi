@@ -67,14 +67,16 @@ class LoginRequest(_message.Message):
     def __init__(self, statements: _Optional[bytes] = ..., proof: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., listing_digest: _Optional[bytes] = ...) -> None: ...
 
 class LoginResponse(_message.Message):
-    __slots__ = ("session", "lifetime_seconds", "again_seconds")
+    __slots__ = ("session", "lifetime_seconds", "again_seconds", "time_milliseconds")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     LIFETIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
     AGAIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     session: str
     lifetime_seconds: int
     again_seconds: int
-    def __init__(self, session: _Optional[str] = ..., lifetime_seconds: _Optional[int] = ..., again_seconds: _Optional[int] = ...) -> None: ...
+    time_milliseconds: int
+    def __init__(self, session: _Optional[str] = ..., lifetime_seconds: _Optional[int] = ..., again_seconds: _Optional[int] = ..., time_milliseconds: _Optional[int] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("membership", "login")

@@ -1,0 +1,110 @@
+"""Commands about time: whether the clock is right, and what is deleted when it is old."""
+
+import click
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.cli.client import run_call
+from node.cli.node_commands import as_json
+from node.clock import shown_seconds
+from node.terminal.output import print_line, show_json, show_table, show_time
+
+_FATES = {
+    "unseen": "kept: nobody has looked at it or exported it",
+    "sending": "kept: it is being sent on",
+    "due": "announced within the hour, deleted a week later",
+    "deleted": "deleted within the hour",
+}
+
+
+@click.group()
+def clock() -> None:
+    """See to the clock that this node goes by; `emix doctor` says whether it is believed.
+
+    \b
+    Example:
+      emix clock confirm
+    """
+
+
+@clock.command()
+@as_json
+@click.pass_context
+def confirm(context: click.Context, json_: bool) -> None:
+    """Say that the clock is right, where `emix doctor` calls it suspect.
+
+    A clock that is far from the last time that the node knew is not believed until another facility
+    agrees with it, or you do: by a wrong one transfers would expire and studies be deleted. Look
+    at it first.
+
+    \b
+    Example:
+      emix clock confirm
+    """
+    answer = run_call(context, "NodeService.ConfirmClock", pb.ConfirmClockRequest())
+    if json_:
+        show_json(answer)
+        return
+    ahead = answer.was_ahead_seconds
+    if not ahead:
+        print_line("The clock is believed already.")
+        return
+    where = "ahead of" if ahead > 0 else "behind"
+    print_line(
+        f"The clock is believed from now on. It is {shown_seconds(abs(ahead))} {where} what was"
+        " known before."
+    )
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say what will be deleted and when; delete nothing.")
+@as_json
+@click.pass_context
+def retention(context: click.Context, dry_run: bool, json_: bool) -> None:
+    """Do one step of what `retention_days` in emix.toml asks for, as the node does every hour.
+
+    Received packages that are older are announced first, and deleted a week later, a hundred in a
+    step. What nobody has looked at (`emix study`), exported or sent on is kept, and nothing is
+    deleted while the clock is suspect.
+
+    \b
+    Examples:
+      emix retention --dry-run
+      emix retention --dry-run --json
+      emix retention
+    """
+    if dry_run:
+        preview = run_call(context, "NodeService.PreviewRetention", pb.PreviewRetentionRequest())
+        _show_preview(preview, json_)
+        return
+    answer = run_call(context, "NodeService.ApplyRetention", pb.ApplyRetentionRequest())
+    if json_:
+        show_json(answer)
+    else:
+        print_line(f"{answer.announced} packages announced, {answer.deleted} deleted.")
+
+
+def _show_preview(preview: pb.PreviewRetentionResponse, json_: bool) -> None:
+    if json_:
+        show_json(preview)
+        return
+    if not preview.days:
+        print_line("Nothing is ever deleted: retention_days in emix.toml is 0.")
+        return
+    show_table(
+        ("RECEIVED", "FROM", "STUDY", "WHAT BECOMES OF IT"),
+        [
+            (
+                show_time(entry.received_seconds),
+                entry.received_from[:20],
+                entry.study_instance_uid[:16],
+                _FATES.get(entry.fate) or f"deleted from {show_time(entry.expiring_seconds)} on",
+            )
+            for entry in preview.entries
+        ],
+        f"Nothing that was received is older than {preview.days} days.",
+    )
+    if preview.suspended:
+        print_line(f"Nothing is deleted now: {preview.suspended}.", is_error=True)
+
+
+COMMANDS = (clock, retention)

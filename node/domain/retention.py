@@ -1,0 +1,63 @@
+"""What becomes of received packages when they grow old: decided here, without a store.
+
+Nothing is deleted that nobody has looked at or exported, nothing without a week's warning, and
+never much at once: whoever looks at the node once a day can still stop it.
+"""
+
+import enum
+from dataclasses import dataclass
+
+WARNING_SECONDS = 7 * 86400.0
+"""So long before it is deleted at the earliest a package is announced."""
+
+MOST_AT_ONCE = 100
+"""Packages that one step deletes; a step is an hour."""
+
+DAY_SECONDS = 86400.0
+
+
+class Fate(enum.StrEnum):
+    """What becomes of an old package."""
+
+    UNSEEN = "unseen"  # kept: nobody has looked at it or exported it
+    SENDING = "sending"  # kept: it is being sent on
+    DUE = "due"  # to be announced with the next step
+    ANNOUNCED = "announced"  # it waits for the time that was announced
+    DELETED = "deleted"  # the next step deletes it
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """A received package that is older than the policy keeps it.
+
+    Attributes:
+        number: Of its row.
+        study_uid: Of its study.
+        package: Its id.
+        origin: Who sealed it.
+        received_from: Who sent it.
+        created_time: When it came.
+        is_looked_at: Whether somebody has looked at its study here, or exported it, since.
+        is_sending: Whether a transfer of it to another facility is not final.
+        expiring_time: From when on it may be deleted; None until that is announced.
+    """
+
+    number: int
+    study_uid: str
+    package: bytes
+    origin: bytes
+    received_from: bytes
+    created_time: float
+    is_looked_at: bool
+    is_sending: bool
+    expiring_time: float | None
+
+    def fate(self, now: float) -> Fate:
+        """Return what becomes of it at a time."""
+        if not self.is_looked_at:
+            return Fate.UNSEEN
+        if self.is_sending:
+            return Fate.SENDING
+        if self.expiring_time is None:
+            return Fate.DUE
+        return Fate.ANNOUNCED if now < self.expiring_time else Fate.DELETED
