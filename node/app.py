@@ -586,6 +586,10 @@ class _Node:
             log.info("transfers expired", transfers=expired)
         if clock.CLOCK.doubt:
             return  # the alarm says so
+        if self._config.transfers_days:
+            forgotten = await self._transfer_store.forget_old(self._config.transfers_days)
+            if forgotten:
+                log.info("old transfers forgotten", transfers=forgotten)
         step = await self._retention.step()
         if step.announced or step.deleted:
             log.info("retention", announced=step.announced, deleted=step.deleted)

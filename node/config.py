@@ -52,6 +52,8 @@ class Config:
         reserve_mib: `[store]` kept free on the disk.
         ballast_mib: `[store]` a file of that size is given up where the disk is full all the same.
         retention_days: `[store]` received packages older than this are deleted; 0 for never.
+        transfers_days: `[store]` ended transfers of what is not here any more are forgotten after
+            so many days; 0 for never.
         metrics_listen: `[metrics]` address of the Prometheus page; empty for none.
         log_level: `[log]` how much is logged.
     """
@@ -112,6 +114,7 @@ class Config:
     reserve_mib: int = field(default=64, metadata={"section": "store", "check": whole(16, 10**6)})
     ballast_mib: int = field(default=32, metadata={"section": "store", "check": whole(0, 10_000)})
     retention_days: int = field(default=0, metadata={"section": "store", "check": whole(0, 36500)})
+    transfers_days: int = field(default=0, metadata={"section": "store", "check": whole(0, 36500)})
     metrics_listen: str = field(
         default="",
         metadata={
@@ -139,6 +142,7 @@ RELOADED = frozenset(
         "quota_gib",
         "reserve_mib",
         "retention_days",
+        "transfers_days",
         "log_level",
     }
 )
@@ -245,8 +249,12 @@ introduction = "{introduction}"
 # Other programs may fill the disk all the same. Then a file of so many MiB is given up, so that
 # deleting, stopping and starting work. 0: no such file.
 # ballast_mib = 32
-# Received packages are deleted after so many days. 0: never.
+# Received packages that are older than so many days are announced, and deleted a week later, if
+# somebody has looked at them or exported them: emix retention --dry-run. 0: never.
 # retention_days = 0
+# Transfers that ended so many days ago are forgotten, with their receipts, once their package is
+# not here any more. 0: never.
+# transfers_days = 0
 
 [metrics]
 # Where Prometheus may ask, for example "127.0.0.1:7412". Empty: nowhere.

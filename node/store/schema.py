@@ -213,6 +213,9 @@ CREATE INDEX transfers_open ON transfers (id)
 CREATE INDEX transfers_waiting ON transfers (peer)
     WHERE direction = 'send'
     AND (state IN ('pending', 'held', 'carrying', 'checking') OR untold = 1);
+CREATE INDEX transfers_ended ON transfers (updated_time)
+    WHERE untold = 0 AND state IN ('delivered', 'declined', 'cancelled', 'failed');
+CREATE INDEX transfers_manifest ON transfers (manifest_digest) WHERE manifest_digest IS NOT NULL;
 CREATE INDEX transfers_sent ON transfers (study_uid, origin, peer)
     WHERE direction = 'send' AND state = 'delivered';
 -- What a peer has offered and got no receipt for is counted with every offer.

@@ -21,6 +21,9 @@ OPEN = "'pending', 'held', 'carrying', 'checking'"
 IS_OPEN = f"state IN ({OPEN})"
 """Of a transfer that is not final, as an index has it."""
 
+IS_ENDED = f"untold = 0 AND state IN ({FINAL})"
+"""Of one that is final, and of which the receiver need not be told, as an index has it."""
+
 IS_WAITING = f"direction = 'send' AND ({IS_OPEN} OR untold = 1)"
 """Of what this node still has to send, or to take back, as an index has it."""
 

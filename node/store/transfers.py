@@ -1,7 +1,8 @@
 """Transfers as rows: offers given and got, their documents, how far they are, receipts.
 
 Rows are never removed before their delivery has expired: a replayed delivery or receipt must
-meet the one that was kept.
+meet the one that was kept. Those with receipts are the proof of what was delivered: they go only
+where a policy says so, and after their packages.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -9,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from node import clock
 from node.documents.arrivals import Outgoing
 from node.documents.delivery import Delivery
-from node.documents.signed import Document
+from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.packages import Package
 from node.domain.patients import Patient
@@ -26,7 +27,7 @@ from node.store import (
     transfer_rows,
 )
 from node.store.context import StoreContext, marks
-from node.store.transfer_rows import FINAL, IS_OPEN, IS_WAITING, OPEN
+from node.store.transfer_rows import FINAL, IS_ENDED, IS_OPEN, IS_WAITING, OPEN
 
 LATEST = 50
 """How many transfers a watch begins with, beside all that are not final."""
@@ -35,6 +36,9 @@ _NAMED = 5
 _MOST_NAMED = 100
 _ID_DIGITS = 32
 _PAGE_ROWS = 500
+_MOST_FORGOTTEN = 1000
+_DAY_SECONDS = 86400
+_COUNTED_DAYS = 30
 
 
 class TransferStore:
@@ -448,7 +452,48 @@ class TransferStore:
             f"DELETE FROM transfers WHERE direction = 'receive' AND state IN ({FINAL})"
             " AND receipt IS NULL AND expires_time < ?"
         )
-        return await self._context.database.write(lambda db: int(db.execute(sql, (now,)).rowcount))
+
+        def work(db: Db) -> int:
+            # What was counted of a peer's receipts counts for 30 days.
+            earliest = now // _DAY_SECONDS - _COUNTED_DAYS
+            db.execute("DELETE FROM receipt_days WHERE day < ?", (earliest,))
+            return int(db.execute(sql, (now,)).rowcount)
+
+        return await self._context.database.write(work)
+
+    async def forget_old(self, days: int) -> int:
+        """Remove transfers that ended so many days ago, of packages that are not here any more.
+
+        With them go their documents: whoever wants to keep proofs exports receipts first. What
+        can be shown again, since its delivery still stands, is kept.
+
+        Returns:
+            How many; at most a thousand at once.
+        """
+
+        def work(db: Db) -> int:
+            now = clock.now()
+            rows = db.execute(
+                f"SELECT id, manifest_digest FROM transfers t WHERE {IS_ENDED} AND updated_time < ?"
+                " AND expires_time < ? AND NOT EXISTS (SELECT 1 FROM packages p WHERE"
+                " p.origin = t.origin AND p.package_id = t.package_id) LIMIT ?",
+                (now - days * _DAY_SECONDS, now - MAX_CLOCK_SKEW_SECONDS, _MOST_FORGOTTEN),
+            ).fetchall()
+            if not rows:
+                return 0
+            ids = [row[0] for row in rows]
+            db.execute(f"DELETE FROM transfers WHERE id IN ({marks(ids)})", ids)
+            for digest in {bytes(row[1]) for row in rows if row[1] is not None}:
+                db.execute(
+                    "DELETE FROM transfer_manifests WHERE digest = ?1 AND NOT EXISTS"
+                    " (SELECT 1 FROM transfers WHERE manifest_digest = ?1)",
+                    (digest,),
+                )
+            facts: dict[str, object] = {"transfers": len(rows), "why": f"ended {days} days ago"}
+            audit_rows.append(db, "transfers.forgotten", facts)
+            return len(rows)
+
+        return await self._context.database.write(work)
 
     async def by_number(self, number: int) -> Transfer:
         """Return a transfer as it now stands; `NotFound` if it is gone."""

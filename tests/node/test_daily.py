@@ -66,7 +66,7 @@ async def test_full_disk_does_not_end_the_node(tmp_path: Path) -> None:
         )
         node = _Node.__new__(_Node)
         node._context = context
-        node._config = SimpleNamespace(retention_days=0)  # type: ignore[assignment]
+        node._config = SimpleNamespace(retention_days=0, transfers_days=0)  # type: ignore[assignment]
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(node._look_after, transfers)

@@ -218,3 +218,20 @@ async def test_long_list_keeps_nobody_from_writing_or_reading(tmp_path: Path) ->
     finally:
         let_go.set()
         context.close()
+
+
+async def test_old_transfers_are_forgotten_by_policy_and_never_before_their_packages(
+    tmp_path: Path,
+) -> None:
+    context = make_store(tmp_path)
+    try:
+        fill(context, History(make_signer().facility_id, 40, 10))
+        transfers = TransferStore(context)
+        assert await transfers.forget_old(30) == 0, "their packages are here"
+        context.database.write_sync(lambda db: db.execute("DELETE FROM packages WHERE id % 2"))
+        assert await transfers.forget_old(365) == 0
+        assert 20 <= await transfers.forget_old(30) <= 25, "those of the last month still stand"
+        assert await transfers.forget_old(30) == 0
+        assert len(await transfers.find()) >= 25
+    finally:
+        context.close()
