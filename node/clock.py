@@ -44,7 +44,7 @@ class Clock:
     def __init__(
         self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = _steady
     ) -> None:
-        self._wall = wall
+        self.wall = wall  # what the machine's clock shows, believed or not
         self._steady = steady
         self._lock = threading.Lock()
         self._believed, self._at = wall(), steady()
@@ -54,7 +54,7 @@ class Clock:
     def begin(self, believed: float) -> None:
         """Begin with the last time that was believed before, by the store; 0 for none."""
         with self._lock:
-            self._believe(believed or self._wall(), self._steady())
+            self._believe(believed or self.wall(), self._steady())
             self._heard.clear()
 
     def _believe(self, time_: float, at: float) -> None:
@@ -67,7 +67,7 @@ class Clock:
 
     def _look(self) -> tuple[float, float]:
         """Return the time, and by how much the wall clock is ahead of what is expected."""
-        wall, at = self._wall(), self._steady()
+        wall, at = self.wall(), self._steady()
         expected = self._believed + at - self._at
         ahead = wall - expected
         if abs(ahead) <= OFF_SECONDS:
@@ -83,7 +83,7 @@ class Clock:
         One that agrees with the wall clock confirms it.
         """
         with self._lock:
-            wall, at = self._wall(), self._steady()
+            wall, at = self.wall(), self._steady()
             if len(self._heard) >= _MOST_HEARD:
                 self._heard.clear()
             self._heard[facility] = _Heard(told - wall, at)
@@ -95,7 +95,7 @@ class Clock:
     def confirm(self) -> None:
         """Take a person's word that the wall clock is right."""
         with self._lock:
-            self._believe(self._wall(), self._steady())
+            self._believe(self.wall(), self._steady())
 
     @property
     def jump(self) -> float:

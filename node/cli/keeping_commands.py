@@ -9,9 +9,9 @@ from node.clock import shown_seconds
 from node.terminal.output import print_line, show_json, show_table, show_time
 
 _FATES = {
-    "unseen": "kept: nobody has looked at it or exported it",
-    "sending": "kept: it is being sent on",
-    "due": "announced within the hour, deleted a week later",
+    "unseen": "kept: nobody looked at it",
+    "sending": "kept: it is sent on",
+    "due": "announced next",
     "deleted": "deleted within the hour",
 }
 
@@ -95,9 +95,9 @@ def _show_preview(preview: pb.PreviewRetentionResponse, json_: bool) -> None:
         [
             (
                 show_time(entry.received_seconds),
-                entry.received_from[:20],
+                entry.received_from[:16],
                 entry.study_instance_uid[:16],
-                _FATES.get(entry.fate) or f"deleted from {show_time(entry.expiring_seconds)} on",
+                _FATES.get(entry.fate) or f"deleted from {show_time(entry.expiring_seconds)[:10]}",
             )
             for entry in preview.entries
         ],

@@ -313,7 +313,8 @@ class Statements(Protocol):
 def hold_clock(facility: FacilityId, time_milliseconds: int) -> None:
     """Hold that a peer's clock is not far from ours; `UsageError` says by how much.
 
-    The wall clock is meant, believed or not: one that agrees confirms it.
+    The wall clock is meant, believed or not: one that agrees confirms it. The other side may be
+    shown the words, too, so they name whose clock is meant.
     """
     told = time_milliseconds / 1000
     clock.CLOCK.heard(facility, told)
@@ -321,8 +322,8 @@ def hold_clock(facility: FacilityId, time_milliseconds: int) -> None:
     if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
         where = "ahead of" if skew > 0 else "behind"
         raise UsageError(
-            f"the other node's clock is {clock.shown_seconds(abs(skew))} {where} this node's; set"
-            " right the one that is wrong (NTP)"
+            f"the clock of facility {facility.short()} is {clock.shown_seconds(abs(skew))} {where}"
+            " the other's; set right the one that is wrong (NTP)"
         )
 
 

@@ -17,9 +17,11 @@ _ADDRESS = "10.213.99.2"
 # A network on which everything is swallowed, the questions for names among it.
 _CUT_OFF = f"""
 ip link set lo up
-ip link add d0 type dummy
+ip link add d0 type veth peer name d1
 ip address add {_ADDRESS}/24 dev d0
 ip link set d0 up
+ip link set d1 up
+ip neighbour add 10.213.99.1 lladdr 02:00:00:00:00:01 dev d0
 ip route replace default via 10.213.99.1
 printf 'nameserver 10.213.99.1\\n' > "$0"
 mount --bind "$0" /etc/resolv.conf
