@@ -110,13 +110,13 @@ def test_offers_that_wait_for_a_person_cost_nothing(tmp_path: Path) -> None:
         b.set(incoming='"ask"')
         b.start()
         for n in range(1, OFFERS + 1):
-            write_study(tmp_path / "in", n, 1)
+            write_study(tmp_path / "in" / str(n), n, 1)
         a.run("import", str(tmp_path / "in"))
         with admin_channel(a) as channel:
             for n in range(1, OFFERS + 1):
                 request = pb.SendRequest(study=study_uid(n), facility=b.display_name)
                 channel.whole(_SEND, request, timeout=60)
-        wait_until(lambda: b.json("status")["held_offers"] == OFFERS, "not all are held", 120)
+        wait_until(lambda: int(b.json("status")["held_offers"]) == OFFERS, "not all are held", 120)
         before, started = (cpu_seconds(a), cpu_seconds(b)), time.monotonic()
         threading.Event().wait(20)
         shares = [
