@@ -1,5 +1,8 @@
 """For all tests: the long ones begin first, no example is timed, no failed sync stays noted."""
 
+import os
+from collections.abc import Iterator
+
 import hypothesis
 import pytest
 
@@ -15,6 +18,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget a failed sync of an earlier test, which is noted for the life of a process."""
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget what an earlier test changed for the life of a process: a failed sync, the umask."""
     monkeypatch.setattr(failure, "_failure", failure._Failure())
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
