@@ -72,6 +72,7 @@ def restore_home(
         KeysError: the kit is another node's. Nothing was written.
         UsageError: a recovery kit is needed. Nothing was written.
     """
+    _hold_empty(home.root, source)
     files = read_inventory(source)
     keys = _keys(source, kit)
     hold_length(home.root)
@@ -80,7 +81,7 @@ def restore_home(
     safe_paths.hold_tree(source)
     left = {name: listed for name, listed in files.items() if name not in _names(missing)}
     total = sum(listed.size_bytes for listed in left.values())
-    with _Place(home.root) as place:
+    with _Place(home.root, source) as place:
         place.hold_room(total, len(left))
         damaged, done = [], 0
         for name, listed in left.items():
@@ -96,6 +97,27 @@ def restore_home(
     lost = _names(damaged)
     kept = [listed.size_bytes for name, listed in left.items() if name not in lost]
     return Restored(len(kept), sum(kept), [*missing, *damaged])
+
+
+def _hold_empty(root: Path, source: Path) -> None:
+    """Say first where nothing can be restored, before anything is said of the backup."""
+    if not root.is_dir():
+        return
+    found = {path.name for path in root.iterdir()} - {safe_paths.LOST_AND_FOUND}
+    if found and not _is_of_killed(found):
+        raise _not_empty(root, source)
+
+
+def _is_of_killed(names: set[str]) -> bool:
+    """Return whether a folder has what a restore left that was killed."""
+    return _ASIDE in names and KEYRING not in names
+
+
+def _not_empty(root: Path, source: Path) -> ConfigError:
+    return ConfigError(
+        f"{root} is not empty, and nothing is restored over what is there; say which home to make:"
+        f" emix --home DIR restore {source}"
+    )
 
 
 def _keys(source: Path, kit: RecoveryKit | None) -> Mapping[str, bytes]:
@@ -139,8 +161,8 @@ def _hold_whole(source: Path, problems: Sequence[Problem], *, takes_incomplete: 
 class _Place:
     """The folder that becomes a home. Use it in a `with` block."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, source: Path) -> None:
+        self._root, self._source = root, source
         self._real = root
         self._fd = self._aside = -1
         self._closing = ExitStack()
@@ -153,11 +175,11 @@ class _Place:
                 opened = safe_paths.folder(self._root, make=True, is_ours=True)
                 self._fd, self._real = self._closing.enter_context(opened)
                 found = set(safe_paths.names(self._fd))
-                if _ASIDE in found and KEYRING not in found:  # of one that was killed
+                if _is_of_killed(found):
                     self._remove()
                     found = set(safe_paths.names(self._fd))
                 if found:
-                    raise ConfigError(f"{self._root} is not empty; choose another --home")
+                    raise _not_empty(self._root, self._source)
                 safe_paths.shut(self._fd, self._real)
                 os.mkdir(_ASIDE, 0o700, dir_fd=self._fd)
                 self._closing.callback(self._discard)

@@ -187,7 +187,8 @@ def test_folder_that_cannot_be_changed_has_to_keep_others_out(
     def refuse(*_: object) -> None:
         raise PermissionError(1, "not permitted")
 
-    (tmp_path / "there").mkdir(mode=mode)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there").chmod(mode)
     for name in ("chmod", "fchmod", "utime"):
         monkeypatch.setattr(os, name, refuse)
     if mode == 0o755:
