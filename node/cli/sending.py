@@ -11,7 +11,7 @@ from node.cli.choosing import incomplete, of_patient
 from node.cli.client import node_client, run_call
 from node.cli.moves import FINAL, Moves, name_of
 from node.cli.origins import asking_for_origin
-from node.cli.study_commands import import_and_show
+from node.cli.study_commands import import_and_show, is_whole
 from node.errors import NodeError, PeerTimeout, SeveralPatients
 from node.terminal.output import (
     ProgressBar,
@@ -179,9 +179,7 @@ class Sending:
         if self._errors:
             return self._errors[0][1].exit_code
         is_late = is_waited and any(t.state != "delivered" for t in self._transfers.values())
-        is_left_out = any(
-            done["summary"]["held"] or done["summary"]["refused"] for done in self._imports
-        )
+        is_left_out = not all(map(is_whole, self._imports))
         is_held = bool(
             self._answer.held_packages or self._answer.held or self._answer.unfinished_imports
         )

@@ -9,7 +9,6 @@ import base64
 import io
 import json
 import math
-import os
 import shutil
 import sys
 import time
@@ -213,8 +212,8 @@ def show_table(
     """Print a table; columns whose name begins with `>` are aligned to the right.
 
     Values are printed as they are asked for, with control characters made visible. On a terminal
-    the table is as wide as that; elsewhere, nothing is shortened or left out, unless COLUMNS says
-    how wide it may be. A column in which nothing stands is left out.
+    the table is as wide as that; elsewhere, nothing is shortened or left out. A column in which
+    nothing stands is left out.
 
     Args:
         columns: Names, or columns that may give way.
@@ -248,10 +247,10 @@ def show_facts(facts: Iterable[tuple[str, object]], indent: int) -> None:
 
 
 def output_width() -> int:
-    """Return how many characters a line of standard output may have; 0 for no end."""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isascii() and columns.isdigit():
-        return int(columns)
+    """Return how many characters a line of standard output may have; 0 for no end.
+
+    COLUMNS counts on a terminal only: every program that has loaded readline hands it down.
+    """
     if sys.stdout is None or not sys.stdout.isatty():
         return 0
     return shutil.get_terminal_size().columns
