@@ -87,7 +87,7 @@ class ImportStore(Protocol):
     ) -> dict[str, set[Namesake]]:
         """Return what was imported under SOP Instance UIDs, by them."""
 
-    async def find_patient(self, study_uid: str) -> Patient | None:
+    async def find_patient(self, study_uid: str, import_id: int) -> Patient | None:
         """Return whom a study that was imported before is of; None if it was not."""
 
     async def is_held(self, digest: bytes) -> bool:

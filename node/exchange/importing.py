@@ -380,7 +380,7 @@ class ImportJob:
         if found.verdict not in (Verdict.CARRY, Verdict.FLAG) or patient == Patient():
             return found
         if study not in self._patients:
-            earlier = await self._store.find_patient(study)
+            earlier = await self._store.find_patient(study, self._number)
             self._patients.setdefault(study, earlier or patient)
         known = self._patients[study]
         if patient == known or not is_another(patient, known):

@@ -258,10 +258,17 @@ class ImportStore:
                 found.setdefault(uid, set()).add(Namesake(series, digest, package in mine))
         return found
 
-    async def find_patient(self, study_uid: str) -> Patient | None:
-        """Return whom a study is of that this facility has imported before; None if it has not."""
-        me = self._context.facility
-        found = await self._context.database.read(lambda db: patients.of_study(db, study_uid, me))
+    async def find_patient(self, study_uid: str, import_id: int) -> Patient | None:
+        """Return whom a study is of that this facility has imported before; None if it has not.
+
+        What the same import recorded before it was cut off counts, too.
+        """
+        where = (
+            "(p.state = 'closed' OR (p.state = 'open' AND p.import_id = ?))"
+            " AND p.study_uid = ? AND p.origin = ?"
+        )
+        args = (import_id, study_uid, self._context.facility.digest)
+        found = await self._context.database.read(lambda db: patients.of_packages(db, where, args))
         return found[0] if found else None
 
     async def is_held(self, digest: bytes) -> bool:

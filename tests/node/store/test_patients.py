@@ -1,21 +1,24 @@
 """Two patients under one Study Instance UID: flagged, both found, asked about before a send."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from node.dicom.examiner import open_examiner
 from node.domain.ids import FacilityId
 from node.domain.transfers import Priority
 from node.errors import SeveralPatients
 from node.exchange.transfers import SendOrder, Transfers
 from node.store.context import StoreContext
+from node.store.imports import ImportStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
 from tests.dicom_files import encode, make_dataset, study_uid
 from tests.node.store.test_exporting import bring
-from tests.node.store.test_import_resumes import make_store
+from tests.node.store.test_import_resumes import Cut, CutImportStore, make_store, run_import
 
 
 @pytest.fixture
@@ -53,6 +56,21 @@ async def test_second_patient_is_flagged_and_both_are_found_and_shown(
         ("CARTER^CARL", "PC1"),
         ("DAVIS^DORA", "PD2"),
     ]
+
+
+async def test_second_patient_is_flagged_by_an_import_that_goes_on(
+    context: StoreContext, tmp_path: Path
+) -> None:
+    """What is known of it already is not looked at again."""
+    folder = tmp_path / "s"
+    folder.mkdir()
+    (folder / "1").write_bytes(CARTER)
+    async with open_examiner(parsers=1) as examiner:
+        with suppress(Cut):
+            await run_import(CutImportStore(context), examiner, folder)
+        (folder / "2").write_bytes(DAVIS)
+        summary = await run_import(ImportStore(context), examiner, folder)
+    assert (summary.known, summary.carried, summary.flagged) == (1, 1, 1)
 
 
 async def test_name_and_id_of_different_patients_do_not_mix(
