@@ -6,8 +6,8 @@ from node.domain.ids import FacilityId
 from node.domain.patients import Patient, distinct, patient_of
 from node.sql.database import Db
 
-_MOST_KEPT = 1000
-"""Of one package, and looked at of one study: a peer may send any number."""
+_MOST_KEPT, _MOST_READ = 200, 2000
+"""Of one package, and of one study, in different words: a peer may send any number."""
 
 
 def note(db: Db, package: int, index: Mapping[str, str]) -> bool:
@@ -39,8 +39,9 @@ def of_packages(db: Db, where: str, args: tuple[object, ...]) -> list[Patient]:
     """Return the patients of packages `p` that match a condition of ours, each once."""
     rows = db.execute(
         "SELECT x.name, x.patient_id, x.birth_date, x.sex FROM packages p"
-        f" JOIN patients x ON x.package = p.id WHERE {where} ORDER BY p.id, x.id LIMIT ?",
-        (*args, _MOST_KEPT),
+        f" JOIN patients x ON x.package = p.id WHERE {where}"
+        " GROUP BY x.name, x.patient_id, x.birth_date, x.sex ORDER BY MIN(x.id) LIMIT ?",
+        (*args, _MOST_READ),
     )
     return distinct(Patient(*row) for row in rows)
 
