@@ -76,7 +76,9 @@ class ImportStore:
     async def end_import(self, number: int, problem: str = "") -> None:
         """Note that an import has ended; with a problem, it can be resumed or discarded."""
         self.leave_import(number)
-        await self._context.database.write(lambda db: import_rows.end(db, number, problem))
+        await self._context.database.write(
+            lambda db: import_rows.end(db, number, problem), in_need=True
+        )
 
     def leave_import(self, number: int) -> None:
         """Let an import be resumed or discarded that was cut off."""
@@ -102,9 +104,11 @@ class ImportStore:
             return rows
 
         async with self._beginning:
-            rows = await self._context.database.write(work)
+            rows = await self._context.database.write(work, in_need=True)
             await self.discard_packages(rows)
-            await self._context.database.write(lambda db: import_rows.end(db, number, ""))
+            await self._context.database.write(
+                lambda db: import_rows.end(db, number, ""), in_need=True
+            )
         return len(rows)
 
     async def unfinished_of(self, study_uid: str, origin: FacilityId) -> list[int]:
