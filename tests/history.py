@@ -73,8 +73,14 @@ def _add_package(
         (row, f"{study_of(n)}.1.1", f"{study_of(n)}.1", secrets.token_bytes(32), bytes(12)),
     )
     db.execute(
-        "INSERT INTO study_index VALUES (?, ?, ?, '20250101', 'CT HEAD', '', 'CT', ?)",
+        "INSERT INTO study_index (package, patient_name, patient_id, study_date,"
+        " study_description, modalities, search) VALUES (?, ?, ?, '20250101', 'CT HEAD', 'CT', ?)",
         (row, f"Patient^Number{n}", f"P{n}", f"patient^number{n} p{n} 20250101 ct head ct"),
+    )
+    db.execute(
+        "INSERT INTO patients (package, name, patient_id, birth_date, sex)"
+        " VALUES (?, ?, ?, '', '')",
+        (row, f"Patient^Number{n}", f"P{n}"),
     )
 
 
