@@ -21,6 +21,7 @@ def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Com
 
 COMMANDS = dict(commands(cli, "emix")) | dict(commands(directory_cli, "emix-directory"))
 ONLY_GROUPS = {
+    "emix clock",
     "emix config",
     "emix node",
     "emix store",
