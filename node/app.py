@@ -406,7 +406,8 @@ class _Node:
         await stack.enter_async_context(
             serve(admin_services(parts, door.guard), door.inside, max_calls=MAX_CALLS)
         )
-        await stack.enter_async_context(door.accepting(self._home.socket))
+        group = await trio.to_thread.run_sync(self._home.let_in, config.admin_group)
+        await stack.enter_async_context(door.accepting(self._home.socket, group))
 
     def _parts(self, examiner: Any, transfers: Transfers, federation: Federation) -> Parts:
         doctor = Doctor(

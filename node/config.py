@@ -54,6 +54,7 @@ class Config:
         retention_days: `[store]` received packages older than this are deleted; 0 for never.
         transfers_days: `[store]` ended transfers of what is not here any more are forgotten after
             so many days; 0 for never.
+        admin_group: `[admin] group` whose people use the admin services; empty for the owner alone.
         metrics_listen: `[metrics]` address of the Prometheus page; empty for none.
         log_level: `[log]` how much is logged.
     """
@@ -115,6 +116,9 @@ class Config:
     ballast_mib: int = field(default=32, metadata={"section": "store", "check": whole(0, 10_000)})
     retention_days: int = field(default=0, metadata={"section": "store", "check": whole(0, 36500)})
     transfers_days: int = field(default=0, metadata={"section": "store", "check": whole(0, 36500)})
+    admin_group: str = field(
+        default="", metadata={"section": "admin", "key": "group", "check": optional_name}
+    )
     metrics_listen: str = field(
         default="",
         metadata={
@@ -255,6 +259,11 @@ introduction = "{introduction}"
 # Transfers that ended so many days ago are forgotten, with their receipts, once their package is
 # not here any more. 0: never.
 # transfers_days = 0
+
+[admin]
+# A group of this machine whose people may use `emix` for this node, each under their own name. The
+# node's user has to be in it. Empty: only the user that runs the node, and root.
+# group = ""
 
 [metrics]
 # Where Prometheus may ask, for example "127.0.0.1:7412". Empty: nowhere.

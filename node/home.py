@@ -11,8 +11,10 @@ node.lock        held while the node runs
 ```
 """
 
+import grp
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +34,7 @@ from node.running import locked
 from node.store.files import replace_synced, sync_directories
 
 MAX_SOCKET_PATH = 107
+_OWN, _SEARCHED = 0o700, 0o710
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,35 @@ class Home:
     def door(self) -> Path:
         """The folder for what is behind the admin socket."""
         return self.root / "admin.d"
+
+    def let_in(self, group: str) -> int | None:
+        """Let a group's people reach the admin socket, and nothing else in the home; blocks.
+
+        Returns:
+            The group's number; None if none is named, and nobody else may enter then.
+
+        Raises:
+            ConfigError: there is no such group, or this user is not in it.
+        """
+        if not group:
+            if stat.S_IMODE(self.root.stat().st_mode) == _SEARCHED:
+                self.root.chmod(_OWN)
+            return None
+        try:
+            number = grp.getgrnam(group).gr_gid
+            os.chown(self.root, -1, number)
+            self.root.chmod(_SEARCHED)
+        except KeyError as exc:
+            raise ConfigError(
+                f"[admin] group: this machine has no group {group!r}; make it: groupadd {group}"
+            ) from exc
+        except OSError as exc:
+            who = safe_paths.user_text(os.geteuid())
+            raise ConfigError(
+                f"[admin] group: {who} is not in the group {group!r}; add it, with usermod -aG,"
+                f" and start the node anew ({exc.strerror})"
+            ) from exc
+        return number
 
     @contextmanager
     def locked(self) -> Iterator[None]:

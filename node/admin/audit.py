@@ -95,11 +95,14 @@ class AuditHandlers:
         await pages.end()
 
     async def _filter(self, request: pb.ListAuditRequest) -> AuditFilter:
-        if not _UID_BEGINNING.fullmatch(request.study):
-            raise UsageError("a study is named by its UID, or the beginning of it")
+        study = request.study
+        if not _UID_BEGINNING.fullmatch(study):
+            # One that is gone has no number, accession number or words any more.
+            chosen, _ = await self._parts.studies.get(study)
+            study = chosen.study_uid
         peer = request.peer and find_peer(await self._parts.peer_store.all(), request.peer)
         return AuditFilter(
-            study=request.study,
+            study=study,
             peer=str(peer.facility_id) if peer else "",
             operator=request.operator,
             kind=request.kind,

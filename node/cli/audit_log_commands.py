@@ -34,7 +34,12 @@ _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
     help="How many entries; 0 for all.",
 )
 @click.option("--alarms", is_flag=True, help="Only alarms that nobody has acknowledged.")
-@click.option("--study", default="", metavar="UID", help="About studies whose UID begins so.")
+@click.option(
+    "--study",
+    default="",
+    metavar="STUDY",
+    help="About a study that is here, or about all whose UID begins so, deleted ones too.",
+)
 @click.option("--peer", default="", metavar="FACILITY", help="About a facility: name or ID.")
 @click.option("--operator", default="", metavar="USER", help="A user's name or number.")
 @click.option("--action", default="", metavar="KIND", help="What happened, or its beginning.")
@@ -60,6 +65,7 @@ def audit(
     Examples:
       emix audit
       emix audit --alarms
+      emix audit --study s12
       emix audit --study 1.2.840.113619.2 --action study.exported
       emix audit --peer "Billings Hospital" --since 2026-11-01 --json
       emix audit --operator alice --since "2026-11-24 15:00"

@@ -9,6 +9,7 @@ second connection has a name that the kernel chose, and gRPC tells each handler 
 instead of 1.09 (medians of 8; runs differ by more). What the node reads itself does not come by.
 """
 
+import os
 import pwd
 import socket
 import struct
@@ -81,15 +82,19 @@ class Door:
         return visitor
 
     @asynccontextmanager
-    async def accepting(self, path: Path) -> AsyncGenerator[None]:
+    async def accepting(self, path: Path, group: int | None = None) -> AsyncGenerator[None]:
         """Let processes in that connect to a path, for the time of the block.
 
         Who has come in stays after it, for as long as the server takes to end.
 
+        Args:
+            path: Where the socket is made.
+            group: Whose people may connect, beside the owner; nobody where there is none.
+
         Raises:
             ConfigError: the socket cannot be made.
         """
-        with _listening(path) as listener:
+        with _listening(path, group) as listener:
             async with trio.open_nursery() as nursery:
                 serve = partial(trio.serve_listeners, handler_nursery=self._nursery)
                 await nursery.start(serve, self._let_in, [listener])
@@ -201,12 +206,14 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _listening(path: Path) -> Iterator[trio.SocketListener]:
+def _listening(path: Path, group: int | None) -> Iterator[trio.SocketListener]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
         try:
             path.unlink(missing_ok=True)
             made.bind(str(path.resolve()))  # with the umask, which lets in nobody else
-            path.chmod(0o600)
+            if group is not None:
+                os.chown(path, -1, group)
+            path.chmod(0o600 if group is None else 0o660)
             made.listen(_BACKLOG)
         except OSError as exc:
             raise ConfigError(f"{path} cannot be made ({exc.strerror})") from exc

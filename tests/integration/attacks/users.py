@@ -20,20 +20,26 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 @cache
 def as_user() -> tuple[str, ...]:
-    """Return what runs a command as an ordinary user; nothing, if the tests run as one.
-
-    Python and this checkout may lie in a folder that only root enters, its home for example. The
-    command then sees another folder there, with nothing but these in it.
-    """
+    """Return what runs a command as an ordinary user; nothing, if the tests run as one."""
     if os.geteuid() != 0:
         return ()
-    setpriv = f"exec setpriv --reuid={USER} --regid={USER} --clear-groups"
-    script = "; ".join([*_open_folders(), f'{setpriv} "$@"'])
-    prefix = ("unshare", "--mount", "sh", "-ec", script, "as-user")
+    become = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
+    prefix = (*reaching_this_code(), *become)
     command = [*prefix, sys.executable, "-I", "-c", "import node.app"]
     if subprocess.run(command, capture_output=True, check=False, cwd="/").returncode != 0:
         pytest.skip("no ordinary user may run this installation's code")
     return prefix
+
+
+@cache
+def reaching_this_code() -> tuple[str, ...]:
+    """Return what has root run a command that becomes another user, who reaches this code.
+
+    Python and this checkout may lie in a folder that only root enters, its home for example. The
+    command then sees another folder there, with nothing but these in it.
+    """
+    script = "; ".join([*_open_folders(), 'exec "$@"'])
+    return ("unshare", "--mount", "sh", "-ec", script, "as-user")
 
 
 def _open_folders() -> list[str]:
