@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,7 +174,9 @@ def passphrase(
 
 def _command(home: Path) -> str:
     """Return how commands for a home begin: with --home, where it is not the usual one."""
-    is_usual = home.absolute() == Path(DEFAULT_HOME).expanduser()
+    is_usual = False
+    with suppress(RuntimeError):  # a user without a home directory has no usual one
+        is_usual = home.absolute() == Path(DEFAULT_HOME).expanduser()
     return "emix" if is_usual else shlex.join(["emix", "--home", str(home)])
 
 
