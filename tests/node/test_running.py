@@ -103,7 +103,10 @@ def in_terminal(out: Path, *prefix: str) -> tuple[subprocess.Popen[bytes], int]:
     command = [*prefix, sys.executable, "-c", _SERVER, str(out)]
     shell = ["setsid", "--ctty", *command]
     try:
-        process = subprocess.Popen(shell, stdin=theirs, stdout=theirs, stderr=theirs)
+        # nohup writes to the folder that it was started in.
+        process = subprocess.Popen(
+            shell, cwd=out.parent, stdin=theirs, stdout=theirs, stderr=theirs
+        )
     finally:
         os.close(theirs)
     wait_until(lambda: out.exists() and "serves" in out.read_text(), "it does not serve")
