@@ -130,6 +130,7 @@ def study_to_wire(
         packages=packages[:_PACKAGES],
         series_entries=series[:_SERIES],
         sent_to=[names.get(facility, "?") for facility in source.sent_to],
+        delivered_seconds=map(int, source.sent_to.values()),
         versioned_instances=source.versioned_instances,
     )
     for first in range(1, max(-(-len(packages) // _PACKAGES), -(-len(series) // _SERIES))):

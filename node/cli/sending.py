@@ -21,6 +21,7 @@ from node.terminal.output import (
     print_line,
     show_bytes,
     show_json,
+    show_time,
 )
 
 
@@ -153,10 +154,15 @@ class Sending:
                 f"{len(answer.known)} of {len(self._transfers)} packages were sent there before:"
                 " nothing new is sent for them (--again sends what was delivered)."
             )
+            if any(t.state == "delivered" for t in self._transfers.values()):
+                print_line(
+                    "What says delivered is a receipt of the past: whether it was deleted there"
+                    " since, it does not say."
+                )
         for t in self._transfers.values():
             reason = f" ({t.reason})" if t.reason else ""
             print_line(
-                f"transfer {name_of(t)} to {t.peer_name}: {t.state}{reason},"
+                f"transfer {name_of(t)} to {t.peer_name}: {t.state}{_when(t)}{reason},"
                 f" {t.instances} instances, {show_bytes(t.plaintext_bytes)}"
             )
         for package in answer.held_packages:
@@ -185,3 +191,9 @@ class Sending:
         )
         is_nothing = not self._transfers and not is_held
         return int(is_late or is_left_out or is_nothing or is_held)
+
+
+def _when(transfer: pb.Transfer) -> str:
+    """Return when a transfer was delivered; empty for one that was not."""
+    is_delivered = transfer.state == "delivered"
+    return f" {show_time(transfer.updated_seconds)}" if is_delivered else ""

@@ -444,7 +444,9 @@ def _facts(source: pb.Study) -> Iterator[tuple[str, str]]:
     )
     if source.versioned_instances:
         yield "versions", f"{source.versioned_instances} more than instances"
-    yield "sent to", ", ".join(source.sent_to) or "nobody"
+    sent = zip(source.sent_to, source.delivered_seconds, strict=False)
+    said = [f"{who}, receipt of {show_time(when)}" for who, when in sent]
+    yield "sent to", "; ".join(said) or "nobody"
 
 
 _SHOWN = 50

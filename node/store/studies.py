@@ -29,7 +29,7 @@ class StudySource:
     unfinished_imports: list[int] = field(default_factory=list)
     series_rows: list[dict[str, object]] = field(default_factory=list)
     packages: list[dict[str, object]] = field(default_factory=list)
-    sent_to: list[bytes] = field(default_factory=list)
+    sent_to: dict[bytes, float] = field(default_factory=dict)  # when its last receipt was kept
     series: int = 0
     instances: int = 0
     versioned_instances: int = 0
@@ -249,14 +249,13 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
     is_versioned = len(source.packages) > 1
     source.instances = sum(_images(db, source).values()) if is_versioned else everything
     source.versioned_instances = everything - source.instances
-    source.sent_to = [
-        row[0]
-        for row in db.execute(
-            "SELECT DISTINCT peer FROM transfers WHERE direction = 'send' AND state ="
-            " 'delivered' AND study_uid = ? AND origin = ?",
+    source.sent_to = dict(
+        db.execute(
+            "SELECT peer, MAX(updated_time) FROM transfers WHERE direction = 'send' AND state ="
+            " 'delivered' AND study_uid = ? AND origin = ? GROUP BY peer",
             args,
-        )
-    ]
+        ).fetchall()
+    )
     return source
 
 

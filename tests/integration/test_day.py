@@ -42,6 +42,10 @@ def test_cd_is_imported_and_sent_with_one_command(nodes: tuple[Node, Node], tmp_
     assert sent["imports"][0]["summary"]["carried"] == 4
     again = a.json("send", str(cd), b.display_name, "--timeout", "60")
     assert (len(again["known"]), again["imports"][0]["summary"]["known"]) == (2, 4)
+    said = a.run("send", study_uid(7001), b.display_name)
+    assert "a receipt of the past" in said
+    assert re.search(r"delivered 20\d\d-", said)
+    assert f"{b.display_name}, receipt of 20" in a.run("study", study_uid(7001))
 
 
 def test_studies_are_chosen_by_number_accession_number_and_words(
