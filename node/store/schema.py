@@ -62,6 +62,10 @@ CREATE INDEX packages_study ON packages (study_uid, origin);
 CREATE INDEX packages_newest ON packages (created_time, study_uid, origin) WHERE state = 'closed';
 CREATE INDEX packages_arrived ON packages (created_time, study_uid, origin)
     WHERE state = 'closed' AND received_from IS NOT NULL;
+-- Few at any time, and looked for with every status and removal.
+CREATE INDEX packages_open ON packages (study_uid) WHERE state = 'open';
+CREATE INDEX packages_held ON packages (id) WHERE state = 'held';
+CREATE INDEX packages_deleting ON packages (id) WHERE state = 'deleting';
 CREATE INDEX packages_expiring ON packages (expiring_time) WHERE expiring_time IS NOT NULL;
 CREATE INDEX packages_closed ON packages (study_uid, instances) WHERE state = 'closed';
 CREATE INDEX packages_arriving ON packages (received_from) WHERE state = 'arriving';

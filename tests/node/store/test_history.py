@@ -13,6 +13,7 @@ import trio
 from node.documents.delivery import Delivery
 from node.domain.ids import FacilityId
 from node.sql.database import Database, Db
+from node.store import package_rows
 from node.store.arrivals import ArrivalStore
 from node.store.context import StoreContext
 from node.store.studies import StudyStore
@@ -144,6 +145,14 @@ async def begin_to_watch(store: Store) -> object:
     return await TransferStore(store.context).latest()
 
 
+async def find_unfinished(store: Store) -> object:
+    def work(db: Db) -> int:
+        count = db.execute("SELECT COUNT(*) FROM packages WHERE state = 'open'").fetchone()
+        return int(count[0]) + len(package_rows.find_packages(db, "state = 'deleting'", ()))
+
+    return await store.context.database.read(work)
+
+
 async def find_sends(store: Store) -> object:
     transfers = TransferStore(store.context)
     [row] = await transfers.numbered([7])
@@ -168,6 +177,7 @@ async def show_a_study(store: Store) -> object:
         take_an_offer,
         list_what_arrived,
         begin_to_watch,
+        find_unfinished,
         find_sends,
         show_a_study,
     ],
