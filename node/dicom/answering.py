@@ -75,7 +75,7 @@ class Server:
             walker.pass_over(request["passed"])
             walker.feed(window, is_last=request["is_last"])
         except Refused as exc:
-            refused = self._walkers[session] = verdict_on(exc)
+            refused = self._walkers[session] = verdict_on(exc, walker)
             return asdict(refused)
         found = examine(walker, is_whole=request["is_last"])
         return {**asdict(found), "skippable": walker.skippable_bytes}

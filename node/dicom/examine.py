@@ -70,12 +70,7 @@ def examine(walker: Walker, *, is_whole: bool = True) -> Examined:
     meta_class = uid_from_bytes(values.get(0x00020002, b""))
     meta_instance = uid_from_bytes(values.get(0x00020003, b""))
     if walker.is_directory:
-        return Examined(
-            Verdict.DIRECTORY,
-            ("a DICOMDIR",),
-            sop_class_uid=MEDIA_DIRECTORY,
-            references=tuple(walker.references) if is_whole else (),
-        )
+        return _directory(walker, is_whole=is_whole)
     if is_whole and not instance and meta_instance:
         instance = meta_instance
         reasons.append("no SOP Instance UID but the file meta's")
@@ -130,15 +125,26 @@ def examine_bytes(data: memoryview | bytes) -> Examined:
     try:
         walker.feed(data, is_last=True)
     except Refused as exc:
-        return verdict_on(exc)
+        return verdict_on(exc, walker)
     return examine(walker)
 
 
-def verdict_on(refused: Refused) -> Examined:
+def verdict_on(refused: Refused, walker: Walker) -> Examined:
     """Return the verdict on a file whose walk ended so."""
+    if walker.is_directory:  # what it names so far is named
+        return _directory(walker, is_whole=True)
     if isinstance(refused, NotDicom):
         return Examined(Verdict.NOT_DICOM, (str(refused),))
     return refusal(str(refused))
+
+
+def _directory(walker: Walker, *, is_whole: bool) -> Examined:
+    return Examined(
+        Verdict.DIRECTORY,
+        ("a DICOMDIR",),
+        sop_class_uid=MEDIA_DIRECTORY,
+        references=tuple(walker.references) if is_whole else (),
+    )
 
 
 def refusal(reason: str) -> Examined:

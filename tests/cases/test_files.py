@@ -55,5 +55,5 @@ def _in_windows(content: bytes, size: int) -> Examined:
         if not content:
             walker.feed(b"", is_last=True)
     except Refused as exc:
-        return verdict_on(exc)
+        return verdict_on(exc, walker)
     return examine(walker)
