@@ -94,8 +94,9 @@ def import_and_show(
     for path in absolute:
         try:
             path.lstat()
-        except OSError as exc:
-            raise UsageError(f"{path} cannot be looked at ({exc.strerror})") from exc
+        except (OSError, ValueError) as exc:  # a name with a NUL in it is none
+            why = exc.strerror if isinstance(exc, OSError) else "no name for a file"
+            raise UsageError(f"{path} cannot be looked at ({why})") from exc
     # What has no UTF-8 name cannot be named to the node, and can be read here.
     is_streamed = stream or any(encodable(str(path)) != str(path) for path in absolute)
     done = _import(context, absolute, is_streamed=is_streamed, resumes=resumes, json_=json_)

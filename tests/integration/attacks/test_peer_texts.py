@@ -45,6 +45,8 @@ ARGUMENTS: dict[tuple[str, ...], list[tuple[str, ...]]] = {
     ("find",): [("word",)],
     ("import",): [("{folder}",)],
     ("held", "release"): [("1",)],
+    ("imports", "resume"): [("1",)],
+    ("imports", "discard"): [("1", "--yes")],
     ("held", "discard"): [("1",)],
     ("study",): [("1.2",)],
     ("export",): [("1.2", "{folder}/out")],
