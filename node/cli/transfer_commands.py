@@ -268,7 +268,7 @@ def inbox(context: click.Context, limit: int | None, json_: bool) -> None:
             Column("PATIENT", least=10),
             Column("ID", least=6),
             Column("DATE", spare=2),
-            Column("MOD", least=3),
+            Column("MOD", least=3, spare=3),
             ">INST",
             Column("ORIGIN", least=6, spare=1),
             Column("STUDY UID", least=12, is_middle=True),
