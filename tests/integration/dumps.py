@@ -38,7 +38,7 @@ def _of_the_embedded(directory: Directory) -> list[Any]:
     copy = directory.home.with_suffix(".copy")
     shutil.copytree(directory.home, copy, ignore=shutil.ignore_patterns("*.sock"))
     key = database_key(Home(copy).key())
-    database = open_database(Home(copy).database, key, Migrations("directory"))
+    database = open_database(Home(copy).database, key, Migrations("none"))
     try:
         return database.read_sync(
             lambda db: [v for table in db.tables for row in table.rows for v in row.values()]

@@ -116,7 +116,7 @@ def _use(a: Node, b: Node, source: Path, tmp_path: Path) -> None:
     (source / "planted-path-001" / "held.dcm").write_bytes(b"MZ" + whole[2:])
     a.run("import", str(source), statuses=(0, 1))
     uid = study_uid(STUDY)
-    a.run("send", uid, b.display_name, "--note", "about Planted000", "--wait")
+    a.run("send", uid, b.display_name, "--note", "about Planted000", "--wait", "--yes")
     b.run("studies", "Planted000")
     a.kill()
     a.start()
