@@ -1,6 +1,8 @@
 """What a running node makes of odd input: counted right, named, and given back byte for byte."""
 
 import hashlib
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,8 +23,11 @@ SMALL_FILES = [case for case in files.CASES if not case.is_large]
 
 
 @pytest.fixture(scope="module")
-def scratched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library with which reads of some files fail."""
+def scratched(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """The library with which reads of some files fail; None without a compiler."""
+    if shutil.which("cc") is None:
+        assert os.environ.get("CI") != "true", "a compiler is missing; .ci/run installs it"
+        return None
     library = tmp_path_factory.mktemp("library") / "bad_sectors.so"
     source = Path(__file__).with_name("bad_sectors.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
@@ -33,11 +38,12 @@ def scratched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scope="module", params=["by the node", pytest.param("streamed", marks=pytest.mark.slow)]
 )
 def importing(
-    request: pytest.FixtureRequest, scratched: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, scratched: Path | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Node, tuple[str, ...]]]:
     """A node, and how it is given what it imports."""
     node = Node(tmp_path_factory.mktemp("node"), "odd", "Odd Clinic")
-    node.prefix = ["env", f"LD_PRELOAD={scratched}"]
+    if scratched is not None:
+        node.prefix = ["env", f"LD_PRELOAD={scratched}"]
     node.make()
     node.start()
     yield node, ("--stream",) if request.param == "streamed" else ()
@@ -68,6 +74,9 @@ def _without_words(right: Right) -> Right:
 def test_case_is_imported_right(
     case: Case, importing: tuple[Node, tuple[str, ...]], tmp_path: Path
 ) -> None:
+    node, _ = importing
+    if case.name == "bad-sectors" and not node.prefix:
+        pytest.skip("needs a C compiler")
     case.make(tmp_path)
     told = _import(importing, tmp_path)
     reasons = "\n".join(reason for f in told["findings"] for reason in f["reasons"])
