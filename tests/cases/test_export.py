@@ -9,7 +9,7 @@ from pydicom import dcmread
 from bench.nodes import Node
 from tests.cases import Case, studies
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 _LEAVES = {
     "instances-in-two-series": ["IMAGE"] * 4,

@@ -17,6 +17,7 @@ from tests.cases import Case, Right, files, media, studies
 # pydicom's FileSet leaves its temporary folders to the garbage collector.
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 SMALL_FILES = [case for case in files.CASES if not case.is_large]
@@ -34,9 +35,7 @@ def scratched(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     return library
 
 
-@pytest.fixture(
-    scope="module", params=["by the node", pytest.param("streamed", marks=pytest.mark.slow)]
-)
+@pytest.fixture(scope="module", params=["by the node", "streamed"])
 def importing(
     request: pytest.FixtureRequest, scratched: Path | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Node, tuple[str, ...]]]:

@@ -14,7 +14,7 @@ import pytest
 from bench.nodes import CommandFailed, Node, two_nodes, wait_until
 from tests.dicom_files import encode, make_dataset, study_uid
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 def write_cd(folder: Path, *studies: int, name: str = "Müller^Hans") -> Path:

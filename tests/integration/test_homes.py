@@ -15,7 +15,7 @@ from bench.nodes import CommandFailed, Directory, Node, wait_until
 from tests.dicom_files import study_uid, write_study
 from tests.integration.attacks.users import as_user, folder_of_user
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ODD = ["100% %41?x#y", "großer Ordner; a&b='c'", "ein\\name:1@b"]
 
