@@ -116,7 +116,8 @@ def _use(a: Node, b: Node, source: Path, tmp_path: Path) -> None:
     (source / "planted-path-001" / "held.dcm").write_bytes(b"MZ" + whole[2:])
     a.run("import", str(source), statuses=(0, 1))
     uid = study_uid(STUDY)
-    a.run("send", uid, b.display_name, "--note", "about Planted000", "--wait", "--yes")
+    note = ("--note", "about Planted000")
+    a.run("send", uid, b.display_name, *note, "--wait", "--yes", statuses=(1,))  # one is held
     b.run("studies", "Planted000")
     a.kill()
     a.start()
