@@ -104,7 +104,7 @@ def test_relay_and_directory_see_none_of_two_hundred_planted_strings(pair: Pair)
     assert planted.found_in([source]) == set(planted.needles)  # the scanner finds them all
     pair.a.run("import", str(source))
     uid = study_uid(STUDY)
-    pair.a.run("send", uid, "Billings Hospital", "--wait")
+    pair.a.run("send", uid, "Billings Hospital", "--wait", "--yes")
     capture = pair.folder / "capture"
     capture.mkdir()
     (capture / "relay").write_bytes(pair.relay.recorded)
