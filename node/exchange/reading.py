@@ -11,7 +11,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO
@@ -173,8 +173,9 @@ async def open_members(
     Raises:
         DicomError: it cannot be read; from the function, too.
     """
-    context = file.members()
-    members = await trio.to_thread.run_sync(context.__enter__)
+    stack = ExitStack()
+    # Opening a file may take its time, on a network's disk for example.
+    members = await trio.to_thread.run_sync(lambda: stack.enter_context(file.members()))
 
     async def read() -> ReadMember | None:
         return await trio.to_thread.run_sync(_read_member, members)
@@ -183,7 +184,7 @@ async def open_members(
         yield read
     finally:
         with trio.move_on_after(_CLOSING_SECONDS, shield=True):
-            await trio.to_thread.run_sync(context.__exit__, None, None, None)
+            await trio.to_thread.run_sync(stack.close)
 
 
 def _read_member(members: Iterator[ArchivedFile]) -> ReadMember | None:

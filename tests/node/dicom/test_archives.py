@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from node.dicom import archives
+from node.dicom import archive_reader, archives
 from node.dicom.archive_kinds import HEAD_BYTES, Kind, kind_of
 from node.dicom.archive_reader import Unreadable
 from node.dicom.archives import Budget, find_members
@@ -223,3 +223,41 @@ def test_disc_image_is_told_by_its_seventeenth_sector() -> None:
     made = imaged(CONTENT)
     assert kind_of(made[:HEAD_BYTES]) is Kind.ISO
     assert kind_of(made[: HEAD_BYTES - 1]) is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"junk\n",
+        b"[]\n",
+        b'{"name": "x", "size": -1, "problem": ""}\n',
+        b'{"name": "x", "size": "1", "problem": ""}\n',
+        b'{"name": "x", "size": 1, "problem": ""}\n' + (1 << 24).to_bytes(4, "big"),
+        b'{"name": "x", "size": 1, "problem": ""}\n' + (9).to_bytes(4, "big") + b"short",
+        b'{"name": "' + b"x" * 100_000 + b'", "size": 1, "problem": ""}\n',
+        b'{"name": "x", "size": 1, "problem": ""}\n' + bytes(4) + b"no line",
+    ],
+    ids=lambda _: "",
+)
+def test_what_a_process_that_was_taken_over_says_is_bounded(said: bytes) -> None:
+    def read() -> None:
+        for file in archive_reader._files(io.BytesIO(said), "archive"):
+            while file.read():
+                pass
+
+    with pytest.raises(Unreadable, match="read to its end"):
+        read()
+
+
+def test_process_that_reads_an_archive_is_confined(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped({str(n): os.urandom(5_000_000) for n in range(3)}))
+    (file,) = find_files(path)
+    with file.members() as members:
+        next(members).read()  # it has begun, so it has given up what it does not need
+        (child,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        status = Path(f"/proc/{child}/status").read_text()
+    assert "Seccomp:\t2" in status
+    assert "NoNewPrivs:\t1" in status
+    assert "CapEff:\t0000000000000000" in status
