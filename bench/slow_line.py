@@ -1,6 +1,7 @@
 """A slow line between two nodes: a proxy with delay and rate, for benches and tests."""
 
 import threading
+from typing import Self
 
 import trio
 
@@ -10,17 +11,22 @@ DELAY_SECONDS, LINE_BYTES = 0.020, 50e6 / 8
 
 
 class SlowLine:
-    """A TCP proxy with delay and rate, each direction for itself."""
+    """A TCP proxy with delay and rate, each direction for itself.
+
+    `rate` is in bytes a second, and may be changed while the line is in use.
+    """
 
     def __init__(self, port: int, target: int, rate: float = LINE_BYTES) -> None:
-        self._port, self._target, self._rate = port, target, rate
+        self._port, self._target = port, target
+        self.rate = rate
         self._scope = trio.CancelScope()
         self._thread = threading.Thread(target=trio.run, args=(self._run,), daemon=True)
         self._ready = threading.Event()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._ready.wait(10)
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._token.run_sync_soon(self._scope.cancel)
@@ -53,7 +59,7 @@ class SlowLine:
             async with trio.open_nursery() as nursery, send:
                 nursery.start_soon(deliver)
                 async for data in source:
-                    free = max(free, trio.current_time()) + len(data) / self._rate
+                    free = max(free, trio.current_time()) + len(data) / self.rate
                     await trio.sleep_until(free)
                     await send.send((free + DELAY_SECONDS, bytes(data)))
         except* (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -132,44 +132,55 @@ def age_packages(node: Node, days: int) -> None:
 
 
 def test_stat_overtakes_and_nothing_waits_for_ever(tmp_path: Path) -> None:
-    """Three routine transfers fill every slot of a slow line; then a stat one comes."""
+    """Routine transfers fill every slot of a slow line; then a stat one comes.
+
+    The line all but stands until the stat one is offered: however slow the machine is, no routine
+    transfer can have ended by then.
+    """
     with two_nodes(tmp_path) as (a, b):
         port = free_port()
-        with SlowLine(port, int(b.addresses["peer"].rpartition(":")[2]), rate=20e6):
+        target = int(b.addresses["peer"].rpartition(":")[2])
+        with SlowLine(port, target, rate=20e6) as line:
             only_through(a, b, f"127.0.0.1:{port}")
             for study in range(1, 5):
                 a.run("import", str(write_noise(tmp_path / f"s{study}", study, 40)))
             a.run("import", str(write_noise(tmp_path / "stat", 9, 40)))
-            ended = _ends(a)
-            for study in range(1, 5):
-                a.run("send", study_uid(study), b.display_name)
-            wait_until(
-                lambda: "carrying" in {t["state"] for t in a.json("transfers")["transfers"]},
-                "nothing is carried",
-            )
-            a.run("send", study_uid(9), b.display_name, "--priority", "stat", "--wait")
-            assert not ended, "the routine transfers were faster"
-            wait_until(lambda: len(ended) == 4, "a routine transfer never ends", 120)
-            states = {t["state"] for t in a.json("transfers")["transfers"]}
-    assert states == {"delivered"}
+            line.rate = 0.5e6
+            with _ends(a) as ended:
+                for study in range(1, 5):
+                    a.run("send", study_uid(study), b.display_name)
+                wait_until(lambda: "carrying" in _states(a), "nothing is carried")
+                sent = a.json("send", study_uid(9), b.display_name, "--priority", "stat")
+                line.rate = 20e6
+                wait_until(lambda: len(ended) == 5, "a transfer never ends", 120)
+            assert ended[0] == sent["transfers"][0]["transfer_id"]
+            assert _states(a) == {"delivered"}
 
 
-def _ends(node: Node) -> list[str]:
-    """Return a list that fills with the routine transfers that end."""
+def _states(node: Node) -> set[str]:
+    return {t["state"] for t in node.json("transfers")["transfers"]}
+
+
+@contextmanager
+def _ends(node: Node) -> Iterator[list[str]]:
+    """Yield a list that fills with the transfers that end, the first one first."""
     ended: list[str] = []
-    watch = subprocess.Popen(
-        node.command("transfers", "--watch", "--json"), stdout=subprocess.PIPE, text=True
-    )
+    command = node.command("transfers", "--watch", "--json")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
 
-    def follow() -> None:
-        with watch:
+        def follow() -> None:
             for line in watch.stdout or ():
                 t = json.loads(line)
-                if t["state"] == "delivered" and t["priority"] == "routine":
+                if t["state"] == "delivered" and t["transfer_id"] not in ended:
                     ended.append(t["transfer_id"])
 
-    threading.Thread(target=follow, daemon=True).start()
-    return ended
+        thread = threading.Thread(target=follow)
+        thread.start()
+        try:
+            yield ended
+        finally:
+            watch.terminate()
+            thread.join()
 
 
 def test_inbox_shows_from_whom_for_whom_and_why(nodes: tuple[Node, Node], tmp_path: Path) -> None:
