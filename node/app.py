@@ -42,6 +42,7 @@ from node.exchange.receiving_ports import ReceiverPolicy
 from node.exchange.remembered import Remembered
 from node.exchange.sending import Sender
 from node.exchange.transfers import Transfers
+from node.federation.deletions import DeletionNews
 from node.federation.dialing import Dialer, reachable, read_proxy, resolve_names_apart
 from node.federation.directory import Directories
 from node.federation.introducing import Introducer
@@ -75,6 +76,7 @@ from node.store.audit import AuditStore
 from node.store.carrying import ChunkCarrier
 from node.store.clock_notes import ClockNotes
 from node.store.context import StoreContext, open_store
+from node.store.deletions import DeletionStore
 from node.store.exporting import Exporter
 from node.store.heads import HeadStore
 from node.store.imports import ImportStore
@@ -225,6 +227,10 @@ class _Node:
         self._retention = RetentionStore(context, config.retention_days)
         self._heads = HeadStore(context)
         self._witnessing = Witnessing(self._heads)
+        self._deletions = DeletionStore(context)
+        self._deletion_news = DeletionNews(
+            self._deletions, lambda: self._config.tell_deletions == "senders"
+        )
         self._studies = StudyStore(context)
         self._dialer = Dialer(read_proxy(config.proxy, config.proxy_credentials))
         self._lan = Lan(context.facility, unlocked.signer.node_id, self._seen_near)
@@ -288,6 +294,7 @@ class _Node:
             relaying=self._relaying,
             sharing=self._sharing,
             witnessing=self._witnessing,
+            deletions=self._deletion_news,
             ask_ticket=self._ask_ticket,
             is_networked=lambda: bool(self._networks.all()),
             alarm=self._networks.was_fooled,
@@ -323,6 +330,7 @@ class _Node:
             federation,
             self._sharing,
             self._witnessing,
+            self._deletion_news,
             self._peer_door,
         )
         remove_ways(self._home.root)
@@ -410,6 +418,7 @@ class _Node:
         await stack.enter_async_context(door.accepting(self._home.socket, group))
 
     def _parts(self, examiner: Any, transfers: Transfers, federation: Federation) -> Parts:
+        imports = ImportStore(self._context)
         doctor = Doctor(
             self._home,
             self._context,
@@ -421,6 +430,8 @@ class _Node:
             self._networks,
             self._directories,
             self._retention,
+            imports,
+            self._config.admin_group,
             lambda: {
                 "peer service": self._profile().endpoints,
                 "introduction": self._profile().introduction_endpoints,
@@ -431,7 +442,7 @@ class _Node:
             display_name=self._config.display_name,
             signer=self._unlocked.signer,
             started_time=self._started_time,
-            imports=ImportStore(self._context),
+            imports=imports,
             examiner=examiner,
             studies=self._studies,
             exporter=Exporter(self._context, self._studies),
@@ -510,6 +521,7 @@ class _Node:
                 token.run_sync_soon(transfers.changes.tell, row.id, row)
 
         self._transfer_store.on_change = on_change
+        self._deletions.on_change = on_change
 
     async def _pins_changed(self) -> None:
         for peer in await self._pinned.refresh():

@@ -47,6 +47,7 @@ class Config:
         incoming: `[policy]` whether a paired peer's packages arrive at once.
         offer_summary: `[policy]` whether offers tell what they are before they are accepted.
         offer_days: `[policy]` for how long our deliveries stand.
+        tell_deletions: `[policy]` whether senders are told that what they sent was deleted here.
         required_layers: `[parsers] require` layers of confinement without which no parser runs.
         quota_gib: `[store]` above this, incoming packages are asked to come later; 0 for none.
         reserve_mib: `[store]` kept free on the disk.
@@ -108,6 +109,9 @@ class Config:
         default="sealed", metadata={"section": "policy", "check": choice("sealed", "none")}
     )
     offer_days: int = field(default=30, metadata={"section": "policy", "check": whole(1, 30)})
+    tell_deletions: str = field(
+        default="senders", metadata={"section": "policy", "check": choice("senders", "nobody")}
+    )
     required_layers: tuple[str, ...] = field(
         default=(), metadata={"section": "parsers", "key": "require", "check": choices(*LAYERS)}
     )
@@ -143,6 +147,7 @@ RELOADED = frozenset(
         "only_relays",
         "incoming",
         "offer_days",
+        "tell_deletions",
         "quota_gib",
         "reserve_mib",
         "retention_days",
@@ -238,6 +243,9 @@ introduction = "{introduction}"
 # For how many days a delivery of ours stands when the other side cannot be reached; 30 at most,
 # since nobody takes an older one.
 # offer_days = 30
+# "senders": who sent a package here is told when it is deleted here, so that it does not count on
+# it. "nobody": it is not.
+# tell_deletions = "senders"
 
 [parsers]
 # Processes that look at foreign files give up what they do not need, as far as the kernel lets

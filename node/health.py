@@ -1,5 +1,6 @@
 """What `emix doctor` looks at."""
 
+import grp
 import os
 import platform
 import shutil
@@ -30,6 +31,7 @@ from node.sql.database import sqlite_version
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
 from node.store.heads import HeadStore
+from node.store.imports import ImportStore
 from node.store.lost import count_lost
 from node.store.retention import Outlook, RetentionStore
 from node.version import SOFTWARE
@@ -37,6 +39,8 @@ from node.version import SOFTWARE
 _CONNECT_SECONDS = 3.0
 _LOW_BYTES = 5 * 2**30
 _DAY = 86400.0
+_NAMED = 5
+_SEARCHED_BY_GROUP = stat.S_IXGRP
 _WARN_DAYS, _URGENT_DAYS = 60, 14  # before the facility's certificate for the node key ends
 
 
@@ -55,9 +59,16 @@ class Doctor:
         networks: Networks,
         directories: Directories,
         retention: RetentionStore,
+        imports: ImportStore,
+        admin_group: str,
         announced: Callable[[], Mapping[str, Sequence[str]]],
     ) -> None:
-        """Prepare; `announced` has what peers are told to connect to, by service."""
+        """Prepare; `announced` has what peers are told to connect to, by service.
+
+        `admin_group` is the group whose people may use the node; empty for none.
+        """
+        self._imports = imports
+        self._admin_group = admin_group
         self._networks = networks
         self._directories = directories
         self._retention = retention
@@ -75,12 +86,23 @@ class Doctor:
         local = await trio.to_thread.run_sync(lambda: list(self._local()))
         ports = [] if is_quick else await self._ports()
         networks = [self._network(network) for network in self._networks.all()]
-        return [_clock(), *local, *ports, *networks, *self._peers()]
+        unfinished = await self._unfinished()
+        return [_clock(), *local, *unfinished, *ports, *networks, *self._peers()]
+
+    async def _unfinished(self) -> list[Finding]:
+        found = await self._imports.list_imports()
+        numbers = [str(one.id) for one, is_running in found if not is_running]
+        if not numbers:
+            return []
+        text = f"{len(numbers)} not finished: {', '.join(numbers[:_NAMED])}"
+        advice = "`emix imports` lists them; resume or discard each"
+        return [Finding("imports", "warning", text, advice)]
 
     def _local(self) -> Iterator[Finding]:
         yield self._disk()
         yield self._chunks()
         yield self._permissions()
+        yield from self._admins()
         yield from self._slots()
         yield self._certificate()
         yield self._node_certificate()
@@ -126,15 +148,37 @@ class Doctor:
             return Finding("disk", "warning", f"{free / 2**30:.1f} GiB free", advice)
         return Finding("disk", "ok", f"{free / 2**30:.0f} GiB free")
 
+    def _admins(self) -> Iterator[Finding]:
+        """Say who uses the node beside its own user and root."""
+        if not self._admin_group:
+            return
+        try:
+            members = grp.getgrnam(self._admin_group).gr_mem
+        except KeyError:
+            text = f"this machine has no group {self._admin_group!r} any more"
+            advice = "name another one in [admin] of emix.toml, or none, and restart the node"
+            yield Finding("admin group", "problem", text, advice)
+            return
+        own = safe_paths.user_name(os.geteuid())
+        people = sorted(set(members) - {own})
+        names = ", ".join(people[:_NAMED]) + (" and others" if people[_NAMED:] else "")
+        yield Finding("admin group", "ok", f"{self._admin_group}: {names or 'nobody listed'}")
+
     def _permissions(self) -> Finding:
+        root = self._home.root
+        searched = _SEARCHED_BY_GROUP if self._admin_group else 0  # it is how the group comes in
+        allowed = {root: searched, self._home.keyring: 0, self._home.host_key: 0}
         wrong = [
             str(path)
-            for path in (self._home.root, self._home.keyring, self._home.host_key)
-            if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077
+            for path, bits in allowed.items()
+            if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077 & ~bits
         ]
         if wrong:
             names = ", ".join(wrong)
-            return Finding("permissions", "problem", f"others may read {names}", "chmod go= them")
+            advice = "chmod go= them"
+            if searched:
+                advice += f"; the home itself: chmod u=rwx,g=x,o= {root}"
+            return Finding("permissions", "problem", f"others may read {names}", advice)
         if foreign := self._foreign():
             text = f"{foreign[0]} belongs to {safe_paths.user_text(foreign[0].stat().st_uid)}"
             more = f", as {len(foreign) - 1} more do" if foreign[1:] else ""

@@ -65,6 +65,7 @@ class AuditHandlers:
             plaintext_bytes=receipt.plaintext_bytes,
             received_seconds=int(receipt.received_time),
             reissued=receipt.reissued,
+            deleted_seconds=int(row.deleted_time),
         )
 
     async def _export_receipt(self, call: Call[None]) -> None:

@@ -73,6 +73,7 @@ class NodeHandlers:
             alarms=alarms,
             started_seconds=int(parts.started_time),
             waiting_pairings=len(parts.pairing.pending()),
+            asking_facilities=len(parts.pairing.strangers.all()),
             unfinished_imports=sum(
                 not is_running for _, is_running in await parts.imports.list_imports()
             ),

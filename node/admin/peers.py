@@ -2,12 +2,14 @@
 
 from emix.admin.v1 import admin_pb2 as pb
 
+from node import clock
 from node.admin import wire
 from node.admin.parts import Parts, operator_of
 from node.documents.peers import Peer, alike_warning
 from node.domain.ids import FacilityId
 from node.errors import DocumentError, PeerError, UsageError
 from node.exchange.pairing import HowToPair, StringPairing
+from node.exchange.strangers import Stranger
 from node.rpc.pages import write_list
 from node.rpc.serving import Call, Service, allow_all
 
@@ -41,7 +43,8 @@ class PeerHandlers:
         rates = await self._parts.transfer_store.rates()
         entries = (self._wire(peer, rates.get(peer.facility_id, 0)) for peer in peers)
         waiting = map(_string, self._parts.pairing.pending())
-        first = pb.ListPeersResponse(waiting_pairings=waiting)
+        asking = map(_stranger, self._parts.pairing.strangers.all())
+        first = pb.ListPeersResponse(waiting_pairings=waiting, asking_facilities=asking)
         await write_list(call, first, "peers", entries)
 
     async def _pair(self, call: Call[None]) -> pb.PairPeerResponse:
@@ -55,6 +58,10 @@ class PeerHandlers:
             facility = FacilityId.parse(request.facility_id)
         except ValueError as exc:
             raise UsageError(str(exc)) from exc
+        if not request.at:
+            asking = await pairing.pair_stranger(facility, operator=operator, how=how)
+            if asking is not None:
+                return await self._paired(asking)
         near = self._parts.lan.introductions(facility)
         for at in [request.at] if request.at else near:
             try:
@@ -97,6 +104,14 @@ class PeerHandlers:
     async def _remove(self, call: Call[None]) -> pb.RemovePeerResponse:
         peer = await self._parts.pairing.remove(call.request.facility, operator_of(call))
         return pb.RemovePeerResponse(peer=self._wire(peer))
+
+
+def _stranger(stranger: Stranger) -> pb.AskingFacility:
+    return pb.AskingFacility(
+        facility_id=str(stranger.identity.facility_id),
+        display_name=stranger.identity.profile.display_name,
+        asked_seconds=int(clock.now() - stranger.seconds_ago),
+    )
 
 
 def _string(pairing: StringPairing) -> pb.BeginStringPairingResponse:

@@ -74,6 +74,7 @@ def transfer_to_wire(
         note=row.note,
         created_seconds=int(row.created_time),
         updated_seconds=int(row.updated_time),
+        deleted_seconds=int(row.deleted_time),
         route=row.route,
         plaintext_bytes=row.plaintext_bytes,
         bytes_a_second=int(row.bytes_a_second),
@@ -129,8 +130,9 @@ def study_to_wire(
         sealed_bytes=source.sealed_bytes,
         packages=packages[:_PACKAGES],
         series_entries=series[:_SERIES],
-        sent_to=[names.get(facility, "?") for facility in source.sent_to],
-        delivered_seconds=map(int, source.sent_to.values()),
+        sent_to=[names.get(sent.peer, "?") for sent in source.sent_to],
+        delivered_seconds=[int(sent.delivered_time) for sent in source.sent_to],
+        deleted_seconds=[int(sent.deleted_time) for sent in source.sent_to],
         versioned_instances=source.versioned_instances,
     )
     for first in range(1, max(-(-len(packages) // _PACKAGES), -(-len(series) // _SERIES))):

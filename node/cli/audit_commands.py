@@ -55,6 +55,7 @@ def receipts(context: click.Context, limit: int | None, json_: bool) -> None:
             Column(">SIZE", spare=1),
             "RECEIVED",
             Column("STUDY", least=12, is_middle=True),
+            Column("DELETED THERE", is_note=True),
         ),
         [
             (
@@ -66,6 +67,7 @@ def receipts(context: click.Context, limit: int | None, json_: bool) -> None:
                 show_bytes(r.plaintext_bytes),
                 show_time(r.received_seconds),
                 r.study_instance_uid,
+                show_time(r.deleted_seconds),
             )
             for r in answer.receipts
         ],

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.terminal.output import show_bytes, show_rate, show_seconds
+from node.terminal.output import show_bytes, show_rate, show_seconds, show_time
 
 FINAL = ("delivered", "declined", "cancelled", "failed")
 _STEP_PERCENT, _STEP_SECONDS = 10, 5.0
@@ -37,12 +37,14 @@ class Moves:
         """
         last = self._last.get(t.number)
         percent = 100 * t.bytes_done // (t.bytes_total or 1)
-        if last is None and t.state in FINAL and t.updated_seconds < int(self._started):
+        changed = max(t.updated_seconds, t.deleted_seconds)
+        if last is None and t.state in FINAL and changed < int(self._started):
             return ""
+        reason = why(t)
         rate = 0
         if last is not None and now > last.time:
             rate = int(max(0, t.bytes_done - last.done) / (now - last.time))
-        is_news = last is None or (last.state, last.reason) != (t.state, t.reason)
+        is_news = last is None or (last.state, last.reason) != (t.state, reason)
         is_step = (
             not is_terse
             and last is not None
@@ -53,7 +55,7 @@ class Moves:
         )
         if last is not None and not is_news and not is_step:
             return ""
-        self._last[t.number] = _Last(t.state, t.reason, percent, now, t.bytes_done, now)
+        self._last[t.number] = _Last(t.state, reason, percent, now, t.bytes_done, now)
         return _line(t, percent, rate)
 
 
@@ -69,9 +71,16 @@ def _line(t: pb.Transfer, percent: int, rate: int) -> str:
         parts += [show_rate(rate), f"{show_seconds(left)} left"]
     if t.priority in ("stat", "urgent"):
         parts.append(t.priority)
-    if t.reason:
-        parts.append(t.reason)
+    if reason := why(t):
+        parts.append(reason)
     return f"t{t.number} {arrow} {t.peer_name or t.peer[:7]}: {', '.join(parts)}"
+
+
+def why(t: pb.Transfer) -> str:
+    """Return why a transfer is as it is, and whether what it brought is still there."""
+    if t.deleted_seconds:
+        return f"deleted there since, on {show_time(t.deleted_seconds)}"
+    return t.reason
 
 
 def name_of(transfer: pb.Transfer) -> str:

@@ -248,6 +248,11 @@ def status(context: click.Context, json_: bool) -> None:
     ]
     if answer.waiting_pairings:
         rows.append(("pairing", f"{answer.waiting_pairings} wait here: `emix peers confirm`"))
+    if answer.asking_facilities:
+        several = answer.asking_facilities > 1
+        who = f"{answer.asking_facilities} {'facilities wait' if several else 'facility waits'}"
+        text = f"{who} for this one to pair as well: `emix peers`"
+        rows.append(("pairing", text))
     if answer.unfinished_imports:
         text = f"{answer.unfinished_imports} not finished; `emix imports` lists them"
         rows.append(("imports", text))

@@ -80,6 +80,18 @@ def peers(context: click.Context, json_: bool) -> None:
     if answer.waiting_pairings:
         print_line()
         _show_waiting(answer.waiting_pairings)
+    if answer.asking_facilities:
+        print_line()
+        _show_asking(answer.asking_facilities)
+
+
+def _show_asking(asking: Sequence[pb.AskingFacility]) -> None:
+    print_line("These have paired with this facility, and nobody here with them. What they call")
+    print_line("themselves proves nothing: compare the whole ID by telephone, then")
+    print_line("`emix peers pair FACILITY-ID`; or leave it.")
+    for facility in asking:
+        print_line(f"  {facility.display_name!r}, {show_ago(facility.asked_seconds)}")
+        print_line(f"    {facility.facility_id}")
 
 
 def _show_waiting(pairings: Sequence[pb.BeginStringPairingResponse]) -> None:
@@ -113,7 +125,7 @@ def pair(
 
     \b
     Examples:
-      emix peers pair ABCDEFG-HIJKLMN-...           # found through a network's directory
+      emix peers pair ABCDEFG-HIJKLMN-...           # who has paired already, or a directory knows
       emix peers pair ABCDEFG-HIJKLMN-... --at imaging.example.org:7411
       emix peers pair --file billings.emix          # from its `emix id --export`
       emix peers pair --at imaging.example.org:7411 # compare eight characters by telephone
@@ -195,8 +207,8 @@ def _what_is_left(peer: pb.Peer) -> str:
         return f"It has paired with this facility, too: connected ({peer.route}). Nothing is left."
     if _NOT_PAIRED in peer.problem:
         return (
-            "It has not paired with this facility yet. There: `emix peers pair` with the file of"
-            " `emix id --export FILE`, or with this facility's ID and --at."
+            "It has not paired with this facility yet. There, `emix peers` shows this facility;"
+            " its ID compared (`emix id`), `emix peers pair FACILITY-ID` there is enough."
         )
     why = f" ({peer.problem})" if peer.problem else ""
     return (

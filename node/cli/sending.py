@@ -156,8 +156,8 @@ class Sending:
             )
             if any(t.state == "delivered" for t in self._transfers.values()):
                 print_line(
-                    "What says delivered is a receipt of the past: whether it was deleted there"
-                    " since, it does not say."
+                    "What says delivered is a receipt of the past. That it was deleted there since,"
+                    " nobody has said; not every facility says so."
                 )
         for t in self._transfers.values():
             reason = f" ({t.reason})" if t.reason else ""

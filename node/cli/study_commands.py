@@ -445,8 +445,12 @@ def _facts(source: pb.Study) -> Iterator[tuple[str, str]]:
     )
     if source.versioned_instances:
         yield "versions", f"{source.versioned_instances} more than instances"
-    sent = zip(source.sent_to, source.delivered_seconds, strict=False)
-    said = [f"{who}, receipt of {show_time(when)}" for who, when in sent]
+    sent = zip(source.sent_to, source.delivered_seconds, source.deleted_seconds, strict=True)
+    said = [
+        f"{who}, receipt of {show_time(when)}"
+        + (f", deleted there on {show_time(deleted)}" if deleted else "")
+        for who, when, deleted in sent
+    ]
     yield "sent to", "; ".join(said) or "nobody"
 
 

@@ -9,7 +9,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.choosing import chosen, is_path, name_of_patients
 from node.cli.client import Client, node_client, run_call
-from node.cli.moves import FINAL, Moves, name_of
+from node.cli.moves import FINAL, Moves, name_of, why
 from node.cli.node_commands import as_json
 from node.cli.origins import origin_option
 from node.cli.sending import Sending
@@ -186,7 +186,7 @@ def _show_transfers(found: object, empty: str) -> None:
                 t.instances,
                 show_time(t.updated_seconds),
                 t.study_instance_uid,
-                t.reason,
+                why(t),
             )
             for t in found  # type: ignore[attr-defined]
         ],

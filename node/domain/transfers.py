@@ -88,6 +88,7 @@ class Transfer:
         bytes_carried: Sealed bytes that went over links, repeats included.
         route: How the peer was reached at last: lan, direct, dial-back, relay; empty if never.
         carried_seconds: For how long bytes went over links.
+        deleted_time: When the receiver deleted what it gave a receipt for, as it says; 0 if never.
         summary: What an offer to us is, in its sender's words, while it waits for a person.
     """
 
@@ -121,6 +122,7 @@ class Transfer:
     untold: bool
     route: str
     carried_seconds: float
+    deleted_time: float = 0.0
     summary: Summary | None = None
 
     @property

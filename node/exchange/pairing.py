@@ -24,6 +24,7 @@ from node.documents.signed import MAX_CLOCK_SKEW_SECONDS
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.names import alike
 from node.errors import BadSignature, Conflict, NotFound, PeerBusy, PeerUntrusted, UsageError
+from node.exchange.strangers import Strangers
 
 log = structlog.get_logger()
 _ATTEMPT_SECONDS = 60.0
@@ -116,7 +117,11 @@ class _Committed:
 
 
 class Pairing:
-    """Pins and their changes. `on_change` is awaited after each."""
+    """Pins and their changes. `on_change` is awaited after each.
+
+    Attributes:
+        strangers: Who has paired with this facility, and is not paired with here.
+    """
 
     def __init__(
         self,
@@ -134,6 +139,7 @@ class Pairing:
         self._last_attempt = -_ATTEMPT_SECONDS
         self._attempts = 0
         self._renewed: dict[FacilityId, float] = {}
+        self.strangers = Strangers()
         self.on_change: Callable[[], Awaitable[None]] = _nothing
 
     # -- by ID or file --------------------------------------------------------------------
@@ -163,6 +169,13 @@ class Pairing:
         It is called as its network calls it: what it calls itself could be another's name.
         """
         return await self._pin(identity, "id", operator, how, name=name)
+
+    async def pair_stranger(
+        self, facility: FacilityId, *, operator: str, how: "HowToPair"
+    ) -> Peer | None:
+        """Pin a facility that asks to be paired with, by its full ID; None if it does not ask."""
+        identity = self.strangers.identity(facility)
+        return await self._pin(identity, "id", operator, how) if identity else None
 
     async def pair_by_statements(self, encoded: bytes, *, operator: str, how: "HowToPair") -> Peer:
         """Pin the facility whose exported statements these are."""
@@ -207,6 +220,7 @@ class Pairing:
             restore_removed=how.restores,
             name=name,
         )
+        self.strangers.forget(peer.facility_id)
         await self.on_change()
         return peer
 
@@ -243,7 +257,10 @@ class Pairing:
         taken yet, and one whose node key or certificate is another peer's.
         """
         peer = await self._pins.get(identity.facility_id)
-        if peer is None or peer.is_removed:
+        if peer is None:
+            self.strangers.note(identity)
+            return False
+        if peer.is_removed:
             return False
         if identity.cert.generation < peer.identity.cert.generation:
             problem = "a node that it has replaced speaks for it: its old node key is in use"

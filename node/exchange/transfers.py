@@ -63,7 +63,7 @@ class SendOrder:
         seal_key: That facility's node's X25519 key.
         recipient, note, priority: None leaves what it was when the package was sent there last.
         operator: Who asked.
-        is_again: Also what the receiver has given a receipt for: it may have deleted it.
+        is_again: Also what the receiver has given a receipt for and does not say to have deleted.
     """
 
     study: str
@@ -252,7 +252,11 @@ class Transfers:
                 continue
             earlier = await self._book.sends_of(order.receiver, package.origin, package.package_id)
             wanted = {State.DELIVERED} if not order.is_again else set[State]()
-            useful = [r for r in earlier if not r.state.is_final or r.state in wanted]
+            useful = [
+                row
+                for row in earlier
+                if not row.state.is_final or (row.state in wanted and not row.deleted_time)
+            ]
             words = _words(order, earlier)
             if useful and _words_of(useful[0]) == words:
                 known.append(useful[0])

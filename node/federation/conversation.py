@@ -14,8 +14,9 @@ from emix.exchange.v1 import exchange_pb2 as pb
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, TransferId
 from node.domain.texts import shown
-from node.errors import PeerTimeout, PeerUnreachable, RemoteProtocolError, ungrouped
+from node.errors import PeerTimeout, PeerUnreachable, ungrouped
 from node.federation.connection import Connection
+from node.federation.deletions import DeletionNews
 from node.federation.link import SILENCE_SECONDS, GrpcLink, open_link
 from node.federation.routes import CONNECT_SECONDS
 from node.federation.server import (
@@ -27,6 +28,7 @@ from node.federation.server import (
 )
 from node.federation.sharing import LIST, Compared, ListSharing
 from node.federation.wire import CARRY
+from node.federation.wire import transfer_id as transfer_id_of
 from node.federation.witnessing import Witnessing
 from node.rpc.calling import Channel
 from node.rpc.methods import method
@@ -53,6 +55,7 @@ class Conversation:
         statements: Statements,
         sharing: ListSharing,
         witnessing: Witnessing,
+        deletions: DeletionNews,
     ) -> None:
         """Prepare.
 
@@ -61,7 +64,9 @@ class Conversation:
             statements: Returns our own present statements.
             sharing: Passes networks' lists on.
             witnessing: Has heads of audit logs kept.
+            deletions: Tells what was deleted here, and hears it.
         """
+        self._deletions = deletions
         self._witnessing = witnessing
         self._news = news
         self._statements = statements
@@ -88,6 +93,8 @@ class Conversation:
             lists=self._sharing.known(peer.facility_id),
             audit_head=await self._witnessing.give(peer.facility_id),
             kept_heads=await self._witnessing.tell(peer),
+            deletions=await self._deletions.give(peer.facility_id),
+            confirmed_deletions=self._deletions.confirmations(peer.facility_id),
         )
         started = trio.current_time()
         response = await channel.unary(_HELLO, request, timeout=seconds)
@@ -97,6 +104,9 @@ class Conversation:
         await self._news.note_seen(peer.facility_id)
         await take_statements(self._news, peer.facility_id, response.statements)
         await self._witnessing.took(peer, response.audit_head, response.kept_heads)
+        await self._deletions.answered(
+            peer.facility_id, response.deletions, response.confirmed_deletions
+        )
         return list(response.lists)
 
     async def keep_saying_hello(
@@ -153,9 +163,9 @@ class Conversation:
                 if message is None:
                     raise PeerUnreachable("the other side ended the watch")
                 if message.decided_transfer_id:
-                    decided(_transfer_id(message.decided_transfer_id))
+                    decided(transfer_id_of(message.decided_transfer_id))
                 if message.transfer_id:
-                    transfer_id = _transfer_id(message.transfer_id)
+                    transfer_id = transfer_id_of(message.transfer_id)
                     if transfer_id not in collecting and len(collecting) < _MAX_COLLECTS:
                         collecting.add(transfer_id)
                         nursery.start_soon(collect_one, transfer_id)
@@ -178,9 +188,3 @@ class Conversation:
                 async with open_link(GrpcLink(peer, route, read, write)) as link:
                     yield link
                     await stream.done_writing()
-
-
-def _transfer_id(value: bytes) -> TransferId:
-    if len(value) != 16:
-        raise RemoteProtocolError("a transfer id of another length")
-    return TransferId(value)

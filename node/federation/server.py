@@ -26,6 +26,7 @@ from node.errors import (
     UsageError,
     ungrouped,
 )
+from node.federation.deletions import DeletionNews
 from node.federation.link import GrpcLink, open_link
 from node.federation.sharing import ListSharing
 from node.federation.trust import Trust
@@ -116,9 +117,11 @@ class ExchangeServer:
         ways: "Ways",
         sharing: ListSharing,
         witnessing: Witnessing,
+        deletions: DeletionNews,
         door: "Door",
     ) -> None:
         self._witnessing = witnessing
+        self._deletions = deletions
         self._door = door
         self._places = Places(MAX_CALLS)
         self._calls = Pace(CALLS_A_SECOND, burst=CALLS_AT_ONCE)
@@ -174,6 +177,9 @@ class ExchangeServer:
         await take_statements(self._news, call.caller.facility_id, request.statements)
         await self._news.note_seen(call.caller.facility_id)
         await self._witnessing.took(call.caller, request.audit_head, request.kept_heads)
+        confirmed = await self._deletions.took(
+            call.caller.facility_id, request.deletions, request.confirmed_deletions
+        )
         return pb.HelloResponse(
             version=PROTOCOL_VERSION,
             time_milliseconds=time.time_ns() // 1_000_000,
@@ -182,6 +188,8 @@ class ExchangeServer:
             lists=self._sharing.known(call.caller.facility_id),
             audit_head=await self._witnessing.give(call.caller.facility_id),
             kept_heads=await self._witnessing.tell(call.caller),
+            deletions=await self._deletions.give(call.caller.facility_id),
+            confirmed_deletions=confirmed,
         )
 
     async def _watch(self, call: Call[Peer]) -> None:

@@ -41,6 +41,7 @@ from node.errors import (
 )
 from node.federation.connection import Connection
 from node.federation.conversation import LARGEST_ANSWER, Conversation
+from node.federation.deletions import DeletionNews
 from node.federation.dialing import Dialer
 from node.federation.introducing import Introducer
 from node.federation.link import GrpcLink
@@ -111,6 +112,7 @@ class Federation:
         relaying: Relaying,
         sharing: ListSharing,
         witnessing: Witnessing,
+        deletions: DeletionNews,
         ask_ticket: Callable[[FacilityId], Awaitable[tuple[Network, bytes]]],
         is_networked: Callable[[], bool],
         alarm: Callable[[NetworkId, str], Awaitable[None]],
@@ -129,6 +131,7 @@ class Federation:
             relaying: Ways through relays.
             sharing: Passes networks' lists on.
             witnessing: Has heads of audit logs kept.
+            deletions: Tells what was deleted here, and hears it.
             ask_ticket: Asks a directory for a relay ticket to a facility.
             is_networked: Whether this facility is in a network, which may have relays.
             alarm: Notes what a network's relay did that it should not.
@@ -138,7 +141,7 @@ class Federation:
         self._introducer = Introducer(dialer)
         self._lan = lan
         self._relaying = relaying
-        self._conversation = Conversation(news, statements, sharing, witnessing)
+        self._conversation = Conversation(news, statements, sharing, witnessing, deletions)
         self._witnessing = witnessing
         self._ask_ticket = ask_ticket
         self._is_networked = is_networked

@@ -122,6 +122,14 @@ def _from_wire(wire: pb.CarryMessage) -> Message | None:
     raise ValueError("an unknown message")
 
 
+def transfer_id(value: bytes) -> TransferId:
+    """Return the id of a transfer; `RemoteProtocolError` if it is of another length."""
+    try:
+        return TransferId(value)
+    except ValueError as exc:
+        raise RemoteProtocolError("a transfer id of another length") from exc
+
+
 def _document(wire: documents_pb2.Document) -> Document:
     return Document.from_wire(wire)
 

@@ -11,7 +11,7 @@ from node.domain.ids import FacilityId, PackageId
 from node.domain.retention import DAY_SECONDS, MOST_AT_ONCE, WARNING_SECONDS, Aged, Fate
 from node.errors import Conflict
 from node.sql.database import Db
-from node.store import audit_rows
+from node.store import audit_rows, deletions
 from node.store.context import StoreContext, marks
 from node.store.removal import finish_removals
 from node.store.transfer_rows import IS_WAITING
@@ -147,5 +147,6 @@ def _delete(db: Db, days: int, before: float, now: float, operator: str) -> int:
             "why": f"older than {days} days, looked at, and announced a week before",
         }
         audit_rows.append(db, "package.expired", facts, operator)
+        deletions.note(db, FacilityId(aged.origin), PackageId(aged.package), now)
         db.execute("UPDATE packages SET state = 'deleting' WHERE id = ?", (aged.number,))
     return len(gone)

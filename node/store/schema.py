@@ -204,6 +204,8 @@ CREATE TABLE transfers (
     expires_time REAL NOT NULL,
     received_time REAL NOT NULL DEFAULT 0,
     untold INTEGER NOT NULL DEFAULT 0,
+    -- When the receiver deleted what it gave a receipt for, as it says; 0 where it says nothing.
+    deleted_time REAL NOT NULL DEFAULT 0,
     UNIQUE (peer, transfer_id, direction)
 ) STRICT;
 CREATE INDEX transfers_state ON transfers (state, direction);
@@ -230,6 +232,15 @@ CREATE INDEX transfers_offers ON transfers (peer, state, LENGTH(delivery))
 CREATE TABLE transfer_manifests (
     digest BLOB PRIMARY KEY,
     manifest BLOB NOT NULL
+) STRICT;
+
+-- What was deleted here of that which a peer had sent, until the peer confirms that it knows.
+CREATE TABLE deletions (
+    id INTEGER PRIMARY KEY,
+    peer BLOB NOT NULL,
+    transfer_id BLOB NOT NULL,
+    deleted_time REAL NOT NULL,
+    UNIQUE (peer, transfer_id)
 ) STRICT;
 
 -- Bytes of deliveries with receipts that were kept for a peer on one day.

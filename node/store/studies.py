@@ -5,13 +5,22 @@ from dataclasses import dataclass, field
 
 import trio
 
+from node import clock
 from node.domain.ids import FacilityId
 from node.domain.manifest import StudyInstanceUID
 from node.domain.packages import Package
 from node.domain.patients import Patient
 from node.errors import Conflict
 from node.sql.database import Db
-from node.store import audit_rows, choosing, findings, import_rows, package_rows, patients
+from node.store import (
+    audit_rows,
+    choosing,
+    deletions,
+    findings,
+    import_rows,
+    package_rows,
+    patients,
+)
 from node.store.choosing import Chosen
 from node.store.context import StoreContext
 from node.store.removal import remove_packages
@@ -29,13 +38,27 @@ class StudySource:
     unfinished_imports: list[int] = field(default_factory=list)
     series_rows: list[dict[str, object]] = field(default_factory=list)
     packages: list[dict[str, object]] = field(default_factory=list)
-    sent_to: dict[bytes, float] = field(default_factory=dict)  # when its last receipt was kept
+    sent_to: list["SentTo"] = field(default_factory=list)
     series: int = 0
     instances: int = 0
     versioned_instances: int = 0
     plaintext_bytes: int = 0
     sealed_bytes: int = 0
     newest_time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SentTo:
+    """A facility that gave receipts for a study.
+
+    Attributes:
+        delivered_time: When the last of them was kept here.
+        deleted_time: When it deleted all of the study's packages, as it says; 0 where it does not.
+    """
+
+    peer: bytes
+    delivered_time: float
+    deleted_time: float
 
 
 class StudyStore:
@@ -163,6 +186,7 @@ class StudyStore:
                     "origin": str(package.origin),
                 }
                 audit_rows.append(db, "package.deleted", facts, operator)
+                deletions.note(db, package.origin, package.package_id, clock.now())
             return instances
 
         instances = await self._context.database.write(work, in_need=True)
@@ -249,13 +273,15 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
     is_versioned = len(source.packages) > 1
     source.instances = sum(_images(db, source).values()) if is_versioned else everything
     source.versioned_instances = everything - source.instances
-    source.sent_to = dict(
-        db.execute(
-            "SELECT peer, MAX(updated_time) FROM transfers WHERE direction = 'send' AND state ="
+    source.sent_to = [
+        SentTo(*row)
+        for row in db.execute(
+            "SELECT peer, MAX(updated_time), CASE WHEN MIN(deleted_time) = 0 THEN 0 ELSE"
+            " MAX(deleted_time) END FROM transfers WHERE direction = 'send' AND state ="
             " 'delivered' AND study_uid = ? AND origin = ? GROUP BY peer",
             args,
-        ).fetchall()
-    )
+        )
+    ]
     return source
 
 

@@ -482,6 +482,11 @@ class TransferStore:
             if not rows:
                 return 0
             ids = [row[0] for row in rows]
+            db.execute(
+                "DELETE FROM deletions WHERE (peer, transfer_id) IN (SELECT peer, transfer_id"
+                f" FROM transfers WHERE id IN ({marks(ids)}))",
+                ids,
+            )
             db.execute(f"DELETE FROM transfers WHERE id IN ({marks(ids)})", ids)
             for digest in {bytes(row[1]) for row in rows if row[1] is not None}:
                 db.execute(

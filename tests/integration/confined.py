@@ -8,6 +8,7 @@ memory that is never both written and executed. What needs a cgroup is left out.
 """
 
 import ctypes
+import grp
 import os
 import pwd
 import resource
@@ -162,7 +163,9 @@ def _become_ordinary() -> None:
     user = pwd.getpwnam("nobody")
     for capability in range(64):
         _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
-    os.setgroups([])
+    # As systemd does with the groups that a user is in; nobody is in none.
+    group = os.environ.get("CONFINED_GROUP")
+    os.setgroups([grp.getgrnam(group).gr_gid] if group else [])
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
 

@@ -429,6 +429,32 @@ def test_words_with_a_study_are_kept_changed_and_shown_at_the_receiver(
     assert "for Dr. Jones; stat; for the board" in b.run("study", study_uid(174))
 
 
+def test_sender_hears_that_a_study_was_deleted_and_sends_it_anew(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    imported(a, write_study(tmp_path / "s", 175, 1))
+    a.run("send", study_uid(175), b.display_name, "--wait")
+    known = a.run("send", study_uid(175), b.display_name)
+    assert "a receipt of the past" in known
+
+    def deleted() -> bool:
+        return bool(a.json("studies", study_uid(175))["studies"][0]["deleted_seconds"][0])
+
+    assert not deleted()
+    b.run("delete", study_uid(175), "--yes")
+    b.stop()  # it has not told yet, or not for sure
+    b.start()
+    wait_until(deleted, "the sender never hears of it", 60)
+    assert "deleted there on 20" in a.run("study", study_uid(175))
+    assert "deleted there since, on 20" in a.run("transfers")
+    assert "DELETED THERE" in a.run("receipts")
+    assert any(e["kind"] == "transfer.deleted-there" for e in a.json("audit")["entries"])
+    a.run("send", study_uid(175), b.display_name, "--wait")
+    assert b.json("studies", study_uid(175))["studies"]
+    assert not deleted()
+
+
 def test_held_file_is_released_by_a_person_only(nodes: tuple[Node, Node], tmp_path: Path) -> None:
     a, b = nodes
     folder = tmp_path / "held"

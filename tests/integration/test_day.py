@@ -127,6 +127,35 @@ def test_offer_that_a_person_decides_says_so_on_both_sides(
         assert "emix peers confirm" in a.run("status")
 
 
+def test_facility_that_paired_first_is_shown_and_paired_with_by_its_id(tmp_path: Path) -> None:
+    a = Node(tmp_path, "great-falls", "Great Falls Clinic")
+    b = Node(tmp_path, "billings", "Billings Hospital")
+    try:
+        for node in (a, b):
+            node.make()
+            node.start()
+        a.run("id", "--export", str(tmp_path / "a.emix"))
+        b.run("peers", "pair", "--file", str(tmp_path / "a.emix"))
+        wait_until(lambda: a.json("status")["asking_facilities"] == 1, "nobody asks", 60)
+        assert "1 facility waits for this one to pair as well" in a.run("status")
+        identity = b.json("id")["facility_id"]
+        shown = a.run("peers")
+        assert "'Billings Hospital'" in shown
+        assert identity in shown
+        assert all(len(line) <= 80 for line in shown.splitlines())
+        assert identity in a.run("peers", "pair", identity)  # no address, no file
+        wait_until(lambda: a.json("peers")["peers"][0]["state"] == "connected", "not connected", 60)
+        assert a.json("status")["asking_facilities"] == 0
+        a.run("peers", "remove", b.display_name, "--yes")
+        wait_until(
+            lambda: "not paired" in b.json("peers")["peers"][0]["problem"], "it is still let in", 60
+        )
+        assert not a.json("peers")["asking_facilities"], "who was removed does not ask"
+    finally:
+        for node in (a, b):
+            node.stop()
+
+
 def test_paths_that_are_no_utf_8_are_imported_from_and_exported_to(
     nodes: tuple[Node, Node], tmp_path: Path
 ) -> None:

@@ -30,6 +30,9 @@ INSTANCES = 40
 _IMPORT_STATES = ("import begun", "import half", "import closing")
 _SENDER_STATES = ("sender pending", "sender carrying", "sender checked")
 _RECEIVER_STATES = ("receiver begun", "receiver carrying", "receiver checking", "receiver receipt")
+KINDS = ("folder", "zip", "gztar", "tar")
+"""What is imported; as `shutil` calls archives."""
+
 STATES = _IMPORT_STATES + _SENDER_STATES + _RECEIVER_STATES
 
 
@@ -49,6 +52,22 @@ def write_noisy_study(folder: Path, study: int) -> dict[str, str]:
         (folder / f"{n:03d}").write_bytes(data)
         digests[f"{n:03d}"] = hashlib.sha256(data).hexdigest()
     return digests
+
+
+def packed(folder: Path, kind: str) -> Path:
+    """Return a folder, or put all of it into an archive instead."""
+    if kind == "folder":
+        return folder
+    archive = shutil.make_archive(str(folder), kind, folder)
+    shutil.rmtree(folder)
+    return Path(archive)
+
+
+def _remove(source: Path) -> None:
+    if source.is_dir():
+        shutil.rmtree(source)
+    else:
+        source.unlink()
 
 
 class Rounds:
@@ -81,8 +100,9 @@ class Rounds:
 
     async def _round(self, state: str) -> None:
         self._study += 1
-        source = self.folder / f"in{self._study}"
-        digests = write_noisy_study(source, self._study)
+        folder = self.folder / f"in{self._study}"
+        digests = write_noisy_study(folder, self._study)
+        source = packed(folder, KINDS[self._study % len(KINDS)])
         try:
             if state in _IMPORT_STATES:
                 await self._kill_in_import(state, source)
@@ -184,8 +204,8 @@ class Rounds:
             await _export(receiver, uid, out)
         found = {hashlib.sha256(p.read_bytes()).hexdigest() for p in out.rglob("IM*")}
         assert found == set(digests.values())
-        for folder in (source, out):
-            await trio.to_thread.run_sync(shutil.rmtree, folder)
+        await trio.to_thread.run_sync(shutil.rmtree, out)
+        await trio.to_thread.run_sync(_remove, source)
         for node in (self.a, self.b):
             async with admin(node) as client:
                 await client.call("StudyService.DeleteStudy", pb.DeleteStudyRequest(study=uid))

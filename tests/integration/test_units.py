@@ -1,5 +1,6 @@
 """The units that are shipped: how little they leave open, and that all of it works under them."""
 
+import grp
 import os
 import pwd
 import re
@@ -17,6 +18,7 @@ import pytest
 
 from bench.nodes import CommandFailed, Directory, Node, free_port, pair
 from tests.dicom_files import study_uid, write_study
+from tests.integration.attacks.users import reaching_this_code
 from tests.integration.confined import read_unit
 from tests.integration.test_directory import metrics_at
 
@@ -24,6 +26,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
 MOST_EXPOSURE = 2.5
+GROUP = "users"  # there is one on every Debian
+SOMEBODY = 61107
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
@@ -121,6 +125,38 @@ def test_backup_is_written_by_its_caller_where_the_node_may_not(
         assert "0 problems" in restored.run("store", "check", "--read-data")
     finally:
         assert restored.stop() == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs users")
+def test_people_of_a_group_use_the_node_under_its_unit(folder: Path) -> None:
+    node = Node(folder, "one", "One")
+    node.prefix = ["env", f"CONFINED_GROUP={GROUP}", *under("emix", folder)]
+    node.make()
+    node.set(group=f'"{GROUP}"')
+    folder.chmod(0o711)
+    node.start()
+    try:
+        shown = status_as(node, SOMEBODY, GROUP)
+        assert shown.returncode == 0, shown.stderr
+        assert "One" in shown.stdout
+        denied = status_as(node, SOMEBODY, "")
+        assert denied.returncode != 0
+        found = {f["subject"]: f for f in node.json("doctor", statuses=(0, 1))["findings"]}
+        assert (found["permissions"]["level"], found["admin group"]["level"]) == ("ok", "ok")
+        assert GROUP in found["admin group"]["text"]
+        (node.home / "keyring").chmod(0o640)
+        found = {f["subject"]: f for f in node.json("doctor", statuses=(0, 1))["findings"]}
+        assert "keyring" in found["permissions"]["text"]
+    finally:
+        assert node.stop() == 0
+
+
+def status_as(node: Node, uid: int, group: str) -> subprocess.CompletedProcess[str]:
+    """Ask for the node's status as somebody, who is in a group or in none."""
+    groups = f"--groups={grp.getgrnam(group).gr_gid}" if group else "--clear-groups"
+    become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", groups]
+    command = [*reaching_this_code(), *become, *node.command("status")]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
 
 
 def contents(folder: Path) -> list[bytes]:

@@ -14,7 +14,7 @@ import pytest
 from bench.nodes import CommandFailed, Node, two_nodes, wait_until
 from tests.dicom_files import study_uid
 from tests.integration.loop import run
-from tests.integration.test_kills import SECONDS_A_KILL, Rounds, write_noisy_study
+from tests.integration.test_kills import SECONDS_A_KILL, Rounds, packed, write_noisy_study
 
 pytestmark = [pytest.mark.integration, pytest.mark.torture]
 Report = Callable[[str], None]
@@ -30,6 +30,9 @@ SYSTEM_CALLS = (
     "unlink,unlinkat",
     "openat",
 )
+ARCHIVE_CALLS = ("write", "openat")
+"""Between the node and the process that reads archives, beside what every import does."""
+
 MOST_CALLS = 80
 _STUDY = 1
 
@@ -42,13 +45,19 @@ def test_random_kills_lose_nothing(tmp_path: Path, report: Report) -> None:
     report(f"{rounds.kills.total()} random kills lost nothing. {rounds}")
 
 
-@pytest.mark.parametrize("call", SYSTEM_CALLS)
-def test_kill_at_each_system_call_of_an_import(call: str, tmp_path: Path, report: Report) -> None:
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [*((call, "folder") for call in SYSTEM_CALLS), *((call, "gztar") for call in ARCHIVE_CALLS)],
+)
+def test_kill_at_each_system_call_of_an_import(
+    call: str, kind: str, tmp_path: Path, report: Report
+) -> None:
     """Kill the node at the n-th call of each thread, for growing n, until none is left to hit."""
     node = Node(tmp_path, "swept", "Swept Clinic")
     node.make()
-    source = tmp_path / "in"
-    digests = set(write_noisy_study(source, _STUDY).values())
+    folder = tmp_path / "in"
+    digests = set(write_noisy_study(folder, _STUDY).values())
+    source = packed(folder, kind)
     hit = 0
     for n in range(1, MOST_CALLS + 1):
         was_killed = _import_killed_at(node, source, call, n)
@@ -56,7 +65,8 @@ def test_kill_at_each_system_call_of_an_import(call: str, tmp_path: Path, report
         _import_again(node, source, tmp_path / "out", digests)
         if not was_killed:
             break
-    report(f"import killed at {hit} different calls of {call}: each time whole after a repeat")
+    what = "import" if kind == "folder" else f"import of a {kind}"
+    report(f"{what} killed at {hit} different calls of {call}: each time whole after a repeat")
     assert hit > 0
 
 

@@ -37,7 +37,7 @@ NOBODY: Any = None
 
 
 def make_server() -> ExchangeServer:
-    return ExchangeServer(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY)
+    return ExchangeServer(*[NOBODY] * 9)
 
 
 async def test_newer_watch_of_a_peer_ends_the_older_and_no_other(
@@ -102,7 +102,7 @@ async def test_running_transfer_ends_when_its_peer_is_trusted_no_longer(
 
     exchange: Any = Exchange()
     ways: Any = SimpleNamespace(route_of=lambda _: "direct")
-    server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, NOBODY, NOBODY, NOBODY)
+    server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, *[NOBODY] * 4)
     call: Any = SimpleNamespace(caller=peer, address="ipv4:127.0.0.1:1")
 
     async def dialled() -> None:
@@ -183,7 +183,7 @@ async def test_transfer_that_nobody_begins_gives_its_place_back(
         return SimpleNamespace(caller=peer, address="ipv4:127.0.0.1:1", read=read, write=write)
 
     ways, exchange = SimpleNamespace(route_of=lambda _: "direct"), Exchange()
-    server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, NOBODY, NOBODY, NOBODY)  # type: ignore[arg-type]
+    server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, *[NOBODY] * 4)  # type: ignore[arg-type]
     started = trio.current_time()
     with pytest.raises(PeerTimeout):
         await server._carry(caller(wire.heartbeat(), 1000))

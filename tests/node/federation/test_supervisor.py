@@ -71,6 +71,7 @@ def make_federation(folder: Any) -> tuple[Federation, FacilityId]:
         relaying=nobody,
         sharing=nobody,
         witnessing=nobody,
+        deletions=nobody,
         ask_ticket=nobody,
         is_networked=lambda: False,
         alarm=nobody,

@@ -11,7 +11,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("facility_id", "display_name", "node_id", "software", "peer_endpoint", "introduction_endpoint", "studies", "instances", "sealed_bytes", "free_bytes", "open_transfers", "held_instances", "held_offers", "alarms", "started_seconds", "waiting_pairings", "unfinished_imports")
+    __slots__ = ("facility_id", "display_name", "node_id", "software", "peer_endpoint", "introduction_endpoint", "studies", "instances", "sealed_bytes", "free_bytes", "open_transfers", "held_instances", "held_offers", "alarms", "started_seconds", "waiting_pairings", "unfinished_imports", "asking_facilities")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class GetStatusResponse(_message.Message):
     STARTED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     WAITING_PAIRINGS_FIELD_NUMBER: _ClassVar[int]
     UNFINISHED_IMPORTS_FIELD_NUMBER: _ClassVar[int]
+    ASKING_FACILITIES_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     display_name: str
     node_id: str
@@ -46,7 +47,8 @@ class GetStatusResponse(_message.Message):
     started_seconds: int
     waiting_pairings: int
     unfinished_imports: int
-    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., software: _Optional[str] = ..., peer_endpoint: _Optional[str] = ..., introduction_endpoint: _Optional[str] = ..., studies: _Optional[int] = ..., instances: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., open_transfers: _Optional[int] = ..., held_instances: _Optional[int] = ..., held_offers: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., started_seconds: _Optional[int] = ..., waiting_pairings: _Optional[int] = ..., unfinished_imports: _Optional[int] = ...) -> None: ...
+    asking_facilities: int
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., software: _Optional[str] = ..., peer_endpoint: _Optional[str] = ..., introduction_endpoint: _Optional[str] = ..., studies: _Optional[int] = ..., instances: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., open_transfers: _Optional[int] = ..., held_instances: _Optional[int] = ..., held_offers: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., started_seconds: _Optional[int] = ..., waiting_pairings: _Optional[int] = ..., unfinished_imports: _Optional[int] = ..., asking_facilities: _Optional[int] = ...) -> None: ...
 
 class GetIdentityRequest(_message.Message):
     __slots__ = ()
@@ -205,12 +207,24 @@ class ListPeersRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListPeersResponse(_message.Message):
-    __slots__ = ("peers", "waiting_pairings")
+    __slots__ = ("peers", "waiting_pairings", "asking_facilities")
     PEERS_FIELD_NUMBER: _ClassVar[int]
     WAITING_PAIRINGS_FIELD_NUMBER: _ClassVar[int]
+    ASKING_FACILITIES_FIELD_NUMBER: _ClassVar[int]
     peers: _containers.RepeatedCompositeFieldContainer[Peer]
     waiting_pairings: _containers.RepeatedCompositeFieldContainer[BeginStringPairingResponse]
-    def __init__(self, peers: _Optional[_Iterable[_Union[Peer, _Mapping]]] = ..., waiting_pairings: _Optional[_Iterable[_Union[BeginStringPairingResponse, _Mapping]]] = ...) -> None: ...
+    asking_facilities: _containers.RepeatedCompositeFieldContainer[AskingFacility]
+    def __init__(self, peers: _Optional[_Iterable[_Union[Peer, _Mapping]]] = ..., waiting_pairings: _Optional[_Iterable[_Union[BeginStringPairingResponse, _Mapping]]] = ..., asking_facilities: _Optional[_Iterable[_Union[AskingFacility, _Mapping]]] = ...) -> None: ...
+
+class AskingFacility(_message.Message):
+    __slots__ = ("facility_id", "display_name", "asked_seconds")
+    FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    ASKED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    facility_id: str
+    display_name: str
+    asked_seconds: int
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., asked_seconds: _Optional[int] = ...) -> None: ...
 
 class Peer(_message.Message):
     __slots__ = ("facility_id", "display_name", "node_id", "state", "route", "endpoint", "last_seen_seconds", "round_trip_milliseconds", "pinned_how", "pinned_seconds", "problem", "software", "bytes_a_second", "warning")
@@ -557,7 +571,7 @@ class ListStudiesResponse(_message.Message):
     def __init__(self, studies: _Optional[_Iterable[_Union[Study, _Mapping]]] = ...) -> None: ...
 
 class Study(_message.Message):
-    __slots__ = ("study_instance_uid", "origin", "origin_name", "origin_pinned", "patient_name", "patient_id", "study_date", "study_description", "modalities", "series", "instances", "plaintext_bytes", "sealed_bytes", "packages", "sent_to", "delivered_seconds", "versioned_instances", "number", "birth_date", "sex", "accession_number", "referring_physician", "institution", "series_entries", "patients", "patients_total", "unfinished_imports")
+    __slots__ = ("study_instance_uid", "origin", "origin_name", "origin_pinned", "patient_name", "patient_id", "study_date", "study_description", "modalities", "series", "instances", "plaintext_bytes", "sealed_bytes", "packages", "sent_to", "delivered_seconds", "deleted_seconds", "versioned_instances", "number", "birth_date", "sex", "accession_number", "referring_physician", "institution", "series_entries", "patients", "patients_total", "unfinished_imports")
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -574,6 +588,7 @@ class Study(_message.Message):
     PACKAGES_FIELD_NUMBER: _ClassVar[int]
     SENT_TO_FIELD_NUMBER: _ClassVar[int]
     DELIVERED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DELETED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     VERSIONED_INSTANCES_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     BIRTH_DATE_FIELD_NUMBER: _ClassVar[int]
@@ -601,6 +616,7 @@ class Study(_message.Message):
     packages: _containers.RepeatedCompositeFieldContainer[Package]
     sent_to: _containers.RepeatedScalarFieldContainer[str]
     delivered_seconds: _containers.RepeatedScalarFieldContainer[int]
+    deleted_seconds: _containers.RepeatedScalarFieldContainer[int]
     versioned_instances: int
     number: int
     birth_date: str
@@ -612,7 +628,7 @@ class Study(_message.Message):
     patients: _containers.RepeatedCompositeFieldContainer[Patient]
     patients_total: int
     unfinished_imports: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, study_instance_uid: _Optional[str] = ..., origin: _Optional[str] = ..., origin_name: _Optional[str] = ..., origin_pinned: _Optional[bool] = ..., patient_name: _Optional[str] = ..., patient_id: _Optional[str] = ..., study_date: _Optional[str] = ..., study_description: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., series: _Optional[int] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[Package, _Mapping]]] = ..., sent_to: _Optional[_Iterable[str]] = ..., delivered_seconds: _Optional[_Iterable[int]] = ..., versioned_instances: _Optional[int] = ..., number: _Optional[int] = ..., birth_date: _Optional[str] = ..., sex: _Optional[str] = ..., accession_number: _Optional[str] = ..., referring_physician: _Optional[str] = ..., institution: _Optional[str] = ..., series_entries: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., patients: _Optional[_Iterable[_Union[Patient, _Mapping]]] = ..., patients_total: _Optional[int] = ..., unfinished_imports: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, study_instance_uid: _Optional[str] = ..., origin: _Optional[str] = ..., origin_name: _Optional[str] = ..., origin_pinned: _Optional[bool] = ..., patient_name: _Optional[str] = ..., patient_id: _Optional[str] = ..., study_date: _Optional[str] = ..., study_description: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., series: _Optional[int] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[Package, _Mapping]]] = ..., sent_to: _Optional[_Iterable[str]] = ..., delivered_seconds: _Optional[_Iterable[int]] = ..., deleted_seconds: _Optional[_Iterable[int]] = ..., versioned_instances: _Optional[int] = ..., number: _Optional[int] = ..., birth_date: _Optional[str] = ..., sex: _Optional[str] = ..., accession_number: _Optional[str] = ..., referring_physician: _Optional[str] = ..., institution: _Optional[str] = ..., series_entries: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., patients: _Optional[_Iterable[_Union[Patient, _Mapping]]] = ..., patients_total: _Optional[int] = ..., unfinished_imports: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Patient(_message.Message):
     __slots__ = ("name", "patient_id", "birth_date", "sex")
@@ -937,7 +953,7 @@ class WatchTransfersResponse(_message.Message):
     def __init__(self, transfer: _Optional[_Union[Transfer, _Mapping]] = ...) -> None: ...
 
 class Transfer(_message.Message):
-    __slots__ = ("transfer_id", "direction", "state", "peer", "peer_name", "study_instance_uid", "package_id", "priority", "bytes_done", "bytes_total", "bytes_carried", "instances", "reason", "recipient", "note", "created_seconds", "updated_seconds", "route", "plaintext_bytes", "bytes_a_second", "round_trip_milliseconds", "origin", "number", "summary")
+    __slots__ = ("transfer_id", "direction", "state", "peer", "peer_name", "study_instance_uid", "package_id", "priority", "bytes_done", "bytes_total", "bytes_carried", "instances", "reason", "recipient", "note", "created_seconds", "updated_seconds", "route", "plaintext_bytes", "bytes_a_second", "round_trip_milliseconds", "origin", "number", "deleted_seconds", "summary")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -961,6 +977,7 @@ class Transfer(_message.Message):
     ROUND_TRIP_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DELETED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     direction: str
@@ -985,8 +1002,9 @@ class Transfer(_message.Message):
     round_trip_milliseconds: float
     origin: str
     number: int
+    deleted_seconds: int
     summary: OfferSummary
-    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., state: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., package_id: _Optional[str] = ..., priority: _Optional[str] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., bytes_carried: _Optional[int] = ..., instances: _Optional[int] = ..., reason: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., created_seconds: _Optional[int] = ..., updated_seconds: _Optional[int] = ..., route: _Optional[str] = ..., plaintext_bytes: _Optional[int] = ..., bytes_a_second: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ..., origin: _Optional[str] = ..., number: _Optional[int] = ..., summary: _Optional[_Union[OfferSummary, _Mapping]] = ...) -> None: ...
+    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., state: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., package_id: _Optional[str] = ..., priority: _Optional[str] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., bytes_carried: _Optional[int] = ..., instances: _Optional[int] = ..., reason: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., created_seconds: _Optional[int] = ..., updated_seconds: _Optional[int] = ..., route: _Optional[str] = ..., plaintext_bytes: _Optional[int] = ..., bytes_a_second: _Optional[int] = ..., round_trip_milliseconds: _Optional[float] = ..., origin: _Optional[str] = ..., number: _Optional[int] = ..., deleted_seconds: _Optional[int] = ..., summary: _Optional[_Union[OfferSummary, _Mapping]] = ...) -> None: ...
 
 class OfferSummary(_message.Message):
     __slots__ = ("patients", "study_instance_uid", "study_date", "description", "modalities", "accession_number")
@@ -1045,7 +1063,7 @@ class ListReceiptsResponse(_message.Message):
     def __init__(self, receipts: _Optional[_Iterable[_Union[ReceiptRow, _Mapping]]] = ...) -> None: ...
 
 class ReceiptRow(_message.Message):
-    __slots__ = ("transfer_id", "direction", "peer", "peer_name", "study_instance_uid", "instances", "plaintext_bytes", "received_seconds", "reissued", "number")
+    __slots__ = ("transfer_id", "direction", "peer", "peer_name", "study_instance_uid", "instances", "plaintext_bytes", "received_seconds", "reissued", "number", "deleted_seconds")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
@@ -1056,6 +1074,7 @@ class ReceiptRow(_message.Message):
     RECEIVED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     REISSUED_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DELETED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     direction: str
     peer: str
@@ -1066,7 +1085,8 @@ class ReceiptRow(_message.Message):
     received_seconds: int
     reissued: bool
     number: int
-    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., reissued: _Optional[bool] = ..., number: _Optional[int] = ...) -> None: ...
+    deleted_seconds: int
+    def __init__(self, transfer_id: _Optional[str] = ..., direction: _Optional[str] = ..., peer: _Optional[str] = ..., peer_name: _Optional[str] = ..., study_instance_uid: _Optional[str] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., reissued: _Optional[bool] = ..., number: _Optional[int] = ..., deleted_seconds: _Optional[int] = ...) -> None: ...
 
 class ExportReceiptRequest(_message.Message):
     __slots__ = ("transfer",)

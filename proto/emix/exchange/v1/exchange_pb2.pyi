@@ -51,8 +51,16 @@ class KeptHead(_message.Message):
     contradicted: bool
     def __init__(self, head: _Optional[bytes] = ..., taken_milliseconds: _Optional[int] = ..., contradicted: _Optional[bool] = ...) -> None: ...
 
+class Deletion(_message.Message):
+    __slots__ = ("transfer_id", "deleted_milliseconds")
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    DELETED_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: bytes
+    deleted_milliseconds: int
+    def __init__(self, transfer_id: _Optional[bytes] = ..., deleted_milliseconds: _Optional[int] = ...) -> None: ...
+
 class HelloRequest(_message.Message):
-    __slots__ = ("min_version", "max_version", "time_milliseconds", "software", "statements", "lists", "audit_head", "kept_heads")
+    __slots__ = ("min_version", "max_version", "time_milliseconds", "software", "statements", "lists", "audit_head", "kept_heads", "deletions", "confirmed_deletions")
     MIN_VERSION_FIELD_NUMBER: _ClassVar[int]
     MAX_VERSION_FIELD_NUMBER: _ClassVar[int]
     TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +69,8 @@ class HelloRequest(_message.Message):
     LISTS_FIELD_NUMBER: _ClassVar[int]
     AUDIT_HEAD_FIELD_NUMBER: _ClassVar[int]
     KEPT_HEADS_FIELD_NUMBER: _ClassVar[int]
+    DELETIONS_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMED_DELETIONS_FIELD_NUMBER: _ClassVar[int]
     min_version: int
     max_version: int
     time_milliseconds: int
@@ -69,10 +79,12 @@ class HelloRequest(_message.Message):
     lists: _containers.RepeatedCompositeFieldContainer[KnownList]
     audit_head: GivenHead
     kept_heads: _containers.RepeatedCompositeFieldContainer[KeptHead]
-    def __init__(self, min_version: _Optional[int] = ..., max_version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ..., audit_head: _Optional[_Union[GivenHead, _Mapping]] = ..., kept_heads: _Optional[_Iterable[_Union[KeptHead, _Mapping]]] = ...) -> None: ...
+    deletions: _containers.RepeatedCompositeFieldContainer[Deletion]
+    confirmed_deletions: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, min_version: _Optional[int] = ..., max_version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ..., audit_head: _Optional[_Union[GivenHead, _Mapping]] = ..., kept_heads: _Optional[_Iterable[_Union[KeptHead, _Mapping]]] = ..., deletions: _Optional[_Iterable[_Union[Deletion, _Mapping]]] = ..., confirmed_deletions: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class HelloResponse(_message.Message):
-    __slots__ = ("version", "time_milliseconds", "software", "statements", "lists", "audit_head", "kept_heads")
+    __slots__ = ("version", "time_milliseconds", "software", "statements", "lists", "audit_head", "kept_heads", "deletions", "confirmed_deletions")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +92,8 @@ class HelloResponse(_message.Message):
     LISTS_FIELD_NUMBER: _ClassVar[int]
     AUDIT_HEAD_FIELD_NUMBER: _ClassVar[int]
     KEPT_HEADS_FIELD_NUMBER: _ClassVar[int]
+    DELETIONS_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMED_DELETIONS_FIELD_NUMBER: _ClassVar[int]
     version: int
     time_milliseconds: int
     software: str
@@ -87,7 +101,9 @@ class HelloResponse(_message.Message):
     lists: _containers.RepeatedCompositeFieldContainer[KnownList]
     audit_head: GivenHead
     kept_heads: _containers.RepeatedCompositeFieldContainer[KeptHead]
-    def __init__(self, version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ..., audit_head: _Optional[_Union[GivenHead, _Mapping]] = ..., kept_heads: _Optional[_Iterable[_Union[KeptHead, _Mapping]]] = ...) -> None: ...
+    deletions: _containers.RepeatedCompositeFieldContainer[Deletion]
+    confirmed_deletions: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ..., audit_head: _Optional[_Union[GivenHead, _Mapping]] = ..., kept_heads: _Optional[_Iterable[_Union[KeptHead, _Mapping]]] = ..., deletions: _Optional[_Iterable[_Union[Deletion, _Mapping]]] = ..., confirmed_deletions: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GetListRequest(_message.Message):
     __slots__ = ("network_id",)

@@ -1,0 +1,16 @@
+"""Word that what a transfer brought was deleted at the receiver."""
+
+from dataclasses import dataclass
+
+from node.domain.ids import TransferId
+
+MOST_AT_ONCE = 64
+"""How many one Hello tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a transfer brought was deleted, at a time (seconds since 1970) of the receiver's."""
+
+    transfer_id: TransferId
+    time: float

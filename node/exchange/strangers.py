@@ -1,0 +1,53 @@
+"""Facilities that have paired with this one, and nobody here with them: a few, for a day.
+
+Their nodes show their statements at the introduction service again and again. What a stranger shows
+is signed by its own facility key and proves no more than that: its name is what it calls itself.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from node.documents.identity import Identity
+from node.domain.ids import FacilityId
+
+MOST = 8
+_KEPT_SECONDS = 86400.0
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A facility that asks to be paired with; it was here so many seconds ago."""
+
+    identity: Identity
+    seconds_ago: float
+
+
+class Strangers:
+    """Remembers them, in memory. A newcomer takes the place of who was away for longest."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._seen: dict[FacilityId, tuple[float, Identity]] = {}
+
+    def note(self, identity: Identity) -> None:
+        """Remember who asks just now."""
+        self._seen.pop(identity.facility_id, None)
+        self._seen[identity.facility_id] = self._now(), identity
+        while len(self._seen) > MOST:
+            del self._seen[next(iter(self._seen))]
+
+    def forget(self, facility: FacilityId) -> None:
+        """Forget one that is paired now, or that a person does not want."""
+        self._seen.pop(facility, None)
+
+    def all(self) -> list[Stranger]:
+        """Return those of the last day, the last one first."""
+        now = self._now()
+        self._seen = {f: s for f, s in self._seen.items() if now - s[0] < _KEPT_SECONDS}
+        return [Stranger(identity, now - seen) for seen, identity in reversed(self._seen.values())]
+
+    def identity(self, facility: FacilityId) -> Identity | None:
+        """Return what one of them showed of itself."""
+        found = [s.identity for s in self.all() if s.identity.facility_id == facility]
+        return found[0] if found else None

@@ -1,0 +1,79 @@
+"""Word of what was deleted: rows that wait for a peer to know, and what peers told of ours.
+
+A row is written in the transaction that deletes a package, and goes once its sender has confirmed
+that it knows, or once its transfer is forgotten. So the word survives a kill at any point, and is
+told twice at most.
+"""
+
+from collections.abc import Callable, Sequence
+
+from node import clock
+from node.domain.deletions import MOST_AT_ONCE, Deletion
+from node.domain.ids import FacilityId, PackageId, TransferId
+from node.domain.transfers import Transfer
+from node.sql.database import Db
+from node.store import audit_rows, transfer_rows
+from node.store.context import StoreContext, marks
+
+
+def note(db: Db, origin: FacilityId, package_id: PackageId, now: float) -> None:
+    """Keep for everybody who sent a package that it is deleted, in the caller's transaction."""
+    db.execute(
+        "INSERT OR IGNORE INTO deletions (peer, transfer_id, deleted_time)"
+        " SELECT peer, transfer_id, ? FROM transfers WHERE origin = ? AND package_id = ?"
+        " AND direction = 'receive' AND receipt IS NOT NULL",
+        (now, origin.digest, package_id.digest),
+    )
+
+
+class DeletionStore:
+    """Both sides of it. `on_change` is as in `TransferStore`."""
+
+    def __init__(self, context: StoreContext) -> None:
+        self._context = context
+        self.on_change: Callable[[Transfer], None] = lambda _: None
+
+    async def untold(self, peer: FacilityId) -> list[Deletion]:
+        """Return some of what was deleted here and what a peer is still to be told of."""
+        rows = await self._context.database.read(
+            lambda db: db.execute(
+                "SELECT transfer_id, deleted_time FROM deletions WHERE peer = ? LIMIT ?",
+                (peer.digest, MOST_AT_ONCE),
+            ).fetchall()
+        )
+        return [Deletion(TransferId(transfer_id), time) for transfer_id, time in rows]
+
+    async def confirmed(self, peer: FacilityId, transfers: Sequence[TransferId]) -> None:
+        """Forget what a peer knows now."""
+        if transfers:
+            ids = [transfer.value for transfer in transfers]
+            sql = f"DELETE FROM deletions WHERE peer = ? AND transfer_id IN ({marks(ids)})"
+            await self._context.database.write(lambda db: db.execute(sql, (peer.digest, *ids)))
+
+    async def take(self, peer: FacilityId, told: Sequence[Deletion]) -> None:
+        """Keep what a peer says that it deleted of ours; durable once this returns.
+
+        Of each transfer the first word counts, and only of what the peer gave a receipt for.
+        """
+        if not told:
+            return
+
+        def work(db: Db) -> list[Transfer]:
+            return [row for deletion in told for row in _take(db, peer, deletion)]
+
+        for row in await self._context.database.write(work):
+            self.on_change(row)
+
+
+def _take(db: Db, peer: FacilityId, told: Deletion) -> list[Transfer]:
+    rows = transfer_rows.find(
+        db,
+        "direction = 'send' AND peer = ? AND transfer_id = ? AND receipt IS NOT NULL"
+        " AND deleted_time = 0",
+        (peer.digest, told.transfer_id.value),
+    )
+    for row in rows:
+        when = min(max(told.time, row.created_time), clock.now())
+        db.execute("UPDATE transfers SET deleted_time = ? WHERE id = ?", (when, row.id))
+        audit_rows.append(db, "transfer.deleted-there", transfer_rows.facts(row))
+    return [transfer_rows.by_id(db, row.id) for row in rows]

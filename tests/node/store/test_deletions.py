@@ -1,0 +1,99 @@
+"""Word of deletions waits for its peer; a peer's word counts for its own receipts only."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from node.crypto.digests import digest
+from node.domain.deletions import MOST_AT_ONCE, Deletion
+from node.domain.ids import FacilityId, TransferId
+from node.domain.transfers import Direction
+from node.store.context import StoreContext
+from node.store.deletions import DeletionStore
+from node.store.studies import StudyStore
+from node.store.transfers import TransferStore
+from tests.history import History, fill, study_of
+from tests.node.store.test_import_resumes import make_store
+
+PEER, OTHER = FacilityId(digest(b"peer")), FacilityId(digest(b"other"))
+SENT, RECEIVED = 3, MOST_AT_ONCE + 6
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[StoreContext]:
+    context = make_store(tmp_path)
+    fill(context, History(PEER, SENT, RECEIVED))
+    yield context
+    context.close()
+
+
+async def test_word_of_a_deletion_waits_until_its_peer_confirms_it(context: StoreContext) -> None:
+    studies, deletions = StudyStore(context), DeletionStore(context)
+    assert await deletions.untold(PEER) == []
+    for number in range(SENT, SENT + RECEIVED):
+        await studies.delete(study_of(number), "", "somebody")
+    first = await deletions.untold(PEER)
+    assert len(first) == MOST_AT_ONCE
+    assert await deletions.untold(OTHER) == []
+    ids = [deletion.transfer_id for deletion in first]
+    await deletions.confirmed(OTHER, ids)
+    assert await deletions.untold(PEER) == first, "nobody confirms for another"
+    await deletions.confirmed(PEER, ids)
+    rest = await deletions.untold(PEER)
+    assert len(rest) == RECEIVED - MOST_AT_ONCE
+    assert not {deletion.transfer_id for deletion in rest} & set(ids)
+
+
+async def test_own_studies_are_deleted_without_a_word(context: StoreContext) -> None:
+    await StudyStore(context).delete(study_of(0), "", "somebody")
+    assert await DeletionStore(context).untold(PEER) == []
+
+
+async def test_word_goes_with_a_transfer_that_is_forgotten(context: StoreContext) -> None:
+    await StudyStore(context).delete(study_of(SENT), "", "somebody")
+    assert len(await DeletionStore(context).untold(PEER)) == 1
+    assert await TransferStore(context).forget_old(1) == 1
+    assert await DeletionStore(context).untold(PEER) == []
+
+
+async def test_word_counts_once_and_only_of_what_its_peer_gave_a_receipt_for(
+    context: StoreContext,
+) -> None:
+    transfers, deletions, told = TransferStore(context), DeletionStore(context), list[int]()
+    deletions.on_change = lambda row: told.append(row.id)
+    rows = (await transfers.find())[::-1]
+    sent = [row for row in rows if row.direction is Direction.SEND]
+    came = next(row for row in rows if row.direction is Direction.RECEIVE)
+    mine = Deletion(sent[0].transfer_id, sent[0].created_time + 5)
+    await deletions.take(OTHER, [mine])
+    await deletions.take(PEER, [Deletion(came.transfer_id, 1.0), Deletion(TransferId.new(), 1.0)])
+    assert not told
+    await deletions.take(PEER, [mine])
+    await deletions.take(PEER, [Deletion(sent[0].transfer_id, sent[0].created_time + 9)])
+    assert told == [sent[0].id]
+    assert (await transfers.by_number(sent[0].id)).deleted_time == mine.time
+
+
+@pytest.mark.parametrize("said", [0.0, 2.0**40])
+async def test_time_that_a_peer_says_is_between_the_delivery_and_now(
+    said: float, context: StoreContext
+) -> None:
+    transfers, deletions = TransferStore(context), DeletionStore(context)
+    (row,) = await transfers.find("direction = 'send'", limit=1)
+    await deletions.take(PEER, [Deletion(row.transfer_id, said)])
+    kept = (await transfers.by_number(row.id)).deleted_time
+    assert row.created_time <= kept < row.created_time + 10 * 365 * 86400
+
+
+async def test_study_is_deleted_there_once_all_its_packages_are(context: StoreContext) -> None:
+    transfers, studies = TransferStore(context), StudyStore(context)
+    (row,) = await transfers.find("direction = 'send'", limit=1)
+
+    async def deleted() -> float:
+        (source,) = await studies.sources([(row.study_uid, row.origin)])
+        return source.sent_to[0].deleted_time
+
+    assert await deleted() == 0
+    await DeletionStore(context).take(PEER, [Deletion(row.transfer_id, row.created_time + 5)])
+    assert await deleted() == row.created_time + 5
