@@ -43,7 +43,7 @@ from node.exchange.remembered import Remembered
 from node.exchange.sending import Sender
 from node.exchange.transfers import Transfers
 from node.federation.deletions import DeletionNews
-from node.federation.dialing import Dialer, reachable, read_proxy, resolve_names_apart
+from node.federation.dialing import Dialer, reachable, resolve_names_apart
 from node.federation.directory import Directories
 from node.federation.introducing import Introducer
 from node.federation.introduction import IntroductionServer
@@ -57,6 +57,7 @@ from node.federation.witnessing import Witnessing
 from node.health import Doctor
 from node.home import Home, Unlocked, unlock
 from node.own_identity import OwnIdentity
+from node.proxy import read_proxy
 from node.rpc.credentials import renewed_credentials, server_credentials
 from node.rpc.descriptors import fitted, raise_limit
 from node.rpc.door import MAX_CALLS, opened_door

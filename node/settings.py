@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from node import safe_paths
-from node.documents.identity import MAX_NAME_CHARACTERS
-from node.documents.network import MAX_LISTED
-from node.domain.names import looks_like_id
+from node.domain.names import MAX_NAME_CHARACTERS, looks_like_id
+from node.domain.network import MAX_LISTED
 from node.domain.texts import plain_text
 from node.errors import ConfigError
 

@@ -9,7 +9,7 @@ from node.cli.client import home_path
 from node.cli.node_commands import as_json
 from node.config import RELOADED, Config, load_config
 from node.errors import ConfigError
-from node.federation.dialing import read_proxy
+from node.proxy import read_proxy
 from node.terminal.output import print_line, show_json, show_table
 
 

@@ -17,12 +17,11 @@ from node.crypto.certificates import check_own, validity
 from node.crypto.signing import SigningKey, node_id, verify
 from node.documents.signed import NodeCert, Signer
 from node.domain.ids import FacilityId, NodeId
-from node.domain.names import looks_like_id
+from node.domain.names import MAX_NAME_CHARACTERS, looks_like_id
 from node.domain.texts import shown
 from node.errors import BadSignature, DocumentError
 
 MAX_STATEMENTS_BYTES = 16 * 1024
-MAX_NAME_CHARACTERS = 100
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 

@@ -19,15 +19,10 @@ from google.protobuf.message import DecodeError, Message
 from node.crypto.certificates import check_directory_root
 from node.crypto.digests import sha256
 from node.crypto.signing import SigningKey, facility_id, network_id, verify
-from node.documents.identity import (
-    MAX_NAME_CHARACTERS,
-    Identity,
-    check_name,
-    clean_name,
-    is_endpoint,
-)
+from node.documents.identity import Identity, check_name, clean_name, is_endpoint
 from node.domain.ids import FacilityId, InvitationId, NetworkId
-from node.domain.network import NetworkView, Standing
+from node.domain.names import MAX_NAME_CHARACTERS
+from node.domain.network import MAX_LISTED, NetworkView, Standing
 from node.domain.relays import ANY_RELAY, RelayPolicy
 from node.errors import BadSignature, DocumentError
 
@@ -35,8 +30,6 @@ INVITATION_SECONDS = 72 * 3600
 SKEW_SECONDS = 600
 MAX_MEMBERSHIP_BYTES = 2048
 MAX_LISTING_BYTES = 8 * 1024
-MAX_LISTED = 50
-"""Departments, and recipients, of one facility."""
 _MAX_LETTER_BYTES = 8 * 1024
 _LATEST_SECONDS = 2**40
 _LETTER_PREFIX = "emix-join-"

@@ -9,6 +9,8 @@ import unicodedata
 
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
 
+MAX_NAME_CHARACTERS = 100
+
 _DASHES = re.compile(r"[\u2010-\u2015\u2212\ufe58\ufe63\uff0d-]")
 _RUN = re.compile(rf"[A-Z2-7]{{{LEAST_CHARACTERS},}}")
 _HYPHENATED = re.compile(r"[A-Z2-7]{7}-[A-Z2-7]{7}-[A-Z2-7]{2}")

@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 
+MAX_LISTED = 50
+"""Departments, recipients, or relays, that a facility lists of itself."""
+
 
 class Standing(enum.Enum):
     """Whether a facility may exchange studies as a member, and why not."""

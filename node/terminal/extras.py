@@ -10,7 +10,6 @@ from click.shell_completion import get_completion_class
 
 from node.errors import UsageError
 from node.terminal.output import print_line, print_own, show_json
-from node.version import VERSION
 
 _SHELLS = ("bash", "zsh", "fish")
 
@@ -26,14 +25,21 @@ def add_extras(cli: click.Group, name: str) -> None:
         cli.add_command(made)
 
 
+def _number() -> str:
+    # Packages' metadata takes a while to load, and most commands do without.
+    from node.version import VERSION
+
+    return VERSION
+
+
 def _version(name: str) -> click.Command:
     @click.command("version")
     @click.option("--json", "json_", is_flag=True, help="JSON for machines.")
     def version(json_: bool) -> None:
         if json_:
-            show_json({"name": name, "version": VERSION, "python": platform.python_version()})
+            show_json({"name": name, "version": _number(), "python": platform.python_version()})
         else:
-            print_line(f"{name} {VERSION}, Python {platform.python_version()}")
+            print_line(f"{name} {_number()}, Python {platform.python_version()}")
 
     version.help = f"""Show which version this is.
 
@@ -110,7 +116,7 @@ def _page(command: click.Command, context: click.Context) -> str:
     path = context.command_path
     title = path.replace(" ", "-")
     usage = " ".join(command.collect_usage_pieces(context))
-    lines = [f'.TH "{title.upper()}" "1" "" "emix {VERSION}" "User Commands"']
+    lines = [f'.TH "{title.upper()}" "1" "" "emix {_number()}" "User Commands"']
     lines += [".SH NAME", f"{_plain(title)} \\- {_plain(command.get_short_help_str(200))}"]
     lines += [".SH SYNOPSIS", f".B {_plain(path)}", _line(usage)]
     lines += [".SH DESCRIPTION", *_paragraphs(command.help or "")]

@@ -6,7 +6,7 @@ import pytest
 
 from node.config import default_text, load_config
 from node.errors import ConfigError
-from node.federation.dialing import Proxy, read_proxy
+from node.proxy import Proxy, read_proxy
 from node.terminal.passphrases import passphrase_in
 
 TEXT = default_text("Zürich", "0.0.0.0:1", "0.0.0.0:2")

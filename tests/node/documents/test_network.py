@@ -26,6 +26,7 @@ from node.documents.network import (
     sign_listing,
 )
 from node.documents.signed import certify_node
+from node.domain.network import MAX_LISTED
 from node.domain.relays import RelayPolicy
 from node.errors import BadSignature, DocumentError
 
@@ -159,10 +160,10 @@ def test_listing_that_would_fool_a_terminal_or_fill_it_is_tamed() -> None:
     found = open_listing(sign_listing(NODE_KEY, identity, odd), identity)
     assert found.city == "Great?[2JFalls?"
     assert found.departments == ("x" * 100,)
-    many = Listing(departments=("CT",) * (network.MAX_LISTED + 1))
+    many = Listing(departments=("CT",) * (MAX_LISTED + 1))
     with pytest.raises(DocumentError, match="at most"):
         open_listing(sign_listing(NODE_KEY, identity, many), identity)
-    for relays in (("no address",), ("relay.example.org:443",) * (network.MAX_LISTED + 1)):
+    for relays in (("no address",), ("relay.example.org:443",) * (MAX_LISTED + 1)):
         listing = Listing(relays=RelayPolicy(only=relays))
         with pytest.raises(DocumentError, match="relays"):
             open_listing(sign_listing(NODE_KEY, identity, listing), identity)

@@ -12,7 +12,8 @@ import trio
 
 from node.errors import ConfigError, PeerUnreachable
 from node.federation import dialing
-from node.federation.dialing import Dialer, Proxy, is_on_own_network, read_proxy, within_tls
+from node.federation.dialing import Dialer, is_on_own_network, within_tls
+from node.proxy import Proxy, read_proxy
 
 TARGET = "directory.example.org:443"
 ASKED_FOR = f"CONNECT {TARGET} HTTP/1.1\r\nHost: {TARGET}\r\n"
