@@ -191,8 +191,6 @@ async def open_node(home: Home, config: Config, unlocked: Unlocked) -> AsyncGene
         ballast_bytes=config.ballast_mib * _MIB,
     )
     try:
-        notes = ClockNotes(context)
-        clock.CLOCK.begin(await trio.to_thread.run_sync(notes.last_believed))
         async with AsyncExitStack() as stack:
             with context.ballast.in_need():  # files are made at a start, a certificate perhaps
                 node = _Node(home, config, unlocked, context)
@@ -224,7 +222,7 @@ class _Node:
         self._arrivals = ArrivalStore(context, self._transfer_store)
         self._maintenance = Maintenance(context, home.root)
         self._audit = AuditStore(context)
-        self._clock_notes = ClockNotes(context)
+        self._clock_notes = ClockNotes(context.database)
         self._retention = RetentionStore(context, config.retention_days)
         self._heads = HeadStore(context)
         self._witnessing = Witnessing(self._heads)
@@ -595,11 +593,11 @@ class _Node:
 
     async def _look_once(self, transfers: Transfers) -> None:
         await trio.to_thread.run_sync(self._context.ballast.fill)
+        if clock.CLOCK.doubt:
+            return  # the alarm says so, and nothing ends by such a clock
         expired = await transfers.expire()
         if expired:
             log.info("transfers expired", transfers=expired)
-        if clock.CLOCK.doubt:
-            return  # the alarm says so
         if self._config.transfers_days:
             forgotten = await self._transfer_store.forget_old(self._config.transfers_days)
             if forgotten:

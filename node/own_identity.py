@@ -14,6 +14,7 @@ import trio
 from node import clock
 from node.crypto.certificates import TlsIdentity, make_tls_identity, validity
 from node.documents.identity import Profile, make_statements
+from node.documents.signed import MAX_CLOCK_SKEW_SECONDS
 from node.errors import NodeError
 from node.home import Home, Unlocked, save_secrets
 
@@ -43,10 +44,12 @@ class OwnIdentity:
     def tls(self) -> TlsIdentity:
         """Return the TLS identity to use now: the last until it has 20 days left, then the next."""
         # Peers look at it by their own time: after months off, by what a suspect clock shows.
-        now = max(clock.now(), clock.CLOCK.wall())
+        wall = clock.CLOCK.wall()
         newest, *older = self._unlocked.secrets.tls
-        steady = (tls for tls in older if _left(tls, now) > SWITCH_SECONDS)
-        return next(steady, newest)
+        until = max(clock.now(), wall) + SWITCH_SECONDS
+        if _is_to_come(newest, wall):
+            until = wall
+        return next((tls for tls in older if validity(tls.certificate_der)[1] > until), newest)
 
     def statements(self, profile: Profile) -> bytes:
         """Return the encoded statements of this node as they now are.
@@ -73,11 +76,17 @@ class OwnIdentity:
         Raises:
             NodeError: the keyring could not be written; the last certificate stays in use.
         """
-        secrets = self._unlocked.secrets
-        if _left(secrets.tls[0], now) > RENEW_SECONDS:
+        secrets, moments = self._unlocked.secrets, (now, clock.CLOCK.wall())
+        is_usable = not _is_to_come(secrets.tls[0], max(moments))
+        if is_usable and _left(secrets.tls[0], now) > RENEW_SECONDS:
             return False
         fresh = make_tls_identity(self._unlocked.signer.node_id, now)
-        kept = tuple(tls for tls in secrets.tls if _left(tls, now) > 0)
+        # While two times are in question, none goes that is good by either.
+        kept = tuple(
+            tls
+            for tls in secrets.tls
+            if _left(tls, min(moments)) > 0 and not _is_to_come(tls, max(moments))
+        )
         changed = replace(secrets, tls=(fresh, *kept)[:2])
         self._unlocked = save_secrets(self._home, self._unlocked, changed)
         self._state_later(now)
@@ -96,6 +105,11 @@ class OwnIdentity:
                 log.exception("certificate not renewed", code=exc.code.value)
             use(self.tls())
             await trio.sleep(LOOK_SECONDS)
+
+
+def _is_to_come(tls: TlsIdentity, now: float) -> bool:
+    """Whether a certificate is not valid yet: it was made with a wrong clock."""
+    return validity(tls.certificate_der)[0] > now + MAX_CLOCK_SKEW_SECONDS
 
 
 def _left(tls: TlsIdentity, now: float) -> float:

@@ -5,11 +5,11 @@ log before, and the same command completes it.
 """
 
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from node import clock
 from node.config import load_config
 from node.crypto.certificates import make_tls_identity
 from node.crypto.keyring import RecoveryKit, Secrets
@@ -85,20 +85,37 @@ def replace_node(
     """
     with home.locked():
         old = unlock_with_kit(home, kit)
-        now, key = time.time(), SigningKey.new()
-        last = old.signer.signer.verified().generation
-        generation = _next_generation(last, now, is_clock_right=is_clock_right)
-        signer = certify_node(kit.facility_key, key, now, generation=generation)
-        content = replace(
-            old.secrets,
-            node_key=key,
-            seal_keys=_with_new_seal_key(old.secrets.seal_keys, now),
-            tls=(make_tls_identity(node_id(key.public), now),),
-        )
-        facts: dict[str, object] = {"node": str(node_id(key.public)), "generation": generation}
-        _note(home, old, "node.replaced", facts, operator)
+        with _store(home, old) as context:
+            now, key = _certain_now(is_clock_right=is_clock_right), SigningKey.new()
+            last = old.signer.signer.verified().generation
+            generation = _next_generation(last, now, is_clock_right=is_clock_right)
+            signer = certify_node(kit.facility_key, key, now, generation=generation)
+            content = replace(
+                old.secrets,
+                node_key=key,
+                seal_keys=_with_new_seal_key(old.secrets.seal_keys),
+                tls=(make_tls_identity(node_id(key.public), now),),
+            )
+            facts: dict[str, object] = {"node": str(node_id(key.public)), "generation": generation}
+            _append(context, "node.replaced", facts, operator)
         save_identity(home, old, signer, content)
     return key_facts(home)
+
+
+def _certain_now(*, is_clock_right: bool) -> float:
+    """Return the time, for what others look at; the store is open.
+
+    Raises:
+        KeysError: the clock is suspect, and nobody has looked.
+    """
+    if is_clock_right:
+        clock.CLOCK.confirm()
+    elif doubt := clock.CLOCK.doubt:
+        raise KeysError(
+            f"{doubt}: set this machine's clock; if it is right (the node was off for days, say),"
+            " say --clock-is-right"
+        )
+    return clock.now()
 
 
 def _next_generation(last: int, now: float, *, is_clock_right: bool) -> int:
@@ -113,15 +130,19 @@ def _next_generation(last: int, now: float, *, is_clock_right: bool) -> int:
     )
 
 
-def renew_node(home: Home, kit: RecoveryKit, operator: str) -> KeyFacts:
+def renew_node(
+    home: Home, kit: RecoveryKit, operator: str, *, is_clock_right: bool = False
+) -> KeyFacts:
     """Renew the facility's certificate for the node key; raises as `replace_node`."""
     with home.locked():
         old = unlock_with_kit(home, kit)
         generation = old.signer.signer.verified().generation
-        signer = certify_node(
-            kit.facility_key, old.secrets.node_key, time.time(), generation=generation
-        )
-        _note_renewal(home, old, signer, operator)
+        with _store(home, old) as context:
+            now = _certain_now(is_clock_right=is_clock_right)
+            signer = certify_node(
+                kit.facility_key, old.secrets.node_key, now, generation=generation
+            )
+            _append_renewal(context, signer, operator)
         save_identity(home, old, signer, old.secrets)
     return key_facts(home)
 
@@ -144,14 +165,15 @@ def take_certificate(
             raise KeysError("that certificate is of another generation: a renewal keeps it")
         if cert.issued_seconds < present.issued_seconds:
             raise KeysError("that certificate is older than the present one")
-        _note_renewal(home, old, signer, operator)
+        with _store(home, old) as context:
+            _append_renewal(context, signer, operator)
         save_identity(home, old, signer, old.secrets)
     return key_facts(home)
 
 
-def _note_renewal(home: Home, unlocked: Unlocked, signer: Signer, operator: str) -> None:
+def _append_renewal(context: StoreContext, signer: Signer, operator: str) -> None:
     facts: dict[str, object] = {"expires": signer.verified().expires_seconds}
-    _note(home, unlocked, "node.renewed", facts, operator)
+    _append(context, "node.renewed", facts, operator)
 
 
 # -- seal keys --------------------------------------------------------------------------------
@@ -164,18 +186,25 @@ def rotate_seal(home: Home, passphrase: bytes | None, operator: str) -> tuple[in
     """
     with home.locked():
         old = unlock(home, passphrase)
-        seal_keys = _with_new_seal_key(old.secrets.seal_keys, time.time())
-        destroyed = len(old.secrets.seal_keys) + 1 - len(seal_keys)
-        facts: dict[str, object] = {"kept": len(seal_keys) - 1, "destroyed": destroyed}
-        _note(home, old, "keys.seal-rotated", facts, operator)
+        with _store(home, old) as context:
+            seal_keys = _with_new_seal_key(old.secrets.seal_keys)
+            destroyed = len(old.secrets.seal_keys) + 1 - len(seal_keys)
+            facts: dict[str, object] = {"kept": len(seal_keys) - 1, "destroyed": destroyed}
+            _append(context, "keys.seal-rotated", facts, operator)
         save_secrets(home, old, replace(old.secrets, seal_keys=seal_keys))
     return len(seal_keys) - 1, destroyed
 
 
-def _with_new_seal_key(seal_keys: Sequence[SealKey], now: float) -> tuple[SealKey, ...]:
-    retired = [SealKey(key.private, key.retired_seconds or int(now)) for key in seal_keys]
+def _with_new_seal_key(seal_keys: Sequence[SealKey]) -> tuple[SealKey, ...]:
+    """Retire what is in use, and leave out what no standing delivery can be sealed to.
+
+    Of the time that is believed and the clock's, the later one retires a key and the earlier one
+    destroys it: whichever is wrong, none goes too early. The store is open.
+    """
+    moments = clock.now(), clock.CLOCK.wall()
+    retired = [SealKey(k.private, k.retired_seconds or int(max(moments))) for k in seal_keys]
     stands = MAX_STANDING_SECONDS + MAX_CLOCK_SKEW_SECONDS
-    kept = [key for key in retired if now < key.retired_seconds + stands]
+    kept = [key for key in retired if min(moments) < key.retired_seconds + stands]
     return SealKey.new(), *kept
 
 
@@ -267,13 +296,6 @@ def _store(home: Home, unlocked: Unlocked) -> Iterator[StoreContext]:
         context.close()
 
 
-def _note(
-    home: Home, unlocked: Unlocked, kind: str, facts: dict[str, object], operator: str
-) -> None:
-    """Record what is about to be done: cut off, more is recorded than was done."""
-    with _store(home, unlocked) as context:
-        _append(context, kind, facts, operator)
-
-
 def _append(context: StoreContext, kind: str, facts: dict[str, object], operator: str) -> None:
+    """Record what is about to be done: cut off, more is recorded than was done."""
     context.database.write_sync(lambda db: audit_rows.append(db, kind, facts, operator))

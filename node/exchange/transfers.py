@@ -472,7 +472,7 @@ class Transfers:
 
     async def _ended_by_time(self, row: Transfer) -> Transfer:
         """Return a transfer, ended if nobody would take it any more."""
-        if row.expires_time >= clock.now():
+        if row.expires_time >= clock.now() or clock.CLOCK.doubt:
             return row
         if row.untold:
             return await self._book.set_told(row)

@@ -1,9 +1,8 @@
-"""The last time that was believed, for the next start: see `node.clock`."""
+"""The last time that was believed, for who opens the store next: see `node.clock`."""
 
 from node import clock
-from node.sql.database import Db
+from node.sql.database import Database, Db
 from node.store import audit_rows
-from node.store.context import StoreContext
 
 _TIME, _SEQUENCE = "believed_time", "believed_sequence"
 
@@ -11,15 +10,8 @@ _TIME, _SEQUENCE = "believed_time", "believed_sequence"
 class ClockNotes:
     """What the store knows of the time."""
 
-    def __init__(self, context: StoreContext) -> None:
-        self._database = context.database
-
-    def last_believed(self) -> float:
-        """Return the last time that was believed here, 0 if there is none; on this thread.
-
-        The note of it, or the time of an audit entry that came later.
-        """
-        return self._database.read_sync(_last_believed)
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def note(self) -> None:
         """Keep the time that is believed now."""
@@ -44,7 +36,11 @@ class ClockNotes:
         await self._database.write(work)
 
 
-def _last_believed(db: Db) -> float:
+def last_believed(db: Db) -> float:
+    """Return the last time that was believed here, 0 if there is none.
+
+    The note of it, or the time of an audit entry that came later.
+    """
     values = dict(db.execute("SELECT key, value FROM meta WHERE key IN (?, ?)", (_TIME, _SEQUENCE)))
     last = next(audit_rows.entries(db, 1), None)
     noted = float(values.get(_TIME, 0.0))

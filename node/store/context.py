@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from node import safe_paths
+from node import clock, safe_paths
 from node.crypto.keyring import RootKey, Secrets
 from node.crypto.keys import DataKey, unwrap
 from node.documents.signed import DocumentSigner
@@ -18,6 +18,7 @@ from node.sql.database import Database, open_database
 from node.store import files
 from node.store.ballast import Ballast
 from node.store.chunk_files import ChunkStorage, FileChunkStorage
+from node.store.clock_notes import last_believed
 from node.store.envelopes import Envelopes
 from node.store.schema import migrations
 
@@ -71,6 +72,8 @@ def open_store(
 ) -> StoreContext:
     """Open or create the store in a home that this process has locked.
 
+    The process's clock is judged anew, by the last time that was believed here.
+
     Raises:
         StoreDenied: this user may not use a part of it; the message names it and its owner.
         StoreError: the database does not open, or is gone while its envelopes are there.
@@ -91,6 +94,8 @@ def open_store(
             path, root_key.database_key(), migrations, if_damaged=_IF_DAMAGED, spare=ballast
         )
     ballast.fill()
+    # Whoever opens it, node or command: what a wrong clock wrote would be believed at the next start.
+    clock.CLOCK.begin(database.read_sync(last_believed))
     return StoreContext(
         ballast=ballast,
         database=database,

@@ -52,8 +52,8 @@ def test_every_part10_file_arrives_byte_identical_or_stands_by_name(
     }
     assert kept_back == _expected_exceptions()
 
-    for study in a.json("studies")["studies"]:
-        a.run("send", study["study_instance_uid"], b.display_name, "--wait")
+    studies = [study["study_instance_uid"] for study in a.json("studies")["studies"]]
+    a.run("send", *studies, b.display_name, "--wait")
     found = set()
     for n, study in enumerate(b.json("studies")["studies"]):
         out = tmp_path / f"out{n}"
