@@ -48,13 +48,16 @@ def _show_key(facts: "KeyFacts", text: str, *, json_: bool) -> None:
     print_line(f"Node {facts.node}; its certificate ends {show_time(facts.expires_seconds)}.")
 
 
-@node.command()
-@kit_option
-@click.option(
+_clock_is_right = click.option(
     "--clock-is-right",
     is_flag=True,
-    help="The present key is of a time to come, and this machine's clock is right.",
+    help="You have looked: this machine's clock is right, though the node doubts it.",
 )
+
+
+@node.command()
+@kit_option
+@_clock_is_right
 @as_json
 @click.pass_context
 def replace(context: click.Context, recovery_kit: str, clock_is_right: bool, json_: bool) -> None:
@@ -82,6 +85,7 @@ def replace(context: click.Context, recovery_kit: str, clock_is_right: bool, jso
 @click.option("--recovery-kit", metavar="FILE", help="The facility's recovery kit.")
 @click.option("--certificate", metavar="FILE", help="Instead, what `emix node certify` wrote.")
 @passphrase_option
+@_clock_is_right
 @as_json
 @click.pass_context
 def renew(
@@ -89,6 +93,7 @@ def renew(
     recovery_kit: str | None,
     certificate: str | None,
     passphrase_file: str | None,
+    clock_is_right: bool,
     json_: bool,
 ) -> None:
     """Renew the node key's certificate, which stands for 400 days. The node must not run.
@@ -108,7 +113,8 @@ def renew(
         raise UsageError("give either --recovery-kit or --certificate")
     home = _home(context)
     if recovery_kit is not None:
-        facts = renew_node(home, kit_from(recovery_kit), operator())
+        kit = kit_from(recovery_kit)
+        facts = renew_node(home, kit, operator(), is_clock_right=clock_is_right)
     else:
         signer = decode_certificate(_read(str(certificate)))
         facts = take_certificate(home, passphrase_of(home, passphrase_file), signer, operator())

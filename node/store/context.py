@@ -94,7 +94,7 @@ def open_store(
             path, root_key.database_key(), migrations, if_damaged=_IF_DAMAGED, spare=ballast
         )
     ballast.fill()
-    # Whoever opens it, node or command: what a wrong clock wrote would be believed at the next start.
+    # Whoever opens it, node or command: what a wrong clock wrote is believed at the next start.
     clock.CLOCK.begin(database.read_sync(last_believed))
     return StoreContext(
         ballast=ballast,

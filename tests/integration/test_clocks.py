@@ -102,6 +102,30 @@ def test_one_start_with_a_wrong_clock_destroys_nothing_and_heals(
     assert {t["state"] for t in a.json("transfers")["transfers"]} == {"delivered"}
 
 
+def test_command_with_a_wrong_clock_is_not_believed_at_the_next_start(
+    nodes: tuple[Node, Node], clocks: tuple[Clock, Clock]
+) -> None:
+    (a, b), (_, wrong_clock) = nodes, clocks
+    for node in (a, b):
+        node.start()
+    pair(a, b)
+    own = certificates(b)
+    b.stop()
+    wrong_clock.set_day(_YEARS_AHEAD)
+    b.run("keys", "rotate-seal")
+    b.run("keys", "rotate-epoch")
+    for command in ("renew", "replace"):
+        with pytest.raises(CommandFailed, match="ahead of the last time that was known here"):
+            b.run("node", command, "--recovery-kit", str(b.kit))
+    wrong_clock.set_day(0)
+    b.start()
+    assert certificates(b) == own
+    assert clock_finding(b)["level"] == "ok"
+    wait_until(lambda: connected(a) and connected(b), "they are not connected again", 90)
+    for entry in b.json("audit")["entries"]:
+        assert abs(int(entry["time_milliseconds"]) / 1000 - time.time()) < 86400, entry
+
+
 def test_clocks_that_differ_are_said_to(
     nodes: tuple[Node, Node], clocks: tuple[Clock, Clock], tmp_path: Path
 ) -> None:
