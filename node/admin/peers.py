@@ -5,9 +5,10 @@ from emix.admin.v1 import admin_pb2 as pb
 from node import clock
 from node.admin import wire
 from node.admin.parts import Parts, operator_of
+from node.documents.identity import Identity
 from node.documents.peers import Peer, alike_warning
 from node.domain.ids import FacilityId
-from node.errors import DocumentError, PeerError, UsageError
+from node.errors import DocumentError, NodeError, PeerError, UsageError
 from node.exchange.pairing import HowToPair, StringPairing
 from node.exchange.strangers import Stranger
 from node.rpc.pages import write_list
@@ -58,10 +59,6 @@ class PeerHandlers:
             facility = FacilityId.parse(request.facility_id)
         except ValueError as exc:
             raise UsageError(str(exc)) from exc
-        if not request.at:
-            asking = await pairing.pair_stranger(facility, operator=operator, how=how)
-            if asking is not None:
-                return await self._paired(asking)
         near = self._parts.lan.introductions(facility)
         for at in [request.at] if request.at else near:
             try:
@@ -71,19 +68,30 @@ class PeerHandlers:
                     raise
                 continue
             return await self._paired(peer)
-        if not self._parts.networks.all():
+        identity, name = await self._shown(facility)
+        peer = await pairing.pair_by_identity(identity, name, operator=operator, how=how)
+        return await self._paired(peer)
+
+    async def _shown(self, facility: FacilityId) -> tuple[Identity, str]:
+        """Return the newest that a facility's directory shows of it, or it has shown itself here.
+
+        With it comes the name that its network gave it; empty where it is in none.
+        """
+        asking = self._parts.pairing.strangers.identity(facility)
+        if asking is None and not self._parts.networks.all():
             raise UsageError(
                 "say where its introduction service is: --at HOST:PORT (or pair with its"
                 " file, or join a network whose directory knows it)"
             )
-        found = await self._parts.networks.lookup(facility)
-        peer = await pairing.pair_by_identity(
-            found.record.identity,
-            found.record.membership.invitation.display_name,
-            operator=operator,
-            how=how,
-        )
-        return await self._paired(peer)
+        try:
+            found = await self._parts.networks.lookup(facility)
+        except NodeError:  # no network knows it, or no directory is reached
+            if asking is None:
+                raise
+            return asking, ""
+        listed = found.record.identity
+        newest = max(listed, asking or listed, key=lambda shown: shown.order)
+        return newest, found.record.membership.invitation.display_name
 
     async def _paired(self, peer: Peer) -> pb.PairPeerResponse:
         warnings = await self._parts.pairing.warnings(peer.facility_id, peer.name)

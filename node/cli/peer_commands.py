@@ -86,8 +86,8 @@ def peers(context: click.Context, json_: bool) -> None:
 
 
 def _show_asking(asking: Sequence[pb.AskingFacility]) -> None:
-    print_line("These have paired with this facility, and nobody here with them. What they call")
-    print_line("themselves proves nothing: compare the whole ID by telephone, then")
+    print_line("These have paired with this facility, and nobody here with them; or somebody")
+    print_line("says so in their names. Compare the whole ID by telephone, then")
     print_line("`emix peers pair FACILITY-ID`; or leave it.")
     for facility in asking:
         print_line(f"  {facility.display_name!r}, {show_ago(facility.asked_seconds)}")

@@ -158,6 +158,8 @@ class Networks:
         for encoded in memberships[:_MOST_MEMBERSHIPS]:
             if await self._admit(identity, encoded):
                 return True
+        if peer is None:
+            self._pairing.strangers.note(identity)
         return False
 
     async def _admit(self, identity: Identity, encoded: bytes) -> bool:

@@ -164,18 +164,11 @@ class Pairing:
     async def pair_by_identity(
         self, identity: Identity, name: str, *, operator: str, how: "HowToPair"
     ) -> Peer:
-        """Pin the facility that a person named by its full ID, as a directory shows it.
+        """Pin the facility that a person named by its full ID, as others show it.
 
-        It is called as its network calls it: what it calls itself could be another's name.
+        A member is called as its network calls it: what it calls itself could be another's name.
         """
         return await self._pin(identity, "id", operator, how, name=name)
-
-    async def pair_stranger(
-        self, facility: FacilityId, *, operator: str, how: "HowToPair"
-    ) -> Peer | None:
-        """Pin a facility that asks to be paired with, by its full ID; None if it does not ask."""
-        identity = self.strangers.identity(facility)
-        return await self._pin(identity, "id", operator, how) if identity else None
 
     async def pair_by_statements(self, encoded: bytes, *, operator: str, how: "HowToPair") -> Peer:
         """Pin the facility whose exported statements these are."""
@@ -257,10 +250,7 @@ class Pairing:
         taken yet, and one whose node key or certificate is another peer's.
         """
         peer = await self._pins.get(identity.facility_id)
-        if peer is None:
-            self.strangers.note(identity)
-            return False
-        if peer.is_removed:
+        if peer is None or peer.is_removed:
             return False
         if identity.cert.generation < peer.identity.cert.generation:
             problem = "a node that it has replaced speaks for it: its old node key is in use"

@@ -1,7 +1,8 @@
 """Facilities that have paired with this one, and nobody here with them: a few, for a day.
 
 Their nodes show their statements at the introduction service again and again. What a stranger shows
-is signed by its own facility key and proves no more than that: its name is what it calls itself.
+is signed by its own facility key and proves no more than that: its name is what it calls itself,
+and anybody who has seen its statements can show them.
 """
 
 import time
@@ -31,9 +32,10 @@ class Strangers:
         self._seen: dict[FacilityId, tuple[float, Identity]] = {}
 
     def note(self, identity: Identity) -> None:
-        """Remember who asks just now."""
-        self._seen.pop(identity.facility_id, None)
-        self._seen[identity.facility_id] = self._now(), identity
+        """Remember who asks just now, by the newest that it has shown."""
+        _, known = self._seen.pop(identity.facility_id, (0.0, identity))
+        newest = max(known, identity, key=lambda shown: shown.order)
+        self._seen[identity.facility_id] = self._now(), newest
         while len(self._seen) > MOST:
             del self._seen[next(iter(self._seen))]
 

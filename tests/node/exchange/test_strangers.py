@@ -14,8 +14,9 @@ DAY = 86400.0
 class Named:
     """As much of an identity as is looked at."""
 
-    def __init__(self, name: int) -> None:
+    def __init__(self, name: int, order: int = 0) -> None:
         self.facility_id = FacilityId(bytes([name]) * 32)
+        self.order = (order, 0, 0)
 
 
 def names(strangers: Strangers) -> list[int]:
@@ -43,3 +44,12 @@ def test_who_does_not_ask_for_a_day_is_forgotten() -> None:
     assert [s.seconds_ago for s in strangers.all()] == [DAY / 2]
     strangers.forget(FacilityId(bytes([2]) * 32))
     assert strangers.identity(FacilityId(bytes([2]) * 32)) is None
+
+
+def test_what_was_shown_again_takes_the_place_of_nothing_newer() -> None:
+    strangers = Strangers(lambda: 0.0)
+    for order in (1, 3, 2):
+        named: Any = Named(1, order)
+        strangers.note(named)
+    (found,) = strangers.all()
+    assert found.identity.order == (3, 0, 0)
