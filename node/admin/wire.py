@@ -216,4 +216,14 @@ def _package(row: dict[str, object], names: dict[bytes, str]) -> pb.Package:
         held_instances=row["held"],  # type: ignore[arg-type]
         flagged_instances=row["flagged"],  # type: ignore[arg-type]
         hold_reasons=row["hold_reasons"],  # type: ignore[arg-type]
+        further_deliveries=[
+            pb.PackageDelivery(
+                sender=names.get(further["peer"], "?"),
+                received_seconds=int(further["received_time"]),
+                recipient=further["recipient"],
+                note=further["note"],
+                priority=Priority(further["priority"]).name.lower(),
+            )
+            for further in row["further"]  # type: ignore[attr-defined]
+        ],
     )

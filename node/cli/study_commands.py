@@ -492,6 +492,13 @@ def _show_packages(source: pb.Study) -> None:
                 package.note,
             )
             print_line(f"{'':>12}  {'; '.join(filter(None, words))}")
+        for further in package.further_deliveries:
+            recipient = further.recipient and f"for {further.recipient}"
+            words = (recipient, further.priority, further.note)
+            print_line(
+                f"{'':>12}  sent by {further.sender}, too, {show_time(further.received_seconds)}:"
+                f" {'; '.join(filter(None, words))}"
+            )
     if (more := len(source.packages) - _SHOWN) > 0:
         print_line(f"and {more} more packages; --json shows all")
 

@@ -280,8 +280,8 @@ def inbox(context: click.Context, limit: int | None, json_: bool) -> None:
         [
             (
                 f"s{study.number}",
-                show_time(package.received_seconds or package.created_seconds),
-                package.received_from,
+                show_time(delivery.received_seconds or package.created_seconds),
+                delivery.sender,
                 name_of_patients(study),
                 study.patient_id,
                 show_day(study.study_date),
@@ -289,13 +289,19 @@ def inbox(context: click.Context, limit: int | None, json_: bool) -> None:
                 package.instances,
                 study.origin_name or study.origin[:7],
                 study.study_instance_uid,
-                package.priority,
-                package.recipient,
-                package.note,
+                delivery.priority,
+                delivery.recipient,
+                delivery.note,
                 _held_and_flagged(package),
             )
-            for package, study in sorted(
-                ((p, s) for s in arrived.studies for p in s.packages if p.received_from),
+            for delivery, package, study in sorted(
+                (
+                    (d, p, s)
+                    for s in arrived.studies
+                    for p in s.packages
+                    if p.received_from
+                    for d in _deliveries(p)
+                ),
                 key=lambda found: -found[0].received_seconds,
             )
         ],
@@ -341,6 +347,18 @@ def inbox(context: click.Context, limit: int | None, json_: bool) -> None:
     if coming:
         print_line()
         _show_coming(coming)
+
+
+def _deliveries(package: pb.Package) -> list[pb.PackageDelivery]:
+    """Return what each sender of a package that arrived wrote with it."""
+    first = pb.PackageDelivery(
+        sender=package.received_from,
+        received_seconds=package.received_seconds,
+        recipient=package.recipient,
+        note=package.note,
+        priority=package.priority,
+    )
+    return [first, *package.further_deliveries]
 
 
 def _told(summary: pb.OfferSummary) -> tuple[str, ...]:

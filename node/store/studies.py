@@ -194,10 +194,16 @@ class StudyStore:
         return len(rows), instances
 
 
-# The latest transfer that brought a package here whole.
+# The latest transfer that brought a package here whole, of who sent it first: others may send the
+# same package too, and what they write is theirs.
 _BROUGHT_BY = (
     "SELECT MAX(b.id) FROM transfers b WHERE b.direction = 'receive' AND b.state = 'delivered'"
-    " AND b.origin = p.origin AND b.package_id = p.package_id"
+    " AND b.origin = p.origin AND b.package_id = p.package_id AND b.peer = p.received_from"
+)
+_FURTHER = (
+    "SELECT peer, received_time, recipient, note, priority FROM transfers WHERE id IN"
+    " (SELECT MAX(id) FROM transfers WHERE direction = 'receive' AND state = 'delivered'"
+    " AND origin = ? AND package_id = ? AND peer != ? GROUP BY peer) ORDER BY id DESC LIMIT 8"
 )
 
 
@@ -243,6 +249,7 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
                 **row,
                 "held": counts.get("hold", 0),
                 "flagged": counts.get("flag", 0),
+                "further": _further(db, origin, row),
                 "hold_reasons": findings.reasons(db, row["id"]) if counts.get("hold") else (),
             }
         )
@@ -283,6 +290,11 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
         )
     ]
     return source
+
+
+def _further(db: Db, origin: FacilityId, package: dict[str, object]) -> list[dict[str, object]]:
+    first = package["received_from"] or b""
+    return list(db.query(_FURTHER, (origin.digest, package["package_id"], first)))
 
 
 def _series(db: Db, source: StudySource) -> list[dict[str, object]]:

@@ -123,26 +123,61 @@ def alarm_ended(db: Db, row: Transfer, state: State, reason: str, operator: str)
 _OVERDUE = "alarm.transfer-overdue"
 
 
-def noted_overdue(db: Db) -> set[int]:
-    """Return the transfers about which an alarm was raised ever since they are overdue."""
+def alarm_overdue(db: Db, overdue: Sequence[Transfer], now: float) -> int:
+    """Raise alarms about transfers that are overdue; return how many alarms.
+
+    About each that we send, once. About what a peer offers us, one for each peer until somebody has
+    seen it, and then about later offers only: it can offer as much as it likes.
+    """
+    sent, offered = _noted_overdue(db)
+    raised = 0
+    for row in overdue:
+        if row.direction is Direction.SEND and row.id not in sent:
+            why = f" ({row.reason})" if row.reason else ""
+            problem = (
+                f"{row.name} {_with_whom(db, row)}, {row.priority.name.lower()}, is not delivered"
+                f" after {_hours(row, now)}{why}; see `emix transfers --open`"
+            )
+            audit_rows.append(db, _OVERDUE, _alarm_facts(row, problem))
+            raised += 1
+    offers: dict[str, list[Transfer]] = {}
+    for row in sorted(overdue, key=lambda row: row.id):
+        peer = str(row.peer)
+        if row.direction is Direction.RECEIVE and row.id > offered.get(peer, 0):
+            offers.setdefault(peer, []).append(row)
+    for first, *others in offers.values():
+        more = f" and {len(others)} more, wait" if others else ", waits"
+        problem = (
+            f"{first.name} {_with_whom(db, first)}, {first.priority.name.lower()}{more} for a"
+            f" person here after {_hours(first, now)}; see `emix inbox`"
+        )
+        audit_rows.append(db, _OVERDUE, _alarm_facts([first, *others][-1], problem))
+        raised += 1
+    return raised
+
+
+def _noted_overdue(db: Db) -> tuple[set[int], dict[str, int]]:
+    """Return what was alarmed about: our sends; of each peer's offers, up to which number.
+
+    Of a peer about which an alarm is open, that is all there ever will be.
+    """
     rows = db.execute(
-        "SELECT json_extract(body, '$.number') FROM audit"
+        "SELECT json_extract(body, '$.direction'), json_extract(body, '$.number'),"
+        f" json_extract(body, '$.peer'), {audit_rows.OPEN_ALARMS} FROM audit"
         " WHERE kind >= 'alarm.' AND kind < 'alarm/' AND kind = ?",
         (_OVERDUE,),
     )
-    return {int(row[0]) for row in rows}
+    sent, offered = set[int](), dict[str, int]()
+    for direction, number, peer, is_open in rows:
+        if direction == Direction.SEND:
+            sent.add(number)
+        else:
+            offered[peer] = max(offered.get(peer, 0), 2**63 if is_open else number)
+    return sent, offered
 
 
-def alarm_overdue(db: Db, row: Transfer, now: float) -> None:
-    """Raise an alarm about a transfer that is overdue; see `noted_overdue`."""
-    hours = (now - row.created_time) / 3600
-    what = "waits for a person here" if row.direction is Direction.RECEIVE else "is not delivered"
-    why = f" ({row.reason})" if row.reason else ""
-    problem = (
-        f"{row.name} {_with_whom(db, row)}, {row.priority.name.lower()}, {what} after"
-        f" {hours:.1f} h{why}; see `emix transfers --open`"
-    )
-    audit_rows.append(db, _OVERDUE, _alarm_facts(row, problem))
+def _hours(row: Transfer, now: float) -> str:
+    return f"{(now - row.created_time) / 3600:.1f} h"
 
 
 def _alarm_facts(row: Transfer, problem: str) -> dict[str, object]:

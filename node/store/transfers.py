@@ -253,22 +253,15 @@ class TransferStore:
         return await self.change(row.id, work)
 
     async def note_overdue(self, now: float) -> int:
-        """Raise an alarm, once, for each transfer that is overdue; return how many are new."""
+        """Raise alarms, each once, about transfers that are overdue; return how many."""
         since = now - min(OVERDUE_SECONDS.values())
         rows = await self.find(f"state IN ({OPEN}) AND created_time < ?", (since,))
         overdue = [row for row in rows if row.is_overdue(now)]
         if not overdue:
             return 0
-        known = await self._context.database.read(transfer_rows.noted_overdue)
-        news = [row for row in overdue if row.id not in known]
-
-        def work(db: Db) -> None:
-            for row in news:
-                transfer_rows.alarm_overdue(db, row, now)
-
-        if news:
-            await self._context.database.write(work)
-        return len(news)
+        return await self._context.database.write(
+            lambda db: transfer_rows.alarm_overdue(db, overdue, now)
+        )
 
     async def set_told(self, row: Transfer) -> Transfer:
         """Keep that the receiver need not be told any more that a transfer was taken back."""

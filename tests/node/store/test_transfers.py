@@ -166,3 +166,30 @@ async def test_what_an_offer_told_is_forgotten_when_it_has_ended(tmp_path: Path)
         assert kept == ""
     finally:
         context.close()
+
+
+async def test_offers_of_a_peer_that_are_overdue_are_one_alarm_until_it_is_seen(
+    tmp_path: Path,
+) -> None:
+    context = make_store(tmp_path)
+    sender = make_signer().facility_id
+
+    def offer() -> int:
+        stat = {"priority": Priority.STAT, "sender": sender}
+        return add_row(context, Direction.RECEIVE, State.HELD, **stat)
+
+    try:
+        store, audit, later = TransferStore(context), AuditStore(context), time() + 3600
+        seen = [offer() for _ in range(20)]
+        assert await store.note_overdue(later) == 1
+        (said,) = await alarms(context)
+        assert said.startswith(f"transfer-overdue: t{seen[0]} ")
+        assert "and 19 more, wait for a person here" in said
+        last = offer()
+        assert await store.note_overdue(later) == 0
+        await audit.acknowledge((await audit.open_alarms())[-1].sequence, "somebody")
+        assert await store.note_overdue(later) == 1
+        (said,) = await alarms(context)
+        assert said.startswith(f"transfer-overdue: t{last} ")
+    finally:
+        context.close()

@@ -657,7 +657,7 @@ class Series(_message.Message):
     def __init__(self, series_instance_uid: _Optional[str] = ..., series_number: _Optional[str] = ..., modality: _Optional[str] = ..., description: _Optional[str] = ..., instances: _Optional[int] = ...) -> None: ...
 
 class Package(_message.Message):
-    __slots__ = ("package_id", "instances", "created_seconds", "received_from", "sealed_bytes", "received_seconds", "recipient", "note", "held_instances", "flagged_instances", "hold_reasons", "priority")
+    __slots__ = ("package_id", "instances", "created_seconds", "received_from", "sealed_bytes", "received_seconds", "recipient", "note", "held_instances", "flagged_instances", "hold_reasons", "priority", "further_deliveries")
     PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     CREATED_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -670,6 +670,7 @@ class Package(_message.Message):
     FLAGGED_INSTANCES_FIELD_NUMBER: _ClassVar[int]
     HOLD_REASONS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     package_id: str
     instances: int
     created_seconds: int
@@ -682,7 +683,22 @@ class Package(_message.Message):
     flagged_instances: int
     hold_reasons: _containers.RepeatedScalarFieldContainer[str]
     priority: str
-    def __init__(self, package_id: _Optional[str] = ..., instances: _Optional[int] = ..., created_seconds: _Optional[int] = ..., received_from: _Optional[str] = ..., sealed_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., held_instances: _Optional[int] = ..., flagged_instances: _Optional[int] = ..., hold_reasons: _Optional[_Iterable[str]] = ..., priority: _Optional[str] = ...) -> None: ...
+    further_deliveries: _containers.RepeatedCompositeFieldContainer[PackageDelivery]
+    def __init__(self, package_id: _Optional[str] = ..., instances: _Optional[int] = ..., created_seconds: _Optional[int] = ..., received_from: _Optional[str] = ..., sealed_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., held_instances: _Optional[int] = ..., flagged_instances: _Optional[int] = ..., hold_reasons: _Optional[_Iterable[str]] = ..., priority: _Optional[str] = ..., further_deliveries: _Optional[_Iterable[_Union[PackageDelivery, _Mapping]]] = ...) -> None: ...
+
+class PackageDelivery(_message.Message):
+    __slots__ = ("sender", "received_seconds", "recipient", "note", "priority")
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    sender: str
+    received_seconds: int
+    recipient: str
+    note: str
+    priority: str
+    def __init__(self, sender: _Optional[str] = ..., received_seconds: _Optional[int] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., priority: _Optional[str] = ...) -> None: ...
 
 class GetStudyRequest(_message.Message):
     __slots__ = ("study",)
