@@ -39,6 +39,7 @@ def client(node: Node, *arguments: str) -> "subprocess.Popen[bytes]":
     )
 
 
+@pytest.mark.slow
 def test_cancelled_work_leaves_nothing_behind(nodes: tuple[Node, Node], tmp_path: Path) -> None:
     a, b = nodes
     folder = write_study(tmp_path / "s", 1, 40, size=512)

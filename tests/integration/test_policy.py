@@ -380,19 +380,20 @@ def test_second_interrupt_ends_an_import_though_the_node_hangs(
         os.kill(a.process.pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_study_comes_again_while_its_deletion_waits_for_a_backup(
     nodes: tuple[Node, Node], tmp_path: Path
 ) -> None:
     a, b = nodes
     for study in (40, 41, 42):
-        a.run("import", str(write_noise(tmp_path / f"s{study}", study, 150)))
+        a.run("import", str(write_noise(tmp_path / f"s{study}", study, 80)))
         a.run("send", study_uid(study), b.display_name, "--wait")
     backup = subprocess.Popen(b.command("backup", str(tmp_path / "copy")), stdout=subprocess.PIPE)
     wait_until(lambda: (tmp_path / "copy" / "metadata.db").exists(), "no backup is made")
     b.run("delete", study_uid(40), "--yes")
     a.run("send", study_uid(40), b.display_name, "--again", "--wait")
     backup.communicate(timeout=60)
-    assert b.json("study", study_uid(40))["sources"][0]["instances"] == 150
+    assert b.json("study", study_uid(40))["sources"][0]["instances"] == 80
     b.run("store", "check", "--read-data")
 
 
