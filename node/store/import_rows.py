@@ -109,6 +109,15 @@ def open_rows(db: Db, number: int) -> list[int]:
     return [int(row[0]) for row in db.execute(sql, (number,))]
 
 
+def empty_rows(db: Db, number: int) -> list[int]:
+    """Return those of the packages that an import has left open in which nothing is recorded."""
+    sql = (
+        "SELECT id FROM packages p WHERE import_id = ? AND state = 'open' AND NOT EXISTS"
+        " (SELECT 1 FROM instances WHERE package = p.id)"
+    )
+    return [int(row[0]) for row in db.execute(sql, (number,))]
+
+
 def unfinished(db: Db) -> list[UnfinishedImport]:
     """Return imports that run or were not finished, oldest first."""
     rows = db.execute("SELECT id, sources, operator, begun_time, problem FROM imports ORDER BY id")

@@ -74,8 +74,14 @@ class ImportStore:
         return number
 
     async def end_import(self, number: int, problem: str = "") -> None:
-        """Note that an import has ended; with a problem, it can be resumed or discarded."""
+        """Note that an import has ended; with a problem, it can be resumed or discarded.
+
+        Packages that it opened once, and was cut off before anything was recorded in them, go.
+        """
         self.leave_import(number)
+        if not problem:
+            empty = await self._context.database.read(lambda db: import_rows.empty_rows(db, number))
+            await self.discard_packages([row for row in empty if row not in self._in_use])
         await self._context.database.write(
             lambda db: import_rows.end(db, number, problem), in_need=True
         )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 
 from node.dicom.examiner import open_examiner
 from node.dicom.media import find_files
@@ -63,6 +64,23 @@ async def test_import_that_was_cut_off_is_listed_and_its_like_resumes_it(
     summary = await bring(ImportStore(context), folder)
     assert (summary.carried, summary.known) == (0, 3)
     assert not await unfinished(context)
+
+
+async def test_import_that_was_cut_off_before_anything_was_recorded_leaves_nothing(
+    context: StoreContext, tmp_path: Path
+) -> None:
+    """A package is opened before its first instance is recorded."""
+    folder, killed = write_study(tmp_path / "cd", 1, 3), ImportStore(context)
+    number = await killed.begin_import([str(folder)], "test")
+    async with trio.open_nursery() as nursery:
+        await killed.open_package(study_uid(1), nursery, import_id=number)
+        nursery.cancel_scope.cancel()
+    assert [one.id for one in await unfinished(context)] == [number]
+    assert (await bring(ImportStore(context), folder)).carried == 3
+    assert not await unfinished(context)
+    studies = StudyStore(context)
+    (source,) = await studies.sources(await studies.search())
+    assert source.unfinished_imports == []
 
 
 async def test_one_file_of_a_half_import_makes_no_whole_study(
