@@ -19,7 +19,7 @@ from tests.integration.test_kills import SECONDS_A_KILL, Rounds, packed, write_n
 pytestmark = [pytest.mark.integration, pytest.mark.torture]
 Report = Callable[[str], None]
 
-RANDOM_KILLS = 400
+RANDOM_KILLS = 300
 FLIPS = 300
 SYSTEM_CALLS = (
     "pwrite64",
@@ -59,12 +59,16 @@ def test_kill_at_each_system_call_of_an_import(
     digests = set(write_noisy_study(folder, _STUDY).values())
     source = packed(folder, kind)
     hit = 0
-    for n in range(1, MOST_CALLS + 1):
-        was_killed = _import_killed_at(node, source, call, n)
-        hit += was_killed
-        _import_again(node, source, tmp_path / "out", digests)
-        if not was_killed:
-            break
+    node.start()
+    try:
+        for n in range(1, MOST_CALLS + 1):
+            was_killed = _import_killed_at(node, source, call, n)
+            hit += was_killed
+            _import_again(node, source, tmp_path / "out", digests)
+            if not was_killed:
+                break
+    finally:
+        node.stop()
     what = "import" if kind == "folder" else f"import of a {kind}"
     report(f"{what} killed at {hit} different calls of {call}: each time whole after a repeat")
     assert hit > 0
@@ -89,25 +93,23 @@ def _killer(node: Node, call: str, n: int) -> Iterator[None]:
 
 
 def _import_killed_at(node: Node, source: Path, call: str, n: int) -> bool:
-    node.start()
+    """Import into a running node, which runs after it; return whether the kill came in between."""
     with _killer(node, call, n):
         try:
             node.run("import", str(source))
         except CommandFailed as failed:
             if "cannot be read to its end" in str(failed):
-                node.stop()  # it was the process that reads archives
-                return True
+                return True  # it was the process that reads archives
             assert node.process is not None
             status = node.process.wait(60)
             assert status == -signal.SIGKILL, status
             node.kill()
+            node.start()
             return True
-    node.stop()
     return False
 
 
 def _import_again(node: Node, source: Path, out: Path, digests: set[str]) -> None:
-    node.start()
     node.run("import", str(source))
     node.run("export", study_uid(_STUDY), str(out))
     found = {hashlib.sha256(p.read_bytes()).hexdigest() for p in out.rglob("IM*")}
@@ -115,7 +117,6 @@ def _import_again(node: Node, source: Path, out: Path, digests: set[str]) -> Non
     node.run("audit", "verify")
     node.run("delete", study_uid(_STUDY), "--yes")
     shutil.rmtree(out)
-    node.stop()
 
 
 @pytest.mark.parametrize("call", SYSTEM_CALLS)
