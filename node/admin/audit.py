@@ -1,6 +1,5 @@
 """AuditService: receipts, the audit log, and what others keep of it."""
 
-import re
 from contextlib import aclosing
 
 from emix.admin.v1 import admin_pb2 as pb
@@ -18,8 +17,6 @@ from node.errors import Conflict, UsageError
 from node.rpc.pages import PAGE_BYTES, Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
 from node.store.transfer_rows import facts as transfer_facts
-
-_UID_BEGINNING = re.compile(r"[0-9.]{0,64}")
 
 
 class AuditHandlers:
@@ -96,11 +93,7 @@ class AuditHandlers:
         await pages.end()
 
     async def _filter(self, request: pb.ListAuditRequest) -> AuditFilter:
-        study = request.study
-        if not _UID_BEGINNING.fullmatch(study):
-            # One that is gone has no number, accession number or words any more.
-            chosen, _ = await self._parts.studies.get(study)
-            study = chosen.study_uid
+        study = request.study and await self._parts.studies.uid_or_beginning(request.study)
         peer = request.peer and find_peer(await self._parts.peer_store.all(), request.peer)
         return AuditFilter(
             study=study,

@@ -90,6 +90,21 @@ def choose(
     )
 
 
+def uid_or_beginning(db: Db, text: str) -> str:
+    """Return the UID of the study that a person asks the past about; or the beginning of UIDs.
+
+    A study that is gone has a UID only: so digits and full stops are taken as the beginning of one,
+    unless they are the accession number of a study that is here.
+
+    Raises:
+        NotFound, Conflict: see `choose_study`.
+    """
+    wanted = text.strip()
+    if _UID.fullmatch(wanted) and not _by_accession(db, wanted):
+        return wanted
+    return choose_study(db, wanted).study_uid
+
+
 def matching(query: str) -> tuple[str, list[object]]:
     """Return an SQL condition on packages `p` with their `study_index` as `s`, and its arguments.
 

@@ -123,6 +123,14 @@ class StudyStore:
 
         return await self._context.database.read(work)
 
+    async def uid_or_beginning(self, text: str) -> str:
+        """Return a study's UID, or the beginning of UIDs that are here no more.
+
+        Raises:
+            NotFound, Conflict: see `choosing.uid_or_beginning`.
+        """
+        return await self._context.database.read(lambda db: choosing.uid_or_beginning(db, text))
+
     async def note_shown(self, sources: Sequence[StudySource], operator: str) -> None:
         """Record that somebody was shown a study: retention may delete what was looked at."""
         facts: dict[str, object] = {

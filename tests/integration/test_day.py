@@ -75,6 +75,23 @@ def test_studies_are_chosen_by_number_accession_number_and_words(
     ]
 
 
+def test_audit_log_is_asked_by_a_number_that_the_information_system_gave(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    ds = make_dataset(7021, 1)
+    ds.AccessionNumber = "20261124007"
+    (tmp_path / "x.dcm").write_bytes(encode(ds))
+    a.run("import", str(tmp_path / "x.dcm"))
+    a.run("export", "20261124007", str(tmp_path / "out"))
+    exported = ("--action", "study.exported")
+    for study in ("20261124007", study_uid(7021), study_uid(7021)[:-1]):
+        [entry] = a.json("audit", "--study", study, *exported)["entries"]
+        assert json.loads(entry["body"])["study"] == study_uid(7021), study
+    a.run("delete", "20261124007", "--yes")
+    assert len(a.json("audit", "--study", study_uid(7021), *exported)["entries"]) == 1
+
+
 def test_one_study_that_is_not_there_keeps_no_other_from_being_sent(
     nodes: tuple[Node, Node], tmp_path: Path
 ) -> None:

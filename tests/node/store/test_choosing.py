@@ -128,6 +128,33 @@ async def test_what_names_several_is_told_by_their_numbers_and_by_no_name(
         assert "nobody" not in str(none.value)
 
 
+@pytest.mark.filterwarnings("ignore:The value length")
+async def test_past_is_asked_about_by_accession_number_and_by_the_beginning_of_a_uid(
+    context: StoreContext, tmp_path: Path
+) -> None:
+    studies = StudyStore(context)
+    (tmp_path / "t").mkdir()
+    long_uid = f"1.2.3.{'4' * 90}"
+    for number, uid, accession in ((5, study_uid(5), "4711"), (6, long_uid, "2026.11")):
+        ds = make_dataset(number, 1)
+        ds.StudyInstanceUID, ds.AccessionNumber = uid, accession
+        (tmp_path / "t" / f"{number}.dcm").write_bytes(encode(ds))
+    async with open_examiner(parsers=1) as examiner:
+        await run_import(ImportStore(context), examiner, tmp_path / "t")
+    for text, uid in (
+        ("4711", study_uid(5)),
+        ("2026.11", long_uid),
+        (long_uid, long_uid),
+        (long_uid[:70], long_uid[:70]),  # of all that begin so, deleted ones too
+        ("smith", study_uid(4)),
+    ):
+        assert await studies.uid_or_beginning(text) == uid, text
+    await studies.delete("4711", "", "test")
+    assert await studies.uid_or_beginning(study_uid(5)) == study_uid(5)
+    with pytest.raises(NotFound):
+        await studies.uid_or_beginning("nobody")
+
+
 async def test_number_of_a_study_is_never_anothers(context: StoreContext, tmp_path: Path) -> None:
     studies = StudyStore(context)
     numbers = {(await studies.get(study_uid(n)))[1][0].number: study_uid(n) for n in NAMES}
