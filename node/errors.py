@@ -69,6 +69,12 @@ class UsageError(NodeError):
     exit_code = 2
 
 
+class NotMeant(UsageError):
+    """A person was asked, and said no."""
+
+    exit_code = 1
+
+
 class ConfigError(NodeError):
     """The configuration or the home directory is wrong; lists every problem found."""
 

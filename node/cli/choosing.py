@@ -25,6 +25,7 @@ def chosen(context: click.Context, text: str, *, is_sure: bool) -> str:
 
     Raises:
         NotFound, Conflict: none is meant, or several.
+        NotMeant: it is another.
         UsageError: nobody is there to look, and --yes was not given.
     """
     if _PLAIN.fullmatch(text.strip()):

@@ -1,18 +1,20 @@
 """Sending several studies with one command: each is sent whatever becomes of the others."""
 
 import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.choosing import incomplete, of_patient
+from node.cli.choosing import chosen, incomplete, is_path, of_patient
 from node.cli.client import node_client, run_call
 from node.cli.moves import FINAL, Moves, name_of
 from node.cli.origins import asking_for_origin
 from node.cli.study_commands import import_and_show, is_whole
-from node.errors import NodeError, PeerTimeout, SeveralPatients
+from node.errors import NodeError, NotMeant, PeerTimeout, SeveralPatients
 from node.terminal.output import (
     ProgressBar,
     as_dict,
@@ -38,22 +40,44 @@ class Sending:
         self._imports: list[dict[str, Any]] = []
         self._errors: list[tuple[str, NodeError]] = []
 
-    def send(self, study: str, *, is_sure: bool) -> None:
-        """Send one study; an error is told, and ends nothing but this.
+    def send(self, texts: Sequence[str], *, is_sure: bool) -> None:
+        """Send what is named; an error is told, and ends nothing but what it is about.
 
-        Several patients under its Study Instance UID are asked about, unless `is_sure`.
+        What words chose, and several patients under a Study Instance UID, are asked about, unless
+        `is_sure`. A path is imported first.
+        """
+        for number, text in enumerate(texts, 1):
+            place = f"{number} of {len(texts)}: " if len(texts) > 1 else ""
+            if is_path(text):
+                self._import_and_send(text, place, is_sure=is_sure)
+                continue
+            with self._noting(text, place):
+                self._send(chosen(self._context, text, is_sure=is_sure), is_sure=is_sure)
+
+    @contextmanager
+    def _noting(self, text: str, place: str) -> Generator[None]:
+        """Tell of an error in the block, and note it.
+
+        People are told which of what they named it is about by its place: it may be a patient.
+        """
+        try:
+            yield
+        except NodeError as exc:
+            self._errors.append((text, exc))
+            facts = {"study": text, **exc.facts}
+            said = str(exc) if self._is_json else f"{place}{exc}"
+            print_error(said, code=exc.code.value, status=exc.exit_code, **facts)
+
+    def _send(self, study: str, *, is_sure: bool) -> None:
+        """Send one study.
+
+        Raises:
+            NodeError: it was not sent.
         """
         request = pb.SendRequest(study=study)
         request.MergeFrom(self._order)
-        try:
-            facility = self._order.facility
-            with asking_for_origin(self._context, study, "send", study, facility):
-                answer = self._call(request, is_sure=is_sure)
-        except NodeError as exc:
-            self._errors.append((study, exc))
-            facts = {"study": study, **exc.facts}
-            print_error(str(exc), code=exc.code.value, status=exc.exit_code, **facts)
-            return
+        with asking_for_origin(self._context, study, "send", study, self._order.facility):
+            answer = self._call(request, is_sure=is_sure)
         self._answer.MergeFrom(answer)
         self._transfers |= {t.number: t for t in answer.transfers}
 
@@ -80,21 +104,24 @@ class Sending:
                 print_line(f"  {of_patient(patient)}", is_error=True)
         try:
             ask("Several patients are in this study. Send all of them?", is_sure=False)
-        except SystemExit as exc:
+        except NotMeant as exc:
             raise SeveralPatients("several patients are in this study; it was not sent") from exc
 
-    def import_and_send(self, path: str, *, is_sure: bool) -> None:
+    def _import_and_send(self, path: str, place: str, *, is_sure: bool) -> None:
         """Import what is at a path, and send every study of it.
 
-        Raises:
-            NodeError: nothing can be sent to that facility; nothing was imported.
+        Nothing is imported where nothing can be sent to that facility.
         """
-        nothing = pb.SendRequest(facility=self._order.facility)
-        run_call(self._context, "TransferService.Send", nothing)
-        summary = import_and_show(self._context, [Path(path)], json_=self._is_json)
-        self._imports.append(summary)
-        for study in summary["summary"]["study_instance_uids"]:
-            self.send(study, is_sure=is_sure)
+        studies: list[str] = []
+        with self._noting(path, place):
+            nothing = pb.SendRequest(facility=self._order.facility)
+            run_call(self._context, "TransferService.Send", nothing)
+            summary = import_and_show(self._context, [Path(path)], json_=self._is_json)
+            self._imports.append(summary)
+            studies = summary["summary"]["study_instance_uids"]
+        for study in studies:
+            with self._noting(study, place):
+                self._send(study, is_sure=is_sure)
 
     def wait(self, seconds: int | None) -> None:
         """Wait until everything is final, saying for what; at most so long."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.choosing import chosen, is_path, name_of_patients
+from node.cli.choosing import name_of_patients
 from node.cli.client import Client, node_client, run_call
 from node.cli.moves import FINAL, Moves, name_of, why
 from node.cli.node_commands import as_json
@@ -76,7 +76,8 @@ def send(
 
     A STUDY is its number in a list, its UID or the beginning of it, its accession number, or words
     that find no other study: then it is shown, and asked about unless --yes is given. What has a /
-    in it is a PATH: a CD, folder, file or ZIP, which is imported first.
+    in it is a PATH: a CD, folder, file or ZIP, which is imported first. What cannot be sent is told
+    of, and the others are sent.
 
     The transfer survives restarts and broken links; `emix transfers` shows how far it is. With
     --wait the exit status is 0 only when the receiver's signed receipt was verified here; until
@@ -108,14 +109,12 @@ def send(
         include_held=include_held,
     )
     sent = Sending(context, order, json_=json_)
-    for text in studies:
-        if is_path(text):
-            sent.import_and_send(text, is_sure=yes)
-        else:
-            sent.send(chosen(context, text, is_sure=yes), is_sure=yes)
-    if wait or timeout is not None:
-        sent.wait(timeout)
-    sent.show_end()
+    try:
+        sent.send(studies, is_sure=yes)
+        if wait or timeout is not None:
+            sent.wait(timeout)
+    finally:  # interrupted, too: what was promised by then goes on
+        sent.show_end()
     if status := sent.status(is_waited=wait or timeout is not None):
         raise SystemExit(status)
 

@@ -23,7 +23,7 @@ import click
 from google.protobuf.message import Message
 
 from node.domain.texts import shown
-from node.errors import UsageError
+from node.errors import NotMeant, UsageError
 
 is_json_asked = ContextVar("is_json_asked", default=False)
 """Whether the command was called with --json: then errors are JSON too."""
@@ -75,6 +75,7 @@ def ask(question: str, *, is_sure: bool) -> None:
     """Ask a person before something that cannot be taken back; return if it may be done.
 
     Raises:
+        NotMeant: they said no.
         UsageError: nobody is there to answer; `--yes` says beforehand what they would.
     """
     if is_sure:
@@ -89,8 +90,7 @@ def ask(question: str, *, is_sure: bool) -> None:
             raise
         raise nobody from exc
     if not is_meant:
-        print_error("nothing was done")
-        raise SystemExit(1)
+        raise NotMeant("nothing was done")
 
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")

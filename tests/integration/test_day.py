@@ -102,6 +102,32 @@ def test_one_study_that_is_not_there_keeps_no_other_from_being_sent(
     assert [e["code"] for e in sent["errors"]] == ["not-found"]
 
 
+def test_whatever_becomes_of_one_study_or_path_the_others_are_sent_and_told(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    a.run("import", str(write_cd(tmp_path / "cd", 7022, 7023, 7024, name="Zeppelin^Otto")))
+    none, several = str(tmp_path / "none"), "zeppelin"
+    named = ("nobody-here", none, several, "zeppelin a7024", "A7022")
+    sent = a.json("send", *named, b.display_name, "--wait", statuses=(4,))
+    assert [t["state"] for t in sent["transfers"]] == ["delivered"]
+    assert [(e["study"], e["code"]) for e in sent["errors"]] == [
+        ("nobody-here", "not-found"),
+        (none, "usage"),
+        (several, "conflict"),
+        ("zeppelin a7024", "usage"),  # nobody is asked
+    ]
+    # Somebody is asked, and says no; then the other is sent, and told of.
+    command = a.command("send", "zeppelin a7024", "A7023", b.display_name, "--wait")
+    done = subprocess.run(
+        command, capture_output=True, check=False, text=True, timeout=60, input="n\n"
+    )
+    assert done.returncode == 1
+    assert "emix: 1 of 2: nothing was done" in done.stderr
+    assert ": delivered " in done.stdout
+    assert not a.json("study", "A7024")["sources"][0]["sent_to"]
+
+
 def test_transfer_that_waits_says_why_and_is_not_waited_for_longer_than_asked(
     nodes: tuple[Node, Node], tmp_path: Path
 ) -> None:
