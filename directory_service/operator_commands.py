@@ -172,8 +172,8 @@ def _letter_states(path: Path, key: OperatorKey, now: float) -> Iterator[tuple[L
 def withdraw(letter: str, key_file: str) -> None:
     """Withdraw letters that nobody has used: by a facility's name, or as `token list` shows one.
 
-    The next list is signed with it, so nobody can use them any more. For a facility that has
-    used its letter: `revoke`.
+    The next list is signed with it, so nobody can use them any more; it confirms nobody. For a
+    facility that has used its letter: `revoke`.
 
     \b
     Examples:
@@ -195,7 +195,7 @@ def withdraw(letter: str, key_file: str) -> None:
         raise NotFound(
             f"no letter that waits is called {letter!r}: {'it' if meant else 'none'} {what}"
         )
-    shown, _ = _sign(path, waiting)
+    shown, _ = _sign(path, waiting, is_confirming=False)
     for one in waiting.values():
         print_line(f"withdrawn  {one.name}  {one.id.short()}")
     print_line(f"Signed with list {_name(shown)}.")
@@ -391,7 +391,7 @@ def revoke(facility: str, key_file: str) -> None:
     """Revoke a facility's membership, by its name, Facility ID or the ID's beginning.
 
     Nodes learn of it within a minute, and never forget it: to let the facility in again, make
-    a new join letter.
+    a new join letter. Nobody is confirmed by it; that is `list sign`.
 
     \b
     Example:
@@ -413,7 +413,8 @@ def revoke(facility: str, key_file: str) -> None:
     used = {m.invitation.id: m for m in memberships if m.facility_id == found}
     names = sorted({m.invitation.display_name for m in used.values()})
     unused = letters_of(path, set(names)) - {m.invitation.id for m in memberships}
-    shown, _ = _sign(path, {*used, *unused, *(i for i, f in listed if f == found)})
+    revoked = {*used, *unused, *(i for i, f in listed if f == found)}
+    shown, _ = _sign(path, revoked, is_confirming=False)
     print_line(f"Revoked {' / '.join(names) or found} with list {_name(shown)}.")
 
 
@@ -427,6 +428,7 @@ def _sign(
     *,
     base: Path | None = None,
     begins_epoch: bool = False,
+    is_confirming: bool = True,
     is_preview: bool = False,
 ) -> tuple[NetworkList, list[Membership]]:
     """Sign and publish the next list; return it, and who is confirmed by it.
@@ -436,6 +438,7 @@ def _sign(
         revoked: Whose invitations are revoked by it.
         base: The list that it goes on from; the newest there is, if none is named.
         begins_epoch: It ends all list keys, and what they signed.
+        is_confirming: Who waits to be confirmed is. Only where a person is shown who that is.
         is_preview: It is neither kept nor published.
     """
     key, now = read_key(path), time.time()
@@ -448,7 +451,7 @@ def _sign(
             latest, seen = _chosen(path, key, base, now)
         encoded = key.next_list(
             latest,
-            memberships,
+            memberships if is_confirming else (),
             {*seen, *revoked},
             now,
             above=[one for one in (known_list(path, key, now), theirs) if one is not None],

@@ -248,6 +248,24 @@ def test_revocation_survives_a_directory_that_takes_the_list_and_says_it_failed(
     assert (kept(path).number, kept(path).revoked) == (3, revoked)
 
 
+def test_revoking_and_withdrawing_confirm_nobody_who_waits(
+    run: tuple[Run, Path, Directory],
+) -> None:
+    invoke, path, directory = run
+    assert invoke("list", "sign")[0] == 0
+    assert invoke("token", "create", "Lost")[0] == 0
+    waiting = join("Waiting")
+    directory.joined.append(waiting)
+    listed = set(kept(path).members)
+    assert invoke("token", "withdraw", "Lost")[0] == 0
+    assert set(kept(path).members) == listed
+    assert invoke("revoke", "A")[0] == 0
+    assert set(kept(path).members) == {directory.joined[1].invitation.id}
+    status, output = invoke("list", "sign")
+    assert (status, "confirmed  Waiting" in output) == (0, True)
+    assert waiting.invitation.id in kept(path).members
+
+
 def test_facility_that_a_directory_hides_is_revoked_all_the_same(
     run: tuple[Run, Path, Directory],
 ) -> None:
