@@ -34,6 +34,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaSto
 
 from node.dicom import records
 from node.dicom.answering import load_codecs
+from node.dicom.dataset import LONG_VRS
+from node.dicom.walker import Walker
 from node.sandbox.confine import confine_to_folder
 
 MEMORY_LIMIT_BYTES = 2 << 30
@@ -58,7 +60,6 @@ _FORMS = {
 _TEXT = re.compile(rb"[^\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]*")
 """Text of any character set, with its escapes; no other control characters."""
 _BINARY = {"US": "H", "UL": "I"}
-_LONG_LENGTH = ("OB", "SQ")
 _TEXT_TYPES = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"}
 
 
@@ -84,7 +85,7 @@ class _Record:
         return _ITEM_HEADER_BYTES + _LINKS_BYTES + len(self.elements)
 
 
-_ITEM_HEADER_BYTES = 8
+_ITEM_HEADER_BYTES = _LEAST_ELEMENT_BYTES = 8
 _LINKS_BYTES = 12 + 10 + 12
 
 
@@ -109,7 +110,9 @@ def make_file_set(folder: Path) -> None:
     if not root.below:
         raise ValueError("none of the files can be listed")
     (scratch / UNLISTED).write_text(json.dumps(unlisted))
-    (scratch / "DICOMDIR").write_bytes(_encode(root))
+    encoded = _encode(root)
+    _hold_readable(encoded, root)
+    (scratch / "DICOMDIR").write_bytes(encoded)
     (scratch / "DICOMDIR").rename(folder / "DICOMDIR")
 
 
@@ -317,7 +320,7 @@ def _element(tag: int, value: bytes) -> bytes:
     if len(value) % 2:
         value += b"\0" if vr in ("UI", "OB") else b" "
     header = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode("ascii"))
-    if vr in _LONG_LENGTH:
+    if vr.encode("ascii") in LONG_VRS:
         return header + struct.pack("<HI", 0, len(value)) + value
     return header + struct.pack("<H", len(value)) + value
 
@@ -357,6 +360,36 @@ def _encode(root: _Record) -> bytes:
     )
     header = _directory_header(patients[0].offset, patients[-1].offset)
     return start + header + _element(0x00041220, content)
+
+
+class _OwnWalker(Walker):
+    """Walks what was written here: of a very large study, too."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._most_elements = size // _LEAST_ELEMENT_BYTES
+
+
+def _hold_readable(encoded: bytes, root: _Record) -> None:
+    """Read a DICOMDIR as a receiver would: one that cannot be read is worse than none.
+
+    Raises:
+        Refused, ValueError: it is not well-formed, or does not name its files.
+    """
+    walker = _OwnWalker(len(encoded))
+    walker.feed(encoded, is_last=True)
+    named = [name for name, _ in _leaves(root, depth=4)]
+    if not walker.references or walker.references != named[: len(walker.references)]:
+        raise ValueError("the directory does not name the files that it lists")
+
+
+def _leaves(above: _Record, *, depth: int) -> Iterator[tuple[Any, _Record]]:
+    """Yield the records of one depth below one, with what tells them apart, in order."""
+    for key, record in above.below.items():
+        if depth == 1:
+            yield key, record
+        else:
+            yield from _leaves(record, depth=depth - 1)
 
 
 def _directory_header(first: int, last: int) -> bytes:

@@ -10,8 +10,9 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.fileset import FileSet
 
-from node.dicom import records
+from node.dicom import file_set, records
 from node.dicom.dicomdir import Unlisted, write_dicomdir
+from node.dicom.stream import Refused
 from node.errors import StoreError
 from tests.dicom_files import encode, make_dataset, make_instance
 
@@ -144,6 +145,38 @@ def test_title_of_a_report_is_carried_over_without_the_report(tmp_path: Path) ->
     assert kept.ConceptNameCodeSequence[0].CodeMeaning == "Größe"
     patient = dcmread(tmp_path / "DICOMDIR").DirectoryRecordSequence[0]
     assert patient.PatientName == "Müller^Jörg"
+
+
+@pytest.mark.parametrize("times", [1, 20_000], ids=["short", "longer-than-a-short-form-can-say"])
+def test_modifiers_of_a_title_in_long_types_are_carried_over_readably(
+    tmp_path: Path, times: int
+) -> None:
+    ds = of_class(uid.ComprehensiveSRStorage)
+    ds.ConceptNameCodeSequence = _code("Befund")
+    ds.ContentSequence = []
+    for n in range(1, 4):
+        modifier = Dataset()
+        modifier.RelationshipType, modifier.ValueType = "HAS CONCEPT MOD", "TEXT"
+        modifier.TextValue = "said " * n * times  # UT
+        modifier.ConceptNameCodeSequence = _code("Language")
+        modifier.ConceptNameCodeSequence[0].LongCodeValue = "de-CH" * n  # UC
+        ds.ContentSequence.append(modifier)
+    other = make_instance(1, 2)
+    assert write_dicomdir(exported(tmp_path, [encode(ds), other])) == []
+    image, record = sorted(leaves_of(tmp_path), key=lambda record: record.DirectoryRecordType)
+    assert (image.DirectoryRecordType, record.DirectoryRecordType) == ("IMAGE", "SR DOCUMENT")
+    values = [str(kept.TextValue).strip() for kept in record.ContentSequence]
+    assert values == [("said " * n * times).strip() for n in (1, 2, 3)]
+    codes = [kept.ConceptNameCodeSequence[0].LongCodeValue for kept in record.ContentSequence]
+    assert codes == ["de-CH", "de-CH" * 2, "de-CH" * 3]
+
+
+def test_directory_that_cannot_be_read_is_not_put_in_place(tmp_path: Path) -> None:
+    root = file_set._Record(b"", {b"P": file_set._Record(b"")})
+    with pytest.raises(Refused):
+        file_set._hold_readable(file_set._encode(root)[:-1], root)
+    with pytest.raises(ValueError, match="does not name the files"):
+        file_set._hold_readable(file_set._encode(root), root)
 
 
 @pytest.mark.parametrize("odd", _ODD.values(), ids=_ODD.keys())
