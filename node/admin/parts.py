@@ -33,6 +33,9 @@ from node.store.retention import RetentionStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
 
+MOST_HELD = 100
+"""So many held instances are named beside what was done with a study."""
+
 _ID = re.compile(rf"[A-Z2-7-]{{{LEAST_CHARACTERS},}}", re.IGNORECASE)
 """What begins an ID is one, whoever is called so."""
 

@@ -14,7 +14,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node import safe_paths
 from node.admin import wire
-from node.admin.parts import Parts, operator_of
+from node.admin.parts import MOST_HELD, Parts, operator_of
 from node.dicom.dicomdir import write_dicomdir
 from node.dicom.media import find_files
 from node.domain.texts import encodable
@@ -247,10 +247,16 @@ class StudyHandlers:
         return unlisted
 
     async def _delete(self, call: Call[None]) -> pb.DeleteStudyResponse:
-        packages, instances = await self._parts.studies.delete(
+        deleted = await self._parts.studies.delete(
             call.request.study, self._parts.origin_named(call.request.origin), operator_of(call)
         )
-        return pb.DeleteStudyResponse(packages=packages, instances=instances)
+        return pb.DeleteStudyResponse(
+            packages=deleted.packages,
+            instances=deleted.instances,
+            held=[wire.held_to_wire(found, {}) for found in deleted.held[:MOST_HELD]],
+            held_instances=len(deleted.held),
+            unfinished_imports=deleted.unfinished_imports,
+        )
 
     async def _list_held(self, call: Call[None]) -> None:
         names = self._parts.names()

@@ -8,7 +8,7 @@ import trio
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
-from node.admin.parts import Parts, operator_of
+from node.admin.parts import MOST_HELD, Parts, operator_of
 from node.documents.peers import Peer, find_peer
 from node.domain.transfers import Priority, Transfer
 from node.domain.waiting import HOW_TO_TRUST, WayToPeer, why_waiting
@@ -19,7 +19,6 @@ from node.rpc.bounds import Bound
 from node.rpc.pages import Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
 
-_MOST_HELD = 100
 _MANY_IDS = Bound(4 * 2**20, fields=100_000)
 _LOOK_SECONDS = 2.0
 """How often a watch looks whether what waits still waits for the same."""
@@ -126,7 +125,7 @@ class TransferHandlers:
         first.unfinished_imports.extend(
             await self._parts.imports.unfinished_of(sent.study_uid, sent.origin)
         )
-        first.held.extend(wire.held_to_wire(found, {}) for found in held[:_MOST_HELD])
+        first.held.extend(wire.held_to_wire(found, {}) for found in held[:MOST_HELD])
         await write_list(call, first, "transfers", map(self._wire, (*sent.added, *sent.known)))
 
     async def _list(self, call: Call[None]) -> None:

@@ -736,6 +736,9 @@ def _export_streamed(
 def delete(context: click.Context, uid: str, origin: str, yes: bool, json_: bool) -> None:
     """Delete a study here. Facilities that it was sent to keep it.
 
+    Imported instances of it that are held, and what an unfinished import has kept of it, stay, and
+    are named; the exit status is 1 then.
+
     It shows what is meant, and asks first. --yes answers for a script, which has to name the study
     by its number in a list, its UID or the beginning of it, or its accession number.
 
@@ -758,6 +761,27 @@ def delete(context: click.Context, uid: str, origin: str, yes: bool, json_: bool
         done = run_call(context, "StudyService.DeleteStudy", request)
     text = f"Deleted {done.instances} instances in {done.packages} packages."
     show_done(done, text, json_=json_)
+    if not json_:
+        _show_left(done)
+    if done.held_instances or done.unfinished_imports:
+        raise SystemExit(1)
+
+
+def _show_left(done: pb.DeleteStudyResponse) -> None:
+    """Say what is still here of a study that was deleted, and how that is deleted."""
+    if done.held_instances:
+        numbers = " ".join(str(found.held_id) for found in done.held[:_NAMED_FILES])
+        more = done.held_instances - _NAMED_FILES
+        print_line(
+            f"{done.held_instances} instances of it are held, and stay: `emix held discard"
+            f" {numbers}` deletes them"
+            + (f"; {more} more are in `emix held`." if more > 0 else ".")
+        )
+    for number in done.unfinished_imports:
+        print_line(
+            f"What import i{number} has kept of it stays: `emix imports discard i{number}` deletes"
+            " all that it has kept."
+        )
 
 
 def _of_origin(context: click.Context, found: Iterable[pb.Study], origin: str) -> list[pb.Study]:

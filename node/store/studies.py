@@ -23,6 +23,7 @@ from node.store import (
 )
 from node.store.choosing import Chosen
 from node.store.context import StoreContext
+from node.store.findings import HeldInstance
 from node.store.removal import remove_packages
 
 
@@ -59,6 +60,21 @@ class SentTo:
     peer: bytes
     delivered_time: float
     deleted_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a deletion took, and what is still here of the study, from that origin.
+
+    Attributes:
+        held: Imported instances that wait for a person, in no package.
+        unfinished_imports: Imports that have kept a part of it.
+    """
+
+    packages: int
+    instances: int
+    held: Sequence[HeldInstance]
+    unfinished_imports: Sequence[int]
 
 
 class StudyStore:
@@ -161,8 +177,8 @@ class StudyStore:
 
         return await self._context.database.read(work)
 
-    async def delete(self, text: str, origin: str, operator: str) -> tuple[int, int]:
-        """Delete a study here; return how many packages and instances that were.
+    async def delete(self, text: str, origin: str, operator: str) -> Deleted:
+        """Delete a study here: one origin's packages, and nothing that is in no package.
 
         Raises:
             NotFound: no such study, or none from that origin.
@@ -171,7 +187,7 @@ class StudyStore:
         """
         rows = await self.packages(text, origin, is_equal_one=False)
 
-        def work(db: Db) -> int:
+        def work(db: Db) -> Deleted:
             instances = 0
             for package in rows:
                 busy = db.execute(
@@ -195,11 +211,13 @@ class StudyStore:
                 }
                 audit_rows.append(db, "package.deleted", facts, operator)
                 deletions.note(db, package.origin, package.package_id, clock.now())
-            return instances
+            study = rows[0].study_uid, rows[0].origin
+            held = findings.held_imports(db, *study)
+            return Deleted(len(rows), instances, held, import_rows.of_study(db, *study))
 
-        instances = await self._context.database.write(work, in_need=True)
+        deleted = await self._context.database.write(work, in_need=True)
         await trio.to_thread.run_sync(remove_packages, self._context, [])
-        return len(rows), instances
+        return deleted
 
 
 # The latest transfer that brought a package here whole, of who sent it first: others may send the

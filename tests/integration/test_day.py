@@ -75,6 +75,22 @@ def test_studies_are_chosen_by_number_accession_number_and_words(
     ]
 
 
+def test_deleting_a_study_names_what_stays_of_it(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    a, _ = nodes
+    cd = write_cd(tmp_path / "cd", 7025, 7026)
+    for study in (7025, 7026):
+        odd = cd / f"{study}-2.dcm"
+        odd.write_bytes(b"MZ" + odd.read_bytes()[2:])
+    a.run("import", str(cd), statuses=(1,))
+    held = [str(one["held_id"]) for one in a.json("held")["held"]]
+    said = a.run("delete", "A7025", "--yes", statuses=(1,))
+    assert "Deleted 1 instances in 1 packages." in said
+    assert f"1 instances of it are held, and stay: `emix held discard {held[0]}`" in said
+    done = a.json("delete", "A7026", "--yes", statuses=(1,))
+    assert (done["held_instances"], done["held"][0]["held_id"]) == (1, int(held[1]))
+    a.run("held", "discard", *held)
+
+
 def test_audit_log_is_asked_by_a_number_that_the_information_system_gave(
     nodes: tuple[Node, Node], tmp_path: Path
 ) -> None:

@@ -103,7 +103,7 @@ async def test_study_is_deleted_once_however_many_delete_it(tmp_path: Path) -> N
             deleted.append(await studies.delete(study_uid(2), "", "somebody"))
 
         await at_once(6, delete)
-        assert sum(instances for _, instances in deleted) == 3
+        assert sum(one.instances for one in deleted) == 3
         assert audited(context, "package.deleted") == 1
     finally:
         context.close()

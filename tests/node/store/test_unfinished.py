@@ -105,6 +105,23 @@ async def test_one_file_of_a_half_import_makes_no_whole_study(
     assert (source.instances, source.unfinished_imports) == (3, [])
 
 
+async def test_deletion_names_what_stays_of_the_study(
+    context: StoreContext, tmp_path: Path
+) -> None:
+    await cut_off(context, write_study(tmp_path / "cd", 1, 3))
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "1.dcm").write_bytes(make_instance(1, 1))
+    (tmp_path / "one" / "2.dcm").write_bytes(b"MZ" + make_instance(1, 7)[2:])
+    summary = await bring(ImportStore(context), tmp_path / "one")
+    assert (summary.carried, summary.held) == (1, 1)
+    deleted = await StudyStore(context).delete(study_uid(1), "", "test")
+    (one,) = await unfinished(context)
+    (held,) = await ImportStore(context).list_held()
+    assert (deleted.packages, deleted.instances) == (1, 1)
+    assert [found.id for found in deleted.held] == [held.id]
+    assert deleted.unfinished_imports == [one.id]
+
+
 async def test_another_disc_of_the_study_in_the_same_drive_closes_nothing(
     context: StoreContext, tmp_path: Path
 ) -> None:

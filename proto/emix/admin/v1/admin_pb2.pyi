@@ -795,12 +795,18 @@ class DeleteStudyRequest(_message.Message):
     def __init__(self, study: _Optional[str] = ..., origin: _Optional[str] = ...) -> None: ...
 
 class DeleteStudyResponse(_message.Message):
-    __slots__ = ("packages", "instances")
+    __slots__ = ("packages", "instances", "held", "held_instances", "unfinished_imports")
     PACKAGES_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    HELD_INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    UNFINISHED_IMPORTS_FIELD_NUMBER: _ClassVar[int]
     packages: int
     instances: int
-    def __init__(self, packages: _Optional[int] = ..., instances: _Optional[int] = ...) -> None: ...
+    held: _containers.RepeatedCompositeFieldContainer[HeldInstance]
+    held_instances: int
+    unfinished_imports: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, packages: _Optional[int] = ..., instances: _Optional[int] = ..., held: _Optional[_Iterable[_Union[HeldInstance, _Mapping]]] = ..., held_instances: _Optional[int] = ..., unfinished_imports: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ListHeldRequest(_message.Message):
     __slots__ = ()
