@@ -8,7 +8,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.choosing import of_patient
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
-from node.cli.study_commands import import_and_show
+from node.cli.study_commands import import_and_show, is_whole
 from node.errors import NotFound
 from node.terminal.output import (
     Column,
@@ -115,7 +115,8 @@ def resume(
     """Go on with an import, from PATHS if they are elsewhere now.
 
     What it has kept is not done again. As for `emix import`, the exit status is 1 if a file was
-    held or refused.
+    held or refused, if a DICOMDIR names one that is not there, or if there was no DICOM at all.
+    Ctrl-C leaves it with what it had before.
 
     \b
     Examples:
@@ -126,7 +127,7 @@ def resume(
     done = import_and_show(context, sources, stream=stream, resumes=number, json_=json_)
     if json_:
         show_json(done)
-    if done["summary"]["held"] or done["summary"]["refused"]:
+    if not is_whole(done):
         raise SystemExit(1)
 
 

@@ -101,7 +101,7 @@ def import_and_show(
     is_streamed = stream or any(encodable(str(path)) != str(path) for path in absolute)
     done = _import(context, absolute, is_streamed=is_streamed, resumes=resumes, json_=json_)
     if done.summary is None:
-        print_error("the import was cancelled; nothing of it was kept")
+        print_error(f"the import was cancelled; {_kept(context, absolute, resumes)}")
         raise SystemExit(130)
     if not json_:
         _show_summary(done.summary, done.studies)
@@ -112,6 +112,20 @@ def import_and_show(
         "summary": {**as_dict(done.summary), "study_instance_uids": done.studies},
         "findings": [as_dict(finding) for finding in done.findings],
     }
+
+
+def _kept(context: click.Context, paths: Sequence[Path], resumes: int) -> str:
+    """Return what is said of what a cancelled import has left, which went on with another."""
+    sources = {encodable(str(path)) for path in paths}
+    answer = run_call(context, "StudyService.ListImports", pb.ListImportsRequest())
+    for one in answer.imports:
+        if one.number == resumes or (not one.is_running and set(one.sources) == sources):
+            name = f"i{one.number}"
+            return (
+                f"{name} keeps what it had before: `emix imports resume {name}` goes on with it,"
+                f" `emix imports discard {name}` deletes it"
+            )
+    return "nothing of it was kept"
 
 
 @dataclass
@@ -127,7 +141,7 @@ class _Imported:
 def _import(
     context: click.Context, paths: list[Path], *, is_streamed: bool, resumes: int, json_: bool
 ) -> _Imported:
-    """Run an import; at Ctrl-C the node is told to leave nothing of it behind."""
+    """Run an import; at Ctrl-C the node is told to leave behind nothing that it brought."""
     done = _Imported()
 
     def note(finding: pb.ImportFinding) -> None:

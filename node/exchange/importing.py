@@ -6,10 +6,11 @@ process examine them, and adds what is carried to the open package of its study.
 sealing and recording go on behind `add`. So reading, parsing and sealing overlap, and memory
 is bounded by the lanes, the slabs and the sealing threads.
 
-At the end all packages are flushed, signed and closed. A job that is cancelled by a person, or
-finds the disk full, discards them; one that is killed leaves them open, and the next import of the
-same sources goes on in them: what is recorded there is known by its digest and not done again. An
-import of something else never closes them: then half a study would look whole.
+At the end all packages are flushed, signed and closed. A job that is cancelled by a person discards
+those that it made, and one that finds the disk full all of them; one that is killed leaves them
+open, and the next import of the same sources goes on in them: what is recorded there is known by
+its digest and not done again. An import of something else never closes them: then half a study
+would look whole.
 """
 
 from collections.abc import (
@@ -158,7 +159,10 @@ class ImportJob:
             return await self._run(files)
 
     def give_up(self) -> None:
-        """Have nothing of this job kept; its task is to be cancelled then."""
+        """Have no package kept that this job made; its task is to be cancelled then.
+
+        Those that it goes on with stay open, as they were last flushed.
+        """
         self._is_given_up = True
 
     @asynccontextmanager
@@ -186,7 +190,7 @@ class ImportJob:
                 # Or the disk would stay full of what is of no use to anybody.
                 await self._discard(self._mine)
             elif self._is_given_up:
-                await self._discard({writer.row_id for writer in self._writers.values()})
+                await self._discard(self._mine - self._adopted)
             elif problem is not None:
                 await self._forget_chunks()
             is_ended = error is None or self._is_given_up

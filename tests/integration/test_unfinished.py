@@ -1,13 +1,15 @@
 """Imports that end before their time, with a real node: killed, or on a full disk."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from bench.nodes import CommandFailed, Node, wait_until
-from tests.dicom_files import study_uid
+from node.dicom.dicomdir import write_dicomdir
+from tests.dicom_files import make_instance, study_uid
 from tests.integration.processes import interruptible
 from tests.integration.test_policy import write_noise
 
@@ -41,15 +43,35 @@ def test_import_of_a_killed_node_is_called_incomplete_until_it_is_resumed(tmp_pa
         assert "1 incomplete" in node.run("studies")
         said = node.run("export", study_uid(80), str(tmp_path / "out"), statuses=(1,))
         assert "Incomplete: import i1 of this study is not finished" in said
-        summary = node.json("imports", "resume", "i1")["summary"]
-        assert summary["carried"] + summary["known"] == 200
+        there = _chunks(node)
+        importing = interruptible(node.command("imports", "resume", "i1"))
+        wait_until(lambda: _chunks(node) > there, "nothing is imported")
+        importing.send_signal(signal.SIGINT)
+        _, said = importing.communicate(timeout=60)
+        kept = "the import was cancelled; i1 keeps what it had before"
+        assert (importing.returncode, kept in said) == (130, True), said
+        assert _kept(node) >= left["instances"]
+        # A DICOMDIR names a file that is not there: as an import, this ends with 1.
+        (folder / "disc" / "SE000001").mkdir(parents=True)
+        for number in (1, 2):
+            file = folder / "disc" / "SE000001" / f"IM{number:06d}"
+            file.write_bytes(make_instance(83, number))
+        write_dicomdir(folder / "disc")
+        file.unlink()
+        summary = node.json("imports", "resume", "i1", statuses=(1,))["summary"]
+        assert summary["missing"] == 1
+        assert summary["carried"] + summary["known"] == 201
         assert summary["known"] >= left["instances"]
-        (study,) = node.json("studies")["studies"]
+        (study,) = node.json("studies", study_uid(80))["studies"]
         assert (study["instances"], study.get("unfinished_imports", [])) == (200, [])
         assert node.json("imports").get("imports", []) == []
     finally:
         importing.kill()
         node.kill()
+
+
+def _chunks(node: Node) -> int:
+    return sum(path.is_file() for path in (node.home / "chunks").rglob("*"))
 
 
 def _kept(node: Node) -> int:

@@ -12,7 +12,7 @@ from node.dicom.examiner import open_examiner
 from node.dicom.media import find_files
 from node.domain.ids import ChunkId
 from node.errors import NotFound, StoreFull, ungrouped
-from node.exchange.importing import ImportJob, Summary
+from node.exchange.importing import Finding, ImportJob, Progress, Summary
 from node.store.chunk_files import FileChunkStorage
 from node.store.context import StoreContext
 from node.store.exporting import Exporter
@@ -159,6 +159,35 @@ async def test_what_is_discarded_gives_its_room_back(context: StoreContext, tmp_
     assert not await unfinished(context)
     with pytest.raises(NotFound):
         await store.discard_import(one.id, "test")
+
+
+async def test_resumed_import_that_is_cancelled_keeps_what_it_had_before(
+    context: StoreContext, tmp_path: Path
+) -> None:
+    folder = write_study(tmp_path / "cd", 1, 3)
+    (folder / "2.dcm").write_bytes(make_instance(2, 1))
+    await cut_off(context, folder)
+    (before,) = await unfinished(context)
+    there = chunks(tmp_path)
+    (folder / "9.dcm").write_bytes(make_instance(1, 9))
+    (folder / "3.dcm").write_bytes(make_instance(3, 1))
+    with trio.CancelScope() as scope:
+        async with open_examiner(parsers=1) as examiner:
+
+            def tell(event: Progress | Finding) -> None:
+                if isinstance(event, Progress) and event.files_done == 6:
+                    job.give_up()
+                    scope.cancel()
+
+            job = ImportJob(ImportStore(context), examiner, tell, "test", sources=[str(folder)])
+            await job.run(find_files(folder))
+    assert scope.cancelled_caught
+    (after,) = await unfinished(context)
+    assert (after.id, after.studies) == (before.id, before.studies)
+    assert chunks(tmp_path) == there
+    summary = await bring(ImportStore(context), folder)
+    assert (summary.carried, summary.known) == (2, 4)
+    assert not await unfinished(context)
 
 
 class FullStorage(FileChunkStorage):
