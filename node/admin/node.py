@@ -172,6 +172,7 @@ def _aged_to_wire(aged: Aged, names: dict[bytes, str], now: float) -> pb.Retenti
         received_seconds=int(aged.created_time),
         fate=aged.fate(now),
         expiring_seconds=int(aged.expiring_time or 0),
+        number=aged.number,
     )
 
 

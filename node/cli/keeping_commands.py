@@ -6,7 +6,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.clock import shown_seconds
-from node.terminal.output import print_line, show_json, show_table, show_time
+from node.terminal.output import Column, print_line, show_json, show_table, show_time
 
 _FATES = {
     "unseen": "kept: nobody looked at it",
@@ -91,12 +91,19 @@ def _show_preview(preview: pb.PreviewRetentionResponse, json_: bool) -> None:
         print_line("Nothing is ever deleted: retention_days in emix.toml is 0.")
         return
     show_table(
-        ("RECEIVED", "FROM", "STUDY", "WHAT BECOMES OF IT"),
+        (
+            ">NO",
+            "RECEIVED",
+            Column("FROM", least=9),
+            Column("STUDY", least=12, is_middle=True),
+            "WHAT BECOMES OF IT",
+        ),
         [
             (
+                f"s{entry.number}",
                 show_time(entry.received_seconds),
-                entry.received_from[:16],
-                entry.study_instance_uid[:16],
+                entry.received_from,
+                entry.study_instance_uid,
                 _FATES.get(entry.fate) or f"deleted from {show_time(entry.expiring_seconds)[:10]}",
             )
             for entry in preview.entries

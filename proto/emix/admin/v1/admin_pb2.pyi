@@ -173,7 +173,7 @@ class PreviewRetentionResponse(_message.Message):
     def __init__(self, days: _Optional[int] = ..., suspended: _Optional[str] = ..., entries: _Optional[_Iterable[_Union[RetentionEntry, _Mapping]]] = ...) -> None: ...
 
 class RetentionEntry(_message.Message):
-    __slots__ = ("study_instance_uid", "package_id", "origin", "received_from", "received_seconds", "fate", "expiring_seconds")
+    __slots__ = ("study_instance_uid", "package_id", "origin", "received_from", "received_seconds", "fate", "expiring_seconds", "number")
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +181,7 @@ class RetentionEntry(_message.Message):
     RECEIVED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     FATE_FIELD_NUMBER: _ClassVar[int]
     EXPIRING_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     study_instance_uid: str
     package_id: str
     origin: str
@@ -188,7 +189,8 @@ class RetentionEntry(_message.Message):
     received_seconds: int
     fate: str
     expiring_seconds: int
-    def __init__(self, study_instance_uid: _Optional[str] = ..., package_id: _Optional[str] = ..., origin: _Optional[str] = ..., received_from: _Optional[str] = ..., received_seconds: _Optional[int] = ..., fate: _Optional[str] = ..., expiring_seconds: _Optional[int] = ...) -> None: ...
+    number: int
+    def __init__(self, study_instance_uid: _Optional[str] = ..., package_id: _Optional[str] = ..., origin: _Optional[str] = ..., received_from: _Optional[str] = ..., received_seconds: _Optional[int] = ..., fate: _Optional[str] = ..., expiring_seconds: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
 
 class ApplyRetentionRequest(_message.Message):
     __slots__ = ()
