@@ -20,17 +20,15 @@ class _Cancelled(Exception):
     """The import was cancelled: nothing more is to be sent."""
 
 
-def stream_files(
-    paths: Iterable[Path], said: Said, note: Callable[[pb.ImportFinding], None]
-) -> Iterator[pb.ImportRequest]:
+def stream_files(paths: Iterable[Path], said: Said) -> Iterator[pb.ImportRequest]:
     """Yield the files below paths, as the node would find them, with their bytes.
 
-    Runs on a thread of gRPC's.
+    What cannot be read is named to the node with the reason: it refuses it, and knows that it is
+    there. Runs on a thread of gRPC's.
 
     Args:
         paths: What to import.
         said: What was put into it ends the stream, being sent last.
-        note: Takes what cannot even be sent.
     """
     from node.dicom.media import find_files
 
@@ -38,58 +36,53 @@ def stream_files(
         for file in chain.from_iterable(find_files(path) for path in paths):
             with ExitStack() as stack:
                 if not file.is_archive:
-                    yield from _send(file.label, file.size_bytes, _pieces(file.open), said, note)
+                    yield from _send(file.label, file.size_bytes, _pieces(file.open), said)
                     continue
                 try:
                     for member in stack.enter_context(file.members()):
                         pieces = _pieces_of(member.problem, member.read)
-                        yield from _send(member.label, member.size_bytes, pieces, said, note)
+                        yield from _send(member.label, member.size_bytes, pieces, said)
                 except DicomError as exc:
-                    note(_refused(file.label, str(exc)))
+                    yield _named(file.label, file.size_bytes)
+                    yield _broken(str(exc))
     except _Cancelled as exc:
         yield from exc.args
 
 
 def _pieces(opener: Callable[[], object]) -> Iterator[bytes]:
     with opener() as handle:  # type: ignore[attr-defined]
-        yield b""  # it is open
         yield from iter(lambda: handle.read(_DATA_BYTES), b"")
 
 
 def _pieces_of(problem: str, read: Callable[[], bytes]) -> Iterator[bytes]:
     if problem:
         raise DicomError(problem)
-    yield b""
     yield from iter(read, b"")
 
 
-def _send(
-    label: str,
-    size: int,
-    pieces: Iterator[bytes],
-    said: Said,
-    note: Callable[[pb.ImportFinding], None],
-) -> Iterator[pb.ImportRequest]:
-    """Yield one file; what cannot be opened is noted, what breaks off later is said to the node."""
-    is_named = False
+def _send(label: str, size: int, pieces: Iterator[bytes], said: Said) -> Iterator[pb.ImportRequest]:
+    """Yield one file; what cannot be opened, or breaks off, is said to the node."""
+    yield _named(label, size)
+    _look_for_cancel(said)
     try:
         for piece in pieces:
-            if not is_named:
-                named = pb.ImportFile(label=encodable(label), size_bytes=size)
-                yield pb.ImportRequest(file=named)
-                is_named = True
-            if piece:
-                yield pb.ImportRequest(data=piece)
-            if not said.empty():
-                request = said.get()
-                raise _Cancelled(*([request] if request is not None else []))
-    except (DicomError, OSError) as exc:
-        reason = str(exc) if isinstance(exc, DicomError) else f"it cannot be read ({exc.strerror})"
-        if is_named:
-            yield pb.ImportRequest(broken=pb.ImportBroken(reason=reason))
-        else:
-            note(_refused(label, reason))
+            yield pb.ImportRequest(data=piece)
+            _look_for_cancel(said)
+    except DicomError as exc:
+        yield _broken(str(exc))
+    except OSError as exc:
+        yield _broken(f"it cannot be read ({exc.strerror})")
 
 
-def _refused(label: str, reason: str) -> pb.ImportFinding:
-    return pb.ImportFinding(label=encodable(label), verdict="refuse", reasons=[reason])
+def _look_for_cancel(said: Said) -> None:
+    if not said.empty():
+        request = said.get()
+        raise _Cancelled(*([request] if request is not None else []))
+
+
+def _named(label: str, size: int) -> pb.ImportRequest:
+    return pb.ImportRequest(file=pb.ImportFile(label=encodable(label), size_bytes=size))
+
+
+def _broken(reason: str) -> pb.ImportRequest:
+    return pb.ImportRequest(broken=pb.ImportBroken(reason=reason))

@@ -152,7 +152,7 @@ def _import(
             _show_finding(finding)
 
     said: Said = SimpleQueue()
-    plain = stream_files(paths, said, note) if is_streamed else _name_paths(paths, said)
+    plain = stream_files(paths, said) if is_streamed else _name_paths(paths, said)
     requests = _beginning(plain, paths, resumes)
     is_unreadable = False
     with (
@@ -176,9 +176,6 @@ def _import(
         said.put(None)
     if is_unreadable and not is_streamed:
         return _import(context, paths, is_streamed=True, resumes=resumes, json_=json_)
-    if done.summary is not None and is_streamed:
-        # What could not even be sent was refused here.
-        done.summary.refused = sum(finding.verdict == "refuse" for finding in done.findings)
     return done
 
 

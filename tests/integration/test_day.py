@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench.nodes import CommandFailed, Node, two_nodes, wait_until
-from tests.dicom_files import encode, make_dataset, study_uid
+from node.dicom.dicomdir import write_dicomdir
+from tests.dicom_files import encode, make_dataset, make_instance, study_uid
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -89,6 +90,32 @@ def test_deleting_a_study_names_what_stays_of_it(nodes: tuple[Node, Node], tmp_p
     done = a.json("delete", "A7026", "--yes", statuses=(1,))
     assert (done["held_instances"], done["held"][0]["held_id"]) == (1, int(held[1]))
     a.run("held", "discard", *held)
+
+
+def test_streamed_file_that_cannot_be_read_is_refused_and_not_missing(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    folder = tmp_path / "SE000001"
+    folder.mkdir()
+    for number in (1, 2, 3):
+        (folder / f"IM{number:06d}").write_bytes(make_instance(7027, number))
+    write_dicomdir(tmp_path)
+    (folder / "IM000002").rename(tmp_path / "elsewhere")
+    (folder / "IM000002").symlink_to(tmp_path / "elsewhere")
+    (folder / "IM000003").unlink()
+    (tmp_path / "elsewhere").unlink()
+    named = str(tmp_path)
+    for options in ((), ("--stream",)):
+        done = a.json("import", named, *options, statuses=(1,))
+        findings = [(f["label"], f["verdict"]) for f in done["findings"]]
+        assert findings == [
+            (f"{folder}/IM000002", "refuse"),
+            (f"{folder}/IM000003", "missing"),
+        ]
+        summary = done["summary"]
+        assert (summary["carried"] + summary["known"], summary["refused"]) == (1, 1)
+        assert summary["missing"] == 1
 
 
 def test_audit_log_is_asked_by_a_number_that_the_information_system_gave(
