@@ -87,6 +87,7 @@ def cli(home: str | None) -> None:
     metavar="HOST:PORT",
     help="A relay, as nodes reach it; can be repeated.",
 )
+@json_option
 @click.pass_context
 def init(
     context: click.Context,
@@ -97,6 +98,7 @@ def init(
     database: str,
     relay_listen: str,
     relays: tuple[str, ...],
+    json_: bool,
 ) -> None:
     """Make a directory's home, and the network's key file where that is not there yet.
 
@@ -129,7 +131,8 @@ def init(
     def keep_key() -> None:  # once everything else that was asked for is right
         if is_new:
             key.write(path, given_passphrase())
-            print_line(f"Made the network's key: {path}. Keep it off the directory's machine.")
+            if not json_:
+                print_line(f"Made the network's key: {path}. Keep it off the directory's machine.")
 
     make_home(
         home,
@@ -141,12 +144,17 @@ def init(
         signed_list=b"" if is_new else signed_list(path, key, time.time()),
         keep_key=keep_key,
     )
-    print_line(f"Made a directory in {home.root}.")
-    print_line(f"Network ID: {key.network}")
-    if is_new:
+    if json_:
+        facts = {"home": str(home.root), "name": key.name, "network_id": str(key.network)}
+        show_json({**facts, "network_key": str(path), "is_new_network": is_new})
+    else:
+        print_line(f"Made a directory in {home.root}.")
+        print_line(f"Network ID: {key.network}")
+    if is_new and not json_:
         print_line(
             "Next: `emix-directory serve`, then `emix-directory list sign --network-key FILE`."
         )
+    if is_new:
         return
     if not relays:
         print_line(
@@ -155,8 +163,9 @@ def init(
             " you start.",
             is_error=True,
         )
-    print_line("Next: `emix-directory serve`. The nodes of the network come back by themselves:")
-    print_line("`emix-directory facilities` shows which have not yet.")
+    if not json_:
+        print_line("Next: `emix-directory serve`. The nodes of the network come back by")
+        print_line("themselves: `emix-directory facilities` shows which have not yet.")
 
 
 @cli.command()
@@ -181,8 +190,9 @@ def serve(context: click.Context) -> None:
     is_flag=True,
     help="The directory's own key, too, and all that derives from it; it must not run.",
 )
+@json_option
 @click.pass_context
-def renew(context: click.Context, key_file: str, all_keys: bool) -> None:
+def renew(context: click.Context, key_file: str, all_keys: bool, json_: bool) -> None:
     """Give the service a new TLS key and certificate, used from its next start on.
 
     Also names the relays of `[relay] addresses` to the network. With --all-keys everything secret
@@ -197,11 +207,13 @@ def renew(context: click.Context, key_file: str, all_keys: bool) -> None:
     from directory_service.home import Home
 
     home, key = Home(_home(context)), read_key(Path(key_file))
+    (rotation.rotate if all_keys else rotation.renew)(home, key)
+    if json_:
+        show_json({"home": str(home.root), "is_all_keys": all_keys})
+        return
     if not all_keys:
-        rotation.renew(home, key)
         print_line("The certificate is renewed; restart the directory.")
         return
-    rotation.rotate(home, key)
     print_line("All keys are new; start the directory. Other processes need this home's copies:")
     print_line("directory.key, ticket.cert, tls.key and tls.pem, while none of them runs.")
 

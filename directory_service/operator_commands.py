@@ -28,7 +28,14 @@ from node.domain.ids import InvitationId
 from node.domain.names import same_name
 from node.domain.network import NetworkList
 from node.errors import DocumentError, KeysError, NotFound, UsageError
-from node.terminal.output import print_line, show_json, show_list_place, show_table, show_time
+from node.terminal.output import (
+    print_line,
+    show_done,
+    show_json,
+    show_list_place,
+    show_table,
+    show_time,
+)
 from node.terminal.passphrases import passphrase_in, prompted
 
 _DAY_SECONDS = 86400
@@ -86,7 +93,8 @@ def token() -> None:
 @click.argument("name")
 @network_key_option
 @click.option("--out", metavar="FILE", help="Write the letter there instead of showing it.")
-def create_token(name: str, key_file: str, out: str | None) -> None:
+@json_option
+def create_token(name: str, key_file: str, out: str | None, json_: bool) -> None:
     """Make a join letter for one facility: it is used once, within 72 hours.
 
     Whoever has the letter can join in its place, so send it on a way that you trust.
@@ -103,6 +111,17 @@ def create_token(name: str, key_file: str, out: str | None) -> None:
     note_letter(Path(key_file), letter.invitation)  # or a revocation would not cover it
     if out is not None:
         write_new(Path(out), letter.encode().encode() + b"\n", 0o600)
+    if json_:
+        show_json(
+            {
+                "id": str(letter.invitation.id),
+                "name": name.strip(),
+                "network": key.name,
+                "expires_seconds": letter.invitation.expires_seconds,
+                **({"letter": letter.encode()} if out is None else {"path": out}),
+            }
+        )
+        return
     until = show_time(letter.invitation.expires_seconds)
     print_line(f"For {name.strip()}, into {key.name}, until {until}.", is_error=True)
     print_line(letter.encode() if out is None else f"Wrote {out}. There: emix join {out}")
@@ -169,7 +188,8 @@ def _letter_states(path: Path, key: OperatorKey, now: float) -> Iterator[tuple[L
 @token.command("withdraw")
 @click.argument("letter")
 @network_key_option
-def withdraw(letter: str, key_file: str) -> None:
+@json_option
+def withdraw(letter: str, key_file: str, json_: bool) -> None:
     """Withdraw letters that nobody has used: by a facility's name, or as `token list` shows one.
 
     The next list is signed with it, so nobody can use them any more; it confirms nobody. For a
@@ -196,6 +216,10 @@ def withdraw(letter: str, key_file: str) -> None:
             f"no letter that waits is called {letter!r}: {'it' if meant else 'none'} {what}"
         )
     shown, _ = _sign(path, waiting, is_confirming=False)
+    if json_:
+        withdrawn = [{"id": str(one.id), "name": one.name} for one in waiting.values()]
+        show_json({"epoch": shown.epoch, "number": shown.number, "withdrawn": withdrawn})
+        return
     for one in waiting.values():
         print_line(f"withdrawn  {one.name}  {one.id.short()}")
     print_line(f"Signed with list {_name(shown)}.")
@@ -340,7 +364,8 @@ def _show_signed(
 @network_key_option
 @click.option("--out", required=True, metavar="FILE", help="The new list key's file.")
 @click.option("--days", default=365, show_default=True, type=click.IntRange(1, 3650))
-def make_list_key(key_file: str, out: str, days: int) -> None:
+@json_option
+def make_list_key(key_file: str, out: str, days: int, json_: bool) -> None:
     """Make a key that can sign lists only, for the machine that does so every week.
 
     Who steals it can confirm who has a letter, and revoke anybody, until `list recover`.
@@ -351,8 +376,13 @@ def make_list_key(key_file: str, out: str, days: int) -> None:
     """
     key, now = read_key(Path(key_file)), time.time()
     epoch = known_epoch(Path(key_file), key, now)
-    key.list_key(now + days * _DAY_SECONDS, epoch).write(Path(out))
-    print_line(f"Wrote {out}: emix-directory list sign --network-key {out}")
+    expires = now + days * _DAY_SECONDS
+    key.list_key(expires, epoch).write(Path(out))
+    show_done(
+        {"path": out, "epoch": epoch, "expires_seconds": int(expires)},
+        f"Wrote {out}: emix-directory list sign --network-key {out}",
+        json_=json_,
+    )
 
 
 @click.group("key")
@@ -363,7 +393,8 @@ def key_group() -> None:
 @key_group.command("protect")
 @network_key_option
 @click.option("--new-passphrase-file", metavar="FILE", help="A file that holds the new passphrase.")
-def protect(key_file: str, new_passphrase_file: str | None) -> None:
+@json_option
+def protect(key_file: str, new_passphrase_file: str | None, json_: bool) -> None:
     """Set a key file's passphrase, in place of the last if it has one.
 
     Without it the file signs nothing any more, and nobody can bring it back. Copies that were
@@ -381,13 +412,15 @@ def protect(key_file: str, new_passphrase_file: str | None) -> None:
     if new is None:
         new = prompted("New passphrase of the key", say, is_new=True)
     replace_all({path: key.encode(new)})
-    print_line(f"{path} opens with its new passphrase only.")
+    text = f"{path} opens with its new passphrase only."
+    show_done({"path": str(path)}, text, json_=json_)
 
 
 @click.command()
 @click.argument("facility")
 @network_key_option
-def revoke(facility: str, key_file: str) -> None:
+@json_option
+def revoke(facility: str, key_file: str, json_: bool) -> None:
     """Revoke a facility's membership, by its name, Facility ID or the ID's beginning.
 
     Nodes learn of it within a minute, and never forget it: to let the facility in again, make
@@ -415,7 +448,17 @@ def revoke(facility: str, key_file: str) -> None:
     unused = letters_of(path, set(names)) - {m.invitation.id for m in memberships}
     revoked = {*used, *unused, *(i for i, f in listed if f == found)}
     shown, _ = _sign(path, revoked, is_confirming=False)
-    print_line(f"Revoked {' / '.join(names) or found} with list {_name(shown)}.")
+    show_done(
+        {
+            "epoch": shown.epoch,
+            "number": shown.number,
+            "facility_id": str(found),
+            "names": names,
+            "letters": sorted(map(str, revoked)),
+        },
+        f"Revoked {' / '.join(names) or found} with list {_name(shown)}.",
+        json_=json_,
+    )
 
 
 def _name(shown: NetworkList) -> str:

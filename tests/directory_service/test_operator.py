@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import time
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -442,6 +443,57 @@ def test_preview_shows_whom_a_list_would_confirm_and_signs_nothing(
     status, output = invoke("list", "sign")
     assert output.count("confirmed") == 2
     assert "would be" not in invoke("list", "sign", "--preview")[1]
+
+
+def test_what_is_signed_and_made_is_told_in_json(
+    run: tuple[Run, Path, Directory], tmp_path: Path
+) -> None:
+    invoke, path, directory = run
+    words = tmp_path / "words"
+    words.write_text("six random words make a passphrase\n")
+
+    def told(*arguments: str) -> dict[str, Any]:
+        status, output = invoke(*arguments, "--json")
+        assert status == 0, output
+        found: dict[str, Any] = json.loads(output[output.index("{\n") :])
+        return found
+
+    made = told("token", "create", "C")
+    letter = JoinLetter.decode(made["letter"])
+    assert (made["name"], made["id"]) == ("C", str(letter.invitation.id))
+    assert made["expires_seconds"] == letter.invitation.expires_seconds
+    written = told("token", "create", "C", "--out", str(tmp_path / "letter"))
+    assert ("letter" in written, written["path"]) == (False, str(tmp_path / "letter"))
+    assert told("list", "sign")["number"] == 1
+    withdrawn = told("token", "withdraw", "C")
+    assert {one["id"] for one in withdrawn["withdrawn"]} == {made["id"], written["id"]}
+    assert (withdrawn["number"], kept(path).number) == (2, 2)
+    a = directory.joined[0]
+    revoked = told("revoke", "A")
+    assert (revoked["facility_id"], revoked["names"]) == (str(a.facility_id), ["A"])
+    assert revoked["letters"] == [str(a.invitation.id)]
+    key = told("list", "key", "--out", str(tmp_path / "list.key"), "--days", "1")
+    assert (key["path"], key["epoch"]) == (str(tmp_path / "list.key"), 1)
+    assert told("key", "protect", "--new-passphrase-file", str(words)) == {"path": str(path)}
+
+
+def test_directory_that_is_made_or_renewed_says_so_in_json(tmp_path: Path) -> None:
+    home, key = tmp_path / "home", ("--network-key", str(tmp_path / "key"))
+
+    def told(*arguments: str) -> dict[str, Any]:
+        done = CliRunner().invoke(cli, ["--home", str(home), *arguments, *key, "--json"])
+        assert done.exit_code == 0, done.output
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    made = ("init", "--name", "Montana", "--listen", "127.0.0.1:1")
+    first = told(*made, "--endpoint", "h:1")
+    assert (first["home"], first["is_new_network"]) == (str(home), True)
+    assert told("renew") == {"home": str(home), "is_all_keys": False}
+    assert told("renew", "--all-keys")["is_all_keys"]
+    home.rename(tmp_path / "lost")
+    again = told(*made)
+    assert (again["network_id"], again["is_new_network"]) == (first["network_id"], False)
 
 
 def test_members_are_listed_with_their_names(run: tuple[Run, Path, Directory]) -> None:
