@@ -18,7 +18,7 @@ from node.cli.node_commands import as_json
 from node.cli.origins import asking_for_origin, origin_option
 from node.cli.streaming import Said, stream_files
 from node.domain.texts import encodable
-from node.errors import StoreError, UsageError
+from node.errors import NodeError, StoreError, UsageError
 from node.terminal.output import (
     Column,
     ProgressBar,
@@ -301,15 +301,37 @@ def release(context: click.Context, numbers: tuple[int, ...], json_: bool) -> No
     Example:
       emix held release 3 4
     """
-    released = []
-    for number in numbers:
-        request = pb.DecideHeldRequest(held_id=number, release=True)
-        answer = run_call(context, "StudyService.DecideHeld", request)
-        released.append({"held_id": number, "package_id": answer.package_id})
-        if not json_:
-            print_line(f"{number}: released as package {answer.package_id[:8]}")
+    decided, errors = _decide_held(context, numbers, release=True, json_=json_)
     if json_:
-        show_json({"released": released})
+        released = [{"held_id": n, "package_id": package} for n, package in decided.items()]
+        show_json({"released": released, "errors": errors})
+    if errors:
+        raise SystemExit(errors[0]["exit_status"])
+
+
+def _decide_held(
+    context: click.Context, numbers: Iterable[int], *, release: bool, json_: bool
+) -> tuple[dict[int, str], list[dict[str, Any]]]:
+    """Release or discard held instances, each whatever becomes of the others.
+
+    Returns:
+        The package in which each now is that was decided about; and the errors, which are told.
+    """
+    decided, errors = dict[int, str](), list[dict[str, Any]]()
+    for number in dict.fromkeys(numbers):
+        request = pb.DecideHeldRequest(held_id=number, release=release)
+        try:
+            answer = run_call(context, "StudyService.DecideHeld", request)
+        except NodeError as exc:
+            facts = {"held_id": number, "code": exc.code.value, "message": str(exc)}
+            errors.append({**facts, "exit_status": exc.exit_code})
+            print_error(str(exc), code=exc.code.value, status=exc.exit_code, held_id=number)
+            continue
+        decided[number] = answer.package_id
+        if not json_:
+            end = f"released as package {answer.package_id[:8]}" if release else "discarded"
+            print_line(f"{number}: {end}")
+    return decided, errors
 
 
 @held.command()
@@ -323,13 +345,11 @@ def discard(context: click.Context, numbers: tuple[int, ...], json_: bool) -> No
     Example:
       emix held discard 3
     """
-    for number in numbers:
-        request = pb.DecideHeldRequest(held_id=number, release=False)
-        run_call(context, "StudyService.DecideHeld", request)
-        if not json_:
-            print_line(f"{number}: discarded")
+    decided, errors = _decide_held(context, numbers, release=False, json_=json_)
     if json_:
-        show_json({"discarded": list(numbers)})
+        show_json({"discarded": list(decided), "errors": errors})
+    if errors:
+        raise SystemExit(errors[0]["exit_status"])
 
 
 @click.command()

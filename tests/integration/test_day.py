@@ -89,7 +89,10 @@ def test_deleting_a_study_names_what_stays_of_it(nodes: tuple[Node, Node], tmp_p
     assert f"1 instances of it are held, and stay: `emix held discard {held[0]}`" in said
     done = a.json("delete", "A7026", "--yes", statuses=(1,))
     assert (done["held_instances"], done["held"][0]["held_id"]) == (1, int(held[1]))
-    a.run("held", "discard", *held)
+    # One that is none keeps the others from nothing.
+    done = a.json("held", "discard", held[0], "999999", held[1], statuses=(4,))
+    assert done["discarded"] == [int(number) for number in held]
+    assert [(e["held_id"], e["code"]) for e in done["errors"]] == [(999999, "not-found")]
 
 
 def test_streamed_file_that_cannot_be_read_is_refused_and_not_missing(
