@@ -93,10 +93,13 @@ class AuditHandlers:
         await pages.end()
 
     async def _filter(self, request: pb.ListAuditRequest) -> AuditFilter:
-        study = request.study and await self._parts.studies.uid_or_beginning(request.study)
+        study, is_whole = "", False
+        if request.study:
+            study, is_whole = await self._parts.studies.uid_or_beginning(request.study)
         peer = request.peer and find_peer(await self._parts.peer_store.all(), request.peer)
         return AuditFilter(
             study=study,
+            is_whole_study=is_whole,
             peer=str(peer.facility_id) if peer else "",
             operator=request.operator,
             kind=request.kind,

@@ -36,7 +36,8 @@ class AuditFilter:
     """Which entries are asked for; empty values ask for all.
 
     Attributes:
-        study: Beginning of a Study Instance UID that entries are about.
+        study: Study Instance UID that entries are about, or its beginning.
+        is_whole_study: Whether that is a whole UID.
         peer: A Facility ID that entries are about.
         operator: A user's number or name, as the door knew it; or what a client said it was.
         kind: What happened, or the beginning of it, such as `study.`.
@@ -45,6 +46,7 @@ class AuditFilter:
     """
 
     study: str = ""
+    is_whole_study: bool = False
     peer: str = ""
     operator: str = ""
     kind: str = ""

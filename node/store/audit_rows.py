@@ -99,7 +99,10 @@ def find(
 ) -> list[AuditEntry]:
     """Return entries numbered from `low` to below `high` that are asked for, at most so many."""
     where, args = ["sequence >= ?", "sequence < ?"], list[object]((low, high))
-    if wanted.study:  # after all that go on with a digit or a full stop
+    if wanted.is_whole_study:
+        where.append(f"{_STUDY} = ?")
+        args.append(wanted.study)
+    elif wanted.study:  # after all that go on with a digit or a full stop
         where.append(f"{_STUDY} >= ? AND {_STUDY} < ? || ':'")
         args += [wanted.study, wanted.study]
     if wanted.peer:

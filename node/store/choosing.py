@@ -90,8 +90,10 @@ def choose(
     )
 
 
-def uid_or_beginning(db: Db, text: str) -> str:
-    """Return the UID of the study that a person asks the past about; or the beginning of UIDs.
+def uid_or_beginning(db: Db, text: str) -> tuple[str, bool]:
+    """Return the UID of the study that a person asks the past about, and that it is whole.
+
+    Or the beginning of UIDs, which is not.
 
     A study that is gone has a UID only: so digits and full stops are taken as the beginning of one,
     unless they are the accession number of a study that is here.
@@ -101,8 +103,8 @@ def uid_or_beginning(db: Db, text: str) -> str:
     """
     wanted = text.strip()
     if _UID.fullmatch(wanted) and not _by_accession(db, wanted):
-        return wanted
-    return choose_study(db, wanted).study_uid
+        return wanted, False
+    return choose_study(db, wanted).study_uid, True
 
 
 def matching(query: str) -> tuple[str, list[object]]:
@@ -119,10 +121,12 @@ def matching(query: str) -> tuple[str, list[object]]:
 
 
 def _where_else(db: Db) -> str:
-    """Return what to look through for a study that is not here; or not whole."""
+    """Return what to look through for a study that is not here; or not whole, or held."""
     is_partial = db.execute("SELECT 1 FROM imports").fetchone() is not None
+    is_held = db.execute("SELECT 1 FROM packages WHERE state = 'held'").fetchone() is not None
     more = ", `emix imports` what was not imported to its end" if is_partial else ""
-    return f"`emix studies` lists what is here{more}"
+    held = ", `emix held` what waits for a person" if is_held else ""
+    return f"`emix studies` lists what is here{more}{held}"
 
 
 def _numbered(db: Db, number: int) -> Chosen:

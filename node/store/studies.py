@@ -139,8 +139,8 @@ class StudyStore:
 
         return await self._context.database.read(work)
 
-    async def uid_or_beginning(self, text: str) -> str:
-        """Return a study's UID, or the beginning of UIDs that are here no more.
+    async def uid_or_beginning(self, text: str) -> tuple[str, bool]:
+        """Return a study's UID, or the beginning of some, and whether it is whole.
 
         Raises:
             NotFound, Conflict: see `choosing.uid_or_beginning`.

@@ -48,6 +48,7 @@ async def test_entries_are_found_by_study_peer_operator_kind_and_time(log: Audit
     assert await numbers(log) == [0, 1, 2, 3, 4]
     assert await numbers(log, study="1.2.3") == [0, 1, 2]
     assert await numbers(log, study="1.2.34") == [1]
+    assert await numbers(log, study="1.2.3", is_whole_study=True) == [0, 2]
     assert await numbers(log, study="1.2.2") == []
     assert await numbers(log, peer="AAAA") == [2, 3]
     assert await numbers(log, operator="1000") == [0, 3]

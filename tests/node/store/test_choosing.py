@@ -141,16 +141,16 @@ async def test_past_is_asked_about_by_accession_number_and_by_the_beginning_of_a
         (tmp_path / "t" / f"{number}.dcm").write_bytes(encode(ds))
     async with open_examiner(parsers=1) as examiner:
         await run_import(ImportStore(context), examiner, tmp_path / "t")
-    for text, uid in (
-        ("4711", study_uid(5)),
-        ("2026.11", long_uid),
-        (long_uid, long_uid),
-        (long_uid[:70], long_uid[:70]),  # of all that begin so, deleted ones too
-        ("smith", study_uid(4)),
+    for text, uid, is_whole in (
+        ("4711", study_uid(5), True),
+        ("2026.11", long_uid, True),
+        (long_uid, long_uid, False),
+        (long_uid[:70], long_uid[:70], False),  # of all that begin so, deleted ones too
+        ("smith", study_uid(4), True),  # not study 40, whose UID begins so
     ):
-        assert await studies.uid_or_beginning(text) == uid, text
+        assert await studies.uid_or_beginning(text) == (uid, is_whole), text
     await studies.delete("4711", "", "test")
-    assert await studies.uid_or_beginning(study_uid(5)) == study_uid(5)
+    assert await studies.uid_or_beginning(study_uid(5)) == (study_uid(5), False)
     with pytest.raises(NotFound):
         await studies.uid_or_beginning("nobody")
 
