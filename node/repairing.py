@@ -7,6 +7,7 @@ import trio
 
 from node.config import Config, load_config
 from node.dicom.examiner import Examiner, open_examiner
+from node.domain.index import PackageIndex
 from node.errors import ungrouped
 from node.home import Home, Unlocked, unlock
 from node.running import tune_memory
@@ -54,19 +55,17 @@ class _Indexer:
     def __init__(self, examiner: Examiner) -> None:
         self._examiner = examiner
 
-    async def whole(
-        self, plaintext: bytes, places: Sequence[tuple[int, int]]
-    ) -> list[dict[str, str]]:
+    async def whole(self, plaintext: bytes, places: Sequence[tuple[int, int]]) -> PackageIndex:
         async with self._examiner.arena.slab() as slab:
             slab.write(0, plaintext)
             found = await self._examiner.examine_files(slab, places)
-        return [examined.index for examined in found]
+        return PackageIndex.of(examined.index for examined in found)
 
-    async def beginning(self, size: int, windows: AsyncGenerator[bytes]) -> dict[str, str]:
+    async def beginning(self, size: int, windows: AsyncGenerator[bytes]) -> PackageIndex:
         index: dict[str, str] = {}
         async with self._examiner.large(size) as examination, aclosing(windows):
             async for window in windows:
                 index = (await examination.feed(window, is_last=False)).index
                 if index:
                     break
-        return index
+        return PackageIndex.of([index])

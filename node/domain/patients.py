@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
-from node.domain.texts import findable, folded
+from node.domain.texts import folded, forms
 
 MOST_PATIENTS = 100
 """So many are told apart: nobody looks through more, and a peer may send any number."""
@@ -17,6 +18,11 @@ class Patient:
     patient_id: str = ""
     birth_date: str = ""
     sex: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        """What a study is to be found by: name, ID and birth date."""
+        return [word for word in (self.name, self.patient_id, self.birth_date) if word]
 
 
 def patient_of(index: Mapping[str, str]) -> Patient:
@@ -49,6 +55,7 @@ def distinct(found: Iterable[Patient]) -> list[Patient]:
     return [patient for patient, _, _ in patients]
 
 
+@lru_cache(maxsize=256)  # asked for each instance, and nearly all say the same
 def is_another(one: Patient, known: Patient) -> bool:
     """Return whether an instance is of another patient than those before it; see `distinct`."""
     return len(distinct([known, one])) > 1
@@ -56,7 +63,7 @@ def is_another(one: Patient, known: Patient) -> bool:
 
 def _words(name: str) -> set[str]:
     """Return the parts of a name in each way in which it can be written."""
-    return set("".join(c if c.isalnum() else " " for c in findable([name])).split())
+    return set("".join(c if c.isalnum() else " " for c in " ".join(forms(name))).split())
 
 
 def _merged(known: Patient, more: Patient) -> Patient:

@@ -4,6 +4,7 @@ import codecs
 import re
 import unicodedata
 from collections.abc import Iterable
+from itertools import chain
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -45,26 +46,46 @@ _SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø"
 _DAY = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
 _BETWEEN_WORDS = re.compile(r"[\s^=,;]+")
 
+_MOST_TEXT = 194
+"""Characters of one text that are searched: a name in three groups of 64, DICOM's longest value."""
+MOST_FINDABLE = 32_768
+"""Characters in which one package is searched: 200 patients with names as long as names are."""
+
 
 def folded(text: str) -> str:
     """Return text in the form in which it is compared: no case, no accents, one encoding.
 
     `Müller` is `muller`, whether it came composed or decomposed.
     """
-    plain = unicodedata.normalize("NFKD", text.casefold())
+    if text.isascii():
+        return text.lower()
+    # An accent takes one character more, a Hangul syllable two; some characters take 17.
+    plain = unicodedata.normalize("NFKD", text.casefold())[: 64 + 4 * len(text)]
     return "".join(c for c in plain if not unicodedata.combining(c)).translate(_LETTERS)
 
 
-def findable(texts: Iterable[str]) -> str:
+def forms(text: str) -> tuple[str, str]:
+    """Return a text as a search finds it: without accents, and spelt out.
+
+    `muller` and `mueller` both find `Müller`. Of a long text the beginning counts.
+    """
+    begun = text[:_MOST_TEXT]
+    spelt = unicodedata.normalize("NFC", begun.casefold()).translate(_SPELT_OUT)
+    return folded(begun), folded(spelt)
+
+
+def findable(found_forms: Iterable[tuple[str, str]], known: str = "") -> str:
     """Return what a search looks through for some texts; see `words_to_find`.
 
-    Names are in it without accents, and spelt out: `muller` and `mueller` both find `Müller`.
+    Args:
+        found_forms: Those of the texts. Where there are too many, the last are left out.
+        known: What this returned for texts before them, to which they are added.
     """
-    found = dict[str, None]()
-    for text in texts:
-        spelt = unicodedata.normalize("NFC", text.casefold()).translate(_SPELT_OUT)
-        found |= {folded(text): None, folded(spelt): None}
-    return " ".join(filter(None, found))
+    found = known
+    for form in chain.from_iterable(found_forms):
+        if form not in found and len(found) + len(form) < MOST_FINDABLE:
+            found = f"{found} {form}" if found else form
+    return found
 
 
 def words_to_find(query: str) -> list[str]:

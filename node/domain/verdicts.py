@@ -4,6 +4,8 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from node.domain.index import PackageIndex
+
 
 class Verdict(enum.StrEnum):
     """The answers; only `CARRY` and `FLAG` put an instance into a package."""
@@ -69,9 +71,9 @@ class Checked:
     """What checking a whole arrived package found.
 
     Attributes:
-        index: The distinct searchable values of its instances.
+        index: The searchable values of its instances, merged.
         doubts: The receiver's own verdicts, by position, where they are not `CARRY`.
     """
 
-    index: Sequence[dict[str, str]] = ()
+    index: PackageIndex = field(default_factory=PackageIndex)
     doubts: Sequence[Doubt] = ()

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from node.crypto.digests import Hasher, digest
+from node.domain.index import PackageIndex
 from node.domain.manifest import InstanceEntry, Manifest
 from node.domain.verdicts import Checked, Doubt, Examined, Verdict
 from node.errors import BadManifest, StoreError
@@ -61,7 +62,7 @@ class Checker:
         self._needed: int | None = None  # where the task that follows is
         self._come: set[int] = set()  # of split instances' chunks, ready or not
         self._moved = trio.Event()
-        self._index: dict[tuple[str, ...], dict[str, str]] = {}
+        self._index = PackageIndex()  # merged as it comes: a peer may send 200,000 instances
         self._doubts: dict[int, Doubt] = {}
         self._reasons: dict[tuple[str, ...], tuple[str, ...]] = {}  # each kept once
 
@@ -69,7 +70,7 @@ class Checker:
     def checked(self) -> Checked:
         """What the instances checked so far hold, and what is odd about them."""
         doubts = sorted(self._doubts.values(), key=lambda doubt: doubt.position)
-        return Checked(list(self._index.values()), doubts)
+        return Checked(self._index, doubts)
 
     async def add(self, position: int, plaintext: bytes) -> None:
         """Check the instances that lie whole in a chunk, and offer it to those that do not.
@@ -185,14 +186,10 @@ class Checker:
         )
         if not same:
             raise BadManifest("an instance is not the DICOM that the manifest says")
-        self._index.setdefault(_key(found), found.index)
+        self._index.add(found.index)
         if found.verdict is not Verdict.CARRY:
             reasons = self._reasons.setdefault(found.reasons, found.reasons)
             self._doubts[position] = Doubt(position, found.verdict, reasons)
-
-
-def _key(found: Examined) -> tuple[str, ...]:
-    return tuple(f"{k}={v}" for k, v in sorted(found.index.items()))
 
 
 def _hold_digest(instance: InstanceEntry, found: bytes) -> None:

@@ -1,6 +1,6 @@
 """What arrives: offers, the chunks that are here already, and the commit of the whole."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import trio
@@ -280,6 +280,7 @@ class ArrivalStore:
             raise StoreError("chunks were damaged or lost here meanwhile; they are carried again")
         if package.state == "arriving":
             self._put_envelope(row, package, checked)
+        forms = checked.index.forms()  # before the transaction, in which nobody else can write
         received_time = clock.now()
         receipt = self._sign_receipt(row, package, manifest, received_time)
 
@@ -289,7 +290,7 @@ class ArrivalStore:
                 return now
             if now.state.is_final:
                 raise Conflict(f"the transfer is {now.state} already")
-            _close_arrived(db, row, manifest, checked)
+            _close_arrived(db, row, manifest, checked, forms)
             _deliver(db, row, manifest, receipt, received_time)
             return transfer_rows.by_id(db, row.id)
 
@@ -418,6 +419,7 @@ def _close_arrived(
     row: Transfer,
     manifest: Manifest,
     checked: Checked,
+    forms: Mapping[str, tuple[str, str]],
 ) -> None:
     """Make a package visible that is whole; one that is closed already stays as it is."""
     package = package_rows.get_package(db, row.origin, row.package_id)
@@ -428,8 +430,7 @@ def _close_arrived(
     if package.state == "closed":
         return
     package_rows.add_instances(db, package.id, 0, manifest.instances)
-    for values in checked.index:
-        package_rows.merge_index(db, package.id, values)
+    package_rows.merge_index(db, package.id, checked.index, forms)
     findings.add(db, package.id, checked.doubts)
     encoded = package_rows.manifest_document(db, package.id)
     digest = package.manifest_digest or b""

@@ -1,11 +1,19 @@
 """Packages, chunks and instances as rows. Every function runs inside a caller's transaction."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from node import clock
 from node.domain.ids import ChunkId, FacilityId, PackageId
+from node.domain.index import (
+    MOST_MODALITIES,
+    MOST_SERIES,
+    SERIES_KEYWORDS,
+    STUDY_KEYWORDS,
+    PackageIndex,
+)
 from node.domain.manifest import (
     ChunkEntry,
     Extent,
@@ -28,28 +36,22 @@ from node.store.context import marks
 
 _EXTENT = struct.Struct("<3I")
 
-STUDY_COLUMNS = {
-    "PatientName": "patient_name",
-    "PatientID": "patient_id",
-    "StudyDate": "study_date",
-    "StudyDescription": "study_description",
-    "AccessionNumber": "accession_number",
-    "PatientBirthDate": "birth_date",
-    "PatientSex": "sex",
-    "ReferringPhysicianName": "referring_physician",
-    "InstitutionName": "institution",
-}
+_STUDY_NAMES = (
+    "patient_name",
+    "patient_id",
+    "study_date",
+    "study_description",
+    "accession_number",
+    "birth_date",
+    "sex",
+    "referring_physician",
+    "institution",
+)
+STUDY_COLUMNS = dict(zip(STUDY_KEYWORDS, _STUDY_NAMES, strict=True))
 """What is kept of a study, by DICOM keyword; modalities beside it."""
 
-SERIES_COLUMNS = {
-    "SeriesNumber": "series_number",
-    "Modality": "modality",
-    "SeriesDescription": "description",
-}
-
-INDEX_KEYWORDS = (*STUDY_COLUMNS, *SERIES_COLUMNS, "SeriesInstanceUID")
-"""The DICOM keywords that studies are listed and searched by."""
-
+_SERIES_NAMES = ("series_number", "modality", "description")
+SERIES_COLUMNS = dict(zip(SERIES_KEYWORDS, _SERIES_NAMES, strict=True))
 
 _PACKAGE = (
     "id, package_id, origin, study_uid, state, epoch, wrapped_key, next_number, created_time,"
@@ -288,22 +290,34 @@ def manifest_document(db: Db, package: int) -> bytes:
     return bytes(row[0])
 
 
-def merge_index(db: Db, package: int, index: dict[str, str]) -> None:
-    """Merge an instance's searchable values into its package's; first word wins, modalities add."""
-    columns = [*STUDY_COLUMNS.values(), "modalities"]
+def merge_index(
+    db: Db, package: int, index: PackageIndex, forms: Mapping[str, tuple[str, str]]
+) -> None:
+    """Merge searchable values of instances into their package's; first word wins, modalities add.
+
+    Args:
+        db: The transaction's.
+        package: Its row.
+        index: The values.
+        forms: Those of `index`, which were made before the transaction.
+    """
+    columns = [*STUDY_COLUMNS.values(), "modalities", "search"]
     row = db.execute(
         f"SELECT {', '.join(columns)} FROM study_index WHERE package = ?", (package,)
     ).fetchone()
     old = dict(zip(columns, row or [""] * len(columns), strict=True))
-    new = {c: old[c] or index.get(k, "") for k, c in STUDY_COLUMNS.items()}
-    modalities = {*old["modalities"].split(), *index.get("Modality", "").split()}
-    new["modalities"] = " ".join(sorted(modalities))
+    new = {c: old[c] or index.study.get(k, "") for k, c in STUDY_COLUMNS.items()}
+    known = old["modalities"].split()
+    added = sorted(index.modalities.difference(known))[: MOST_MODALITIES - len(known)]
+    new["modalities"] = " ".join(sorted([*known, *added]))
     _merge_series(db, package, index)
-    is_new_patient = patients.note(db, package, index)
-    if row and new == old and not is_new_patient:
+    texts = [new[c] for c in STUDY_COLUMNS.values() if new[c] != old[c]] + added
+    for patient in patients.note(db, package, index.patients):
+        texts += patient.words
+    new["search"] = findable(map(forms.__getitem__, texts), old["search"])
+    if row and new == old:
         return
-    search = findable([*new.values(), *patients.words(db, package)])
-    values = {"package": package, **new, "search": search}
+    values = {"package": package, **new}
     db.execute(
         f"INSERT OR REPLACE INTO study_index ({', '.join(values)}) VALUES ({marks(list(values))})",
         tuple(values.values()),
@@ -320,14 +334,16 @@ def summary_of(db: Db, package: Package, everybody: tuple[Patient, ...]) -> Summ
     return Summary(everybody, package.study_uid, *(row or ()))
 
 
-def _merge_series(db: Db, package: int, index: dict[str, str]) -> None:
-    uid = index.get("SeriesInstanceUID", "")
-    if not uid:
-        return
-    values = {column: index.get(keyword, "") for keyword, column in SERIES_COLUMNS.items()}
-    kept = ", ".join(f"{c} = CASE WHEN {c} = '' THEN excluded.{c} ELSE {c} END" for c in values)
-    db.execute(
-        f"INSERT INTO series_index (package, series_uid, {', '.join(values)})"
-        f" VALUES (?, ?, {marks(list(values))}) ON CONFLICT DO UPDATE SET {kept}",
-        (package, uid, *values.values()),
+def _merge_series(db: Db, package: int, index: PackageIndex) -> None:
+    columns = list(SERIES_COLUMNS.values())
+    kept = ", ".join(f"{c} = CASE WHEN {c} = '' THEN excluded.{c} ELSE {c} END" for c in columns)
+    sql = "SELECT COUNT(*) FROM series_index WHERE package = ?"
+    room = MOST_SERIES - db.execute(sql, (package,)).fetchone()[0]
+    db.conn.executemany(
+        f"INSERT INTO series_index (package, series_uid, {', '.join(columns)})"
+        f" VALUES (?, ?, {marks(columns)}) ON CONFLICT DO UPDATE SET {kept}",
+        [
+            (package, uid, *(values.get(keyword, "") for keyword in SERIES_COLUMNS))
+            for uid, values in islice(index.series.items(), room)
+        ],
     )

@@ -10,14 +10,15 @@ simply not used again.
 """
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import trio
 
 from node.crypto.digests import Hasher
 from node.crypto.keys import DataKey
 from node.domain.ids import ChunkId, PackageId
+from node.domain.index import PackageIndex
 from node.domain.manifest import (
     MAX_CHUNK_BYTES,
     ChunkEntry,
@@ -43,11 +44,27 @@ class _Unit:
     """Chunks and the instances whose bytes they hold, recorded together."""
 
     layout: PixelLayout
-    instances: list[tuple[Examined, bytes, int]] = field(default_factory=list)
+    instances: list[InstanceEntry] = field(default_factory=list)  # without their extents
+    index: PackageIndex = field(default_factory=PackageIndex)
     chunks: dict[int, ChunkEntry | None] = field(default_factory=dict)  # by number, rising
     plaintext_bytes: int = 0
     is_complete: bool = False
     is_dropped: bool = False
+
+    def add(self, examined: Examined, digest: bytes, size: int) -> None:
+        """Note an instance; what it says is merged at once: small ones come by the ten thousand."""
+        self.index.add(examined.index)
+        self.instances.append(
+            InstanceEntry(
+                SOPClassUID(examined.sop_class_uid),
+                SOPInstanceUID(examined.sop_instance_uid),
+                SeriesInstanceUID(examined.series_instance_uid),
+                TransferSyntaxUID(examined.transfer_syntax_uid),
+                size,
+                digest,
+                (),
+            )
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -108,7 +125,7 @@ class PackageWriter:
             await self._seal_filling(examined.layout)
             unit, pieces = self._new_filling(examined.layout)
         pieces.append(content)
-        unit.instances.append((examined, digest, len(content)))
+        unit.add(examined, digest, len(content))
         unit.plaintext_bytes += len(content)
 
     def _new_filling(self, layout: PixelLayout) -> tuple[_Unit, list[bytes]]:
@@ -176,15 +193,30 @@ class PackageWriter:
                 return
             self._unrecorded_bytes -= sum(unit.plaintext_bytes for unit in ready)
             next_number = self._next_number
-            await trio.to_thread.run_sync(
-                self._storage.sync, [c.chunk_id for unit in ready for c in _entries(unit)]
+            index = PackageIndex()
+            for unit in ready:
+                index.merge(unit.index)
+
+            def prepare() -> dict[str, tuple[str, str]]:
+                self._storage.sync([c.chunk_id for unit in ready for c in _entries(unit)])
+                return index.forms()
+
+            forms = await trio.to_thread.run_sync(prepare)
+            await self._database.write(
+                lambda db: self._record_rows(db, ready, next_number, index, forms)
             )
-            await self._database.write(lambda db: self._record_rows(db, ready, next_number))
             self.unrecorded_ids -= {c.chunk_id for unit in ready for c in _entries(unit)}
             self.plaintext_bytes += sum(unit.plaintext_bytes for unit in ready)
             self.sealed_bytes += sum(c.sealed_bytes for unit in ready for c in _entries(unit))
 
-    def _record_rows(self, db: Db, units: Sequence[_Unit], next_number: int) -> None:
+    def _record_rows(
+        self,
+        db: Db,
+        units: Sequence[_Unit],
+        next_number: int,
+        index: PackageIndex,
+        forms: Mapping[str, tuple[str, str]],
+    ) -> None:
         position = _count(db, "chunks", self.row_id)
         instance_position = _count(db, "instances", self.row_id)
         for unit in units:
@@ -194,13 +226,7 @@ class PackageWriter:
             package_rows.add_instances(db, self.row_id, instance_position, instances)
             position += len(chunks)
             instance_position += len(instances)
-        seen: set[tuple[str, ...]] = set()
-        for unit in units:
-            for examined, _, _ in unit.instances:
-                values = tuple(examined.index.get(k, "") for k in package_rows.INDEX_KEYWORDS)
-                if values not in seen:
-                    seen.add(values)
-                    package_rows.merge_index(db, self.row_id, examined.index)
+        package_rows.merge_index(db, self.row_id, index, forms)
         db.execute("UPDATE packages SET next_number = ? WHERE id = ?", (next_number, self.row_id))
 
     @property
@@ -235,7 +261,7 @@ class LargeInstance:
     async def finish(self, examined: Examined) -> bytes:
         """Complete the instance and return its digest."""
         digest = self._hasher.digest()
-        self._unit.instances.append((examined, digest, self._unit.plaintext_bytes))
+        self._unit.add(examined, digest, self._unit.plaintext_bytes)
         self._unit.is_complete = True
         self._writer.note_change()
         self._writer._unrecorded_bytes += self._unit.plaintext_bytes
@@ -261,8 +287,8 @@ def _lay_out(
 ) -> "list[InstanceEntry]":
     """Return the unit's instances with their extents over its chunks, in order."""
     laid, index, offset = [], 0, 0
-    for examined, digest, size in unit.instances:
-        extents, left = [], size
+    for instance in unit.instances:
+        extents, left = [], instance.size_bytes
         while left:
             room = chunks[index].plaintext_bytes - offset
             if room == 0:
@@ -271,17 +297,7 @@ def _lay_out(
             length = min(room, left)
             extents.append(Extent(first_position + index, offset, length))
             offset, left = offset + length, left - length
-        laid.append(
-            InstanceEntry(
-                SOPClassUID(examined.sop_class_uid),
-                SOPInstanceUID(examined.sop_instance_uid),
-                SeriesInstanceUID(examined.series_instance_uid),
-                TransferSyntaxUID(examined.transfer_syntax_uid),
-                size,
-                digest,
-                tuple(extents),
-            )
-        )
+        laid.append(replace(instance, extents=tuple(extents)))
     return laid
 
 

@@ -1,38 +1,31 @@
 """The patients of packages, as rows. Every function runs inside a caller's transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from node.domain.ids import FacilityId
-from node.domain.patients import Patient, distinct, patient_of
+from node.domain.index import MOST_PATIENTS
+from node.domain.patients import Patient, distinct
 from node.sql.database import Db
 
-_MOST_KEPT, _MOST_READ = 200, 2000
-"""Of one package, and of one study, in different words: a peer may send any number."""
+_MOST_READ = 400
+"""Of one study, in different words: a peer may send any number."""
 
 
-def note(db: Db, package: int, index: Mapping[str, str]) -> bool:
-    """Keep who an instance of a package is of; return whether that is somebody new."""
-    patient = patient_of(index)
-    if patient == Patient():
-        return False
+def note(db: Db, package: int, patients: Iterable[Patient]) -> list[Patient]:
+    """Keep who instances of a package are of; return those that are new."""
     count = db.execute("SELECT COUNT(*) FROM patients WHERE package = ?", (package,)).fetchone()[0]
-    if count >= _MOST_KEPT:
-        return False
-    added = db.execute(
-        "INSERT OR IGNORE INTO patients (package, name, patient_id, birth_date, sex)"
-        " VALUES (?, ?, ?, ?, ?)",
-        (package, patient.name, patient.patient_id, patient.birth_date, patient.sex),
-    )
-    return added.rowcount == 1
-
-
-def words(db: Db, package: int) -> list[str]:
-    """Return what a package is to be found by: names, IDs and birth dates of its patients."""
-    rows = db.execute(
-        "SELECT name, patient_id, birth_date FROM patients WHERE package = ? ORDER BY id",
-        (package,),
-    )
-    return list(dict.fromkeys(word for row in rows for word in row if word))
+    new: list[Patient] = []
+    for patient in patients:
+        if count + len(new) >= MOST_PATIENTS:
+            break
+        added = db.execute(
+            "INSERT OR IGNORE INTO patients (package, name, patient_id, birth_date, sex)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (package, patient.name, patient.patient_id, patient.birth_date, patient.sex),
+        )
+        if added.rowcount == 1:
+            new.append(patient)
+    return new
 
 
 def of_packages(db: Db, where: str, args: tuple[object, ...]) -> list[Patient]:

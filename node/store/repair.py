@@ -20,6 +20,7 @@ from node.documents.delivery import Delivery, open_delivery
 from node.documents.manifest import open_manifest
 from node.documents.receipt import Receipt, sign_receipt
 from node.documents.signed import Document
+from node.domain.index import PackageIndex
 from node.domain.manifest import ChunkEntry, InstanceEntry, Manifest
 from node.domain.transfers import Direction, State
 from node.errors import DocumentError, StoreError
@@ -36,12 +37,10 @@ _BEGINNING_CHUNKS = 16
 class Indexer(Protocol):
     """Reads searchable values; the parsers do."""
 
-    async def whole(
-        self, plaintext: bytes, places: Sequence[tuple[int, int]]
-    ) -> list[dict[str, str]]:
+    async def whole(self, plaintext: bytes, places: Sequence[tuple[int, int]]) -> PackageIndex:
         """Return those of whole instances at these places of a chunk's plaintext."""
 
-    async def beginning(self, size: int, windows: AsyncGenerator[bytes]) -> dict[str, str]:
+    async def beginning(self, size: int, windows: AsyncGenerator[bytes]) -> PackageIndex:
         """Return those of one instance, from as many of its first bytes as are needed."""
 
 
@@ -89,10 +88,10 @@ async def _repair_one(context: StoreContext, path: Path, index: Indexer) -> Repa
 
     def work(db: Db) -> None:
         row = _add_rows(db, envelope, document, manifest, promised)
-        for found in values:
-            package_rows.merge_index(db, row, found)
+        package_rows.merge_index(db, row, values, forms)
 
     values = await _first_values(context, key, manifest, index)
+    forms = await trio.to_thread.run_sync(values.forms)
     await context.database.write(work)
     lost = await trio.to_thread.run_sync(
         partial(find_lost, context, manifest.chunks, reads_them=True)
@@ -175,7 +174,7 @@ def _reissue(
 
 async def _first_values(
     context: StoreContext, key: DataKey, manifest: Manifest, index: Indexer
-) -> list[dict[str, str]]:
+) -> PackageIndex:
     """Return the searchable values of the instances in the first chunk that can be opened."""
     whole: dict[int, list[tuple[int, int]]] = {}
     for instance in manifest.instances:
@@ -188,8 +187,8 @@ async def _first_values(
     for instance in manifest.instances:
         with suppress(StoreError):
             beginning = _beginning(context, key, manifest, instance)
-            return [await index.beginning(instance.size_bytes, beginning)]
-    return []
+            return await index.beginning(instance.size_bytes, beginning)
+    return PackageIndex()
 
 
 async def _beginning(

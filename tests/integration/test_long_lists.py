@@ -15,6 +15,7 @@ from bench.nodes import Node
 from node.documents.delivery import open_delivery
 from node.documents.manifest import open_manifest
 from node.domain.ids import PackageId, TransferId
+from node.domain.index import SERIES_KEYWORDS, STUDY_KEYWORDS, PackageIndex
 from node.domain.manifest import StudyInstanceUID
 from node.domain.transfers import Direction, State
 from node.home import Home, unlock
@@ -72,8 +73,11 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
             )
             package_rows.add_chunks(db, package, 0, manifest.chunks, present=False)
             package_rows.add_instances(db, package, 0, manifest.instances)
-            words = dict.fromkeys(package_rows.INDEX_KEYWORDS, "w" * 60)
-            package_rows.merge_index(db, package, words)
+            words = dict.fromkeys(
+                (*STUDY_KEYWORDS, *SERIES_KEYWORDS, "SeriesInstanceUID"), "w" * 60
+            )
+            index = PackageIndex.of([words])
+            package_rows.merge_index(db, package, index, index.forms())
         for n in range(ENTRIES):
             audit_rows.append(db, "test.entry", {"number": n, "text": "x" * 200})
 

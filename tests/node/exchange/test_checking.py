@@ -1,8 +1,10 @@
 """Checking what arrives: in whatever order it comes, it ends; in order, nothing is opened twice."""
 
 import random
+import tracemalloc
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import trio
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from node.crypto.digests import digest
 from node.domain.ids import ChunkId, FacilityId, PackageId
+from node.domain.index import SERIES_KEYWORDS, STUDY_KEYWORDS
 from node.domain.manifest import (
     ChunkEntry,
     Extent,
@@ -66,6 +69,23 @@ class StubExaminer:
         for _step in range(20):  # slower than the chunks come
             await trio.lowlevel.checkpoint()
         return self._found
+
+
+class WordyExaminer(StubExaminer):
+    """Finds as much in each instance as an examination tells, and other words each time."""
+
+    async def examine_files(self, _: object, extents: Sequence[tuple[int, int]]) -> list[Examined]:
+        await trio.lowlevel.checkpoint()
+        return [replace(self._found, index=wordy_index()) for _ in extents]
+
+
+def wordy_index() -> dict[str, str]:
+    """Return values of an instance, as long as they come, and never the same."""
+    words = {word: f"{random.getrandbits(64):x}".ljust(256, "語") for word in WORDS}
+    return {**words, "SeriesInstanceUID": f"1.2.{random.getrandbits(64)}"}
+
+
+WORDS = (*STUDY_KEYWORDS, *SERIES_KEYWORDS)
 
 
 class LosingExaminer(StubExaminer):
@@ -176,6 +196,23 @@ async def test_large_instance_whose_parser_was_lost_is_examined_once_more() -> N
     examiner = LosingExaminer(FOUND)
     await check(manifest, plaintexts, range(10), in_hand=5, examiner=examiner)
     assert examiner.begun == 2
+
+
+async def test_what_a_package_says_of_itself_takes_bounded_memory() -> None:
+    manifest, plaintexts = make_package([1] * 4000)
+    checker = Checker(manifest, WordyExaminer(FOUND), unwanted, "peer")
+    tracemalloc.start()
+    try:
+        for position, plaintext in enumerate(plaintexts):
+            await checker.add(position, plaintext)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 8 * 2**20
+
+
+async def unwanted(_: int) -> bytes:
+    raise AssertionError
 
 
 async def test_instance_with_other_bytes_is_refused() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from node.dicom.examiner import open_examiner
-from node.domain.texts import findable, folded, words_to_find
+from node.domain.texts import findable, folded, forms, words_to_find
 from node.errors import Conflict, NotFound
 from node.store.choosing import Means, choose_study
 from node.store.context import StoreContext
@@ -174,4 +174,4 @@ async def test_number_of_a_study_is_never_anothers(context: StoreContext, tmp_pa
 def test_text_is_compared_without_case_accents_and_encoding() -> None:
     assert folded("Straße ÉCOLE") == "strasse ecole"
     assert words_to_find("Müller^Hans, 2026-11-24") == ["muller", "hans", "20261124"]
-    assert findable(["Müller"]) == "muller mueller"
+    assert findable([forms("Müller")]) == "muller mueller"

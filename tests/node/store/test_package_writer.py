@@ -1,6 +1,7 @@
-"""Filling a package: who adds does not wait for a batch that is being synced."""
+"""Filling a package: who adds does not wait for a batch, and what is added takes little memory."""
 
 import threading
+import tracemalloc
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from node.domain.verdicts import Examined, PixelLayout, Verdict
 from node.store import package_writer
 from node.store.chunk_files import FileChunkStorage
 from node.store.imports import ImportStore
+from tests.node.exchange.test_checking import wordy_index
 from tests.node.store.test_import_resumes import make_store
 
 FOUND = Examined(
@@ -64,4 +66,25 @@ async def test_lanes_go_on_adding_while_a_batch_is_synced(
                 await writer.flush()
     finally:
         storage.may_go.set()
+        context.close()
+
+
+async def test_what_small_instances_say_takes_bounded_memory_until_it_is_recorded(
+    tmp_path: Path,
+) -> None:
+    context = make_store(tmp_path)
+    try:
+        async with trio.open_nursery() as nursery:
+            writer = await ImportStore(context).open_package("1.2", nursery)
+            tracemalloc.start()
+            try:
+                for n in range(3000):
+                    found = replace(FOUND, index=wordy_index())
+                    await writer.add(found, digest(n.to_bytes(2)), n.to_bytes(2))
+                kept, _ = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert kept < 8 * 2**20
+            await writer.flush()
+    finally:
         context.close()

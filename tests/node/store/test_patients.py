@@ -1,15 +1,20 @@
 """Two patients under one Study Instance UID: flagged, both found, asked about before a send."""
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import trio
 
+from node.crypto.digests import digest
 from node.dicom.examiner import open_examiner
 from node.domain.ids import FacilityId
+from node.domain.texts import MOST_FINDABLE
 from node.domain.transfers import Priority
+from node.domain.verdicts import Examined, Verdict
 from node.errors import SeveralPatients
 from node.exchange.transfers import SendOrder, Transfers
 from node.store.context import StoreContext
@@ -89,6 +94,29 @@ async def test_one_patient_written_otherwise_is_no_alarm(
     files = {"1": CARTER, "2": of_patient(2, "Carter^Carl^M", "PC1"), "3": of_patient(3, "", "PC1")}
     summary, said = await bring(context, tmp_path / "s", files)
     assert (said, summary.flagged) == ([], 0)
+
+
+async def test_many_patients_with_costly_words_cost_little(context: StoreContext) -> None:
+    """A peer chooses the words: one such character becomes eighteen where it is folded."""
+
+    def index(n: int) -> dict[str, str]:
+        words = ("PatientName", "PatientID", "PatientBirthDate")
+        return {word: f"{word}{n}".ljust(256, "\ufdfa") for word in words}
+
+    begun = time.process_time()
+    async with trio.open_nursery() as nursery:
+        writer = await ImportStore(context).open_package("1.2", nursery)
+        for n in range(60):
+            found = Examined(Verdict.CARRY, (), "1.2", "1.2.1", f"1.2.1.{n}", index=index(n))
+            await writer.add(found, digest(bytes([n])), bytes([n]))
+        await writer.flush()
+    assert time.process_time() - begun < 3
+    count, searched = context.database.read_sync(
+        lambda db: db.execute(
+            "SELECT (SELECT COUNT(*) FROM patients), LENGTH(search) FROM study_index"
+        ).fetchone()
+    )
+    assert (count, searched <= MOST_FINDABLE) == (60, True)
 
 
 async def test_two_patients_are_asked_about_before_they_are_sent(
