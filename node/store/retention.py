@@ -90,11 +90,16 @@ class RetentionStore:
 _OLD = "p.state = 'closed' AND p.received_from IS NOT NULL AND p.created_time < ?"
 
 
+_IS_SENDING = (
+    "EXISTS (SELECT 1 FROM transfers t WHERE"
+    f" t.origin = p.origin AND t.package_id = p.package_id AND {IS_WAITING})"
+)
+
+
 def _aged(db: Db, before: float, where: str, args: Sequence[object], limit: int) -> list[Aged]:
     rows = db.execute(
         "SELECT p.id, p.study_uid, p.package_id, p.origin, p.received_from, p.created_time,"
-        " p.looked_time IS NOT NULL, EXISTS (SELECT 1 FROM transfers t WHERE"
-        f" t.origin = p.origin AND t.package_id = p.package_id AND {IS_WAITING}), p.expiring_time"
+        f" p.looked_time IS NOT NULL, {_IS_SENDING}, p.expiring_time"
         f" FROM packages p WHERE {_OLD} AND {where} ORDER BY p.id LIMIT ?",
         (before, *args, limit),
     )
@@ -124,7 +129,9 @@ def _step(days: int, operator: str, db: Db) -> Step:
         (before,),
     )
     deleted = _delete(db, days, before, now, operator)
-    due = _aged(db, before, "p.looked_time IS NOT NULL AND p.expiring_time IS NULL", (), _PAGE)
+    # Here and below what is being sent is left out before the limit: it would keep others waiting.
+    is_due = f"p.looked_time IS NOT NULL AND p.expiring_time IS NULL AND NOT {_IS_SENDING}"
+    due = _aged(db, before, is_due, (), _PAGE)
     fresh = [aged.number for aged in due if aged.fate(now) is Fate.DUE]
     if fresh:
         db.execute(
@@ -137,7 +144,8 @@ def _step(days: int, operator: str, db: Db) -> Step:
 
 
 def _delete(db: Db, days: int, before: float, now: float, operator: str) -> int:
-    announced = _aged(db, before, "p.expiring_time <= ?", (now,), MOST_AT_ONCE)
+    is_due = f"p.expiring_time <= ? AND NOT {_IS_SENDING}"
+    announced = _aged(db, before, is_due, (now,), MOST_AT_ONCE)
     gone = [aged for aged in announced if aged.fate(now) is Fate.DELETED]
     for aged in gone:
         facts: dict[str, object] = {

@@ -10,7 +10,7 @@ from node import clock
 from node.domain.retention import MOST_AT_ONCE, WARNING_SECONDS, Fate
 from node.errors import Conflict
 from node.sql.database import Db
-from node.store import package_rows
+from node.store import package_rows, retention
 from node.store.context import StoreContext
 from node.store.retention import RetentionStore, Step
 from node.store.studies import StudyStore
@@ -64,26 +64,26 @@ async def here(context: StoreContext) -> int:
 
 
 async def test_what_nobody_looked_at_is_kept_however_old(context: StoreContext, wall: Wall) -> None:
-    retention = RetentionStore(context, 30)
+    policy = RetentionStore(context, 30)
     for _ in range(5):
-        assert await retention.step() == Step(0, 0)
+        assert await policy.step() == Step(0, 0)
         wall.ahead += 30 * DAY
     assert await here(context) == SENT + RECEIVED
-    assert {aged.fate(clock.now()) for aged in await retention.page(0)} == {Fate.UNSEEN}
+    assert {aged.fate(clock.now()) for aged in await policy.page(0)} == {Fate.UNSEEN}
 
 
 async def test_what_was_looked_at_is_announced_and_deleted_a_week_later(
     context: StoreContext, wall: Wall
 ) -> None:
-    retention = RetentionStore(context, 30)
+    policy = RetentionStore(context, 30)
     look_at(context, 3)
-    assert await retention.step() == Step(3, 0)
-    assert await retention.step() == Step(0, 0)
-    assert retention.outlook_sync().announced == 3
+    assert await policy.step() == Step(3, 0)
+    assert await policy.step() == Step(0, 0)
+    assert policy.outlook_sync().announced == 3
     wall.ahead += WARNING_SECONDS - 3600
-    assert await retention.step() == Step(0, 0)
+    assert await policy.step() == Step(0, 0)
     wall.ahead += 7200
-    assert await retention.step() == Step(0, 3)
+    assert await policy.step() == Step(0, 3)
     assert await here(context) == SENT + RECEIVED - 3
 
 
@@ -100,20 +100,52 @@ async def test_policy_that_keeps_longer_takes_the_announcement_back(
 async def test_a_step_deletes_a_hundred(context: StoreContext, wall: Wall) -> None:
     fill(context, History(make_signer().facility_id, 0, 2 * MOST_AT_ONCE))
     look_at(context, 10**6)
-    retention = RetentionStore(context, 0 + 1)
+    policy = RetentionStore(context, 0 + 1)
     wall.ahead += 30 * DAY
-    await retention.step()
+    await policy.step()
     wall.ahead += WARNING_SECONDS
-    assert (await retention.step()).deleted == MOST_AT_ONCE
+    assert (await policy.step()).deleted == MOST_AT_ONCE
+
+
+async def test_what_is_being_sent_on_keeps_nothing_behind_it_here(
+    context: StoreContext, wall: Wall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of it than a step looks at, and all of it older."""
+    monkeypatch.setattr(retention, "_PAGE", 10)
+    monkeypatch.setattr(retention, "MOST_AT_ONCE", 10)
+    look_at(context, RECEIVED)
+    policy = RetentionStore(context, 30)
+    send_on(context, 10)
+    assert (await policy.step()).announced > 0
+    send_on(context, 0)
+    while (await policy.step()).announced:
+        pass
+    wall.ahead += WARNING_SECONDS
+    send_on(context, 10)
+    assert (await policy.step()).deleted > 0
+
+
+def send_on(context: StoreContext, count: int) -> None:
+    """Have so many of the oldest that were received, and no others, on their way to others."""
+
+    def work(db: Db) -> None:
+        db.execute("UPDATE transfers SET state = 'delivered'")
+        db.execute(
+            "UPDATE transfers SET direction = 'send', state = 'pending' WHERE package_id IN"
+            " (SELECT package_id FROM packages WHERE received_from NOT NULL ORDER BY id LIMIT ?)",
+            (count,),
+        )
+
+    context.database.write_sync(work)
 
 
 async def test_nothing_is_deleted_by_a_suspect_clock(context: StoreContext, wall: Wall) -> None:
-    retention = RetentionStore(context, 30)
+    policy = RetentionStore(context, 30)
     look_at(context, RECEIVED)
-    await retention.step()
+    await policy.step()
     clock.CLOCK.begin(wall() - 10 * 365 * DAY)
     with pytest.raises(Conflict, match="ahead of"):
-        await retention.step()
+        await policy.step()
     assert await here(context) == SENT + RECEIVED
 
 
