@@ -124,6 +124,8 @@ def hold_tree(path: Path) -> tuple[int, int]:
             if not stat.S_ISREG(found.st_mode):
                 raise ConfigError(f"{where}/{name} is not a file; this is no whole copy")
             _hold_owner(found, Path(where) / name, trusted)
+            if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                _hold_unwritable(fd, name, Path(where))
             count, size = count + 1, size + found.st_size
     return count, size
 
@@ -374,15 +376,29 @@ def _hold_safe(step: int, where: Path, trusted: frozenset[int]) -> None:
         )
 
 
+def _hold_unwritable(parent: int, name: str, where: Path) -> None:
+    """Hold that nobody but root and its owner may write in a file."""
+    step = os.open(name, _STEP, dir_fd=parent)
+    try:
+        if _may_others_write(step, os.fstat(step)):
+            file = where / name
+            raise ConfigError(
+                f"Other users can write in {file}, so nobody knows whose it is. Take another copy,"
+                f" or, if you trust this one, run: chmod go-w {shlex.quote(str(file))}"
+            )
+    finally:
+        os.close(step)
+
+
 def _may_others_write(step: int, found: os.stat_result) -> bool:
-    """Return whether anybody but root and the owner may write in a folder."""
+    """Return whether anybody but root and the owner may write in a folder or file."""
     if not found.st_mode & stat.S_IWGRP:
         return bool(found.st_mode & stat.S_IWOTH)
     return bool(found.st_mode & stat.S_IWOTH) or not _is_private_group(step, found)
 
 
 def _is_private_group(step: int, found: os.stat_result) -> bool:
-    """Return whether a folder's group is its owner's own, as most distributions make one each.
+    """Return whether its group is its owner's own, as most distributions make one each.
 
     It is not where it is another user's first group, of whom `gr_mem` knows nothing. Users of a
     directory service that lists none (sssd with `enumerate = false`, the default) are not seen

@@ -1,5 +1,6 @@
 """Paths that others may have laid: each component is looked at, and none is followed blindly."""
 
+import grp
 import os
 import pwd
 import subprocess
@@ -162,3 +163,17 @@ def test_tree_with_anything_but_files_is_named(base: Path) -> None:
     (base / "below" / "link").symlink_to("file")
     with pytest.raises(ConfigError, match="link is not a file"):
         safe_paths.hold_tree(base)
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o666, pytest.param(0o660, marks=as_root)], ids=oct)
+def test_tree_with_a_file_that_others_may_change_is_refused(base: Path, mode: int) -> None:
+    (base / "below").mkdir()
+    file = base / "below" / "keyring.json"
+    file.write_bytes(b"123")
+    if mode == 0o660:
+        os.chown(file, -1, next(g.gr_gid for g in grp.getgrall() if g.gr_gid))
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match=f"Other users can write in {file}.*chmod go-w {file}"):
+        safe_paths.hold_tree(base)
+    file.chmod(0o644)
+    assert safe_paths.hold_tree(base) == (1, 3)
