@@ -314,6 +314,31 @@ for _cls in _tree(NodeError):
     _BY_CODE.setdefault(_cls.code.value, _cls)
 
 
+_TOLD = (UsageError, NotFound, Conflict, ProtocolError, DocumentError, PeerError)
+"""What is about the caller's own words, or was said for it: told as it is, but for the ways."""
+_TOLD_WORDS = {
+    Code.STORE_FULL: "there is no room on the disk there",
+    Code.CHUNK_NOT_FOUND: "a chunk is not there any more",
+    Code.CHUNK_DAMAGED: "a chunk is damaged",
+    Code.PEER_UNREACHABLE: "no connection from there",
+    Code.LINK_ALTERED: "no connection from there",
+}
+
+
+def told(error: NodeError) -> str:
+    """Return what others than this machine's users are told of an error, in fixed words if need be.
+
+    Messages name paths, users, addresses and programs of this machine: that is for its admin, who
+    finds them in the log. The code is told as it is.
+    """
+    words = _TOLD_WORDS.get(error.code)
+    if words is None and isinstance(error, _TOLD):
+        return str(error)
+    if words is None and isinstance(error, StoreError):
+        words = "the store there failed"
+    return f"{words or 'it failed there'}; its log says more"
+
+
 def first_error(group: BaseExceptionGroup[NodeError]) -> NodeError:
     """Return the first error of a group of ours, as `except*` gives it."""
     error: BaseException = group

@@ -16,6 +16,7 @@ from node.errors import (
     RemoteProtocolError,
     StoreError,
     by_code,
+    told,
 )
 from node.exchange.links import Link
 
@@ -69,6 +70,11 @@ def is_ours(error: NodeError) -> bool:
     """Return whether this node's own store failed, which nobody at the other side can help."""
     is_told = error.is_final is not None
     return isinstance(error, StoreError) and not is_told and not is_final_error(error)
+
+
+async def tell_error(link: Link, error: NodeError, *, is_final: bool) -> None:
+    """Tell the other side what went wrong, but for what is of this machine; see `errors.told`."""
+    await tell(link, Problem(error.code.value, told(error), is_final=is_final))
 
 
 async def tell(link: Link, problem: Problem) -> None:

@@ -44,7 +44,7 @@ from node.exchange import patience
 from node.exchange.arriving import Arriving, TransferStates
 from node.exchange.import_ports import Examiner
 from node.exchange.links import Link
-from node.exchange.problems import expect, held_as, is_final_error, is_ours, tell
+from node.exchange.problems import expect, held_as, is_final_error, is_ours, tell, tell_error
 from node.exchange.receiving_ports import Carrier, ReceiverPolicy, ReceiverStore
 from node.exchange.room import Promise, Room
 from node.exchange.shares import (
@@ -166,7 +166,7 @@ class Receiver:
             raise
         except NodeError as exc:
             is_free = is_ours(exc)
-            await tell(link, Problem(exc.code.value, str(exc), is_final=False))
+            await tell_error(link, exc, is_final=False)
             raise
         finally:
             if not is_free:
@@ -362,7 +362,7 @@ class Receiver:
         await self._transfers.set_state(row, state, str(exc))
         await self._discard(row)
         if state is State.FAILED:
-            await tell(link, Problem(exc.code.value, str(exc), is_final=True))
+            await tell_error(link, exc, is_final=True)
 
     async def _discard(self, row: Transfer) -> None:
         """Remove what arrived of a transfer that ended without a receipt.

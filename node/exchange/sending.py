@@ -13,7 +13,6 @@ from node.documents.messages import (
     ChunkFrame,
     ManifestFrame,
     Offer,
-    Problem,
     ReceiptKept,
     Withdraw,
 )
@@ -26,7 +25,7 @@ from node.exchange import patience
 from node.exchange import sender_machine as machine
 from node.exchange.gate import PriorityGate
 from node.exchange.links import Link
-from node.exchange.problems import expect, is_final_error, problem_error, tell
+from node.exchange.problems import expect, is_final_error, problem_error, tell_error
 from node.exchange.shares import (
     MANIFEST_BYTES_A_SECOND,
     MANIFEST_BYTES_AT_ONCE,
@@ -105,7 +104,7 @@ class Sender:
                 await self._store.set_state(row, State.DECLINED, str(exc))
             elif is_final_error(exc):
                 await self._store.set_state(row, State.FAILED, str(exc))
-                await tell(link, Problem(exc.code.value, str(exc), is_final=True))
+                await tell_error(link, exc, is_final=True)
             raise
 
     async def withdraw(self, link: Link, row: Transfer) -> None:

@@ -34,6 +34,7 @@ from node.errors import (
     PeerUnreachable,
     RemoteProtocolError,
     first_error,
+    told,
 )
 from node.rpc.bounds import SMALL, Bound, parse
 from node.rpc.limits import caller_origin
@@ -224,7 +225,10 @@ class _Behavior:
             error = first_error(group)
             if isinstance(error, PeerBusy) and self._refusals is not None:
                 await self._refusals.hold(call.address, call.account)
-            outcome = to_status(error)
+            is_local = self._refusals is None
+            outcome = to_status(error, is_local=is_local)
+            if not is_local and told(error) != str(error):
+                log.warning("call failed", method=self._method.path, reason=str(error))
         except* Exception:  # a supervisor: one failed call does not end the node
             log.exception("call failed", method=self._method.path)
             outcome = grpc.StatusCode.INTERNAL, "internal error; see the node's log", ()

@@ -13,6 +13,7 @@ from node.errors import (
     PeerTimeout,
     PeerUnreachable,
     by_code,
+    told,
 )
 
 CODE_KEY = "emix-error-code"
@@ -75,13 +76,16 @@ _WORDS = {
 Metadata = tuple[tuple[str, str], ...]
 
 
-def to_status(error: NodeError) -> tuple[grpc.StatusCode, str, Metadata]:
-    """Return status code, message and trailing metadata for an error of ours."""
+def to_status(error: NodeError, *, is_local: bool) -> tuple[grpc.StatusCode, str, Metadata]:
+    """Return status code, message and trailing metadata for an error of ours.
+
+    Whoever is not of this machine is told nothing of it; see `errors.told`.
+    """
     metadata = [(CODE_KEY, error.code.value)]
     if isinstance(error, PeerBusy):
         metadata.append((RETRY_KEY, str(int(error.retry_seconds))))
     status = _STATUS.get(error.code, grpc.StatusCode.INTERNAL)
-    return status, str(error), tuple(metadata)
+    return status, str(error) if is_local else told(error), tuple(metadata)
 
 
 def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) -> NodeError:

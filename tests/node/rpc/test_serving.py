@@ -18,6 +18,7 @@ from node.errors import (
     PeerUnreachable,
     ProtocolError,
     RemoteProtocolError,
+    StoreDenied,
 )
 from node.rpc.bounds import SMALL, Bound
 from node.rpc.calling import Channel, open_channel
@@ -73,6 +74,34 @@ def test_caller_learns_what_went_wrong_and_the_next_call_is_served(
                 await channel.unary(HELLO, pb.HelloRequest(software=what))
             assert (type(caught.value), str(caught.value)) == (error, message)
             assert (await channel.unary(HELLO, pb.HelloRequest())).version == 1
+
+    run(work)
+
+
+class NoDoor:
+    """Bounds nothing."""
+
+    def drop(self, address: str) -> None:
+        """End nothing."""
+
+
+def test_who_comes_from_outside_is_told_nothing_of_this_machine(tmp_path: Path) -> None:
+    why = f"{tmp_path}/metadata.db belongs to root (uid 0) with mode 0644"
+
+    async def denied(_: Call[Any]) -> None:
+        raise StoreDenied(why)
+
+    async def told(door: NoDoor | None) -> str:
+        address = f"unix:{tmp_path / 'socket'}"
+        service = Service(SERVICE, handling(denied), allow_all)
+        async with serve([service], address, door=door), open_channel(address) as channel:
+            with pytest.raises(StoreDenied) as caught:
+                await channel.unary(HELLO, pb.HelloRequest())
+        return str(caught.value)
+
+    async def work() -> None:
+        assert await told(NoDoor()) == "the store there failed; its log says more"
+        assert await told(None) == why
 
     run(work)
 

@@ -9,6 +9,7 @@ from node.errors import (
     PeerBusy,
     PeerTimeout,
     PeerUnreachable,
+    _tree,
     by_code,
 )
 from node.rpc.status import to_error, to_status
@@ -17,7 +18,7 @@ from node.rpc.status import to_error, to_status
 @pytest.mark.parametrize("code", list(Code))
 def test_error_comes_out_as_itself(code: Code) -> None:
     error = by_code(code.value)("what happened")
-    status, details, metadata = to_status(error)
+    status, details, metadata = to_status(error, is_local=True)
     assert status is not grpc.StatusCode.OK
     again = to_error(status, details, dict(metadata))
     if code is Code.LINK_ALTERED:  # nobody else's word on that counts
@@ -73,7 +74,7 @@ def test_unknown_code_is_an_error_all_the_same() -> None:
 
 
 def _crossed(error: NodeError) -> tuple[grpc.StatusCode, str, dict[str, str]]:
-    status, details, metadata = to_status(error)
+    status, details, metadata = to_status(error, is_local=True)
     return status, details, dict(metadata)
 
 
@@ -90,3 +91,34 @@ def _crossed(error: NodeError) -> tuple[grpc.StatusCode, str, dict[str, str]]:
 def test_what_the_transport_says_is_told_as_an_admin_would(details: str, words: str) -> None:
     error = to_error(grpc.StatusCode.UNAVAILABLE, details, {})
     assert words in str(error)
+
+
+LOCAL = "/var/lib/emix/metadata.db belongs to root (uid 0) with mode 0644; 10.1.2.3:7411 is silent"
+ABOUT_THE_CALLER = {
+    Code.USAGE,
+    Code.NOT_FOUND,
+    Code.CONFLICT,
+    Code.SEVERAL_ORIGINS,
+    Code.SEVERAL_PATIENTS,
+    Code.PROTOCOL_REMOTE,
+    Code.DOCUMENT,
+    Code.BAD_MANIFEST,
+    Code.BAD_DELIVERY,
+    Code.BAD_RECEIPT,
+    Code.BAD_DATA_KEY,
+    Code.BAD_SIGNATURE,
+    Code.NOT_OFFERED,
+    Code.PEER_TIMEOUT,
+    Code.PEER_REFUSED,
+    Code.PEER_BUSY,
+    Code.PEER_UNTRUSTED,
+}
+
+
+@pytest.mark.parametrize("kind", _tree(NodeError), ids=lambda kind: kind.__name__)
+def test_others_are_told_nothing_of_this_machine(kind: type[NodeError]) -> None:
+    error = kind(LOCAL)
+    _, details, metadata = to_status(error, is_local=False)
+    assert (LOCAL in details) == (error.code in ABOUT_THE_CALLER)
+    assert dict(metadata)["emix-error-code"] == error.code.value
+    assert to_status(error, is_local=True)[1] == LOCAL
