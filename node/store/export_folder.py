@@ -1,18 +1,24 @@
 """A folder that fills out of sight: nothing has its name before everything is complete.
 
 A watched folder must never see half a study: files are written below a hidden folder in the
-target, and moved to their names, series by series, when all of them are complete. Whatever ends
-it, it leaves nothing, but for a kill: that leaves the hidden folder, which the next export names.
+target, and moved to their names, series by series, when all of them are complete and on the disk:
+what is told as exported is there when a stick is pulled. Whatever ends it, it leaves nothing, but
+for a kill: that leaves the hidden folder, which the next export names. What a failing disk keeps
+all the same is named.
 
 What lies there is patients' images in the clear: the folder is this user's alone, on a path that
 no other user can change (`node.safe_paths`), and all work goes through its descriptor.
 """
 
+import errno
 import os
 import re
 import shutil
 import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from itertools import repeat
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +28,9 @@ from node.errors import Conflict, StoreError
 _PARTIAL = ".emix-partial"
 _OUR_NAME = re.compile(r"SE\d{6}/(IM|OV)\d{6}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SYNCING_THREADS = 8
+_MOST_NAMED = 10
 _FILE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -38,6 +47,7 @@ class ExportFolder:
         self._fd = self._partial_fd = -1
         self._closing = ExitStack()
         self._begun: set[str] = set()
+        self._failure = ""
         self._lock = threading.Lock()
         self.partial = self._directory / _PARTIAL
         """Where the files are until they are published; nobody else can change where that is."""
@@ -64,6 +74,9 @@ class ExportFolder:
                 self._open()
                 self._closing = self._closing.pop_all()
         except OSError as exc:
+            if self._is_made:
+                with suppress(OSError):
+                    self._directory.rmdir()
             raise self._failed(exc) from exc
 
     def _open(self) -> None:
@@ -79,9 +92,13 @@ class ExportFolder:
         if found:
             raise Conflict(f"{self._directory} is not empty; export into a new folder")
         os.mkdir(_PARTIAL, 0o700, dir_fd=self._fd)
-        self._is_open = True
-        self._partial_fd = os.open(_PARTIAL, _FOLDER, dir_fd=self._fd)
+        try:
+            self._partial_fd = os.open(_PARTIAL, _FOLDER, dir_fd=self._fd)
+        except OSError:
+            os.rmdir(_PARTIAL, dir_fd=self._fd)
+            raise
         self._closing.callback(os.close, self._partial_fd)
+        self._is_open = True
 
     def hold_room(self, total_bytes: int, files: int) -> None:
         """Hold that there is room for what is to be written, with a reserve left.
@@ -92,16 +109,26 @@ class ExportFolder:
         safe_paths.hold_room(self._fd, total_bytes, files, self._directory)
 
     def discard(self) -> None:
-        """Remove what was not published."""
+        """Remove what was not published.
+
+        Raises:
+            StoreError: the disk keeps it; the message names it, and why the export failed.
+        """
         with self._closing:
             if not self._is_open:
                 return
             self._is_open = False
-            with suppress(FileNotFoundError):
-                shutil.rmtree(_PARTIAL, ignore_errors=True, dir_fd=self._fd)
-            if self._is_made and not safe_paths.names(self._fd):
-                with suppress(OSError):
+            try:
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(_PARTIAL, dir_fd=self._fd)
+                if self._is_made and not safe_paths.names(self._fd):
                     self.partial.parent.rmdir()
+            except OSError as exc:
+                why = self._failure or f"{self._directory} was not written"
+                raise StoreError(
+                    f"{why}. What was written could not be removed ({_reason(exc)}): patients'"
+                    f" images may be left in {self.partial}; remove it"
+                ) from exc
 
     def write(self, name: str, offset: int, piece: bytes) -> None:
         """Write a piece of a file; several threads may, each its own.
@@ -136,17 +163,72 @@ class ExportFolder:
             return fd
 
     def publish(self) -> None:
-        """Have everything appear under its name."""
+        """Have everything appear under its name; durable once this returns.
+
+        Raises:
+            StoreError: it cannot. What had its name already is taken back, or named.
+        """
+        published: list[str] = []
         try:
+            self._sync_all()
             for name in sorted(safe_paths.names(self._partial_fd)):
                 os.rename(name, name, src_dir_fd=self._partial_fd, dst_dir_fd=self._fd)
+                published.append(name)
+            _sync(self._fd)  # its own name was synced when it was made
             os.rmdir(_PARTIAL, dir_fd=self._fd)
             self._is_open = False
         except OSError as exc:
-            raise self._failed(exc) from exc
+            raise self._failed(exc, self._take_back(published)) from exc
 
-    def _failed(self, exc: OSError) -> StoreError:
-        reason = os.strerror(exc.errno or 0)
-        return StoreError(
-            f"{self._directory} cannot be made or written ({reason}); nothing was left there"
-        )
+    def _sync_all(self) -> None:
+        """Make what was written durable: several files at once, and then the folders."""
+        folders, files = [], []
+        for folder, _, names, _ in os.fwalk(".", dir_fd=self._partial_fd):
+            folders.append(folder)
+            files += [f"{folder}/{name}" for name in names]
+        with ThreadPoolExecutor(_SYNCING_THREADS) as threads:
+            for paths in (files, folders):
+                # All of them are waited for, and the first error is raised.
+                list(threads.map(_sync_one, paths, repeat(self._partial_fd)))
+
+    def _take_back(self, published: list[str]) -> list[str]:
+        """Take the names away again; return those with which that fails."""
+        left = []
+        for name in published:
+            try:
+                os.rename(name, name, src_dir_fd=self._fd, dst_dir_fd=self._partial_fd)
+            except OSError:
+                left.append(name)
+        return left
+
+    def _failed(self, exc: OSError, left: Sequence[str] = ()) -> StoreError:
+        what = f"{self._directory} cannot be made or written ({_reason(exc)})"
+        if left:
+            names = ", ".join(left[:_MOST_NAMED])
+            names += f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
+            what += f"; left there, and of no use without the others: {names}. Remove them"
+        else:
+            what += "; no file of this export has its name there"
+        self._failure = what
+        return StoreError(what)
+
+
+def _sync_one(path: str, folder: int) -> None:
+    fd = os.open(path, _READING, dir_fd=folder)
+    try:
+        _sync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync(fd: int) -> None:
+    """Make a file or folder durable, where its file system can do that."""
+    try:
+        os.fsync(fd)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+
+
+def _reason(exc: OSError) -> str:
+    return os.strerror(exc.errno or 0)
