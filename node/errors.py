@@ -335,7 +335,7 @@ def told(error: NodeError) -> str:
     if words is None and isinstance(error, _TOLD):
         return str(error)
     if words is None and isinstance(error, StoreError):
-        words = "the store there failed"
+        words = "the store there failed, or is away: try again soon"
     return f"{words or 'it failed there'}; its log says more"
 
 
