@@ -100,7 +100,8 @@ def test_who_comes_from_outside_is_told_nothing_of_this_machine(tmp_path: Path) 
         return str(caught.value)
 
     async def work() -> None:
-        assert await told(NoDoor()) == "the store there failed, or is away: try again soon; its log says more"
+        said = await told(NoDoor())
+        assert said == "the store there failed, or is away: try again soon; its log says more"
         assert await told(None) == why
 
     run(work)
