@@ -25,6 +25,7 @@ _MAX_DEPTH = 1
 _RATIO, _MOST_RATIO, _MOST_AT_THAT = 200, 1032, 4 * 2**30
 _FREE_BYTES = 64 * 2**20  # what an archive may expand to, however small it is
 _DEFLATE64 = 9
+_ZIP_END_BYTES = 22 + 0xFFFF  # with the longest comment
 
 
 class Unreadable(Exception):
@@ -192,6 +193,8 @@ def _list_zip(handle: BinaryIO) -> Iterator[Member]:
     if len(entries) > MAX_MEMBERS:
         raise Unreadable("it has too many entries; unpack it first")
     size = handle.seek(0, io.SEEK_END)
+    if not _is_all_named(handle, size, len(entries)) or (archive.start_dir and not entries):
+        raise Unreadable("a damaged ZIP: its directory does not name all of it; unpack it first")
     if sum(entry.compress_size for entry in entries) > size:
         raise Unreadable("its entries share their bytes; unpack it first")
     # By place, so that a ZIP in something that is read forwards is read forwards; a DICOMDIR
@@ -202,6 +205,16 @@ def _list_zip(handle: BinaryIO) -> Iterator[Member]:
             problem = _zip_problem(entry)
             opener = None if problem else _zip_opener(archive, entry)
             yield Member(entry.filename or "(no name)", entry.file_size, problem, opener)
+
+
+def _is_all_named(handle: BinaryIO, size: int, count: int) -> bool:
+    """Return whether a ZIP's end says that it has so many entries, which zipfile does not ask."""
+    handle.seek(max(0, size - _ZIP_END_BYTES))
+    end = _read_up_to(handle, _ZIP_END_BYTES)
+    place = end.rfind(b"PK\5\6") + 10
+    said = int.from_bytes(end[place : place + 2], "little")
+    # All ones point to ZIP64; without that, more entries are counted from zero again.
+    return said in (0xFFFF, count & 0xFFFF)
 
 
 def _is_directory(name: str) -> bool:
@@ -234,6 +247,22 @@ def _list_tar(handle: BinaryIO) -> Iterator[Member]:
                 yield Member(entry.name, 0, "a link or device inside a tar")
                 continue
             yield Member(entry.name, entry.size, "", _tar_opener(archive, entry))
+        _hold_tar_end(handle, archive.offset)
+
+
+def _hold_tar_end(handle: BinaryIO, offset: int) -> None:
+    """Hold that a tar ends where no further file was found: tarfile takes damage for the end.
+
+    Its end is a block of zeros at least, and nothing else is behind it (POSIX.1-2017, pax).
+    """
+    handle.seek(offset)
+    piece = _read_up_to(handle, tarfile.BLOCKSIZE)
+    is_end = len(piece) == tarfile.BLOCKSIZE
+    while piece and is_end:
+        is_end = not piece.strip(b"\0")
+        piece = handle.read(PIECE_BYTES)
+    if not is_end:
+        raise Unreadable("damaged or cut off; what came before that is imported")
 
 
 def _tar_opener(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> Callable[[], BinaryIO]:
@@ -245,10 +274,8 @@ def _list_gzip(handle: BinaryIO) -> Iterator[Member]:
     is_tar = kind_of(_read_head(stream)) is Kind.TAR
     stream.seek(0)
     if is_tar:
+        # To its end, where its checksum stands, which is of all of it.
         yield from _list_tar(stream)
-        # Its checksum, which is of all of it, stands at its end.
-        while stream.read(PIECE_BYTES):
-            pass
     else:
         yield Member("", 0, "", lambda: _expanded(handle))
 

@@ -147,6 +147,82 @@ def test_packed_tar_with_a_wrong_checksum_is_damaged(tmp_path: Path) -> None:
         read_all(tmp_path / "archive")
 
 
+def with_damage(made: bytes, start: int, damage: bytes) -> bytes:
+    """Return an archive in which some bytes are others."""
+    return made[:start] + damage + made[start + len(damage) :]
+
+
+TEN = {f"IM{n}": os.urandom(700) for n in range(10)}
+TAR = tarred(TEN)
+THIRD = 3 * (512 + 1024)  # where the header of the fourth file is
+
+
+@pytest.mark.parametrize(
+    ("made", "sound"),
+    [
+        (with_damage(TAR, THIRD + 5, b"\xff"), 3),
+        (with_damage(TAR, THIRD, bytes(512)), 3),
+        (TAR[:THIRD], 3),
+        (TAR[: THIRD + 100], 3),
+        (TAR[: 10 * (512 + 1024)], 10),
+        (TAR + TAR, 10),
+    ],
+    ids=["flipped", "zeroed", "cut-between", "cut-inside", "without-its-end", "more-behind"],
+)
+@pytest.mark.parametrize("how", ["plain", "packed", "inside"])
+def test_tar_that_is_not_all_there_says_so(
+    made: bytes, sound: int, how: str, tmp_path: Path
+) -> None:
+    """What tarfile takes for the end is the end only where that is marked."""
+    path = tmp_path / "archive"
+    path.write_bytes(made if how == "plain" else gzip.compress(made))
+    if how == "inside":
+        path.write_bytes(zipped({"x": made, "y": b"y"}))
+    found: dict[str, bytes | str] = {}
+    problem = ""
+    with next(find_files(path)).members() as members:
+        try:
+            for member in members:
+                found[member.label] = member.problem or b"".join(iter(member.read, b""))
+        except Unreadable as exc:
+            problem = str(exc)
+    if how == "inside":
+        problem = str(found.pop(f"{path}!x"))
+        assert found.pop(f"{path}!y") == b"y"
+    assert "damaged or cut off; what came before" in problem
+    assert list(found.values()) == list(TEN.values())[:sound]
+
+
+def test_tar_may_end_in_any_number_of_zeros(tmp_path: Path) -> None:
+    ends = TAR[: 10 * (512 + 1024)]
+    for zeros in (512, 1024, 3_000_000):
+        (tmp_path / "archive").write_bytes(ends + bytes(zeros))
+        assert len(read_all(tmp_path / "archive")) == 10
+
+
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_zip_whose_directory_has_not_all_of_it_says_so(is_inside: bool, tmp_path: Path) -> None:
+    made = zipped(TEN)
+    place = made.index(b"PK\1\2")
+    second = made.index(b"PK\1\2", place + 1)
+    end = made.index(b"PK\5\6")
+    broken = [
+        # The first entry is left out, and nine of ten are called all there is.
+        made[:end] + made[end:][:12] + (end - second).to_bytes(4, "little")
+        + second.to_bytes(4, "little") + made[end:][20:],
+        # The directory is called empty.
+        made[:end] + b"PK\5\6" + bytes(18),
+    ]  # fmt: skip
+    for number, one in enumerate(broken):
+        path = tmp_path / f"{number}.zip"
+        path.write_bytes(zipped({"x": one}) if is_inside else one)
+        if is_inside:
+            assert "damaged" in str(read_all(path)["!x"])
+            continue
+        with pytest.raises(Unreadable, match="damaged"):
+            read_all(path)
+
+
 def test_packed_tar_of_many_is_read_forwards_once(tmp_path: Path) -> None:
     names = {f"{n:04d}": bytes(1000) for n in range(3000)}
     (tmp_path / "archive").write_bytes(tarred(names, is_packed=True))
