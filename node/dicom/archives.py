@@ -285,8 +285,18 @@ def _expanded(handle: BinaryIO) -> BinaryIO:
     return cast("BinaryIO", gzip.GzipFile(fileobj=handle))
 
 
+class _Image(pycdlib.PyCdlib):
+    """A disc image whose files are as long as it says.
+
+    Of one that is cut off, pycdlib would cut the files too, as if they were whole.
+    """
+
+    def _get_iso_size(self) -> int:
+        return 2**40
+
+
 def _list_iso(handle: BinaryIO) -> Iterator[Member]:
-    image = pycdlib.PyCdlib()
+    image = _Image()
     image.open_fp(_bare(handle))
     # The names that the later editions have are the readable ones.
     facade: Any = image.get_iso9660_facade()

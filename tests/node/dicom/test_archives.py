@@ -193,6 +193,18 @@ def test_tar_that_is_not_all_there_says_so(
     assert list(found.values()) == list(TEN.values())[:sound]
 
 
+@pytest.mark.parametrize("joliet", [False, True])
+def test_disc_image_that_ends_inside_a_file_says_so(joliet: bool, tmp_path: Path) -> None:
+    """What pycdlib calls the size of such a file is what is left of it."""
+    content = {"IM1": os.urandom(5000), "IM2": os.urandom(5000)}
+    made = imaged(content, joliet=joliet)
+    path = tmp_path / "archive"
+    path.write_bytes(made[: made.index(content["IM2"]) + 4096])
+    found = read_all(path)
+    assert "damaged" in str(found["!IM2"])
+    assert found["!IM1"] == content["IM1"]
+
+
 def test_tar_may_end_in_any_number_of_zeros(tmp_path: Path) -> None:
     ends = TAR[: 10 * (512 + 1024)]
     for zeros in (512, 1024, 3_000_000):
