@@ -346,10 +346,10 @@ class _Teller:
         self._next_progress = trio.current_time() + _PROGRESS_SECONDS
         p = self._progress
         progress = pb.ImportProgress(
-            files_done=p.files_done,
-            files_total=p.files_total,
-            bytes_done=p.bytes_done,
-            bytes_total=p.bytes_total,
+            files_done=_held(p.files_done),
+            files_total=_held(p.files_total),
+            bytes_done=_held(p.bytes_done),
+            bytes_total=_held(p.bytes_total),
         )
         await self._call.write(pb.ImportResponse(progress=progress))
 
@@ -375,6 +375,11 @@ class _Teller:
                 sealed_bytes=summary.sealed_bytes,
             )
             await self._call.write(pb.ImportResponse(summary=end))
+
+
+def _held(count: int) -> int:
+    """Return a sum of what others say as far as a message can hold it."""
+    return max(0, min(count, 2**64 - 1))
 
 
 def _destination(request: pb.ExportStudyRequest) -> str:

@@ -8,6 +8,9 @@ HEAD_BYTES = 0x8006
 FIRST_BYTES = 512
 """How many it takes for all but disc images."""
 
+MOST_SIZE = 2**42
+"""What a file in an archive may be said to hold; 100,000 of them can be added up."""
+
 _TAR_MAGIC, _ISO_MAGIC = slice(257, 262), slice(0x8001, 0x8006)
 _PREFIX = slice(128, 132)
 

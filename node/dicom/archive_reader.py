@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, BinaryIO
 
-from node.dicom.archive_kinds import Kind, label_inside
+from node.dicom.archive_kinds import MOST_SIZE, Kind, label_inside
 from node.errors import DicomError
 from node.sandbox import children
 
@@ -29,7 +29,7 @@ class ArchivedFile:
 
     Attributes:
         label: How the person who imports would call it.
-        size_bytes: As the archive says; 0 where it does not.
+        size_bytes: As the archive says, `MOST_SIZE` at most; 0 where it does not.
         problem: Why it cannot be looked at; empty when it can.
     """
 
@@ -113,7 +113,7 @@ def _files(stream: IO[bytes], label: str) -> Iterator[ArchivedFile]:
                 raise Unreadable(problem)
             return
         size = said.get("size")
-        if not isinstance(size, int) or not 0 <= size < 2**63:
+        if type(size) is not int or not 0 <= size <= MOST_SIZE:
             raise _failed()
         name = said.get("name")
         file = ArchivedFile(

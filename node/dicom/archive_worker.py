@@ -2,9 +2,9 @@
 
 `python -m node.dicom.archive_worker KIND BYTES` reads the archive from standard input, which
 is the open file, and writes, for each file in it, a JSON line `{"name": s, "size": n,
-"problem": s}` and, if there is no problem, its bytes: pieces, each behind its length in four
-bytes, big endian; a length of zero; and a line `{"broken": s}` with what went wrong, if anything
-did. The last line is `{"end": s}`: what is wrong with all of it, or nothing.
+"problem": s}` (an absurd size is 0) and, if there is no problem, its bytes: pieces, each behind
+its length in four bytes, big endian; a length of zero; and a line `{"broken": s}` with what went
+wrong, if anything did. The last line is `{"end": s}`: what is wrong with all of it, or nothing.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import time
 from typing import BinaryIO
 
 from node.dicom.answering import limit_time
-from node.dicom.archive_kinds import Kind
+from node.dicom.archive_kinds import MOST_SIZE, Kind
 from node.dicom.archives import MAX_NAME, PIECE_BYTES, Budget, Member, Unreadable, find_members
 from node.sandbox.confine import confine_to_computing
 
@@ -44,7 +44,8 @@ def main() -> None:
 
 
 def _write(out: BinaryIO, member: Member, budget: Budget) -> None:
-    head = {"name": member.name[:MAX_NAME], "size": member.size, "problem": member.problem}
+    said = member.size if 0 <= member.size <= MOST_SIZE else 0
+    head = {"name": member.name[:MAX_NAME], "size": said, "problem": member.problem}
     _say(out, head)
     if member.problem or member.open is None:
         return

@@ -326,7 +326,10 @@ class ImportJob:
 
     async def _take_member(self, member: ReadMember, sealing: trio.Nursery) -> IncomingFile | None:
         """Take a file in an archive; return one that is small, to be taken with others."""
-        label, size = member.file.label, max(member.file.size_bytes, len(member.content))
+        label, size = member.file.label, len(member.content)
+        if not member.is_whole and not member.problem:
+            # Not what is said of one that is small or not read: that may be anything.
+            size = max(size, member.file.size_bytes)
         self._count_found(1, size)
         self._media.see(label)
         if member.problem:

@@ -53,3 +53,15 @@ async def test_import_waits_for_a_caller_that_does_not_read() -> None:
     assert max(m.ByteSize() for m in caller.got) < 64 * 1024
     last = [m.progress.files_done for m in caller.got if m.HasField("progress")][-1]
     assert last == 3 * _MOST_FINDINGS - 1
+
+
+async def test_numbers_that_no_message_holds_end_nothing() -> None:
+    """They are sums of what folders, archives and clients say."""
+    caller: Any = Caller()
+    caller.reads.set()
+    teller = _Teller(caller)
+    teller.tell(Progress(1, 2, -1, 3 * (2**64 - 1)))
+    await teller.finish(Summary())
+    told = caller.got[0].progress
+    assert (told.files_done, told.files_total) == (1, 2)
+    assert (told.bytes_done, told.bytes_total) == (0, 2**64 - 1)

@@ -62,3 +62,17 @@ def deflate64(members: Mapping[str, bytes]) -> bytes:
     count = len(members)
     end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(central), len(body), 0)
     return body + central + end
+
+
+def claiming(sizes: Mapping[str, int]) -> bytes:
+    """Return a ZIP of encrypted files, without bytes, that are said to be of some sizes."""
+    central = b""
+    for name, size in sizes.items():
+        extra = struct.pack("<HHQ", 1, 8, size)  # of ZIP64
+        head = struct.pack("<HHHHHHIII", 45, 45, 1, 0, 0, 0x5C21, 0, 0, 0xFFFFFFFF)
+        rest = struct.pack("<HHHHHII", len(name), len(extra), 0, 0, 0, 0, 0)
+        central += b"PK\1\2" + head + rest + name.encode() + extra
+    count = len(sizes)
+    body = b"PK\3\4" + bytes(26)
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(central), len(body), 0)
+    return body + central + end

@@ -14,7 +14,7 @@ from node.dicom.archive_kinds import HEAD_BYTES, Kind, kind_of
 from node.dicom.archive_reader import Unreadable
 from node.dicom.archives import Budget, find_members
 from node.dicom.media import find_files
-from tests.node.dicom.archives import deflate64, imaged, tarred, zipped
+from tests.node.dicom.archives import claiming, deflate64, imaged, tarred, zipped
 
 CONTENT = {f"FOLDER/IM{n}": os.urandom(1000 * n) for n in (1, 2, 3)}
 
@@ -286,6 +286,15 @@ def test_number_of_members_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             list(find_members(handle, kind, Budget(1000)))
 
 
+def test_absurd_size_is_not_believed_and_costs_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(claiming({"a": 2**63 - 1, "b": 2**64 - 1, "c": 2**40}))
+    (file,) = find_files(path)
+    with file.members() as members:
+        found = [(m.size_bytes, "encrypted" in m.problem) for m in members]
+    assert found == [(0, True), (0, True), (2**40, True)]
+
+
 def test_members_nobody_reads_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(zipped(CONTENT))
@@ -321,6 +330,8 @@ def test_disc_image_is_told_by_its_seventeenth_sector() -> None:
         b"[]\n",
         b'{"name": "x", "size": -1, "problem": ""}\n',
         b'{"name": "x", "size": "1", "problem": ""}\n',
+        b'{"name": "x", "size": true, "problem": ""}\n',
+        b'{"name": "x", "size": 4398046511105, "problem": ""}\n',
         b'{"name": "x", "size": 1, "problem": ""}\n' + (1 << 24).to_bytes(4, "big"),
         b'{"name": "x", "size": 1, "problem": ""}\n' + (9).to_bytes(4, "big") + b"short",
         b'{"name": "' + b"x" * 100_000 + b'", "size": 1, "problem": ""}\n',
