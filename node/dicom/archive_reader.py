@@ -3,11 +3,13 @@
 What the process says is bounded here once more: whoever takes it over may write anything.
 """
 
+import io
 import json
+import select
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 from node.dicom.archive_kinds import MOST_SIZE, Kind, label_inside
 from node.errors import DicomError
@@ -17,6 +19,7 @@ _MAX_LINE = 64 * 1024
 _MAX_PIECE = 1 << 20
 _MAX_PROBLEM = 200
 _END_SECONDS = 15.0
+_SILENT_SECONDS = 600.0  # a scratched disc may be long in reading
 
 
 class Unreadable(DicomError):
@@ -81,7 +84,8 @@ def open_archive(
         label: What it is called.
 
     Yields:
-        Its files. Each has to be read before the next is asked for.
+        Its files. Each has to be read before the next is asked for. Leaving the block ends the
+        process, also while another thread waits for a file.
 
     Raises:
         Unreadable: from the iterator: it is damaged, or beyond the bounds; see `archives`.
@@ -97,12 +101,41 @@ def open_archive(
         try:
             if process.stdout is None:
                 raise _failed()
-            yield _files(process.stdout, label)
+            yield _files(_patient(process.stdout), label)
         finally:
+            # First of all: whoever waits for it on another thread then waits no more.
             process.kill()
-            process.wait(_END_SECONDS)
+            with suppress(children.TookTooLong):  # a disk holds it, and will let it go
+                process.wait(_END_SECONDS)
             if process.stdout is not None:
                 process.stdout.close()
+
+
+class _Patient(io.RawIOBase):
+    """What a process writes, waited for so long and no longer."""
+
+    def __init__(self, plain: IO[bytes]) -> None:
+        self._plain = cast("io.FileIO", plain)
+        self._poll = select.poll()
+        self._poll.register(plain, select.POLLIN)
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what is there.
+
+        Raises:
+            Unreadable: nothing came for long.
+        """
+        if not self._poll.poll(_SILENT_SECONDS * 1000):
+            raise _failed()
+        return self._plain.readinto(buffer)
+
+
+def _patient(plain: IO[bytes]) -> IO[bytes]:
+    return io.BufferedReader(_Patient(plain), 64 * 1024)
 
 
 def _files(stream: IO[bytes], label: str) -> Iterator[ArchivedFile]:

@@ -170,6 +170,9 @@ async def open_members(
 ) -> AsyncGenerator[Callable[[], Awaitable[ReadMember | None]]]:
     """Read an archive for the time of the block, with a function that returns the next file.
 
+    Cancellation:
+        At once: what reads it is ended, and then the thread that waits for it.
+
     Raises:
         DicomError: it cannot be read; from the function, too.
     """
@@ -178,7 +181,7 @@ async def open_members(
     members = await trio.to_thread.run_sync(lambda: stack.enter_context(file.members()))
 
     async def read() -> ReadMember | None:
-        return await trio.to_thread.run_sync(_read_member, members)
+        return await trio.to_thread.run_sync(_read_member, members, abandon_on_cancel=True)
 
     try:
         yield read
@@ -212,7 +215,7 @@ async def rest_of(member: ReadMember) -> AsyncIterator[bytes]:
     kept = bytearray(member.content)
     while True:
         while len(kept) <= WINDOW_BYTES and (
-            piece := await trio.to_thread.run_sync(member.file.read)
+            piece := await trio.to_thread.run_sync(member.file.read, abandon_on_cancel=True)
         ):
             kept += piece
         if not kept:

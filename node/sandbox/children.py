@@ -93,7 +93,7 @@ def open_reading(module: str, *arguments: str, given: BinaryIO) -> "subprocess.P
         given: Its standard input, from where it stands.
 
     Returns:
-        The process; to be ended by whoever has it.
+        The process, with what it writes unbuffered; to be ended by whoever has it.
 
     Raises:
         OSError: it could not be started.
@@ -105,6 +105,7 @@ def open_reading(module: str, *arguments: str, given: BinaryIO) -> "subprocess.P
         stderr=subprocess.DEVNULL,
         cwd="/",
         env=_environment(),
+        bufsize=0,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from node.dicom import archive_reader, archives
+from node.dicom import archive_reader, archive_worker, archives
 from node.dicom.archive_kinds import HEAD_BYTES, Kind, kind_of
 from node.dicom.archive_reader import Unreadable
 from node.dicom.archives import Budget, find_members
@@ -276,6 +276,49 @@ def test_what_an_archive_expands_to_is_bounded() -> None:
     for budget, more in ((small, 100 * 2**20), (large, 100 * 2**20)):
         with pytest.raises(archives.Unreadable, match="beyond all measure"):
             budget.take(more)
+
+
+@pytest.mark.parametrize("how", ["drained", "sought"])
+def test_what_is_passed_over_counts_too(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the end of a tar, up to the next file in it, to the end of a ZIP in a gzip file."""
+    monkeypatch.setattr(archives, "_FREE_BYTES", 1 << 16)
+    plain = zipped({"x": b"x"}) if how == "sought" else tarred({"x": b"x"})
+    plain = bytes(30 * 2**20) + plain if how == "sought" else plain + bytes(30 * 2**20)
+    made = gzip.compress(plain) if how == "drained" else zipped({"x": zipped({}) + plain})
+    kind = Kind.GZIP if how == "drained" else Kind.ZIP
+    assert list(find_members(io.BytesIO(made), kind, Budget(len(made))))
+    said = []
+    try:
+        found = find_members(io.BytesIO(made), kind, Budget(len(made) // 100))
+        said = [member.problem for member in found]
+    except archives.Unreadable as exc:
+        said = [str(exc)]
+    assert "beyond all measure" in said[-1]
+
+
+def test_names_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_NAMES_BYTES", 4 * 4096)
+    handle = io.BytesIO(zipped({f"{n}".zfill(9000): b"x" for n in range(5)}))
+    with pytest.raises(archives.Unreadable, match="names are too long"):
+        list(find_members(handle, Kind.ZIP, Budget(1000)))
+
+
+def test_time_for_an_archive_is_bounded_whatever_its_size() -> None:
+    assert 20 <= archive_worker.seconds_for(300) < 21
+    assert archive_worker.seconds_for(700 * 2**20) == 720
+    assert archive_worker.seconds_for(2**62) == 3600
+
+
+def test_process_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_reader, "_SILENT_SECONDS", 0.05)
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", 0) as output, os.fdopen(writing, "wb", 0) as silent:
+        stream = archive_reader._patient(output)
+        silent.write(b'{"name": "x", "size": 1, "problem": "y"}\n')
+        files = archive_reader._files(stream, "archive")
+        assert next(files).problem == "y"
+        with pytest.raises(Unreadable, match="read to its end"):
+            next(files)
 
 
 def test_number_of_members_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

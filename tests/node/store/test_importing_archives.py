@@ -1,17 +1,22 @@
 """Importing archives and discs that mean harm: bounded, told, and ended when it is asked for."""
 
+import gzip
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from node.dicom.examiner import open_examiner
 from node.dicom.media import find_files
 from node.exchange.importing import Finding, ImportJob, Progress, Summary
+from node.exchange.reading import open_members
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from tests.dicom_files import make_instance
-from tests.node.dicom.archives import claiming, zipped
+from tests.node.dicom.archives import claiming, tarred, zipped
 from tests.node.store.test_import_resumes import make_store
 
 
@@ -53,3 +58,28 @@ async def test_bytes_are_counted_that_came_and_not_those_that_were_said(
     last = progress[-1]
     assert (last.bytes_total, last.bytes_done) == (size, size)
     assert (last.files_total, last.files_done) == (10, 10)
+
+
+async def test_archive_that_is_silent_for_long_is_left_at_once(tmp_path: Path) -> None:
+    """Its process reads zeros behind the end of a tar, for many seconds."""
+    path = tmp_path / "a.tar.gz"
+    zeros = gzip.compress(bytes(64 * 2**20))
+    path.write_bytes(tarred({"IM1": make_instance(1, 1)}, is_packed=True) + zeros * 100)
+    is_ended = False
+
+    async def read() -> None:
+        nonlocal is_ended
+        async with open_members(next(find_files(path))) as next_member:
+            assert await next_member()
+            is_first.set()
+            assert await next_member() is None
+            is_ended = True
+
+    async with trio.open_nursery() as nursery:
+        is_first = trio.Event()
+        nursery.start_soon(read)
+        await is_first.wait()
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert not is_ended
+    assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
