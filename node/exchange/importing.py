@@ -44,6 +44,7 @@ from node.exchange.import_ports import (
 from node.exchange.media_directories import MediaDirectories, is_called_dicom
 from node.exchange.reading import (
     WINDOW_BYTES,
+    Batch,
     FileInMemory,
     ReadFile,
     ReadMember,
@@ -301,12 +302,12 @@ class ImportJob:
             finally:
                 places.release()
 
-        async def hand_on(batch: list[IncomingFile]) -> None:
-            if batch:
+        async def hand_on() -> None:
+            if gathered.files:
                 await places.acquire()
-                nursery.start_soon(take, batch)
+                nursery.start_soon(take, gathered.files)
 
-        gathered: list[IncomingFile] = []
+        gathered = Batch()
         async with trio.open_nursery() as nursery:
             try:
                 async with open_members(archive) as read:
@@ -315,13 +316,13 @@ class ImportJob:
                         small = await self._take_member(member, sealing)
                         if small is None:
                             continue
-                        if _size_of([*gathered, small]) > WINDOW_BYTES:
-                            await hand_on(gathered)
-                            gathered = []
-                        gathered.append(small)
+                        if not gathered.has_room(small):
+                            await hand_on()
+                            gathered = Batch()
+                        gathered.add(small)
             except DicomError as exc:
                 self._refuse(archive.label, (str(exc),))
-            await hand_on(gathered)
+            await hand_on()
         self._count_done(archive.size_bytes)
 
     async def _take_member(self, member: ReadMember, sealing: trio.Nursery) -> IncomingFile | None:
@@ -627,10 +628,6 @@ class ImportJob:
         p = self._progress
         self._progress = replace(p, files_done=p.files_done + 1, bytes_done=p.bytes_done + size)
         self._tell(self._progress)
-
-
-def _size_of(files: Sequence[IncomingFile]) -> int:
-    return sum(file.size_bytes for file in files)
 
 
 class _ExaminationFailed(Exception):

@@ -70,25 +70,44 @@ class FileInMemory:
         return BytesIO(self.content)
 
 
+class Batch:
+    """Files that are handled together: they fit a window, and are not too many.
+
+    Attributes:
+        files: What is in it.
+    """
+
+    def __init__(self) -> None:
+        self.files: list[IncomingFile] = []
+        self._size = 0
+
+    def has_room(self, file: IncomingFile) -> bool:
+        """Return whether one more fits; the first always does."""
+        is_full = self._size + file.size_bytes > WINDOW_BYTES or len(self.files) == _BATCH_FILES
+        return not (self.files and is_full)
+
+    def add(self, file: IncomingFile) -> None:
+        """Add one that fits."""
+        self.files.append(file)
+        self._size += file.size_bytes
+
+
 def batches(files: Iterator[IncomingFile]) -> Iterator[list[IncomingFile]]:
     """Yield files in lists of bounded size and number.
 
     One over a window, or an archive, stands alone.
     """
-    batch: list[IncomingFile] = []
-    size = 0
+    batch = Batch()
     for file in files:
-        is_full = size + file.size_bytes > WINDOW_BYTES or len(batch) == _BATCH_FILES
-        if batch and (is_full or file.is_archive):
-            yield batch
-            batch, size = [], 0
+        if batch.files and (file.is_archive or not batch.has_room(file)):
+            yield batch.files
+            batch = Batch()
         if file.is_archive:
             yield [file]
             continue
-        batch.append(file)
-        size += file.size_bytes
-    if batch:
-        yield batch
+        batch.add(file)
+    if batch.files:
+        yield batch.files
 
 
 def read_files(batch: Sequence[IncomingFile]) -> list[ReadFile]:

@@ -83,3 +83,14 @@ async def test_archive_that_is_silent_for_long_is_left_at_once(tmp_path: Path) -
         nursery.cancel_scope.cancel()
     assert not is_ended
     assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+
+async def test_many_small_files_of_an_archive_are_taken_while_others_come(
+    context: StoreContext, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped({f"{n}.txt": b"text" for n in range(5000)}))
+    summary, _, progress = await bring(context, path)
+    assert summary.not_dicom == 5000
+    first = next(told for told in progress if told.files_done)
+    assert first.files_total < 4000
