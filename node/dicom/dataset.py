@@ -25,7 +25,8 @@ MAX_HEADER_VALUE = 16 * 2**20
 MAX_WANTED_VALUE = 64 * 1024
 
 MAX_REFERENCE_BYTES = 2 * 2**20
-"""Of the names of files in a DICOMDIR: some 60,000; what it names beyond is not looked for."""
+"""Of the names of files in a DICOMDIR: some 60,000; of what it names beyond it is only
+said that there is such."""
 
 _REFERENCE_OVERHEAD = 16
 _MAX_REFERENCE = 256  # PS3.10 §8.2 allows eight components of eight characters
@@ -80,6 +81,7 @@ class DatasetWalk(FedStream):
         values: Raw bytes of wanted top-level elements, by tag; the last one wins.
         oddities: What is odd, each once, in the order found.
         references: The files that a DICOMDIR names, their components joined by `/`.
+        names_more: Whether it names others: too many, or by too long a name.
         pixel_bytes: Length of native pixel data; None when encapsulated or absent.
         has_other_pixels: Whether something stands for pixel data: floats, spectra, an address.
         is_encapsulated: Whether pixel data came in fragments.
@@ -92,6 +94,7 @@ class DatasetWalk(FedStream):
         self.values: dict[int, bytes] = {}
         self.oddities: dict[str, None] = {}
         self.references: list[str] = []
+        self.names_more = False
         self.pixel_bytes: int | None = None
         self.is_encapsulated = False
         self.has_other_pixels = False
@@ -320,6 +323,9 @@ class DatasetWalk(FedStream):
             self.values[tag] = yield from self._take(length)
         elif tag in self._wanted_inside and length <= _MAX_REFERENCE:
             self._note_reference((yield from self._take(length)))
+        elif tag in self._wanted_inside:
+            self.names_more = True
+            yield from self._skip(length)
         elif len(self._buffer) - self._position >= length:
             self._position += length
         else:
@@ -328,7 +334,11 @@ class DatasetWalk(FedStream):
     def _note_reference(self, raw: bytes) -> None:
         parts = [part.strip() for part in raw.decode("latin-1").strip("\0 ").split("\\")]
         name = "/".join(part for part in parts if part)
-        if name and self._reference_bytes < MAX_REFERENCE_BYTES:
+        if not name:
+            return
+        if self._reference_bytes >= MAX_REFERENCE_BYTES:
+            self.names_more = True
+        else:
             self._reference_bytes += len(name) + _REFERENCE_OVERHEAD
             self.references.append(name)
 

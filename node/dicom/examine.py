@@ -53,6 +53,8 @@ _TEXT_TAGS = {
 _NAME_TAGS = {0x00100010: "PatientName", 0x00080090: "ReferringPhysicianName"}
 _HALF_SAMPLES = {b"YBR_FULL_422": 4, b"YBR_PARTIAL_422": 4, b"YBR_PARTIAL_420": 3}
 _MAX_TEXT = 256
+_DAMAGED_DIRECTORY = "the DICOMDIR is damaged: what it names cannot be told"
+_LARGE_DIRECTORY = "the DICOMDIR names more than is looked for: what else it names cannot be told"
 _DELIMITERS = {ord(c) for c in "\\\r\n\t\f"}  # PS3.5 §6.1.2.5.3
 
 
@@ -132,18 +134,24 @@ def examine_bytes(data: memoryview | bytes) -> Examined:
 def verdict_on(refused: Refused, walker: Walker) -> Examined:
     """Return the verdict on a file whose walk ended so."""
     if walker.is_directory:  # what it names so far is named
-        return _directory(walker, is_whole=True)
+        return _directory(walker, is_whole=True, damage=str(refused))
     if isinstance(refused, NotDicom):
         return Examined(Verdict.NOT_DICOM, (str(refused),))
     return refusal(str(refused))
 
 
-def _directory(walker: Walker, *, is_whole: bool) -> Examined:
+def _directory(walker: Walker, *, is_whole: bool, damage: str = "") -> Examined:
+    reasons: tuple[str, ...] = ("a DICOMDIR",)
+    if damage:
+        reasons = (_DAMAGED_DIRECTORY, damage)
+    elif walker.names_more:
+        reasons = (_LARGE_DIRECTORY,)
     return Examined(
         Verdict.DIRECTORY,
-        ("a DICOMDIR",),
+        reasons,
         sop_class_uid=MEDIA_DIRECTORY,
         references=tuple(walker.references) if is_whole else (),
+        is_partial=bool(damage) or walker.names_more,
     )
 
 

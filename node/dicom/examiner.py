@@ -432,6 +432,7 @@ def _from_json(value: Any) -> Examined:
             references=[
                 str(name)[:_MAX_REFERENCE] for name in value["references"][:_MAX_REFERENCES]
             ],
+            is_partial=value["is_partial"] is True,
             index={str(k)[:64]: str(v)[:256] for k, v in list(value["index"].items())[:20]},
             **texts,
         )

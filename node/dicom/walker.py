@@ -154,6 +154,8 @@ class Walker(DatasetWalk):
             self._odd("deflated with a header of zlib")
             bits = zlib.MAX_WBITS
         inner = _Inner(self)
+        if self.is_directory:
+            inner.collect_references()
         expander = zlib.decompressobj(bits)
         taken = made = 0
         while not expander.eof:
@@ -178,6 +180,7 @@ class Walker(DatasetWalk):
         inner.finish_if_open()
         self.pixel_bytes, self.is_encapsulated = inner.pixel_bytes, inner.is_encapsulated
         self.has_other_pixels = inner.has_other_pixels
+        self.names_more = inner.names_more
         # A null byte of padding may follow (PS3.5 §A.5); anything else is odd.
         left = len(expander.unused_data) + (yield from self._drain())
         if left > 1:

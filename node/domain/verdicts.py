@@ -36,7 +36,8 @@ class Examined:
     `is_failure` says that it is the examination that failed, whatever the file is like.
     `index` has the decoded values that people search by, keyed by DICOM keyword; it is
     patient data and stays inside the encrypted database. `references` are the files that a
-    DICOMDIR names, their components joined by `/`.
+    DICOMDIR names, their components joined by `/`; `is_partial` says that it may name more, and
+    `reasons` why.
     """
 
     verdict: Verdict
@@ -49,6 +50,7 @@ class Examined:
     layout: PixelLayout = PixelLayout.PLAIN
     index: dict[str, str] = field(default_factory=dict)
     references: Sequence[str] = ()
+    is_partial: bool = False
     is_failure: bool = False
 
     @property

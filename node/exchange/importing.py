@@ -63,6 +63,9 @@ LANES = 3
 _FILLING_BYTES = 64 * 2**20
 _BEGINNING_BYTES = 64 * 2**20
 _ARCHIVE_BATCHES = 2
+_TOO_MUCH_TO_COMPARE = (
+    "too much is on it, or named by it: which of these files are missing cannot be told"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +257,8 @@ class ImportJob:
         for label, is_named in self._media.others():
             await self._wait_room()
             self._set_aside(label, is_named=is_named)
+        if self._media.first and not self._media.is_whole:
+            self._refuse(self._media.first, (_TOO_MUCH_TO_COMPARE,))
         for label in self._media.missing():
             await self._wait_room()
             self._summary.missing += 1
@@ -589,7 +594,10 @@ class ImportJob:
     def _note(self, label: str, found: Examined) -> bool:
         """Tell what is to be told of a file; return whether its bytes are kept."""
         if found.verdict is Verdict.DIRECTORY:
-            self._summary.directories += 1
+            if found.is_partial:
+                self._refuse(label, found.reasons)
+            else:
+                self._summary.directories += 1
             self._media.name(label, found.references)
             return False
         if found.verdict is Verdict.NOT_DICOM:

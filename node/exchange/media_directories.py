@@ -16,28 +16,36 @@ MOST_KEPT = 200_000
 
 
 def is_called_dicom(label: str) -> bool:
-    """Return whether a file's name says that it is DICOM."""
-    return label.upper().endswith(_SUFFIXES)
+    """Return whether a file's name says that it is DICOM, or a DICOMDIR."""
+    return label.upper().endswith(_SUFFIXES) or _is_directory(_split(label)[1])
 
 
 class MediaDirectories:
-    """What DICOMDIRs name, held against the files that are seen."""
+    """What DICOMDIRs name, held against the files that are seen.
+
+    Attributes:
+        first: The label of a DICOMDIR; empty if none was seen.
+        is_whole: Whether all was kept that this takes; if not, what is missing cannot be told.
+    """
 
     def __init__(self) -> None:
+        self.first = ""
+        self.is_whole = True
         self._folders: set[str] = set()  # that have a DICOMDIR, with what separates at the end
         self._seen: set[int] = set()  # hashes of places
         self._named: dict[int, str] = {}  # by hash of its place, how to call a file
         self._others: list[str] = []  # labels of files that are no DICOM
-        self._is_complete = True
+        self._are_all_seen = True
 
     def see(self, label: str) -> None:
         """Note that there is such a file; a DICOMDIR before what lies beside it, if possible."""
         folder, name = _split(label)
-        if _without_version(name.upper()) == _NAME:
+        if _is_directory(name):
+            self.first = self.first or label
             self._folders.add(folder)
         elif _ARCHIVE in label or self._is_covered(label):
             if len(self._seen) >= MOST_KEPT:
-                self._is_complete = False  # then nothing can be said to be missing
+                self.is_whole = self._are_all_seen = False  # then nothing is said to be missing
             else:
                 self._seen.add(_place(label))
 
@@ -52,13 +60,15 @@ class MediaDirectories:
         """Take what the DICOMDIR of that label names."""
         folder, _ = _split(label)
         for reference in references:
-            if len(self._named) < MOST_KEPT:
+            if len(self._named) >= MOST_KEPT:
+                self.is_whole = False
+            else:
                 named = folder + reference
                 self._named.setdefault(_place(named), named)
 
     def missing(self) -> list[str]:
         """Return what is named and was not seen, in the order of the DICOMDIRs."""
-        if not self._is_complete:
+        if not self._are_all_seen:
             return []
         return [label for place, label in self._named.items() if place not in self._seen]
 
@@ -78,6 +88,10 @@ class MediaDirectories:
 def _split(label: str) -> tuple[str, str]:
     at = max(label.rfind(separator) for separator in _SEPARATORS) + 1
     return label[:at], label[at:]
+
+
+def _is_directory(name: str) -> bool:
+    return _without_version(name.upper()) == _NAME
 
 
 def _without_version(name: str) -> str:

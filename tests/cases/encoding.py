@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+import zlib
 from collections.abc import Iterable
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -144,6 +145,32 @@ def file_meta(syntax: str, sop_class: str, instance: str, *, is_implicit: bool =
         )
     )
     return element(0x00020000, "UL", len(group), is_implicit=is_implicit) + group
+
+
+def directory(names: Iterable[str], *, syntax: str = EXPLICIT) -> bytes:
+    """Return a DICOMDIR that names files, their components joined by backslashes."""
+    records = b"".join(
+        item(
+            element(0x00041430, "CS", "IMAGE")
+            + element(0x00041500, "CS", name)
+            + element(0x00041511, "UI", made_uid("directory", name))
+        )
+        for name in names
+    )
+    body = element(0x00041130, "CS", "DISC") + element(0x00041220, "SQ", records)
+    if syntax == DEFLATED:
+        packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        body = packer.compress(body) + packer.flush()
+    meta = file_meta(syntax, MEDIA_DIRECTORY, made_uid("directory"))
+    return bytes(128) + b"DICM" + meta + body
+
+
+def without_item(made: bytes, number: int) -> bytes:
+    """Return a file in which one item does not begin as items do."""
+    begins, at = marker(ITEM)[:4], -1
+    for _ in range(number):
+        at = made.index(begins, at + 1)
+    return made[:at] + b"\xfe\xff\0\xe1" + made[at + 4 :]
 
 
 def part10(

@@ -16,12 +16,14 @@ from tests.cases import Case, Right, put
 from tests.cases.encoding import (
     EXPLICIT,
     MEDIA_DIRECTORY,
+    directory,
     element,
     file_meta,
     image,
     item,
     made_uid,
     part10,
+    without_item,
 )
 from tests.node.dicom.archives import deflate64, imaged, tarred, zipped
 
@@ -101,6 +103,18 @@ def _disc_with_a_viewer(folder: Path) -> None:
     } | {f"VIEWER/ICON{number:02d}.GIF": b"GIF89a" + bytes(50) for number in range(40)}
     for name, content in others.items():
         put(folder / name, content)
+
+
+@_case(
+    "a DICOMDIR that is damaged in its middle",
+    "scratched discs",
+    Right(carried=2, refused=1, missing=1, words=("what it names cannot be told",)),
+)
+def _damaged_dicomdir(folder: Path) -> None:
+    names = [f"IM{number}" for number in range(1, 9)]
+    put(folder / "DICOMDIR", without_item(directory(names), 4))
+    for number, content in enumerate(_images("damaged DICOMDIR", 2), 1):
+        put(folder / f"IM{number}", content)
 
 
 @_case(

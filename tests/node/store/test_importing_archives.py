@@ -11,10 +11,13 @@ from trio.testing import wait_all_tasks_blocked
 
 from node.dicom.examiner import open_examiner
 from node.dicom.media import find_files
+from node.domain.verdicts import Verdict
+from node.exchange import media_directories
 from node.exchange.importing import Finding, ImportJob, Progress, Summary
 from node.exchange.reading import open_members
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
+from tests.cases.encoding import directory, without_item
 from tests.dicom_files import make_instance
 from tests.node.dicom.archives import claiming, tarred, zipped
 from tests.node.store.test_import_resumes import make_store
@@ -94,3 +97,48 @@ async def test_many_small_files_of_an_archive_are_taken_while_others_come(
     assert summary.not_dicom == 5000
     first = next(told for told in progress if told.files_done)
     assert first.files_total < 4000
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+async def test_damaged_dicomdir_is_told_and_what_it_names_is_looked_for(
+    is_large: bool, context: StoreContext, tmp_path: Path
+) -> None:
+    names = [f"{n:0100d}" for n in range(60_000 if is_large else 3)]
+    disc = tmp_path / "disc"
+    disc.mkdir()
+    made = without_item(directory(["IM1", "IM2", *names]), 3)
+    (disc / "DICOMDIR").write_bytes(made)
+    (disc / "IM1").write_bytes(make_instance(1, 1))
+    summary, findings, _ = await bring(context, disc)
+    assert (summary.carried, summary.refused, summary.missing) == (1, 1, 1)
+    said = {Path(found.label).name: found for found in findings}
+    assert said["IM2"].verdict == Verdict.MISSING
+    assert said["DICOMDIR"].verdict == Verdict.REFUSE
+    assert "damaged" in said["DICOMDIR"].reasons[0]
+
+
+async def test_what_is_called_dicomdir_and_is_none_is_told(
+    context: StoreContext, tmp_path: Path
+) -> None:
+    disc = tmp_path / "disc"
+    disc.mkdir()
+    (disc / "DICOMDIR").write_bytes(b"\xa7" * 5000)
+    (disc / "IM1").write_bytes(make_instance(1, 1))
+    summary, findings, _ = await bring(context, disc)
+    assert (summary.carried, summary.refused, summary.not_dicom) == (1, 1, 0)
+    assert findings[0].reasons == ("not DICOM, but called so",)
+
+
+async def test_disc_with_too_many_files_to_compare_says_so(
+    context: StoreContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media_directories, "MOST_KEPT", 2)
+    disc = tmp_path / "disc"
+    disc.mkdir()
+    (disc / "DICOMDIR").write_bytes(directory(["IM1", "IM9"]))
+    for number in (1, 2, 3):
+        (disc / f"IM{number}").write_bytes(make_instance(1, number))
+    summary, findings, _ = await bring(context, disc)
+    assert (summary.carried, summary.refused, summary.missing) == (3, 1, 0)
+    assert findings[0].label == str(disc / "DICOMDIR")
+    assert "cannot be told" in findings[0].reasons[0]
