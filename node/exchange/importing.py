@@ -63,6 +63,8 @@ LANES = 3
 _FILLING_BYTES = 64 * 2**20
 _BEGINNING_BYTES = 64 * 2**20
 _ARCHIVE_BATCHES = 2
+_NAMED_AT_ONCE = 1000
+_TOLD_MISSING_BYTES = 16 * 2**20  # of labels; whoever is told keeps them
 _TOO_MUCH_TO_COMPARE = (
     "too much is on it, or named by it: which of these files are missing cannot be told"
 )
@@ -259,10 +261,14 @@ class ImportJob:
             self._set_aside(label, is_named=is_named)
         if self._media.first and not self._media.is_whole:
             self._refuse(self._media.first, (_TOO_MUCH_TO_COMPARE,))
+        left = _TOLD_MISSING_BYTES
         for label in self._media.missing():
             await self._wait_room()
+            await trio.lowlevel.checkpoint()
             self._summary.missing += 1
-            self._tell(Finding(label, Verdict.MISSING, ("named by a DICOMDIR, and not there",)))
+            left -= len(label)
+            if left >= 0:
+                self._tell(Finding(label, Verdict.MISSING, ("named by a DICOMDIR, and not there",)))
 
     # -- finding and reading --------------------------------------------------------------
 
@@ -402,7 +408,7 @@ class ImportJob:
         return replace(found, verdict=Verdict.FLAG, reasons=(*found.reasons, reason))
 
     async def _place(self, item: ReadFile, found: Examined, sealing: trio.Nursery) -> None:
-        if not self._note(item.file.label, found):
+        if not await self._note(item.file.label, found):
             return
         self._seen.add(item.digest)
         if found.verdict is Verdict.HOLD:
@@ -478,7 +484,7 @@ class ImportJob:
                     self._summary.known += 1
                     self._known_studies[begun.found.study_instance_uid] = None
                 elif not begun.found.is_instance:
-                    self._note(label, begun.found)
+                    await self._note(label, begun.found)
                 else:
                     await self._seal_large(label, examination, begun, sealing)
         except DicomError as exc:
@@ -538,7 +544,7 @@ class ImportJob:
                 following = await anext(begun.rest, None)
                 found = await examination.feed(window, is_last=following is None)
                 if not found.is_instance:
-                    self._note(label, found)
+                    await self._note(label, found)
                     return
                 await large.add(window)
                 window = following
@@ -559,7 +565,7 @@ class ImportJob:
             return False
         versions = await self._store.find_versions([found.sop_instance_uid], self._mine)
         found = await self._noting_patient(self._noting_version(found, whole, versions))
-        if not self._note(label, found):
+        if not await self._note(label, found):
             return False
         self._seen.add(whole)
         await large.finish(found)
@@ -591,18 +597,20 @@ class ImportJob:
         self._store.release_packages([writer.row_id])
         self._summary.held += 1
 
-    def _note(self, label: str, found: Examined) -> bool:
+    async def _note(self, label: str, found: Examined) -> bool:
         """Tell what is to be told of a file; return whether its bytes are kept."""
         if found.verdict is Verdict.DIRECTORY:
             if found.is_partial:
                 self._refuse(label, found.reasons)
             else:
                 self._summary.directories += 1
-            self._media.name(label, found.references)
+            for i in range(0, len(found.references), _NAMED_AT_ONCE):
+                self._media.name(label, found.references[i : i + _NAMED_AT_ONCE])
+                await trio.lowlevel.checkpoint()
             return False
         if found.verdict is Verdict.NOT_DICOM:
             if not self._media.put_off(label):
-                self._set_aside(label, is_named=False)
+                self._set_aside(label, is_named=self._media.is_named(label))
             return False
         if found.verdict is Verdict.REFUSE:
             self._refuse(label, found.reasons)

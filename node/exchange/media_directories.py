@@ -3,16 +3,29 @@
 A DICOMDIR names files as ISO 9660 has them: eight upper-case letters, no suffix (PS3.10 §8.2). The
 same disc, copied or mounted otherwise, has them in lower case, or with `.dcm` or `;1` behind. So
 names are compared without all that.
+
+A megabyte of an archive can have a hundred thousand names of thousands of characters. So of a file
+that is seen a hash is kept, of one that is named what its DICOMDIR says, and all within bounds:
+what goes beyond makes the comparison incomplete, and that is said.
 """
 
-from collections.abc import Iterable
+import hashlib
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 _NAME = "DICOMDIR"
 _SUFFIXES = (".DCM", ".DICOM", ".IMA")
 _ARCHIVE = "!"
 _SEPARATORS = "/\\!"
+_SEPARATOR = re.compile(r"[/\\!]")
+_MOST_NESTED = 200  # folders and archives, to the DICOMDIR
 MOST_KEPT = 200_000
-"""Labels of files that are kept beside DICOMDIRs; discs have far fewer."""
+"""Files of each sort that are kept beside DICOMDIRs; discs have far fewer."""
+ROOM_BYTES = 64 * 2**20
+"""What is kept of names, as Python has them in memory."""
+_OVERHEAD = 200  # of an entry, beside its text
 
 
 def is_called_dicom(label: str) -> bool:
@@ -31,9 +44,11 @@ class MediaDirectories:
     def __init__(self) -> None:
         self.first = ""
         self.is_whole = True
-        self._folders: set[str] = set()  # that have a DICOMDIR, with what separates at the end
-        self._seen: set[int] = set()  # hashes of places
-        self._named: dict[int, str] = {}  # by hash of its place, how to call a file
+        self._room = ROOM_BYTES
+        self._folders: dict[str, None] = {}  # that have a DICOMDIR, with what separates at the end
+        self._paths: dict[str, int] = {}  # of what is named, with their numbers
+        self._seen: set[bytes] = set()  # hashes of places
+        self._named: dict[bytes, tuple[int, str]] = {}  # by that of its place: a path, and a name
         self._others: list[str] = []  # labels of files that are no DICOM
         self._are_all_seen = True
 
@@ -42,7 +57,10 @@ class MediaDirectories:
         folder, name = _split(label)
         if _is_directory(name):
             self.first = self.first or label
-            self._folders.add(folder)
+            is_too_deep = sum(map(folder.count, _SEPARATORS)) > _MOST_NESTED
+            if folder not in self._folders and not is_too_deep and self._has_room(folder):
+                self._folders[folder] = None
+            self.is_whole = self.is_whole and folder in self._folders
         elif _ARCHIVE in label or self._is_covered(label):
             if len(self._seen) >= MOST_KEPT:
                 self.is_whole = self._are_all_seen = False  # then nothing is said to be missing
@@ -50,39 +68,66 @@ class MediaDirectories:
                 self._seen.add(_place(label))
 
     def put_off(self, label: str) -> bool:
-        """Take a file that is no DICOM, if a DICOMDIR may name it; `others` has it at the end."""
-        if not self._is_covered(label) or len(self._others) >= MOST_KEPT:
+        """Take a file that is no DICOM, if a DICOMDIR may name it; `others` has it at the end.
+
+        Where no more are kept, `is_named` has what is known so far.
+        """
+        if not self._is_covered(label):
+            return False
+        if len(self._others) >= MOST_KEPT or not self._has_room(label):
+            self.is_whole = False
             return False
         self._others.append(label)
         return True
 
     def name(self, label: str, references: Iterable[str]) -> None:
-        """Take what the DICOMDIR of that label names."""
+        """Take some of what the DICOMDIR of that label names; a thousand take milliseconds."""
         folder, _ = _split(label)
+        if folder not in self._paths and not self._has_room(folder):
+            self.is_whole = False
+            return
+        path = self._paths.setdefault(folder, len(self._paths))
+        begun = _hashed(_plain(folder))
         for reference in references:
-            if len(self._named) >= MOST_KEPT:
+            place = _place(reference, begun)
+            if place in self._named:
+                continue
+            if len(self._named) >= MOST_KEPT or not self._has_room(reference):
                 self.is_whole = False
-            else:
-                named = folder + reference
-                self._named.setdefault(_place(named), named)
+                return
+            self._named[place] = (path, reference)
 
-    def missing(self) -> list[str]:
-        """Return what is named and was not seen, in the order of the DICOMDIRs."""
-        if not self._are_all_seen:
-            return []
-        return [label for place, label in self._named.items() if place not in self._seen]
+    def missing(self) -> Iterator[str]:
+        """Yield what is named and was not seen, in the order of the DICOMDIRs."""
+        paths = list(self._paths)
+        if self._are_all_seen:
+            for place, (path, reference) in self._named.items():
+                if place not in self._seen:
+                    yield paths[path] + reference
 
-    def others(self) -> list[tuple[str, bool]]:
-        """Return the labels that were put off, each with whether a DICOMDIR names it."""
-        return [(label, _place(label) in self._named) for label in self._others]
+    def others(self) -> Iterator[tuple[str, bool]]:
+        """Yield the labels that were put off, each with whether a DICOMDIR names it."""
+        for label in self._others:
+            yield label, self.is_named(label)
+
+    def is_named(self, label: str) -> bool:
+        """Return whether a DICOMDIR names a file, as far as they are known."""
+        return _place(label) in self._named
 
     def _is_covered(self, label: str) -> bool:
         """Whether a DICOMDIR lies beside a file, or above it."""
-        while self._folders and label:
-            label, _ = _split(label.rstrip(_SEPARATORS))
-            if label in self._folders:
-                return True
-        return False
+        if not self._folders:
+            return False
+        ends = (found.end() for found in islice(_SEPARATOR.finditer(label), _MOST_NESTED))
+        return "" in self._folders or any(label[:end] in self._folders for end in ends)
+
+    def _has_room(self, text: str) -> bool:
+        """Take room for a text; return whether there is some."""
+        size = sys.getsizeof(text) + _OVERHEAD
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
 
 
 def _split(label: str) -> tuple[str, str]:
@@ -98,9 +143,24 @@ def _without_version(name: str) -> str:
     return name.removesuffix(";1")
 
 
-def _place(label: str) -> int:
-    """Return the same number for every way in which a place is written."""
-    plain = _without_version(label.upper().replace("\\", "/"))
+def _plain(path: str) -> str:
+    return path.upper().replace("\\", "/")
+
+
+def _hashed(path: str) -> "hashlib.blake2b":
+    return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16)
+
+
+def _place(path: str, begun: "hashlib.blake2b | None" = None) -> bytes:
+    """Return the same for every way in which a place is written.
+
+    Args:
+        path: The place.
+        begun: The hash of the folder that it is below, if it does not name that itself.
+    """
+    plain = _without_version(_plain(path))
     for suffix in _SUFFIXES:
         plain = plain.removesuffix(suffix)
-    return hash(plain.rstrip("."))
+    found = _hashed("") if begun is None else begun.copy()
+    found.update(plain.rstrip(".").encode("utf-8", "surrogatepass"))
+    return found.digest()

@@ -2,11 +2,13 @@
 
 import gzip
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
+from trio.abc import Instrument
 from trio.testing import wait_all_tasks_blocked
 
 from node.dicom.examiner import open_examiner
@@ -142,3 +144,30 @@ async def test_disc_with_too_many_files_to_compare_says_so(
     assert (summary.carried, summary.refused, summary.missing) == (3, 1, 0)
     assert findings[0].label == str(disc / "DICOMDIR")
     assert "cannot be told" in findings[0].reasons[0]
+
+
+class Steps(Instrument):
+    """The longest that a task computed at a stretch, in seconds."""
+
+    def __init__(self) -> None:
+        self.longest, self._begun = 0.0, time.thread_time()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._begun = time.thread_time()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.longest = max(self.longest, time.thread_time() - self._begun)
+
+
+async def test_dicomdir_with_a_long_name_takes_no_long_turn_and_little_memory(
+    context: StoreContext, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.zip"
+    names = [f"IM{n:05d}" for n in range(80_000)]
+    path.write_bytes(zipped({"d" * 4000 + "/DICOMDIR": directory(names)}))
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    summary, findings, _ = await bring(context, path)
+    assert (summary.directories, summary.missing) == (1, 80_000)
+    assert sum(len(found.label) for found in findings) < 20 * 2**20
+    assert steps.longest < 0.4
