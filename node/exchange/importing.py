@@ -61,6 +61,7 @@ log = structlog.get_logger()
 _DISCARD_SECONDS = 60.0  # what is left then stays in open packages
 LANES = 3
 _FILLING_BYTES = 64 * 2**20
+_COUNTED_BYTES = 8 * 2**20  # what is added between two looks at how much waits
 _BEGINNING_BYTES = 64 * 2**20
 _ARCHIVE_BATCHES = 2
 _NAMED_AT_ONCE = 1000
@@ -148,6 +149,7 @@ class ImportJob:
         self._held: list[Writer] = []
         self._adopted: set[int] = set()
         self._known_studies: dict[str, None] = {}
+        self._added = 0
         self._is_given_up = False
         self._opening = trio.Lock()
         self._seen: set[bytes] = set()
@@ -419,8 +421,21 @@ class ImportJob:
         writer = await self._writer(found.study_instance_uid, sealing)
         await writer.add(found, item.digest, item.content)
         self._summary.carried += 1
-        if sum(w.filling_bytes for w in self._writers.values()) > _FILLING_BYTES:
-            await max(self._writers.values(), key=lambda w: w.filling_bytes).flush()
+        self._added += len(item.content)
+        if self._added >= _COUNTED_BYTES:
+            self._added = 0
+            await self._hold_filling()
+
+    async def _hold_filling(self) -> None:
+        """Flush the packages in which most waits, so far as too much does."""
+        filling = [(writer.filling_bytes, writer) for writer in self._writers.values()]
+        filling.sort(key=lambda one: one[0], reverse=True)
+        over = sum(size for size, _ in filling) - _FILLING_BYTES
+        for size, writer in filling:
+            if over <= 0:
+                return
+            over -= size
+            await writer.flush()
 
     # -- files larger than a window -------------------------------------------------------
 
