@@ -346,10 +346,10 @@ class _Teller:
         self._next_progress = trio.current_time() + _PROGRESS_SECONDS
         p = self._progress
         progress = pb.ImportProgress(
-            files_done=_held(p.files_done),
-            files_total=_held(p.files_total),
-            bytes_done=_held(p.bytes_done),
-            bytes_total=_held(p.bytes_total),
+            files_done=_tellable(p.files_done),
+            files_total=_tellable(p.files_total),
+            bytes_done=_tellable(p.bytes_done),
+            bytes_total=_tellable(p.bytes_total),
         )
         await self._call.write(pb.ImportResponse(progress=progress))
 
@@ -377,7 +377,7 @@ class _Teller:
             await self._call.write(pb.ImportResponse(summary=end))
 
 
-def _held(count: int) -> int:
+def _tellable(count: int) -> int:
     """Return a sum of what others say as far as a message can hold it."""
     return max(0, min(count, 2**64 - 1))
 

@@ -88,15 +88,22 @@ class Budget:
         if self._passes_left < 0:
             raise Unreadable("it expands beyond all measure; unpack it first")
 
-    def take_member(self, name: str) -> None:
+    def take_member(self) -> None:
         """Take one member.
 
         Raises:
-            Unreadable: there are too many, or their names are too long.
+            Unreadable: there are too many.
         """
         self._members -= 1
         if self._members < 0:
             raise Unreadable("it has too many entries; unpack it first")
+
+    def take_name(self, name: str) -> None:
+        """Take what a file is called, with the archive that it is in.
+
+        Raises:
+            Unreadable: the names are too long.
+        """
         self._names_left -= min(len(name), MAX_NAME)
         if self._names_left < 0:
             raise Unreadable("its names are too long; unpack it first")
@@ -115,13 +122,15 @@ def find_members(handle: BinaryIO, kind: Kind, budget: Budget) -> Iterator[Membe
     Raises:
         Unreadable: it is damaged, or beyond the bounds; what was yielded is right.
     """
-    yield from _find(handle, kind, budget, depth=0)
+    for member in _find(handle, kind, budget, depth=0):
+        budget.take_name(member.name)
+        yield member
 
 
 def _find(handle: BinaryIO, kind: Kind, budget: Budget, *, depth: int) -> Iterator[Member]:
     try:
         for member in _LISTERS[kind](handle, budget):
-            budget.take_member(member.name)
+            budget.take_member()
             yield from _inside(member, budget, depth)
     except Unreadable:
         raise

@@ -82,6 +82,7 @@ class MediaDirectories:
 
     def name(self, label: str, references: Iterable[str]) -> None:
         """Take some of what the DICOMDIR of that label names; a thousand take milliseconds."""
+        self.first = self.first or label
         folder, _ = _split(label)
         if folder not in self._paths and not self._has_room(folder):
             self.is_whole = False

@@ -298,9 +298,11 @@ def test_what_is_passed_over_counts_too(how: str, monkeypatch: pytest.MonkeyPatc
 
 def test_names_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "_NAMES_BYTES", 4 * 4096)
-    handle = io.BytesIO(zipped({f"{n}".zfill(9000): b"x" for n in range(5)}))
-    with pytest.raises(archives.Unreadable, match="names are too long"):
-        list(find_members(handle, Kind.ZIP, Budget(1000)))
+    many = {f"{n}".zfill(9000): b"x" for n in range(5)}
+    inside = {"x" * 9000: zipped({str(n): b"x" for n in range(5)})}
+    for made in (many, inside):
+        with pytest.raises(archives.Unreadable, match="names are too long"):
+            list(find_members(io.BytesIO(zipped(made)), Kind.ZIP, Budget(1000)))
 
 
 def test_time_for_an_archive_is_bounded_whatever_its_size() -> None:

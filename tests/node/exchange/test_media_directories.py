@@ -103,3 +103,6 @@ def test_what_cannot_be_put_off_is_named_by_what_came_before(
     assert media.is_named("/cd/a.dcm")
     assert not media.is_named("/cd/B")
     assert not media.is_whole
+    other = MediaDirectories()
+    other.name("/cd/COPY", ["A"])  # a DICOMDIR that is not called so
+    assert (other.first, other.is_whole) == ("/cd/COPY", False)
