@@ -133,6 +133,7 @@ def study_to_wire(
         sent_to=[names.get(sent.peer, "?") for sent in source.sent_to],
         delivered_seconds=[int(sent.delivered_time) for sent in source.sent_to],
         deleted_seconds=[int(sent.deleted_time) for sent in source.sent_to],
+        delivered_instances=[sent.instances for sent in source.sent_to],
         versioned_instances=source.versioned_instances,
     )
     for first in range(1, max(-(-len(packages) // _PACKAGES), -(-len(series) // _SERIES))):

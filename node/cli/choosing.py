@@ -1,11 +1,13 @@
 """Which study a command is about: what a person typed, and a look at it where words chose it."""
 
 import re
+from pathlib import Path
 
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import run_call
+from node.errors import NotFound
 from node.terminal.output import ask, print_line, show_day
 
 _PLAIN = re.compile(r"[sS][0-9]{1,18}|[0-9]+\.[0-9.]*(?:…[0-9.]+)?")
@@ -30,7 +32,12 @@ def chosen(context: click.Context, text: str, *, is_sure: bool) -> str:
     """
     if _PLAIN.fullmatch(text.strip()):
         return text
-    answer = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=text))
+    try:
+        answer = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=text))
+    except NotFound as exc:
+        if not Path(text).exists():
+            raise
+        raise NotFound(f"{exc}; a file or folder has a / in it: ./{text}") from exc
     found = answer.sources[0]
     if answer.chosen_by == "words":
         print_line(f"{summary_of(found)}", is_error=True)
@@ -40,9 +47,16 @@ def chosen(context: click.Context, text: str, *, is_sure: bool) -> str:
 
 
 def name_of_patients(study: pb.Study) -> str:
-    """Return whom a study is of; of several, the first and how many more."""
-    more = study.patients_total - 1
-    return f"{study.patient_name} (and {more} more)" if more > 0 else str(study.patient_name)
+    """Return whom a study is of; of several, how many they are, and the first."""
+    return of_several(study.patients_total, study.patient_name)
+
+
+def of_several(count: int, first: str) -> str:
+    """Return a patient's name, with how many there are where it is not the only one.
+
+    The number first: what is cut off a table is the end.
+    """
+    return f"{count} patients: {first}" if count > 1 else first
 
 
 def of_patient(patient: pb.Patient) -> str:

@@ -115,7 +115,8 @@ def resume(
     """Go on with an import, from PATHS if they are elsewhere now.
 
     What it has kept is not done again. As for `emix import`, the exit status is 1 if a file was
-    held or refused, if a DICOMDIR names one that is not there, or if there was no DICOM at all.
+    held or refused, if a DICOMDIR names one that is not there, or if there was no DICOM at all;
+    and if something that it has kept is not in PATHS.
     Ctrl-C leaves it with what it had before.
 
     \b
@@ -125,10 +126,22 @@ def resume(
     """
     sources = [Path(path) for path in paths or _find(context, number).sources]
     done = import_and_show(context, sources, stream=stream, resumes=number, json_=json_)
+    left = _left_of(context, number)
     if json_:
-        show_json(done)
-    if not is_whole(done):
+        show_json({**done, "instances_left": left})
+    elif left:
+        print_line(
+            f"i{number} is not finished: {left} instances that it has kept are not in what was"
+            f" named. `emix imports resume i{number} PATHS` with what it began with, or `discard`."
+        )
+    if left or not is_whole(done):
         raise SystemExit(1)
+
+
+def _left_of(context: click.Context, number: int) -> int:
+    """Return how many instances an import has kept that is still not finished."""
+    answer = run_call(context, "StudyService.ListImports", pb.ListImportsRequest())
+    return sum(one.instances for one in answer.imports if one.number == number)
 
 
 @imports.command()

@@ -476,13 +476,22 @@ def _facts(source: pb.Study) -> Iterator[tuple[str, str]]:
     )
     if source.versioned_instances:
         yield "versions", f"{source.versioned_instances} more than instances"
-    sent = zip(source.sent_to, source.delivered_seconds, source.deleted_seconds, strict=True)
-    said = [
-        f"{who}, receipt of {show_time(when)}"
-        + (f", deleted there on {show_time(deleted)}" if deleted else "")
-        for who, when, deleted in sent
-    ]
-    yield "sent to", "; ".join(said) or "nobody"
+    yield "sent to", "; ".join(_sent_to(source)) or "nobody"
+
+
+def _sent_to(source: pb.Study) -> Iterator[str]:
+    everything = sum(package.instances for package in source.packages)
+    for who, when, deleted, instances in zip(
+        source.sent_to,
+        source.delivered_seconds,
+        source.deleted_seconds,
+        source.delivered_instances,
+        strict=True,
+    ):
+        what = f", {instances} of {everything} instances" if instances < everything else ""
+        if deleted:
+            what = f", deleted there on {show_time(deleted)}"
+        yield f"{who}, receipt of {show_time(when)}{what}"
 
 
 _SHOWN = 50

@@ -7,7 +7,7 @@ from contextlib import suppress
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.choosing import name_of_patients
+from node.cli.choosing import name_of_patients, of_several
 from node.cli.client import Client, node_client, run_call
 from node.cli.moves import FINAL, Moves, name_of, why
 from node.cli.node_commands import as_json
@@ -274,7 +274,7 @@ def inbox(context: click.Context, limit: int | None, json_: bool) -> None:
             "PRIORITY",
             Column("TO", is_note=True),
             Column("NOTE", is_note=True),
-            Column("HELD", is_note=True),
+            Column("DOUBTS", is_note=True),
         ),
         [
             (
@@ -363,9 +363,8 @@ def _deliveries(package: pb.Package) -> list[pb.PackageDelivery]:
 def _told(summary: pb.OfferSummary) -> tuple[str, ...]:
     """Return what an offer is, in its sender's words; empty where it tells nothing."""
     first = summary.patients[0] if summary.patients else pb.Patient()
-    more = len(summary.patients) - 1
     return (
-        f"{first.name} (and {more} more)" if more > 0 else first.name,
+        of_several(len(summary.patients), first.name),
         first.patient_id,
         show_day(first.birth_date),
         show_day(summary.study_date),

@@ -75,9 +75,10 @@ def begin(
     for other in others:  # two that ran at once and were both cut off
         db.execute("UPDATE packages SET import_id = ? WHERE import_id = ?", (kept, other))
         db.execute("DELETE FROM imports WHERE id = ?", (other,))
+    # Its sources stay: where it is resumed from elsewhere, that may be another disc.
     db.execute(
-        "UPDATE imports SET sources = ?, operator = ?, begun_time = ?, problem = '' WHERE id = ?",
-        (encoded, operator, now, kept),
+        "UPDATE imports SET operator = ?, begun_time = ?, problem = '' WHERE id = ?",
+        (operator, now, kept),
     )
     return kept
 

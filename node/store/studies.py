@@ -55,11 +55,13 @@ class SentTo:
     Attributes:
         delivered_time: When the last of them was kept here.
         deleted_time: When it deleted all of the study's packages, as it says; 0 where it does not.
+        instances: How many it has of those in the packages that are here.
     """
 
     peer: bytes
     delivered_time: float
     deleted_time: float
+    instances: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,16 +308,32 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
     is_versioned = len(source.packages) > 1
     source.instances = sum(_images(db, source).values()) if is_versioned else everything
     source.versioned_instances = everything - source.instances
-    source.sent_to = [
-        SentTo(*row)
-        for row in db.execute(
-            "SELECT peer, MAX(updated_time), CASE WHEN MIN(deleted_time) = 0 THEN 0 ELSE"
-            " MAX(deleted_time) END FROM transfers WHERE direction = 'send' AND state ="
-            " 'delivered' AND study_uid = ? AND origin = ? GROUP BY peer",
-            args,
-        )
-    ]
+    source.sent_to = _sent_to(db, source)
     return source
+
+
+def _sent_to(db: Db, source: StudySource) -> list[SentTo]:
+    """Return who gave receipts for a study, and how much of what is here of it they have."""
+    here = {row["package_id"]: row["instances"] for row in source.packages}
+    found: dict[bytes, list[tuple[bytes, float, float]]] = {}
+    for peer, *delivered in db.execute(
+        "SELECT peer, package_id, MAX(updated_time), CASE WHEN MIN(deleted_time) = 0 THEN 0 ELSE"
+        " MAX(deleted_time) END FROM transfers WHERE direction = 'send' AND state = 'delivered'"
+        " AND study_uid = ? AND origin = ? GROUP BY peer, package_id",
+        (source.study_uid, source.origin.digest),
+    ):
+        found.setdefault(peer, []).append(tuple(delivered))
+    return [
+        SentTo(
+            peer=peer,
+            delivered_time=max(when for _, when, _ in packages),
+            deleted_time=max(deleted for *_, deleted in packages)
+            if all(deleted for *_, deleted in packages)
+            else 0.0,
+            instances=sum(int(str(here.get(p, 0))) for p, _, deleted in packages if not deleted),
+        )
+        for peer, packages in found.items()
+    ]
 
 
 def _further(db: Db, origin: FacilityId, package: dict[str, object]) -> list[dict[str, object]]:

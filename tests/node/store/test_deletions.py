@@ -9,6 +9,7 @@ from node.crypto.digests import digest
 from node.domain.deletions import MOST_AT_ONCE, Deletion
 from node.domain.ids import FacilityId, TransferId
 from node.domain.transfers import Direction
+from node.sql.database import Db
 from node.store.context import StoreContext
 from node.store.deletions import DeletionStore
 from node.store.studies import StudyStore
@@ -97,3 +98,29 @@ async def test_study_is_deleted_there_once_all_its_packages_are(context: StoreCo
     assert await deleted() == 0
     await DeletionStore(context).take(PEER, [Deletion(row.transfer_id, row.created_time + 5)])
     assert await deleted() == row.created_time + 5
+
+
+async def test_what_was_added_after_a_delivery_is_not_called_sent(context: StoreContext) -> None:
+    studies = StudyStore(context)
+    (row,) = await TransferStore(context).find("direction = 'send'", limit=1)
+
+    def add(db: Db) -> None:
+        where = (row.study_uid,)
+        db.execute("CREATE TEMP TABLE more AS SELECT * FROM packages WHERE study_uid = ?", where)
+        db.execute("UPDATE more SET id = 9999, package_id = randomblob(32)")
+        db.execute("INSERT INTO packages SELECT * FROM more")
+        db.execute("DROP TABLE more")
+        db.execute("INSERT INTO chunks VALUES (9999, 0, 0, randomblob(32), 1, 1, x'', 1)")
+        db.execute(
+            "INSERT INTO instances (package, position, sop_instance_uid, sop_class_uid, series_uid,"
+            " transfer_syntax_uid, size_bytes, digest, extents)"
+            " VALUES (9999, 0, '1.2', '1.2', '1.3', '1.2', 1, x'02', x'')"
+        )
+
+    async def sent() -> list[int]:
+        (source,) = await studies.sources([(row.study_uid, row.origin)])
+        return [source.sent_to[0].instances, sum(int(str(p["instances"])) for p in source.packages)]
+
+    assert await sent() == [1, 1]
+    await context.database.write(add)
+    assert await sent() == [1, 2]

@@ -573,7 +573,7 @@ class ListStudiesResponse(_message.Message):
     def __init__(self, studies: _Optional[_Iterable[_Union[Study, _Mapping]]] = ...) -> None: ...
 
 class Study(_message.Message):
-    __slots__ = ("study_instance_uid", "origin", "origin_name", "origin_pinned", "patient_name", "patient_id", "study_date", "study_description", "modalities", "series", "instances", "plaintext_bytes", "sealed_bytes", "packages", "sent_to", "delivered_seconds", "deleted_seconds", "versioned_instances", "number", "birth_date", "sex", "accession_number", "referring_physician", "institution", "series_entries", "patients", "patients_total", "unfinished_imports")
+    __slots__ = ("study_instance_uid", "origin", "origin_name", "origin_pinned", "patient_name", "patient_id", "study_date", "study_description", "modalities", "series", "instances", "plaintext_bytes", "sealed_bytes", "packages", "sent_to", "delivered_seconds", "deleted_seconds", "delivered_instances", "versioned_instances", "number", "birth_date", "sex", "accession_number", "referring_physician", "institution", "series_entries", "patients", "patients_total", "unfinished_imports")
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -591,6 +591,7 @@ class Study(_message.Message):
     SENT_TO_FIELD_NUMBER: _ClassVar[int]
     DELIVERED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DELETED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_INSTANCES_FIELD_NUMBER: _ClassVar[int]
     VERSIONED_INSTANCES_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     BIRTH_DATE_FIELD_NUMBER: _ClassVar[int]
@@ -619,6 +620,7 @@ class Study(_message.Message):
     sent_to: _containers.RepeatedScalarFieldContainer[str]
     delivered_seconds: _containers.RepeatedScalarFieldContainer[int]
     deleted_seconds: _containers.RepeatedScalarFieldContainer[int]
+    delivered_instances: _containers.RepeatedScalarFieldContainer[int]
     versioned_instances: int
     number: int
     birth_date: str
@@ -630,7 +632,7 @@ class Study(_message.Message):
     patients: _containers.RepeatedCompositeFieldContainer[Patient]
     patients_total: int
     unfinished_imports: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, study_instance_uid: _Optional[str] = ..., origin: _Optional[str] = ..., origin_name: _Optional[str] = ..., origin_pinned: _Optional[bool] = ..., patient_name: _Optional[str] = ..., patient_id: _Optional[str] = ..., study_date: _Optional[str] = ..., study_description: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., series: _Optional[int] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[Package, _Mapping]]] = ..., sent_to: _Optional[_Iterable[str]] = ..., delivered_seconds: _Optional[_Iterable[int]] = ..., deleted_seconds: _Optional[_Iterable[int]] = ..., versioned_instances: _Optional[int] = ..., number: _Optional[int] = ..., birth_date: _Optional[str] = ..., sex: _Optional[str] = ..., accession_number: _Optional[str] = ..., referring_physician: _Optional[str] = ..., institution: _Optional[str] = ..., series_entries: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., patients: _Optional[_Iterable[_Union[Patient, _Mapping]]] = ..., patients_total: _Optional[int] = ..., unfinished_imports: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, study_instance_uid: _Optional[str] = ..., origin: _Optional[str] = ..., origin_name: _Optional[str] = ..., origin_pinned: _Optional[bool] = ..., patient_name: _Optional[str] = ..., patient_id: _Optional[str] = ..., study_date: _Optional[str] = ..., study_description: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., series: _Optional[int] = ..., instances: _Optional[int] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[Package, _Mapping]]] = ..., sent_to: _Optional[_Iterable[str]] = ..., delivered_seconds: _Optional[_Iterable[int]] = ..., deleted_seconds: _Optional[_Iterable[int]] = ..., delivered_instances: _Optional[_Iterable[int]] = ..., versioned_instances: _Optional[int] = ..., number: _Optional[int] = ..., birth_date: _Optional[str] = ..., sex: _Optional[str] = ..., accession_number: _Optional[str] = ..., referring_physician: _Optional[str] = ..., institution: _Optional[str] = ..., series_entries: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., patients: _Optional[_Iterable[_Union[Patient, _Mapping]]] = ..., patients_total: _Optional[int] = ..., unfinished_imports: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Patient(_message.Message):
     __slots__ = ("name", "patient_id", "birth_date", "sex")
