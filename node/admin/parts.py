@@ -1,5 +1,6 @@
 """What the admin services work on: the node's parts, as `node.app` joins them."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,8 +104,17 @@ class Diagnose(Protocol):
         """Return one finding for everything that was looked at; quickly, nothing is dialled."""
 
 
+def may_name_paths(call: Call[Any]) -> bool:
+    """Whether the node opens what its caller names; if not, the caller has to open it itself."""
+    return _visitor(call).shares_rights_with(os.geteuid())
+
+
 def operator_of(call: Call[Any]) -> str:
     """Return who asks, for the audit log: whom the door knows, and what the command says."""
+    return operator_text(_visitor(call), call.metadata.get("emix-operator", ""))
+
+
+def _visitor(call: Call[Any]) -> Visitor:
     if not isinstance(call.caller, Visitor):
         raise TypeError("the admin services need the door's guard")
-    return operator_text(call.caller, call.metadata.get("emix-operator", ""))
+    return call.caller

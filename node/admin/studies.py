@@ -14,7 +14,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node import safe_paths
 from node.admin import wire
-from node.admin.parts import MOST_HELD, Parts, operator_of
+from node.admin.parts import MOST_HELD, Parts, may_name_paths, operator_of
 from node.dicom.dicomdir import write_dicomdir
 from node.dicom.media import find_files
 from node.domain.texts import encodable
@@ -69,7 +69,10 @@ class StudyHandlers:
             return
         if not all(Path(path).is_absolute() for path in first.paths.paths):
             raise UsageError("paths must be absolute")
-        if unreadable := await trio.to_thread.run_sync(_unreadable, list(first.paths.paths)):
+        unreadable = list(first.paths.paths)
+        if may_name_paths(call):
+            unreadable = await trio.to_thread.run_sync(_unreadable, unreadable)
+        if unreadable:
             event = pb.ImportUnreadable(paths=unreadable)
             await call.write(pb.ImportResponse(unreadable=event))
             return
@@ -151,9 +154,13 @@ class StudyHandlers:
 
     async def _export(self, call: Call[None]) -> None:
         request: pb.ExportStudyRequest = call.request
-        if not request.stream and await trio.to_thread.run_sync(_is_unwritable, request):
-            await call.write(pb.ExportStudyResponse(unwritable=True))
-            return
+        if not request.stream:
+            if not Path(request.directory).is_absolute():
+                raise UsageError("the directory must be an absolute path")
+            is_ours = may_name_paths(call)
+            if not is_ours or await trio.to_thread.run_sync(_is_unwritable, request):
+                await call.write(pb.ExportStudyResponse(unwritable=True))
+                return
         plan = await self._parts.exporter.plan(
             request.study,
             self._parts.origin_named(request.origin),
@@ -396,8 +403,6 @@ def _hold_outside(path: Path, home: Path) -> None:
 def _is_unwritable(request: pb.ExportStudyRequest) -> bool:
     """Return whether the directory asked for is not this process's to write."""
     directory = Path(request.directory)
-    if not directory.is_absolute():
-        raise UsageError("the directory must be an absolute path")
     if not request.parent_inode:
         return False
     try:

@@ -27,6 +27,13 @@ class Visitor:
     name: str
     pid: int
 
+    def shares_rights_with(self, node_uid: int) -> bool:
+        """Whether whatever a node of that user opens, this user could open as well.
+
+        For anybody else a node opens no path: it would read and write with its own rights.
+        """
+        return self.uid in (0, node_uid)
+
 
 def operator_text(visitor: Visitor, said: str) -> str:
     """Return who asks, such as `uid 1000 (alice), says: bob`."""
