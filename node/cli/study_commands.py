@@ -55,6 +55,9 @@ def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_:
     file was held or refused, if a DICOMDIR names one that is not there, or if there was no DICOM
     at all. Importing again changes nothing.
 
+    A folder or disc is imported whole. A DICOMDIR that is named itself is imported with the files
+    that it names, and with nothing else that lies beside it.
+
     \b
     Examples:
       emix import /media/cdrom

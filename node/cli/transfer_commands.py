@@ -76,8 +76,9 @@ def send(
 
     A STUDY is its number in a list, its UID or the beginning of it, its accession number, or words
     that find no other study: then it is shown, and asked about unless --yes is given. What has a /
-    in it is a PATH: a CD, folder, file or ZIP, which is imported first. What cannot be sent is told
-    of, and the others are sent.
+    in it is a PATH: a CD, folder, file or ZIP, which is imported first; a DICOMDIR with the files
+    that it names, and with nothing else beside it. What cannot be sent is told of, and the others
+    are sent.
 
     The transfer survives restarts and broken links; `emix transfers` shows how far it is. With
     --wait the exit status is 0 only when the receiver's signed receipt was verified here; until

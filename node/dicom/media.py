@@ -1,24 +1,29 @@
 """What people hand us: files, folders, archives, CDs. Finds the files and reads them safely.
 
-A DICOMDIR is only a hint, and one that is often wrong, so we look at the files themselves. No
-name from outside becomes a path: archives are read, never extracted (`node.dicom.archive_reader`),
-and special files are not opened. What the operator names is followed, if it is a link; whoever owns
-a folder may exchange what is in it while we read, so everything below is opened component by
-component from its descriptor, and no link is followed.
+A DICOMDIR is only a hint, and one that is often wrong, so of a folder we look at the files
+themselves; a DICOMDIR that is named itself means the files that it names. No name from outside
+becomes a path: what a DICOMDIR names is looked for among what a folder has, archives are read,
+never extracted (`node.dicom.archive_reader`), and special files are not opened.
+What the operator names is followed, if it is a link; whoever owns a folder may exchange what is in
+it while we read, so everything below is opened component by component from its descriptor, and no
+link is followed.
 """
 
 import errno
 import os
 import stat
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
 from node.dicom.archive_kinds import FIRST_BYTES, HEAD_BYTES, Kind, kind_of
 from node.dicom.archive_reader import ArchivedFile, Unreadable, open_archive
+from node.dicom.directory_reader import names_in
+from node.domain.media_names import is_directory_name, plain_file, plain_folder
 
 MAX_DEPTH = 64
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -152,14 +157,16 @@ _NOWHERE = Place(None)
 def find_files(path: Path) -> Iterator[MediaFile]:
     """Yield every file below `path`, or `path` itself, in a stable order.
 
-    A link that is named is followed. A DICOMDIR stands for the medium that it lies on.
+    A link that is named is followed. A DICOMDIR stands for itself and the files that it names; what
+    else lies beside it is not looked at.
     """
     try:
         real = Path(os.path.realpath(path, strict=True))
-        if real.name.upper() == "DICOMDIR" and real.is_file():
-            path, real = path.parent, real.parent
         if real.is_dir():
             yield from _find_in_folder(Folder(real), path)
+        elif is_directory_name(real.name):
+            beside = real.parent if path.is_symlink() else path.parent
+            yield from _find_named(Folder(real.parent), real.name, beside)
         else:
             yield _look_at(Place(Folder(real.parent), (real.name,)), str(path))
     except OSError as exc:
@@ -180,6 +187,98 @@ def _find_in_folder(root: Folder, named: Path) -> Iterator[MediaFile]:
         if entries.error is not None:
             yield _unreadable(named.joinpath(*parts), entries.error)
         left += [(*parts, name) for name in reversed(entries.folders)]
+
+
+@dataclass(slots=True)
+class _Named:
+    """The files that a DICOMDIR names in one folder: the folder as it is written, names by form."""
+
+    folder: str
+    files: dict[str, str] = field(default_factory=dict)
+
+
+class _Listing:
+    """What a folder has, by the plain forms of the names."""
+
+    def __init__(self, root: Folder, parts: tuple[str, ...]) -> None:
+        self.parts = parts
+        found = root.entries(parts)
+        self.error = found.error
+        self._files = _by_form(found.files, plain_file)
+        self._folders = _by_form(found.folders, plain_folder)
+
+    def file(self, form: str, written: str) -> str | None:
+        """Return which file is meant: of several the one that is written alike."""
+        return _nearest(self._files.get(form, ()), written)
+
+    def folder(self, form: str, written: str) -> str | None:
+        """Return which folder is meant, likewise."""
+        return _nearest(self._folders.get(form, ()), written)
+
+
+def _by_form(names: Sequence[str], plain: Callable[[str], str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(plain(name), []).append(name)
+    return found
+
+
+def _nearest(names: Sequence[str], written: str) -> str | None:
+    def likeness(name: str) -> tuple[bool, bool]:
+        return name == written, name.upper() == written.upper()
+
+    return max(names, key=likeness, default=None)
+
+
+def _find_named(root: Folder, name: str, beside: Path) -> Iterator[MediaFile]:
+    """Yield a DICOMDIR, and then those files that it names and that are there."""
+    file = _look_at(Place(root, (name,)), str(beside / name))
+    references: list[str] | None = None
+    if not file.problem and file.kind is None:
+        try:
+            with file.open() as handle:
+                references = names_in(handle, file.size_bytes)
+        except Unreadable as exc:
+            file = replace(file, problem=f"{exc}; name the folder instead")
+    yield file
+    if references:
+        yield from _find_references(root, beside, references)
+
+
+def _find_references(root: Folder, beside: Path, references: Sequence[str]) -> Iterator[MediaFile]:
+    """Yield what is there of some files, folder by folder; each is listed once, or a few times."""
+    wanted: dict[str, _Named] = {}
+    for reference in references:
+        above, _, name = reference.replace("\\", "/").rpartition("/")
+        named = wanted.setdefault(plain_folder(above), _Named(above))
+        named.files.setdefault(plain_file(name), name)
+    way: list[_Listing] = []  # from the root to the folder where we are, by these forms:
+    forms: list[str] = []
+    for form in sorted(wanted, key=lambda form: form.split("/")):
+        named = wanted[form]
+        # The root is no component of any: it stands before the first.
+        steps = ["", *form.split("/")] if form else [""]
+        written = ["", *named.folder.split("/")]
+        pairs = zip(steps, forms, strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        del way[shared:], forms[shared:]
+        for step, name in zip(steps[shared:], written[shared:], strict=False):
+            parts: tuple[str, ...] = ()
+            if way:
+                found = way[-1].folder(step, name)
+                if found is None:
+                    break
+                parts = (*way[-1].parts, found)
+            way.append(_Listing(root, parts))
+            forms.append(step)
+            if (error := way[-1].error) is not None:
+                yield _unreadable(beside.joinpath(*parts), error)
+        if len(forms) == len(steps):
+            here = way[-1]
+            for plain, name in named.files.items():
+                if (found := here.file(plain, name)) is not None:
+                    parts = (*here.parts, found)
+                    yield _look_at(Place(root, parts), str(beside.joinpath(*parts)))
 
 
 def _unreadable(path: Path, error: OSError) -> MediaFile:

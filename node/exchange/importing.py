@@ -281,7 +281,8 @@ class ImportJob:
     ) -> None:
         async with send:
             found = batches(files)
-            while batch := await trio.to_thread.run_sync(next, found, None):
+            # What it finds may be long in coming: from a scratched disc, and from what reads it.
+            while batch := await trio.to_thread.run_sync(next, found, None, abandon_on_cancel=True):
                 self._count_found(len(batch), sum(file.size_bytes for file in batch))
                 for file in batch:
                     self._media.see(file.label)

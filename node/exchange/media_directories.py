@@ -1,8 +1,6 @@
 """What the DICOMDIRs among imported files say: which files there ought to be. No I/O.
 
-A DICOMDIR names files as ISO 9660 has them: eight upper-case letters, no suffix (PS3.10 §8.2). The
-same disc, copied or mounted otherwise, has them in lower case, or with `.dcm` or `;1` behind. So
-names are compared without all that.
+A disc that was copied has files under other names than its DICOMDIR: see `node.domain.media_names`.
 
 A megabyte of an archive can have a hundred thousand names of thousands of characters. So of a file
 that is seen a hash is kept, of one that is named what its DICOMDIR says, and all within bounds:
@@ -15,8 +13,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-_NAME = "DICOMDIR"
-_SUFFIXES = (".DCM", ".DICOM", ".IMA")
+from node.domain.media_names import SUFFIXES, is_directory_name, plain_file, plain_folder
+
 _ARCHIVE = "!"
 _SEPARATORS = "/\\!"
 _SEPARATOR = re.compile(r"[/\\!]")
@@ -30,7 +28,7 @@ _OVERHEAD = 200  # of an entry, beside its text
 
 def is_called_dicom(label: str) -> bool:
     """Return whether a file's name says that it is DICOM, or a DICOMDIR."""
-    return label.upper().endswith(_SUFFIXES) or _is_directory(_split(label)[1])
+    return label.upper().endswith(SUFFIXES) or is_directory_name(_split(label)[1])
 
 
 class MediaDirectories:
@@ -55,7 +53,7 @@ class MediaDirectories:
     def see(self, label: str) -> None:
         """Note that there is such a file; a DICOMDIR before what lies beside it, if possible."""
         folder, name = _split(label)
-        if _is_directory(name):
+        if is_directory_name(name):
             self.first = self.first or label
             is_too_deep = sum(map(folder.count, _SEPARATORS)) > _MOST_NESTED
             if folder not in self._folders and not is_too_deep and self._has_room(folder):
@@ -88,7 +86,7 @@ class MediaDirectories:
             self.is_whole = False
             return
         path = self._paths.setdefault(folder, len(self._paths))
-        begun = _hashed(_plain(folder))
+        begun = _hashed(plain_folder(folder))
         for reference in references:
             place = _place(reference, begun)
             if place in self._named:
@@ -136,18 +134,6 @@ def _split(label: str) -> tuple[str, str]:
     return label[:at], label[at:]
 
 
-def _is_directory(name: str) -> bool:
-    return _without_version(name.upper()) == _NAME
-
-
-def _without_version(name: str) -> str:
-    return name.removesuffix(";1")
-
-
-def _plain(path: str) -> str:
-    return path.upper().replace("\\", "/")
-
-
 def _hashed(path: str) -> "hashlib.blake2b":
     return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16)
 
@@ -159,9 +145,6 @@ def _place(path: str, begun: "hashlib.blake2b | None" = None) -> bytes:
         path: The place.
         begun: The hash of the folder that it is below, if it does not name that itself.
     """
-    plain = _without_version(_plain(path))
-    for suffix in _SUFFIXES:
-        plain = plain.removesuffix(suffix)
     found = _hashed("") if begun is None else begun.copy()
-    found.update(plain.rstrip(".").encode("utf-8", "surrogatepass"))
+    found.update(plain_file(path).encode("utf-8", "surrogatepass"))
     return found.digest()

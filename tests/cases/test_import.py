@@ -134,3 +134,26 @@ def test_disc_with_more_than_images_on_it_is_a_success(
     node, how = importing
     said = node.run("import", str(tmp_path), *how)  # exit status 0
     assert "refused" not in said.replace("0 refused", "")
+
+
+def test_dicomdir_that_is_named_brings_what_it_names_and_no_other_patient(
+    importing: tuple[Node, tuple[str, ...]], tmp_path: Path
+) -> None:
+    """Copied in lower case, the images of others beside it; and what is large, or damaged."""
+    by_name = {case.name: case for case in media.CASES}
+    copied, large, damaged = (
+        by_name[name]
+        for name in ("disc-copied-in-lower-case", "large-dicomdir", "damaged-dicomdir")
+    )
+    for case in (copied, large, damaged):
+        case.make(tmp_path / case.name)
+    by_name["several-patients"].make(tmp_path / copied.name)
+    told = _import(importing, tmp_path / copied.name / "DICOMDIR")
+    summary = told["summary"]
+    assert (summary["carried"] + summary["known"], summary["directories"]) == (3, 1)
+    assert told["findings"] == []
+    told = _import(importing, tmp_path / large.name / "DICOMDIR")
+    assert _right_of(told["summary"]) == Right(directories=1, missing=24_000)
+    told = _import(importing, tmp_path / damaged.name / "DICOMDIR")
+    assert _right_of(told["summary"]) == Right(refused=1)
+    assert "name the folder instead" in told["findings"][0]["reasons"][0]

@@ -13,6 +13,7 @@ import pytest
 
 from bench.nodes import CommandFailed, Node, two_nodes, wait_until
 from node.dicom.dicomdir import write_dicomdir
+from tests.cases.encoding import directory
 from tests.dicom_files import encode, make_dataset, make_instance, study_uid
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -47,6 +48,19 @@ def test_cd_is_imported_and_sent_with_one_command(nodes: tuple[Node, Node], tmp_
     assert "a receipt of the past" in said
     assert re.search(r"delivered 20\d\d-", said)
     assert f"{b.display_name}, receipt of 20" in a.run("study", study_uid(7001))
+
+
+def test_dicomdir_that_is_named_is_all_that_is_sent(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    study = 7091
+    cd = write_cd(tmp_path / "cd", study, study + 1)
+    path = cd / "DICOMDIR"
+    path.write_bytes(directory([f"{study}-1", f"{study}-2"]))
+    sent = a.json("send", str(path), b.display_name, "--wait")
+    assert [t["study_instance_uid"] for t in sent["transfers"]] == [study_uid(study)]
+    assert sent["imports"][0]["summary"]["carried"] == 2
 
 
 def test_studies_are_chosen_by_number_accession_number_and_words(

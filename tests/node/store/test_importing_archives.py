@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from trio.abc import Instrument
 from trio.testing import wait_all_tasks_blocked
 
 from node.dicom.examiner import open_examiner
-from node.dicom.media import find_files
+from node.dicom.media import MediaFile, find_files
 from node.domain.verdicts import Verdict
 from node.exchange import media_directories
 from node.exchange.importing import Finding, ImportJob, Progress, Summary
@@ -20,7 +21,7 @@ from node.exchange.reading import open_members
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from tests.cases.encoding import directory, without_item
-from tests.dicom_files import make_instance
+from tests.dicom_files import make_instance, study_uid
 from tests.node.dicom.archives import claiming, tarred, zipped
 from tests.node.store.test_import_resumes import make_store
 
@@ -171,3 +172,48 @@ async def test_dicomdir_with_a_long_name_takes_no_long_turn_and_little_memory(
     assert (summary.directories, summary.missing) == (1, 80_000)
     assert sum(len(found.label) for found in findings) < 20 * 2**20
     assert steps.longest < 0.4
+
+
+async def test_dicomdir_that_is_named_is_imported_with_what_it_names_and_nothing_else(
+    context: StoreContext, tmp_path: Path
+) -> None:
+    disc = tmp_path / "disc"
+    (disc / "DICOM").mkdir(parents=True)
+    (disc / "DICOMDIR").write_bytes(directory(["DICOM\\IM1", "DICOM\\IM9"]))
+    for number in (1, 2):
+        (disc / "DICOM" / f"im{number}.dcm").write_bytes(make_instance(number, number))
+    summary, findings, _ = await bring(context, disc / "DICOMDIR")
+    assert (summary.carried, summary.directories, summary.missing) == (1, 1, 1)
+    assert summary.study_instance_uids == [study_uid(1)]
+    assert [found.label for found in findings] == [f"{disc}/DICOM/IM9"]
+
+
+async def test_dicomdir_that_cannot_be_followed_is_refused_with_what_to_do(
+    context: StoreContext, tmp_path: Path
+) -> None:
+    (tmp_path / "DICOMDIR").write_bytes(without_item(directory(["IM1", "IM2"]), 2))
+    (tmp_path / "IM1").write_bytes(make_instance(1, 1))
+    summary, (found,), _ = await bring(context, tmp_path / "DICOMDIR")
+    assert (summary.carried, summary.refused, summary.missing) == (0, 1, 0)
+    assert "name the folder instead" in found.reasons[0]
+
+
+async def test_import_is_cancelled_at_once_whatever_looks_for_its_files(
+    context: StoreContext,
+) -> None:
+    asked, is_over = threading.Event(), threading.Event()
+
+    def files() -> Iterator[MediaFile]:
+        asked.set()
+        is_over.wait(20)
+        yield from ()
+
+    async with open_examiner(parsers=1) as examiner:
+        job = ImportJob(ImportStore(context), examiner, lambda _: None, "test")
+        begun = time.monotonic()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(job.run, files())
+            await trio.to_thread.run_sync(asked.wait)
+            nursery.cancel_scope.cancel()
+        is_over.set()
+    assert time.monotonic() - begun < 15

@@ -1,0 +1,81 @@
+"""Reading a DICOMDIR through a confined process; see `node.dicom.directory_worker`.
+
+What the process says is bounded here once more: whoever takes it over may write anything.
+"""
+
+import json
+import select
+import time
+from contextlib import suppress
+from typing import IO, Any, BinaryIO
+
+from node.dicom.archive_reader import Unreadable
+from node.sandbox import children
+
+_SECONDS = 60.0  # a scratched disc may be long in reading
+_END_SECONDS = 15.0
+_MOST_BYTES = 8 * 2**20
+_MOST_NAMES, _LONGEST_NAME = 200_000, 256
+_MAX_PROBLEM = 120
+_PIECE_BYTES = 64 * 1024
+
+
+def names_in(handle: BinaryIO, size: int) -> list[str] | None:
+    """Return the files that a DICOMDIR names, components joined by `/`; None if it is none. Blocks.
+
+    Args:
+        handle: The file; read from its beginning.
+        size: Its bytes.
+
+    Raises:
+        Unreadable: it cannot be followed to its end.
+    """
+    handle.seek(0)
+    try:
+        process = children.open_reading("node.dicom.directory_worker", str(size), given=handle)
+    except OSError as exc:
+        raise _failed() from exc
+    try:
+        if process.stdout is None:
+            raise _failed()
+        said = _said(_all_of(process.stdout))
+    finally:
+        process.kill()
+        with suppress(children.TookTooLong):  # a disk holds it, and will let it go
+            process.wait(_END_SECONDS)
+        if process.stdout is not None:
+            process.stdout.close()
+    if said.get("problem"):
+        raise Unreadable(str(said["problem"])[:_MAX_PROBLEM])
+    names = said.get("names")
+    if not isinstance(names, list):
+        raise _failed()
+    if said.get("is_directory") is not True:
+        return None
+    return [str(name)[:_LONGEST_NAME] for name in names[:_MOST_NAMES]]
+
+
+def _all_of(stream: IO[bytes]) -> bytes:
+    """Return all that a process writes, if that is not too much and comes in time."""
+    poll, end, output = select.poll(), time.monotonic() + _SECONDS, bytearray()
+    poll.register(stream, select.POLLIN)
+    while len(output) <= _MOST_BYTES and poll.poll(max(0.0, end - time.monotonic()) * 1000):
+        piece = stream.read(_PIECE_BYTES)
+        if not piece:
+            return bytes(output)
+        output += piece
+    raise _failed()
+
+
+def _said(output: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(output)
+    except (ValueError, RecursionError) as exc:
+        raise _failed() from exc
+    if not isinstance(said, dict):
+        raise _failed()
+    return said
+
+
+def _failed() -> Unreadable:
+    return Unreadable("the DICOMDIR cannot be followed to its end")
