@@ -1,5 +1,6 @@
 """The `emix-directory` command: run a directory, and sign what only its network may sign."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -431,7 +432,9 @@ def _call(context: click.Context, name: str, request: Message) -> Any:
             " with --home"
         )
     if not socket.exists():
-        raise PeerUnreachable(f"no directory runs in {home}; start it: emix-directory serve")
+        serve = f"emix-directory --home {shlex.quote(str(home))} serve"
+        start = safe_paths.by_owner(home, serve)
+        raise PeerUnreachable(f"no directory runs in {home}; start it: {start}")
     safe_paths.real_folder(home, owner=home.stat().st_uid)  # or another socket could be put there
     address = unix_address(socket.resolve())
     with open_blocking_channel(address, largest_answer=OWN.size) as channel:

@@ -34,6 +34,7 @@ RESERVE_BYTES = 64 << 20
 LOST_AND_FOUND = "lost+found"
 """Where a file system is mounted, root has this folder: the place is empty all the same."""
 
+_MARKS_OF_A_HOME = ("keyring", "emix.toml", "directory.toml", "metadata.db")
 _FILE_BYTES = 4096  # what a file takes beside its bytes, about
 _ACL = "system.posix_acl_access"
 _OUR_DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
@@ -219,11 +220,32 @@ def _denied(path: Path) -> str:
     mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
     if found.st_uid == ours:
         return f"{path} has {mode}. Run: chmod u+rwX {shlex.quote(str(path))}"
-    me = user_text(ours)
+    why = f"{path} belongs to {user_text(found.st_uid)} with {mode}, and this runs as"
+    why += f" {user_text(ours)}."
+    if _is_part_of_our_home(path):
+        part = f"{'-R ' if path.is_dir() else ''}{user_name(ours)} {shlex.quote(str(path))}"
+        return f"{why} It lies in this user's home, and is to be given to it, as root: chown {part}"
     return (
-        f"{path} belongs to {user_text(found.st_uid)} with {mode}, and this runs as {me}. Run this"
-        f" as its owner, or give it away, as root: chown {user_name(ours)} {shlex.quote(str(path))}"
+        f"{why} Leave it as it is: have that user run this, or root"
+        f" (sudo -u {_sudo_name(found.st_uid)} ...), or use what is yours"
     )
+
+
+def _is_part_of_our_home(path: Path) -> bool:
+    """Return whether a path lies in a home of ours: what others made there is to be given to us.
+
+    Anywhere else, a home included that is another's as a whole, it would be taken from its owner.
+    """
+    for above in path.parents:
+        if any(os.path.lexists(above / name) for name in _MARKS_OF_A_HOME):
+            return above.stat().st_uid == os.geteuid()
+    return False
+
+
+def by_owner(home: Path, command: str) -> str:
+    """Return a command as this user has it run: through sudo, where the home is another's."""
+    owner = home.stat().st_uid
+    return command if owner == os.geteuid() else f"sudo -u {_sudo_name(owner)} {command}"
 
 
 def user_name(uid: int) -> str:

@@ -1,7 +1,10 @@
 """One command's connection to its node."""
 
 import getpass
+import grp
 import os
+import shlex
+import stat
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -12,7 +15,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from google.protobuf.message import Message
 
 from node import safe_paths
-from node.errors import PeerTimeout, PeerUnreachable, UsageError
+from node.errors import ConfigError, PeerTimeout, PeerUnreachable, UsageError
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
 from node.rpc.bounds import OWN
 from node.rpc.methods import Method, methods
@@ -105,6 +108,40 @@ def home_path(context: click.Context) -> Path:
     return home_of(context.find_root().params.get("home") or DEFAULT_HOME, "EMIX_HOME")
 
 
+def _shut_out(home: Path) -> str:
+    """Return why another user's home lets this one's commands not in; empty where it does."""
+    try:
+        found = home.stat()
+    except OSError:  # then what is above it says why
+        return ""
+    if found.st_uid == os.geteuid() or os.access(home, os.X_OK, effective_ids=True):
+        return ""
+    owner, me = safe_paths.user_text(found.st_uid), safe_paths.user_name(os.geteuid())
+    instead = safe_paths.by_owner(home, "emix ...")
+    if not found.st_mode & stat.S_IXGRP:
+        return (
+            f"{home} belongs to {owner}, and its node lets nobody else in: it has not been started"
+            " yet since it was made, or emix.toml names no group in [admin]. Have that user or"
+            f" root run this: {instead}"
+        )
+    group, members = _group(found.st_gid)
+    if me in members:
+        return f"{me} is in the group {group} and was not yet at this log-in: log in anew"
+    return (
+        f"{me} is not in the group {group}, whose members use the node of {owner}. Have root add"
+        f" you (usermod -aG {group} {me}) and log in anew, or run this: {instead}"
+    )
+
+
+def _group(number: int) -> tuple[str, list[str]]:
+    """Return a group's name, its number where it has none, and who is listed in it."""
+    try:
+        found = grp.getgrgid(number)
+    except (KeyError, OSError):
+        return str(number), []
+    return found.gr_name, found.gr_mem
+
+
 @contextmanager
 def node_client(context: click.Context) -> Generator[Client]:
     """Connect to the node for the time of the block.
@@ -114,12 +151,15 @@ def node_client(context: click.Context) -> Generator[Client]:
     """
     home = home_path(context)
     socket = home / "admin.sock"
+    if why := _shut_out(home):
+        raise ConfigError(why)
     if not (home / "keyring").exists():
         raise UsageError(
             f"{home} is not a node's home; make one with `emix init`, or name it with --home"
         )
     if not socket.exists():
-        raise PeerUnreachable(f"no node runs in {home}; start it: emix --home {home} serve")
+        start = safe_paths.by_owner(home, f"emix --home {shlex.quote(str(home))} serve")
+        raise PeerUnreachable(f"no node runs in {home}; start it: {start}")
     with suppress(OSError):  # then the connection says what is wrong
         # Whoever could put another socket there would be told what this command says.
         safe_paths.real_folder(home, owner=home.stat().st_uid)

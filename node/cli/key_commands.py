@@ -152,7 +152,7 @@ def request(context: click.Context, file: str, passphrase_file: str | None, json
 @click.argument("certificate")
 @kit_option
 @click.option(
-    "--node", "node_text", metavar="ID", help="The node's ID, as `emix keys` shows it there."
+    "--node", "node_text", metavar="ID", help="The node's ID, as `emix status` shows it there."
 )
 @as_json
 def certify(
@@ -199,8 +199,8 @@ def _node_named(text: str | None) -> "NodeId":
 
     if text is None:
         if not sys.stdin.isatty():
-            raise UsageError("say which node it is, as `emix keys` shows it there: --node ID")
-        text = str(click.prompt("Node ID, as `emix keys` shows it there"))
+            raise UsageError("say which node it is, as `emix status` shows it there: --node ID")
+        text = str(click.prompt("Node ID, as `emix status` shows it there"))
     try:
         return NodeId.parse(text)
     except ValueError as exc:

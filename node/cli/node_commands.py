@@ -237,6 +237,7 @@ def status(context: click.Context, json_: bool) -> None:
         return
     rows = [
         ("facility", f"{answer.display_name}  {answer.facility_id}"),
+        ("node", answer.node_id),
         ("software", answer.software),
         ("running since", show_time(answer.started_seconds)),
         ("peer service", answer.peer_endpoint),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,40 @@ def test_tree_with_a_file_that_others_may_change_is_refused(base: Path, mode: in
         safe_paths.hold_tree(base)
     file.chmod(0o644)
     assert safe_paths.hold_tree(base) == (1, 3)
+
+
+@contextmanager
+def as_other() -> Iterator[None]:
+    """Be an ordinary user for the time of the block."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.seteuid(OTHER)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setgroups(groups)
+
+
+@as_root
+def test_only_a_part_of_a_home_of_ours_is_to_be_given_away(base: Path) -> None:
+    base.chmod(0o755)
+    home = base / "node"
+    (home / "chunks").mkdir(parents=True, mode=0o700)
+    for name in ("keyring", "emix.toml"):
+        (home / name).touch(mode=0o400)
+    for part in (base, home, home / "emix.toml"):
+        os.chown(part, OTHER, OTHER)
+    with as_other():
+        assert safe_paths.denial(home / "keyring").endswith(f"chown {OTHER} {home}/keyring")
+        assert safe_paths.denial(home / "chunks" / "aa" / "b").endswith(
+            f"chown -R {OTHER} {home}/chunks"
+        )
+    os.chown(home, 0, 0)
+    for mode in (0o700, 0o711):  # not to be entered; entered, with files that are not ours
+        home.chmod(mode)
+        with as_other():
+            why = safe_paths.denial(home / "keyring")
+        assert "belongs to root (uid 0)" in why
+        assert "sudo -u root ..." in why
+        assert "chown" not in why

@@ -1,11 +1,17 @@
 """What commands say where something is wrong leads to the next step, and to no other."""
 
+import grp
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from directory_service.cli import cli as directory_cli
 from node.cli.main import cli
+from tests.integration.attacks.users import folder_of_user
 
 PASSPHRASE, WRONG = "a long passphrase 1", "another passphrase 2"
 
@@ -100,3 +106,70 @@ def test_what_asks_says_so_where_nobody_answers(tmp_path: Path) -> None:
         cli, ["--home", str(tmp_path), "peers", "remove", "Billings"], input="n\n"
     )
     assert (done.exit_code, "nothing was done" in done.output) == (1, True)
+
+
+OWNER, BOB, GROUP = 64321, 64322, 64323
+
+
+@contextmanager
+def as_user(number: int, *groups: int) -> Iterator[None]:
+    """Be an ordinary user for the time of the block."""
+    before = os.getgroups()
+    os.setgroups(groups)
+    os.seteuid(number)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setgroups(before)
+
+
+@pytest.fixture
+def theirs() -> Iterator[Path]:
+    """A node's home that belongs to another user, in a folder that everybody enters."""
+    with folder_of_user() as folder:
+        folder.chmod(0o755)
+        home = folder / "node"
+        home.mkdir(mode=0o700)
+        for name in ("keyring", "emix.toml", "directory.toml"):
+            (home / name).touch(mode=0o600)
+        for path in (home, *home.iterdir()):
+            os.chown(path, OWNER, OWNER)
+        yield home
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user for a while")
+def test_another_users_home_is_not_to_be_given_away(
+    theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sudo = f"sudo -u '#{OWNER}'"
+    with as_user(BOB):
+        text = said(theirs, "status")  # before the node's first start
+        assert "lets nobody else in" in text
+        assert f"{sudo} emix ..." in text
+        for command in (("keys",), ("config", "check"), ("serve",)):
+            text = said(theirs, *command)
+            assert f"belongs to uid {OWNER}" in text or "another user" in text
+            assert sudo in text
+            assert "chown" not in text
+    os.chown(theirs, OWNER, GROUP)
+    theirs.chmod(0o710)
+    people = ["somebody"]
+    known = grp.struct_group(("gfc-admins", "x", GROUP, people))
+    monkeypatch.setattr(grp, "getgrgid", lambda _: known)
+    with as_user(BOB):
+        text = said(theirs, "status")
+        assert f"{BOB} is not in the group gfc-admins" in text
+        assert f"usermod -aG gfc-admins {BOB}" in text
+        people.append(str(BOB))
+        assert "log in anew" in said(theirs, "peers")
+    with as_user(BOB, GROUP):
+        start = f"start it: {sudo} emix --home {theirs} serve"
+        assert start in said(theirs, "status")
+        text = said(theirs, "keys")
+        assert sudo in text
+        assert "chown" not in text
+    theirs.chmod(0o755)
+    with as_user(BOB):
+        done = CliRunner().invoke(directory_cli, ["--home", str(theirs), "status"])
+        assert f"start it: {sudo} emix-directory --home {theirs} serve" in done.output
