@@ -10,7 +10,11 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 # gRPC's core writes lines of its own, addresses in them, between ours. Set before it is loaded.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from directory_service.cli import main
+from node.terminal.libraries import load_anywhere
+
+load_anywhere()
+
+from directory_service.cli import main  # noqa: E402  # it loads them
 
 if __name__ == "__main__":
     main()

@@ -113,7 +113,7 @@ def init(
     """
     from directory_service.home import Home, make_home
 
-    home, path = Home(_home(context)), Path(key_file).absolute()
+    home, path = Home(_home(context)), safe_paths.absolute(Path(key_file))
     if path.is_relative_to(home.root.absolute()):
         raise UsageError("the network key must lie outside the home; it is to be kept elsewhere")
     if relay_listen and not relays:

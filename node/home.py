@@ -149,7 +149,7 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
     hold_length(root)
     if home.keyring.exists():
         raise ConfigError(f"{root} is a node's home already")
-    kit_path = new.recovery_kit.resolve()
+    kit_path = safe_paths.absolute(new.recovery_kit).resolve()
     if kit_path.is_relative_to(root):
         raise ConfigError("the recovery kit must lie outside the home; it is to be kept offline")
     if kit_path.is_dir():

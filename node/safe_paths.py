@@ -42,6 +42,36 @@ _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def absolute(path: Path) -> Path:
+    """Return a path from the root on.
+
+    Raises:
+        ConfigError: it is relative to a working folder that this user may not use.
+    """
+    path = Path(path)
+    if path.is_absolute():
+        return path
+    hold_working_folder(path)
+    return path.absolute()
+
+
+def hold_working_folder(path: Path) -> None:
+    """Hold that what is relative to the working folder can be used.
+
+    Raises:
+        ConfigError: this user may not enter it, or it is gone; the message names the path.
+    """
+    where = "the working folder"
+    try:
+        where = f"{where} {Path.cwd()}"
+        Path(os.curdir).stat()
+    except OSError as exc:
+        raise ConfigError(
+            f"{path} is in {where}, which {user_text(os.geteuid())} cannot use"
+            f" ({os.strerror(exc.errno or 0)}): `cd` elsewhere, or give the whole path, from / on"
+        ) from exc
+
+
 @contextmanager
 def folder(
     path: Path, *, make: bool = False, is_ours: bool = False, owner: int = 0
@@ -59,7 +89,7 @@ def folder(
         OSError: it is not there, or not a folder, or may not be opened.
     """
     trusted = frozenset({0, os.geteuid(), owner})
-    step, real = _walk(Path(path).absolute(), trusted, make=make)
+    step, real = _walk(absolute(path), trusted, make=make)
     try:
         if is_ours:
             _hold_ours(step, real)
@@ -80,7 +110,7 @@ def names(fd: int) -> list[str]:
 def real_folder(path: Path, *, make: bool = False, is_ours: bool = False, owner: int = 0) -> Path:
     """Return the real path of a folder that no other user can exchange; see `folder`."""
     trusted = frozenset({0, os.geteuid(), owner})
-    step, real = _walk(Path(path).absolute(), trusted, make=make)
+    step, real = _walk(absolute(path), trusted, make=make)
     try:
         if is_ours:
             _hold_ours(step, real)
@@ -197,7 +227,10 @@ def denial(path: Path, rights: int = os.R_OK | os.W_OK) -> str:
         path: What is to be used. Where it is not there, its folder has to take it.
         rights: What is wanted of it, as `os.access` has it.
     """
-    path = Path(path).absolute()
+    try:
+        path = absolute(path)
+    except ConfigError as exc:
+        return str(exc)
     for above in reversed(path.parents):
         if not os.path.lexists(above):
             return ""
@@ -284,6 +317,7 @@ def read_file(path: Path, most_bytes: int) -> bytes:
         ConfigError: it is something else, or has more bytes than are wanted.
         OSError: it cannot be read.
     """
+    absolute(path)
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with os.fdopen(fd, "rb") as handle:
         found = os.fstat(fd)

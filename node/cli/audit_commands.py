@@ -106,7 +106,7 @@ def export_receipt(context: click.Context, transfer: str, file: str, json_: bool
     )
     safe_paths.write_file(Path(file), proof.encode())
     text = f"Wrote {file}; anyone can check it with `emix receipts verify {file}`."
-    show_done({"file": str(Path(file).absolute())}, text, json_=json_)
+    show_done({"file": str(safe_paths.absolute(Path(file)))}, text, json_=json_)
 
 
 @receipts.command()

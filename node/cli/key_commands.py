@@ -135,13 +135,13 @@ def request(context: click.Context, file: str, passphrase_file: str | None, json
     """
     from node.documents.node_requests import NodeRequest
     from node.home import unlock
-    from node.safe_paths import write_file
+    from node.safe_paths import absolute, write_file
 
     home = _home(context)
     unlocked = unlock(home, passphrase_of(home, passphrase_file))
     write_file(Path(file), NodeRequest.of(unlocked.signer).encode())
     if json_:
-        show_json({"file": str(Path(file).absolute()), "node_id": str(unlocked.signer.node_id)})
+        show_json({"file": str(absolute(Path(file))), "node_id": str(unlocked.signer.node_id)})
         return
     print_line(f"Wrote {file}. Where the kit is:")
     print_line(f"  emix node certify {file} CERTIFICATE --node {unlocked.signer.node_id}")
@@ -169,7 +169,7 @@ def certify(
     """
     from node.crypto.signing import node_id
     from node.documents.node_requests import NodeRequest, encode_certificate
-    from node.safe_paths import write_file
+    from node.safe_paths import absolute, write_file
 
     asked = NodeRequest.decode(_read(request_file))
     signer = asked.certify(kit_from(recovery_kit).facility_key, time.time())
@@ -181,7 +181,7 @@ def certify(
     if json_:
         show_json(
             {
-                "file": str(Path(certificate).absolute()),
+                "file": str(absolute(Path(certificate))),
                 "node_id": str(node),
                 "generation": cert.generation,
                 "expires_seconds": cert.expires_seconds,

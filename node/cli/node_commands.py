@@ -406,7 +406,7 @@ def make_backup(context: click.Context, directory: str, mounted: bool, json_: bo
     """
     from node.store.copies import BackupFolder
 
-    home, target = home_path(context), Path(directory).absolute()
+    home, target = home_path(context), safe_paths.absolute(Path(directory))
     request = pb.BackupRequest(destination=encodable(str(target)))
     unreadable: list[pb.BackupUnreadable] = []
     try:
@@ -484,7 +484,7 @@ def verify_backup(directory: str, json_: bool) -> None:
     """
     from node.store.copies import read_inventory, verify
 
-    source = Path(directory).absolute()
+    source = safe_paths.absolute(Path(directory))
     files = read_inventory(source)
     total = sum(listed.size_bytes for listed in files.values())
     with ProgressBar("reading") as bar:
@@ -532,7 +532,10 @@ def restore(
     from node.home import Home
     from node.restoring import restore_home
 
-    source, home = Path(directory).absolute(), Home(home_path(context).absolute())
+    source, home = (
+        safe_paths.absolute(Path(directory)),
+        Home(safe_paths.absolute(home_path(context))),
+    )
     with ProgressBar("restoring") as bar:
         restored = restore_home(
             source, home, _kit_from(recovery_kit), takes_incomplete=incomplete, tell=bar.update

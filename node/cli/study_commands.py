@@ -93,7 +93,7 @@ def import_and_show(
         UsageError: nothing can be there; nothing was imported.
         SystemExit: it was cancelled.
     """
-    absolute = [path.absolute() for path in paths]
+    absolute = [safe_paths.absolute(path) for path in paths]
     for path in absolute:
         try:
             path.lstat()
@@ -600,7 +600,7 @@ def export(
       emix export s12 ~/for-the-pacs
       emix export 1.2.840.113619.2 ~/ours --origin own
     """
-    target = Path(directory).absolute()
+    target = safe_paths.absolute(Path(directory))
     uid = chosen(context, uid, is_sure=yes)
     request = pb.ExportStudyRequest(
         study=uid,

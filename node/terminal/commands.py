@@ -26,10 +26,11 @@ def home_of(text: str, variable: str) -> Path:
 
     Raises:
         UsageError: it cannot be told where that is; or its name is not UTF-8, as SQLite wants it.
+        ConfigError: it is relative to a folder that may not be used.
     """
     try:
         path = Path(text).expanduser()
-        str(path.absolute()).encode()
+        str(safe_paths.absolute(path)).encode()
     except RuntimeError as exc:  # neither HOME nor an entry among the machine's users
         raise UsageError(
             f"this user has no home directory, so say where the node is: --home DIR or {variable}"
@@ -84,7 +85,10 @@ class CommandGroup(click.Group):
         except UnicodeEncodeError as exc:
             exit_with(_no_text(exc))
         except PermissionError as exc:
-            exit_with(_not_ours(exc))
+            try:
+                exit_with(_not_ours(exc))
+            except ConfigError as why:
+                exit_with(why)
         except (KeyboardInterrupt, BaseExceptionGroup) as exc:
             self._end_of(exc)
             raise
@@ -128,7 +132,9 @@ def _no_text(error: UnicodeEncodeError) -> UsageError:
 def _not_ours(error: PermissionError) -> ConfigError:
     """Return what to say of a home, or a file, of another user's."""
     if not error.filename:
-        return ConfigError("a file cannot be used; run this as the user who owns it")
+        safe_paths.hold_working_folder(Path(os.curdir))  # which libraries ask for
+        who = safe_paths.user_text(os.geteuid())
+        return ConfigError(f"this runs as {who}, who may not do that (permission denied)")
     path = Path(os.fsdecode(error.filename))
     why = safe_paths.denial(path) or safe_paths.denial(path.parent)
     return ConfigError(f"{path} cannot be used: {why or 'permission denied'}")
