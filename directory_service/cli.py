@@ -237,7 +237,7 @@ def facilities(context: click.Context, json_: bool) -> None:
     rows = [
         (
             f.name,
-            f.facility_id[:7],
+            f.facility_id,
             f.standing,
             f"{f.online} of {f.nodes}",
             f.city,
@@ -248,7 +248,7 @@ def facilities(context: click.Context, json_: bool) -> None:
     ]
     columns = (
         Column("FACILITY", least=12),
-        "ID",
+        Column("ID", least=8),
         "STANDING",
         ">ONLINE",
         Column("CITY", least=6, spare=1),

@@ -33,7 +33,14 @@ from node.documents.lists import (
 )
 from node.documents.network import JoinLetter, Membership, invite
 from node.domain.ids import LEAST_CHARACTERS, FacilityId, InvitationId, NetworkId
-from node.domain.names import alike, beginning_of_id, looks_like_id, same_name
+from node.domain.names import (
+    alike,
+    beginning_of_id,
+    facilities_text,
+    looks_like_id,
+    same_name,
+    several_named,
+)
 from node.domain.network import ListPlace, NetworkList
 from node.errors import ConfigError, Conflict, DocumentError, KeysError, NotFound, UsageError
 
@@ -368,8 +375,8 @@ def find_facility(
         names = {m.invitation.display_name for m in all_of if m.facility_id in found}
         if len(found) == 1 and not any(same_name(name, text) for name in names):
             raise NotFound(
-                "no facility is called so, but one has a name that looks like it; use its"
-                " Facility ID"
+                "no facility is called so, but one has a name that looks like it; if you mean"
+                f" that, use its Facility ID: {facilities_text(_names_of(all_of, found))}"
             )
     if not found:
         raise NotFound(
@@ -378,8 +385,14 @@ def find_facility(
             f" {LEAST_CHARACTERS} characters of it"
         )
     if len(found) > 1:
-        raise Conflict("several facilities are called so; use the Facility ID")
+        raise several_named(_names_of(all_of, found))
     return found.pop()
+
+
+def _names_of(memberships: Iterable[Membership], found: set[FacilityId]) -> dict[FacilityId, str]:
+    """Return the facilities that were found, each with a name that it has."""
+    names = {m.facility_id: m.invitation.display_name for m in memberships}
+    return {facility: names.get(facility, "") for facility in found}
 
 
 def read_endpoints(texts: Iterable[str]) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from node.documents.peers import Peer
 from node.documents.signed import DocumentSigner
 from node.domain.findings import Finding
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
+from node.domain.names import several_named
 from node.domain.operators import Visitor, operator_text
-from node.errors import Conflict
 from node.exchange.networks import Networks
 from node.exchange.pairing import Pairing
 from node.exchange.transfers import Transfers
@@ -85,12 +85,11 @@ class Parts:
         """
         if text.casefold() == OWN or _ID.fullmatch(text):
             return text
-        found = [d for d, name in self.names().items() if name.casefold() == text.casefold()]
-        if not found:
-            return text
+        names = {FacilityId(digest): name for digest, name in self.names().items()}
+        found = {f: name for f, name in names.items() if name.casefold() == text.casefold()}
         if len(found) > 1:
-            raise Conflict(f"{len(found)} facilities are called so; use the Facility ID")
-        return str(FacilityId(found[0]))
+            raise several_named(found)
+        return str(next(iter(found))) if found else text
 
     def peer_name(self, peer: Peer | None) -> str:
         """Return a peer's name; empty for nobody."""

@@ -4,6 +4,7 @@ import select
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -13,6 +14,8 @@ from node import safe_paths
 from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
 from node.domain.files import wrong_file
+from node.domain.ids import FacilityId
+from node.domain.names import find_named
 from node.errors import Conflict, DocumentError, UsageError
 from node.terminal.output import (
     Column,
@@ -50,7 +53,7 @@ def peers(context: click.Context, json_: bool) -> None:
     show_table(
         (
             Column("FACILITY", least=12),
-            "ID",
+            Column("ID", least=8),
             "STATE",
             Column("ROUTE", spare=4),
             Column("ENDPOINT", least=12, spare=5),
@@ -63,7 +66,7 @@ def peers(context: click.Context, json_: bool) -> None:
         [
             (
                 p.display_name,
-                p.facility_id[:7],
+                p.facility_id,
                 p.state,
                 p.route,
                 p.endpoint,
@@ -309,11 +312,20 @@ def remove(context: click.Context, facility: str, yes: bool, json_: bool) -> Non
       emix peers remove "Billings Hospital"
       emix peers remove ABCDEFG-HIJKLMN-... --yes
     """
+    with node_client(context) as client:
+        peers = client.call("PeerService.ListPeers", pb.ListPeersRequest()).peers
+    names = {}
+    for peer in peers:
+        with suppress(ValueError):  # no ID of ours
+            if peer.state != "removed":
+                names[FacilityId.parse(peer.facility_id)] = peer.display_name
+    one = find_named(names, facility)
+    what = f"{clean(names[one])}, Facility ID {one}"
     ask(
-        f"Remove {clean(facility)}? Its running transfers end, and it is refused from then on.",
+        f"Remove {what}? Its running transfers end, and it is refused from then on.",
         is_sure=yes,
     )
-    request = pb.RemovePeerRequest(facility=facility)
+    request = pb.RemovePeerRequest(facility=str(one))
     peer = run_call(context, "PeerService.RemovePeer", request).peer
     text = f"Removed {peer.display_name}. What it received before, it keeps."
     show_done(peer, text, json_=json_)

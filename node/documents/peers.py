@@ -4,10 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.documents.identity import Identity
-from node.domain.ids import LEAST_CHARACTERS, FacilityId, InvitationId, NetworkId
-from node.domain.names import alike, beginning_of_id, looks_like_id, same_name
-from node.domain.texts import shown
-from node.errors import Conflict, NotFound
+from node.domain.ids import FacilityId, InvitationId, NetworkId
+from node.domain.names import alike, facilities_text, find_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +56,9 @@ class Peer:
 
 
 def find_peer(peers: Sequence[Peer], text: str) -> Peer:
-    """Return the peer that a person means by an ID, a long beginning of one, or a name.
-
-    An ID goes first, and what looks like one is never taken for a name: nobody can be sent what
-    is meant for another by calling itself so.
-
-    Raises:
-        NotFound: nobody.
-        Conflict: several; or another peer's name looks like that one.
-    """
-    wanted = text.strip()
-    beginning = beginning_of_id(wanted)
-    found = [p for p in peers if beginning and _id(p).startswith(beginning)]
-    if not found and not looks_like_id(wanted):
-        found = _called(peers, wanted)
-    if not found:
-        raise NotFound(
-            f"no paired facility is called {shown(wanted)!r}; `emix peers` lists them. Of a"
-            f" Facility ID, {LEAST_CHARACTERS} characters are needed at least"
-        )
-    if len(found) > 1:
-        raise Conflict(f"{len(found)} facilities are called so; use the Facility ID")
-    return found[0]
+    """Return the peer that a person means; see `find_named`, and what it raises."""
+    facility = find_named({p.facility_id: p.name for p in peers}, text)
+    return next(p for p in peers if p.facility_id == facility)
 
 
 def look_alikes(peers: Sequence[Peer], facility: FacilityId, name: str) -> list[Peer]:
@@ -94,20 +73,8 @@ def alike_warning(peer: Peer, peers: Iterable[Peer]) -> str:
     others = look_alikes([p for p in peers if not p.is_removed], peer.facility_id, peer.name)
     if not others:
         return ""
+    others_text = facilities_text({p.facility_id: p.name for p in others})
     return (
-        f"its name looks like that of facility {others[0].facility_id.short()}: send by Facility ID"
+        f"its name looks like that of {others_text}: send by Facility ID; its own is"
+        f" {peer.facility_id}"
     )
-
-
-def _called(peers: Sequence[Peer], name: str) -> list[Peer]:
-    similar = [p for p in peers if alike(p.name, name)]
-    if len(similar) == 1 and not same_name(similar[0].name, name):
-        raise NotFound(
-            f"no paired facility is called {shown(name)!r}, but one has a name that looks like it;"
-            " use its Facility ID"
-        )
-    return similar
-
-
-def _id(peer: Peer) -> str:
-    return str(peer.facility_id).replace("-", "")

@@ -6,10 +6,14 @@ names that look the same must not be two facilities without anybody noticing.
 
 import re
 import unicodedata
+from collections.abc import Mapping
 
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
+from node.domain.texts import shown
+from node.errors import Conflict, NotFound
 
 MAX_NAME_CHARACTERS = 100
+_MOST_NAMED = 4  # of several facilities, in a message of bounded length
 
 _DASHES = re.compile(r"[\u2010-\u2015\u2212\ufe58\ufe63\uff0d-]")
 _RUN = re.compile(rf"[A-Z2-7]{{{LEAST_CHARACTERS},}}")
@@ -62,6 +66,59 @@ def same_name(a: str, b: str) -> bool:
 def alike(a: str, b: str) -> bool:
     """Return whether two names look the same to a person who does not look twice."""
     return _letters(a) == _letters(b) or _shapes(a) == _shapes(b)
+
+
+def find_named(facilities: Mapping[FacilityId, str], text: str) -> FacilityId:
+    """Return the facility that a person means by an ID, a long beginning of one, or a name.
+
+    An ID goes first, and what looks like one is never taken for a name: nobody can be sent what
+    is meant for another by calling itself so.
+
+    Args:
+        facilities: Those that may be meant, and what they are called here.
+        text: What was typed.
+
+    Raises:
+        NotFound: nobody.
+        Conflict: several, all named with their IDs; or another's name looks like that one.
+    """
+    wanted = text.strip()
+    beginning = beginning_of_id(wanted)
+    found = {f: n for f, n in facilities.items() if beginning and _run(f).startswith(beginning)}
+    if not found and not looks_like_id(wanted):
+        found = {f: n for f, n in facilities.items() if alike(n, wanted)}
+        if len(found) == 1 and not any(same_name(name, wanted) for name in found.values()):
+            raise NotFound(
+                f"no paired facility is called {shown(wanted)!r}, but one has a name that looks"
+                f" like it; if you mean that, use its Facility ID: {facilities_text(found)}"
+            )
+    if not found:
+        raise NotFound(
+            f"no paired facility is called {shown(wanted)!r}; `emix peers` lists them. Of a"
+            f" Facility ID, {LEAST_CHARACTERS} characters are needed at least"
+        )
+    if len(found) > 1:
+        raise several_named(found)
+    (facility,) = found
+    return facility
+
+
+def several_named(found: Mapping[FacilityId, str]) -> Conflict:
+    """Return the error for a name that several facilities have: their IDs are what is needed."""
+    return Conflict(
+        f"{len(found)} facilities are called so; use the Facility ID: {facilities_text(found)}"
+    )
+
+
+def facilities_text(found: Mapping[FacilityId, str]) -> str:
+    """Return facilities as whole IDs, with what each is called."""
+    first = sorted(found.items())[:_MOST_NAMED]
+    more = f", and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    return ", ".join(f"{facility} ({shown(name)!r})" for facility, name in first) + more
+
+
+def _run(facility: FacilityId) -> str:
+    return str(facility).replace("-", "")
 
 
 def _letters(name: str) -> str:

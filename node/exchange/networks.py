@@ -20,7 +20,7 @@ from node.documents.lists import open_list
 from node.documents.network import JoinLetter, Membership, Network, Record, claim, open_membership
 from node.documents.peers import Peer
 from node.domain.ids import FacilityId, InvitationId, NetworkId
-from node.domain.names import looks_like_id, same_name
+from node.domain.names import looks_like_id, same_name, several_named
 from node.domain.network import ListPlace, ListProblem, NetworkView, Standing
 from node.errors import (
     BadSignature,
@@ -211,7 +211,7 @@ class Networks:
         if not by_facility:
             raise NotFound(f"nobody is called {text!r}; `emix find` and `emix peers` list who is")
         if len(by_facility) > 1:
-            raise Conflict(f"{len(by_facility)} facilities are called so; use the Facility ID")
+            raise several_named({f: _listed_name(one) for f, one in by_facility.items()})
         (one,) = by_facility.values()
         invitation, identity = one.record.membership.invitation, one.record.identity
         objection = _objection(one.network, invitation.id, identity.facility_id)
@@ -246,8 +246,9 @@ class Networks:
         found: list[Found] = []
         with suppress(NodeError):  # no directory answers, and nobody else is remembered
             found = await self._named(text)
-        if any(f.record.identity.facility_id != peer.facility_id for f in found):
-            raise Conflict("several facilities are called so; use the Facility ID")
+        named = {f.record.identity.facility_id: _listed_name(f) for f in found}
+        if named.keys() - {peer.facility_id}:
+            raise several_named({**named, peer.facility_id: peer.name})
 
     async def _named(self, text: str) -> list[Found]:
         try:
@@ -291,6 +292,7 @@ class Networks:
 
         Raises:
             NotFound: this facility is in no such network.
+        Conflict: several are called so.
         """
         wanted = text.strip().casefold()
         found = [
@@ -301,7 +303,8 @@ class Networks:
         if not found:
             raise NotFound(f"this facility is in no network called {text!r}; `emix networks`")
         if len(found) > 1:
-            raise Conflict("several networks are called so; use the network's id")
+            ids = ", ".join(sorted(str(n.id) for n in found))
+            raise Conflict(f"{len(found)} networks are called so; use the network's ID: {ids}")
         await self._book.leave(found[0].id, operator)
         await self._changed()
         return found[0]
@@ -489,6 +492,10 @@ def _rank(found: Found) -> tuple[bool, int]:
     identity, invitation = found.record.identity, found.record.membership.invitation
     objection = _objection(found.network, invitation.id, identity.facility_id)
     return not objection, identity.profile.issued_seconds
+
+
+def _listed_name(found: Found) -> str:
+    return found.record.membership.invitation.display_name
 
 
 def _objection(network: Network, invitation: InvitationId, facility: FacilityId) -> str:

@@ -221,7 +221,7 @@ class Pairing:
         """Return what a person should look at before a facility is pinned by a name."""
         peers = [p for p in await self._pins.all() if not p.is_removed]
         found = [
-            f"the name {name!r} looks like that of {other.name!r}, Facility ID"
+            f"the name {name!r} of {facility} looks like that of {other.name!r}, Facility ID"
             f" {other.facility_id}, which is paired: compare the IDs, and send by ID"
             for other in look_alikes(peers, facility, name)
         ]

@@ -182,8 +182,11 @@ def test_operator_means_an_id_by_an_id_and_one_facility_by_a_name() -> None:
     with pytest.raises(NotFound):
         find_facility([thief], [], str(a.facility_id))
     alike = replace(b, invitation=replace(b.invitation, display_name="Great Fa11s"))
-    with pytest.raises(Conflict, match="use the Facility ID"):
+    with pytest.raises(Conflict, match="use the Facility ID") as caught:
         find_facility([a, alike], [], "Great Falls")
+    assert all(str(one.facility_id) in str(caught.value) for one in (a, alike))
+    with pytest.raises(NotFound, match=f"looks like it.*{alike.facility_id}"):
+        find_facility([alike], [], "Great Falls")
 
 
 class Directory:

@@ -2,17 +2,22 @@
 
 import grp
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from emix.admin.v1 import admin_pb2 as pb
 
 from directory_service.cli import cli as directory_cli
 from node.cli.main import cli
+from node.domain.ids import FacilityId
+from tests.integration.attacks.texts import Handler, node_that
 from tests.integration.attacks.users import folder_of_user
 
+SERVICES = list(pb.DESCRIPTOR.services_by_name.values())
 PASSPHRASE, WRONG = "a long passphrase 1", "another passphrase 2"
 
 
@@ -98,14 +103,52 @@ def test_help_is_a_command() -> None:
     assert (done.exit_code, "No such command 'nothing'" in done.output) == (2, True)
 
 
+def listing(*peers: pb.Peer) -> Callable[[Any], Handler]:
+    """Return what makes the handlers of a node that has paired with these."""
+
+    def handlers(method: Any) -> Handler:
+        async def answer(call: Any) -> pb.ListPeersResponse | None:
+            assert method.name == "ListPeers", "nothing else is to be asked for"
+            await call.write(pb.ListPeersResponse(peers=peers))
+            return None
+
+        return answer
+
+    return handlers
+
+
+def peer_of(number: int, name: str) -> pb.Peer:
+    return pb.Peer(facility_id=str(FacilityId(bytes([number] * 32))), display_name=name)
+
+
 def test_what_asks_says_so_where_nobody_answers(tmp_path: Path) -> None:
     (tmp_path / "keyring").touch()
-    text = said(tmp_path, "peers", "remove", "Billings Hospital")
-    assert "nobody is asked here: add --yes" in text
-    done = CliRunner().invoke(
-        cli, ["--home", str(tmp_path), "peers", "remove", "Billings"], input="n\n"
-    )
+    peer = peer_of(1, "Billings Hospital")
+    with node_that(listing(peer), tmp_path / "admin.sock", SERVICES):
+        text = said(tmp_path, "peers", "remove", "Billings Hospital")
+        assert "nobody is asked here: add --yes" in text
+        done = CliRunner().invoke(
+            cli, ["--home", str(tmp_path), "peers", "remove", peer.facility_id[:23]], input="n\n"
+        )
     assert (done.exit_code, "nothing was done" in done.output) == (1, True)
+    assert f"Remove Billings Hospital, Facility ID {peer.facility_id}?" in done.output
+
+
+def test_facilities_of_one_name_are_told_by_their_whole_ids(tmp_path: Path) -> None:
+    """Before anything is asked, and in a list that goes nowhere but to a script."""
+    (tmp_path / "keyring").touch()
+    peers = [peer_of(1, "Billings Hospital"), peer_of(2, "Billings  hospital")]
+    removed = peer_of(3, "Billings Hospital")
+    removed.state = "removed"
+    with node_that(listing(*peers, removed), tmp_path / "admin.sock", SERVICES):
+        text = said(tmp_path, "peers", "remove", "Billings Hospital")
+        listed = emix(tmp_path, "peers").output
+    assert "2 facilities are called so; use the Facility ID" in text
+    assert "Remove " not in text
+    for peer in peers:
+        assert peer.facility_id in text
+        assert peer.facility_id in listed
+    assert removed.facility_id not in text
 
 
 OWNER, BOB, GROUP = 64321, 64322, 64323

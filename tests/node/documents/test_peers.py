@@ -42,18 +42,28 @@ def test_id_goes_first_and_what_looks_like_one_is_nobodys_name(tmp_path: Path) -
 def test_names_that_look_alike_are_not_sent_to_by_name(tmp_path: Path) -> None:
     a, b = make_peer(tmp_path, "Billings Hospital"), make_peer(tmp_path, "\u0412illings  Hospital")
     for text in ("Billings Hospital", "\u0412illings Hospital", "billings hospital"):
-        with pytest.raises(Conflict, match="use the Facility ID"):
+        with pytest.raises(Conflict, match="use the Facility ID") as caught:
             find_peer([a, b], text)
+        assert all(str(peer.facility_id) in str(caught.value) for peer in (a, b))
     assert find_peer([a, b], str(b.facility_id)) is b
     assert find_peer([a], " billings  HOSPITAL") is a
-    with pytest.raises(NotFound, match="looks like it"):
+    with pytest.raises(NotFound, match=f"looks like it.*{b.facility_id}"):
         find_peer([b], "Billings Hospital")
 
 
 def test_two_peers_of_one_name_are_warned_of_until_one_is_removed(tmp_path: Path) -> None:
     a, b = make_peer(tmp_path, "Billings Hospital"), make_peer(tmp_path, "\u0412illings  Hospital")
     other = make_peer(tmp_path, "Elks")
-    assert b.facility_id.short() in alike_warning(a, [a, b, other])
-    assert a.facility_id.short() in alike_warning(b, [a, b, other])
+    for one in (a, b):
+        warning = alike_warning(one, [a, b, other])
+        assert all(str(peer.facility_id) in warning for peer in (a, b))
     assert alike_warning(other, [a, b, other]) == ""
     assert alike_warning(a, [a, replace(b, removed_time=1.0), other]) == ""
+
+
+def test_many_of_one_name_are_not_all_listed(tmp_path: Path) -> None:
+    """An error's text is bounded."""
+    peers = [make_peer(tmp_path, "N" * 100) for _ in range(7)]
+    with pytest.raises(Conflict, match=r"7 facilities .* and 3 more") as caught:
+        find_peer(peers, "N" * 100)
+    assert len(str(caught.value)) < 1000
