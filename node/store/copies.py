@@ -99,11 +99,8 @@ def read_inventory(directory: Path) -> Mapping[str, Listed]:
     path = directory / INVENTORY
     try:
         files = decode_inventory(safe_paths.read_file(path, _MOST_BYTES))
-    except FileNotFoundError as exc:
-        raise ConfigError(
-            f"{directory} is no whole backup: it has no {INVENTORY}, which is written last."
-            " A copy of a home that was made without `emix backup` is used as it is, with --home"
-        ) from exc
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise ConfigError(f"{directory} {_why_none(directory)}") from exc
     except OSError as exc:
         why = safe_paths.denial(path, os.R_OK) or exc.strerror
         raise ConfigError(f"{path} cannot be read: {why}") from exc
@@ -112,6 +109,21 @@ def read_inventory(directory: Path) -> Mapping[str, Listed]:
     if missing := [name for name in _NEEDED if name not in files]:
         raise ConfigError(f"{directory} is no whole backup: it lacks {', '.join(missing)}")
     return files
+
+
+def _why_none(directory: Path) -> str:
+    """Return why a folder without an inventory is no backup."""
+    if not directory.exists():
+        return "is not there; is its disk mounted?"
+    if not directory.is_dir():
+        return "is not a folder, as a backup is; name the folder that `emix backup` wrote"
+    with suppress(OSError):
+        if not {path.name for path in directory.iterdir()} - {safe_paths.LOST_AND_FOUND}:
+            return "is empty; is its disk mounted?"
+    return (
+        f"is no whole backup: it has no {INVENTORY}, which is written last. A copy of a home that"
+        " was made without `emix backup` is used as it is, with --home"
+    )
 
 
 def find_missing(directory: Path, files: Mapping[str, Listed]) -> list[Problem]:

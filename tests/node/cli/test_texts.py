@@ -94,6 +94,14 @@ def test_restore_names_the_home_that_is_not_empty_and_how_to_name_another(home: 
     assert f"emix --home DIR restore {home}" in text
 
 
+@pytest.mark.parametrize("command", [("backup", "verify"), ("restore",)])
+def test_backup_that_is_not_there_is_not_called_half(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    text = said(tmp_path / "new", *command, str(tmp_path / "disk" / "copy"))
+    assert f"{tmp_path}/disk/copy is not there; is its disk mounted?" in text
+
+
 def test_help_is_a_command() -> None:
     done = CliRunner().invoke(cli, ["help"])
     assert (done.exit_code, "Commands:" in done.output) == (0, True)

@@ -104,6 +104,26 @@ def test_backup_that_was_cut_off_is_none_and_leaves_nothing(home: Home, tmp_path
         read_inventory(copy)
 
 
+def test_place_without_a_backup_is_named_for_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("none")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").touch()
+    for name, text in {
+        "none": "is not there; is its disk mounted?",
+        "none/copy": "is not there; is its disk mounted?",
+        "link": "is not there; is its disk mounted?",
+        "disk": "is empty; is its disk mounted?",
+        "file": "is not a folder, as a backup is",
+        "file/copy": "is not there",
+        "other": "is no whole backup: it has no inventory",
+    }.items():
+        with pytest.raises(ConfigError) as caught:
+            read_inventory(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name} {text}")
+
+
 def test_only_files_of_a_backup_are_written(tmp_path: Path) -> None:
     with BackupFolder(tmp_path / "copy") as folder:
         for name in ("../x", "/etc/x", "chunks/aa/../../x", "host.key", "inventory", "chunks/aa/A"):
