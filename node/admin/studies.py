@@ -9,16 +9,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import structlog
 import trio
 from emix.admin.v1 import admin_pb2 as pb
 
 from node import safe_paths
 from node.admin import wire
 from node.admin.parts import MOST_HELD, Parts, may_name_paths, operator_of
-from node.dicom.dicomdir import write_dicomdir
+from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
 from node.dicom.media import find_files
 from node.domain.texts import encodable
-from node.errors import ConfigError, Conflict, DicomError, StoreError, UsageError, ungrouped
+from node.errors import ConfigError, Conflict, DicomError, UsageError, ungrouped
 from node.exchange.import_ports import IncomingFile
 from node.exchange.importing import Finding, ImportJob, Progress, Summary
 from node.exchange.reading import WINDOW_BYTES
@@ -29,6 +30,7 @@ from node.store.export_folder import ExportFolder
 from node.store.exporting import ExportPlan, Sink
 from node.store.studies import StudySource
 
+log = structlog.get_logger()
 _IMPORT = Bound(2 * 2**20, fields=64 * 1024)
 """A request of an import is at most: a MiB of a file, or many paths."""
 
@@ -291,13 +293,20 @@ class StudyHandlers:
 
 
 def _write_dicomdir(folder: Path) -> list[pb.ExportStudyResponse]:
+    ends = []
     try:
-        return [
+        unlisted: Sequence[Unlisted] = write_dicomdir(folder)
+    except NoDicomdir as exc:
+        log.warning("no DICOMDIR", problem=str(exc))
+        unlisted = exc.unlisted
+        ends.append(pb.ExportStudyResponse(without_dicomdir=True))
+    return [
+        *(
             pb.ExportStudyResponse(unlisted=pb.UnlistedFile(name=found.name, reason=found.reason))
-            for found in write_dicomdir(folder)
-        ]
-    except StoreError:
-        return [pb.ExportStudyResponse(without_dicomdir=True)]
+            for found in unlisted
+        ),
+        *ends,
+    ]
 
 
 class _Teller:

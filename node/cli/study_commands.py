@@ -18,7 +18,7 @@ from node.cli.node_commands import as_json
 from node.cli.origins import asking_for_origin, origin_option
 from node.cli.streaming import Said, stream_files
 from node.domain.texts import encodable
-from node.errors import NodeError, StoreError, UsageError
+from node.errors import NodeError, UsageError
 from node.terminal.output import (
     Column,
     ProgressBar,
@@ -660,6 +660,7 @@ class _Exported:
         self.older_versions = 0
         self.unfinished_imports: list[int] = []
         self.lacks_dicomdir = False
+        self.why_no_dicomdir = "the node's log says why"
 
     def note(self, event: pb.ExportStudyResponse) -> None:
         """Take in what is not a piece of a file."""
@@ -708,15 +709,15 @@ class _Exported:
                 " go, --include-held all of them."
             )
         if self.unlisted:
-            print_line(
-                f"{len(self.unlisted)} files are exported, and the DICOMDIR does not list them:"
-            )
+            what = "no DICOMDIR can" if self.lacks_dicomdir else "the DICOMDIR does not"
+            print_line(f"{len(self.unlisted)} files are exported, and {what} list them:")
             for found in self.unlisted[:_NAMED_FILES]:
                 print_line(f"  {found.name}: {found.reason}")
             if len(self.unlisted) > _NAMED_FILES:
                 print_line(f"  and {len(self.unlisted) - _NAMED_FILES} more; see --json")
         if self.lacks_dicomdir:
-            print_line("All files are exported, and a DICOMDIR could not be written for them.")
+            why = "none of them can be listed" if self.unlisted else self.why_no_dicomdir
+            print_line(f"All files are exported, and no DICOMDIR was written for them: {why}.")
 
 
 def _export(context: click.Context, request: pb.ExportStudyRequest, exported: _Exported) -> bool:
@@ -741,7 +742,7 @@ def _export_streamed(
     exported: _Exported,
 ) -> None:
     """Write the files here, for a node that may not."""
-    from node.dicom.dicomdir import write_dicomdir
+    from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
     from node.store.export_folder import ExportFolder
 
     request.stream = True
@@ -761,12 +762,13 @@ def _export_streamed(
             bar.update(event.bytes_done, event.bytes_total)
         if request.dicomdir:
             try:
-                exported.unlisted = [
-                    pb.UnlistedFile(name=found.name, reason=found.reason)
-                    for found in write_dicomdir(folder.partial)
-                ]
-            except StoreError:
-                exported.lacks_dicomdir = True
+                unlisted: Sequence[Unlisted] = write_dicomdir(folder.partial)
+            except NoDicomdir as exc:
+                unlisted, exported.lacks_dicomdir = exc.unlisted, True
+                exported.why_no_dicomdir = str(exc)
+            exported.unlisted = [
+                pb.UnlistedFile(name=found.name, reason=found.reason) for found in unlisted
+            ]
         folder.publish()
 
 

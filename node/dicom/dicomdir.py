@@ -5,16 +5,14 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from node.errors import StoreError
 from node.sandbox import children
 
-log = structlog.get_logger()
 _SECONDS = 3600
 _EXPORTED = re.compile(r"SE\d{6}/(IM|OV)\d{6}")
 _SCRATCH, _UNLISTED = "FILESET", "unlisted"  # see `node.dicom.file_set`
@@ -30,6 +28,18 @@ class Unlisted:
     reason: str
 
 
+class NoDicomdir(StoreError):
+    """No DICOMDIR was written; the files are as they were.
+
+    Attributes:
+        unlisted: All files, where that is because none can be listed; else nothing.
+    """
+
+    def __init__(self, why: str, unlisted: Sequence[Unlisted] = ()) -> None:
+        super().__init__(why)
+        self.unlisted = unlisted
+
+
 def write_dicomdir(folder: Path) -> list[Unlisted]:
     """Give a folder of exported files a DICOMDIR. No file is moved or changed. Blocks.
 
@@ -38,20 +48,23 @@ def write_dicomdir(folder: Path) -> list[Unlisted]:
         an instance but the latest.
 
     Raises:
-        StoreError: it could not be written.
+        NoDicomdir: it could not be written.
     """
     try:
         done = children.run("node.dicom.file_set", str(folder.absolute()), seconds=_SECONDS)
         if done.status == 0:
-            return _unlisted(folder / _SCRATCH / _UNLISTED)
-        log.warning("no DICOMDIR could be written", status=done.status)
+            unlisted = _unlisted(folder / _SCRATCH / _UNLISTED)
+            if os.path.lexists(folder / "DICOMDIR"):
+                return unlisted
+            raise NoDicomdir("none of the exported files can be listed in a DICOMDIR", unlisted)
+        why = f"what writes it ended with status {done.status}"
     except (OSError, ValueError, RecursionError, children.TookTooLong) as exc:
-        log.warning("no DICOMDIR could be written", problem=type(exc).__name__)
+        why = f"{type(exc).__name__} in what writes it"
     finally:
         shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
     with suppress(OSError):
         (folder / "DICOMDIR").unlink()
-    raise StoreError("a DICOMDIR could not be written for the exported files")
+    raise NoDicomdir(f"a DICOMDIR could not be written for the exported files: {why}")
 
 
 def _unlisted(path: Path) -> list[Unlisted]:

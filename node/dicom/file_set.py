@@ -90,10 +90,10 @@ _LINKS_BYTES = 12 + 10 + 12
 
 
 def make_file_set(folder: Path) -> None:
-    """Write a DICOMDIR for a folder, and beside it what it does not list.
+    """Write a DICOMDIR for a folder, and beside it what it does not list; none for nothing.
 
     Raises:
-        Exception: none of the files can be listed, or it cannot be written; no file was touched.
+        Exception: it cannot be written; no file was touched.
     """
     scratch = folder / SCRATCH
     scratch.mkdir()
@@ -107,9 +107,9 @@ def make_file_set(folder: Path) -> None:
             unlisted[name] = str(exc)
         except Exception:  # of any kind: a foreign file's values reach deep into pydicom
             unlisted[name] = "its header cannot be read"
-    if not root.below:
-        raise ValueError("none of the files can be listed")
     (scratch / UNLISTED).write_text(json.dumps(unlisted))
+    if not root.below:
+        return
     encoded = _encode(root)
     _hold_readable(encoded, root)
     (scratch / "DICOMDIR").write_bytes(encoded)

@@ -188,6 +188,12 @@ def test_file_that_no_dicomdir_can_list_is_exported_all_the_same(
     files = {p.read_bytes() for p in folder.iterdir()}
     answer = a.json("export", study_uid(171), str(tmp_path / "alone"), "--dicomdir", statuses=(1,))
     assert (answer["has_dicomdir"], answer["instances"]) == (False, 1)
+    (unlisted,) = answer["unlisted"]
+    assert unlisted["name"] == "SE000001/IM000001"
+    assert unlisted["reason"].startswith("it has no ConceptNameCodeSequence")
+    said = a.run("export", study_uid(171), str(tmp_path / "told"), "--dicomdir", statuses=(1,))
+    assert "1 files are exported, and no DICOMDIR can list them:" in said
+    assert "SE000001/IM000001: it has no ConceptNameCodeSequence, which its" in said
     assert {p.read_bytes() for p in (tmp_path / "alone").rglob("*") if p.is_file()} == files
     (folder / "good.dcm").write_bytes(make_instance(171, 2))
     imported(a, folder)

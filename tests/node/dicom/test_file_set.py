@@ -287,20 +287,30 @@ def test_two_patients_under_one_study_are_two_patients(tmp_path: Path) -> None:
     assert names == ["Synthetic^Person", "Davis^Dora"]
 
 
-def test_folder_of_which_nothing_can_be_listed_stays_as_it_is(tmp_path: Path) -> None:
+def test_folder_of_which_nothing_can_be_listed_stays_as_it_is(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     files = [make_instance(n, 1)[132:] for n in range(3)]
     exported(tmp_path, files)
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match="none of the exported files can be listed") as caught:
         write_dicomdir(tmp_path)
+    assert caught.value.unlisted == [  # type: ignore[attr-defined]
+        Unlisted(f"SE000001/IM00000{n}", "it has not the form of a DICOM file (PS3.10 7.1)")
+        for n in (1, 2, 3)
+    ]
+    assert capfd.readouterr() == ("", "")  # a command that writes it says what it has to say
     assert [p.name for p in tmp_path.iterdir()] == ["SE000001"]
     assert bytes_of(tmp_path) == set(files)
 
 
-def test_builder_that_fails_at_its_end_has_touched_no_file(tmp_path: Path) -> None:
+def test_builder_that_fails_at_its_end_has_touched_no_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     files = [make_instance(1, n) for n in range(3)]
     exported(tmp_path, files)
     (tmp_path / "DICOMDIR").mkdir()  # in its way
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match=r"could not be written .* ended with status 1"):
         write_dicomdir(tmp_path)
+    assert capfd.readouterr() == ("", "")
     assert sorted(p.name for p in tmp_path.rglob("IM*")) == ["IM000001", "IM000002", "IM000003"]
     assert bytes_of(tmp_path) == set(files)
