@@ -13,7 +13,9 @@ node.lock        held while the node runs
 
 import grp
 import os
+import pwd
 import secrets
+import shlex
 import stat
 import time
 from collections.abc import Iterator
@@ -81,20 +83,12 @@ class Home:
             if stat.S_IMODE(self.root.stat().st_mode) == _SEARCHED:
                 self.root.chmod(_OWN)
             return None
+        number = group_number(group)
         try:
-            number = grp.getgrnam(group).gr_gid
             os.chown(self.root, -1, number)
             self.root.chmod(_SEARCHED)
-        except KeyError as exc:
-            raise ConfigError(
-                f"[admin] group: this machine has no group {group!r}; make it: groupadd {group}"
-            ) from exc
         except OSError as exc:
-            who = safe_paths.user_text(os.geteuid())
-            raise ConfigError(
-                f"[admin] group: {who} is not in the group {group!r}; add it, with usermod -aG,"
-                f" and start the node anew ({exc.strerror})"
-            ) from exc
+            raise _not_in(group, os.geteuid(), f" ({exc.strerror})") from exc
         return number
 
     @contextmanager
@@ -109,6 +103,41 @@ class Home:
             raise ConfigError(f"{self.root} is not a node's home; make one with `emix init`")
         with locked(self.root, "node.lock"):
             yield
+
+
+def group_number(group: str) -> int:
+    """Return a group's number; `ConfigError` if this machine has no such group."""
+    try:
+        return grp.getgrnam(group).gr_gid
+    except (KeyError, ValueError) as exc:
+        raise ConfigError(
+            f"[admin] group: this machine has no group {group!r}; make it: groupadd"
+            f" {shlex.quote(group)}"
+        ) from exc
+
+
+def hold_group(group: str, user: int) -> None:
+    """Hold that a node of this user could let a group in, once it is started; nothing is changed.
+
+    Raises:
+        ConfigError: there is no such group, or that user is not in it.
+    """
+    number = group_number(group)
+    try:
+        known = pwd.getpwuid(user)
+        groups = os.getgrouplist(known.pw_name, known.pw_gid)
+    except KeyError:  # a user of no name, whose groups only its processes have
+        groups = [number] if user != os.geteuid() else [os.getegid(), *os.getgroups()]
+    if user and number not in groups:
+        raise _not_in(group, user, "")
+
+
+def _not_in(group: str, user: int, reason: str) -> ConfigError:
+    name = safe_paths.user_name(user)
+    return ConfigError(
+        f"[admin] group: {safe_paths.user_text(user)} is not in the group {group!r}; add it:"
+        f" usermod -aG {shlex.quote(group)} {name}, and start the node anew{reason}"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Commands about the settings."""
 
+import os
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 import click
 
+from node import safe_paths
 from node.cli.client import home_path
 from node.cli.node_commands import as_json
 from node.config import RELOADED, Config, load_config
@@ -25,9 +27,9 @@ def config() -> None:
 def check(context: click.Context, file: str | None, json_: bool) -> None:
     """Check the settings before the node reads them; no node needs to run.
 
-    Shows those that are not the default, and whether a running node takes them with a reload
-    (SIGHUP, `systemctl reload emix`) or with a restart. Exit status 3 if something is wrong; all
-    problems are listed.
+    The proxy's credentials and the group of admins are looked at, too. Shows those that are not
+    the default, and whether a running node takes them with a reload (SIGHUP, `systemctl reload
+    emix`) or with a restart. Exit status 3 if something is wrong; all problems are listed.
 
     \b
     Examples:
@@ -36,8 +38,8 @@ def check(context: click.Context, file: str | None, json_: bool) -> None:
     """
     path = Path(file) if file is not None else home_path(context) / "emix.toml"
     try:
-        found = load_config(path)
-        read_proxy(found.proxy, found.proxy_credentials)
+        found = load_config(path) if file is None else _load_named(path)
+        _hold_for(found, home_path(context), path)
     except ConfigError as exc:
         if not json_:
             raise
@@ -62,6 +64,36 @@ def check(context: click.Context, file: str | None, json_: bool) -> None:
         "All settings are the default.",
     )
     print_line(f"{path} has no problem.")
+
+
+def _load_named(path: Path) -> Config:
+    """Return the settings in a file that need not lie in a home."""
+    if not safe_paths.absolute(path).exists():
+        raise ConfigError(f"{path} is not there")
+    return load_config(path)
+
+
+def _hold_for(found: Config, home: Path, path: Path) -> None:
+    """Hold what a start would look at beyond the file.
+
+    Raises:
+        ConfigError: the node would not start with it; all problems are listed.
+    """
+    from node.home import hold_group
+
+    problems = []
+    try:
+        read_proxy(found.proxy, found.proxy_credentials)
+    except ConfigError as exc:
+        problems.append(str(exc))
+    try:
+        if found.admin_group:
+            hold_group(found.admin_group, home.stat().st_uid if home.exists() else os.geteuid())
+    except ConfigError as exc:
+        problems.append(str(exc))
+    if problems:
+        lines = [f"{path} has problems:", *(f"  {problem}" for problem in problems)]
+        raise ConfigError("\n".join(lines))
 
 
 COMMANDS = (config,)

@@ -1,6 +1,9 @@
 """`emix config check`, version, completion and manual pages: without a node."""
 
+import grp
 import json
+import os
+import pwd
 import shutil
 import subprocess
 from pathlib import Path
@@ -56,6 +59,36 @@ def test_all_problems_of_settings_are_listed(tmp_path: Path) -> None:
         "cannot be read"
         in json.loads(run("config", "check", str(file), "--json")[1])["problems"][0]
     )
+
+
+def test_group_of_admins_is_one_that_the_node_can_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, user = tmp_path / "emix.toml", os.geteuid()
+    named = tuple(pwd.getpwuid(user))
+    monkeypatch.setattr(
+        pwd, "getpwuid", lambda _: pwd.struct_passwd(("emix", "x", 4711, *named[3:]))
+    )
+    monkeypatch.setattr(os, "getgrouplist", lambda *_: [4711])
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    for group, text in {
+        "no-such-group": "this machine has no group 'no-such-group'; make it: groupadd",
+        "daemon": "is not in the group 'daemon'; add it: usermod -aG daemon emix",
+    }.items():
+        file.write_text(TEXT.replace('# group = ""', f'group = "{group}"'))
+        status, said = run("--home", str(tmp_path / "new"), "config", "check", str(file))
+        assert (status, "[admin] group: " in said, text in said) == (3, True, True), said
+        problems = run("config", "check", str(file), "--json")[1]
+        assert text in json.loads(problems)["problems"][0]
+    monkeypatch.setattr(os, "getgrouplist", lambda *_: [4711, grp.getgrnam("daemon").gr_gid])
+    assert run("--home", str(tmp_path / "new"), "config", "check", str(file))[0] == 0
+
+
+def test_file_that_is_not_there_is_not_missed_in_a_home(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    for folder in (tmp_path, tmp_path / "none"):
+        status, said = run("config", "check", str(folder / "new.toml"))
+        assert (status, said) == (3, f"cli: {folder}/new.toml is not there\n")
 
 
 def test_node_takes_what_can_change_and_keeps_the_rest() -> None:
