@@ -1,8 +1,9 @@
 """A server process: one in its home, until it is told to stop or writing to disk has failed.
 
 SIGINT and SIGTERM end it; so does SIGHUP where its terminal was closed. Any other SIGHUP asks it to
-read its settings again. Where systemd has started it, systemd is told when it serves and when it
-stops (`sd_notify`).
+read its settings again; so does each where it was ignored at the start, as `nohup` has it: then
+the server outlives its terminal, and its children do. Where systemd has started it, systemd is
+told when it serves and when it stops (`sd_notify`).
 """
 
 import ctypes
@@ -19,6 +20,7 @@ import trio
 
 from node import failure, safe_paths
 from node.errors import ConfigError, StoreLocked, SyncFailed
+from node.sandbox import children
 
 log = structlog.get_logger()
 
@@ -56,7 +58,7 @@ class Stop:
 
 
 async def run_until_signal(serve: Callable[[Stop], Awaitable[None]]) -> None:
-    """Run a server until SIGINT or SIGTERM, or until its terminal is closed.
+    """Run a server until SIGINT or SIGTERM, or until its terminal is closed, if it minds that.
 
     A second such signal ends it without taking leave.
 
@@ -69,12 +71,16 @@ async def run_until_signal(serve: Callable[[Stop], Awaitable[None]]) -> None:
     """
     stop = Stop()
     had_terminal = _has_terminal()
-    with trio.open_signal_receiver(*_signals()) as signals:
+    outlives = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    if outlives:
+        children.keep_apart()
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
 
             async def stop_at_signal() -> None:
                 async for number in signals:
-                    if number == signal.SIGHUP and had_terminal == _has_terminal():
+                    is_ours = outlives or had_terminal == _has_terminal()
+                    if number == signal.SIGHUP and is_ours:
                         if not stop.ask_reload():
                             log.info("a hang-up is ignored: settings are read at a start")
                         continue
@@ -89,12 +95,6 @@ async def run_until_signal(serve: Callable[[Stop], Awaitable[None]]) -> None:
             nursery.cancel_scope.cancel()
     if failure.has_failed():
         raise SyncFailed("syncing to disk failed; it stopped and acknowledged nothing more")
-
-
-def _signals() -> list[signal.Signals]:
-    """Return what is listened to; a SIGHUP that `nohup` keeps away stays away."""
-    is_kept_away = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([] if is_kept_away else [signal.SIGHUP])]
 
 
 def _has_terminal() -> bool:

@@ -10,6 +10,7 @@ import os
 import site
 import subprocess
 import sys
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -21,6 +22,17 @@ TookTooLong = subprocess.TimeoutExpired
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
 # A thread of numpy's would keep a child from leaving its namespaces: that takes a single one.
 _SET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+_is_apart = ContextVar("is_apart", default=False)
+
+
+def keep_apart() -> None:
+    """Have the children of this task, and of those below it, get no signal of this process's group.
+
+    For a process that takes a hang-up as a word to itself: a child would end by it.
+    """
+    _is_apart.set(True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,7 @@ def run(module: str, *arguments: str, given: bytes = b"", seconds: float) -> End
         timeout=seconds,
         cwd="/",
         env=_environment(),
+        process_group=_process_group(),
     )
     return Ended(done.returncode, done.stdout)
 
@@ -81,6 +94,7 @@ async def start(module: str, *arguments: str, fd: int) -> "trio.Process":
         pass_fds=[fd],
         cwd="/",
         env=_environment(),
+        process_group=_process_group(),
     )
 
 
@@ -105,8 +119,13 @@ def open_reading(module: str, *arguments: str, given: BinaryIO) -> "subprocess.P
         stderr=subprocess.DEVNULL,
         cwd="/",
         env=_environment(),
+        process_group=_process_group(),
         bufsize=0,
     )
+
+
+def _process_group() -> int | None:
+    return 0 if _is_apart.get() else None
 
 
 def _command(module: str, arguments: tuple[str, ...]) -> list[str]:

@@ -80,14 +80,32 @@ async def test_hang_up_that_nobody_waits_for_is_ignored() -> None:
 
 
 _SERVER = """
-import os, sys, structlog, trio
+import os, subprocess, sys, structlog, trio, trio.testing
+from node.sandbox import children
 from node.running import Stop, run_until_signal
 from node.telemetry.logs import configure_logs
 
+async def reload(stop, out):
+    while True:
+        await stop.wait_reload()
+        print("reloads", file=out, flush=True)
+
 async def serve(stop):
     with open(sys.argv[1], "a") as out:
-        print("serves", file=out, flush=True)
-        await stop.wait()
+        given, kept = os.pipe()
+        child = children.open_reading("tokenize", given=os.fdopen(given, "rb"))  # waits for text
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reload, stop, out)
+            await trio.testing.wait_all_tasks_blocked()
+            print("serves", file=out, flush=True)
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+        try:
+            child.wait(0.5)
+        except subprocess.TimeoutExpired:
+            print("has a child", file=out, flush=True)
+            child.kill()
+            child.wait()
         structlog.get_logger().info("to a terminal that is gone")
         print("leaves", file=out, flush=True)
 
@@ -118,18 +136,26 @@ def test_closed_terminal_ends_a_server_cleanly(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGHUP)  # by a person, who wants the settings read
     os.close(terminal)
     assert process.wait(20) == 0
-    assert (tmp_path / "out").read_text().split("\n")[1:] == ["leaves", "has ended", ""]
+    lines = (tmp_path / "out").read_text().split("\n")
+    assert [line for line in lines[1:] if line not in ("reloads", "has a child")] == [
+        "leaves",
+        "has ended",
+        "",
+    ]
 
 
 def test_server_that_nohup_started_outlives_its_terminal(tmp_path: Path) -> None:
     process, terminal = in_terminal(tmp_path / "out", "nohup")
-    os.close(terminal)
-    os.kill(process.pid, signal.SIGHUP)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(1)
+    said = (tmp_path / "out").read_text
+    os.kill(process.pid, signal.SIGHUP)  # by a person, who wants the settings read
+    wait_until(lambda: said().count("reloads") == 1, "it does not reload")
+    os.close(terminal)  # the kernel's own hang-up
+    wait_until(lambda: said().count("reloads") == 2, "it does not reload")
+    os.killpg(process.pid, signal.SIGHUP)  # as a shell hangs up on all of a job
+    wait_until(lambda: said().count("reloads") == 3, "it does not reload")
     process.terminate()
     assert process.wait(20) == 0
-    assert "has ended" in (tmp_path / "out").read_text()
+    assert said().split("\n")[4:] == ["has a child", "leaves", "has ended", ""]
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
