@@ -106,6 +106,10 @@ def _import_killed_at(node: Node, source: Path, call: str, n: int) -> bool:
             node.kill()
             node.start()
             return True
+    if _has_ended(node):  # just after its end
+        node.kill()
+        node.start()
+        return True
     return False
 
 
