@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -94,21 +94,28 @@ def _killer(node: Node, call: str, n: int) -> Iterator[None]:
 
 def _import_killed_at(node: Node, source: Path, call: str, n: int) -> bool:
     """Import into a running node, which runs after it; return whether the kill came in between."""
+    was_killed = False
     with _killer(node, call, n):
         try:
             node.run("import", str(source))
         except CommandFailed as failed:
-            if "does not answer" not in str(failed):
-                return True  # it was the process that reads archives alone
-            assert node.process is not None
-            status = node.process.wait(60)
-            assert status == -signal.SIGKILL, status
-            node.kill()
-            node.start()
-            return True
-    if _has_ended(node):  # just after its end
+            was_killed = True  # or only the process that reads archives
+            if "does not answer" in str(failed):
+                assert node.process is not None
+                status = node.process.wait(60)
+                assert status == -signal.SIGKILL, status
+    if _ends_now(node):
         node.kill()
         node.start()
+        was_killed = True
+    return was_killed
+
+
+def _ends_now(node: Node) -> bool:
+    """Whether a node has ended, or does so at this moment: what kills it may come a little later."""
+    assert node.process is not None
+    with suppress(subprocess.TimeoutExpired):
+        node.process.wait(0.5)
         return True
     return False
 
