@@ -112,7 +112,7 @@ def _import_killed_at(node: Node, source: Path, call: str, n: int) -> bool:
 
 
 def _ends_now(node: Node) -> bool:
-    """Whether a node has ended, or does so at this moment: what kills it may come a little later."""
+    """Whether a node has ended, or does so now: what kills it may come a little later."""
     assert node.process is not None
     with suppress(subprocess.TimeoutExpired):
         node.process.wait(0.5)
