@@ -18,7 +18,7 @@ from directory_service.bus import News, Take
 from directory_service.storage import SCHEMA, Transaction
 from node.crypto.digests import keyed_digest
 from node.domain.texts import shown
-from node.errors import ConfigError, StoreError
+from node.errors import ConfigError, StoreAway, StoreError
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class PostgresEngine:
             return await trio.to_thread.run_sync(
                 self._run, work, news, limiter=self._limiter, abandon_on_cancel=True
             )
-        raise StoreError(_AWAY)
+        raise StoreAway(_AWAY)
 
     def _run(self, work: Callable[[Transaction], T], news: News | None) -> T:
         try:
@@ -83,7 +83,7 @@ class PostgresEngine:
                     transaction.execute("SELECT pg_notify(?, ?)", channel_of(self._key), text)
                 return found
         except (psycopg.Error, psycopg_pool.PoolTimeout) as exc:
-            raise StoreError(_AWAY) from exc
+            raise StoreAway(_AWAY) from exc
 
     async def aclose(self) -> None:
         """See `Engine.aclose`."""

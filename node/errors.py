@@ -115,6 +115,10 @@ class StoreError(NodeError):
     exit_code = 10
 
 
+class StoreAway(StoreError):
+    """A database on another machine does not answer; the message names neither."""
+
+
 class StoreFull(StoreError):
     """Writing would eat into the reserve that is kept so that a full disk can say so."""
 
@@ -314,7 +318,7 @@ for _cls in _tree(NodeError):
     _BY_CODE.setdefault(_cls.code.value, _cls)
 
 
-_TOLD = (UsageError, NotFound, Conflict, ProtocolError, DocumentError, PeerError)
+_TOLD = (UsageError, NotFound, Conflict, ProtocolError, DocumentError, PeerError, StoreAway)
 """What is about the caller's own words, or was said for it: told as it is, but for the ways."""
 _TOLD_WORDS = {
     Code.STORE_FULL: "there is no room on the disk there",
@@ -335,7 +339,7 @@ def told(error: NodeError) -> str:
     if words is None and isinstance(error, _TOLD):
         return str(error)
     if words is None and isinstance(error, StoreError):
-        words = "the store there failed, or is away: try again soon"
+        words = "the store there failed"
     return f"{words or 'it failed there'}; its log says more"
 
 

@@ -101,7 +101,7 @@ def test_who_comes_from_outside_is_told_nothing_of_this_machine(tmp_path: Path) 
 
     async def work() -> None:
         said = await told(NoDoor())
-        assert said == "the store there failed, or is away: try again soon; its log says more"
+        assert said == "the store there failed; its log says more"
         assert await told(None) == why
 
     run(work)

@@ -9,6 +9,7 @@ from node.errors import (
     PeerBusy,
     PeerTimeout,
     PeerUnreachable,
+    StoreAway,
     _tree,
     by_code,
 )
@@ -119,6 +120,6 @@ ABOUT_THE_CALLER = {
 def test_others_are_told_nothing_of_this_machine(kind: type[NodeError]) -> None:
     error = kind(LOCAL)
     _, details, metadata = to_status(error, is_local=False)
-    assert (LOCAL in details) == (error.code in ABOUT_THE_CALLER)
+    assert (LOCAL in details) == (error.code in ABOUT_THE_CALLER or kind is StoreAway)
     assert dict(metadata)["emix-error-code"] == error.code.value
     assert to_status(error, is_local=True)[1] == LOCAL
