@@ -30,7 +30,7 @@ INSTANCES = 40
 _IMPORT_STATES = ("import begun", "import half", "import closing")
 _SENDER_STATES = ("sender pending", "sender carrying", "sender checked")
 _RECEIVER_STATES = ("receiver begun", "receiver carrying", "receiver checking", "receiver receipt")
-KINDS = ("folder", "zip", "gztar", "tar")
+KINDS = ("folder", "zip", "tar", "gztar")
 """What is imported; as `shutil` calls archives."""
 
 STATES = _IMPORT_STATES + _SENDER_STATES + _RECEIVER_STATES
@@ -102,7 +102,8 @@ class Rounds:
         self._study += 1
         folder = self.folder / f"in{self._study}"
         digests = write_noisy_study(folder, self._study)
-        source = packed(folder, KINDS[self._study % len(KINDS)])
+        is_import = state in _IMPORT_STATES
+        source = packed(folder, KINDS[self._study % len(KINDS)] if is_import else "folder")
         try:
             if state in _IMPORT_STATES:
                 await self._kill_in_import(state, source)
