@@ -7,7 +7,7 @@ import io
 import json
 import select
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, BinaryIO, cast
 
@@ -18,7 +18,6 @@ from node.sandbox import children
 _MAX_LINE = 64 * 1024
 _MAX_PIECE = 1 << 20
 _MAX_PROBLEM = 200
-_END_SECONDS = 15.0
 _SILENT_SECONDS = 600.0  # a scratched disc may be long in reading
 
 
@@ -90,25 +89,14 @@ def open_archive(
     Raises:
         Unreadable: from the iterator: it is damaged, or beyond the bounds; see `archives`.
     """
-    with handle:
+    with handle, ExitStack() as stack:
         handle.seek(0)
+        reading = children.reading("node.dicom.archive_worker", kind.value, str(size), given=handle)
         try:
-            process = children.open_reading(
-                "node.dicom.archive_worker", kind.value, str(size), given=handle
-            )
+            output = stack.enter_context(reading)
         except OSError as exc:
             raise Unreadable(f"it cannot be opened ({exc.strerror})") from exc
-        try:
-            if process.stdout is None:
-                raise _failed()
-            yield _files(_patient(process.stdout), label)
-        finally:
-            # First of all: whoever waits for it on another thread then waits no more.
-            process.kill()
-            with suppress(children.TookTooLong):  # a disk holds it, and will let it go
-                process.wait(_END_SECONDS)
-            if process.stdout is not None:
-                process.stdout.close()
+        yield _files(_patient(output), label)
 
 
 class _Patient(io.RawIOBase):

@@ -6,14 +6,12 @@ What the process says is bounded here once more: whoever takes it over may write
 import json
 import select
 import time
-from contextlib import suppress
 from typing import IO, Any, BinaryIO
 
 from node.dicom.archive_reader import Unreadable
 from node.sandbox import children
 
 _SECONDS = 60.0  # a scratched disc may be long in reading
-_END_SECONDS = 15.0
 _MOST_BYTES = 8 * 2**20
 _MOST_NAMES, _LONGEST_NAME = 200_000, 256
 _MAX_PROBLEM = 120
@@ -32,19 +30,10 @@ def names_in(handle: BinaryIO, size: int) -> list[str] | None:
     """
     handle.seek(0)
     try:
-        process = children.open_reading("node.dicom.directory_worker", str(size), given=handle)
+        with children.reading("node.dicom.directory_worker", str(size), given=handle) as output:
+            said = _said(_all_of(output))
     except OSError as exc:
         raise _failed() from exc
-    try:
-        if process.stdout is None:
-            raise _failed()
-        said = _said(_all_of(process.stdout))
-    finally:
-        process.kill()
-        with suppress(children.TookTooLong):  # a disk holds it, and will let it go
-            process.wait(_END_SECONDS)
-        if process.stdout is not None:
-            process.stdout.close()
     if said.get("problem"):
         raise Unreadable(str(said["problem"])[:_MAX_PROBLEM])
     names = said.get("names")

@@ -20,7 +20,7 @@ STUDY_KEYWORDS = (
 )
 SERIES_KEYWORDS = ("SeriesNumber", "Modality", "SeriesDescription")
 
-MOST_PATIENTS, MOST_SERIES, MOST_MODALITIES = 200, 5000, 32
+MOST_KEPT_PATIENTS, MOST_SERIES, MOST_MODALITIES = 200, 5000, 32
 """Of one package, in different words: a peer may send any number."""
 _MOST_CODE, _MOST_DESCRIPTION = 16, 64  # characters of a CS or IS, and of an LO
 
@@ -56,7 +56,7 @@ class PackageIndex:
                 self.study.setdefault(keyword, word)
         self._add_modalities(index.get("Modality", "").split())
         patient = patient_of(index)
-        if patient != Patient() and len(self.patients) < MOST_PATIENTS:
+        if patient != Patient() and len(self.patients) < MOST_KEPT_PATIENTS:
             self.patients.setdefault(patient)
         uid = index.get("SeriesInstanceUID", "")
         if uid and len(uid) <= MAX_UID:
@@ -75,7 +75,7 @@ class PackageIndex:
             self.study.setdefault(keyword, word)
         self._add_modalities(other.modalities)
         for patient in other.patients:
-            if len(self.patients) < MOST_PATIENTS:
+            if len(self.patients) < MOST_KEPT_PATIENTS:
                 self.patients.setdefault(patient)
         for uid, values in other.series.items():
             self._add_series(uid, values)

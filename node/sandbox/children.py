@@ -10,15 +10,18 @@ import os
 import site
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     import trio
 
 TookTooLong = subprocess.TimeoutExpired
+_END_SECONDS = 15.0
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
 # A thread of numpy's would keep a child from leaving its namespaces: that takes a single one.
 _SET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -98,21 +101,23 @@ async def start(module: str, *arguments: str, fd: int) -> "trio.Process":
     )
 
 
-def open_reading(module: str, *arguments: str, given: BinaryIO) -> "subprocess.Popen[bytes]":
-    """Start a module of ours that reads an open file, and whose output is read as it comes.
+@contextmanager
+def reading(module: str, *arguments: str, given: BinaryIO) -> Iterator[IO[bytes]]:
+    """Run a module of ours that reads an open file, for the time of the block; blocks.
 
     Args:
         module: Its full name.
         arguments: Of its command line; others see it.
         given: Its standard input, from where it stands.
 
-    Returns:
-        The process, with what it writes unbuffered; to be ended by whoever has it.
+    Yields:
+        What it writes, as it comes, unbuffered. Leaving the block ends the process first of all:
+        another thread that waits for it then waits no more.
 
     Raises:
         OSError: it could not be started.
     """
-    return subprocess.Popen(
+    process = subprocess.Popen(
         _command(module, arguments),
         stdin=given,
         stdout=subprocess.PIPE,
@@ -122,6 +127,14 @@ def open_reading(module: str, *arguments: str, given: BinaryIO) -> "subprocess.P
         process_group=_process_group(),
         bufsize=0,
     )
+    assert process.stdout is not None  # noqa: S101  # a pipe was asked for
+    try:
+        yield process.stdout
+    finally:
+        process.kill()
+        with suppress(TookTooLong):  # a disk holds it, and will let it go
+            process.wait(_END_SECONDS)
+        process.stdout.close()
 
 
 def _process_group() -> int | None:

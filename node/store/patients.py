@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from node.domain.ids import FacilityId
-from node.domain.index import MOST_PATIENTS
+from node.domain.index import MOST_KEPT_PATIENTS
 from node.domain.patients import Patient, distinct
 from node.sql.database import Db
 
@@ -16,7 +16,7 @@ def note(db: Db, package: int, patients: Iterable[Patient]) -> list[Patient]:
     count = db.execute("SELECT COUNT(*) FROM patients WHERE package = ?", (package,)).fetchone()[0]
     new: list[Patient] = []
     for patient in patients:
-        if count + len(new) >= MOST_PATIENTS:
+        if count + len(new) >= MOST_KEPT_PATIENTS:
             break
         added = db.execute(
             "INSERT OR IGNORE INTO patients (package, name, patient_id, birth_date, sex)"

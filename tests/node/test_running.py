@@ -80,7 +80,7 @@ async def test_hang_up_that_nobody_waits_for_is_ignored() -> None:
 
 
 _SERVER = """
-import os, subprocess, sys, structlog, trio, trio.testing
+import os, select, sys, structlog, trio, trio.testing
 from node.sandbox import children
 from node.running import Stop, run_until_signal
 from node.telemetry.logs import configure_logs
@@ -93,19 +93,17 @@ async def reload(stop, out):
 async def serve(stop):
     with open(sys.argv[1], "a") as out:
         given, kept = os.pipe()
-        child = children.open_reading("tokenize", given=os.fdopen(given, "rb"))  # waits for text
+        waits_for_text = children.reading("tokenize", given=os.fdopen(given, "rb"))
+        output = waits_for_text.__enter__()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reload, stop, out)
             await trio.testing.wait_all_tasks_blocked()
             print("serves", file=out, flush=True)
             await stop.wait()
             nursery.cancel_scope.cancel()
-        try:
-            child.wait(0.5)
-        except subprocess.TimeoutExpired:
+        if not select.select([output], [], [], 0.5)[0]:  # no end of what it writes
             print("has a child", file=out, flush=True)
-            child.kill()
-            child.wait()
+        waits_for_text.__exit__(None, None, None)
         structlog.get_logger().info("to a terminal that is gone")
         print("leaves", file=out, flush=True)
 

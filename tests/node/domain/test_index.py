@@ -1,6 +1,6 @@
 """What a package is found by: the first word counts, and there is an end of words."""
 
-from node.domain.index import MOST_PATIENTS, MOST_SERIES, PackageIndex
+from node.domain.index import MOST_KEPT_PATIENTS, MOST_SERIES, PackageIndex
 from node.domain.patients import Patient
 
 
@@ -42,7 +42,7 @@ def test_what_is_kept_has_a_bound() -> None:
         }
         for n in range(MOST_SERIES + 1000)
     )
-    assert len(index.patients) == MOST_PATIENTS
+    assert len(index.patients) == MOST_KEPT_PATIENTS
     assert len(index.series) == MOST_SERIES
     assert len(index.modalities) == 32
     assert max(len(values["SeriesDescription"]) for values in index.series.values()) == 64
