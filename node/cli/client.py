@@ -109,7 +109,7 @@ def home_path(context: click.Context) -> Path:
 
 
 def _shut_out(home: Path) -> str:
-    """Return why another user's home lets this one's commands not in; empty where it does."""
+    """Return why this user may not use another user's home; empty where they may."""
     try:
         found = home.stat()
     except OSError:  # then what is above it says why
@@ -126,7 +126,7 @@ def _shut_out(home: Path) -> str:
         )
     group, members = _group(found.st_gid)
     if me in members:
-        return f"{me} is in the group {group} and was not yet at this log-in: log in anew"
+        return f"{me} was added to the group {group} after this log-in: log in anew"
     return (
         f"{me} is not in the group {group}, whose members use the node of {owner}. Have root add"
         f" you (usermod -aG {group} {me}) and log in anew, or run this: {instead}"

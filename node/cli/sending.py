@@ -183,8 +183,8 @@ class Sending:
             )
             if any(t.state == "delivered" for t in self._transfers.values()):
                 print_line(
-                    "What says delivered is a receipt of the past. That it was deleted there since,"
-                    " nobody has said; not every facility says so."
+                    "What says delivered is a receipt of the past: the receiver has told of no"
+                    " deletion since, and some tell of none."
                 )
         for t in self._transfers.values():
             reason = f" ({t.reason})" if t.reason else ""

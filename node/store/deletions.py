@@ -1,8 +1,8 @@
 """Word of what was deleted: rows that wait for a peer to know, and what peers told of ours.
 
 A row is written in the transaction that deletes a package, and goes once its sender has confirmed
-that it knows, or once its transfer is forgotten. So the word survives a kill at any point, and is
-told twice at most.
+that it knows, or once its transfer is forgotten. So the word survives a kill at any point; until it
+is confirmed it is told again.
 """
 
 from collections.abc import Callable, Sequence
