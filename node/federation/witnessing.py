@@ -10,7 +10,6 @@ from typing import Protocol
 import structlog
 from emix.exchange.v1 import exchange_pb2 as pb
 
-from node import clock
 from node.documents.audit_head import open_head
 from node.documents.peers import Peer
 from node.domain.audit import DIGEST_BYTES
@@ -28,7 +27,6 @@ _GET_HEADS = method(_SERVICE, "GetAuditHeads", pb.GetAuditHeadsRequest, pb.GetAu
 _ASK_SECONDS = 10.0
 _ASKED_A_MINUTE = 20
 _MOST_LISTED = 24
-_FUTURE_SECONDS = 600
 
 
 class HeadBook(Protocol):
@@ -68,8 +66,9 @@ class Witnessing:
         """Take what a peer's Hello carries.
 
         Raises:
-            RemoteProtocolError: it is no head, or not of the peer's own log, or of the future; or
-                what is said to be ours is not.
+            RemoteProtocolError: it is no head, or not of the peer's own log; or what is said to be
+                ours is not. What time it says is that node's own: a head that was made while its
+                clock was ahead is taken, or nobody would be connected to it until that time.
         """
         kept = [_kept_from_wire(wire) for wire in told[:MOST_TOLD]]
         await self._book.note_told(peer.facility_id, kept)
@@ -77,8 +76,6 @@ class Witnessing:
             head = _open(given.head)
             if (head.facility, head.node) != (peer.facility_id, peer.identity.node_id):
                 raise RemoteProtocolError("an audit head of another's log")
-            if head.time_milliseconds / 1000 > clock.now() + _FUTURE_SECONDS:
-                raise RemoteProtocolError("an audit head from the future")
             if len(given.links) > MAX_LINKS * DIGEST_BYTES or len(given.links) % DIGEST_BYTES:
                 raise RemoteProtocolError("a proof of an audit head that is none")
             taken = GivenHead(given.head, given.after_sequence, given.links)

@@ -142,17 +142,19 @@ def test_clocks_that_differ_are_said_to(
     b.stop()
     b.start()
     pair(a, b)
-    ahead.set_hours(2)
-    b.stop()
-    b.start()
 
     def problem(node: Node) -> str:
         return str(node.json("peers")["peers"][0].get("problem", ""))
 
-    for node in (a, b):
-        wait_until(lambda n=node: "2 hours" in problem(n), "it is not said", 30)
-        assert problem(node).startswith("the clock of facility ")
-    assert clock_finding(b)["level"] == "problem", "doctor can fail"
-    ahead.set_hours(0)
-    wait_until(lambda: connected(a) and connected(b), "they are not connected again", 180)
-    assert clock_finding(b)["level"] == "ok"
+    for n in (1, 2):
+        ahead.set_hours(2)
+        b.stop()
+        b.start()
+        for node in (a, b):
+            wait_until(lambda n=node: "2 hours" in problem(n), "it is not said", 30)
+            assert problem(node).startswith("the clock of facility ")
+        assert clock_finding(b)["level"] == "problem", "doctor can fail"
+        b.run("import", str(write_study(tmp_path / f"s{n}", n, 1)))
+        ahead.set_hours(0)  # the newest entry of the audit log is of a time to come
+        wait_until(lambda: connected(a) and connected(b), "they are not connected again", 60)
+        assert clock_finding(b)["level"] == "ok"

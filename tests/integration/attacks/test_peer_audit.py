@@ -54,18 +54,16 @@ def kept_rows(node: Node) -> int:
         return int(database.read_sync(lambda db: db.execute(sql).fetchone()[0]))
 
 
-def test_heads_that_are_not_a_peers_own_or_of_the_future_are_refused_and_not_kept(
+def test_heads_that_are_not_a_peers_own_are_refused_and_not_kept(
     victim: Node, tmp_path: Path
 ) -> None:
     peer, other = HostilePeer(tmp_path), HostilePeer(tmp_path, "other")
     file = tmp_path / "head.json"
     victim.run("audit", "head", "--export", str(file))
     victims = read_head_file(file.read_bytes())
-    future = now() + 3_600_000
     bad = {
         "another facility's, rightly signed": pb.GivenHead(head=own_head(other, 5, bytes(32))),
         "the victim's own": pb.GivenHead(head=victims),
-        "of the future": pb.GivenHead(head=own_head(peer, 5, bytes(32), future)),
         "of no entry": pb.GivenHead(head=own_head(peer, 0, bytes(32))),
         "beyond all numbers": pb.GivenHead(head=own_head(peer, 2**63, bytes(32))),
         "noise": pb.GivenHead(head=b"noise"),
@@ -96,6 +94,24 @@ def test_heads_that_are_not_a_peers_own_or_of_the_future_are_refused_and_not_kep
     victim.run("audit", "verify")
     victim.stop()
     assert kept_rows(victim) == 0
+    victim.start()
+
+
+def test_head_of_an_entry_that_was_made_while_a_peers_clock_was_ahead_is_kept(
+    victim: Node, tmp_path: Path
+) -> None:
+    """It parted the two for as long as the clock had been ahead, up to two days."""
+    peer = HostilePeer(tmp_path)
+    future = now() + 36 * 3_600_000
+
+    async def work() -> None:
+        identity = await trio.to_thread.run_sync(peer.pair_with, victim)
+        async with peer.channel(victim, identity) as channel:
+            await say(channel, pb.GivenHead(head=own_head(peer, 5, bytes(32), future)))
+
+    run(work)
+    victim.stop()
+    assert kept_rows(victim) == 1
     victim.start()
 
 
