@@ -21,7 +21,7 @@ from tests.integration.attacks.connections import make_peers, pin, started, way_
 from tests.integration.hostile import CARRY, HostilePeer
 from tests.integration.loop import run
 
-pytestmark = [pytest.mark.integration, pytest.mark.alone]
+pytestmark = pytest.mark.integration
 PEERS, ROUNDS, PROCESSES = 40, 40, 2
 LOST_SECONDS = 5.0
 OF_PEER = 8
@@ -46,6 +46,7 @@ def identity(node: Node, peers: list[HostilePeer]) -> Identity:
     return pin(node, peers)
 
 
+@pytest.mark.alone
 def test_forty_peers_that_reconnect_forty_times_are_all_served(
     node: Node, peers: list[HostilePeer], identity: Identity
 ) -> None:
@@ -62,6 +63,7 @@ def test_forty_peers_that_reconnect_forty_times_are_all_served(
     assert node.process.poll() is None
 
 
+@pytest.mark.alone
 def test_peers_are_added_and_removed_while_forty_reconnect(
     node: Node, peers: list[HostilePeer], identity: Identity, tmp_path: Path
 ) -> None:
@@ -89,6 +91,7 @@ def test_peers_are_added_and_removed_while_forty_reconnect(
     assert node.process.poll() is None
 
 
+@pytest.mark.alone
 def test_one_peer_with_three_hundred_connections_locks_no_other_out(
     node: Node, peers: list[HostilePeer], identity: Identity
 ) -> None:
@@ -110,6 +113,7 @@ def test_one_peer_with_three_hundred_connections_locks_no_other_out(
     assert node.json("status")
 
 
+@pytest.mark.slow
 def test_transfers_that_nobody_begins_end_and_their_places_come_back(
     node: Node, peers: list[HostilePeer], identity: Identity
 ) -> None:
