@@ -191,9 +191,10 @@ class DatasetWalk(FedStream):
     def _skip_plain(self, frame: "_Frame", head: struct.Struct, *, is_outermost: bool) -> None:
         """Step over elements about which there is nothing to decide: nearly all of them.
 
-        Stops at the first that is wanted, long, out of order, or not wholly in the buffer, so
-        that everything unusual is decided in one place. *Measured*: this loop takes the walk
-        of a CT header from 0.33 to 0.13 ms.
+        Wanted values of the dataset itself are kept on the way. It stops at the first element that
+        is long, out of order, wanted in an item, or not wholly in the buffer, so that everything
+        unusual is decided in one place. *Measured*: this loop takes the walk of a CT header from
+        0.33 to 0.13 ms.
         """
         buffer, position, last = self._buffer, self._position, frame.last_tag
         end = len(buffer) if frame.limit is None else min(len(buffer), frame.limit - self._consumed)
@@ -204,8 +205,12 @@ class DatasetWalk(FedStream):
             group, number, vr, length = unpack(buffer, position)
             tag = group << 16 | number
             following = position + 8 + length
-            if vr not in SHORT_VRS or tag <= last or following > end or tag in wanted:
+            if vr not in SHORT_VRS or tag <= last or following > end:
                 break
+            if tag in wanted:
+                if not is_outermost:
+                    break
+                self.values[tag] = bytes(buffer[position + 8 : following])
             last, position = tag, following
             elements += 1
         self._position, frame.last_tag = position, last
