@@ -161,7 +161,7 @@ def _arrival_killed_at(a: Node, b: Node, call: str, n: int) -> bool:
     with _killer(b, call, n):
         a.run("send", study_uid(_STUDY), b.display_name, "--again")
         wait_until(lambda: _has_ended(b) or _states(a) == {"delivered"}, "nothing happens", 120)
-        was_killed = _has_ended(b)
+    was_killed = _ends_now(b)
     if was_killed:
         b.kill()
         b.start()
