@@ -6,8 +6,8 @@ from typing import Any
 from emix.directory.v1 import admin_pb2 as pb
 
 from directory_service.alarms import Alarms
-from directory_service.knowledge import Knowledge
-from directory_service.relay import Relay
+from directory_service.relay.service import Relay
+from directory_service.replica import Knowledge
 from node.crypto.certificates import validity
 from node.documents.network import Membership
 from node.domain.network import Standing

@@ -15,9 +15,9 @@ from directory_service.admin import AdminServer
 from directory_service.alarms import Alarms
 from directory_service.bus import Bus, NoBus
 from directory_service.home import Config, Home, bus_key, database_key
-from directory_service.knowledge import Knowledge
 from directory_service.registry import Registry
-from directory_service.relay import A_MINUTE_OF_STRANGER, Limits, Relay, serve_relay
+from directory_service.relay.service import A_MINUTE_OF_STRANGER, Limits, Relay, serve_relay
+from directory_service.replica import Knowledge
 from directory_service.rotation import settle
 from directory_service.service import MOVE_SECONDS, DirectoryServer
 from directory_service.sessions import Sessions, SpentHere
@@ -31,7 +31,7 @@ from node.rpc.serving import DIRECTORY_OPTIONS, serve
 from node.rpc.standard import health_service, with_standard_services
 from node.rpc.unix import unix_address
 from node.rpc.warden import ConnectionBounds, Warden
-from node.running import Stop, notify, run_until_signal
+from node.system.process import Stop, notify, run_until_signal
 from node.telemetry.logs import configure_logs
 from node.telemetry.metrics import Gauges, served_metrics
 

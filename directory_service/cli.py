@@ -17,13 +17,13 @@ from directory_service.operator_commands import (
     network_key_option,
     read_key,
 )
-from node import safe_paths
 from node.errors import PeerUnreachable, UsageError
 from node.rpc.blocking import open_blocking_channel
 from node.rpc.bounds import OWN
 from node.rpc.methods import methods
 from node.rpc.unix import unix_address
 from node.sandbox.confine import hide
+from node.system import safe_paths
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup, home_of
 from node.terminal.extras import add_extras
 from node.terminal.output import (
@@ -369,7 +369,7 @@ def relay(
         return
     from directory_service.app import run_relay
     from directory_service.home import read_network_key
-    from directory_service.relay import A_MINUTE_OF_STRANGER, Limits
+    from directory_service.relay.service import A_MINUTE_OF_STRANGER, Limits
 
     if not address or not network:
         raise UsageError("name the relay's --address and the --network's public key")

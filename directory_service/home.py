@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from directory_service.operator import OperatorKey, replace_all, write_new
-from node import safe_paths
 from node.crypto.certificates import (
     DIRECTORY_DAYS,
     TlsIdentity,
@@ -40,7 +39,6 @@ from node.documents.tickets import (
     ticket_relays,
 )
 from node.errors import ConfigError, DocumentError
-from node.running import locked
 from node.settings import (
     address,
     addresses,
@@ -52,6 +50,8 @@ from node.settings import (
     quoted,
     whole,
 )
+from node.system import safe_paths
+from node.system.process import locked
 
 
 def read_network_key(value: object) -> bytes:

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from node import safe_paths
 from node.crypto.certificates import TlsIdentity, make_directory_root
 from node.crypto.passphrases import lock, unlock
 from node.crypto.signing import SigningKey, network_id
@@ -43,6 +42,7 @@ from node.domain.names import (
 )
 from node.domain.network import ListPlace, NetworkList
 from node.errors import ConfigError, Conflict, DocumentError, KeysError, NotFound, UsageError
+from node.system import safe_paths
 
 CONFIRM_SECONDS = 7 * 86400
 """For so long after a letter's time a facility that used it can still be confirmed. Who joined is

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from directory_service.client import open_operator_client
-from directory_service.letters import Letter, letters_of, note_letter, noted_letters
+from directory_service.issued_invitations import Letter, letters_of, note_letter, noted_letters
 from directory_service.operator import (
     OperatorKey,
     find_facility,

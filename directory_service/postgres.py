@@ -17,7 +17,7 @@ import trio
 from directory_service.bus import News, Take
 from directory_service.storage import SCHEMA, Transaction
 from node.crypto.digests import keyed_digest
-from node.domain.texts import shown
+from node.domain.display_text import shown
 from node.errors import ConfigError, StoreAway, StoreError
 
 log = structlog.get_logger()

@@ -13,10 +13,10 @@ from emix.directory.v1 import directory_pb2 as pb
 from google.protobuf.message import DecodeError
 
 from directory_service.alarms import Alarms
-from directory_service.knowledge import Knowledge
 from directory_service.registry import MAX_NODES, ListNews, Record
+from directory_service.replica import Knowledge
 from directory_service.sessions import SESSION_SECONDS, Session, Sessions, Spend
-from directory_service.watching import LIST
+from directory_service.subscriptions import LIST
 from node.crypto.digests import sha256
 from node.crypto.signing import facility_id, verify
 from node.documents.identity import Identity

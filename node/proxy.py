@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from node import safe_paths
-from node.domain.texts import plain_text
+from node.domain.display_text import plain_text
 from node.errors import ConfigError
+from node.system import safe_paths
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from node import safe_paths
+from node.domain.display_text import plain_text
 from node.domain.names import MAX_NAME_CHARACTERS, looks_like_id
 from node.domain.network import MAX_LISTED
-from node.domain.texts import plain_text
 from node.errors import ConfigError
+from node.system import safe_paths
 
 Settings = TypeVar("Settings")
 _MOST_BYTES = 1 << 20

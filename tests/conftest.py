@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from node import failure
+from node.system import sync_failure
 
 hypothesis.settings.register_profile("emix", deadline=None)
 hypothesis.settings.load_profile("emix")
@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget what an earlier test changed for the life of a process: a failed sync, the umask."""
-    monkeypatch.setattr(failure, "_failure", failure._Failure())
+    monkeypatch.setattr(sync_failure, "_failure", sync_failure._Failure())
     before = os.umask(0o022)
     os.umask(before)
     yield

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
-from node.exchange.import_ports import ArchivedFile
+from node.exchange.ports import ArchivedFile
 
 
 class PlainFile:

@@ -2,13 +2,13 @@
 
 from emix.admin.v1 import admin_pb2 as pb
 
-from node import clock
 from node.admin.parts import Parts, operator_of
 from node.documents.network import Network
 from node.domain.network import Standing
-from node.exchange.networks import Found
+from node.exchange.membership.networks import Found
 from node.rpc.pages import write_list
 from node.rpc.serving import Call, Handler, Service, allow_all
+from node.system import clock
 
 _FOUND = 20
 

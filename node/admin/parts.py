@@ -14,13 +14,13 @@ from node.domain.findings import Finding
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
 from node.domain.names import several_named
 from node.domain.operators import Visitor, operator_text
-from node.exchange.networks import Networks
-from node.exchange.pairing import Pairing
-from node.exchange.transfers import Transfers
-from node.federation.directory import Directories
-from node.federation.lan import Lan
-from node.federation.supervisor import Federation
-from node.federation.trust import Trust
+from node.exchange.membership.networks import Networks
+from node.exchange.membership.pairing import Pairing
+from node.exchange.transfer.transfers import Transfers
+from node.federation.connections.supervisor import Federation
+from node.federation.connections.trust import Trust
+from node.federation.directory.directories import Directories
+from node.federation.routes.lan import Lan
 from node.rpc.serving import Call
 from node.store.audit import AuditStore
 from node.store.clock_notes import ClockNotes
@@ -97,7 +97,7 @@ class Parts:
 
 
 class Diagnose(Protocol):
-    """Looks for what is wrong; `node.health` does."""
+    """Looks for what is wrong; `node.app.doctor` does."""
 
     async def __call__(self, *, is_quick: bool) -> list[Finding]:
         """Return one finding for everything that was looked at; quickly, nothing is dialled."""

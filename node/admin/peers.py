@@ -2,17 +2,17 @@
 
 from emix.admin.v1 import admin_pb2 as pb
 
-from node import clock
 from node.admin import wire
 from node.admin.parts import Parts, operator_of
 from node.documents.identity import Identity
 from node.documents.peers import Peer, alike_warning
 from node.domain.ids import FacilityId
 from node.errors import DocumentError, NodeError, PeerError, UsageError
-from node.exchange.pairing import HowToPair, StringPairing
-from node.exchange.strangers import Stranger
+from node.exchange.membership.pairing import HowToPair, StringPairing
+from node.exchange.membership.strangers import Stranger
 from node.rpc.pages import write_list
 from node.rpc.serving import Call, Service, allow_all
+from node.system import clock
 
 
 class PeerHandlers:

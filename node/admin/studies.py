@@ -13,22 +13,22 @@ import structlog
 import trio
 from emix.admin.v1 import admin_pb2 as pb
 
-from node import safe_paths
 from node.admin import wire
 from node.admin.parts import MOST_HELD, Parts, may_name_paths, operator_of
 from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
 from node.dicom.media import find_files
-from node.domain.texts import encodable
+from node.domain.display_text import encodable
 from node.errors import ConfigError, Conflict, DicomError, UsageError, ungrouped
-from node.exchange.import_ports import IncomingFile
-from node.exchange.importing import Finding, ImportJob, Progress, Summary
-from node.exchange.reading import WINDOW_BYTES
+from node.exchange.ingest.job import Finding, ImportJob, Progress, Summary
+from node.exchange.ingest.reading import WINDOW_BYTES
+from node.exchange.ports import IncomingFile
 from node.rpc.bounds import Bound
 from node.rpc.pages import Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
 from node.store.export_folder import ExportFolder
 from node.store.exporting import ExportPlan, Sink
 from node.store.studies import StudySource
+from node.system import safe_paths
 
 log = structlog.get_logger()
 _IMPORT = Bound(2 * 2**20, fields=64 * 1024)

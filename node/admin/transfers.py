@@ -13,8 +13,8 @@ from node.documents.peers import Peer, find_peer
 from node.domain.transfers import Priority, Transfer
 from node.domain.waiting import HOW_TO_TRUST, WayToPeer, why_waiting
 from node.errors import NodeError, NotFound, PeerUntrusted, UsageError
-from node.exchange.transfers import SendOrder
-from node.federation.connection import Connection
+from node.exchange.transfer.transfers import SendOrder
+from node.federation.connections.connection import Connection
 from node.rpc.bounds import Bound
 from node.rpc.pages import Pages, write_list
 from node.rpc.serving import Call, Service, allow_all

@@ -9,7 +9,7 @@ from node.domain.ids import PackageId
 from node.domain.patients import Patient
 from node.domain.transfers import Priority, Transfer
 from node.domain.waiting import advice_on
-from node.federation.connection import Connection
+from node.federation.connections.connection import Connection
 from node.store.findings import HeldInstance
 from node.store.import_rows import UnfinishedImport
 from node.store.studies import StudySource

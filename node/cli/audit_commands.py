@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node import safe_paths
 from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
 from node.errors import NodeError, UsageError
+from node.system import safe_paths
 from node.terminal.output import (
     Column,
     limit_of,

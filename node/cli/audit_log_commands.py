@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node import safe_paths
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
 from node.cli.verifying import VerifyReport
 from node.errors import UsageError
+from node.system import safe_paths
 from node.terminal.output import (
     Column,
     as_dict,

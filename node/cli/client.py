@@ -14,12 +14,12 @@ import click
 from emix.admin.v1 import admin_pb2 as pb
 from google.protobuf.message import Message
 
-from node import safe_paths
 from node.errors import ConfigError, PeerTimeout, PeerUnreachable, UsageError
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
 from node.rpc.bounds import OWN
 from node.rpc.methods import Method, methods
 from node.rpc.unix import unix_address
+from node.system import safe_paths
 from node.terminal.commands import home_of
 
 DEFAULT_HOME = "~/.emix"

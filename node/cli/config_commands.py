@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from node import safe_paths
+from node.app.config import RELOADED, Config, load_config
 from node.cli.client import home_path
 from node.cli.node_commands import as_json
-from node.config import RELOADED, Config, load_config
 from node.errors import ConfigError
 from node.proxy import read_proxy
+from node.system import safe_paths
 from node.terminal.output import print_line, show_json, show_table
 
 
@@ -79,7 +79,7 @@ def _hold_for(found: Config, home: Path, path: Path) -> None:
     Raises:
         ConfigError: the node would not start with it; all problems are listed.
     """
-    from node.home import hold_group
+    from node.app.home import hold_group
 
     problems = []
     try:

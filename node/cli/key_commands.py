@@ -16,9 +16,9 @@ from node.errors import UsageError
 from node.terminal.output import print_line, show_json, show_time
 
 if TYPE_CHECKING:
+    from node.app.home import Home
+    from node.app.rekeying import KeyFacts, Rotated
     from node.domain.ids import NodeId
-    from node.home import Home
-    from node.rekeying import KeyFacts, Rotated
 
 _MOST_BYTES = 64 * 1024
 passphrase_option = click.option(
@@ -72,7 +72,7 @@ def replace(context: click.Context, recovery_kit: str, clock_is_right: bool, jso
       emix node replace --recovery-kit /media/usb/kit.json
       emix node replace --recovery-kit kit.json --json      # then keys rotate-epoch, passphrase
     """
-    from node.rekeying import replace_node
+    from node.app.rekeying import replace_node
 
     home = _home(context)
     kit = kit_from(recovery_kit)
@@ -106,8 +106,8 @@ def renew(
       emix node renew --recovery-kit /media/usb/kit.json
       emix node renew --certificate /media/usb/node.certificate
     """
+    from node.app.rekeying import renew_node, take_certificate
     from node.documents.node_requests import decode_certificate
-    from node.rekeying import renew_node, take_certificate
 
     if (recovery_kit is None) == (certificate is None):
         raise UsageError("give either --recovery-kit or --certificate")
@@ -133,9 +133,9 @@ def request(context: click.Context, file: str, passphrase_file: str | None, json
     Example:
       emix node request /media/usb/node.request
     """
+    from node.app.home import unlock
     from node.documents.node_requests import NodeRequest
-    from node.home import unlock
-    from node.safe_paths import absolute, write_file
+    from node.system.safe_paths import absolute, write_file
 
     home = _home(context)
     unlocked = unlock(home, passphrase_of(home, passphrase_file))
@@ -169,7 +169,7 @@ def certify(
     """
     from node.crypto.signing import node_id
     from node.documents.node_requests import NodeRequest, encode_certificate
-    from node.safe_paths import absolute, write_file
+    from node.system.safe_paths import absolute, write_file
 
     asked = NodeRequest.decode(_read(request_file))
     signer = asked.certify(kit_from(recovery_kit).facility_key, time.time())
@@ -219,7 +219,7 @@ def keys(context: click.Context, json_: bool) -> None:
       emix keys --json | jq .expires_seconds
     """
     if context.invoked_subcommand is None:
-        from node.rekeying import key_facts
+        from node.app.rekeying import key_facts
 
         facts = key_facts(_home(context))
         _show_key(facts, f"Node key of {show_time(facts.generation)}.", json_=json_)
@@ -239,7 +239,7 @@ def rotate_epoch(context: click.Context, passphrase_file: str | None, json_: boo
     Example:
       emix keys rotate-epoch
     """
-    from node.rekeying import rotate_epoch as rotate
+    from node.app.rekeying import rotate_epoch as rotate
 
     home = _home(context)
     _show_rotated(rotate(home, passphrase_of(home, passphrase_file), operator()), json_=json_)
@@ -261,7 +261,7 @@ def shred(context: click.Context, passphrase_file: str | None, json_: bool) -> N
     Example:
       emix keys shred                                       # after `emix delete`
     """
-    from node.rekeying import shred as destroy
+    from node.app.rekeying import shred as destroy
 
     home = _home(context)
     _show_rotated(destroy(home, passphrase_of(home, passphrase_file), operator()), json_=json_)
@@ -295,7 +295,7 @@ def rotate_seal(context: click.Context, passphrase_file: str | None, json_: bool
     Example:
       emix keys rotate-seal
     """
-    from node.rekeying import rotate_seal as rotate
+    from node.app.rekeying import rotate_seal as rotate
 
     home = _home(context)
     kept, destroyed = rotate(home, passphrase_of(home, passphrase_file), operator())
@@ -306,13 +306,13 @@ def rotate_seal(context: click.Context, passphrase_file: str | None, json_: bool
 
 
 def _home(context: click.Context) -> "Home":
-    from node.home import Home
+    from node.app.home import Home
 
     return Home(home_path(context))
 
 
 def _read(path: str) -> bytes:
-    from node.safe_paths import read_file
+    from node.system.safe_paths import read_file
 
     try:
         return read_file(Path(path), _MOST_BYTES)

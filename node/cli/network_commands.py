@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node import safe_paths
 from node.cli.client import run_call
 from node.cli.node_commands import as_json
-from node.domain.texts import plain_text
+from node.domain.display_text import plain_text
 from node.errors import UsageError
+from node.system import safe_paths
 from node.terminal.output import (
     Column,
     print_line,

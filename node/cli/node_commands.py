@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node import safe_paths
 from node.cli.client import DEFAULT_HOME, home_path, node_client, run_call
-from node.domain.texts import encodable
+from node.domain.display_text import encodable
 from node.errors import KeysError, StoreError, UsageError
+from node.system import safe_paths
 from node.terminal.output import (
     ProgressBar,
     Styled,
@@ -29,8 +29,8 @@ from node.terminal.output import (
 from node.terminal.passphrases import passphrase_in, prompted
 
 if TYPE_CHECKING:
+    from node.app.home import Home
     from node.crypto.keyring import RecoveryKit
-    from node.home import Home
     from node.store.copies import BackupFolder
 
 _MOST_SECRET_BYTES = 64 * 1024
@@ -70,7 +70,7 @@ def init(
     Example:
       emix --home /srv/emix init --name "Great Falls Clinic" --recovery-kit /media/usb/kit.json
     """
-    from node.home import Home, NewNode, make_home
+    from node.app.home import Home, NewNode, make_home
 
     home = Home(home_path(context))
     passphrase = passphrase_in(passphrase_file)
@@ -115,8 +115,8 @@ def serve(context: click.Context, passphrase_file: str | None) -> None:
       emix serve                                  # asks for the passphrase
       emix serve --passphrase-file /run/credentials/emix.service/passphrase
     """
-    from node.app import run_node
-    from node.home import Home
+    from node.app.home import Home
+    from node.app.node import run_node
 
     home = Home(home_path(context))
     run_node(home, passphrase_of(home, passphrase_file))
@@ -124,7 +124,7 @@ def serve(context: click.Context, passphrase_file: str | None) -> None:
 
 def passphrase_of(home: "Home", file: str | None) -> bytes | None:
     """Return the passphrase from a file or the prompt; None where a host key serves."""
-    from node.home import needs_passphrase
+    from node.app.home import needs_passphrase
 
     passphrase = passphrase_in(file)
     if passphrase is None and home.keyring.exists() and needs_passphrase(home):
@@ -156,7 +156,7 @@ def passphrase(
       emix passphrase
       emix passphrase --recovery-kit /media/usb/kit.json      # the old one is lost
     """
-    from node.home import Home, set_passphrase, unlock_root_key
+    from node.app.home import Home, set_passphrase, unlock_root_key
 
     home = Home(home_path(context))
     with home.locked():
@@ -334,8 +334,8 @@ def repair_store(context: click.Context, passphrase_file: str | None, json_: boo
     Example:
       emix store repair
     """
-    from node.home import Home
-    from node.repairing import repair_home
+    from node.app.home import Home
+    from node.app.repairing import repair_home
 
     home = Home(home_path(context))
     repaired = repair_home(home, passphrase_of(home, passphrase_file))
@@ -529,8 +529,8 @@ def restore(
       emix --home /srv/emix restore /mnt/backup/emix-2026-11-24
       emix restore /mnt/backup/emix-2026-11-24 --recovery-kit /media/usb/kit.json
     """
-    from node.home import Home
-    from node.restoring import restore_home
+    from node.app.home import Home
+    from node.app.restoring import restore_home
 
     source, home = (
         safe_paths.absolute(Path(directory)),

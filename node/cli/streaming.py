@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.domain.texts import encodable
+from node.domain.display_text import encodable
 from node.errors import DicomError
 
 _DATA_BYTES = 1 << 20

@@ -11,14 +11,14 @@ from typing import Any
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node import safe_paths
 from node.cli.choosing import chosen, incomplete, of_patient, summary_of
 from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
 from node.cli.origins import asking_for_origin, origin_option
 from node.cli.streaming import Said, stream_files
-from node.domain.texts import encodable
+from node.domain.display_text import encodable
 from node.errors import NodeError, UsageError
+from node.system import safe_paths
 from node.terminal.output import (
     Column,
     ProgressBar,

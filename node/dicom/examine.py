@@ -14,7 +14,7 @@ from node.dicom.dataset import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from node.dicom.identifiers import uid_from_bytes
 from node.dicom.stream import NotDicom, Refused
 from node.dicom.walker import MEDIA_DIRECTORY, Walker
-from node.domain.texts import shown
+from node.domain.display_text import shown
 from node.domain.uids import is_loose_uid, is_uid
 from node.domain.verdicts import Examined, PixelLayout, Verdict
 

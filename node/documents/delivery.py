@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from emix.documents.v1 import documents_pb2 as pb
 from google.protobuf.message import DecodeError
 
-from node.clock import shown_seconds
 from node.crypto.digests import sha256
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document, DocumentSigner, signed_as
 from node.documents.summary import MAX_SEALED_BYTES
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.transfers import Priority
 from node.errors import BadDataKey, BadDelivery
+from node.system.clock import shown_seconds
 
 KIND = "delivery"
 MAX_TEXT = 2000

@@ -16,9 +16,9 @@ from google.protobuf.message import DecodeError
 from node.crypto.certificates import check_own, validity
 from node.crypto.signing import SigningKey, node_id, verify
 from node.documents.signed import NodeCert, Signer
+from node.domain.display_text import shown
 from node.domain.ids import FacilityId, NodeId
 from node.domain.names import MAX_NAME_CHARACTERS, looks_like_id
-from node.domain.texts import shown
 from node.errors import BadSignature, DocumentError
 
 MAX_STATEMENTS_BYTES = 16 * 1024

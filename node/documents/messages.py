@@ -1,4 +1,4 @@
-"""The messages of a transfer as values; `node.federation.wire` puts them on the wire.
+"""The messages of a transfer as values; `node.federation.connections.wire` puts them on the wire.
 
 They are the same whoever dialled. `proto/emix/exchange/v1/exchange.proto` says who sends which.
 """

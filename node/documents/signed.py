@@ -14,11 +14,11 @@ from typing import Self
 from emix.documents.v1 import documents_pb2 as pb
 from google.protobuf.message import DecodeError
 
-from node.clock import shown_seconds
 from node.crypto.digests import sha256
 from node.crypto.signing import SigningKey, facility_id, node_id, verify
 from node.domain.ids import FacilityId, NodeId
 from node.errors import BadSignature, DocumentError, ForeignNode
+from node.system.clock import shown_seconds
 
 _MAX_PART_BYTES = 1024
 MAX_CLOCK_SKEW_SECONDS = 600.0

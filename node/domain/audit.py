@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from node.domain.texts import shown
+from node.domain.display_text import shown
 
 DIGEST_BYTES = 32
 FIRST = bytes(DIGEST_BYTES)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from node.domain.display_text import forms
 from node.domain.patients import Patient, patient_of
-from node.domain.texts import forms
 from node.domain.uids import MAX_UID
 
 STUDY_KEYWORDS = (

@@ -8,8 +8,8 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
+from node.domain.display_text import shown
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
-from node.domain.texts import shown
 from node.errors import Conflict, NotFound
 
 MAX_NAME_CHARACTERS = 100

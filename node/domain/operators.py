@@ -7,7 +7,7 @@ it, and is never taken for the other.
 import re
 from dataclasses import dataclass
 
-from node.domain.texts import shown
+from node.domain.display_text import shown
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\$-]{0,63}")
 _MOST_SAID = 64

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from node.domain.texts import folded, forms
+from node.domain.display_text import folded, forms
 
 MOST_PATIENTS = 100
 """So many are told apart: nobody looks through more, and a peer may send any number."""

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from rapidfuzz import fuzz, process
 
-from node.domain.texts import folded
+from node.domain.display_text import folded
 
 Key = TypeVar("Key")
 MAX_WORDS = 8

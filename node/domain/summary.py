@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from node.domain.display_text import shown
 from node.domain.patients import Patient
-from node.domain.texts import shown
 
 MOST_PATIENTS, MAX_TEXT = 5, 64  # in all a quarter of what a delivery may be, in any alphabet
 

@@ -29,7 +29,7 @@ from node.rpc.descriptors import spliced
 from node.rpc.limits import Places
 from node.rpc.serving import Call
 from node.rpc.unix import unix_address
-from node.splicing import splice_both
+from node.system.splicing import splice_both
 
 log = structlog.get_logger()
 MAX_CONNECTIONS = 128

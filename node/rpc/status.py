@@ -4,7 +4,7 @@ from typing import Any
 
 import grpc
 
-from node.domain.texts import shown
+from node.domain.display_text import shown
 from node.errors import (
     Code,
     NodeError,

@@ -19,8 +19,7 @@ import sqlite_utils
 import trio
 from sqlite_utils import Migrations
 
-from node import failure, safe_paths
-from node.domain.texts import shown
+from node.domain.display_text import shown
 from node.errors import (
     DatabaseDamaged,
     StoreDenied,
@@ -29,6 +28,7 @@ from node.errors import (
     StoreLocked,
     SyncFailed,
 )
+from node.system import safe_paths, sync_failure
 
 T = TypeVar("T")
 Db = sqlite_utils.Database
@@ -290,7 +290,7 @@ class _Translated:
         if code == sqlcipher.SQLITE_FULL or (is_index and _is_full(self._path)):
             return StoreFull("the disk is full; free space and try again")
         if code == sqlcipher.SQLITE_IOERR:
-            failure.note()
+            sync_failure.note()
             return SyncFailed("the database could not be read, written or synced")
         if code in (sqlcipher.SQLITE_BUSY, sqlcipher.SQLITE_LOCKED):
             return StoreLocked("another process has the database open")

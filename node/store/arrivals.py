@@ -5,7 +5,6 @@ from functools import partial
 
 import trio
 
-from node import clock
 from node.crypto.keys import DataKey
 from node.documents.arrivals import Arrival
 from node.documents.delivery import Delivery
@@ -33,6 +32,7 @@ from node.store.envelopes import Envelope
 from node.store.lost import find_lost, is_whole, lost_positions
 from node.store.transfer_rows import FINAL, OPEN
 from node.store.transfers import TransferStore
+from node.system import clock
 
 MAX_OPEN_OFFERS = 10_000
 MAX_OFFER_BYTES = 16 * 2**20

@@ -4,9 +4,9 @@ import json
 import secrets
 from collections.abc import Collection, Iterator
 
-from node import clock
 from node.domain.audit import FIRST, AuditEntry, AuditFilter, body_digest, entry_digest
 from node.sql.database import Db
+from node.system import clock
 
 _COLUMNS = "sequence, time_milliseconds, kind, body, operator, salt, digest"
 _ACKNOWLEDGED = "audit.acknowledged"

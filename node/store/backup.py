@@ -10,7 +10,7 @@ from pathlib import Path
 from node.store import package_rows
 from node.store.context import StoreContext
 from node.store.copies import CONFIG, DATABASE, KEYRING, is_name
-from node.store.files import TEMPORARY_SUFFIX, translated
+from node.system.durable_files import TEMPORARY_SUFFIX, translated
 
 _PIECE_BYTES = 1 << 20
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from node.domain.display_text import words_to_find
 from node.domain.ids import FacilityId
 from node.domain.manifest import StudyInstanceUID
-from node.domain.texts import words_to_find
 from node.domain.uids import MAX_UID
 from node.errors import Conflict, NotFound
 from node.sql.database import Db

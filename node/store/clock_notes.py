@@ -1,8 +1,8 @@
-"""The last time that was believed, for who opens the store next: see `node.clock`."""
+"""The last time that was believed, for who opens the store next: see `node.system.clock`."""
 
-from node import clock
 from node.sql.database import Database, Db
 from node.store import audit_rows
+from node.system import clock
 
 _TIME, _SEQUENCE = "believed_time", "believed_sequence"
 

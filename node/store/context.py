@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from node import clock, safe_paths
+from node.chunks.files import ChunkStorage, FileChunkStorage
 from node.crypto.keyring import RootKey, Secrets
 from node.crypto.keys import DataKey, unwrap
 from node.documents.signed import DocumentSigner
@@ -15,12 +15,11 @@ from node.domain.ids import FacilityId
 from node.domain.packages import Package
 from node.errors import StoreDenied, StoreError
 from node.sql.database import Database, open_database
-from node.store import files
 from node.store.ballast import Ballast
-from node.store.chunk_files import ChunkStorage, FileChunkStorage
 from node.store.clock_notes import last_believed
 from node.store.envelopes import Envelopes
 from node.store.schema import migrations
+from node.system import clock, durable_files, safe_paths
 
 _IF_DAMAGED = (
     "the database is damaged, or is another node's: move metadata.db* away and rebuild it with"
@@ -111,7 +110,7 @@ def _hold_usable(home: Path) -> None:
 
     One that may not be looked into would pass for an empty one: then chunks would be lost.
     """
-    with files.translated():
+    with durable_files.translated():
         named = [home, home / "envelopes", home / "chunks"]
         named += [p for p in (home / "chunks").glob("??") if p.is_dir()]
     for path in named:

@@ -20,11 +20,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Self
 
-from node import safe_paths
 from node.crypto.digests import Hasher, digest
 from node.domain.ids import ChunkId
 from node.errors import ConfigError, StoreError
-from node.store.files import sync_tree
+from node.system import safe_paths
+from node.system.durable_files import sync_tree
 
 INVENTORY = "inventory"
 DATABASE, KEYRING, CONFIG = "metadata.db", "keyring", "emix.toml"

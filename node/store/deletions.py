@@ -7,13 +7,13 @@ is confirmed it is told again.
 
 from collections.abc import Callable, Sequence
 
-from node import clock
 from node.domain.deletions import MOST_AT_ONCE, Deletion
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.transfers import Transfer
 from node.sql.database import Db
 from node.store import audit_rows, transfer_rows
 from node.store.context import StoreContext, marks
+from node.system import clock
 
 
 def note(db: Db, origin: FacilityId, package_id: PackageId, now: float) -> None:

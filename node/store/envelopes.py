@@ -22,7 +22,7 @@ from node.crypto.keyring import Secrets
 from node.crypto.sealing import OpenFailed, open_small, seal_small
 from node.domain.ids import DIGEST_BYTES, FacilityId, PackageId
 from node.errors import StoreError
-from node.store import files
+from node.system import durable_files
 
 _HEADER = struct.Struct("<4sQ")
 _MAGIC = b"emxe"
@@ -53,8 +53,8 @@ class Envelopes:
     def __init__(self, root: Path, secrets: Secrets) -> None:
         self._root = root
         self._secrets = secrets
-        files.make_directory(root)
-        files.remove_temporaries(root)
+        durable_files.make_directory(root)
+        durable_files.remove_temporaries(root)
 
     def name(self, origin: FacilityId, package_id: PackageId) -> str:
         """Return an envelope's file name; two facilities' packages never share one."""
@@ -73,16 +73,16 @@ class Envelopes:
             _context(envelope.epoch, envelope.package_id),
             body,
         )
-        files.replace_synced(
+        durable_files.replace_synced(
             self._path(envelope.origin, envelope.package_id),
             _HEADER.pack(_MAGIC, envelope.epoch) + sealed,
         )
 
     def remove(self, origin: FacilityId, package_id: PackageId) -> None:
         """Remove an envelope durably; one that is not there is no error."""
-        with files.translated():
+        with durable_files.translated():
             self._path(origin, package_id).unlink(missing_ok=True)
-        files.sync_directories([self._root])
+        durable_files.sync_directories([self._root])
 
     def read(self, path: Path) -> Envelope:
         """Return the envelope in a file of this folder.
@@ -125,7 +125,7 @@ class Envelopes:
 
     def paths(self) -> Iterator[Path]:
         """Yield the envelope files."""
-        with files.translated():  # an unreadable folder is no empty one
+        with durable_files.translated():  # an unreadable folder is no empty one
             found = sorted(p for p in self._root.iterdir() if not p.name.startswith("."))
         yield from found
 
@@ -135,7 +135,7 @@ def _denied_is_no_damage() -> Iterator[None]:
     try:
         yield
     except PermissionError:
-        with files.translated():
+        with durable_files.translated():
             raise
 
 

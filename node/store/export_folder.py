@@ -7,7 +7,7 @@ for a kill: that leaves the hidden folder, which the next export names. What a f
 all the same is named.
 
 What lies there is patients' images in the clear: the folder is this user's alone, on a path that
-no other user can change (`node.safe_paths`), and all work goes through its descriptor.
+no other user can change (`node.system.safe_paths`), and all work goes through its descriptor.
 """
 
 import errno
@@ -22,8 +22,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Self
 
-from node import safe_paths
 from node.errors import Conflict, StoreError
+from node.system import safe_paths
 
 _PARTIAL = ".emix-partial"
 _OUR_NAME = re.compile(r"SE\d{6}/(IM|OV)\d{6}")

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import trio
 
+from node.chunks.format import open_chunk
 from node.domain.ids import FacilityId
 from node.domain.manifest import InstanceEntry, Manifest
 from node.domain.packages import Package
 from node.domain.versions import older_versions
 from node.sql.database import Db
 from node.store import audit_rows, findings, import_rows, package_rows
-from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
 from node.store.findings import HeldInstance
 from node.store.lost import lost_instances, noted_if_lost

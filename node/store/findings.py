@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from node import clock
 from node.domain.ids import FacilityId
 from node.domain.verdicts import Doubt, Verdict
 from node.errors import StoreError
 from node.sql.database import Db
+from node.system import clock
 
 HELD = (
     "findings f JOIN packages p ON p.id = f.package JOIN instances i"

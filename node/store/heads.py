@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from node import clock
 from node.documents.audit_head import sign_head
 from node.domain.audit import AuditEntry, link
 from node.domain.heads import (
@@ -27,6 +26,7 @@ from node.domain.ids import FacilityId, NodeId
 from node.sql.database import Db
 from node.store import audit_rows
 from node.store.context import StoreContext
+from node.system import clock
 
 PEER_ALARM = "alarm.peer-audit-log"
 OWN_ALARM = "alarm.audit-log"

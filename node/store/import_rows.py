@@ -8,13 +8,13 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from node import clock
 from node.domain.ids import FacilityId
 from node.domain.patients import Patient
 from node.errors import NotFound
 from node.sql.database import Db
 from node.store import patients
 from node.store.context import marks
+from node.system import clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,13 @@ from typing import TypeVar
 
 import trio
 
-from node import clock
 from node.crypto.keys import DataKey
 from node.documents.manifest import sign_manifest
+from node.domain.display_text import encodable
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
 from node.domain.patients import Patient
-from node.domain.texts import encodable
 from node.domain.verdicts import Doubt, Examined
 from node.domain.versions import Namesake
 from node.errors import Conflict, NotFound, StoreError
@@ -29,6 +28,7 @@ from node.store.lost import find_lost, is_whole
 from node.store.mending import is_superfluous, mend_study
 from node.store.package_writer import PackageWriter
 from node.store.removal import delete_unnamed, remove_packages
+from node.system import clock
 
 T = TypeVar("T")
 

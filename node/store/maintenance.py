@@ -7,19 +7,19 @@ from pathlib import Path
 
 import trio
 
+from node.chunks.format import open_chunk
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
 from node.errors import ChunkDamaged, StoreError
 from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows
 from node.store.backup import Backup, Piece
-from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
-from node.store.files import TEMPORARY_SUFFIX
 from node.store.lost import count_lost, lost_positions, note_found, noted_if_lost
 from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans
 from node.store.transfer_rows import FINAL
+from node.system.durable_files import TEMPORARY_SUFFIX
 
 _REMOVE_SECONDS = 60.0  # what is left is removed at the next start
 _TELL_EVERY = 64

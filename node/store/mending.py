@@ -10,6 +10,7 @@ package of their own.
 
 from functools import partial
 
+from node.chunks.format import open_chunk, seal_chunk
 from node.crypto.digests import digest
 from node.crypto.sealing import Suite
 from node.domain.manifest import ChunkEntry, InstanceEntry
@@ -18,7 +19,6 @@ from node.domain.verdicts import PixelLayout
 from node.errors import StoreError
 from node.sql.database import Db
 from node.store import audit_rows, package_rows
-from node.store.chunk_format import open_chunk, seal_chunk
 from node.store.context import StoreContext
 from node.store.lost import lost_instances, lost_positions, note_found, noted_if_lost
 

@@ -3,7 +3,6 @@
 import json
 import math
 
-from node import clock
 from node.documents.lists import open_list
 from node.documents.network import JoinLetter, Membership, Network, open_membership
 from node.domain.ids import InvitationId, NetworkId
@@ -12,6 +11,7 @@ from node.errors import NotFound
 from node.sql.database import Db
 from node.store import audit_rows
 from node.store.context import StoreContext
+from node.system import clock
 
 
 class NetworkStore:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from node import clock
+from node.domain.display_text import findable
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.index import (
     MOST_MODALITIES,
@@ -28,11 +28,11 @@ from node.domain.manifest import (
 from node.domain.packages import Package
 from node.domain.patients import Patient
 from node.domain.summary import Summary
-from node.domain.texts import findable
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
 from node.store import patients
 from node.store.context import marks
+from node.system import clock
 
 _EXTENT = struct.Struct("<3I")
 

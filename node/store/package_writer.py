@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
+from node.chunks.files import ChunkStorage
+from node.chunks.format import seal_chunk
 from node.crypto.digests import Hasher
 from node.crypto.keys import DataKey
 from node.domain.ids import ChunkId, PackageId
@@ -32,8 +34,6 @@ from node.domain.manifest import (
 from node.domain.verdicts import Examined, PixelLayout
 from node.sql.database import Database, Db
 from node.store import package_rows
-from node.store.chunk_files import ChunkStorage
-from node.store.chunk_format import seal_chunk
 
 BATCH_BYTES = 64 * 2**20
 """Plaintext after which a batch is recorded: what a killed import does again at most."""

@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 import trio
 
-from node import clock
 from node.crypto.certificates import fingerprint
 from node.documents.identity import Identity
 from node.documents.peers import Peer
@@ -14,6 +13,7 @@ from node.errors import Conflict, NotFound, PeerUntrusted
 from node.sql.database import Db
 from node.store import audit_rows
 from node.store.context import StoreContext
+from node.system import clock
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import trio
 
-from node import clock
+from node.chunks.format import open_chunk
 from node.crypto.keys import DataKey, unwrap
 from node.documents.delivery import Delivery, open_delivery
 from node.documents.manifest import open_manifest
@@ -26,10 +26,10 @@ from node.domain.transfers import Direction, State
 from node.errors import DocumentError, StoreError
 from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows, transfer_rows
-from node.store.chunk_format import open_chunk
 from node.store.context import StoreContext
 from node.store.envelopes import Envelope
 from node.store.lost import find_lost
+from node.system import clock
 
 _BEGINNING_CHUNKS = 16
 

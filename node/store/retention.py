@@ -6,7 +6,6 @@ from functools import partial
 
 import trio
 
-from node import clock
 from node.domain.ids import FacilityId, PackageId
 from node.domain.retention import DAY_SECONDS, MOST_AT_ONCE, WARNING_SECONDS, Aged, Fate
 from node.errors import Conflict
@@ -15,6 +14,7 @@ from node.store import audit_rows, deletions
 from node.store.context import StoreContext, marks
 from node.store.removal import finish_removals
 from node.store.transfer_rows import IS_WAITING
+from node.system import clock
 
 _PAGE = 500
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import trio
 
-from node import clock
 from node.domain.ids import FacilityId
 from node.domain.manifest import StudyInstanceUID
 from node.domain.packages import Package
@@ -25,6 +24,7 @@ from node.store.choosing import Chosen
 from node.store.context import StoreContext
 from node.store.findings import HeldInstance
 from node.store.removal import remove_packages
+from node.system import clock
 
 
 @dataclass

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from node import clock
 from node.documents.delivery import Delivery
 from node.documents.signed import Document
 from node.domain.ids import FacilityId, PackageId, TransferId
@@ -15,6 +14,7 @@ from node.errors import NotFound
 from node.sql.database import Db
 from node.store import audit_rows
 from node.store.context import marks
+from node.system import clock
 
 FINAL = "'delivered', 'declined', 'cancelled', 'failed'"
 OPEN = "'pending', 'held', 'carrying', 'checking'"

@@ -7,14 +7,13 @@ where a policy says so, and after their packages.
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from node import clock
 from node.documents.arrivals import Outgoing
 from node.documents.delivery import Delivery
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document
+from node.domain.display_text import shown
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.packages import Package
 from node.domain.patients import Patient
-from node.domain.texts import shown
 from node.domain.transfers import OVERDUE_SECONDS, Direction, State, Transfer, can_follow
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
@@ -28,6 +27,7 @@ from node.store import (
 )
 from node.store.context import StoreContext, marks
 from node.store.transfer_rows import FINAL, IS_ENDED, IS_OPEN, IS_WAITING, OPEN
+from node.system import clock
 
 LATEST = 50
 """How many transfers a watch begins with, beside all that are not final."""

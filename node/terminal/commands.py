@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 import click
 
-from node import safe_paths
-from node.domain.texts import shown
+from node.domain.display_text import shown
 from node.errors import Code, ConfigError, NodeError, UsageError
+from node.system import safe_paths
 from node.terminal.output import is_json_asked, print_error, print_line, take_any_text
 
 EXIT_STATUS = (

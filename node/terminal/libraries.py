@@ -10,7 +10,7 @@ def load_anywhere() -> None:
 
     It bears a folder that is gone, and no other that the system does not name: one on a disk that
     was taken away, or above which this user may not look. We never name files by that folder
-    without asking ourselves (`node.safe_paths.absolute`).
+    without asking ourselves (`node.system.safe_paths.absolute`).
     """
     with suppress(FileNotFoundError):
         try:

@@ -22,7 +22,7 @@ from typing import Any
 import click
 from google.protobuf.message import Message
 
-from node.domain.texts import shown
+from node.domain.display_text import shown
 from node.errors import NotMeant, UsageError
 
 is_json_asked = ContextVar("is_json_asked", default=False)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from node import safe_paths
-from node.domain.texts import plain_text
+from node.domain.display_text import plain_text
 from node.errors import NodeError, UsageError
+from node.system import safe_paths
 
 _MOST_BYTES = 64 * 1024
 

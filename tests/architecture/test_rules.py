@@ -3,15 +3,18 @@
 import ast
 import dataclasses
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from emix.admin.v1 import admin_pb2
 from emix.exchange.v1 import exchange_pb2
 from emix.introduction.v1 import introduction_pb2
 
-from node import config, errors
+from node import errors
+from node.app import config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,8 +81,6 @@ def test_new_configuration_loads_and_mentions_every_setting(tmp_path: Path) -> N
 
 
 def test_configuration_with_problems_lists_them_all(tmp_path: Path) -> None:
-    import pytest
-
     path = tmp_path / "emix.toml"
     path.write_text('[listen]\npeer = "nowhere"\ncolour = 1\n[policy]\nincoming = "maybe"\n')
     with pytest.raises(errors.ConfigError) as caught:
@@ -131,3 +132,18 @@ def test_every_row_of_the_threat_model_names_a_test() -> None:
     rows = [row for row in rows if not row.endswith(("| shown by |",))]
     assert rows
     assert [row for row in rows if not re.search(r"test_\w+\.py \|$", row)] == []
+
+
+@pytest.mark.parametrize("made", ["node/extra", "node/exchange/extra", "directory_service/extra"])
+def test_package_that_no_rule_names_breaks_the_import_rules(made: str, tmp_path: Path) -> None:
+    for name in ("node", "directory_service", "pyproject.toml"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    (tmp_path / made).mkdir()
+    (tmp_path / made / "__init__.py").write_text("")
+    linter = shutil.which("lint-imports", path=str(Path(sys.executable).parent))
+    assert linter is not None
+    done = subprocess.run(
+        [linter, "--no-cache"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert made.replace("/", ".") in done.stdout

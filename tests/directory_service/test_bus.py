@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from directory_service.bus import News, NoBus
 from directory_service.home import ListFile
-from directory_service.knowledge import Knowledge
 from directory_service.registry import Registry
+from directory_service.replica import Knowledge
 from directory_service.sqlite import SqliteEngine
 from directory_service.storage import Storage
 from node.crypto.signing import SigningKey

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from directory_service import operator_commands
 from directory_service.cli import cli
-from directory_service.letters import letters_beside
+from directory_service.issued_invitations import letters_beside
 from directory_service.operator import (
     CONFIRM_SECONDS,
     OperatorKey,

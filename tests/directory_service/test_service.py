@@ -16,9 +16,9 @@ from directory_service import service as service_module
 from directory_service.alarms import Alarms
 from directory_service.bus import NoBus
 from directory_service.home import ListFile
-from directory_service.knowledge import Knowledge
 from directory_service.operator import OperatorKey
 from directory_service.registry import Registry
+from directory_service.replica import Knowledge
 from directory_service.service import DirectoryServer
 from directory_service.sessions import Sessions
 from directory_service.sqlite import SqliteEngine

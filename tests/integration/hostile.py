@@ -9,6 +9,8 @@ from time import time
 from emix.exchange.v1 import exchange_pb2 as pb
 
 from bench.nodes import Node
+from node.app.home import Home, NewNode, Unlocked, make_home, unlock
+from node.chunks.format import seal_chunk
 from node.crypto.certificates import TlsIdentity, server_name
 from node.crypto.digests import digest, sha256
 from node.crypto.keys import DataKey
@@ -27,13 +29,11 @@ from node.domain.manifest import (
 )
 from node.domain.transfers import Priority
 from node.domain.verdicts import PixelLayout
-from node.federation.link import GrpcLink, open_link
-from node.federation.wire import CARRY as CARRY_BOUND
-from node.home import Home, NewNode, Unlocked, make_home, unlock
+from node.federation.connections.link import GrpcLink, open_link
+from node.federation.connections.wire import CARRY as CARRY_BOUND
 from node.rpc.calling import Channel, open_channel
 from node.rpc.credentials import client_credentials
 from node.rpc.methods import Method, method
-from node.store.chunk_format import seal_chunk
 from tests.dicom_files import make_instance, study_uid
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]

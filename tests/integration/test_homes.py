@@ -112,7 +112,7 @@ def test_node_reads_its_settings_again_and_tells_systemd(
 
 
 def test_home_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    from node.home import Home, unlock
+    from node.app.home import Home, unlock
     from node.sql.database import open_database
     from node.store.schema import migrations
 

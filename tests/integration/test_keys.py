@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.nodes import CommandFailed, Node, pair, wait_until
+from node.app.home import Home, unlock
 from node.errors import BadDataKey, KeysError, StoreError
-from node.home import Home, unlock
 from node.store.context import StoreContext, open_store
 from node.store.package_rows import find_packages
 from tests.dicom_files import study_uid, write_study

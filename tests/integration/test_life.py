@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bench.nodes import CommandFailed, Node, free_port, pair, wait_until
+from node.app.home import Home, save_secrets, unlock
 from node.crypto.certificates import make_tls_identity
-from node.home import Home, save_secrets, unlock
 from tests.dicom_files import study_uid, write_study
 
 pytestmark = pytest.mark.integration

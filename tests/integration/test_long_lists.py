@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from bench.nodes import Node
+from node.app.home import Home, unlock
 from node.documents.delivery import open_delivery
 from node.documents.manifest import open_manifest
 from node.domain.ids import PackageId, TransferId
 from node.domain.index import SERIES_KEYWORDS, STUDY_KEYWORDS, PackageIndex
 from node.domain.manifest import StudyInstanceUID
 from node.domain.transfers import Direction, State
-from node.home import Home, unlock
 from node.sql.database import Db
 from node.store import audit_rows, package_rows, transfer_rows
 from node.store.context import open_store

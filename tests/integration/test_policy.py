@@ -120,7 +120,7 @@ def fates(node: Node) -> dict[int, str]:
 
 def age_packages(node: Node, days: int) -> None:
     """Make all packages of a stopped node older."""
-    from node.home import Home, unlock
+    from node.app.home import Home, unlock
     from node.sql.database import open_database
     from node.store.schema import migrations
 

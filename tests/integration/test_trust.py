@@ -36,9 +36,9 @@ from node.documents.receipt import Receipt, open_receipt, sign_receipt
 from node.documents.signed import Document
 from node.domain.ids import ChunkId, FacilityId, TransferId
 from node.errors import DocumentError, NodeError, PeerUnreachable, PeerUntrusted, ungrouped
-from node.federation.dialing import Dialer
-from node.federation.introducing import Introducer
-from node.federation.link import GrpcLink
+from node.federation.connections.introduction_client import Introducer
+from node.federation.connections.link import GrpcLink
+from node.federation.routes.dialing import Dialer
 from node.rpc.calling import Stream
 from tests.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
 from tests.integration.hostile import HELLO, WATCH, Forgery, HostilePeer, forge, hello

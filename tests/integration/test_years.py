@@ -11,8 +11,8 @@ import pytest
 from emix.admin.v1 import admin_pb2 as pb
 
 from bench.nodes import Node, two_nodes, wait_until
+from node.app.home import Home, unlock
 from node.domain.ids import FacilityId
-from node.home import Home, unlock
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
 from node.rpc.bounds import OWN
 from node.rpc.methods import methods

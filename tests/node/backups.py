@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from node.app.home import Home, NewNode, make_home, unlock
 from node.crypto.digests import digest
 from node.crypto.keyring import RecoveryKit
 from node.domain.ids import ChunkId
-from node.home import Home, NewNode, make_home, unlock
 from node.store.backup import Backup
 from node.store.context import StoreContext, open_store
 from node.store.copies import BackupFolder

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from node.config import default_text, load_config
+from node.app.config import default_text, load_config
 from node.errors import ConfigError
 from node.proxy import Proxy, read_proxy
 from node.terminal.passphrases import passphrase_in

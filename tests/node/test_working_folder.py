@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from node import safe_paths
 from node.errors import ConfigError
+from node.system import safe_paths
 from tests.integration.attacks.users import USER, folder_of_user, reaching_this_code
 
 BIN = Path(sys.executable).parent

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.nodes import Node, wait_until
-from node.home import Home, unlock
+from node.app.home import Home, unlock
 from node.sql.database import Database, Db
 from node.store import audit_rows
 from node.store.context import open_store

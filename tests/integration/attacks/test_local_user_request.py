@@ -9,6 +9,7 @@ import pytest
 from emix.documents.v1 import documents_pb2 as pb
 
 from bench.nodes import CommandFailed, Node
+from node.app.home import Home, save_identity, unlock
 from node.crypto.keyring import RecoveryKit
 from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, node_id
@@ -16,9 +17,8 @@ from node.documents.identity import Profile, make_statements
 from node.documents.node_requests import encode_certificate
 from node.documents.signed import Signer, certify_node, claim_node
 from node.errors import BadSignature, PeerUntrusted
-from node.federation.dialing import Dialer
-from node.federation.introducing import Introducer
-from node.home import Home, save_identity, unlock
+from node.federation.connections.introduction_client import Introducer
+from node.federation.routes.dialing import Dialer
 from tests.integration.attacks.identity import facility_key_of
 from tests.integration.hostile import HostilePeer
 from tests.integration.loop import run

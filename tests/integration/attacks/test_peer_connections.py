@@ -14,8 +14,8 @@ from node.documents.identity import Identity
 from node.documents.messages import Collect, Problem
 from node.domain.ids import TransferId
 from node.errors import PeerTimeout
-from node.federation import wire
-from node.federation.server import MAX_CARRIES
+from node.federation.connections import wire
+from node.federation.connections.peer_service import MAX_CARRIES
 from node.rpc.calling import Stream
 from tests.integration.attacks.connections import make_peers, pin, started, way_of
 from tests.integration.hostile import CARRY, HostilePeer

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from bench.nodes import Node
+from node.app.home import Home, unlock
 from node.documents.arrivals import Arrival
 from node.documents.delivery import open_delivery
 from node.documents.identity import Identity
@@ -29,9 +30,8 @@ from node.documents.signed import Document
 from node.domain.ids import TransferId
 from node.domain.manifest import ChunkEntry
 from node.errors import NodeError
-from node.home import Home, unlock
 from node.sql.database import open_database
-from node.store.carrying import ChunkCarrier
+from node.store.chunk_access import ChunkCarrier
 from node.store.schema import migrations
 from tests.dicom_files import study_uid, write_study
 from tests.integration.attacks.exhaustion import again, peak_megabytes, promise

@@ -10,8 +10,8 @@ from bench.nodes import CommandFailed, Node, two_nodes, wait_until
 from node.documents.identity import Profile, make_statements
 from node.documents.signed import certify_node
 from node.errors import NodeError
-from node.federation.dialing import Dialer
-from node.federation.introducing import Introducer
+from node.federation.connections.introduction_client import Introducer
+from node.federation.routes.dialing import Dialer
 from tests.integration.attacks.identity import (
     alarms,
     certified_anew,

@@ -10,13 +10,13 @@ import pytest
 from emix.exchange.v1 import exchange_pb2 as pb
 
 from bench.nodes import CommandFailed, Directory, Node, pair, wait_until
+from node.app.home import Home, Unlocked, unlock
 from node.crypto.certificates import server_name
 from node.documents.identity import Identity, Profile, make_statements
 from node.documents.messages import Problem
 from node.errors import NodeError
-from node.federation.dialing import Dialer
-from node.federation.introducing import Introducer
-from node.home import Home, Unlocked, unlock
+from node.federation.connections.introduction_client import Introducer
+from node.federation.routes.dialing import Dialer
 from node.rpc.calling import open_channel
 from node.rpc.credentials import client_credentials
 from tests.dicom_files import study_uid, write_study

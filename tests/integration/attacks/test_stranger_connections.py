@@ -10,8 +10,8 @@ import pytest
 
 from bench.nodes import Directory, Node
 from bench.relays import our_relay
-from node.federation.dialing import Dialer
-from node.federation.introducing import Introducer
+from node.federation.connections.introduction_client import Introducer
+from node.federation.routes.dialing import Dialer
 from tests.integration.attacks.connections import Crowd, make_peers, pin, started, way_of
 from tests.integration.loop import run
 

@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from node.admin.studies import _MOST_FINDINGS, _Teller
 from node.domain.verdicts import Verdict
-from node.exchange.importing import Finding, Progress, Summary
+from node.exchange.ingest.job import Finding, Progress, Summary
 
 
 class Caller:

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from directory_service.cli import cli as directory_cli
+from node.app.config import RELOADED, Config, check_text, default_text, taken_while_running
 from node.cli.main import cli
-from node.config import RELOADED, Config, check_text, default_text, taken_while_running
 from node.terminal.extras import manual
 
 TEXT = default_text("Great Falls", "0.0.0.0:7410", "0.0.0.0:7411")

@@ -13,11 +13,11 @@ from node.dicom.examiner import open_examiner
 from node.documents.identity import Identity
 from node.documents.messages import Message
 from node.domain.ids import FacilityId
-from node.exchange.receiving import Receiver
-from node.exchange.receiving_ports import ReceiverPolicy
-from node.exchange.transfers import Transfers
+from node.exchange.transfer.ports import ReceiverPolicy
+from node.exchange.transfer.receiving import Receiver
+from node.exchange.transfer.transfers import Transfers
 from node.store.arrivals import ArrivalStore
-from node.store.carrying import ChunkCarrier
+from node.store.chunk_access import ChunkCarrier
 from node.store.context import StoreContext, open_store
 from node.store.transfers import TransferStore
 from tests.integration.hostile import HostilePeer

@@ -6,8 +6,8 @@ import pytest
 import trio
 
 from node.domain.verdicts import Examined, Verdict
-from node.exchange.importing import ImportJob
-from node.exchange.reading import FileInMemory, ReadFile
+from node.exchange.ingest.job import ImportJob
+from node.exchange.ingest.reading import FileInMemory, ReadFile
 
 MIB = 2**20
 

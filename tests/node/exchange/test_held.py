@@ -12,8 +12,8 @@ from trio.testing import MockClock
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.transfers import Direction, Priority, State, Transfer
 from node.errors import StoreError
-from node.exchange.hub import Hub
-from node.exchange.transfers import Transfers, Waiting
+from node.exchange.events import Hub
+from node.exchange.transfer.transfers import Transfers, Waiting
 
 PEER = FacilityId(bytes([7]) * 32)
 HOUR = 3600.0

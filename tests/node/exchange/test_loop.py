@@ -9,7 +9,7 @@ from node.documents.manifest import decode_body, sign_manifest
 from node.domain.ids import ChunkId, FacilityId
 from node.domain.manifest import ChunkEntry, Extent, InstanceEntry, Manifest
 from node.domain.transfers import Priority
-from node.exchange.transfers import SendOrder, Transfers
+from node.exchange.transfer.transfers import SendOrder, Transfers
 from node.sql.database import Db
 from node.store import package_rows
 from node.store.context import StoreContext

@@ -18,8 +18,8 @@ from node.documents.messages import (
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry, Extent, InstanceEntry, Manifest
 from node.errors import BadReceipt, ChunkDamaged, NotOffered, RemoteProtocolError
-from node.exchange import sender_machine as sm
-from node.exchange.receiver_machine import ReceiverMachine
+from node.exchange.transfer import sender_machine as sm
+from node.exchange.transfer.receiver_machine import ReceiverMachine
 from tests.node.documents.test_documents import make_proof
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=12)

@@ -10,7 +10,7 @@ from node.documents.delivery import open_delivery
 from node.documents.signed import Document
 from node.domain.ids import FacilityId
 from node.domain.transfers import Priority, State, Transfer
-from node.exchange.transfers import SendOrder, Transfers
+from node.exchange.transfer.transfers import SendOrder, Transfers
 from node.store.context import StoreContext
 from node.store.transfers import TransferStore
 from tests.dicom_files import make_instance, study_uid

@@ -10,6 +10,8 @@ import ifaddr
 import pytest
 import trio
 
+from node.app.home import Home, Unlocked
+from node.app.statements import OwnIdentity
 from node.crypto.certificates import make_tls_identity
 from node.crypto.keyring import RootKey, Secrets
 from node.crypto.keys import SealKey
@@ -17,10 +19,8 @@ from node.crypto.signing import SigningKey, node_id
 from node.documents.identity import Identity, Profile
 from node.documents.signed import DocumentSigner, certify_node
 from node.errors import PeerUnreachable
-from node.federation import dialing
-from node.federation.dialing import Dialer, reachable, resolve_names_apart
-from node.home import Home, Unlocked
-from node.own_identity import OwnIdentity
+from node.federation.routes import dialing
+from node.federation.routes.dialing import Dialer, reachable, resolve_names_apart
 
 
 @pytest.fixture(autouse=True)

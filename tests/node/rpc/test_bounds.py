@@ -11,7 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from node.errors import RemoteProtocolError
-from node.federation.wire import CARRY
+from node.federation.connections.wire import CARRY
 from node.rpc.bounds import SMALL, Bound, parse
 from node.rpc.methods import methods
 

@@ -2,7 +2,7 @@ import resource
 
 import pytest
 
-from node.federation import relaying
+from node.federation.routes import relaying
 from node.rpc import door
 from node.rpc.descriptors import fitted, raise_limit, spliced
 from node.rpc.serving import INTRODUCTION_OPTIONS, PEER_OPTIONS

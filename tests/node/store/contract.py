@@ -2,10 +2,10 @@
 
 import pytest
 
+from node.chunks.files import ChunkStorage
 from node.crypto.digests import digest
 from node.domain.ids import ChunkId
 from node.errors import ChunkNotFound
-from node.store.chunk_files import ChunkStorage
 
 
 def chunk(content: bytes) -> tuple[ChunkId, bytes]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from node.app.home import Home, unlock
 from node.domain.ids import PackageId
 from node.errors import StoreFull
-from node.home import Home, unlock
 from node.sql.database import Db
 from node.store import package_rows
 from node.store.audit import AuditStore

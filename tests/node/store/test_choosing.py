@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from node.dicom.examiner import open_examiner
-from node.domain.texts import findable, folded, forms, words_to_find
+from node.domain.display_text import findable, folded, forms, words_to_find
 from node.errors import Conflict, NotFound
 from node.store.choosing import Means, choose_study
 from node.store.context import StoreContext

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from node.app.home import Home
 from node.errors import ConfigError, StoreError, StoreFull
-from node.home import Home
 from node.store.copies import (
     INVENTORY,
     BackupFolder,

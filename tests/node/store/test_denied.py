@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Migrations
 
-from node import failure, safe_paths
 from node.errors import (
     ConfigError,
     DatabaseDamaged,
@@ -18,10 +17,11 @@ from node.errors import (
     StoreError,
     StoreFull,
 )
-from node.running import locked
 from node.sql.database import open_database, opens
 from node.store.context import StoreContext, open_store
 from node.store.lost import find_lost
+from node.system import safe_paths, sync_failure
+from node.system.process import locked
 from tests.integration.attacks.users import USER, folder_of_user
 from tests.node.sql.test_database import KEY, add, steps, words
 from tests.node.store.test_import_resumes import make_store
@@ -100,7 +100,7 @@ def test_full_disk_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(StoreFull):
         open_database(tmp_path / "db", KEY, steps())
     database.close()
-    assert not failure.has_failed()
+    assert not sync_failure.has_failed()
 
 
 @pytest.mark.parametrize("at", [50, 5000])

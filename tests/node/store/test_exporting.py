@@ -9,7 +9,7 @@ from node.dicom.examiner import open_examiner
 from node.dicom.media import find_files
 from node.domain.manifest import InstanceEntry
 from node.domain.versions import older_versions
-from node.exchange.importing import Finding, ImportJob, Summary
+from node.exchange.ingest.job import Finding, ImportJob, Summary
 from node.store.context import StoreContext
 from node.store.exporting import Exporter, ExportPlan
 from node.store.imports import ImportStore

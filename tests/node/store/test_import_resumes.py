@@ -25,7 +25,7 @@ from node.documents.signed import DocumentSigner, certify_node
 from node.domain.ids import PackageId
 from node.domain.manifest import ChunkEntry
 from node.errors import StoreError
-from node.exchange.importing import ImportJob, Summary
+from node.exchange.ingest.job import ImportJob, Summary
 from node.store.context import StoreContext, open_store
 from node.store.imports import ImportStore
 from node.store.lost import find_lost

@@ -15,9 +15,9 @@ from trio.testing import wait_all_tasks_blocked
 from node.dicom.examiner import open_examiner
 from node.dicom.media import MediaFile, find_files
 from node.domain.verdicts import Verdict
-from node.exchange import media_directories
-from node.exchange.importing import Finding, ImportJob, Progress, Summary
-from node.exchange.reading import open_members
+from node.exchange.ingest import media_directories
+from node.exchange.ingest.job import Finding, ImportJob, Progress, Summary
+from node.exchange.ingest.reading import open_members
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from tests.cases.encoding import directory, without_item

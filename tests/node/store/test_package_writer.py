@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from node.chunks.files import FileChunkStorage
 from node.crypto.digests import digest
 from node.domain.ids import ChunkId
 from node.domain.verdicts import Examined, PixelLayout, Verdict
 from node.store import package_writer
-from node.store.chunk_files import FileChunkStorage
 from node.store.imports import ImportStore
-from tests.node.exchange.test_checking import wordy_index
+from tests.node.exchange.transfer.test_verifying import wordy_index
 from tests.node.store.test_import_resumes import make_store
 
 FOUND = Examined(

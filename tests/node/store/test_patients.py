@@ -11,12 +11,12 @@ import trio
 
 from node.crypto.digests import digest
 from node.dicom.examiner import open_examiner
+from node.domain.display_text import MOST_FINDABLE
 from node.domain.ids import FacilityId
-from node.domain.texts import MOST_FINDABLE
 from node.domain.transfers import Priority
 from node.domain.verdicts import Examined, Verdict
 from node.errors import SeveralPatients
-from node.exchange.transfers import SendOrder, Transfers
+from node.exchange.transfer.transfers import SendOrder, Transfers
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore

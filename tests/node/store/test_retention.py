@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from node import clock
 from node.domain.retention import MOST_AT_ONCE, WARNING_SECONDS, Fate
 from node.errors import Conflict
 from node.sql.database import Db
@@ -14,6 +13,7 @@ from node.store import package_rows, retention
 from node.store.context import StoreContext
 from node.store.retention import RetentionStore, Step
 from node.store.studies import StudyStore
+from node.system import clock
 from tests.history import History, fill, study_of
 from tests.node.store.test_arrivals import make_signer
 from tests.node.store.test_import_resumes import make_store

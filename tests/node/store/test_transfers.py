@@ -12,7 +12,7 @@ from node.domain.audit import alarm_text
 from node.domain.patients import Patient
 from node.domain.summary import Summary
 from node.domain.transfers import Direction, Priority, State
-from node.exchange.transfers import Transfers
+from node.exchange.transfer.transfers import Transfers
 from node.sql.database import Db
 from node.store import transfer_rows
 from node.store.arrivals import ArrivalStore

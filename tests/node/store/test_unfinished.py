@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from node.chunks.files import FileChunkStorage
 from node.dicom.examiner import open_examiner
 from node.dicom.media import find_files
 from node.domain.ids import ChunkId
 from node.errors import NotFound, StoreFull, ungrouped
-from node.exchange.importing import Finding, ImportJob, Progress, Summary
-from node.store.chunk_files import FileChunkStorage
+from node.exchange.ingest.job import Finding, ImportJob, Progress, Summary
 from node.store.context import StoreContext
 from node.store.exporting import Exporter
 from node.store.import_rows import UnfinishedImport

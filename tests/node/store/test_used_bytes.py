@@ -20,7 +20,7 @@ from node.domain.transfers import State, Transfer
 from node.sql.database import Db
 from node.store import package_rows
 from node.store.arrivals import ArrivalStore
-from node.store.carrying import ChunkCarrier
+from node.store.chunk_access import ChunkCarrier
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.removal import finish_removals, remove_packages

@@ -1,0 +1,1 @@
+"""The relay: it joins two ways that meet, and cannot read what they carry."""

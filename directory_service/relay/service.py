@@ -1,0 +1,460 @@
+"""The relay: joins two connections that show the two halves of a ticket, and sees ciphertext only.
+
+The bytes are spliced in the kernel, through a pipe a direction; they never get into this process.
+What a connection says before that is one length-prefixed message of at most 2 KiB, within ten
+seconds. Everything has a bound: connections in all and from one address, waiting halves, streams
+and bytes of a facility, idle time.
+
+A connection may be within TLS, for firewalls that let nothing else through. That disguises it and
+protects nothing; its bytes are copied.
+"""
+
+import math
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+import trio
+
+from directory_service.alarms import Alarms
+from directory_service.fair_share import Turns
+from node.crypto.certificates import make_passing_certificate, server_context
+from node.documents.tickets import (
+    ALIVE,
+    JOINED,
+    LOOK_OUT,
+    MAX_TICKET_BYTES,
+    MOVE,
+    TICKET_LENGTH,
+    TICKET_SECONDS,
+    Ticket,
+    open_ticket,
+)
+from node.domain.ids import FacilityId
+from node.errors import (
+    ConfigError,
+    Conflict,
+    NodeError,
+    PeerBusy,
+    PeerTimeout,
+    PeerUntrusted,
+    first_error,
+    told,
+)
+from node.rpc.limits import RateLimit, origin
+from node.system.splicing import Connection, splice_both
+
+log = structlog.get_logger()
+HELLO_SECONDS = 10.0
+WAIT_SECONDS = 30.0
+IDLE_SECONDS = 120.0
+LEAVE_SECONDS = 10.0
+"""For how long pairs may go on once they have been asked to leave."""
+
+LOOK_OUT_SECONDS = 30.0
+_DAY_SECONDS = 86400.0
+_CONNECTIONS_A_MINUTE = 60_000
+A_MINUTE_OF_STRANGER = 40
+"""So often one place of an address can be used anew in a minute."""
+
+_TLS_HANDSHAKE = b"\x16"
+"""The first byte of every TLS connection (RFC 8446, section 5.1); no ticket begins so."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the relay lets through.
+
+    Attributes:
+        connections: In all.
+        unknown_of_address: From one address, before they have shown a ticket.
+        a_minute_of_address: New ones from one address; a proxy before the relay is one, too.
+        streams_of_facility: Pairs in which a facility takes part at once.
+        streams_of_pair: So that one partner does not take all of a facility's.
+        waiting_of_facility: Halves that wait for their other side.
+        bytes_of_facility: What it sends in a day; 0 for no bound.
+        bytes_a_second: Of all pairs together, which then share it evenly; 0 for no bound.
+    """
+
+    connections: int = 2000
+    unknown_of_address: int = 16
+    a_minute_of_address: int = 16 * A_MINUTE_OF_STRANGER
+    streams_of_facility: int = 16
+    streams_of_pair: int = 4
+    waiting_of_facility: int = 8
+    bytes_of_facility: int = 0
+    bytes_a_second: int = 0
+
+
+@dataclass
+class Figures:
+    """What the relay has done since it started."""
+
+    pairs: int = 0
+    open_pairs: int = 0
+    bytes: int = 0
+    refused: int = 0
+    bytes_of: Counter[FacilityId] = field(default_factory=Counter)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers for operators."""
+        return {
+            "pairs": self.pairs,
+            "open_pairs": self.open_pairs,
+            "bytes": self.bytes,
+            "refused": self.refused,
+        }
+
+
+@dataclass(eq=False)
+class _Half:
+    """A connection that waits for the other one."""
+
+    ticket: Ticket
+    stream: Connection
+    joined: trio.Event = field(default_factory=trio.Event)
+    done: trio.Event = field(default_factory=trio.Event)
+
+
+class Relay:
+    """A relay for one network."""
+
+    def __init__(
+        self,
+        address: str,
+        network_key: bytes,
+        limits: Limits = Limits(),  # frozen
+        clock: Callable[[], float] = time.time,
+        alarms: Alarms | None = None,
+    ) -> None:
+        """Prepare; `address` is what tickets for this relay name."""
+        self._alarms = alarms or Alarms(clock)
+        self.figures = Figures()
+        self.address = address
+        self._network_key = network_key
+        self._limits = limits
+        self._clock = clock
+        self._turns = Turns(limits.bytes_a_second)
+        self._waiting: dict[tuple[bytes, bool], _Half] = {}
+        self._spent: dict[tuple[bytes, bool], int] = {}
+        self._unknown_of: Counter[str] = Counter()
+        self._rate = RateLimit(limits.a_minute_of_address, in_all=_CONNECTIONS_A_MINUTE)
+        self._connections = 0
+        self._streams: Counter[FacilityId] = Counter()
+        self._pairs: Counter[frozenset[FacilityId]] = Counter()
+        self._day = 0
+        self._started = clock()  # what was spent before is not known any more
+        self._leaving = trio.Event()
+        self._open: dict[tuple[bytes, bool], trio.Event] = {}  # halves that are joined: their end
+        self._looking_out: set[tuple[bytes, bool]] = set()
+        self._tls = server_context(make_passing_certificate(clock()))
+
+    async def serve(self, connection: trio.SocketStream) -> None:
+        """Serve one connection to its end; it is closed then."""
+        stream: Connection = connection
+        ticket: Ticket | None = None
+        async with connection:
+            try:
+                with self._counted():
+                    with self._unknown(connection), _in_time():
+                        if await connection.socket.recv(1, socket.MSG_PEEK) == _TLS_HANDSHAKE:
+                            stream = trio.SSLStream(connection, self._tls, server_side=True)
+                        ticket, is_look_out = await self._read_ticket(stream)
+                    await (self._look_out if is_look_out else self._serve)(stream, ticket)
+            except* NodeError as group:
+                await self._refuse(stream, first_error(group), is_stranger=ticket is None)
+            except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+                pass  # it went away
+            except* Exception:  # a supervisor: one connection does not end the others
+                log.exception("relaying failed")
+
+    def bound_buffers(self, connection: trio.socket.SocketType) -> None:
+        """Keep what waits here for its turn small, where a rate makes it wait.
+
+        Megabytes in the kernel would hold up the peers' own signs of life for longer than they
+        wait for them.
+        """
+        if self._turns.buffer_bytes:
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                connection.setsockopt(socket.SOL_SOCKET, option, self._turns.buffer_bytes)
+
+    async def leave(self) -> None:
+        """Ask all pairs to go to another relay, and wait a moment until they have."""
+        self._leaving.set()
+        with trio.move_on_after(LEAVE_SECONDS):
+            while self._open:
+                await next(iter(self._open.values())).wait()
+
+    async def _look_out(self, stream: Connection, ticket: Ticket) -> None:
+        """Tell who has a connection here when to leave, on a second one."""
+        key = (ticket.id, ticket.is_caller)
+        end = self._open.get(key)
+        if end is None or key in self._looking_out:
+            raise Conflict("the ticket's connection is not joined here, or looked out for already")
+        self._looking_out.add(key)
+        try:
+            async with trio.open_nursery() as nursery:
+
+                async def tell() -> None:
+                    # Signs of life, or what stands between ends a connection that is silent.
+                    while not self._leaving.is_set():
+                        with trio.move_on_after(LOOK_OUT_SECONDS):
+                            await self._leaving.wait()
+                        await stream.send_all(MOVE if self._leaving.is_set() else ALIVE)
+
+                async def notice_end() -> None:
+                    while await stream.receive_some(64):
+                        pass
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(tell)
+                nursery.start_soon(notice_end)
+                await end.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._looking_out.discard(key)
+
+    async def _refuse(
+        self, stream: Connection, error: NodeError, *, is_stranger: bool = False
+    ) -> None:
+        self.figures.refused += 1
+        # Whoever has shown no ticket fills no log.
+        (log.debug if is_stranger else log.info)(
+            "relay refused", code=error.code.value, reason=str(error)
+        )
+        gone = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError, OSError)
+        with suppress(*gone), trio.move_on_after(1):
+            await stream.send_all(told(error).encode()[:200])
+
+    async def _serve(self, stream: Connection, ticket: Ticket) -> None:
+        if self._leaving.is_set():
+            raise PeerBusy("it is about to stop")
+        self._spend(ticket)
+        other = self._waiting.pop((ticket.id, not ticket.is_caller), None)
+        if other is not None:
+            other.joined.set()  # from here on only we speak to it
+            if other.ticket.other_half() != ticket:
+                other.done.set()
+                self._alarms.note("two halves came that are of different relay tickets")
+                raise PeerUntrusted("the two halves are of different tickets")
+            try:
+                await self._join(other, stream)
+            except* NodeError as group:  # both sides learn why
+                await self._refuse(other.stream, first_error(group))
+                raise
+            finally:
+                other.done.set()
+            return
+        waiting = sum(h.ticket.facility == ticket.facility for h in self._waiting.values())
+        if waiting >= self._limits.waiting_of_facility:
+            raise PeerBusy("too many connections of this facility wait here")
+        half = self._waiting[ticket.id, ticket.is_caller] = _Half(ticket, stream)
+        try:
+            with trio.move_on_after(WAIT_SECONDS):
+                await half.joined.wait()
+        finally:
+            self._waiting.pop((ticket.id, ticket.is_caller), None)
+        if not half.joined.is_set():
+            raise PeerTimeout("the other side did not come")
+        await half.done.wait()
+
+    async def _read_ticket(self, stream: Connection) -> tuple[Ticket, bool]:
+        (size,) = TICKET_LENGTH.unpack(await _read_exactly(stream, TICKET_LENGTH.size))
+        is_look_out = bool(size & LOOK_OUT)
+        size &= ~LOOK_OUT
+        if not 0 < size <= MAX_TICKET_BYTES:
+            raise PeerUntrusted("no relay ticket")
+        data = await _read_exactly(stream, size)
+        ticket = open_ticket(data, self._network_key, self._clock())
+        if ticket.relay != self.address:
+            raise PeerUntrusted("the ticket is for another relay")
+        return ticket, is_look_out
+
+    def _spend(self, ticket: Ticket) -> None:
+        now = self._clock()
+        if ticket.expires_seconds - TICKET_SECONDS < int(self._started):
+            raise Conflict("the ticket is from before the relay's start; ask for a new one")
+        self._spent = {k: v for k, v in self._spent.items() if v > now}
+        key = (ticket.id, ticket.is_caller)
+        if key in self._spent:
+            self._alarms.note(f"a relay ticket of facility {ticket.facility.short()} came twice")
+            raise Conflict("the ticket was used before")
+        self._spent[key] = ticket.expires_seconds
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a connection while it is there."""
+        if self._connections >= self._limits.connections:
+            raise PeerBusy("the relay is full; try another")
+        self._connections += 1
+        try:
+            yield
+        finally:
+            self._connections -= 1
+
+    @contextmanager
+    def _unknown(self, stream: trio.SocketStream) -> Iterator[None]:
+        """Count a connection by its address while it has shown nothing."""
+        host = origin(str(stream.socket.getpeername()[0]))
+        self._rate.count(host)
+        # Half of the places are kept for those who have shown a ticket.
+        if self._unknown_of.total() >= max(self._limits.connections // 2, 1):
+            raise PeerBusy("the relay is full; try another")
+        if self._unknown_of[host] >= self._limits.unknown_of_address:
+            raise PeerBusy("too many connections from one address")
+        self._unknown_of[host] += 1
+        try:
+            yield
+        finally:
+            self._unknown_of[host] -= 1
+            if not self._unknown_of[host]:
+                del self._unknown_of[host]
+
+    # -- joined -------------------------------------------------------------------------------
+
+    async def _join(self, half: _Half, stream: Connection) -> None:
+        ticket = half.ticket
+        with self._streams_of(ticket), self._opened(ticket):
+            await half.stream.send_all(JOINED)
+            await stream.send_all(JOINED)
+            try:
+                await self._splice_both(ticket, half.stream, stream)
+            except* PeerBusy:
+                pass  # its bytes are used up: no word of ours may come between theirs
+
+    @contextmanager
+    def _opened(self, ticket: Ticket) -> Iterator[None]:
+        halves, end = [(ticket.id, True), (ticket.id, False)], trio.Event()
+        self._open.update(dict.fromkeys(halves, end))
+        self.figures.pairs += 1
+        self.figures.open_pairs += 1
+        try:
+            yield
+        finally:
+            self.figures.open_pairs -= 1
+            for key in halves:
+                del self._open[key]
+            end.set()
+
+    @contextmanager
+    def _streams_of(self, ticket: Ticket) -> Iterator[None]:
+        both = {ticket.caller_facility, ticket.target_facility}
+        pair = frozenset(both)
+        if self._pairs[pair] >= self._limits.streams_of_pair:
+            raise PeerBusy("these two facilities have too many streams through this relay")
+        for facility in both:
+            if self._streams[facility] >= self._limits.streams_of_facility:
+                raise PeerBusy("a facility has too many streams through this relay")
+            self._hold_bytes(facility)
+        self._streams.update(both)
+        self._pairs[pair] += 1
+        try:
+            yield
+        finally:
+            self._streams.subtract(both)
+            self._pairs[pair] -= 1
+            self._streams, self._pairs = +self._streams, +self._pairs
+
+    def _hold_bytes(self, facility: FacilityId) -> None:
+        day = int(self._clock() // _DAY_SECONDS)
+        if day != self._day:
+            self._day = day
+            self.figures.bytes_of.clear()
+        bound = self._limits.bytes_of_facility
+        if bound and self.figures.bytes_of[facility] >= bound:
+            raise PeerBusy("a facility has used up its bytes of the day at this relay")
+
+    async def _splice_both(self, ticket: Ticket, a: Connection, b: Connection) -> None:
+        """Splice both ways until both have ended, or nothing has come for too long.
+
+        `a` shows `ticket`, `b` its other half.
+        """
+        pair = frozenset({ticket.caller_facility, ticket.target_facility})
+        waiting = 0  # directions that wait for their turn: they are not idle
+
+        async def admit(sender: FacilityId, count: int) -> None:
+            nonlocal waiting
+            self._hold_bytes(sender)
+            waiting += 1
+            idle.deadline = math.inf
+            await self._turns.wait(pair, count)
+            waiting -= 1
+            if not waiting:
+                idle.deadline = trio.current_time() + IDLE_SECONDS
+            self.figures.bytes += count
+            self.figures.bytes_of[sender] += count  # or a partner could use up the other's
+
+        from_a, from_b = ticket.facility, ticket.other_half().facility
+        with trio.move_on_after(IDLE_SECONDS) as idle:
+            await splice_both(
+                a,
+                b,
+                partial(admit, from_a),
+                partial(admit, from_b),
+                piece_bytes=self._turns.piece_bytes,
+            )
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    with trio.move_on_after(HELLO_SECONDS) as waiting:
+        yield
+    if waiting.cancelled_caught:
+        raise PeerTimeout("no ticket was shown in time")
+
+
+async def _read_exactly(stream: Connection, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = await stream.receive_some(size - len(data))
+        if not piece:
+            raise PeerUntrusted("the connection ended before its ticket")
+        data += piece
+    return data
+
+
+@asynccontextmanager
+async def serve_relay(relay: Relay, listen: str) -> AsyncGenerator[int]:
+    """Serve a relay for the time of the block.
+
+    Yields:
+        The port that was bound.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    host, _, port = listen.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{listen} is no address; it is HOST:PORT")
+    try:
+        listeners = await trio.open_tcp_listeners(int(port), host=host.strip("[]"))
+    except OSError as exc:
+        raise ConfigError(f"{listen} cannot be bound; is another program using it?") from exc
+    bound: int = listeners[0].socket.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        # Trio's own loop waits a moment where the system lacks file descriptors or memory.
+        nursery.start_soon(trio.serve_listeners, partial(_take, relay), listeners)
+        yield bound
+        nursery.cancel_scope.cancel()
+
+
+async def _take(relay: Relay, stream: trio.SocketStream) -> None:
+    _notice_silence(stream.socket)
+    relay.bound_buffers(stream.socket)
+    await relay.serve(stream)
+
+
+def _notice_silence(connection: trio.socket.SocketType) -> None:
+    """Have the kernel end a connection whose other end is gone without a word."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,362 @@
+"""What `emix doctor` looks at."""
+
+import grp
+import os
+import platform
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import trio
+
+from node.app.home import Home, load_keyring
+from node.crypto.certificates import validity, why_not_valid
+from node.dicom.examiner import Examiner
+from node.documents.identity import Identity
+from node.documents.network import Network
+from node.documents.peers import alike_warning
+from node.domain.findings import Finding
+from node.domain.heads import Confirmed
+from node.domain.network import Standing
+from node.exchange.membership.networks import Networks
+from node.federation.connections.supervisor import Federation
+from node.federation.connections.trust import Trust
+from node.federation.directory.directories import Directories
+from node.sandbox.confine import LAYERS
+from node.sql.database import sqlite_version
+from node.store.audit import AuditStore
+from node.store.context import StoreContext
+from node.store.heads import HeadStore
+from node.store.imports import ImportStore
+from node.store.lost import count_lost
+from node.store.retention import Outlook, RetentionStore
+from node.system import clock, safe_paths
+from node.version import SOFTWARE
+
+_CONNECT_SECONDS = 3.0
+_LOW_BYTES = 5 * 2**30
+_DAY = 86400.0
+_NAMED = 5
+_SEARCHED_BY_GROUP = stat.S_IXGRP
+_WARN_DAYS, _URGENT_DAYS = 60, 14  # before the facility's certificate for the node key ends
+
+
+class Doctor:
+    """Looks at a running node."""
+
+    def __init__(
+        self,
+        home: Home,
+        context: StoreContext,
+        audit: AuditStore,
+        heads: HeadStore,
+        trust: Trust,
+        federation: Federation,
+        examiner: Examiner,
+        networks: Networks,
+        directories: Directories,
+        retention: RetentionStore,
+        imports: ImportStore,
+        admin_group: str,
+        announced: Callable[[], Mapping[str, Sequence[str]]],
+    ) -> None:
+        """Prepare; `announced` has what peers are told to connect to, by service.
+
+        `admin_group` is the group whose people may use the node; empty for none.
+        """
+        self._imports = imports
+        self._admin_group = admin_group
+        self._networks = networks
+        self._directories = directories
+        self._retention = retention
+        self._home = home
+        self._context = context
+        self._audit = audit
+        self._heads = heads
+        self._trust = trust
+        self._federation = federation
+        self._examiner = examiner
+        self._announced = announced
+
+    async def diagnose(self, *, is_quick: bool) -> list[Finding]:
+        """Return one finding for everything that was looked at; quickly, nothing is dialled."""
+        local = await trio.to_thread.run_sync(lambda: list(self._local()))
+        ports = [] if is_quick else await self._ports()
+        networks = [self._network(network) for network in self._networks.all()]
+        unfinished = await self._unfinished()
+        return [_clock(), *local, *unfinished, *ports, *networks, *self._peers()]
+
+    async def _unfinished(self) -> list[Finding]:
+        found = await self._imports.list_imports()
+        numbers = [str(one.id) for one, is_running in found if not is_running]
+        if not numbers:
+            return []
+        text = f"{len(numbers)} not finished: {', '.join(numbers[:_NAMED])}"
+        advice = "`emix imports` lists them; resume or discard each"
+        return [Finding("imports", "warning", text, advice)]
+
+    def _local(self) -> Iterator[Finding]:
+        yield self._disk()
+        yield self._chunks()
+        yield self._permissions()
+        yield from self._admins()
+        yield from self._slots()
+        yield self._certificate()
+        yield self._node_certificate()
+        yield _audit_log(self._heads.confirmed_sync(), clock.now())
+        yield Finding("versions", "ok", _versions())
+        yield from self._parsers()
+        if self._retention.days:
+            yield _retention(self._retention.days, self._retention.outlook_sync())
+
+    async def _ports(self) -> list[Finding]:
+        """Try to connect to what peers are told, from here; to all of it at once."""
+        told = [(name, at) for name, places in self._announced().items() for at in places]
+        found: dict[tuple[str, str], Finding] = {}
+
+        async def look(name: str, address: str) -> None:
+            found[name, address] = await _port(name, address)
+
+        async with trio.open_nursery() as nursery:
+            for name, address in told:
+                nursery.start_soon(look, name, address)
+        return [found[place] for place in told]
+
+    def _chunks(self) -> Finding:
+        lost = self._context.database.read_sync(count_lost)
+        if not lost:
+            return Finding("chunks", "ok", "none is known to be missing or damaged")
+        return Finding(
+            "chunks",
+            "problem",
+            f"{lost} are missing or damaged on this disk",
+            "import the same files again, or ask the sender for `emix send --again`: it carries"
+            " what is missing; `emix store check --read-data` finds the rest",
+        )
+
+    def _disk(self) -> Finding:
+        free = shutil.disk_usage(self._home.root).free
+        if not self._context.storage.free_bytes():
+            advice = "free space, or lower reserve_mib in emix.toml"
+            text = f"{free / 2**30:.1f} GiB free, all of it in the reserve: nothing can be kept"
+            return Finding("disk", "problem", text, advice)
+        if free < _LOW_BYTES:
+            advice = "free space, or move the home to a larger disk"
+            return Finding("disk", "warning", f"{free / 2**30:.1f} GiB free", advice)
+        return Finding("disk", "ok", f"{free / 2**30:.0f} GiB free")
+
+    def _admins(self) -> Iterator[Finding]:
+        """Say who uses the node beside its own user and root."""
+        if not self._admin_group:
+            return
+        try:
+            members = grp.getgrnam(self._admin_group).gr_mem
+        except KeyError:
+            text = f"this machine has no group {self._admin_group!r} any more"
+            advice = "name another one in [admin] of emix.toml, or none, and restart the node"
+            yield Finding("admin group", "problem", text, advice)
+            return
+        own = safe_paths.user_name(os.geteuid())
+        people = sorted(set(members) - {own})
+        names = ", ".join(people[:_NAMED]) + (" and others" if people[_NAMED:] else "")
+        yield Finding("admin group", "ok", f"{self._admin_group}: {names or 'nobody listed'}")
+
+    def _permissions(self) -> Finding:
+        root = self._home.root
+        searched = _SEARCHED_BY_GROUP if self._admin_group else 0  # it is how the group comes in
+        allowed = {root: searched, self._home.keyring: 0, self._home.host_key: 0}
+        wrong = [
+            str(path)
+            for path, bits in allowed.items()
+            if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077 & ~bits
+        ]
+        if wrong:
+            names = ", ".join(wrong)
+            advice = "chmod go= them"
+            if searched:
+                advice += f"; the home itself: chmod u=rwx,g=x,o= {root}"
+            return Finding("permissions", "problem", f"others may read {names}", advice)
+        if foreign := self._foreign():
+            text = f"{foreign[0]} belongs to {safe_paths.user_text(foreign[0].stat().st_uid)}"
+            more = f", as {len(foreign) - 1} more do" if foreign[1:] else ""
+            advice = f"as root: chown -R {safe_paths.user_name(os.geteuid())} the home"
+            return Finding("permissions", "problem", text + more, advice)
+        if os.geteuid() == 0:
+            advice = "run the node as a user of its own"
+            return Finding("permissions", "warning", "the node runs as root", advice)
+        return Finding("permissions", "ok", "only the node's user can read its home")
+
+    def _foreign(self) -> list[Path]:
+        """Return what lies in the home and belongs to others: of a command that root ran, say."""
+        root = self._home.root
+        found = [*root.iterdir(), *(root / "chunks").glob("??")]
+        return [p for p in found if p.lstat().st_uid != os.geteuid() and p.name != "lost+found"]
+
+    def _slots(self) -> Iterator[Finding]:
+        kinds = [str(slot.get("type")) for slot in load_keyring(self._home).slots]
+        if "host" in kinds:
+            yield Finding(
+                "keys",
+                "warning",
+                "the host slot lies on the same disk: it protects backups, not a stolen machine",
+                "use a passphrase where the machine itself could be stolen",
+            )
+        else:
+            yield Finding("keys", "ok", f"slots: {', '.join(kinds)}")
+
+    def _certificate(self) -> Finding:
+        _, end = validity(self._trust.snapshot().identity.certificate_der)
+        days = (end - clock.now()) / _DAY
+        if days < 19:
+            advice = "the node renews it by itself and could not: look at its log, and at the disk"
+            return Finding("certificate", "warning", f"{days:.0f} days left", advice)
+        return Finding("certificate", "ok", f"{days:.0f} days left")
+
+    def _node_certificate(self) -> Finding:
+        days = (self._context.signer.signer.verified().expires_seconds - clock.now()) / _DAY
+        advice = "renew it with the recovery kit: emix node renew"
+        if days < _URGENT_DAYS:
+            text = "it has expired: nobody trusts this node" if days <= 0 else f"{days:.0f} days"
+            return Finding("node certificate", "problem", text, advice)
+        level = "warning" if days < _WARN_DAYS else "ok"
+        return Finding(
+            "node certificate", level, f"{days:.0f} days left", advice if level != "ok" else ""
+        )
+
+    def _parsers(self) -> Iterator[Finding]:
+        for layer, meaning in LAYERS.items():
+            why = self._examiner.denied.get(layer)
+            if why is None:
+                yield Finding(f"parsers: {layer}", "ok", meaning)
+            else:
+                text = f"the kernel denies it ({why}): {meaning}"
+                advice = "see Confinement in docs/operations.md; the other layers hold"
+                yield Finding(f"parsers: {layer}", "warning", text, advice)
+
+    def _network(self, network: Network) -> Finding:
+        subject = f"network {network.name}"
+        standing = network.standing(clock.now())
+        state = self._directories.state(network.id)
+        match standing:
+            case Standing.REVOKED | Standing.OTHER_FACILITY:
+                advice = "talk to the network's operator, or leave it: emix networks leave"
+                return Finding(subject, "problem", f"this facility is {standing.value}", advice)
+            case Standing.LIST_EXPIRED:
+                advice = "have the network's operator sign the next one; paired facilities go on"
+                return Finding(subject, "problem", standing.value, advice)
+            case Standing.PROVISIONAL:
+                advice = "have the network's operator sign the next list"
+                return Finding(subject, "warning", f"this facility is {standing.value}", advice)
+        if state.state != "connected":
+            advice = "what is known goes on; look at its address and at the firewall"
+            text = f"its directory is {state.state}: {state.problem or 'connecting'}"
+            return Finding(subject, "warning", text, advice)
+        return Finding(subject, "ok", f"a member; directory {state.endpoint} connected")
+
+    def _peers(self) -> Iterator[Finding]:
+        for peer in self._trust.peers.values():
+            if peer.is_removed:
+                continue
+            subject = f"peer {peer.name}"
+            if warning := alike_warning(peer, self._trust.peers.values()):
+                advice = f"its Facility ID is {peer.facility_id}; remove who should not be there"
+                yield Finding(subject, "warning", warning, advice)
+            connection = self._federation.connection(peer.facility_id)
+            certificates = peer.identity.valid_certificates(clock.now())
+            distrusted = self._trust.why_not(peer)
+            if distrusted:
+                advice = "pair with it, or have its network's operator look"
+                yield Finding(subject, "warning", f"not trusted now: {distrusted}", advice)
+            elif not certificates:
+                yield _outdated(subject, peer.identity)
+            elif connection.is_inbound_only:
+                route = "relay" if "relay" in connection.inbound else "dial-back"
+                yield Finding(subject, "ok", f"connected, {route}: it has dialled this node")
+            elif connection.state == "connected":
+                software = connection.software or "it does not say what it runs"
+                yield Finding(subject, "ok", f"connected, {connection.route}; {software}")
+            else:
+                text = connection.problem or "not connected"
+                advice = "look at the network, the firewall and the peer's own doctor"
+                if "not paired" in text:
+                    advice = "have the other side pair with this facility"
+                yield Finding(subject, "warning", text, advice)
+
+
+def _versions() -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("grpcio", "pydicom", "blosc2"))
+    python = platform.python_version()
+    return f"{SOFTWARE}, Python {python}, {packages}, SQLCipher with SQLite {sqlite_version()}"
+
+
+async def _port(name: str, address: str) -> Finding:
+    host, _, port = address.rpartition(":")
+    try:
+        with trio.fail_after(_CONNECT_SECONDS):  # for its name, too
+            stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
+        await stream.aclose()
+    except (OSError, ValueError, OverflowError, trio.TooSlowError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else "no answer"
+        text = f"{address}, which peers are told, cannot be connected to from here ({why})"
+        advice = "announce another address in emix.toml, unless only this machine cannot reach it"
+        return Finding(name, "warning", text, advice)
+    return Finding(name, "ok", f"{address} answers here; whether it does outside, a peer must say")
+
+
+def _audit_log(log: Confirmed, now: float) -> Finding:
+    subject = "audit log"
+    if log.contradictions:
+        text = f"{log.contradictions} heads that other facilities keep of it do not fit it"
+        return Finding(subject, "problem", text, "see emix audit verify --witnesses")
+    if not log.witnesses:
+        text = "no other facility keeps its heads; keep one elsewhere: emix audit head"
+        return Finding(subject, "ok", text)
+    text = f"confirmed up to entry {log.sequence} of {log.entries}"
+    if log.unconfirmed_seconds(now) > _DAY:
+        advice = "nobody has confirmed what came after for more than a day: see emix peers"
+        return Finding(subject, "warning", text, advice)
+    return Finding(subject, "ok", f"{text}, by {log.witnesses} facilities at most")
+
+
+def _retention(days: int, outlook: Outlook) -> Finding:
+    subject, advice = "retention", "see what and when: emix retention --dry-run"
+    kept = f"{outlook.unseen} that nobody has looked at or exported are kept"
+    if outlook.announced:
+        when = "in a week or more"
+        if outlook.first_time:
+            when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(outlook.first_time))
+        text = f"{outlook.announced} packages older than {days} days are deleted from {when} on"
+        return Finding(subject, "warning", f"{text}; {kept}" if outlook.unseen else text, advice)
+    if outlook.unseen:
+        return Finding(subject, "warning", f"of packages older than {days} days, {kept}", advice)
+    return Finding(subject, "ok", f"nothing that was received is older than {days} days")
+
+
+def _clock() -> Finding:
+    judged = clock.CLOCK
+    agree, differ = judged.agreeing
+    if judged.jump:
+        advice = "set it right (NTP); if it is right, say so: emix clock confirm"
+        text = f"{judged.doubt}; nothing is deleted meanwhile"
+        return Finding("clock", "problem", text, advice)
+    if differ:
+        text = f"the clocks of {differ} connected facilities differ by more than 10 minutes"
+        level = "problem" if differ > agree else "warning"
+        return Finding("clock", level, text, "set this node's right (NTP), or have them set theirs")
+    if agree:
+        return Finding("clock", "ok", f"agrees with {agree} other facilities'")
+    return Finding("clock", "ok", "goes on from the last time that was known here")
+
+
+def _outdated(subject: str, identity: Identity) -> Finding:
+    """Say why no certificate of a peer is valid now: too early is another matter than too late."""
+    now = clock.now()
+    why = {why_not_valid(der, now) for der in identity.certificates} - {"has expired", ""}
+    if why:
+        advice = "look at the clocks, here and there"
+        return Finding(subject, "warning", f"its certificate {min(why)}", advice)
+    advice = "it renews itself when the peer's node is next reached"
+    return Finding(subject, "warning", "its certificate has expired", advice)

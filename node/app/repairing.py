@@ -1,0 +1,71 @@
+"""Repairing a home in which no node runs: rows rebuilt from envelopes, indexed by the parsers."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+import trio
+
+from node.app.config import Config, load_config
+from node.app.home import Home, Unlocked, unlock
+from node.dicom.examiner import Examiner, open_examiner
+from node.domain.index import PackageIndex
+from node.errors import ungrouped
+from node.store.context import open_store
+from node.store.repair import Repaired, repair
+from node.system.process import tune_memory
+from node.telemetry.logs import configure_logs
+
+_MIB = 2**20
+
+
+def repair_home(home: Home, passphrase: bytes | None) -> list[Repaired]:
+    """Rebuild rows from envelopes, in a home in which no node runs.
+
+    Raises:
+        NodeError: the home is in use, or its keys do not open.
+    """
+    tune_memory()
+    config = load_config(home.config)
+    configure_logs(config.log_level)
+    with home.locked(), ungrouped():
+        unlocked = unlock(home, passphrase)
+        return trio.run(_repair, home, config, unlocked)
+
+
+async def _repair(home: Home, config: Config, unlocked: Unlocked) -> list[Repaired]:
+    context = open_store(
+        home.root,
+        unlocked.root_key,
+        unlocked.secrets,
+        unlocked.signer,
+        reserve_bytes=config.reserve_mib * _MIB,
+        ballast_bytes=config.ballast_mib * _MIB,
+        may_be_lost=True,
+    )
+    try:
+        async with open_examiner(parsers=1, required=config.required_layers) as examiner:
+            return await repair(context, _Indexer(examiner))
+    finally:
+        context.close()
+
+
+class _Indexer:
+    """See `node.store.repair.Indexer`."""
+
+    def __init__(self, examiner: Examiner) -> None:
+        self._examiner = examiner
+
+    async def whole(self, plaintext: bytes, places: Sequence[tuple[int, int]]) -> PackageIndex:
+        async with self._examiner.arena.slab() as slab:
+            slab.write(0, plaintext)
+            found = await self._examiner.examine_files(slab, places)
+        return PackageIndex.of(examined.index for examined in found)
+
+    async def beginning(self, size: int, windows: AsyncGenerator[bytes]) -> PackageIndex:
+        index: dict[str, str] = {}
+        async with self._examiner.large(size) as examination, aclosing(windows):
+            async for window in windows:
+                index = (await examination.feed(window, is_last=False)).index
+                if index:
+                    break
+        return PackageIndex.of([index])

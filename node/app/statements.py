@@ -1,0 +1,116 @@
+"""What this node states of itself, and its TLS certificate: renewed while the node runs.
+
+The next certificate is made when the last has 30 days left. From then on the statements name both,
+which connected peers hear of with the next Hello; the last one stays in use until it has 20 days
+left, so that hardly anybody meets a certificate that it does not know.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+import trio
+
+from node.app.home import Home, Unlocked, save_secrets
+from node.crypto.certificates import TlsIdentity, make_tls_identity, validity
+from node.documents.identity import Profile, make_statements
+from node.documents.signed import MAX_CLOCK_SKEW_SECONDS
+from node.errors import NodeError
+from node.system import clock
+
+log = structlog.get_logger()
+_DAY = 86400.0
+RENEW_SECONDS = 30 * _DAY
+SWITCH_SECONDS = 20 * _DAY
+LOOK_SECONDS = 30.0
+
+
+class OwnIdentity:
+    """The keys by which this node is known. `keep_fresh` must run for the life of the node."""
+
+    def __init__(self, home: Home, unlocked: Unlocked) -> None:
+        """Prepare; renews the certificate if it is due: what is used may have run out."""
+        self._home = home
+        self._unlocked = unlocked
+        self._stated_seconds = int(clock.now())
+        self._stated: Profile | None = None
+        self.renew(clock.now())
+
+    @property
+    def stated_seconds(self) -> int:
+        """Since when what is stated is so, in seconds since 1970."""
+        return self._stated_seconds
+
+    def tls(self) -> TlsIdentity:
+        """Return the TLS identity to use now: the last until it has 20 days left, then the next."""
+        # Peers look at it by their own time: after months off, by what a suspect clock shows.
+        wall = clock.CLOCK.wall()
+        newest, *older = self._unlocked.secrets.tls
+        until = max(clock.now(), wall) + SWITCH_SECONDS
+        if _is_to_come(newest, wall):
+            until = wall
+        return next((tls for tls in older if validity(tls.certificate_der)[1] > until), newest)
+
+    def statements(self, profile: Profile) -> bytes:
+        """Return the encoded statements of this node as they now are.
+
+        A profile that differs from the last, since this machine has another address, say, is
+        stated later than that: peers take later ones only.
+        """
+        secrets = self._unlocked.secrets
+        stated = replace(profile, issued_seconds=0)
+        if self._stated not in (None, stated):
+            self._state_later(clock.now())
+        self._stated = stated
+        return make_statements(
+            secrets.node_key,
+            self._unlocked.signer.signer,
+            [tls.certificate_der for tls in secrets.tls],
+            secrets.seal_keys[0].public,
+            replace(profile, issued_seconds=self._stated_seconds),
+        )
+
+    def renew(self, now: float) -> bool:
+        """Make the next certificate if it is due; return whether it was. Blocks.
+
+        Raises:
+            NodeError: the keyring could not be written; the last certificate stays in use.
+        """
+        secrets, moments = self._unlocked.secrets, (now, clock.CLOCK.wall())
+        is_usable = not _is_to_come(secrets.tls[0], max(moments))
+        if is_usable and _left(secrets.tls[0], now) > RENEW_SECONDS:
+            return False
+        fresh = make_tls_identity(self._unlocked.signer.node_id, now)
+        # While two times are in question, none goes that is good by either.
+        kept = tuple(
+            tls
+            for tls in secrets.tls
+            if _left(tls, min(moments)) > 0 and not _is_to_come(tls, max(moments))
+        )
+        changed = replace(secrets, tls=(fresh, *kept)[:2])
+        self._unlocked = save_secrets(self._home, self._unlocked, changed)
+        self._state_later(now)
+        log.info("certificate renewed")
+        return True
+
+    def _state_later(self, now: float) -> None:
+        self._stated_seconds = max(int(now), self._stated_seconds + 1)  # peers take later ones only
+
+    async def keep_fresh(self, use: Callable[[TlsIdentity], None]) -> None:
+        """Renew the certificate when it is due, and have the right one used, for ever."""
+        while True:
+            try:
+                await trio.to_thread.run_sync(self.renew, clock.now())
+            except NodeError as exc:  # a full disk, say: there are 30 days to mend it
+                log.exception("certificate not renewed", code=exc.code.value)
+            use(self.tls())
+            await trio.sleep(LOOK_SECONDS)
+
+
+def _is_to_come(tls: TlsIdentity, now: float) -> bool:
+    """Whether a certificate is not valid yet: it was made with a wrong clock."""
+    return validity(tls.certificate_der)[0] > now + MAX_CLOCK_SKEW_SECONDS
+
+
+def _left(tls: TlsIdentity, now: float) -> float:
+    return validity(tls.certificate_der)[1] - now

@@ -1,0 +1,1 @@
+"""Sealed chunks: how they are encoded, and where they are kept."""

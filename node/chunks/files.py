@@ -1,0 +1,160 @@
+"""Chunk storage: a port, and its form on local files, one file a chunk."""
+
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from node.domain.ids import ChunkId
+from node.errors import ChunkNotFound, StoreError, StoreFull
+from node.system import durable_files
+
+
+class ChunkStorage(Protocol):
+    """Keeps sealed bytes under their chunk ids. Blocking: call it on worker threads.
+
+    Every implementation passes `tests/node/store/contract.py`. None of them looks into the
+    bytes; whoever gets them checks them against the id.
+    """
+
+    def put(self, chunk_id: ChunkId, sealed: bytes) -> None:
+        """Keep a chunk. Putting it again changes nothing, but what was damaged is as it was.
+
+        Durable after the next `sync` that names it. Never seen half-written.
+
+        Raises:
+            StoreFull: no room beyond the reserve; nothing was kept.
+        """
+
+    def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """Make all these chunks, put before, durable."""
+
+    def get(self, chunk_id: ChunkId) -> bytes:
+        """Return a chunk's bytes, as they are there now.
+
+        Raises:
+            ChunkNotFound: it is not there.
+            StoreDenied: this user may not read it.
+            StoreError: it is there and cannot be read.
+        """
+
+    def size(self, chunk_id: ChunkId) -> int | None:
+        """Return the size of a chunk as kept, or None if it is not there."""
+
+    def delete(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """Forget these chunks; those not there are no error."""
+
+    def ids(self) -> Iterator[ChunkId]:
+        """Yield every chunk that is there, in any order."""
+
+    def free_bytes(self) -> int:
+        """Return how much more can be put, the reserve left out."""
+
+    def use_reserve(self, reserve_bytes: int) -> None:
+        """Leave so much free from now on."""
+
+
+class FileChunkStorage:
+    """Chunks as files: `<root>/<first two characters>/<chunk id>`."""
+
+    def __init__(self, root: Path, reserve_bytes: int) -> None:
+        self._root = root
+        self._reserve_bytes = reserve_bytes
+        self._counting = threading.Lock()
+        self._writing_bytes = 0
+        durable_files.make_directory(root)
+        durable_files.remove_temporaries(root)
+
+    def _path(self, chunk_id: ChunkId) -> Path:
+        name = str(chunk_id)
+        return self._root / name[:2] / name
+
+    def put(self, chunk_id: ChunkId, sealed: bytes) -> None:
+        """See `ChunkStorage.put`."""
+        path = self._path(chunk_id)
+        if self.size(chunk_id) == len(sealed) and self._holds(chunk_id, sealed):
+            return
+        with self._room_for(len(sealed)):
+            self._write(path, sealed)
+
+    @contextmanager
+    def _room_for(self, size: int) -> Iterator[None]:
+        """Hold room while a chunk is written: several threads never count on the same bytes."""
+        with self._counting:
+            if self.free_bytes() - self._writing_bytes < size:
+                raise StoreFull("the disk is full up to the reserve; free space and try again")
+            self._writing_bytes += size
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._writing_bytes -= size
+
+    def _write(self, path: Path, sealed: bytes) -> None:
+        try:
+            durable_files.write_synced(path, sealed)
+        except StoreError as exc:
+            if not isinstance(exc.__cause__, FileNotFoundError):
+                raise
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            durable_files.sync_directories([self._root])
+            durable_files.write_synced(path, sealed)
+
+    def _holds(self, chunk_id: ChunkId, sealed: bytes) -> bool:
+        try:
+            return self.get(chunk_id) == sealed
+        except StoreError:
+            return False
+
+    def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """See `ChunkStorage.sync`."""
+        durable_files.sync_directories(
+            sorted({self._path(chunk_id).parent for chunk_id in chunk_ids})
+        )
+
+    def get(self, chunk_id: ChunkId) -> bytes:
+        """See `ChunkStorage.get`."""
+        try:
+            return self._path(chunk_id).read_bytes()
+        except FileNotFoundError as exc:
+            raise ChunkNotFound(f"chunk {chunk_id.short()} is not in the store") from exc
+        except PermissionError:
+            with durable_files.translated():
+                raise
+        except OSError as exc:
+            reason = os.strerror(exc.errno or 0)
+            raise StoreError(f"chunk {chunk_id.short()} cannot be read ({reason})") from exc
+
+    def size(self, chunk_id: ChunkId) -> int | None:
+        """See `ChunkStorage.size`."""
+        with durable_files.translated(), suppress(FileNotFoundError):
+            return self._path(chunk_id).stat().st_size
+        return None
+
+    def delete(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """See `ChunkStorage.delete`."""
+        parents = set()
+        with durable_files.translated():
+            for chunk_id in chunk_ids:
+                path = self._path(chunk_id)
+                path.unlink(missing_ok=True)
+                if path.parent.exists():
+                    parents.add(path.parent)
+        durable_files.sync_directories(sorted(parents))
+
+    def ids(self) -> Iterator[ChunkId]:
+        """See `ChunkStorage.ids`."""
+        for path in self._root.glob("??/*"):
+            with suppress(ValueError):  # a file that somebody put there is not ours to judge
+                yield ChunkId.parse(path.name)
+
+    def free_bytes(self) -> int:
+        """See `ChunkStorage.free_bytes`."""
+        return max(0, shutil.disk_usage(self._root).free - self._reserve_bytes)
+
+    def use_reserve(self, reserve_bytes: int) -> None:
+        """See `ChunkStorage.use_reserve`."""
+        self._reserve_bytes = reserve_bytes

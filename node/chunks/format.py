@@ -1,0 +1,104 @@
+"""The sealed chunk: header, nonce, ciphertext.
+
+```
+4  magic "emxc"
+1  version 1
+1  suite      how it is sealed (node.crypto.sealing.Suite)
+1  codec      how the plaintext was encoded (node.chunks.codec.Codec)
+1  zero
+n  nonce, ciphertext and tag of the suite
+```
+
+Associated data are the header, the package id, the chunk's number and the plaintext length.
+The chunk id is the BLAKE3 digest of all of it, so it is not in there.
+"""
+
+import struct
+
+from node.chunks.codec import Codec, decode, encode
+from node.crypto.digests import digest
+from node.crypto.sealing import OpenFailed, SealingKeys, Suite, preferred_suite
+from node.domain.ids import ChunkId, PackageId
+from node.domain.manifest import MAX_CHUNK_BYTES, ChunkEntry
+from node.domain.verdicts import PixelLayout
+from node.errors import ChunkDamaged, ChunkTooLarge
+
+_HEADER = struct.Struct("<4sBBBx")
+_MAGIC = b"emxc"
+_VERSION = 1
+_CONTEXT = struct.Struct("<QQ")
+_KIND = b"emix/chunk/v1\0"
+
+
+def seal_chunk(
+    keys: SealingKeys,
+    package_id: PackageId,
+    number: int,
+    plaintext: bytes,
+    layout: PixelLayout,
+    suite: Suite | None = None,
+) -> tuple[ChunkEntry, bytes]:
+    """Return a chunk's entry and its sealed bytes. Deterministic for equal input.
+
+    Sealed with the suite that is fastest here, unless one is named.
+
+    Raises:
+        ChunkTooLarge: more plaintext than `MAX_CHUNK_BYTES`.
+    """
+    if len(plaintext) > MAX_CHUNK_BYTES:
+        raise ChunkTooLarge(f"a chunk holds at most {MAX_CHUNK_BYTES} bytes")
+    codec, encoded = encode(plaintext, layout)
+    suite = suite or preferred_suite()
+    header = _HEADER.pack(_MAGIC, _VERSION, suite, codec)
+    ad = _associated_data(header, package_id, number, len(plaintext))
+    sealed = header + keys.seal(suite, ad, encoded)
+    entry = ChunkEntry(
+        number=number,
+        chunk_id=ChunkId(digest(sealed)),
+        plaintext_bytes=len(plaintext),
+        sealed_bytes=len(sealed),
+        plaintext_digest=digest(plaintext),
+    )
+    return entry, sealed
+
+
+def open_chunk(keys: SealingKeys, package_id: PackageId, entry: ChunkEntry, sealed: bytes) -> bytes:
+    """Return a chunk's plaintext, checked against its entry in every way.
+
+    Raises:
+        ChunkDamaged: these are not the bytes that were sealed, or not for this place.
+    """
+    check_sealed(entry, sealed)
+    try:
+        magic, version, suite_number, codec_number = _HEADER.unpack_from(sealed)
+        suite, codec = Suite(suite_number), Codec(codec_number)
+    except (struct.error, ValueError) as exc:
+        raise ChunkDamaged("not a chunk") from exc
+    if magic != _MAGIC or version != _VERSION:
+        raise ChunkDamaged("a chunk of another format")
+    header = sealed[: _HEADER.size]
+    ad = _associated_data(header, package_id, entry.number, entry.plaintext_bytes)
+    try:
+        encoded = keys.open(suite, ad, sealed[_HEADER.size :])
+    except OpenFailed as exc:
+        raise ChunkDamaged(f"chunk {entry.chunk_id.short()} does not open") from exc
+    plaintext = decode(codec, encoded, entry.plaintext_bytes)
+    if digest(plaintext) != entry.plaintext_digest:
+        raise ChunkDamaged(f"chunk {entry.chunk_id.short()} opens to other content")
+    return plaintext
+
+
+def check_sealed(entry: ChunkEntry, sealed: bytes) -> None:
+    """Hold that sealed bytes are the chunk that they are named as; needs no key.
+
+    Raises:
+        ChunkDamaged: another length, or another digest.
+    """
+    if len(sealed) != entry.sealed_bytes or digest(sealed) != entry.chunk_id.digest:
+        raise ChunkDamaged(f"chunk {entry.chunk_id.short()} has other bytes than its name says")
+
+
+def _associated_data(
+    header: bytes, package_id: PackageId, number: int, plaintext_bytes: int
+) -> bytes:
+    return _KIND + header + package_id.digest + _CONTEXT.pack(number, plaintext_bytes)

@@ -1,0 +1,1 @@
+"""How instances come in from files: read, examined, packed, recorded."""

@@ -1,0 +1,419 @@
+"""Pairing: from an ID, a file or a short string to a pin; and statements renewed later.
+
+A full Facility ID compared out of band is 256 bits, so fetching the statements from anywhere
+and comparing is enough. Without an ID, two people compare eight characters: the caller commits
+to its nonce before it sees the other's, so neither side can search for a collision, and one
+attempt a minute, three in all, leave an attacker 3 chances in 2^40.
+"""
+
+import base64
+import math
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from node.crypto.digests import sha256
+from node.documents.identity import Identity
+from node.documents.peers import Peer, find_peer, look_alikes
+from node.documents.signed import MAX_CLOCK_SKEW_SECONDS
+from node.domain.ids import FacilityId, InvitationId, NetworkId
+from node.domain.names import alike
+from node.errors import BadSignature, Conflict, NotFound, PeerBusy, PeerUntrusted, UsageError
+from node.exchange.membership.strangers import Strangers
+from node.system import clock
+
+log = structlog.get_logger()
+_ATTEMPT_SECONDS = 60.0
+_MAX_ATTEMPTS = 3
+_PENDING_SECONDS = 600.0
+_RENEW_SECONDS = 20.0
+_NONCE_BYTES = 32
+
+
+class Pins(Protocol):
+    """What pairing needs of the store."""
+
+    async def all(self) -> list[Peer]:
+        """Return all peers, removed ones too."""
+
+    async def get(self, facility: FacilityId) -> Peer | None:
+        """Return one peer, removed or not."""
+
+    async def pin(
+        self,
+        identity: Identity,
+        *,
+        endpoint: str,
+        how: str,
+        operator: str,
+        restore_removed: bool = False,
+        name: str = "",
+        member: tuple[NetworkId, InvitationId] | None = None,
+    ) -> Peer:
+        """Pin a facility; a member is trusted as long as it is one."""
+
+    async def renew(self, identity: Identity) -> bool:
+        """Keep newer statements of a pinned facility; False if there are newer ones."""
+
+    async def remove(self, facility: FacilityId, operator: str) -> Peer:
+        """Remove a peer for good."""
+
+    async def alarm(self, facility: FacilityId, problem: str) -> None:
+        """Record what a pinned facility shows that it should not."""
+
+    async def note_seen(self, facility: FacilityId, when: float) -> None:
+        """Keep when a peer was last heard of."""
+
+
+class Introductions(Protocol):
+    """Asks other introduction services; `federation.connections.introduction_client` does."""
+
+    async def fetch_statements(self, address: str) -> Identity:
+        """Return the verified statements of whoever answers there."""
+
+    async def begin_string(self, address: str, commitment: bytes) -> tuple[bytes, bytes, Identity]:
+        """Commit to our nonce; return attempt, the other's nonce and statements."""
+
+    async def open_string(
+        self, address: str, attempt: bytes, nonce: bytes, statements: bytes
+    ) -> None:
+        """Open our commitment."""
+
+
+@dataclass(frozen=True)
+class HowToPair:
+    """What a person says beside whom to pair with.
+
+    Attributes:
+        endpoint: Where its peer service is; empty for what it states.
+        restores: Bring back a facility that was removed.
+        refuses_alike: Do not pin one whose name looks like another's.
+    """
+
+    endpoint: str = ""
+    restores: bool = False
+    refuses_alike: bool = False
+
+
+@dataclass(frozen=True)
+class StringPairing:
+    """A pairing by short string that waits for a person here."""
+
+    attempt: str
+    short_string: str
+    identity: Identity
+    began: float
+
+
+@dataclass(frozen=True)
+class _Committed:
+    commitment: bytes
+    nonce: bytes
+    began: float
+
+
+class Pairing:
+    """Pins and their changes. `on_change` is awaited after each.
+
+    Attributes:
+        strangers: Who has paired with this facility, and is not paired with here.
+    """
+
+    def __init__(
+        self,
+        pins: Pins,
+        introductions: Introductions,
+        me: FacilityId,
+        statements: Callable[[], bytes],
+    ) -> None:
+        self._pins = pins
+        self._introductions = introductions
+        self._me = me
+        self._statements = statements
+        self._committed: dict[bytes, _Committed] = {}
+        self._pending: dict[str, StringPairing] = {}
+        self._last_attempt = -_ATTEMPT_SECONDS
+        self._attempts = 0
+        self._renewed: dict[FacilityId, float] = {}
+        self.strangers = Strangers()
+        self.on_change: Callable[[], Awaitable[None]] = _nothing
+
+    # -- by ID or file --------------------------------------------------------------------
+
+    async def pair_by_id(
+        self, facility: FacilityId, at: str, *, operator: str, how: "HowToPair"
+    ) -> Peer:
+        """Fetch a facility's statements where it is said to be, compare, and pin.
+
+        Raises:
+            PeerUnreachable: no node answers there.
+            PeerUntrusted: another facility does.
+        """
+        identity = await self._introductions.fetch_statements(at)
+        if identity.facility_id != facility:
+            raise PeerUntrusted(
+                f"the node at {at} is of facility {identity.facility_id}, not of the one"
+                " that you named; nothing was pinned"
+            )
+        return await self._pin(identity, "id", operator, how)
+
+    async def pair_by_identity(
+        self, identity: Identity, name: str, *, operator: str, how: "HowToPair"
+    ) -> Peer:
+        """Pin the facility that a person named by its full ID, as others show it.
+
+        A member is called as its network calls it: what it calls itself could be another's name.
+        """
+        return await self._pin(identity, "id", operator, how, name=name)
+
+    async def pair_by_statements(self, encoded: bytes, *, operator: str, how: "HowToPair") -> Peer:
+        """Pin the facility whose exported statements these are."""
+        identity = Identity.decode(encoded)
+        return await self._pin(identity, "file", operator, how)
+
+    async def pin_member(
+        self, identity: Identity, name: str, member: tuple[NetworkId, InvitationId]
+    ) -> Peer:
+        """Pin a member of a network for as long as it is one, by the name that the network gave it.
+
+        Raises:
+            Conflict: a person removed it here; that holds.
+            UsageError: it is this facility itself, or its clock is far ahead.
+            BadSignature: its node key is of a time that is to come.
+        """
+        if identity.facility_id == self._me:
+            raise UsageError("the facility named is this one")
+        _hold_not_to_come(identity)
+        peer = await self._pins.pin(
+            identity, endpoint="", how="network", operator="node", name=name, member=member
+        )
+        await self.on_change()
+        return peer
+
+    async def _pin(
+        self, identity: Identity, means: str, operator: str, how: "HowToPair", name: str = ""
+    ) -> Peer:
+        if identity.facility_id == self._me:
+            raise UsageError("the facility named is this one")
+        _hold_not_to_come(identity)
+        if how.refuses_alike:
+            for warning in await self.warnings(
+                identity.facility_id, name or identity.profile.display_name
+            ):
+                raise Conflict(f"{warning}; nothing was pinned")
+        peer = await self._pins.pin(
+            identity,
+            endpoint=how.endpoint,
+            how=means,
+            operator=operator,
+            restore_removed=how.restores,
+            name=name,
+        )
+        self.strangers.forget(peer.facility_id)
+        await self.on_change()
+        return peer
+
+    async def warnings(self, facility: FacilityId, name: str) -> list[str]:
+        """Return what a person should look at before a facility is pinned by a name."""
+        peers = [p for p in await self._pins.all() if not p.is_removed]
+        found = [
+            f"the name {name!r} of {facility} looks like that of {other.name!r}, Facility ID"
+            f" {other.facility_id}, which is paired: compare the IDs, and send by ID"
+            for other in look_alikes(peers, facility, name)
+        ]
+        own = Identity.decode(self._statements()).profile.display_name
+        if alike(own, name):
+            found.append(f"the name {name!r} looks like this facility's own, {own!r}")
+        return found
+
+    async def remove(self, text: str, operator: str) -> Peer:
+        """Remove a peer for good; its running calls end before this returns."""
+        peer = find_peer([p for p in await self._pins.all() if not p.is_removed], text)
+        removed = await self._pins.remove(peer.facility_id, operator)
+        await self.on_change()
+        return removed
+
+    # -- what peers state anew ------------------------------------------------------------
+
+    async def got_statements(self, identity: Identity) -> None:
+        """Keep a pinned facility's statements if they are newer than the pin's."""
+        await self.presented(identity)
+
+    async def presented(self, identity: Identity) -> bool:
+        """Do as `got_statements`; return False for whom nothing is taken of.
+
+        That is a facility that is not pinned, a node that its facility has replaced or cannot have
+        taken yet, and one whose node key or certificate is another peer's.
+        """
+        peer = await self._pins.get(identity.facility_id)
+        if peer is None or peer.is_removed:
+            return False
+        if identity.cert.generation < peer.identity.cert.generation:
+            problem = "a node that it has replaced speaks for it: its old node key is in use"
+            await self._alarm(peer.facility_id, problem)
+            return False
+        try:
+            identity.cert.hold_taken(clock.now())
+        except BadSignature as exc:
+            log.warning("statements refused", facility=peer.facility_id.short(), reason=str(exc))
+            return False
+        if identity.profile.issued_seconds > clock.now() + MAX_CLOCK_SKEW_SECONDS:
+            return True  # from the future: kept, it would shut out all that follow
+        if not self._is_news(identity, peer.identity):
+            return True
+        self._renewed[identity.facility_id] = time.monotonic()
+        try:
+            is_kept = await self._pins.renew(identity)
+        except PeerUntrusted as exc:
+            log.warning(
+                "statements refused", facility=identity.facility_id.short(), reason=str(exc)
+            )
+            return False
+        if not is_kept:  # others came meanwhile, or a person removed it: judged by those
+            return await self.presented(identity)
+        log.info("peer renewed", facility=identity.facility_id.short())
+        await self.on_change()
+        return True
+
+    def _is_news(self, identity: Identity, known: Identity) -> bool:
+        if identity.cert.generation > known.cert.generation:
+            return True  # a stolen key's successor waits for nothing
+        last = self._renewed.get(identity.facility_id, -math.inf)
+        # A peer must not fill the audit log.
+        return identity.order > known.order and time.monotonic() - last >= _RENEW_SECONDS
+
+    async def got_forged(self, facility: FacilityId, problem: str) -> None:
+        """Note that a facility signed what it must not; an alarm, if it is pinned here."""
+        peer = await self._pins.get(facility)
+        if peer is None or peer.is_removed:  # anybody can make a key up, and fill the log
+            log.warning("statements refused", facility=facility.short(), reason=problem)
+            return
+        await self._alarm(facility, problem)
+
+    async def _alarm(self, facility: FacilityId, problem: str) -> None:
+        log.error("peer alarm", facility=facility.short(), problem=problem)
+        await self._pins.alarm(facility, problem)
+
+    async def pin_of(self, facility: FacilityId) -> Peer | None:
+        """Return a facility's pin, removed or not."""
+        return await self._pins.get(facility)
+
+    async def note_seen(self, facility: FacilityId) -> None:
+        """Keep that a peer was heard of just now."""
+        await self._pins.note_seen(facility, clock.now())
+
+    # -- by short string ------------------------------------------------------------------
+
+    async def begin(self, at: str) -> StringPairing:
+        """Begin with the node at an address; both sides then show the same string."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        mine = self._statements()
+        attempt, theirs, identity = await self._introductions.begin_string(
+            at, _commitment(nonce, mine)
+        )
+        await self._introductions.open_string(at, attempt, nonce, mine)
+        me = Identity.decode(mine)
+        return self._add(attempt, _short_string(nonce, theirs, me, identity), identity)
+
+    def begin_string(self, commitment: bytes) -> tuple[bytes, bytes]:
+        """Answer a stranger's commitment.
+
+        Raises:
+            PeerBusy: there was an attempt within the last minute, or three since a person
+                looked.
+        """
+        now = time.monotonic()
+        self._forget_old(now)
+        if now - self._last_attempt < _ATTEMPT_SECONDS or self._attempts >= _MAX_ATTEMPTS:
+            raise PeerBusy(
+                "this node answers no more attempts at pairing by string now. Pair by ID instead"
+                " (emix peers pair FACILITY-ID --at HOST:PORT), or try again in up to ten minutes",
+                _ATTEMPT_SECONDS,
+            )
+        self._last_attempt, self._attempts = now, self._attempts + 1
+        attempt, nonce = secrets.token_bytes(8), secrets.token_bytes(_NONCE_BYTES)
+        self._committed[attempt] = _Committed(commitment, nonce, now)
+        return attempt, nonce
+
+    async def open_string(self, attempt: bytes, nonce: bytes, identity: Identity) -> None:
+        """Take a stranger's opened commitment; a person here compares the string."""
+        committed = self._committed.pop(attempt, None)
+        if committed is None:
+            raise NotFound("no such attempt, or it is too old")
+        if committed.commitment != _commitment(nonce, identity.encoded):
+            raise PeerUntrusted("the commitment does not open")
+        me = Identity.decode(self._statements())
+        self._add(attempt, _short_string(nonce, committed.nonce, identity, me), identity)
+
+    def pending(self) -> list[StringPairing]:
+        """Return what waits for a person here."""
+        self._forget_old(time.monotonic())
+        return list(self._pending.values())
+
+    async def confirm(self, short_string: str, operator: str) -> Peer:
+        """Pin the facility whose string a person has compared.
+
+        Raises:
+            NotFound: no pairing waits with that string.
+        """
+        wanted = short_string.upper().replace("-", "").replace(" ", "")
+        for pairing in self.pending():
+            if secrets.compare_digest(pairing.short_string.replace("-", ""), wanted):
+                del self._pending[pairing.attempt]
+                self._attempts = 0
+                return await self._pin(pairing.identity, "string", operator, HowToPair())
+        raise NotFound("no pairing waits with that string; if you read it right, do not go on")
+
+    def _add(self, attempt: bytes, short_string: str, identity: Identity) -> StringPairing:
+        if len(self._pending) >= _MAX_ATTEMPTS:
+            raise Conflict("several pairings wait here; confirm them, or wait ten minutes")
+        pairing = StringPairing(attempt.hex(), short_string, identity, time.monotonic())
+        self._pending[pairing.attempt] = pairing
+        return pairing
+
+    def _forget_old(self, now: float) -> None:
+        self._committed = {
+            k: v for k, v in self._committed.items() if now - v.began < _ATTEMPT_SECONDS
+        }
+        self._pending = {k: v for k, v in self._pending.items() if now - v.began < _PENDING_SECONDS}
+        if not self._pending and now - self._last_attempt > _PENDING_SECONDS:
+            self._attempts = 0
+
+
+def _commitment(nonce: bytes, statements: bytes) -> bytes:
+    return sha256(b"emix/string-commitment/v1\0", nonce, statements)
+
+
+def _short_string(
+    caller_nonce: bytes, answer_nonce: bytes, caller: Identity, answerer: Identity
+) -> str:
+    """Return eight characters, 40 bits, that both sides compute alike."""
+    digest = sha256(
+        b"emix/short-string/v1\0",
+        caller_nonce,
+        answer_nonce,
+        sha256(caller.encoded),
+        sha256(answerer.encoded),
+    )
+    text = base64.b32encode(digest[:5]).decode()
+    return f"{text[:4]}-{text[4:]}"
+
+
+def _hold_not_to_come(identity: Identity) -> None:
+    """Hold that a new pin would not shut out all that its facility states after it."""
+    now = clock.now()
+    identity.cert.hold_taken(now)
+    if identity.profile.issued_seconds > now + MAX_CLOCK_SKEW_SECONDS:
+        ahead = clock.shown_seconds(identity.profile.issued_seconds - now)
+        raise UsageError(
+            f"its statements are {ahead} ahead of this node's clock: one of the two clocks is"
+            " wrong; set it right (NTP) and pair again"
+        )
+
+
+async def _nothing() -> None:
+    return

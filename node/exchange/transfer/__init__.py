@@ -1,0 +1,1 @@
+"""How packages go from facility to facility: offers, both machines, verification."""

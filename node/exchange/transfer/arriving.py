@@ -1,0 +1,293 @@
+"""The carrying of one package's chunks over one link, with their checking.
+
+How this works. A reader takes frames off the link and gives whole chunks to a few tasks; each
+of those, on a worker thread, holds the chunk against its id, opens it, and writes it; then
+the checker rebuilds the instances in it. So opening and checking overlap the carrying. Every
+16 MiB the chunk directories are synced and the chunks recorded, so that a kill costs at most
+what the window holds.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import trio
+
+from node.documents.arrivals import Arrival
+from node.documents.messages import ChunkFrame, Progress
+from node.documents.signed import Document
+from node.domain.ids import ChunkId, FacilityId, TransferId
+from node.domain.manifest import ChunkEntry, Manifest
+from node.domain.transfers import State, Transfer
+from node.domain.verdicts import Checked
+from node.errors import ChunkDamaged, ChunkNotFound, StoreError, ungrouped
+from node.exchange.ports import Examiner
+from node.exchange.transfer import patience
+from node.exchange.transfer.links import Link
+from node.exchange.transfer.problems import expect
+from node.exchange.transfer.receiver_machine import ReceiverMachine, WholeChunk
+from node.exchange.transfer.shares import ChunkPlaces
+from node.exchange.transfer.verifying import Checker
+
+_NOTE_SECONDS = 15.0  # for what was carried to be recorded, though we are cancelled
+BATCH_BYTES, BATCH_CHUNKS = 16 * 2**20, 1000
+CHUNKS_IN_HAND = 5
+"""So many chunks are stored or checked at once; the others wait on the line, not in memory.
+
+It is for one transfer. Those of one peer share a few more, see `ChunkPlaces`.
+"""
+
+
+class ArrivingStore(Protocol):
+    """What arriving needs of the store's arrivals."""
+
+    async def mark_present(self, arrival: Arrival, positions: Sequence[int]) -> None:
+        """Record synced chunks."""
+
+    async def forget_chunk(self, arrival: Arrival, position: int) -> None:
+        """Record a chunk as not there."""
+
+
+class TransferStates(Protocol):
+    """What receiving needs of the store's transfers: their states, documents, progress."""
+
+    async def find_received(self, peer: FacilityId, transfer_id: TransferId) -> Transfer | None:
+        """Return a transfer that a peer sends us, if it is known here."""
+
+    async def stored_manifest(self, row: Transfer) -> Document | None:
+        """Return the manifest kept for the package that a transfer is about."""
+
+    async def set_state(
+        self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
+    ) -> Transfer:
+        """Move a transfer to a state."""
+
+    async def set_route(self, row: Transfer, route: str) -> Transfer:
+        """Keep how the peer is reached."""
+
+    async def note_progress(
+        self, row: Transfer, done: int, carried: int, seconds: float
+    ) -> Transfer:
+        """Keep how far it is."""
+
+
+class ChunkKeeper(Protocol):
+    """What arriving does with chunks, on worker threads."""
+
+    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> bytes:
+        """Check, open and keep a chunk; return its plaintext."""
+
+    def open_stored(self, arrival: Arrival, entry: ChunkEntry) -> bytes:
+        """Return the plaintext of a chunk that is here."""
+
+    def find_unrecorded(self, arrival: Arrival, entries: Sequence[ChunkEntry]) -> list[int]:
+        """Return positions of chunks that a kill left here unrecorded."""
+
+    def delete_damaged(self, chunk_id: ChunkId) -> None:
+        """Delete a chunk whose bytes are not what its name says."""
+
+    def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """Make chunks durable."""
+
+
+class Arriving:
+    """One package on its way in. Run it once."""
+
+    def __init__(
+        self,
+        store: ArrivingStore,
+        transfers: TransferStates,
+        keeper: ChunkKeeper,
+        examiner: Examiner,
+        row: Transfer,
+        manifest: Manifest,
+        arrival: Arrival,
+        threads: trio.CapacityLimiter,
+        places: ChunkPlaces,
+        wrote: Callable[[int], None],
+    ) -> None:
+        """Prepare.
+
+        `threads` does the peer's chunk work, a chunk has one of `places` before it is opened,
+        and `wrote` is told of bytes written.
+        """
+        self._threads = threads
+        self._places = places
+        self._wrote = wrote
+        self._store = store
+        self._transfers = transfers
+        self._keeper = keeper
+        self._row = row
+        self._manifest = manifest
+        self._arrival = arrival
+        self._examiner = examiner
+        self._checker: Checker
+        self._unsynced: list[int] = []
+        self._unsynced_bytes = 0
+        self._durable_bytes = 0
+        self._noted_carried = 0
+        self._noted_time = trio.current_time()
+        self._recording = trio.Lock()
+        self._in_hand = trio.CapacityLimiter(CHUNKS_IN_HAND)
+        self._opened = trio.Event()
+        self._moved = trio.Event()  # something is wanted, or nothing more will be
+        self._is_looking = True  # at what is here already
+        self._machine: ReceiverMachine
+
+    async def _open(self, position: int) -> bytes | None:
+        """Return the plaintext of a chunk that is here; None if it is not as it was.
+
+        That is our own disk's fault, not the sender's: the chunk is to be carried again.
+        """
+        entry = self._manifest.chunks[position]
+        try:
+            return await trio.to_thread.run_sync(
+                self._keeper.open_stored, self._arrival, entry, limiter=self._threads
+            )
+        except (ChunkDamaged, ChunkNotFound):
+            await self._store.forget_chunk(self._arrival, position)
+            await trio.to_thread.run_sync(self._keeper.delete_damaged, entry.chunk_id)
+            return None
+
+    async def _reopen(self, position: int) -> bytes:
+        plaintext = await self._open(position)
+        if plaintext is None:
+            raise StoreError("a chunk was damaged here; it is carried again")
+        return plaintext
+
+    async def run(self, link: Link) -> Checked:
+        """Carry and check everything; return what was found. All chunks are durable."""
+        chunks = self._manifest.chunks
+        self._checker = await trio.to_thread.run_sync(
+            Checker,
+            self._manifest,
+            self._examiner,
+            self._reopen,
+            str(self._row.peer),
+            self._threads,
+        )
+        unrecorded = await trio.to_thread.run_sync(
+            self._keeper.find_unrecorded, self._arrival, chunks
+        )
+        here = sorted({*self._arrival.present, *unrecorded})
+        self._machine = ReceiverMachine(self._manifest, set(here))
+        self._durable_bytes = sum(chunks[p].sealed_bytes for p in self._arrival.present)
+        try:
+            with ungrouped():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._checker.follow)
+                    nursery.start_soon(self._check_present, here)
+                    await self._read(link, nursery)
+        finally:
+            with trio.move_on_after(_NOTE_SECONDS, shield=True):
+                await self._note_carried()
+        await self._record(link)
+        if self._row.receipt is None:
+            await self._transfers.set_state(self._row, State.CHECKING)
+        return self._checker.checked
+
+    async def _check_present(self, positions: Sequence[int]) -> None:
+        """Check what an earlier link brought: nothing of it is believed but its digest."""
+        for position in positions:
+            is_recorded = position in self._arrival.present
+            if await self._check_one(position):
+                if not is_recorded:
+                    self._unsynced.append(position)
+                continue
+            if is_recorded:
+                self._durable_bytes -= self._manifest.chunks[position].sealed_bytes
+            self._machine.lost(position)
+            self._opened.set()
+            self._moved.set()
+        self._is_looking = False
+        self._opened.set()
+        self._moved.set()
+
+    async def _check_one(self, position: int) -> bool:
+        """Check a chunk that is here; return False if it is not as it was."""
+        holder = object()
+        await self._places.acquire(self._row.peer, holder)
+        try:
+            plaintext = await self._open(position)
+            if plaintext is not None:
+                await self._checker.add(position, plaintext)
+            return plaintext is not None
+        finally:
+            self._places.release(self._row.peer, holder)
+
+    async def _read(self, link: Link, nursery: trio.Nursery) -> None:
+        """Take frames until every chunk has been handed to a storing task."""
+        nursery.start_soon(self._want, link)
+        patient = patience.for_bytes(self._manifest.sealed_bytes)
+        while await self._is_due():
+            with patient.waiting():
+                frame = await expect(link, ChunkFrame)
+            patient.earn(len(frame.data))
+            whole = self._machine.got_frame(frame)
+            if whole is not None:
+                token = object()  # the chunk itself would be hashed, all of it
+                await self._in_hand.acquire_on_behalf_of(token)
+                await self._places.acquire(self._row.peer, token)
+                nursery.start_soon(self._store_chunk, link, whole, token)
+
+    async def _is_due(self) -> bool:
+        """Wait until a frame is to come; return False if none will.
+
+        While nothing is wanted (what has come is still stored, or what is here looked at) the
+        sender owes nothing.
+        """
+        while not self._machine.is_due and (self._is_looking or self._machine.is_receiving):
+            await self._moved.wait()
+            self._moved = trio.Event()
+        return self._machine.is_due
+
+    async def _want(self, link: Link) -> None:
+        """Want more whenever the window has opened."""
+        while self._is_looking or not self._machine.is_complete:
+            self._opened = trio.Event()
+            while wanted := self._machine.next_want():
+                self._moved.set()
+                await link.send(wanted)
+            await self._opened.wait()
+
+    async def _store_chunk(self, link: Link, chunk: WholeChunk, token: object) -> None:
+        try:
+            plaintext = await trio.to_thread.run_sync(
+                self._keeper.put_sealed,
+                self._arrival,
+                chunk.entry,
+                chunk.sealed,
+                limiter=self._threads,
+            )
+            self._wrote(chunk.entry.sealed_bytes)
+            self._unsynced.append(chunk.position)
+            self._unsynced_bytes += chunk.entry.sealed_bytes
+            if self._unsynced_bytes >= BATCH_BYTES or len(self._unsynced) >= BATCH_CHUNKS:
+                await self._record(link)
+            await self._checker.add(chunk.position, plaintext)
+        finally:
+            self._places.release(self._row.peer, token)
+            self._in_hand.release_on_behalf_of(token)
+        # Only now the window opens: what is not checked yet counts as outstanding, so memory
+        # stays bounded however slow checking is.
+        self._machine.stored(chunk.position)
+        self._opened.set()
+
+    async def _record(self, link: Link) -> None:
+        """Sync what was stored and record it; then the sender may forget that it sent it."""
+        async with self._recording:
+            positions, self._unsynced, self._unsynced_bytes = self._unsynced, [], 0
+            if not positions:
+                return
+            entries = [self._manifest.chunks[p] for p in positions]
+            await trio.to_thread.run_sync(self._keeper.sync, [e.chunk_id for e in entries])
+            await self._store.mark_present(self._arrival, positions)
+            self._durable_bytes += sum(e.sealed_bytes for e in entries)
+            await self._note_carried()
+            await link.send(Progress(self._durable_bytes, self._manifest.sealed_bytes))
+
+    async def _note_carried(self) -> None:
+        carried = self._machine.carried_bytes - self._noted_carried
+        self._noted_carried += carried
+        before, self._noted_time = self._noted_time, trio.current_time()
+        seconds = self._noted_time - before
+        await self._transfers.note_progress(self._row, self._durable_bytes, carried, seconds)

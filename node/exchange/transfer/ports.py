@@ -1,0 +1,79 @@
+"""What receiving needs of the store, and what the facility wants of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from node.crypto.keys import DataKey
+from node.documents.arrivals import Arrival
+from node.documents.delivery import Delivery
+from node.documents.signed import Document
+from node.domain.manifest import Manifest
+from node.domain.packages import Package
+from node.domain.summary import Summary
+from node.domain.transfers import Transfer
+from node.domain.verdicts import Checked
+from node.exchange.transfer.arriving import ArrivingStore, ChunkKeeper
+
+
+class ReceiverStore(ArrivingStore, Protocol):
+    """What receiving needs of the store's arrivals."""
+
+    async def keep_offer(
+        self,
+        delivery: Delivery,
+        document: Document,
+        sealed_key: bytes,
+        *,
+        is_held: bool,
+        summary: Summary | None = None,
+    ) -> Transfer:
+        """Return the transfer of a delivery, kept if it is new."""
+
+    async def find_package(self, row: Transfer) -> Package | None:
+        """Return the package that a transfer is about."""
+
+    async def is_whole(self, row: Transfer, reading: trio.CapacityLimiter | None) -> bool:
+        """Return whether what a receipt was given for is here, or was deleted by our will.
+
+        Its chunks are read if there is a limiter for that; else only looked at.
+        """
+
+    async def begin_arrival(
+        self,
+        row: Transfer,
+        data_key: DataKey,
+        manifest: Manifest,
+        document: Document,
+        arriving_bytes: int,
+    ) -> Arrival:
+        """Commit what must be there before the first chunk is written."""
+
+    async def commit_arrival(self, row: Transfer, manifest: Manifest, checked: Checked) -> Transfer:
+        """Commit a whole package with its receipt."""
+
+    async def discard_arrival(self, row: Transfer) -> list[int]:
+        """Mark what arrived of a transfer that ended; return the package rows to remove."""
+
+
+class Carrier(ChunkKeeper, Protocol):
+    """What receiving does with chunks, on worker threads."""
+
+    def free_bytes(self) -> int:
+        """Return how much more fits."""
+
+    def used_bytes(self) -> int:
+        """Return the bytes of what packages name, of their envelopes, and of the database."""
+
+    def remove_packages(self, rows: Sequence[int]) -> None:
+        """Remove packages that will never be complete."""
+
+
+@dataclass(frozen=True)
+class ReceiverPolicy:
+    """What this facility wants of incoming packages."""
+
+    asks_first: bool = False
+    quota_bytes: int = 0  # 0: none

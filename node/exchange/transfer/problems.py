@@ -1,0 +1,86 @@
+"""What goes wrong on a link: told to the other side, heard from it, final or not."""
+
+from typing import TypeVar
+
+import trio
+
+from node.documents.messages import Message, Problem
+from node.errors import (
+    ChunkDamaged,
+    ChunkNotFound,
+    DocumentError,
+    NodeError,
+    NotFound,
+    PeerRefused,
+    PeerUnreachable,
+    RemoteProtocolError,
+    StoreError,
+    by_code,
+    told,
+)
+from node.exchange.transfer.links import Link
+
+M = TypeVar("M")
+
+
+async def expect(link: Link, kind: type[M]) -> M:
+    """Return the next message, which must be of one kind.
+
+    Raises:
+        NodeError: the other side reports a problem instead.
+        RemoteProtocolError: it is of another kind.
+        PeerUnreachable: the other side ended the stream.
+    """
+    return held_as(await link.receive(), kind)
+
+
+def held_as(message: Message | None, kind: type[M]) -> M:
+    """Return a message that must be of one kind; see `expect`."""
+    if isinstance(message, kind):
+        return message
+    if message is None:
+        raise PeerUnreachable("the other side ended the stream before its time")
+    if isinstance(message, Problem):
+        raise problem_error(message)
+    raise RemoteProtocolError(f"a {type(message).__name__} may not come now")
+
+
+def problem_error(problem: Problem) -> NodeError:
+    """Return the error that a peer reports."""
+    text = f"the other side reports: {problem.message}"
+    if problem.is_final and problem.code == "peer-refused":
+        return PeerRefused(problem.message)
+    error = by_code(problem.code)(text)
+    error.is_final = problem.is_final
+    return error
+
+
+def is_final_error(error: NodeError) -> bool:
+    """Return whether no second try can mend this; a reported one says so itself."""
+    if error.is_final is not None:
+        return error.is_final
+    if isinstance(error, ChunkDamaged | ChunkNotFound | NotFound):
+        return True
+    if isinstance(error, StoreError):
+        return False
+    return isinstance(error, DocumentError | RemoteProtocolError | PeerRefused)
+
+
+def is_ours(error: NodeError) -> bool:
+    """Return whether this node's own store failed, which nobody at the other side can help."""
+    is_told = error.is_final is not None
+    return isinstance(error, StoreError) and not is_told and not is_final_error(error)
+
+
+async def tell_error(link: Link, error: NodeError, *, is_final: bool) -> None:
+    """Tell the other side what went wrong, but for what is of this machine; see `errors.told`."""
+    await tell(link, Problem(error.code.value, told(error), is_final=is_final))
+
+
+async def tell(link: Link, problem: Problem) -> None:
+    """Tell the other side, if it still listens."""
+    with trio.move_on_after(5, shield=True):
+        try:
+            await link.send(problem)
+        except NodeError:
+            return

@@ -1,0 +1,273 @@
+"""Sending one transfer over a link: from the offer to the kept receipt."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from node.documents.delivery import open_delivery
+from node.documents.manifest import MAX_BYTES, open_manifest
+from node.documents.messages import (
+    FRAME_BYTES,
+    Answer,
+    ChunkFrame,
+    ManifestFrame,
+    Offer,
+    ReceiptKept,
+    Withdraw,
+)
+from node.documents.signed import Document
+from node.domain.ids import ChunkId
+from node.domain.manifest import ChunkEntry
+from node.domain.transfers import State, Transfer
+from node.errors import NodeError, PeerBusy, PeerRefused, PeerUnreachable, ungrouped
+from node.exchange.transfer import patience
+from node.exchange.transfer import sender_machine as machine
+from node.exchange.transfer.links import Link
+from node.exchange.transfer.priority_gate import PriorityGate
+from node.exchange.transfer.problems import expect, is_final_error, problem_error, tell_error
+from node.exchange.transfer.shares import (
+    MANIFEST_BYTES_A_SECOND,
+    MANIFEST_BYTES_AT_ONCE,
+    Share,
+    chunk_threads,
+)
+from node.pace import Pace
+
+_NOTE_SECONDS = 15.0  # for what was carried to be recorded, though we are cancelled
+_READ_AHEAD = 3
+_LOOK_SECONDS = 10.0  # at whether the receiver still does something
+
+
+class SenderStore(Protocol):
+    """What sending needs of the store's transfers."""
+
+    async def sending_manifest(self, row: Transfer) -> Document:
+        """Return the manifest of the package that a transfer sends."""
+
+    async def set_state(
+        self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
+    ) -> Transfer:
+        """Move a transfer to a state."""
+
+    async def note_progress(
+        self, row: Transfer, done: int, carried: int, seconds: float
+    ) -> Transfer:
+        """Keep how far it is."""
+
+    async def keep_receipt(self, row: Transfer, receipt: Document) -> Transfer:
+        """Keep a verified receipt durably."""
+
+    async def set_told(self, row: Transfer) -> Transfer:
+        """Keep that the receiver has been told of a withdrawal."""
+
+
+class SenderCarrier(Protocol):
+    """What sending does with chunks, on worker threads."""
+
+    def get_sealed(self, entry: ChunkEntry) -> bytes:
+        """Return a chunk as sealed, checked."""
+
+
+class Sender:
+    """Sends transfers; one instance serves all links."""
+
+    def __init__(self, store: SenderStore, carrier: SenderCarrier) -> None:
+        self._store = store
+        self._carrier = carrier
+        self._threads = chunk_threads()
+        self._manifests = Share("manifests", in_all=3 * MAX_BYTES, per_peer=MAX_BYTES)
+        self._manifest_bytes = Pace(MANIFEST_BYTES_A_SECOND, burst=MANIFEST_BYTES_AT_ONCE)
+        self._decoding = trio.CapacityLimiter(1)
+
+    async def send(self, link: Link, row: Transfer, gate: PriorityGate) -> None:
+        """Offer a transfer on a link and serve what the receiver wants, to the receipt.
+
+        Returns when it is delivered, held for a person there, or declined.
+
+        Raises:
+            PeerBusy: the receiver asks to come later.
+            NodeError: the link broke, or something is wrong; a final error has been recorded.
+        """
+        size = open_delivery(Document.decode(row.delivery)).manifest_bytes
+        try:
+            with gate.active(row.priority), self._manifests.taken(link.peer, size), ungrouped():
+                # Who collects the same again and again has it read so often, and no oftener.
+                await self._manifest_bytes.turn(link.peer, size)
+                threads = self._threads.of(link.peer)
+                session = _Session(
+                    self._store, self._carrier, link, row, gate, threads, self._decoding
+                )
+                await session.run()
+        except NodeError as exc:
+            if isinstance(exc, PeerRefused):
+                await self._store.set_state(row, State.DECLINED, str(exc))
+            elif is_final_error(exc):
+                await self._store.set_state(row, State.FAILED, str(exc))
+                await tell_error(link, exc, is_final=True)
+            raise
+
+    async def withdraw(self, link: Link, row: Transfer) -> None:
+        """Tell the receiver that a transfer was taken back."""
+        await link.send(Withdraw(row.transfer_id))
+        with patience.for_checking(0).waiting():
+            await expect(link, Answer)
+        await self._store.set_told(row)
+
+
+class _Session:
+    """One transfer on one link."""
+
+    def __init__(
+        self,
+        store: SenderStore,
+        carrier: SenderCarrier,
+        link: Link,
+        row: Transfer,
+        gate: PriorityGate,
+        threads: trio.CapacityLimiter,
+        decoding: trio.CapacityLimiter,
+    ) -> None:
+        self._threads = threads
+        self._decoding = decoding
+        self._store = store
+        self._carrier = carrier
+        self._link = link
+        self._row = row
+        self._gate = gate
+        self._carried = 0
+        self._carried_since = trio.current_time()
+        self._durable_bytes = 0
+        self._patience = patience.for_checking(row.bytes_total)
+        self._machine: machine.SenderMachine
+        self._manifest: Document
+        self._queue, self._queued = trio.open_memory_channel[ChunkEntry](10_000)
+
+    async def note_carried(self) -> None:
+        """Keep what went over the link since the last time."""
+        carried, self._carried = self._carried, 0
+        before, self._carried_since = self._carried_since, trio.current_time()
+        seconds = self._carried_since - before
+        await self._store.note_progress(self._row, self._durable_bytes, carried, seconds)
+
+    async def run(self) -> None:
+        try:
+            await self._run()
+        finally:
+            if self._carried:
+                with trio.move_on_after(_NOTE_SECONDS, shield=True):
+                    await self.note_carried()
+
+    async def _run(self) -> None:
+        self._manifest = await self._store.sending_manifest(self._row)
+        delivery = Document.decode(self._row.delivery)
+        self._machine = await trio.to_thread.run_sync(
+            _make_machine, delivery, self._manifest, limiter=self._decoding
+        )
+        await self._link.send(Offer(delivery, self._row.sealed_key))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_chunks)
+            nursery.start_soon(self._hold_patience)
+            is_going_on = True
+            while is_going_on:
+                message = await self._link.receive()
+                if message is None:
+                    raise PeerUnreachable("the receiver ended the stream before its time")
+                for action in self._machine.got(message):
+                    is_going_on = await self._do(action)
+            nursery.cancel_scope.cancel()
+
+    async def _hold_patience(self) -> None:
+        """End the transfer if the receiver takes too long, and we owe it nothing meanwhile."""
+        while True:
+            await trio.sleep(_LOOK_SECONDS)
+            if not self._machine.is_owing:
+                self._patience.spend(_LOOK_SECONDS)
+
+    async def _do(self, action: machine.Action) -> bool:
+        """Carry an action out; return whether the transfer goes on on this link."""
+        match action:
+            case machine.SendManifest():
+                await self._store.set_state(self._row, State.CARRYING)
+                self._carried_since = trio.current_time()
+                encoded = self._manifest.encode()
+                for i in range(0, len(encoded), FRAME_BYTES):
+                    await self._link.send(ManifestFrame(encoded[i : i + FRAME_BYTES]))
+            case machine.SendChunk(entry):
+                self._patience.earn(entry.sealed_bytes)
+                await self._queue.send(entry)
+            case machine.NoteProgress(durable):
+                self._patience.earn(max(0, durable - self._durable_bytes))
+                self._durable_bytes = max(self._durable_bytes, durable)
+                await self.note_carried()
+            case machine.KeepReceipt(receipt):
+                await self._store.keep_receipt(self._row, receipt)
+                await self._link.send(ReceiptKept())
+                return False
+            case machine.Held():
+                await self._store.set_state(
+                    self._row, State.HELD, "a person at the receiver decides"
+                )
+                return False
+            case machine.Declined(reason):
+                await self._store.set_state(self._row, State.DECLINED, reason)
+                return False
+            case machine.ComeLater(seconds, reason):
+                busy = PeerBusy(reason or "the receiver takes it later", seconds)
+                raise PeerBusy(f"{busy}; again in {busy.retry_seconds:.0f} s", seconds)
+            case machine.Broken(problem):
+                raise problem_error(problem)
+        return True
+
+    async def _send_chunks(self) -> None:
+        """Send wanted chunks in order, a few of them read ahead."""
+        send, receive = trio.open_memory_channel[tuple[ChunkEntry, "_Reading"]](_READ_AHEAD)
+        async with trio.open_nursery() as nursery:
+
+            async def read() -> None:
+                async for entry in self._queued:
+                    await self._gate.wait_turn(self._row.priority)
+                    reading = _Reading()
+                    nursery.start_soon(reading.run, self._carrier.get_sealed, entry, self._threads)
+                    await send.send((entry, reading))
+
+            nursery.start_soon(read)
+            async for entry, reading in receive:
+                await self._send_chunk(entry, await reading.result())
+
+    async def _send_chunk(self, entry: ChunkEntry, sealed: bytes) -> None:
+        name: ChunkId | None = entry.chunk_id
+        for i in range(0, len(sealed), FRAME_BYTES):
+            if i + FRAME_BYTES >= len(sealed):
+                # Noted first: the receiver may want more before we go on after its last frame.
+                self._machine.chunk_sent(entry)
+            await self._link.send(ChunkFrame(name, sealed[i : i + FRAME_BYTES]))
+            name = None
+        self._carried += len(sealed)
+
+
+def _make_machine(delivery: Document, manifest: Document) -> machine.SenderMachine:
+    """Return the machine; that takes a second for a large study, so call it on a worker thread."""
+    opened = open_manifest(manifest)
+    return machine.SenderMachine(open_delivery(delivery), delivery.digest(), opened)
+
+
+class _Reading:
+    """A chunk that is being read."""
+
+    def __init__(self) -> None:
+        self._done = trio.Event()
+        self._sealed = b""
+
+    async def run(
+        self,
+        get: Callable[[ChunkEntry], bytes],
+        entry: ChunkEntry,
+        threads: trio.CapacityLimiter,
+    ) -> None:
+        self._sealed = await trio.to_thread.run_sync(get, entry, limiter=threads)
+        self._done.set()
+
+    async def result(self) -> bytes:
+        await self._done.wait()
+        return self._sealed

@@ -1,0 +1,569 @@
+"""The transfers of this node: asked for by people, carried by whoever can dial.
+
+How this works. One worker per peer that can be dialled takes what waits for that peer, most
+urgent first, opens a link for each and sends. A peer that cannot be dialled watches here and
+collects instead; then the same sending runs on the link that it opened. A transfer is on one
+link at a time. `outbox` says when each is offered: now, when the peer's word comes that a person
+has decided, or again with growing pauses after an error that a second try can mend.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+import trio
+
+from node.crypto.digests import sha256
+from node.documents.arrivals import Outgoing
+from node.documents.delivery import MAX_TEXT, Delivery, sign_delivery
+from node.documents.messages import Collect, Offer, Problem, Withdraw
+from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document, DocumentSigner
+from node.documents.summary import seal_summary
+from node.domain.ids import FacilityId, PackageId, TransferId
+from node.domain.manifest import StudyInstanceUID
+from node.domain.transfers import Direction, Priority, State, Transfer
+from node.errors import (
+    Conflict,
+    NodeError,
+    PeerBusy,
+    RemoteProtocolError,
+    SeveralPatients,
+    StoreError,
+    UsageError,
+    first_error,
+)
+from node.exchange.events import Hub, Poke, Subscription
+from node.exchange.transfer.links import Link, Links
+from node.exchange.transfer.outbox import LONGEST_PAUSE, Outbox
+from node.exchange.transfer.priority_gate import PriorityGate
+from node.exchange.transfer.problems import tell
+from node.exchange.transfer.receiving import Receiver
+from node.exchange.transfer.sending import Sender
+from node.system import clock
+
+log = structlog.get_logger()
+CONCURRENT_SENDS = 3
+_TELL_AGAIN_SECONDS = 10.0
+_OVERDUE_LOOK_SECONDS = 60.0
+_TOLD_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class SendOrder:
+    """What a person asked to be sent.
+
+    Attributes:
+        study: How a person names it: by UID, number, accession number or words.
+        origin: Whose packages of it; empty where it is all the same.
+        has_held: Also packages in which an instance waits for a person.
+        has_several_patients: Even if several patients are under the Study Instance UID.
+        receiver: The facility.
+        seal_key: That facility's node's X25519 key.
+        recipient, note, priority: None leaves what it was when the package was sent there last.
+        operator: Who asked.
+        is_again: Also what the receiver has given a receipt for and does not say to have deleted.
+    """
+
+    study: str
+    receiver: FacilityId
+    seal_key: bytes
+    operator: str
+    recipient: str | None = None
+    note: str | None = None
+    priority: Priority | None = None
+    is_again: bool = False
+    origin: str = ""
+    has_held: bool = False
+    has_several_patients: bool = False
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of an order to send: one entry for each package.
+
+    Attributes:
+        added: New transfers.
+        known: Earlier ones, of packages that the receiver has, or that are on their way there.
+        held: Packages left out, since an instance of them waits for a person here.
+    """
+
+    study_uid: StudyInstanceUID
+    origin: FacilityId
+    added: Sequence[Transfer]
+    known: Sequence[Transfer]
+    held: Sequence[PackageId]
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What a delivery says to people."""
+
+    recipient: str = ""
+    note: str = ""
+    priority: Priority = Priority.ROUTINE
+
+
+def _words_of(row: Transfer) -> _Words:
+    return _Words(row.recipient, row.note, row.priority)
+
+
+def _words(order: SendOrder, earlier: Sequence[Transfer]) -> _Words:
+    """Return what a new delivery is to say; what the order leaves open, the last one said.
+
+    What a person took back said nothing that is to last.
+    """
+    lasting = (_words_of(row) for row in earlier if row.state is not State.CANCELLED)
+    last = next(lasting, _Words())
+    return _Words(
+        last.recipient if order.recipient is None else order.recipient,
+        last.note if order.note is None else order.note,
+        last.priority if order.priority is None else order.priority,
+    )
+
+
+class TransferBook(Protocol):
+    """What the transfers' use cases need of the store."""
+
+    async def sendable(self, study: str, origin: str) -> list[Outgoing]:
+        """Return one origin's closed packages of a study."""
+
+    async def open_ones(self) -> Sequence[Transfer]:
+        """Return transfers that are not final, oldest first."""
+
+    async def waiting_for(self, peer: FacilityId) -> Sequence[Transfer]:
+        """Return what is still to be sent to a peer, most urgent first."""
+
+    async def sends_of(
+        self, peer: FacilityId, origin: FacilityId, package_id: PackageId
+    ) -> Sequence[Transfer]:
+        """Return all transfers of a package to a peer, newest first."""
+
+    async def get(self, name: str, *, direction: Direction | None = None) -> Transfer:
+        """Return the one transfer that a person named."""
+
+    async def waiting_one(self, peer: FacilityId, transfer_id: TransferId) -> Transfer | None:
+        """Return what is still to be sent to a peer, by its id; None if it is not."""
+
+    async def accepted_from(self, peer: FacilityId) -> Sequence[Transfer]:
+        """Return a peer's offers that a person accepted here and that have not begun to come."""
+
+    async def by_number(self, number: int) -> Transfer:
+        """Return a transfer as it now stands."""
+
+    async def expired(self, now: float) -> Sequence[Transfer]:
+        """Return transfers to us that are not final and whose delivery stands no longer."""
+
+    async def note_overdue(self, now: float) -> int:
+        """Raise an alarm, once, for each transfer that is overdue."""
+
+    async def forget_expired(self, now: float) -> int:
+        """Remove offers to us that ended without a receipt and cannot be replayed any more."""
+
+    async def add_sends(
+        self,
+        sends: Sequence[tuple[Delivery, Document, bytes, Outgoing]],
+        operator: str,
+    ) -> Sequence[Transfer]:
+        """Keep new deliveries of ours."""
+
+    async def set_route(self, row: Transfer, route: str) -> Transfer:
+        """Keep how the peer is reached."""
+
+    async def set_state(
+        self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
+    ) -> Transfer:
+        """Move a transfer to a state."""
+
+    async def take_back(self, row: Transfer, operator: str) -> Transfer:
+        """Cancel a transfer of ours, of which the receiver is still to be told."""
+
+    async def set_told(self, row: Transfer) -> Transfer:
+        """Keep that the receiver need not be told of a withdrawal any more."""
+
+    async def decide_offer(
+        self, row: Transfer, *, accept: bool, reason: str, operator: str
+    ) -> Transfer:
+        """Keep a person's decision on a held offer."""
+
+
+class Transfers:
+    """All transfers of this node. `run_peer` must run for every peer that can be dialled."""
+
+    def __init__(
+        self,
+        *,
+        signer: DocumentSigner,
+        book: TransferBook,
+        sender: Sender,
+        receiver: Receiver,
+        links: Links,
+        offer_seconds: float,
+        has_summaries: bool = True,
+    ) -> None:
+        """Prepare; `has_summaries` says whether offers tell what they are."""
+        self._signer = signer
+        self._book = book
+        self._sender = sender
+        self._receiver = receiver
+        self._links = links
+        self._offer_seconds = offer_seconds
+        self._has_summaries = has_summaries
+        self._gates: dict[FacilityId, PriorityGate] = {}
+        self._sending: dict[int, trio.CancelScope] = {}  # by their numbers
+        self._outboxes: dict[FacilityId, tuple[Outbox, Poke]] = {}
+        self.changes: Hub[Transfer] = Hub()
+
+    def use_offer_seconds(self, offer_seconds: float) -> None:
+        """Have deliveries stand for so long that are signed from now on."""
+        self._offer_seconds = offer_seconds
+
+    # -- what people ask for --------------------------------------------------------------
+
+    async def send(self, order: SendOrder) -> Sent:
+        """Promise every package of a study to a facility; durable once this returns.
+
+        A package of another origin goes on with that origin's manifest, as it came.
+
+        Raises:
+            NotFound: no such study.
+            SeveralOrigins: a person must say whose packages are meant.
+            SeveralPatients: a person must say that all of them are.
+            UsageError: note or recipient are too long, or it is to ourselves.
+        """
+        if order.receiver == self._signer.facility_id:
+            raise UsageError("that is this facility itself")
+        if any(len(text or "") > MAX_TEXT for text in (order.note, order.recipient)):
+            raise UsageError(f"note and recipient have at most {MAX_TEXT} characters")
+        known: list[Transfer] = []
+        sends = []
+        found = await self._book.sendable(order.study, order.origin)
+        count = len(found[0].summary.patients)
+        if count > 1 and not order.has_several_patients:
+            raise SeveralPatients(
+                f"{count} patients are under this Study Instance UID (`emix study`"
+                " shows them): say that all of them are meant"
+            )
+        held = [o.package.package_id for o in found if o.held and not order.has_held]
+        for outgoing in found:
+            package = outgoing.package
+            if package.package_id in held:
+                continue
+            earlier = await self._book.sends_of(order.receiver, package.origin, package.package_id)
+            wanted = {State.DELIVERED} if not order.is_again else set[State]()
+            useful = [
+                row
+                for row in earlier
+                if not row.state.is_final or (row.state in wanted and not row.deleted_time)
+            ]
+            words = _words(order, earlier)
+            if useful and _words_of(useful[0]) == words:
+                known.append(useful[0])
+            else:
+                sends.append(self._deliver(order, words, outgoing))
+        added = await self._book.add_sends(sends, order.operator) if sends else ()
+        package = found[0].package
+        return Sent(package.study_uid, package.origin, added, known, held)
+
+    def _deliver(
+        self, order: SendOrder, words: "_Words", outgoing: Outgoing
+    ) -> tuple[Delivery, Document, bytes, Outgoing]:
+        package = outgoing.package
+        transfer_id = TransferId.new()
+        sealed_key = outgoing.data_key.seal_to(order.seal_key, transfer_id)
+        now = clock.now()
+        sealed_summary = b""
+        if self._has_summaries:
+            sealed_summary = seal_summary(outgoing.summary, outgoing.data_key, transfer_id)
+        delivery = Delivery(
+            transfer_id=transfer_id,
+            package_id=package.package_id,
+            origin=package.origin,
+            manifest_digest=outgoing.manifest_digest,
+            manifest_bytes=outgoing.manifest_bytes,
+            sender=self._signer.facility_id,
+            receiver=order.receiver,
+            sealed_key_digest=sha256(sealed_key),
+            created_time=now,
+            expires_time=now + self._offer_seconds,
+            priority=words.priority,
+            recipient=words.recipient,
+            note=words.note,
+            instances=outgoing.instances,
+            sealed_bytes=outgoing.sealed_bytes,
+            sealed_summary=sealed_summary,
+        )
+        document = sign_delivery(delivery, self._signer)
+        return delivery, document, sealed_key, outgoing
+
+    async def cancel(self, name: str, operator: str) -> Transfer:
+        """Take back a transfer of ours, or stop one that comes in.
+
+        Raises:
+            Conflict: it is final already.
+        """
+        row = await self._book.get(name)
+        if row.direction is Direction.SEND:
+            row = await self._book.take_back(row, operator)
+            if row.id in self._sending:
+                self._sending[row.id].cancel()
+            return row
+        row = await self._book.set_state(
+            row, State.DECLINED, "stopped at the receiver", operator=operator
+        )
+        await self._receiver.end(row)
+        return row
+
+    async def expire(self) -> int:
+        """End transfers to us that never completed in their time; return how many."""
+        rows = await self._book.expired(clock.now() - MAX_CLOCK_SKEW_SECONDS)
+        for row in rows:
+            with suppress(Conflict):  # it came to an end just now
+                await self._book.set_state(row, State.FAILED, "the delivery has expired")
+            await self._receiver.end(row)
+        await self._book.forget_expired(clock.now() - MAX_CLOCK_SKEW_SECONDS)
+        return len(rows)
+
+    async def watch_overdue(self) -> None:
+        """Raise alarms about what is not delivered or decided in time, for ever."""
+        while True:
+            try:
+                if overdue := await self._book.note_overdue(clock.now()):
+                    log.warning("transfers overdue", transfers=overdue)
+            except StoreError as exc:  # a full disk, which says so itself
+                log.warning("overdue transfers are not noted", code=exc.code.value)
+            await trio.sleep(_OVERDUE_LOOK_SECONDS)
+
+    async def decide(self, name: str, *, accept: bool, reason: str, operator: str) -> Transfer:
+        """Accept or decline a held offer; the sender is told if it can be reached."""
+        row = await self._book.get(name, direction=Direction.RECEIVE)
+        return await self._book.decide_offer(row, accept=accept, reason=reason, operator=operator)
+
+    # -- links that peers open ------------------------------------------------------------
+
+    async def serve_link(self, link: Link) -> None:
+        """Run the transfer that a peer comes with or comes for."""
+        message = await link.receive()
+        match message:
+            case Offer():
+                await self._receiver.receive(link, message)
+            case Collect(transfer_id):
+                await self._receiver.turn(link.peer)
+                await self._serve_collect(link, transfer_id)
+            case Withdraw():
+                await self._receiver.withdrawn(link, message)
+            case None:
+                await self._receiver.turn(link.peer)  # it has cost a call all the same
+            case _:
+                raise RemoteProtocolError("a transfer begins with an offer or a collect")
+
+    async def _serve_collect(self, link: Link, transfer_id: TransferId) -> None:
+        row = await self._book.waiting_one(link.peer, transfer_id)
+        if row is None:
+            problem = Problem("not-found", "that transfer does not wait here", is_final=False)
+            await tell(link, problem)
+            return
+        # The other side has dialled: it was asked to, or it does anyway.
+        await self._send_on(link, row, "dial-back" if link.route == "direct" else link.route)
+
+    async def collect(self, link: Link, transfer_id: TransferId) -> None:
+        """Collect a transfer that waits at a peer which we dialled."""
+        await self._receiver.collect(link, transfer_id)
+
+    def decided(self, peer: FacilityId, transfer_id: TransferId) -> None:
+        """Hear from a peer that a person there has decided about an offer of ours."""
+        outbox, poked = self._outboxes.get(peer, (None, None))
+        if outbox and poked and outbox.rung(transfer_id, trio.current_time()):
+            poked.poke()
+
+    async def watch_decided(
+        self, peer: FacilityId, tell_one: Callable[[TransferId], Awaitable[None]]
+    ) -> None:
+        """Tell of every held offer of a peer's that a person decides about here, for ever.
+
+        First of those that were accepted while it did not listen.
+        """
+        with self.changes.subscribed() as changed:
+            for row in await self._book.accepted_from(peer):
+                await tell_one(row.transfer_id)
+            while True:
+                row = await changed.next()
+                if row.peer == peer and _is_just_decided(row):
+                    await tell_one(row.transfer_id)
+
+    def is_carried(self, row: Transfer) -> bool:
+        """Return whether a transfer is on a link at this moment, either way."""
+        return row.id in self._sending or self._receiver.is_carrying(row)
+
+    def is_yielding(self, row: Transfer) -> bool:
+        """Return whether more urgent transfers to the same peer go first."""
+        gate = self._gates.get(row.peer)
+        return gate is not None and gate.is_yielding(row.priority)
+
+    def watch_waiting(self, peer: FacilityId) -> "Waiting":
+        """Return what waits for a peer, now and as it comes."""
+
+        def is_carried(row: Transfer) -> bool:
+            return row.id in self._sending or self._links.is_connected(peer)
+
+        return Waiting(self._book, self.changes, peer, is_carried)
+
+    # -- links that we open ---------------------------------------------------------------
+
+    async def run_peer(self, peer: FacilityId) -> None:
+        """Send what waits for a peer that can be dialled, for ever."""
+        outbox, poked = Outbox(CONCURRENT_SENDS), Poke()
+        self._outboxes[peer] = outbox, poked
+
+        async def attempt(number: int) -> None:
+            await self._attempt(peer, number, outbox)
+            poked.poke()
+
+        async def follow(changed: Subscription[Transfer]) -> None:
+            while True:
+                row = await changed.next()
+                if row.peer == peer:
+                    outbox.changed(row, trio.current_time())
+                    poked.poke()
+
+        try:
+            with self.changes.subscribed() as changed:
+                for row in await self._book.waiting_for(peer):
+                    outbox.found(row, trio.current_time())
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(follow, changed)
+                    while True:
+                        for number in outbox.take_due(trio.current_time()):
+                            nursery.start_soon(attempt, number)
+                        await poked.wait(outbox.next_due)
+        finally:
+            if self._outboxes.get(peer) == (outbox, poked):
+                del self._outboxes[peer]
+
+    async def _attempt(self, peer: FacilityId, number: int, outbox: Outbox) -> None:
+        """Offer a transfer once, and note in the outbox what became of it."""
+        row, later = None, LONGEST_PAUSE
+        try:
+            row = await self._book.by_number(number)
+            row = await self._ended_by_time(row)
+            if not row.state.is_final or row.untold:
+                async with self._links.carry(peer) as link:
+                    await self._send_on(link, row, link.route)
+            outbox.offered(number, await self._book.by_number(number), trio.current_time())
+            return
+        except* Conflict:
+            pass  # it was ended by a person meanwhile, or is on another link
+        except* PeerBusy as group:
+            busy = first_error(group)
+            later = busy.retry_seconds if isinstance(busy, PeerBusy) else LONGEST_PAUSE
+            await self._explain(number, str(busy))
+        except* NodeError as group:
+            # Or the store's; or a link's that broke while we were being stopped.
+            error = first_error(group)
+            later = 0.0 if row is not None else LONGEST_PAUSE
+            log.info(
+                "transfer interrupted", transfer=number, peer=peer.short(), code=error.code.value
+            )
+            await self._explain(number, str(error))
+        except* Exception:  # a supervisor: one transfer does not end the others
+            log.exception("sending failed", transfer=number, peer=peer.short())
+        outbox.failed(number, await self._seen(number), trio.current_time(), later)
+
+    async def _ended_by_time(self, row: Transfer) -> Transfer:
+        """Return a transfer, ended if nobody would take it any more."""
+        if row.expires_time >= clock.now() or clock.CLOCK.doubt:
+            return row
+        if row.untold:
+            return await self._book.set_told(row)
+        if row.state.is_final:
+            return row
+        return await self._book.set_state(row, State.FAILED, "the delivery has expired")
+
+    async def _seen(self, number: int) -> Transfer | None:
+        try:
+            return await self._book.by_number(number)
+        except NodeError:
+            return None
+
+    async def _explain(self, number: int, reason: str) -> None:
+        """Show people why a transfer does not go on just now."""
+        with suppress(NodeError):  # it was ended just now, or the store fails: nothing to show
+            now = await self._book.by_number(number)
+            if not now.state.is_final:
+                await self._book.set_state(now, now.state, reason)
+
+    async def _send_on(self, link: Link, row: Transfer, route: str) -> None:
+        if row.id in self._sending:
+            raise Conflict("the transfer is on another link already")
+        gate = self._gates.setdefault(link.peer, PriorityGate())
+        if row.untold:
+            await self._sender.withdraw(link, row)
+            return
+        with trio.CancelScope() as scope:
+            self._sending[row.id] = scope
+            try:
+                row = await self._book.set_route(row, route)
+                await self._sender.send(link, row, gate)
+            finally:
+                del self._sending[row.id]
+        if scope.cancelled_caught:
+            await tell(link, Problem("peer-refused", "cancelled by the sender", is_final=True))
+
+
+def _is_just_decided(row: Transfer) -> bool:
+    """Whether a change of a transfer is a person's decision about a held offer."""
+    if row.direction is not Direction.RECEIVE:
+        return False
+    return row.state is State.DECLINED or (row.state is State.HELD and row.accepted)
+
+
+class Waiting:
+    """Transfers that wait for one peer to collect them."""
+
+    def __init__(
+        self,
+        book: TransferBook,
+        changes: Hub[Transfer],
+        peer: FacilityId,
+        is_carried: Callable[[Transfer], bool],
+    ) -> None:
+        self._book = book
+        self._changes = changes
+        self._peer = peer
+        self._is_carried = is_carried
+
+    async def run(self, tell_one: Callable[[TransferId], Awaitable[None]]) -> None:
+        """Tell of every transfer that waits, now and later, and again while it still waits.
+
+        Of one that a person there is to decide about rarely: the peer comes by itself then.
+        """
+        outbox, rows = Outbox(_TOLD_AT_ONCE), dict[int, Transfer]()
+        with self._changes.subscribed() as changed:
+            for row in await self._book.waiting_for(self._peer):
+                rows[row.id] = row
+                outbox.found(row, trio.current_time())
+            while True:
+                for number in outbox.take_due(trio.current_time()):
+                    await self._tell(rows[number], outbox, tell_one)
+                with trio.move_on_at(outbox.next_due):
+                    row = await changed.next()
+                    if row.peer == self._peer:
+                        rows[row.id] = row
+                        outbox.changed(row, trio.current_time())
+                        if row.id not in outbox:
+                            del rows[row.id]
+
+    async def _tell(
+        self,
+        row: Transfer,
+        outbox: Outbox,
+        tell_one: Callable[[TransferId], Awaitable[None]],
+    ) -> None:
+        if not self._is_carried(row):
+            await tell_one(row.transfer_id)
+        now = trio.current_time()
+        if row.state is State.HELD and not row.untold:
+            outbox.offered(row.id, row, now)
+        else:
+            outbox.failed(row.id, row, now, _TELL_AGAIN_SECONDS)

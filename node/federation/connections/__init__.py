@@ -1,0 +1,1 @@
+"""Connections to peers: trust, both sides of the peer service, supervision."""

@@ -1,0 +1,44 @@
+"""What is known of the way to one peer."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import trio
+
+from node.federation.routes.race import Won
+from node.rpc.calling import Channel
+
+
+@dataclass
+class Connection:
+    """What is known of the way to one peer."""
+
+    state: str = "waiting"  # waiting, connected, unreachable
+    route: str = ""
+    endpoint: str = ""
+    round_trip_seconds: float = 0.0
+    problem: str = ""
+    software: str = ""  # as the peer says
+    channel: Channel | None = field(default=None, repr=False)
+    better: Won | None = field(default=None, repr=False)  # the next way, made already
+    inbound: Counter[str] = field(default_factory=Counter)  # what the peer opened, by route
+    holding: trio.CancelScope | None = field(default=None, repr=False)
+    waiting_at_relay: trio.CancelScope | None = field(default=None, repr=False)
+    connected_time: float = -math.inf  # when it was at last, by trio's clock
+    dialled: float = -math.inf  # when it was last tried because somebody asked
+
+    def leave(self) -> None:
+        """Have the present way left for another."""
+        if self.holding is not None:
+            self.holding.cancel()
+
+    def take_better(self) -> Won | None:
+        """Return the way that was found while another was held; whoever takes it closes it."""
+        found, self.better = self.better, None
+        return found
+
+    @property
+    def is_inbound_only(self) -> bool:
+        """Whether the peer has a connection to us, and we none to it."""
+        return self.channel is None and bool(self.inbound)

@@ -1,0 +1,79 @@
+"""A transfer's stream to a peer, the same for the side that dialled and the side that was."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import trio
+from emix.exchange.v1 import exchange_pb2 as pb
+
+from node.documents.messages import Message
+from node.domain.ids import FacilityId
+from node.errors import PeerTimeout
+from node.federation.connections import wire
+
+HEARTBEAT_SECONDS = 10.0
+SILENCE_SECONDS = 75.0
+"""A line of one Mbit/s takes half a minute for what its buffers hold: that is not silence."""
+
+_STUCK_SECONDS = 60.0
+
+
+class GrpcLink:
+    """See `node.exchange.transfer.links.Link`. Open it with `open_link`."""
+
+    def __init__(
+        self,
+        peer: FacilityId,
+        route: str,
+        read: Callable[[], Awaitable[pb.CarryMessage | None]],
+        write: Callable[[pb.CarryMessage], Awaitable[None]],
+    ) -> None:
+        self.peer = peer
+        self.route = route
+        self._read = read
+        self._write = write
+        self._writing = trio.Lock()
+
+    async def send(self, message: Message) -> None:
+        """See `Link.send`."""
+        await self._send(wire.to_wire(message))
+
+    async def _send(self, message: pb.CarryMessage) -> None:
+        with _timeout(_STUCK_SECONDS, "the other side takes nothing any more"):
+            async with self._writing:
+                await self._write(message)
+
+    async def receive(self) -> Message | None:
+        """See `Link.receive`."""
+        while True:
+            with _timeout(SILENCE_SECONDS, "the other side has gone silent"):
+                found = await self._read()
+            if found is None:
+                return None
+            message = wire.from_wire(found)
+            if message is not None:
+                return message
+
+    async def beat(self) -> None:
+        """Send heartbeats for ever."""
+        while True:
+            await trio.sleep(HEARTBEAT_SECONDS)
+            await self._send(wire.heartbeat())
+
+
+@asynccontextmanager
+async def open_link(link: GrpcLink) -> AsyncGenerator[GrpcLink]:
+    """Keep a link alive for the time of the block."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.beat)
+        yield link
+        nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def _timeout(seconds: float, what: str) -> Iterator[None]:
+    """Turn too long a wait into `PeerTimeout`."""
+    with trio.move_on_after(seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise PeerTimeout(what)

@@ -1,0 +1,189 @@
+"""What a node says on a connection that it has made to a peer: Hello, who waits, transfers.
+
+Which connections there are is for `supervisor`; what the other side answers is `peer_service`.
+"""
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import trio
+from emix.exchange.v1 import exchange_pb2 as pb
+
+from node.documents.peers import Peer
+from node.domain.display_text import shown
+from node.domain.ids import FacilityId, TransferId
+from node.errors import PeerTimeout, PeerUnreachable, ungrouped
+from node.federation.connections.connection import Connection
+from node.federation.connections.deletions import DeletionNews
+from node.federation.connections.link import SILENCE_SECONDS, GrpcLink, open_link
+from node.federation.connections.list_exchange import LIST, Compared, ListSharing
+from node.federation.connections.peer_service import (
+    PROTOCOL_VERSION,
+    PeerNews,
+    Statements,
+    hold_clock,
+    take_statements,
+)
+from node.federation.connections.wire import CARRY
+from node.federation.connections.wire import transfer_id as transfer_id_of
+from node.federation.connections.witnessing import Witnessing
+from node.federation.routes.race import CONNECT_SECONDS
+from node.rpc.calling import Channel
+from node.rpc.methods import method
+from node.version import SOFTWARE
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]
+_HELLO = method(_SERVICE, "Hello", pb.HelloRequest, pb.HelloResponse)
+_WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse)
+_CARRY = method(_SERVICE, "Carry", pb.CarryRequest, pb.CarryResponse, answer=CARRY)
+
+LARGEST_ANSWER = max(CARRY.size, LIST.size)
+"""Of a peer."""
+
+HELLO_SECONDS = 15.0
+_MAX_COLLECTS = 8
+
+
+class Conversation:
+    """Says what is to be said to peers."""
+
+    def __init__(
+        self,
+        news: PeerNews,
+        statements: Statements,
+        sharing: ListSharing,
+        witnessing: Witnessing,
+        deletions: DeletionNews,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            news: Takes what peers state anew.
+            statements: Returns our own present statements.
+            sharing: Passes networks' lists on.
+            witnessing: Has heads of audit logs kept.
+            deletions: Tells what was deleted here, and hears it.
+        """
+        self._deletions = deletions
+        self._witnessing = witnessing
+        self._news = news
+        self._statements = statements
+        self._sharing = sharing
+
+    async def hello(
+        self,
+        peer: Peer,
+        channel: Channel,
+        connection: Connection,
+        seconds: float = CONNECT_SECONDS,
+    ) -> Sequence[pb.KnownList]:
+        """Say Hello; return which lists the peer has.
+
+        Raises:
+            NodeError: the peer does not answer in time, or not as it should.
+        """
+        request = pb.HelloRequest(
+            min_version=PROTOCOL_VERSION,
+            max_version=PROTOCOL_VERSION,
+            time_milliseconds=time.time_ns() // 1_000_000,
+            software=SOFTWARE,
+            statements=self._statements(),
+            lists=self._sharing.known(peer.facility_id),
+            audit_head=await self._witnessing.give(peer.facility_id),
+            kept_heads=await self._witnessing.tell(peer),
+            deletions=await self._deletions.give(peer.facility_id),
+            confirmed_deletions=self._deletions.confirmations(peer.facility_id),
+        )
+        started = trio.current_time()
+        response = await channel.unary(_HELLO, request, timeout=seconds)
+        connection.round_trip_seconds = trio.current_time() - started
+        hold_clock(peer.facility_id, response.time_milliseconds)
+        connection.software = shown(response.software[:64])
+        await self._news.note_seen(peer.facility_id)
+        await take_statements(self._news, peer.facility_id, response.statements)
+        await self._witnessing.took(peer, response.audit_head, response.kept_heads)
+        await self._deletions.answered(
+            peer.facility_id, response.deletions, response.confirmed_deletions
+        )
+        return list(response.lists)
+
+    async def keep_saying_hello(
+        self,
+        peer: Peer,
+        channel: Channel,
+        connection: Connection,
+        lists: Sequence[pb.KnownList],
+    ) -> None:
+        """Say it again and again, for ever; pass on the lists that one side lacks.
+
+        Raises:
+            NodeError: as `hello`, but for an answer that takes long.
+        """
+        compared = Compared()
+        while True:
+            await self._sharing.compare(peer.facility_id, channel, lists, compared)
+            await trio.sleep(HELLO_SECONDS)
+            # On a slow line it waits behind megabytes of chunks. Who is gone is noticed otherwise:
+            # by gRPC's pings, and by the watch.
+            with suppress(PeerTimeout):
+                lists = await self.hello(peer, channel, connection, SILENCE_SECONDS)
+
+    async def watch(
+        self,
+        channel: Channel,
+        collect: Callable[[TransferId], Awaitable[None]],
+        decided: Callable[[TransferId], None],
+    ) -> None:
+        """Collect what waits for us at a peer, as it tells us, for ever; a few at a time.
+
+        What it has decided about our offers is passed on to `decided`.
+
+        Raises:
+            NodeError: the peer ends it, or has gone silent.
+        """
+        collecting: set[TransferId] = set()
+
+        async def collect_one(transfer_id: TransferId) -> None:
+            try:
+                await collect(transfer_id)
+            finally:
+                collecting.discard(transfer_id)
+
+        async with (
+            trio.open_nursery() as nursery,
+            channel.stream(_WATCH, pb.WatchRequest()) as stream,
+        ):
+            while True:
+                with trio.move_on_after(SILENCE_SECONDS) as waiting:
+                    message = await stream.read()
+                if waiting.cancelled_caught:
+                    raise PeerTimeout("the other side has gone silent")
+                if message is None:
+                    raise PeerUnreachable("the other side ended the watch")
+                if message.decided_transfer_id:
+                    decided(transfer_id_of(message.decided_transfer_id))
+                if message.transfer_id:
+                    transfer_id = transfer_id_of(message.transfer_id)
+                    if transfer_id not in collecting and len(collecting) < _MAX_COLLECTS:
+                        collecting.add(transfer_id)
+                        nursery.start_soon(collect_one, transfer_id)
+
+    @asynccontextmanager
+    async def carry(
+        self, peer: FacilityId, channel: Channel, route: str
+    ) -> AsyncGenerator[GrpcLink]:
+        """Open a link for one transfer, for the time of the block."""
+        with ungrouped():
+            async with channel.stream(_CARRY) as stream:
+
+                async def read() -> pb.CarryMessage | None:
+                    response = await stream.read()
+                    return None if response is None else response.message
+
+                async def write(message: pb.CarryMessage) -> None:
+                    await stream.write(pb.CarryRequest(message=message))
+
+                async with open_link(GrpcLink(peer, route, read, write)) as link:
+                    yield link
+                    await stream.done_writing()

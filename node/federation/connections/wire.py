@@ -1,0 +1,149 @@
+"""The messages of a transfer to and from protobuf."""
+
+from emix.documents.v1 import documents_pb2
+from emix.exchange.v1 import exchange_pb2 as pb
+
+from node.documents.messages import (
+    FRAME_BYTES,
+    Answer,
+    AnswerKind,
+    ChunkFrame,
+    Collect,
+    ManifestFrame,
+    Message,
+    Offer,
+    Problem,
+    Progress,
+    ReceiptKept,
+    ReceiptMessage,
+    Want,
+    Withdraw,
+)
+from node.documents.signed import Document
+from node.domain.display_text import shown
+from node.domain.ids import ChunkId, TransferId
+from node.errors import RemoteProtocolError
+from node.rpc.bounds import Bound
+
+CARRY = Bound(FRAME_BYTES + 64 * 1024)
+"""What a message of a transfer is at most: a frame, or a list of chunks that are wanted."""
+
+MAX_PROBLEM_TEXT = 500
+MAX_SEALED_KEY_BYTES = 256
+
+_ANSWER_TO_WIRE = {
+    AnswerKind.ACCEPTED: pb.ANSWER_KIND_ACCEPTED,
+    AnswerKind.HELD: pb.ANSWER_KIND_HELD,
+    AnswerKind.LATER: pb.ANSWER_KIND_LATER,
+    AnswerKind.DECLINED: pb.ANSWER_KIND_DECLINED,
+}
+_ANSWER_FROM_WIRE = {wire: kind for kind, wire in _ANSWER_TO_WIRE.items()}
+
+
+def to_wire(message: Message) -> pb.CarryMessage:
+    """Return a message's protobuf form."""
+    match message:
+        case ChunkFrame(chunk_id, data):
+            name = chunk_id.digest if chunk_id else b""
+            return pb.CarryMessage(chunk_frame=pb.ChunkFrame(chunk_id=name, data=data))
+        case Want(chunk_ids):
+            return pb.CarryMessage(want=pb.Want(chunk_ids=[c.digest for c in chunk_ids]))
+        case Progress(durable, total):
+            progress = pb.Progress(durable_bytes=durable, total_bytes=total)
+            return pb.CarryMessage(progress=progress)
+        case Collect(transfer_id):
+            return pb.CarryMessage(collect=pb.Collect(transfer_id=transfer_id.value))
+        case Withdraw(transfer_id):
+            withdraw = pb.Withdraw(transfer_id=transfer_id.value)
+            return pb.CarryMessage(withdraw=withdraw)
+        case Offer(delivery, sealed_key):
+            offer = pb.Offer(delivery=delivery.to_wire(), sealed_key=sealed_key)
+            return pb.CarryMessage(offer=offer)
+        case Answer():
+            return pb.CarryMessage(answer=_answer_to_wire(message))
+        case ManifestFrame(data):
+            return pb.CarryMessage(manifest_frame=pb.ManifestFrame(data=data))
+        case ReceiptMessage(receipt):
+            return pb.CarryMessage(receipt=pb.ReceiptMessage(receipt=receipt.to_wire()))
+        case ReceiptKept():
+            return pb.CarryMessage(receipt_kept=pb.ReceiptKept())
+        case Problem(code, text, is_final):
+            problem = pb.Problem(code=code, message=text[:MAX_PROBLEM_TEXT], final=is_final)
+            return pb.CarryMessage(problem=problem)
+
+
+def heartbeat() -> pb.CarryMessage:
+    """Return the message that says nothing but that we are here."""
+    return pb.CarryMessage(heartbeat=pb.Heartbeat())
+
+
+def from_wire(wire: pb.CarryMessage) -> Message | None:
+    """Return the message in a protobuf form; None for a heartbeat.
+
+    Raises:
+        RemoteProtocolError: it is none that we know, or malformed.
+    """
+    try:
+        return _from_wire(wire)
+    except (ValueError, KeyError) as exc:
+        raise RemoteProtocolError("a malformed message") from exc
+
+
+def _from_wire(wire: pb.CarryMessage) -> Message | None:
+    match wire.WhichOneof("message"):
+        case "chunk_frame":
+            name = wire.chunk_frame.chunk_id
+            return ChunkFrame(ChunkId(name) if name else None, wire.chunk_frame.data)
+        case "want":
+            return Want(tuple(ChunkId(chunk_id) for chunk_id in wire.want.chunk_ids))
+        case "progress":
+            return Progress(wire.progress.durable_bytes, wire.progress.total_bytes)
+        case "collect":
+            return Collect(TransferId(wire.collect.transfer_id))
+        case "withdraw":
+            return Withdraw(TransferId(wire.withdraw.transfer_id))
+        case "offer":
+            if len(wire.offer.sealed_key) > MAX_SEALED_KEY_BYTES:
+                raise ValueError("a sealed key of another length")
+            return Offer(_document(wire.offer.delivery), wire.offer.sealed_key)
+        case "answer":
+            return _answer_from_wire(wire.answer)
+        case "manifest_frame":
+            return ManifestFrame(wire.manifest_frame.data)
+        case "receipt":
+            return ReceiptMessage(_document(wire.receipt.receipt))
+        case "receipt_kept":
+            return ReceiptKept()
+        case "problem":
+            text = shown(wire.problem.message)[:MAX_PROBLEM_TEXT]
+            return Problem(wire.problem.code, text, wire.problem.final)
+        case "heartbeat":
+            return None
+    raise ValueError("an unknown message")
+
+
+def transfer_id(value: bytes) -> TransferId:
+    """Return the id of a transfer; `RemoteProtocolError` if it is of another length."""
+    try:
+        return TransferId(value)
+    except ValueError as exc:
+        raise RemoteProtocolError("a transfer id of another length") from exc
+
+
+def _document(wire: documents_pb2.Document) -> Document:
+    return Document.from_wire(wire)
+
+
+def _answer_to_wire(answer: Answer) -> pb.Answer:
+    return pb.Answer(
+        kind=_ANSWER_TO_WIRE[answer.kind],
+        retry_seconds=answer.retry_seconds,
+        reason=answer.reason,
+        manifest_needed=answer.is_manifest_needed,
+    )
+
+
+def _answer_from_wire(wire: pb.Answer) -> Answer:
+    reason = shown(wire.reason)[:MAX_PROBLEM_TEXT]
+    kind = _ANSWER_FROM_WIRE[wire.kind]
+    return Answer(kind, wire.retry_seconds, reason, wire.manifest_needed)

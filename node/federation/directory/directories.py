@@ -1,0 +1,501 @@
+"""Directories on the wire: one supervisor a network, which logs in, announces, and watches.
+
+While a directory is away everything goes on with what is known; it is tried again, with jitter,
+so that a restart does not bring all nodes back at one moment. One that has lost what it knew gets
+it back from its nodes: the newest list, and that they are members.
+"""
+
+import random
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import structlog
+import trio
+from emix.directory.v1 import directory_pb2 as pb
+
+from node.crypto.certificates import DIRECTORY_NAME, fingerprint
+from node.crypto.digests import sha256
+from node.documents.identity import Identity
+from node.documents.network import (
+    JoinLetter,
+    Listing,
+    Membership,
+    Network,
+    Record,
+    open_record,
+    sign_listing,
+)
+from node.documents.signed import DocumentSigner
+from node.domain.ids import FacilityId, NetworkId
+from node.errors import (
+    Conflict,
+    DocumentError,
+    NodeError,
+    PeerTimeout,
+    PeerUnreachable,
+    PeerUntrusted,
+    StoreError,
+    first_error,
+    ungrouped,
+)
+from node.federation.directory.lists import LARGEST_ANSWER, ListNews, Lists
+from node.federation.routes.dialing import Dialer
+from node.federation.routes.race import race
+from node.rpc.bounds import Bound
+from node.rpc.calling import KEEPALIVE_OPTIONS, Channel, open_channel
+from node.rpc.credentials import client_credentials
+from node.rpc.methods import method
+from node.system import clock
+
+log = structlog.get_logger()
+_SERVICE = pb.DESCRIPTOR.services_by_name["DirectoryService"]
+_GET_CHALLENGE = method(_SERVICE, "GetChallenge", pb.GetChallengeRequest, pb.GetChallengeResponse)
+_LOGIN = method(_SERVICE, "Login", pb.LoginRequest, pb.LoginResponse)
+_JOIN = method(_SERVICE, "Join", pb.JoinRequest, pb.JoinResponse)
+_ANNOUNCE = method(_SERVICE, "Announce", pb.AnnounceRequest, pb.AnnounceResponse)
+_RECORDS = Bound(LARGEST_ANSWER, fields=16 * 1024)
+_LOOKUP = method(_SERVICE, "Lookup", pb.LookupRequest, pb.LookupResponse, answer=_RECORDS)
+_FIND = method(_SERVICE, "Find", pb.FindRequest, pb.FindResponse, answer=_RECORDS)
+_LIST_OR_RECORD = Bound(LARGEST_ANSWER)
+_WATCH = method(_SERVICE, "Watch", pb.WatchRequest, pb.WatchResponse, answer=_LIST_OR_RECORD)
+_ASK_TICKET = method(_SERVICE, "AskTicket", pb.AskTicketRequest, pb.AskTicketResponse)
+_ASK_DIAL_BACK = method(_SERVICE, "AskDialBack", pb.AskDialBackRequest, pb.AskDialBackResponse)
+
+CALL_SECONDS = 10.0
+CONNECT_SECONDS = 8.0
+SILENCE_SECONDS = 30.0
+MAX_INTERESTS = 1000
+_MOST_LOOKED_UP = 1000  # facilities have a few nodes each
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_CHALLENGES = 1000
+_MOST_ANSWERING = 8
+
+
+class DirectoryNews(ListNews, Protocol):
+    """Takes what directories show."""
+
+    async def took_record(self, network_id: NetworkId, record: Record) -> None:
+        """Take a verified record."""
+
+
+@dataclass
+class DirectoryState:
+    """What is known of the way to one directory."""
+
+    state: str = "waiting"  # waiting, connected, unreachable
+    endpoint: str = ""
+    problem: str = ""
+    session: "_Session | None" = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class _Session:
+    channel: Channel
+    metadata: tuple[tuple[str, str], ...]
+
+
+class Directories:
+    """All directories of this node. Run it for the life of the node."""
+
+    def __init__(
+        self,
+        *,
+        signer: DocumentSigner,
+        statements: Callable[[], bytes],
+        listing: Callable[[], Listing],
+        interests: Callable[[], Sequence[FacilityId]],
+        dial: Callable[[FacilityId], Awaitable[None]],
+        take_ticket: Callable[[Network, bytes], Awaitable[None]],
+        dialer: Dialer,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            signer: Signs for this node.
+            statements: Returns this node's present statements.
+            listing: Returns how this facility wishes to be found.
+            interests: Returns the facilities whose records matter here.
+            dial: Called when a facility waits for us to connect to it.
+            take_ticket: Called with our half of a relay ticket; nothing is verified yet.
+            dialer: Makes the connections.
+        """
+        self._take_ticket = take_ticket
+        self._dialer = dialer
+        self._signer = signer
+        self._statements = statements
+        self._listing = listing
+        self._interests = interests
+        self._dial = dial
+        self._news: DirectoryNews
+        self._lists = Lists(lambda network: self._networks.get(network))
+        self._networks: dict[NetworkId, Network] = {}
+        self._supervised: dict[NetworkId, trio.CancelScope] = {}
+        self._states: dict[NetworkId, DirectoryState] = {}
+        self._answering = 0
+        self._challenges: deque[bytes] = deque(maxlen=_CHALLENGES)  # those signed of late
+        self._changed = trio.Event()
+
+    def state(self, network: NetworkId) -> DirectoryState:
+        """Return what is known of the way to a network's directory."""
+        return self._states.setdefault(network, DirectoryState())
+
+    def refresh(self, networks: Sequence[Network]) -> None:
+        """Take over which networks there are; watch anew, since interests may have changed."""
+        self._networks = {network.id: network for network in networks}
+        self._changed.set()
+
+    async def run(self, news: DirectoryNews) -> None:
+        """Supervise the directories of all networks, for ever."""
+        self._news = self._lists.news = news
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._changed = trio.Event()
+                for network_id in self._supervised.keys() - self._networks.keys():
+                    self._supervised.pop(network_id).cancel()
+                for network_id in self._networks.keys() - self._supervised.keys():
+                    scope = self._supervised[network_id] = trio.CancelScope()
+                    nursery.start_soon(self._supervise, network_id, scope)
+                await self._changed.wait()
+
+    # -- asked for ------------------------------------------------------------------------
+
+    async def join(self, letter: JoinLetter, membership: Membership) -> None:
+        """See `node.exchange.membership.networks.Directories.join`."""
+        async with self._connected(letter.endpoints, letter.root_certificate) as (channel, _):
+            login = await self._login_request(channel, letter.root_certificate)
+            request = pb.JoinRequest(membership=membership.encoded, login=login)
+            await channel.unary(_JOIN, request, timeout=CALL_SECONDS)
+
+    async def find(self, network: Network, words: str, limit: int) -> Sequence[Record]:
+        """See `node.exchange.membership.networks.Directories.find`."""
+        session = self._session(network)
+        request = pb.FindRequest(words=words, limit=limit)
+        answer = await session.channel.unary(
+            _FIND, request, timeout=CALL_SECONDS, metadata=session.metadata
+        )
+        return await self._verified(network, answer.records[:limit])
+
+    async def lookup(self, network: Network, facilities: Sequence[FacilityId]) -> Sequence[Record]:
+        """See `node.exchange.membership.networks.Directories.lookup`."""
+        session = self._session(network)
+        request = pb.LookupRequest(facility_ids=[f.digest for f in facilities])
+        answer = await session.channel.unary(
+            _LOOKUP, request, timeout=CALL_SECONDS, metadata=session.metadata
+        )
+        records = await self._verified(network, answer.records[:_MOST_LOOKED_UP])
+        return [r for r in records if r.identity.facility_id in facilities]
+
+    def expect_list(self, network: NetworkId) -> None:
+        """See `node.exchange.membership.networks.Directories.expect_list`."""
+        self._lists.expect(network)
+
+    async def ask_dial_back(self, facility: FacilityId) -> bool:
+        """Ask a facility to dial us, at every directory; return whether one passed it on."""
+        request = pb.AskDialBackRequest(facility_id=facility.digest)
+        passed_on = False
+        for state in list(self._states.values()):
+            session = state.session
+            if session is None:
+                continue
+            try:
+                await session.channel.unary(
+                    _ASK_DIAL_BACK, request, timeout=CALL_SECONDS, metadata=session.metadata
+                )
+                passed_on = True
+            except NodeError:
+                continue  # it is not online there
+        return passed_on
+
+    async def ask_ticket(
+        self, facility: FacilityId, relays: Sequence[str], avoid: Sequence[str]
+    ) -> tuple[Network, bytes]:
+        """Return our half of a ticket to a facility's node, of whichever directory has one.
+
+        Args:
+            facility: Whom to meet.
+            relays: Where; empty for any relay.
+            avoid: Where only if there is no other.
+
+        Raises:
+            NodeError: none has; the message of the last says why.
+        """
+        request = pb.AskTicketRequest(facility_id=facility.digest, relays=relays, avoid=avoid)
+        error: NodeError = PeerUnreachable("no directory is connected")
+        for network_id, state in list(self._states.items()):
+            session, network = state.session, self._networks.get(network_id)
+            if session is None or network is None:
+                continue
+            try:
+                answer = await session.channel.unary(
+                    _ASK_TICKET, request, timeout=CALL_SECONDS, metadata=session.metadata
+                )
+                return network, answer.ticket
+            except NodeError as exc:
+                error = exc
+        raise error
+
+    def _session(self, network: Network) -> _Session:
+        state = self.state(network.id)
+        if state.session is None:
+            raise PeerUnreachable(
+                f"the directory of {network.name} is not reachable: {state.problem or 'connecting'}"
+            )
+        return state.session
+
+    async def _verified(self, network: Network, wires: Sequence[pb.NodeRecord]) -> list[Record]:
+        """Return those records that verify; the others raise an alarm."""
+        found = []
+        for wire in wires:
+            record = await self._record(network, wire)
+            if record is not None:
+                found.append(record)
+        return found
+
+    async def _record(self, network: Network, wire: pb.NodeRecord) -> Record | None:
+        try:
+            record = open_record(
+                wire.statements,
+                wire.listing,
+                wire.membership,
+                network.network_key,
+                is_online=wire.online,
+            )
+            record.identity.cert.hold_taken(clock.now())
+            return record
+        except DocumentError as exc:
+            await self._news.was_fooled(network.id, f"a record that does not verify: {exc}")
+            return None
+
+    @asynccontextmanager
+    async def _connected(
+        self, endpoints: Sequence[str], root: bytes
+    ) -> AsyncGenerator[tuple[Channel, str]]:
+        """Connect to one of a directory's addresses: the first that answers, in random order."""
+        credentials = client_credentials(None, [root])
+
+        def opened(address: str) -> AbstractAsyncContextManager[Channel]:
+            return open_channel(
+                address,
+                credentials=credentials,
+                server_name=DIRECTORY_NAME,
+                options=(*KEEPALIVE_OPTIONS, *self._dialer.grpc_options(address)),
+                largest_answer=LARGEST_ANSWER,
+            )
+
+        try:
+            shuffled = random.sample(endpoints, len(endpoints))
+            won = await race(opened, shuffled, self._dialer.addresses)
+        except PeerUnreachable as exc:
+            raise PeerUnreachable(
+                await self._dialer.objection(endpoints[0])
+                or f"no directory answers at {', '.join(endpoints)}"
+            ) from exc
+        async with won:
+            yield won.channel, won.endpoint
+
+    # -- watching -------------------------------------------------------------------------
+
+    async def _supervise(self, network_id: NetworkId, scope: trio.CancelScope) -> None:
+        state = self.state(network_id)
+        pause = _FIRST_PAUSE
+        with scope:
+            while True:
+                error = await self._try_hold(network_id, state)
+                if error is None:  # a session that ended in its time, or pins that changed
+                    state.state, pause = "waiting", _FIRST_PAUSE
+                    await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+                    continue
+                if state.state == "connected":
+                    pause = _FIRST_PAUSE
+                state.session, state.state, state.problem = None, "unreachable", str(error)
+                await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        if self._supervised.get(network_id) in (scope, None):
+            self._states.pop(network_id, None)
+
+    async def _try_hold(self, network_id: NetworkId, state: DirectoryState) -> NodeError | None:
+        """Connect and stay connected; return why it ended, None if it is to begin anew."""
+        error: NodeError | None = None
+        try:
+            await self._hold(self._networks[network_id], state)
+        except* NodeError as group:
+            error = first_error(group)
+        except* Exception:  # a supervisor: a directory does not end the node
+            log.exception("directory failed", network=network_id.short())
+            error = NodeError("internal error; see the node's log")
+        finally:
+            state.session = None
+        return error
+
+    async def _hold(self, network: Network, state: DirectoryState) -> None:
+        endpoints, root = network.endpoints, network.root_certificate
+        async with self._connected(endpoints, root) as (channel, endpoint):
+            state.endpoint = endpoint
+            # Before the login, so that who was revoked learns why it is refused.
+            challenge = await self._lists.compare(channel, network.id)
+            answer = await self._log_in(channel, network, challenge)
+            clock.CLOCK.heard(network.id, answer.time_milliseconds / 1000)
+            session = _Session(channel, (("emix-session", answer.session),))
+            with ungrouped():
+                async with trio.open_nursery() as nursery:
+                    again = float(answer.again_seconds) or await self._announce(session)
+                    state.session, state.state, state.problem = session, "connected", ""
+                    log.info("directory connected", network=network.id.short())
+                    nursery.start_soon(self._keep_announcing, session, _within_bounds(again))
+                    nursery.start_soon(
+                        self._lists.keep_honest, channel, network.id, session.metadata
+                    )
+                    deadline = time.monotonic() + max(answer.lifetime_seconds, 60) - CALL_SECONDS
+                    while await self._watch(network, session, deadline, nursery):  # noqa: ASYNC110
+                        await trio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+                    nursery.cancel_scope.cancel()
+
+    async def _log_in(
+        self, channel: Channel, network: Network, challenge: bytes
+    ) -> pb.LoginResponse:
+        """Log in; at a directory that has forgotten us, show our membership once more."""
+        root = network.root_certificate
+        login = await self._login_request(channel, root, challenge)
+        try:
+            return await channel.unary(_LOGIN, login, timeout=CALL_SECONDS)
+        except PeerUntrusted as refusal:
+            login = await self._login_request(channel, root)
+            request = pb.JoinRequest(membership=network.membership.encoded, login=login)
+            try:
+                await channel.unary(_JOIN, request, timeout=CALL_SECONDS)
+            except PeerUntrusted:
+                raise refusal from None  # what was said first says why
+            except Conflict:
+                await self._news.was_fooled(network.id, "our invitation is another's there")
+                raise
+            log.info("joined again", network=network.id.short())
+        login = await self._login_request(channel, root)
+        return await channel.unary(_LOGIN, login, timeout=CALL_SECONDS)
+
+    async def _login_request(
+        self, channel: Channel, root: bytes, challenge: bytes = b""
+    ) -> pb.LoginRequest:
+        if not challenge:
+            asked = pb.GetChallengeRequest()
+            challenge = (await channel.unary(_GET_CHALLENGE, asked, timeout=CALL_SECONDS)).challenge
+        await self._hold_fresh(challenge, root)
+        proof = pb.LoginProof(
+            challenge=challenge, root_digest=fingerprint(root)
+        ).SerializeToString()
+        statements, listing = self._announcement()
+        return pb.LoginRequest(
+            statements=statements,
+            proof=proof,
+            signature=self._signer.node_key.sign("directory-login", proof),
+            listing_digest=sha256(listing),
+        )
+
+    async def _hold_fresh(self, challenge: bytes, root: bytes) -> None:
+        """Hold that a challenge was not signed before; what it proved could be shown again."""
+        if challenge in self._challenges:
+            problem = "a challenge that was signed before was shown"
+            for network in self._networks.values():
+                if network.root_certificate == root:
+                    await self._news.was_fooled(network.id, problem)
+            raise PeerUntrusted(problem)
+        self._challenges.append(challenge)
+
+    def _announcement(self) -> tuple[bytes, bytes]:
+        statements = self._statements()
+        listing = sign_listing(self._signer.node_key, Identity.decode(statements), self._listing())
+        return statements, listing
+
+    async def _announce(self, session: _Session) -> float:
+        statements, listing = self._announcement()
+        answer = await session.channel.unary(
+            _ANNOUNCE,
+            pb.AnnounceRequest(statements=statements, listing=listing),
+            timeout=CALL_SECONDS,
+            metadata=session.metadata,
+        )
+        return float(answer.again_seconds)
+
+    async def _keep_announcing(self, session: _Session, pause: float) -> None:
+        while True:
+            await trio.sleep(pause)
+            try:
+                pause = _within_bounds(await self._announce(session))
+            except StoreError:  # its database is away; what it knows of us stands for a while
+                pause = _within_bounds(0)
+
+    def _wanted(self) -> list[FacilityId]:
+        return sorted(self._interests())[:MAX_INTERESTS]
+
+    async def _watch(
+        self, network: Network, session: _Session, deadline: float, nursery: trio.Nursery
+    ) -> bool:
+        """Take what a directory tells; return whether to watch again, for other facilities.
+
+        What somebody waits for is done in `nursery`: it may take asking the directory.
+        """
+        interests = self._wanted()
+        request = pb.WatchRequest(
+            facility_ids=[f.digest for f in interests], known_list=self._lists.tell(network.id)
+        )
+        async with session.channel.stream(_WATCH, request, metadata=session.metadata) as stream:
+            while (left := deadline - time.monotonic()) > 0 and self._wanted() == interests:
+                with trio.move_on_after(min(left, SILENCE_SECONDS)) as waiting:
+                    message = await stream.read()
+                if waiting.cancelled_caught and left <= SILENCE_SECONDS:
+                    break
+                if waiting.cancelled_caught:
+                    raise PeerTimeout("the directory has gone silent")
+                if message is None:
+                    raise PeerUnreachable("the directory ended the watch")
+                match message.WhichOneof("event"):
+                    case "list":
+                        await self._lists.take_whole(network.id, message.list)
+                    case "list_change":
+                        await self._lists.take_change(
+                            session.channel, network.id, message.list_change, session.metadata
+                        )
+                    case "record":
+                        record = await self._record(network, message.record)
+                        if record is not None and record.identity.facility_id in interests:
+                            await self._news.took_record(network.id, record)
+                    case "dial_back" if len(message.dial_back) == 32:
+                        wanted = FacilityId(message.dial_back)
+                        nursery.start_soon(self._answer, partial(self._dial, wanted))
+                    case "ticket":
+                        ticket = message.ticket
+                        nursery.start_soon(self._answer, partial(self._go, network, ticket))
+                    case "move":
+                        log.info("directory asks us to move", network=network.id.short())
+                        seconds = min(message.move.within_seconds, 600)
+                        leaving = time.monotonic() + seconds * random.random()  # noqa: S311
+                        deadline = min(deadline, leaving)
+        return time.monotonic() < deadline
+
+    async def _answer(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do what somebody waits for; a few at a time, and nothing of it ends the connection."""
+        if self._answering >= _MOST_ANSWERING:
+            return  # whoever waits asks again
+        self._answering += 1
+        try:
+            await work()
+        except* NodeError as group:
+            log.info("not answered", code=first_error(group).code.value)
+        finally:
+            self._answering -= 1
+
+    async def _go(self, network: Network, ticket: bytes) -> None:
+        try:
+            await self._take_ticket(network, ticket)
+        except DocumentError as exc:
+            problem = f"a relay ticket that does not verify: {exc}"
+            await self._news.was_fooled(network.id, problem)
+
+
+def _within_bounds(seconds: float) -> float:
+    """Return a time that a directory names, so that it cannot keep us busy or silent."""
+    return min(max(seconds, 60.0), 3600.0)

@@ -1,0 +1,1 @@
+"""Ways to a peer: dialling, the LAN, relays."""

@@ -1,0 +1,170 @@
+"""A server process: one in its home, until it is told to stop or writing to disk has failed.
+
+SIGINT and SIGTERM end it; so does SIGHUP where its terminal was closed. Any other SIGHUP asks it to
+read its settings again; so does each where it was ignored at the start, as `nohup` has it: then
+the server outlives its terminal, and its children do. Where systemd has started it, systemd is
+told when it serves and when it stops (`sd_notify`).
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import structlog
+import trio
+
+from node.errors import ConfigError, StoreLocked, SyncFailed
+from node.sandbox import children
+from node.system import safe_paths, sync_failure
+
+log = structlog.get_logger()
+
+
+class Stop:
+    """The end of a server's run, for the server to wait for."""
+
+    def __init__(self) -> None:
+        self._asked = trio.Event()
+        self._is_awaited = False
+        self._reload = trio.Event()
+        self._is_reload_awaited = False
+
+    async def wait(self) -> None:
+        """Wait until the server is to stop; then it may still take leave."""
+        self._is_awaited = True
+        await self._asked.wait()
+
+    async def wait_reload(self) -> None:
+        """Wait until the server is to read its settings again. Asked meanwhile, that counts."""
+        self._is_reload_awaited = True
+        await self._reload.wait()
+        self._reload = trio.Event()
+
+    def ask_reload(self) -> bool:
+        """Ask the server to read its settings again; return whether it ever does."""
+        self._reload.set()
+        return self._is_reload_awaited
+
+    def ask(self) -> bool:
+        """Ask for the end; return whether somebody waits for it, and did not hear of it yet."""
+        is_news = self._is_awaited and not self._asked.is_set()
+        self._asked.set()
+        return is_news
+
+
+async def run_until_signal(serve: Callable[[Stop], Awaitable[None]]) -> None:
+    """Run a server until SIGINT or SIGTERM, or until its terminal is closed, if it minds that.
+
+    A second such signal ends it without taking leave.
+
+    Args:
+        serve: Opens everything, says so, waits for the stop, and takes leave; it is cancelled
+            where it does not wait yet, or no longer.
+
+    Raises:
+        SyncFailed: writing to disk failed; nothing more was acknowledged.
+    """
+    stop = Stop()
+    had_terminal = _has_terminal()
+    outlives = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    if outlives:
+        children.keep_apart()
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def stop_at_signal() -> None:
+                async for number in signals:
+                    is_ours = outlives or had_terminal == _has_terminal()
+                    if number == signal.SIGHUP and is_ours:
+                        if not stop.ask_reload():
+                            log.info("a hang-up is ignored: settings are read at a start")
+                        continue
+                    notify("STOPPING=1")
+                    log.info("stopping", signal=signal.Signals(number).name)
+                    if not stop.ask():
+                        nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop_at_signal)
+            with sync_failure.watched(_stopper(nursery)):
+                await serve(stop)
+            nursery.cancel_scope.cancel()
+    if sync_failure.has_failed():
+        raise SyncFailed("syncing to disk failed; it stopped and acknowledged nothing more")
+
+
+def _has_terminal() -> bool:
+    """Return whether this process has a terminal that is open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def notify(*lines: str) -> None:
+    """Tell the service manager that started this process, if one wants to know (sd_notify)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as manager:
+        manager.sendto("\n".join(lines).encode(), address.replace("@", "\0", 1))
+
+
+def _stopper(nursery: trio.Nursery) -> Callable[[], None]:
+    """Return what stops the server from any thread."""
+    token = trio.lowlevel.current_trio_token()
+
+    def stop() -> None:
+        log.error("syncing to disk failed; stopping")
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(nursery.cancel_scope.cancel)
+
+    return stop
+
+
+@contextmanager
+def locked(home: Path, name: str) -> Iterator[None]:
+    """Hold a home for this process; the kernel lets go of it when the process ends.
+
+    Raises:
+        StoreLocked: another process holds it.
+        ConfigError: it is not ours to use, or another user has power over the way to it.
+    """
+    safe_paths.hold_user(home)
+    try:
+        with safe_paths.folder(home, is_ours=True) as (folder, _):
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(name, flags, 0o600, dir_fd=folder)
+    except OSError as exc:
+        why = safe_paths.denial(home / name) or exc.strerror
+        raise ConfigError(f"{home} cannot be used: {why}") from exc
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise StoreLocked(f"another process is using {home}") from exc
+        yield
+    finally:
+        os.close(fd)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+
+
+def tune_memory() -> None:
+    """Have glibc keep large blocks instead of mapping and unmapping each.
+
+    *Measured*: with its defaults the page faults of fresh 4 MiB blocks cost more than the
+    cipher. Other C libraries ignore this.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
+        libc.mallopt(_M_ARENA_MAX, 2)
