@@ -77,7 +77,7 @@ class TransferHandlers:
             except NotFound:
                 self._explain_untrusted([p for p in peers if p not in trusted], text)
                 raise
-        await self._parts.networks.hold_one_name(text, peer)
+        await self._parts.networks.check_one_name(text, peer)
         return peer
 
     def _explain_untrusted(self, peers: Sequence[Peer], text: str) -> None:

@@ -83,7 +83,7 @@ class Doctor:
 
     async def diagnose(self, *, is_quick: bool) -> list[Finding]:
         """Return one finding for everything that was looked at; quickly, nothing is dialled."""
-        local = await trio.to_thread.run_sync(lambda: list(self._local()))
+        local = await trio.to_thread.run_sync(list, self._local())
         ports = [] if is_quick else await self._ports()
         networks = [self._network(network) for network in self._networks.all()]
         unfinished = await self._unfinished()

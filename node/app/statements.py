@@ -5,18 +5,23 @@ which connected peers hear of with the next Hello; the last one stays in use unt
 left, so that hardly anybody meets a certificate that it does not know.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 import trio
 
+from node.app.current import Current
 from node.app.home import Home, Unlocked, save_secrets
 from node.crypto.certificates import TlsIdentity, make_tls_identity, validity
 from node.documents.identity import Profile, make_statements
+from node.documents.network import Listing
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS
 from node.errors import NodeError
+from node.federation.connections.peer_service import PROTOCOL_VERSION
+from node.federation.routes.dialing import reachable
 from node.system import clock
+from node.version import SOFTWARE
 
 log = structlog.get_logger()
 _DAY = 86400.0
@@ -105,6 +110,74 @@ class OwnIdentity:
                 log.exception("certificate not renewed", code=exc.code.value)
             use(self.tls())
             await trio.sleep(LOOK_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the node's services are bound; empty before they are."""
+
+    peer: str = ""
+    introduction: str = ""
+
+
+class Statements:
+    """What this node states of itself to peers and directories, as it now is."""
+
+    def __init__(self, own: OwnIdentity, current: Current) -> None:
+        self._own = own
+        self._current = current
+        self._addresses = Addresses()
+
+    def bound_at(self, addresses: Addresses) -> None:
+        """Note where the services are bound."""
+        self._addresses = addresses
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where the services are bound."""
+        return self._addresses
+
+    def bound(self) -> tuple[str, str]:
+        """Return where the peer service and the introduction service are bound."""
+        return self._addresses.peer, self._addresses.introduction
+
+    def own_peer_service(self) -> str:
+        """Return how this node itself reaches its peer service."""
+        host, _, port = self._addresses.peer.rpartition(":")
+        own = {"0.0.0.0": f"127.0.0.1:{port}", "[::]": f"[::1]:{port}"}  # noqa: S104
+        return own.get(host, self._addresses.peer)
+
+    def encoded(self) -> bytes:
+        """Return the signed statements."""
+        return self._own.statements(self._profile())
+
+    def announced(self) -> dict[str, Sequence[str]]:
+        """Return the addresses that peers are told, by service."""
+        profile = self._profile()
+        return {"peer service": profile.endpoints, "introduction": profile.introduction_endpoints}
+
+    def listing(self) -> Listing:
+        """Return how this facility wishes to be found in directories."""
+        config = self._current.config
+        return Listing(
+            city=config.city,
+            departments=config.departments,
+            recipients=config.recipients,
+            software=SOFTWARE,
+            protocol_version=PROTOCOL_VERSION,
+            issued_seconds=self._own.stated_seconds,
+            relays=self._current.relay_policy(),
+        )
+
+    def _profile(self) -> Profile:
+        config = self._current.config
+        return Profile(
+            display_name=config.display_name,
+            endpoints=config.announce or reachable(self._addresses.peer),
+            introduction_endpoints=config.announce_introduction
+            or reachable(self._addresses.introduction),
+            issued_seconds=self._own.stated_seconds,
+        )
 
 
 def _is_to_come(tls: TlsIdentity, now: float) -> bool:

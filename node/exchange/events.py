@@ -1,62 +1,105 @@
-"""Who wants to know of changes gets them; a slow listener loses old ones, never new ones."""
+"""Publish and subscribe: what happens in the node reaches whoever acts on it.
+
+`Events` awaits every subscriber before `publish` returns: once a removal has returned, the removed
+peer is refused. A `Feed` queues instead, the latest value for each key: a slow subscriber loses
+older values, never the newest.
+"""
 
 import math
-from collections import OrderedDict
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
-from typing import Generic, TypeVar
+from collections import OrderedDict, defaultdict
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Generic, TypeVar
 
 import trio
 
+from node.domain.events import Event
+from node.domain.transfers import Transfer
+
 T = TypeVar("T")
+E = TypeVar("E", bound=Event)
+
+
+class Events:
+    """Tells subscribers what has happened, by the type of the event."""
+
+    def __init__(self) -> None:
+        self._handlers: defaultdict[type[Event], list[Callable[[Any], Awaitable[None]]]]
+        self._handlers = defaultdict(list)
+
+    def subscribe(self, kind: type[E], handler: Callable[[E], Awaitable[None]]) -> None:
+        """Have a handler awaited for every event of a type, after those that subscribed before."""
+        self._handlers[kind].append(handler)
+
+    async def publish(self, event: Event) -> None:
+        """Await all subscribers, one after the other; an error of one is the caller's.
+
+        Cancellation:
+            Subscribers that were not reached are not told.
+        """
+        for handler in self._handlers[type(event)]:
+            await handler(event)
 
 
 class Subscription(Generic[T]):
-    """One listener's queue: the latest value for each key, in order of change."""
+    """One subscriber's queue: the latest value for each key, in order of change."""
 
     def __init__(self) -> None:
         self._latest: OrderedDict[Hashable, T] = OrderedDict()
         self._some = trio.Event()
 
     def put(self, key: Hashable, value: T) -> None:
-        """Queue a change; an older one of the same key is dropped."""
+        """Queue a value; an older one of the same key is dropped."""
         self._latest.pop(key, None)
         self._latest[key] = value
         self._some.set()
 
     async def next(self) -> T:
-        """Return the oldest change that was not returned yet; waits for one."""
+        """Return the oldest value that was not returned yet; waits for one."""
         while not self._latest:
             self._some = trio.Event()
             await self._some.wait()
         return self._latest.popitem(last=False)[1]
 
     async def wait(self) -> None:
-        """Wait until there is some change, and forget all there are."""
+        """Wait until there is some value, and forget all there are."""
         await self.next()
         self._latest.clear()
 
 
-class Hub(Generic[T]):
-    """Tells all subscribers of changes."""
+class Feed(Generic[T]):
+    """Queues values at all subscribers."""
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription[T]] = set()
 
-    def tell(self, key: Hashable, value: T) -> None:
-        """Queue a change at every subscriber; called in trio's thread."""
+    def publish(self, key: Hashable, value: T) -> None:
+        """Queue a value at every subscriber; called in trio's thread."""
         for subscription in self._subscriptions:
             subscription.put(key, value)
 
     @contextmanager
     def subscribed(self) -> Iterator[Subscription[T]]:
-        """Listen for the time of the block."""
+        """Subscribe for the time of the block."""
         subscription: Subscription[T] = Subscription()
         self._subscriptions.add(subscription)
         try:
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
+
+
+class TransferFeed(Feed[Transfer]):
+    """Every transfer as it was committed last. Made in trio's thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def publish_soon(self, row: Transfer) -> None:
+        """Queue a transfer; called on the thread that committed it."""
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self.publish, row.id, row)
 
 
 class Poke:

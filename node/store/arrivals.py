@@ -104,7 +104,7 @@ class ArrivalStore:
             return added
 
         row = await self._context.database.write(work)
-        self._transfers.on_change(row)
+        self._transfers.publish(row)
         return row
 
     async def find_package(self, row: Transfer) -> Package | None:
@@ -295,7 +295,7 @@ class ArrivalStore:
             return transfer_rows.by_id(db, row.id)
 
         committed = context.database.write_sync(work)
-        self._transfers.on_change(committed)
+        self._transfers.publish(committed)
         return committed
 
     def _put_envelope(self, row: Transfer, package: Package, checked: Checked) -> None:

@@ -13,6 +13,7 @@ from node.domain.transfers import Transfer
 from node.sql.database import Db
 from node.store import audit_rows, transfer_rows
 from node.store.context import StoreContext, marks
+from node.store.transfers import published_nowhere
 from node.system import clock
 
 
@@ -27,11 +28,14 @@ def note(db: Db, origin: FacilityId, package_id: PackageId, now: float) -> None:
 
 
 class DeletionStore:
-    """Both sides of it. `on_change` is as in `TransferStore`."""
+    """Both sides of it."""
 
-    def __init__(self, context: StoreContext) -> None:
+    def __init__(
+        self, context: StoreContext, publish: Callable[[Transfer], None] = published_nowhere
+    ) -> None:
+        """Prepare; `publish` is as in `TransferStore`."""
         self._context = context
-        self.on_change: Callable[[Transfer], None] = lambda _: None
+        self._publish = publish
 
     async def untold(self, peer: FacilityId) -> list[Deletion]:
         """Return some of what was deleted here and what a peer is still to be told of."""
@@ -62,7 +66,7 @@ class DeletionStore:
             return [row for deletion in told for row in _take(db, peer, deletion)]
 
         for row in await self._context.database.write(work):
-            self.on_change(row)
+            self._publish(row)
 
 
 def _take(db: Db, peer: FacilityId, told: Deletion) -> list[Transfer]:

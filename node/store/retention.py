@@ -48,7 +48,16 @@ class RetentionStore:
     def __init__(self, context: StoreContext, days: int) -> None:
         """Prepare; `days` is how long what was received is kept, 0 for always."""
         self._context = context
-        self.days = days
+        self._days = days
+
+    @property
+    def days(self) -> int:
+        """For how many days what was received is kept; 0 for ever."""
+        return self._days
+
+    def use_days(self, days: int) -> None:
+        """Keep what was received for so many days from now on."""
+        self._days = days
 
     async def page(self, after: int) -> list[Aged]:
         """Return some of what is older than the policy keeps it, by number, after a number."""

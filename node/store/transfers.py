@@ -41,15 +41,19 @@ _DAY_SECONDS = 86400
 _COUNTED_DAYS = 30
 
 
+def published_nowhere(_: Transfer) -> None:
+    """Do nothing with a transfer that was changed: nobody subscribes."""
+
+
 class TransferStore:
-    """All transfers of this node.
+    """All transfers of this node."""
 
-    `on_change` is called on a worker thread after every commit that changed a transfer.
-    """
-
-    def __init__(self, context: StoreContext) -> None:
+    def __init__(
+        self, context: StoreContext, publish: Callable[[Transfer], None] = published_nowhere
+    ) -> None:
+        """Prepare; `publish` is called on a worker thread after every commit, with what changed."""
         self._context = context
-        self.on_change: Callable[[Transfer], None] = lambda _: None
+        self.publish = publish
 
     async def change(self, row_id: int, work: Callable[[Db], None]) -> Transfer:
         """Change a transfer in one transaction, tell of it, and return it."""
@@ -59,7 +63,7 @@ class TransferStore:
             return transfer_rows.by_id(db, row_id)
 
         row = await self._context.database.write(run)
-        self.on_change(row)
+        self.publish(row)
         return row
 
     # -- reading --------------------------------------------------------------------------
@@ -334,7 +338,7 @@ class TransferStore:
 
         rows = await self._context.database.write(work)
         for row in rows:
-            self.on_change(row)
+            self.publish(row)
         return rows
 
     async def sending_manifest(self, row: Transfer) -> Document:

@@ -147,3 +147,23 @@ def test_package_that_no_rule_names_breaks_the_import_rules(made: str, tmp_path:
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert made.replace("/", ".") in done.stdout
+
+
+def test_parts_are_joined_by_their_constructors() -> None:
+    """Nothing is set on a part that is made already, and nothing is looked up late."""
+    found = []
+    for path in sorted((ROOT / "node/app").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            if isinstance(node, ast.AugAssign | ast.AnnAssign):
+                targets = [node.target]
+            is_set = any(
+                isinstance(target, ast.Attribute) and not isinstance(target.value, ast.Name)
+                for target in targets
+            )
+            is_late = isinstance(node, ast.Lambda) and any(
+                isinstance(name, ast.Name) and name.id == "self" for name in ast.walk(node.body)
+            )
+            if isinstance(node, ast.stmt | ast.expr) and (is_set or is_late):
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not found

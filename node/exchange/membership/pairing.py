@@ -10,7 +10,7 @@ import base64
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from node.crypto.digests import sha256
 from node.documents.identity import Identity
 from node.documents.peers import Peer, find_peer, look_alikes
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS
+from node.domain.events import PinsChanged, Publish
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.names import alike
 from node.errors import BadSignature, Conflict, NotFound, PeerBusy, PeerUntrusted, UsageError
@@ -117,7 +118,7 @@ class _Committed:
 
 
 class Pairing:
-    """Pins and their changes. `on_change` is awaited after each.
+    """Pins and their changes, each of which is published.
 
     Attributes:
         strangers: Who has paired with this facility, and is not paired with here.
@@ -129,7 +130,9 @@ class Pairing:
         introductions: Introductions,
         me: FacilityId,
         statements: Callable[[], bytes],
+        publish: Publish,
     ) -> None:
+        self._publish = publish
         self._pins = pins
         self._introductions = introductions
         self._me = me
@@ -140,7 +143,6 @@ class Pairing:
         self._attempts = 0
         self._renewed: dict[FacilityId, float] = {}
         self.strangers = Strangers()
-        self.on_change: Callable[[], Awaitable[None]] = _nothing
 
     # -- by ID or file --------------------------------------------------------------------
 
@@ -191,7 +193,7 @@ class Pairing:
         peer = await self._pins.pin(
             identity, endpoint="", how="network", operator="node", name=name, member=member
         )
-        await self.on_change()
+        await self._publish(PinsChanged())
         return peer
 
     async def _pin(
@@ -214,7 +216,7 @@ class Pairing:
             name=name,
         )
         self.strangers.forget(peer.facility_id)
-        await self.on_change()
+        await self._publish(PinsChanged())
         return peer
 
     async def warnings(self, facility: FacilityId, name: str) -> list[str]:
@@ -234,7 +236,7 @@ class Pairing:
         """Remove a peer for good; its running calls end before this returns."""
         peer = find_peer([p for p in await self._pins.all() if not p.is_removed], text)
         removed = await self._pins.remove(peer.facility_id, operator)
-        await self.on_change()
+        await self._publish(PinsChanged())
         return removed
 
     # -- what peers state anew ------------------------------------------------------------
@@ -276,7 +278,7 @@ class Pairing:
         if not is_kept:  # others came meanwhile, or a person removed it: judged by those
             return await self.presented(identity)
         log.info("peer renewed", facility=identity.facility_id.short())
-        await self.on_change()
+        await self._publish(PinsChanged())
         return True
 
     def _is_news(self, identity: Identity, known: Identity) -> bool:
@@ -413,7 +415,3 @@ def _hold_not_to_come(identity: Identity) -> None:
             f"its statements are {ahead} ahead of this node's clock: one of the two clocks is"
             " wrong; set it right (NTP) and pair again"
         )
-
-
-async def _nothing() -> None:
-    return

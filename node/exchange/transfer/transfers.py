@@ -34,7 +34,7 @@ from node.errors import (
     UsageError,
     first_error,
 )
-from node.exchange.events import Hub, Poke, Subscription
+from node.exchange.events import Feed, Poke, Subscription
 from node.exchange.transfer.links import Link, Links
 from node.exchange.transfer.outbox import LONGEST_PAUSE, Outbox
 from node.exchange.transfer.priority_gate import PriorityGate
@@ -200,9 +200,21 @@ class Transfers:
         receiver: Receiver,
         links: Links,
         offer_seconds: float,
+        changes: Feed[Transfer] | None = None,
         has_summaries: bool = True,
     ) -> None:
-        """Prepare; `has_summaries` says whether offers tell what they are."""
+        """Prepare.
+
+        Args:
+            signer: Signs deliveries.
+            book: Keeps transfers.
+            sender: Sends one package.
+            receiver: Receives one package.
+            links: Reaches peers.
+            offer_seconds: How long an offer stands.
+            changes: Every transfer that `book` changes; one of our own if nobody else publishes.
+            has_summaries: Whether offers tell what they are.
+        """
         self._signer = signer
         self._book = book
         self._sender = sender
@@ -213,7 +225,7 @@ class Transfers:
         self._gates: dict[FacilityId, PriorityGate] = {}
         self._sending: dict[int, trio.CancelScope] = {}  # by their numbers
         self._outboxes: dict[FacilityId, tuple[Outbox, Poke]] = {}
-        self.changes: Hub[Transfer] = Hub()
+        self.changes: Feed[Transfer] = changes or Feed()
 
     def use_offer_seconds(self, offer_seconds: float) -> None:
         """Have deliveries stand for so long that are signed from now on."""
@@ -524,7 +536,7 @@ class Waiting:
     def __init__(
         self,
         book: TransferBook,
-        changes: Hub[Transfer],
+        changes: Feed[Transfer],
         peer: FacilityId,
         is_carried: Callable[[Transfer], bool],
     ) -> None:

@@ -5,7 +5,7 @@ listed. Who has an older one gets the newer from the other: at once where a conn
 at the next Hello, since a directory that does its work is faster.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,8 +41,8 @@ Places = Mapping[NetworkId, ListPlace]
 """Of the newest lists known, by network."""
 
 
-class PassedLists(Protocol):
-    """Knows the lists of this node's networks; `node.exchange.membership.networks` does."""
+class KnownLists(Protocol):
+    """Knows the lists of this node's networks; `node.exchange.membership.memberships` does."""
 
     def list_places(self) -> Places:
         """Return where the newest lists stand; `NO_LIST` where there is none yet."""
@@ -53,10 +53,9 @@ class PassedLists(Protocol):
     def list_for(self, facility: FacilityId, network_id: NetworkId) -> bytes:
         """Return a newest list, as signed, for whom it names; `NotFound` for anybody else."""
 
-    async def took_passed_list(
-        self, facility: FacilityId, network_id: NetworkId, encoded: bytes
-    ) -> None:
-        """Take a list that a peer has; it is not verified yet."""
+
+Accept = Callable[[FacilityId, NetworkId, bytes], Awaitable[None]]
+"""Accepts a list that a peer has, if it is the network's and newer; nothing is verified yet."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,9 @@ def plan(last: Compared, all_ours: Places, for_them: Places, theirs: Places) -> 
 class ListSharing:
     """Both sides of passing lists on."""
 
-    def __init__(self, lists: PassedLists) -> None:
+    def __init__(self, lists: KnownLists, accept: Accept) -> None:
         self._lists = lists
+        self._accept = accept
         self._rate = RateLimit(_LISTS_A_MINUTE, in_all=10**6)
         self._gathering = Gathering(
             MAX_LIST_BYTES, of_caller=_LISTS_AT_ONCE, in_all=_LISTS_AT_ONCE_IN_ALL
@@ -129,7 +129,7 @@ class ListSharing:
         for network_id in found.to_get:
             request = pb.GetListRequest(network_id=network_id.digest)
             answer = await channel.unary(_GET_LIST, request, timeout=_CALL_SECONDS)
-            await self._lists.took_passed_list(peer, network_id, answer.list)
+            await self._accept(peer, network_id, answer.list)
         for network_id in found.to_give:
             encoded = self._lists.list_for(peer, network_id)
             name = network_id.digest
@@ -148,7 +148,7 @@ class ListSharing:
         self._count(call)
         first, encoded = await self._gathering.gather(call, lambda request: bytes(request.list))
         network_id = _network_id(first.network_id)
-        await self._lists.took_passed_list(call.caller.facility_id, network_id, encoded)
+        await self._accept(call.caller.facility_id, network_id, encoded)
         return pb.GiveListResponse()
 
     def _count(self, call: Call[Peer]) -> None:

@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
-    AsyncExitStack,
     asynccontextmanager,
     contextmanager,
     suppress,
@@ -24,11 +23,10 @@ import trio
 
 from node.crypto.certificates import TlsIdentity, server_name
 from node.documents.identity import Identity
-from node.documents.network import Network
 from node.documents.peers import Peer
-from node.domain.ids import FacilityId, NetworkId, TransferId
+from node.domain.events import DialBackAsked
+from node.domain.ids import FacilityId, TransferId
 from node.errors import (
-    DocumentError,
     LinkAltered,
     NodeError,
     PeerLeft,
@@ -113,9 +111,7 @@ class Federation:
         sharing: ListSharing,
         witnessing: Witnessing,
         deletions: DeletionNews,
-        ask_ticket: Callable[[FacilityId], Awaitable[tuple[Network, bytes]]],
-        is_networked: Callable[[], bool],
-        alarm: Callable[[NetworkId, str], Awaitable[None]],
+        admit: Callable[[FacilityId], Awaitable[bool]],
     ) -> None:
         """Prepare.
 
@@ -132,19 +128,15 @@ class Federation:
             sharing: Passes networks' lists on.
             witnessing: Has heads of audit logs kept.
             deletions: Tells what was deleted here, and hears it.
-            ask_ticket: Asks a directory for a relay ticket to a facility.
-            is_networked: Whether this facility is in a network, which may have relays.
-            alarm: Notes what a network's relay did that it should not.
+            admit: Whether a facility is trusted, or is a member that can be met now.
         """
-        self._alarm = alarm
+        self._admit = admit
         self._dialer = dialer
         self._introducer = Introducer(dialer)
         self._lan = lan
         self._relaying = relaying
         self._conversation = Conversation(news, statements, sharing, witnessing, deletions)
         self._witnessing = witnessing
-        self._ask_ticket = ask_ticket
-        self._is_networked = is_networked
         self._ask_dial_back = ask_dial_back
         self._memberships = memberships
         self._identity = identity
@@ -185,6 +177,11 @@ class Federation:
         finally:
             inbound[route] -= 1
             inbound += Counter()  # without those that came to nothing
+
+    async def dial_back(self, asked: DialBackAsked) -> None:
+        """Dial a facility that asks for it, if it is trusted, or is a member."""
+        if await self._admit(asked.facility):
+            self.dial(asked.facility)
 
     def dial(self, facility: FacilityId, *, by_peer: bool = True) -> None:
         """Try a peer again now: it says that it cannot dial us, or it was seen just now."""
@@ -347,7 +344,7 @@ class Federation:
                 return await self._hold_by_relay(peer, connection)
             except NodeError as exc:
                 log.debug("no relay", peer=peer.facility_id.short(), reason=str(exc))
-                if self._is_networked():
+                if self._relaying.is_networked:
                     raise PeerUnreachable(f"{error}; by relay: {exc}") from exc
             finally:
                 connection.waiting_at_relay = None
@@ -374,18 +371,16 @@ class Federation:
             meanwhile, nor after a relay that asked us to leave soon after we had come.
         """
         started = trio.current_time()
-        network, half = await self._ask_ticket(peer.facility_id)
+        ticket = await self._relaying.ticket_to(peer.facility_id)
         with ungrouped(), trio.CancelScope() as connection.waiting_at_relay:
-            async with self._way(network, peer, half) as way:
+            async with self._relaying.way(ticket) as way:
                 connection.waiting_at_relay = None  # it has come there
                 connection.endpoint = way.relay
                 try:
                     await self._hold_relayed(peer, way, connection)
                 except (PeerUnreachable, PeerTimeout) as exc:
                     was_connected = connection.connected_time >= started
-                    problem = self._relaying.suspicion(way.relay, exc, was_connected=was_connected)
-                    if problem:
-                        await self._alarm(network.id, problem)
+                    await self._relaying.report_broken(ticket, exc, was_connected=was_connected)
                     raise
                 is_soon = trio.current_time() - started < _SOON_SECONDS
                 is_unsteady = is_soon and way.is_leaving.is_set()
@@ -401,19 +396,6 @@ class Federation:
                 if not isinstance(exc, PeerLeft) and await way.was_given_up():
                     raise LinkAltered("what came was altered; the connection was given up") from exc
                 raise
-
-    @asynccontextmanager
-    async def _way(self, network: Network, peer: Peer, half: bytes) -> AsyncGenerator[Way]:
-        async with AsyncExitStack() as stack:
-            try:
-                way = await stack.enter_async_context(
-                    self._relaying.way(network, peer.facility_id, half)
-                )
-            except DocumentError as exc:
-                problem = f"a relay ticket that does not verify: {exc}"
-                await self._alarm(network.id, problem)
-                raise
-            yield way
 
     async def _hold_until_better(
         self,

@@ -82,6 +82,10 @@ class Trust:
         self._identity = identity
         self._snapshot = TrustSnapshot(identity, self._snapshot.certificates)
 
+    def trusted_facilities(self) -> list[FacilityId]:
+        """Return everybody who is trusted now."""
+        return [p.facility_id for p in self._peers.values() if self.is_trusted(p)]
+
     def snapshot(self) -> TrustSnapshot:
         """Return what handshakes trust; called on gRPC's threads."""
         return self._snapshot

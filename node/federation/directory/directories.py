@@ -31,6 +31,7 @@ from node.documents.network import (
     sign_listing,
 )
 from node.documents.signed import DocumentSigner
+from node.domain.events import DialBackAsked, Publish, TicketShown
 from node.domain.ids import FacilityId, NetworkId
 from node.errors import (
     Conflict,
@@ -43,7 +44,7 @@ from node.errors import (
     first_error,
     ungrouped,
 )
-from node.federation.directory.lists import LARGEST_ANSWER, ListNews, Lists
+from node.federation.directory.lists import LARGEST_ANSWER, ListAuthority, Lists
 from node.federation.routes.dialing import Dialer
 from node.federation.routes.race import race
 from node.rpc.bounds import Bound
@@ -76,11 +77,11 @@ _CHALLENGES = 1000
 _MOST_ANSWERING = 8
 
 
-class DirectoryNews(ListNews, Protocol):
-    """Takes what directories show."""
+class Authority(ListAuthority, Protocol):
+    """Judges what directories show; `node.exchange.membership.authority` does."""
 
-    async def took_record(self, network_id: NetworkId, record: Record) -> None:
-        """Take a verified record."""
+    async def accept_record(self, network_id: NetworkId, record: Record) -> None:
+        """Accept a verified record."""
 
 
 @dataclass
@@ -109,8 +110,8 @@ class Directories:
         statements: Callable[[], bytes],
         listing: Callable[[], Listing],
         interests: Callable[[], Sequence[FacilityId]],
-        dial: Callable[[FacilityId], Awaitable[None]],
-        take_ticket: Callable[[Network, bytes], Awaitable[None]],
+        authority: Authority,
+        publish: Publish,
         dialer: Dialer,
     ) -> None:
         """Prepare.
@@ -120,25 +121,27 @@ class Directories:
             statements: Returns this node's present statements.
             listing: Returns how this facility wishes to be found.
             interests: Returns the facilities whose records matter here.
-            dial: Called when a facility waits for us to connect to it.
-            take_ticket: Called with our half of a relay ticket; nothing is verified yet.
+            authority: Judges what directories show.
+            publish: Is told that a facility waits to be dialled, and of relay tickets.
             dialer: Makes the connections.
         """
-        self._take_ticket = take_ticket
+        self._authority = authority
+        self._publish = publish
         self._dialer = dialer
         self._signer = signer
         self._statements = statements
         self._listing = listing
         self._interests = interests
-        self._dial = dial
-        self._news: DirectoryNews
-        self._lists = Lists(lambda network: self._networks.get(network))
         self._networks: dict[NetworkId, Network] = {}
+        self._lists = Lists(self._network, authority)
         self._supervised: dict[NetworkId, trio.CancelScope] = {}
         self._states: dict[NetworkId, DirectoryState] = {}
         self._answering = 0
         self._challenges: deque[bytes] = deque(maxlen=_CHALLENGES)  # those signed of late
         self._changed = trio.Event()
+
+    def _network(self, network: NetworkId) -> Network | None:
+        return self._networks.get(network)
 
     def state(self, network: NetworkId) -> DirectoryState:
         """Return what is known of the way to a network's directory."""
@@ -149,9 +152,8 @@ class Directories:
         self._networks = {network.id: network for network in networks}
         self._changed.set()
 
-    async def run(self, news: DirectoryNews) -> None:
+    async def run(self) -> None:
         """Supervise the directories of all networks, for ever."""
-        self._news = self._lists.news = news
         async with trio.open_nursery() as nursery:
             while True:
                 self._changed = trio.Event()
@@ -268,7 +270,8 @@ class Directories:
             record.identity.cert.hold_taken(clock.now())
             return record
         except DocumentError as exc:
-            await self._news.was_fooled(network.id, f"a record that does not verify: {exc}")
+            problem = f"a record that does not verify: {exc}"
+            await self._authority.report_forgery(network.id, problem)
             return None
 
     @asynccontextmanager
@@ -371,7 +374,8 @@ class Directories:
             except PeerUntrusted:
                 raise refusal from None  # what was said first says why
             except Conflict:
-                await self._news.was_fooled(network.id, "our invitation is another's there")
+                problem = "our invitation is another's there"
+                await self._authority.report_forgery(network.id, problem)
                 raise
             log.info("joined again", network=network.id.short())
         login = await self._login_request(channel, root)
@@ -401,7 +405,7 @@ class Directories:
             problem = "a challenge that was signed before was shown"
             for network in self._networks.values():
                 if network.root_certificate == root:
-                    await self._news.was_fooled(network.id, problem)
+                    await self._authority.report_forgery(network.id, problem)
             raise PeerUntrusted(problem)
         self._challenges.append(challenge)
 
@@ -462,10 +466,10 @@ class Directories:
                     case "record":
                         record = await self._record(network, message.record)
                         if record is not None and record.identity.facility_id in interests:
-                            await self._news.took_record(network.id, record)
+                            await self._authority.accept_record(network.id, record)
                     case "dial_back" if len(message.dial_back) == 32:
-                        wanted = FacilityId(message.dial_back)
-                        nursery.start_soon(self._answer, partial(self._dial, wanted))
+                        asked = DialBackAsked(FacilityId(message.dial_back))
+                        nursery.start_soon(self._answer, partial(self._publish, asked))
                     case "ticket":
                         ticket = message.ticket
                         nursery.start_soon(self._answer, partial(self._go, network, ticket))
@@ -490,10 +494,10 @@ class Directories:
 
     async def _go(self, network: Network, ticket: bytes) -> None:
         try:
-            await self._take_ticket(network, ticket)
+            await self._publish(TicketShown(network.id, ticket))
         except DocumentError as exc:
             problem = f"a relay ticket that does not verify: {exc}"
-            await self._news.was_fooled(network.id, problem)
+            await self._authority.report_forgery(network.id, problem)
 
 
 def _within_bounds(seconds: float) -> float:

@@ -44,24 +44,30 @@ SHOWN_SECONDS = 30.0
 """Within which a directory shows what peers have, or is told of."""
 
 
-class ListNews(Protocol):
-    """Takes lists that directories show."""
+class ListAuthority(Protocol):
+    """Judges lists; `node.exchange.membership.authority` does."""
 
-    async def took_list(self, network_id: NetworkId, encoded: bytes) -> None:
-        """Take a list; it is not verified yet."""
+    async def accept_list(self, network_id: NetworkId, encoded: bytes) -> bool:
+        """Verify a list and accept it if it is newer; return whether it is the one known now."""
 
-    async def was_fooled(self, network_id: NetworkId, problem: str) -> None:
-        """Note that a directory showed what is not signed by whom it should be."""
+    async def report_forgery(self, network_id: NetworkId, problem: str) -> None:
+        """Raise an alarm: what a directory showed has no valid signature, or contradicts itself."""
 
 
 class Lists:
     """The lists of this node's networks, as its directories are told of them."""
 
-    news: ListNews
+    def __init__(
+        self, network: Callable[[NetworkId], Network | None], authority: ListAuthority
+    ) -> None:
+        """Prepare.
 
-    def __init__(self, network: Callable[[NetworkId], Network | None]) -> None:
-        """Prepare; `network` returns one as it is known now. Set `news` before a connection."""
+        Args:
+            network: Returns a network as it is known now.
+            authority: Judges what a directory shows.
+        """
         self._network = network
+        self._authority = authority
         self._told: dict[NetworkId, bytes] = {}  # what the directory knows that we have
         self._shown: dict[NetworkId, bytes] = {}  # what the directory has shown last
         self._passed: dict[NetworkId, float] = {}  # when a peer brought what it has not shown
@@ -134,7 +140,7 @@ class Lists:
         """Tell of a directory that has had time to show what a peer brought, and give it that."""
         passed = self._passed.get(network_id)
         if passed is not None and trio.current_time() >= passed + SHOWN_SECONDS:
-            await self.news.was_fooled(network_id, ListProblem.WITHHELD.value)
+            await self._authority.report_forgery(network_id, ListProblem.WITHHELD.value)
             await self._give(channel, network_id)
             self._passed.pop(network_id, None)
 
@@ -149,7 +155,7 @@ class Lists:
         if network is None or theirs >= network.view.place:
             return
         if theirs != NO_LIST and network_id not in self._passed:
-            await self.news.was_fooled(network_id, ListProblem.OLDER.value)
+            await self._authority.report_forgery(network_id, ListProblem.OLDER.value)
         await self._give(channel, network_id)
 
     async def _give(self, channel: Channel, network_id: NetworkId) -> None:
@@ -163,9 +169,7 @@ class Lists:
 
     async def take_whole(self, network_id: NetworkId, encoded: bytes) -> None:
         """Take a list that a directory shows."""
-        await self.news.took_list(network_id, encoded)
-        network = self._network(network_id)
-        if network is not None and network.signed_list == encoded:
+        if await self._authority.accept_list(network_id, encoded):
             self._passed.pop(network_id, None)
             self._shown[network_id] = self.tell(network_id)
 
@@ -190,7 +194,7 @@ class Lists:
             encoded = self._changed(network, change)
         except DocumentError as exc:
             problem = f"a change of the list that does not verify: {exc}"
-            await self.news.was_fooled(network_id, problem)
+            await self._authority.report_forgery(network_id, problem)
             encoded = b""
         if not encoded:
             encoded = (await self._ask(channel, network_id, b"", metadata)).list

@@ -11,10 +11,11 @@ not protect, so it verifies nobody: a relay is trusted with nothing.
 import errno
 import math
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote
 
 import structlog
@@ -31,7 +32,9 @@ from node.documents.tickets import (
 )
 from node.documents.tickets import SKEW_SECONDS as TICKET_SKEW_SECONDS
 from node.domain.display_text import shown
-from node.domain.ids import FacilityId, NodeId
+from node.domain.events import TicketShown
+from node.domain.ids import FacilityId, NetworkId, NodeId
+from node.domain.relays import RelayPolicy
 from node.errors import (
     DocumentError,
     LinkAltered,
@@ -122,6 +125,40 @@ class _Pipe:
         self.heard_time = trio.current_time()
 
 
+class KnownNetworks(Protocol):
+    """Knows this facility's networks; `node.exchange.membership.memberships` does."""
+
+    def get(self, network: NetworkId) -> Network | None:
+        """Return a network; None for one that this facility is not in."""
+
+    def all(self) -> list[Network]:
+        """Return all networks."""
+
+
+class Tickets(Protocol):
+    """Asks directories for relay tickets; `node.federation.directory.directories` does."""
+
+    async def ask_ticket(
+        self, facility: FacilityId, relays: Sequence[str], avoid: Sequence[str]
+    ) -> tuple[Network, bytes]:
+        """Return our half of a ticket to a facility's node, and whose it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTicket:
+    """Our half of a ticket that was verified, for one way.
+
+    Attributes:
+        network: Whose directory gave it.
+        relay: Where the other side waits, or comes.
+        encoded: What the relay is shown.
+    """
+
+    network: NetworkId
+    relay: str
+    encoded: bytes
+
+
 class Relaying:
     """This node's ways through relays. Run it for the life of the node."""
 
@@ -131,8 +168,11 @@ class Relaying:
         me: NodeId,
         home: Path,
         peer_service: Callable[[], str],
-        let_in: Callable[[FacilityId], Awaitable[bool]],
-        is_allowed: Callable[[str], bool],
+        networks: KnownNetworks,
+        tickets: Tickets,
+        admit: Callable[[FacilityId], Awaitable[bool]],
+        report_forgery: Callable[[NetworkId, str], Awaitable[None]],
+        policy: Callable[[], RelayPolicy],
         dialer: Dialer,
         tls: str,
         brought: Callable[[str, int, str], AbstractContextManager[None]],
@@ -143,8 +183,11 @@ class Relaying:
             me: This node.
             home: Where the sockets are made; only its owner can open it.
             peer_service: Returns where our own peer service is bound.
-            let_in: Whether a facility is trusted, or is a member that can be met now.
-            is_allowed: Whether the policy allows a relay.
+            networks: The networks of this facility.
+            tickets: Asks directories for tickets.
+            admit: Whether a facility is trusted, or is a member that can be met now.
+            report_forgery: Raises an alarm about a network's directory or relay.
+            policy: Returns which relays may be used, as it is set now.
             dialer: Makes the connections.
             tls: Where relays are spoken to within TLS: `always`, `never`, or `auto`: where their
                 port is that of HTTPS.
@@ -157,8 +200,11 @@ class Relaying:
         self._me = me
         self._home = home
         self._peer_service = peer_service
-        self._let_in = let_in
-        self._is_allowed = is_allowed
+        self._networks = networks
+        self._tickets = tickets
+        self._admit = admit
+        self._report_forgery = report_forgery
+        self._policy = policy
         self._nursery: trio.Nursery
         self._most = spliced(MAX_ACCEPTED, SHARE)
         self._running: dict[bytes, FacilityId] = {}  # by ticket
@@ -179,17 +225,20 @@ class Relaying:
 
     # -- asked for by others --------------------------------------------------------------
 
-    async def took_ticket(self, network: Network, encoded: bytes) -> None:
+    async def accept_ticket(self, shown: TicketShown) -> None:
         """Go to a relay where a trusted peer waits for us.
 
         Raises:
             DocumentError: the ticket is not the network's, or not for us, or was used before.
         """
+        network, encoded = self._networks.get(shown.network), shown.encoded
+        if network is None:
+            return  # it was left just now
         ticket = _opened(network, encoded)
         if ticket.is_caller or ticket.target != self._me:
             raise DocumentError("it is for others")
         caller = ticket.caller_facility
-        if not self._is_allowed(ticket.relay) or not await self._let_in(caller):
+        if not self._policy().allows(ticket.relay) or not await self._admit(caller):
             log.info("relay ticket left alone", peer=ticket.caller_facility.short())
             return
         running = sum(f == ticket.caller_facility for f in self._running.values())
@@ -267,22 +316,58 @@ class Relaying:
             f"the relay {relay} broke {_BREAKS} connections within an hour, or altered their bytes"
         )
 
-    @asynccontextmanager
-    async def way(self, network: Network, peer: FacilityId, encoded: bytes) -> AsyncGenerator[Way]:
-        """Open a way to a peer with our half of a ticket, for the time of the block.
+    @property
+    def is_networked(self) -> bool:
+        """Whether this facility is in a network, which may have relays."""
+        return bool(self._networks.all())
+
+    async def ticket_to(self, peer: FacilityId) -> OwnTicket:
+        """Ask the directories for a ticket to a peer, and verify our half of it.
 
         Raises:
-            DocumentError: the ticket is not the network's, or not for us and that peer, or was
-                used before.
-            PeerRefused: the policy forbids the relay, or the relay refuses.
-            PeerUnreachable: the relay is not there, or the other side did not come.
+            DocumentError: it is not the network's, or not for us and that peer, or was used
+                before. That is an alarm, too.
+            PeerRefused: the policy forbids the relay.
+            NodeError: the policy allows no relay, or no directory has a ticket.
         """
+        policy = self._policy()
+        if policy.is_never:
+            raise PeerUnreachable("no direct way, and the policy allows no relay")
+        network, encoded = await self._tickets.ask_ticket(peer, policy.only, self.avoided())
+        try:
+            ticket = self._checked(network, encoded, peer)
+        except DocumentError as exc:
+            problem = f"a relay ticket that does not verify: {exc}"
+            await self._report_forgery(network.id, problem)
+            raise
+        if not policy.allows(ticket.relay):
+            raise PeerRefused(f"the relay {ticket.relay} is not one that this node may use")
+        return OwnTicket(network.id, ticket.relay, encoded)
+
+    def _checked(self, network: Network, encoded: bytes, peer: FacilityId) -> Ticket:
         ticket = _opened(network, encoded)
         if not ticket.is_caller or (ticket.caller, ticket.target_facility) != (self._me, peer):
             raise DocumentError("it is for others")
         self._spend(ticket)
-        if not self._is_allowed(ticket.relay):
-            raise PeerRefused(f"the relay {ticket.relay} is not one that this node may use")
+        return ticket
+
+    async def report_broken(
+        self, ticket: OwnTicket, error: NodeError, *, was_connected: bool
+    ) -> None:
+        """Raise an alarm if a connection that ended with an error makes its relay suspect."""
+        problem = self.suspicion(ticket.relay, error, was_connected=was_connected)
+        if problem:
+            await self._report_forgery(ticket.network, problem)
+
+    @asynccontextmanager
+    async def way(self, ticket: OwnTicket) -> AsyncGenerator[Way]:
+        """Open a way to a peer with our half of a ticket, for the time of the block.
+
+        Raises:
+            PeerRefused: the relay refuses.
+            PeerUnreachable: the relay is not there, or the other side did not come.
+        """
+        encoded = ticket.encoded
         try:
             joined = await self._joined(ticket.relay, encoded)
         except PeerUnreachable:

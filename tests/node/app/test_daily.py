@@ -8,7 +8,8 @@ from typing import Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from node.app.node import _Node
+from node.app.current import Current
+from node.app.housekeeping import Housekeeper
 from node.domain.transfers import State, Transfer
 from node.errors import StoreFull
 from node.exchange.transfer.transfers import Transfers
@@ -16,6 +17,7 @@ from node.sql.database import Db
 from node.store import audit_rows
 from node.store.arrivals import ArrivalStore
 from node.store.context import StoreContext
+from node.store.retention import RetentionStore
 from node.store.transfers import TransferStore
 from tests.node.store.test_arrivals import make_delivery, make_signer
 from tests.node.store.test_import_resumes import make_store
@@ -64,12 +66,12 @@ async def test_full_disk_does_not_end_the_node(tmp_path: Path) -> None:
             links=None,  # type: ignore[arg-type]
             offer_seconds=60.0,
         )
-        node = _Node.__new__(_Node)
-        node._context = context
-        node._config = SimpleNamespace(retention_days=0, transfers_days=0)  # type: ignore[assignment]
+        current = Current(SimpleNamespace(transfers_days=0))  # type: ignore[arg-type]
+        retention = RetentionStore(context, 0)
+        housekeeper = Housekeeper(current, context.ballast, transfers, book, retention)
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(node._look_after, transfers)
+                nursery.start_soon(housekeeper.run)
                 await book.was_full.wait()
                 await wait_all_tasks_blocked(0.05)
                 nursery.cancel_scope.cancel()

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.transfers import Direction, Priority, State, Transfer
 from node.errors import StoreError
-from node.exchange.events import Hub
+from node.exchange.events import Feed
 from node.exchange.transfer.transfers import Transfers, Waiting
 
 PEER = FacilityId(bytes([7]) * 32)
@@ -60,7 +60,7 @@ class Book:
 
     def __init__(self, *rows: Transfer) -> None:
         self.rows = {row.id: row for row in rows}
-        self.changes: Hub[Transfer] = Hub()
+        self.changes: Feed[Transfer] = Feed()
         self.reads = 0
 
     async def waiting_for(self, _: FacilityId) -> Sequence[Transfer]:
@@ -79,7 +79,7 @@ class Book:
 
     async def set_state(self, row: Transfer, state: State, *_: object, **__: object) -> Transfer:
         self.rows[row.id] = replace(row, state=state)
-        self.changes.tell(row.id, self.rows[row.id])
+        self.changes.publish(row.id, self.rows[row.id])
         return self.rows[row.id]
 
 
@@ -238,10 +238,10 @@ async def test_collector_is_told_of_a_held_offer_after_growing_pauses(
 
     book: Any = Book(make_row())
     with trio.move_on_after(HOUR):
-        await Waiting(book, Hub(), PEER, lambda _: False).run(tell_one)
+        await Waiting(book, Feed(), PEER, lambda _: False).run(tell_one)
     assert 2 <= len(told) < 20
     told.clear()
     book = Book(make_row(state=State.PENDING))
     with trio.move_on_after(HOUR):
-        await Waiting(book, Hub(), PEER, lambda _: False).run(tell_one)
+        await Waiting(book, Feed(), PEER, lambda _: False).run(tell_one)
     assert len(told) > 300, "what waits for no person is told again soon"

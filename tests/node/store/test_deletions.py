@@ -61,8 +61,8 @@ async def test_word_goes_with_a_transfer_that_is_forgotten(context: StoreContext
 async def test_word_counts_once_and_only_of_what_its_peer_gave_a_receipt_for(
     context: StoreContext,
 ) -> None:
-    transfers, deletions, told = TransferStore(context), DeletionStore(context), list[int]()
-    deletions.on_change = lambda row: told.append(row.id)
+    transfers, told = TransferStore(context), list[int]()
+    deletions = DeletionStore(context, lambda row: told.append(row.id))
     rows = (await transfers.find())[::-1]
     sent = [row for row in rows if row.direction is Direction.SEND]
     came = next(row for row in rows if row.direction is Direction.RECEIVE)

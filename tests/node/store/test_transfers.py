@@ -27,8 +27,8 @@ async def test_withdrawal_is_never_to_be_told_of_what_is_still_pending(tmp_path:
     """The node may be killed after any commit."""
     context = make_store(tmp_path)
     try:
-        store, committed = TransferStore(context), list[tuple[State, bool]]()
-        store.on_change = lambda row: committed.append((row.state, row.untold))
+        committed = list[tuple[State, bool]]()
+        store = TransferStore(context, lambda row: committed.append((row.state, row.untold)))
         delivery, document = make_delivery(context.signer, make_signer().facility_id)
 
         def add(db: Db) -> int:

@@ -28,6 +28,9 @@ from node.documents.network import (
 from node.documents.signed import certify_node
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.errors import DocumentError, PeerUnreachable
+from node.exchange.events import Events
+from node.exchange.membership.authority import Authority
+from node.exchange.membership.memberships import Memberships
 from node.exchange.membership.networks import Networks
 from node.exchange.membership.record_cache import PIECE, Remembered
 from node.store.context import StoreContext
@@ -126,8 +129,20 @@ class World:
         self.directories = FakeDirectories([BILLINGS, HELENA])
         self.remembered = Remembered(self.records, ME.facility)
         pairing: Any = self  # nobody is met here
+        events = Events()
+        self.memberships = Memberships(self.book, trusts_members=True)
+        self.authority = Authority(
+            self.book, self.memberships, self.remembered, pairing, events.publish
+        )
         self.networks = Networks(
-            self.book, self.directories, self.remembered, pairing, b"", trusts_members=True
+            self.book,
+            self.memberships,
+            self.directories,
+            self.authority,
+            self.remembered,
+            pairing,
+            b"",
+            events.publish,
         )
         self._number = 0
 
@@ -136,7 +151,7 @@ class World:
         invitations = {m.invitation: m.facility for m in members}
         gone = frozenset(m.invitation for m in revoked)
         encoded = sign_list(KEY, NETWORK, self._number, invitations, gone, NOW)
-        await self.networks.took_list(NETWORK, encoded)
+        await self.authority.accept_list(NETWORK, encoded)
 
     async def got_statements(self, identity: Identity) -> None:
         """Nobody is pinned here."""
@@ -151,7 +166,7 @@ async def world(tmp_path: Path) -> AsyncGenerator[World]:
     context = make_store(tmp_path)
     world = World(context)
     await world.book.add(ME.letter, ME.membership, "me")
-    await world.networks.load()
+    await world.memberships.load()
     yield world
     context.close()
 
@@ -196,7 +211,7 @@ async def test_who_is_not_listed_is_not_remembered(world: World) -> None:
     stolen = Member("Attacker")
     stolen.letter, stolen.membership = HELENA.letter, stolen.claimed(HELENA.letter)
     for record in (BILLINGS.record(), stolen.record(), HELENA.record(issued=int(NOW) + 3600)):
-        await world.networks.took_record(NETWORK, record)
+        await world.authority.accept_record(NETWORK, record)
     assert await world.records.seen(NETWORK, time.time()) == {}
 
 

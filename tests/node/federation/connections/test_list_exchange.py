@@ -35,7 +35,7 @@ class FakeLists:
             raise NotFound("none")
         return str(self.numbers[network_id]).encode()
 
-    async def took_passed_list(self, _: FacilityId, network_id: NetworkId, encoded: bytes) -> None:
+    async def accept(self, _: FacilityId, network_id: NetworkId, encoded: bytes) -> None:
         if network_id in self.numbers:
             self.numbers[network_id] = max(self.numbers[network_id], int(encoded))
 
@@ -69,7 +69,8 @@ class Pair:
 
     def __init__(self, ours: dict[NetworkId, int], theirs: dict[NetworkId, int]) -> None:
         self.ours, self.theirs = FakeLists(ours), FakeLists(theirs)
-        self.a, self.b = ListSharing(self.ours), ListSharing(self.theirs)
+        self.a = ListSharing(self.ours, self.ours.accept)
+        self.b = ListSharing(self.theirs, self.theirs.accept)
         self.channel: Any = FakeChannel(self.b, A)
         self.compared = Compared()
 
@@ -117,7 +118,8 @@ async def test_list_that_a_directory_is_just_telling_is_left_to_it() -> None:
 
 async def test_stranger_to_a_network_learns_nothing_of_it() -> None:
     [network, *_] = NETWORKS
-    sharing = ListSharing(FakeLists({network: 7}))
+    lists = FakeLists({network: 7})
+    sharing = ListSharing(lists, lists.accept)
     assert sharing.known(STRANGER) == []
     assert [(k.epoch, k.number) for k in sharing.known(A)] == [(1, 7)]
     call: Any = SimpleNamespace(
@@ -133,7 +135,8 @@ async def test_stranger_to_a_network_learns_nothing_of_it() -> None:
 
 async def test_peer_that_asks_again_and_again_is_refused_and_others_are_not() -> None:
     [network, *_] = NETWORKS
-    sharing = ListSharing(FakeLists({network: 7}))
+    lists = FakeLists({network: 7})
+    sharing = ListSharing(lists, lists.accept)
 
     def call(facility: FacilityId) -> Any:
         caller = SimpleNamespace(facility_id=facility)

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from time import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,13 +69,11 @@ def make_federation(folder: Any) -> tuple[Federation, FacilityId]:
         memberships=list,
         dialer=Nameless(),
         lan=Lan(FacilityId(bytes(32)), NodeId(bytes(32)), lambda _: None),
-        relaying=nobody,
+        relaying=SimpleNamespace(is_networked=False),  # type: ignore[arg-type]
         sharing=nobody,
         witnessing=nobody,
         deletions=nobody,
-        ask_ticket=nobody,
-        is_networked=lambda: False,
-        alarm=nobody,
+        admit=nobody,
     )
     return federation, identity.facility_id
 

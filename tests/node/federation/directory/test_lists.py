@@ -58,12 +58,13 @@ class Node:
         assert self.network.view.latest is not None
         return self.network.view.latest.number
 
-    async def took_list(self, _: Any, encoded: bytes) -> None:
+    async def accept_list(self, _: Any, encoded: bytes) -> bool:
         problem = self.take(encoded)
         if problem:
             self.alarms.append(problem)
+        return self.network.signed_list == encoded
 
-    async def was_fooled(self, _: Any, problem: str) -> None:
+    async def report_forgery(self, _: Any, problem: str) -> None:
         self.alarms.append(problem)
 
 
@@ -108,8 +109,7 @@ def make(node: int, directory: int) -> tuple[Node, Any]:
 
 @asynccontextmanager
 async def connected(node: Node, directory: Any) -> AsyncGenerator[Lists]:
-    lists = Lists(lambda _: node.network)
-    lists.news = node
+    lists = Lists(lambda _: node.network, node)
     async with trio.open_nursery() as nursery:
         await lists.compare(directory, NETWORK)
         nursery.start_soon(lists.keep_honest, directory, NETWORK, SESSION)
@@ -173,8 +173,7 @@ async def test_directory_that_says_that_it_knows_whatever_we_have_is_told_of(
 ) -> None:
     node, directory = make(1, 1)
     directory.says_known = True
-    lists = Lists(lambda _: node.network)
-    lists.news = node
+    lists = Lists(lambda _: node.network, node)
     await lists.compare(directory, NETWORK)
     peer_brings(node, lists, 2)
     for _ in range(10):  # and closes before the time is over, again and again
@@ -195,8 +194,7 @@ async def test_list_that_came_while_no_directory_was_there_is_compared_and_is_no
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     node, directory = make(1, 2)
-    lists = Lists(lambda _: node.network)
-    lists.news = node
+    lists = Lists(lambda _: node.network, node)
     peer_brings(node, lists, 2)
     async with trio.open_nursery() as nursery:
         await lists.compare(directory, NETWORK)
@@ -219,8 +217,7 @@ async def test_directory_that_goes_away_meanwhile_ends_the_connection(
 
 async def test_change_of_a_list_that_this_node_never_said_to_have_is_told_of() -> None:
     node, directory = make(2, 3)
-    lists = Lists(lambda _: node.network)
-    lists.news = node
+    lists = Lists(lambda _: node.network, node)
     await lists.take_change(directory, NETWORK, change(1, 3), SESSION)
     assert len(node.alarms) == 1
     assert node.number == 3  # the whole of it was asked for, and verified

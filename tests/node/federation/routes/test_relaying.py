@@ -15,8 +15,10 @@ import trio.testing
 from node.crypto.signing import SigningKey
 from node.documents.network import JoinLetter, Network, claim, invite
 from node.documents.tickets import Ticket, certify_tickets, read_ticket_signer
-from node.domain.ids import FacilityId, NodeId
+from node.domain.events import TicketShown
+from node.domain.ids import FacilityId, NetworkId, NodeId
 from node.domain.network import NetworkView
+from node.domain.relays import RelayPolicy
 from node.errors import (
     DocumentError,
     LinkAltered,
@@ -75,6 +77,33 @@ def brought(host: str, port: int, whose: str) -> Iterator[None]:
     counted.pop()
 
 
+class Networked:
+    """Knows the one network."""
+
+    def get(self, network_id: NetworkId) -> Network | None:
+        return network() if network_id == network().id else None
+
+    def all(self) -> list[Network]:
+        return [network()]
+
+
+class Office:
+    """A directory that gives the tickets that it is told to, and who hears of its forgeries."""
+
+    def __init__(self) -> None:
+        self.ticket = b""
+        self.forgeries: list[str] = []
+
+    async def ask_ticket(self, *_: object) -> tuple[Network, bytes]:
+        return network(), self.ticket
+
+    async def report_forgery(self, _: NetworkId, problem: str) -> None:
+        self.forgeries.append(problem)
+
+
+office = Office()
+
+
 @asynccontextmanager
 async def relaying(
     folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -92,8 +121,11 @@ async def relaying(
         me=ME,
         home=folder,
         peer_service=lambda: "127.0.0.1:1",
-        let_in=not_a_stranger,
-        is_allowed=lambda relay: relay == RELAY,
+        networks=Networked(),
+        tickets=office,
+        admit=not_a_stranger,
+        report_forgery=office.report_forgery,
+        policy=lambda: RelayPolicy(only=(RELAY,)),
         dialer=Dialer(),
         tls="auto",
         brought=brought,
@@ -110,10 +142,10 @@ async def test_ticket_shown_again_and_again_is_used_once_and_told_of(
 ) -> None:
     async with relaying(tmp_path, monkeypatch) as (node, gone):
         ticket = half(facility(1))
-        await node.took_ticket(network(), ticket)
+        await node.accept_ticket(TicketShown(network().id, ticket))
         for _ in range(300):
             with pytest.raises(DocumentError, match="used before"):
-                await node.took_ticket(network(), ticket)
+                await node.accept_ticket(TicketShown(network().id, ticket))
         await trio.testing.wait_all_tasks_blocked()
         assert gone == [facility(1)]
 
@@ -127,9 +159,11 @@ async def test_own_half_of_a_ticket_is_for_the_peer_that_was_asked_for_and_once(
         return Ticket.new(RELAY, facility(0), caller, target, node_id, time())
 
     async with relaying(tmp_path, monkeypatch) as (node, _):
+        office.forgeries.clear()
 
         async def tried(half: bytes) -> None:
-            async with node.way(network(), peer, half):
+            office.ticket = half
+            async with node.way(await node.ticket_to(peer)):
                 raise AssertionError("it was taken")
 
         for ticket in (own(ME, other), own(node_id, peer), own(ME, peer).other_half()):
@@ -140,6 +174,7 @@ async def test_own_half_of_a_ticket_is_for_the_peer_that_was_asked_for_and_once(
             await tried(right)
         with pytest.raises(DocumentError, match="used before"):
             await tried(right)
+        assert len(office.forgeries) == 4
 
 
 async def test_one_facility_has_few_ways_and_all_together_not_too_many(
@@ -147,11 +182,11 @@ async def test_one_facility_has_few_ways_and_all_together_not_too_many(
 ) -> None:
     async with relaying(tmp_path, monkeypatch) as (node, gone):
         for _ in range(20):
-            await node.took_ticket(network(), half(facility(1)))
+            await node.accept_ticket(TicketShown(network().id, half(facility(1))))
         await trio.testing.wait_all_tasks_blocked()
         assert len(gone) == MAX_ACCEPTED_OF_FACILITY
         for n in range(2, 2 + MAX_ACCEPTED):
-            await node.took_ticket(network(), half(facility(n)))
+            await node.accept_ticket(TicketShown(network().id, half(facility(n))))
         await trio.testing.wait_all_tasks_blocked()
         assert len(gone) == node._most
 
@@ -160,14 +195,14 @@ async def test_strangers_and_relays_that_the_policy_forbids_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with relaying(tmp_path, monkeypatch) as (node, gone):
-        await node.took_ticket(network(), half(STRANGER))
-        await node.took_ticket(network(), half(facility(1), relay=OTHER_RELAY))
+        await node.accept_ticket(TicketShown(network().id, half(STRANGER)))
+        await node.accept_ticket(TicketShown(network().id, half(facility(1), relay=OTHER_RELAY)))
         for wrong in (half(facility(1), target=NodeId(bytes(32))), b"\xff" * 40):
             with pytest.raises(DocumentError):
-                await node.took_ticket(network(), wrong)
+                await node.accept_ticket(TicketShown(network().id, wrong))
         await trio.testing.wait_all_tasks_blocked()
         assert gone == []
-        await node.took_ticket(network(), half(facility(1)))
+        await node.accept_ticket(TicketShown(network().id, half(facility(1))))
         await trio.testing.wait_all_tasks_blocked()
         assert gone == [facility(1)]
 

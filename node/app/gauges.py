@@ -1,0 +1,83 @@
+"""The metrics that are read when they are asked for."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+
+from node.federation.connections.supervisor import Federation
+from node.federation.connections.trust import Trust
+from node.rpc.warden import Warden
+from node.store.heads import HeadStore
+from node.store.maintenance import Maintenance
+from node.system import clock
+from node.telemetry.metrics import Gauges
+
+_COUNTS = {
+    "studies": "Studies in the store",
+    "instances": "Instances in the store",
+    "sealed_bytes": "Sealed bytes in the store",
+    "free_bytes": "Bytes that still fit, the reserve left out",
+    "lost_chunks": "Chunks that are missing or damaged on this disk",
+    "held_instances": "Instances that wait for a person",
+    "unfinished_imports": "Imports that run or were not finished",
+    "alarms": "Alarms in the audit log that nobody has acknowledged",
+}
+
+
+class NodeGauges:
+    """Made in trio's thread; called on a thread of the HTTP server's.
+
+    What the database says is read there, what the node's tasks change in trio's thread.
+    """
+
+    def __init__(
+        self,
+        maintenance: Maintenance,
+        heads: HeadStore,
+        trust: Trust,
+        federation: Federation,
+        doors: Sequence[Warden],
+    ) -> None:
+        self._maintenance = maintenance
+        self._heads = heads
+        self._trust = trust
+        self._federation = federation
+        self._doors = doors
+        self._token = trio.lowlevel.current_trio_token()
+
+    def __call__(self) -> Gauges:
+        """Return the metrics by name: their meaning, and values by labels."""
+        counts = self._maintenance.counts_sync()
+        states = trio.from_thread.run_sync(self._peer_states, trio_token=self._token)
+        gauges: dict[str, Any] = {
+            name: (text, {(): float(counts[name])}) for name, text in _COUNTS.items()
+        }
+        transfers = self._maintenance.transfers_sync()
+        gauges["transfers"] = (
+            "Transfers by direction and state",
+            {(("direction", d), ("state", s)): float(n) for (d, s), n in transfers.items()},
+        )
+        gauges["peers"] = (
+            "Paired facilities by state of their connection",
+            {(("state", state),): float(n) for state, n in states.items()},
+        )
+        gauges["connections_ended"] = (
+            "Connections of peers and strangers that were ended since the start: too many of one",
+            {(): float(sum(door.ended for door in self._doors))},
+        )
+        confirmed = self._heads.confirmed_sync()
+        gauges["audit_unconfirmed_seconds"] = (
+            "Age of the oldest audit entry that no other facility confirms; 0 if there is none",
+            {(): confirmed.unconfirmed_seconds(clock.now())},
+        )
+        gauges["audit_contradictions"] = (
+            "Heads that other facilities keep of the audit log, and that it does not fit",
+            {(): float(confirmed.contradictions)},
+        )
+        return gauges
+
+    def _peer_states(self) -> Counter[str]:
+        peers = [p for p in self._trust.peers.values() if not p.is_removed]
+        return Counter(self._federation.connection(p.facility_id).state for p in peers)

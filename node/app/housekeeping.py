@@ -1,0 +1,136 @@
+"""What the node looks after by itself while it runs: trust, its clock, its store."""
+
+import math
+
+import structlog
+import trio
+
+from node.app.current import Current
+from node.domain.events import Event
+from node.errors import StoreError
+from node.exchange.membership.memberships import Memberships
+from node.exchange.transfer.transfers import Transfers
+from node.federation.connections.supervisor import Federation
+from node.federation.connections.trust import Pinned, Trust
+from node.federation.directory.directories import Directories
+from node.store.ballast import Ballast
+from node.store.clock_notes import ClockNotes
+from node.store.peers import PeerStore
+from node.store.retention import RetentionStore
+from node.store.transfers import TransferStore
+from node.system import clock
+
+log = structlog.get_logger()
+_HOUR_SECONDS, _AGAIN_SECONDS = 3600.0, 600.0
+_TRUST_SECONDS = 30.0
+_CLOCK_SECONDS = 5.0
+_NOTE_SECONDS = 600.0
+
+
+class TrustKeeper:
+    """Keeps trust and connections in step with pins and networks."""
+
+    def __init__(
+        self,
+        pinned: Pinned,
+        trust: Trust,
+        peers: PeerStore,
+        federation: Federation,
+        memberships: Memberships,
+        directories: Directories,
+    ) -> None:
+        self._pinned = pinned
+        self._trust = trust
+        self._peers = peers
+        self._federation = federation
+        self._memberships = memberships
+        self._directories = directories
+
+    async def pins_changed(self, _: Event) -> None:
+        """Take over the pins as they now are."""
+        for peer in await self._pinned.refresh():
+            await self._peers.alarm(peer.facility_id, self._trust.why_not(peer))
+        self._federation.refresh()
+
+    async def networks_changed(self, event: Event) -> None:
+        """Take over the networks as they now are, and who is trusted for them."""
+        self._directories.refresh(self._memberships.all())
+        await self.pins_changed(event)
+
+    async def run(self) -> None:
+        """Look again and again, for ever: a membership expires without a pin changing."""
+        while True:
+            await trio.sleep(_TRUST_SECONDS)
+            await self.pins_changed(Event())
+
+
+class ClockWatch:
+    """Raises an alarm where the clock is suspect, and notes the time that is believed."""
+
+    def __init__(self, notes: ClockNotes) -> None:
+        self._notes = notes
+
+    async def run(self) -> None:
+        """Watch the clock, for ever."""
+        was_suspect, noted = False, -math.inf
+        while True:
+            doubt, now = clock.CLOCK.doubt, trio.current_time()
+            try:
+                if doubt and not was_suspect:
+                    log.warning("the clock is suspect", why=doubt)
+                    await self._notes.alarm(doubt)
+                elif was_suspect and not doubt:
+                    log.info("the clock is believed again")
+                    await self._notes.confirmed("itself, or another facility's")
+                    noted = now
+                elif now - noted >= _NOTE_SECONDS:
+                    await self._notes.note()
+                    noted = now
+                was_suspect = bool(doubt)
+            except StoreError as exc:  # a full disk: tried again
+                log.warning("the time could not be noted", code=exc.code.value)
+            await trio.sleep(_CLOCK_SECONDS)
+
+
+class Housekeeper:
+    """Ends what has expired, forgets old transfers, and applies retention."""
+
+    def __init__(
+        self,
+        current: Current,
+        ballast: Ballast,
+        transfers: Transfers,
+        book: TransferStore,
+        retention: RetentionStore,
+    ) -> None:
+        self._current = current
+        self._ballast = ballast
+        self._transfers = transfers
+        self._book = book
+        self._retention = retention
+
+    async def run(self) -> None:
+        """Look every hour, for ever. A full disk ends nothing here."""
+        while True:
+            pause = _HOUR_SECONDS
+            try:
+                await self._look()
+            except StoreError as exc:  # a failed sync ends the node by itself
+                log.warning("looking after the store failed; again soon", code=exc.code.value)
+                pause = _AGAIN_SECONDS
+            await trio.sleep(pause)
+
+    async def _look(self) -> None:
+        await trio.to_thread.run_sync(self._ballast.fill)
+        if clock.CLOCK.doubt:
+            return  # the alarm says so, and nothing ends by such a clock
+        expired = await self._transfers.expire()
+        if expired:
+            log.info("transfers expired", transfers=expired)
+        if self._current.config.transfers_days:
+            forgotten = await self._book.forget_old(self._current.config.transfers_days)
+            if forgotten:
+                log.info("old transfers forgotten", transfers=forgotten)
+        step = await self._retention.step()
+        if step.announced or step.deleted:
+            log.info("retention", announced=step.announced, deleted=step.deleted)

@@ -1,0 +1,51 @@
+"""What happens in a node and concerns more than one of its parts.
+
+Whoever causes it publishes one of these; `node.exchange.events` has who hears of it.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from node.domain.ids import FacilityId, NetworkId
+
+
+class Event:
+    """Something that has happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinsChanged(Event):
+    """A facility was pinned, renewed or removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworksChanged(Event):
+    """A network was joined or left, or a newer list of one was accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialBackAsked(Event):
+    """A facility that cannot dial us asks, by a directory, to be dialled.
+
+    Attributes:
+        facility: Whom; nothing is checked yet.
+    """
+
+    facility: FacilityId
+
+
+@dataclass(frozen=True, slots=True)
+class TicketShown(Event):
+    """A directory shows our half of a relay ticket.
+
+    Attributes:
+        network: Whose directory it is.
+        encoded: The ticket; nothing is verified yet.
+    """
+
+    network: NetworkId
+    encoded: bytes
+
+
+Publish = Callable[[Event], Awaitable[None]]
+"""Returns once everybody who subscribed to the event has acted on it."""
