@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.admin.parts import Parts, operator_of
+from node.admin.parts import Parts, actor_of
 from node.documents.audit_head import open_head
 from node.documents.peers import find_peer
 from node.documents.receipt import open_receipt
@@ -41,7 +41,7 @@ class AuditHandlers:
     async def _list_receipts(self, call: Call[None]) -> None:
         # Before anything is shown: who asks may leave in the middle.
         facts: dict[str, object] = {"limit": call.request.limit}
-        await self._parts.audit.note_list("receipts.listed", facts, operator_of(call))
+        await self._parts.audit.note_list("receipts.listed", facts, actor_of(call))
         pages = Pages(call, pb.ListReceiptsResponse(), "receipts")
         rows = self._parts.transfer_store.with_receipts(call.request.limit)
         async with aclosing(rows):
@@ -71,7 +71,7 @@ class AuditHandlers:
         if row.receipt is None or manifest is None:
             raise Conflict(f"transfer {row.name} has no receipt; it is {row.state}")
         facts = transfer_facts(row)
-        await self._parts.audit.append("receipt.exported", facts, operator_of(call))
+        await self._parts.audit.append("receipt.exported", facts, actor_of(call))
         answer = pb.ExportReceiptResponse(delivery=row.delivery, receipt=row.receipt)
         encoded = manifest.encode()
         for i in range(0, len(encoded), PAGE_BYTES):
@@ -109,7 +109,7 @@ class AuditHandlers:
 
     async def _acknowledge(self, call: Call[None]) -> pb.AcknowledgeAlarmsResponse:
         through = call.request.through_sequence
-        alarms = await self._parts.audit.acknowledge(through, operator_of(call))
+        alarms = await self._parts.audit.acknowledge(through, actor_of(call))
         return pb.AcknowledgeAlarmsResponse(alarms=alarms)
 
     async def _verify_audit(self, call: Call[None]) -> pb.VerifyAuditResponse:
@@ -161,7 +161,7 @@ class AuditHandlers:
 
     async def _accept_log(self, call: Call[None]) -> pb.AcceptPeerLogResponse:
         peer = find_peer(await self._parts.peer_store.all(), call.request.facility)
-        heads = await self._parts.heads.settle(peer.facility_id, operator_of(call))
+        heads = await self._parts.heads.settle(peer.facility_id, actor_of(call))
         return pb.AcceptPeerLogResponse(display_name=peer.name, heads=heads)
 
 

@@ -2,7 +2,7 @@
 
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.admin.parts import Parts, operator_of
+from node.admin.parts import Parts, actor_of
 from node.documents.network import Network
 from node.domain.network import Standing
 from node.exchange.membership.networks import Found
@@ -47,7 +47,7 @@ class NetworkHandlers:
         )
 
     async def _join(self, call: Call[None]) -> pb.JoinNetworkResponse:
-        network = await self._parts.networks.join(call.request.letter, operator_of(call))
+        network = await self._parts.networks.join(call.request.letter, actor_of(call))
         return pb.JoinNetworkResponse(network=self._wire(network))
 
     async def _list(self, call: Call[None]) -> None:
@@ -55,7 +55,7 @@ class NetworkHandlers:
         await write_list(call, pb.ListNetworksResponse(), "networks", networks)
 
     async def _leave(self, call: Call[None]) -> pb.LeaveNetworkResponse:
-        network = await self._parts.networks.leave(call.request.network, operator_of(call))
+        network = await self._parts.networks.leave(call.request.network, actor_of(call))
         return pb.LeaveNetworkResponse(network=self._wire(network))
 
     async def _find(self, call: Call[None]) -> None:

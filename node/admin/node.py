@@ -5,7 +5,7 @@ import time
 import trio
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.admin.parts import Parts, operator_of
+from node.admin.parts import Parts, actor_of
 from node.domain.audit import AuditEntry, alarm_text
 from node.domain.display_text import encodable
 from node.domain.ids import FacilityId, PackageId
@@ -114,7 +114,7 @@ class NodeHandlers:
     async def _backup(self, call: Call[None]) -> None:
         # Before it begins: cut off, more is recorded than left.
         facts: dict[str, object] = {"destination": encodable(call.request.destination)}
-        await self._parts.audit.append("node.backed-up", facts, operator_of(call))
+        await self._parts.audit.append("node.backed-up", facts, actor_of(call))
         files = 0
 
         async def write(event: pb.BackupResponse) -> None:
@@ -145,12 +145,12 @@ class NodeHandlers:
         jump = clock.CLOCK.jump
         if jump:
             clock.CLOCK.confirm()
-            await self._parts.clock_notes.confirmed("a person", operator_of(call))
+            await self._parts.clock_notes.confirmed("a person", actor_of(call))
         return pb.ConfirmClockResponse(was_ahead_seconds=round(jump))
 
     async def _preview_retention(self, call: Call[None]) -> None:
         parts, retention = self._parts, self._parts.retention
-        await parts.audit.note_list("retention.listed", {}, operator_of(call))
+        await parts.audit.note_list("retention.listed", {}, actor_of(call))
         first = pb.PreviewRetentionResponse(days=retention.days, suspended=clock.CLOCK.doubt)
         pages, names, now, last = Pages(call, first, "entries"), parts.names(), clock.now(), 0
         while found := await retention.page(last):
@@ -159,7 +159,7 @@ class NodeHandlers:
         await pages.end()
 
     async def _apply_retention(self, call: Call[None]) -> pb.ApplyRetentionResponse:
-        step = await self._parts.retention.step(operator_of(call))
+        step = await self._parts.retention.step(actor_of(call))
         return pb.ApplyRetentionResponse(announced=step.announced, deleted=step.deleted)
 
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from node.dicom.examiner import Examiner
 from node.documents.peers import Peer
 from node.documents.signed import DocumentSigner
+from node.domain.actors import Actor, Visitor
 from node.domain.findings import Finding
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
 from node.domain.names import several_named
-from node.domain.operators import Visitor, operator_text
 from node.exchange.membership.networks import Networks
 from node.exchange.membership.pairing import Pairing
 from node.exchange.transfer.transfers import Transfers
@@ -108,9 +108,9 @@ def may_name_paths(call: Call[Any]) -> bool:
     return _visitor(call).shares_rights_with(os.geteuid())
 
 
-def operator_of(call: Call[Any]) -> str:
-    """Return who asks, for the audit log: whom the door knows, and what the command says."""
-    return operator_text(_visitor(call), call.metadata.get("emix-operator", ""))
+def actor_of(call: Call[Any]) -> Actor:
+    """Return who asks: whom the door knows, and what the command says."""
+    return _visitor(call).actor(call.metadata.get("emix-operator", ""))
 
 
 def _visitor(call: Call[Any]) -> Visitor:

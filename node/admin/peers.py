@@ -3,7 +3,7 @@
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
-from node.admin.parts import Parts, operator_of
+from node.admin.parts import Parts, actor_of
 from node.documents.identity import Identity
 from node.documents.peers import Peer, alike_warning
 from node.domain.ids import FacilityId
@@ -50,10 +50,10 @@ class PeerHandlers:
 
     async def _pair(self, call: Call[None]) -> pb.PairPeerResponse:
         request: pb.PairPeerRequest = call.request
-        pairing, operator = self._parts.pairing, operator_of(call)
+        pairing, actor = self._parts.pairing, actor_of(call)
         how = HowToPair(request.endpoint, request.restore_removed, request.refuse_alike)
         if request.statements:
-            peer = await pairing.pair_by_statements(request.statements, operator=operator, how=how)
+            peer = await pairing.pair_by_statements(request.statements, actor=actor, how=how)
             return await self._paired(peer)
         try:
             facility = FacilityId.parse(request.facility_id)
@@ -62,14 +62,14 @@ class PeerHandlers:
         near = self._parts.lan.introductions(facility)
         for at in [request.at] if request.at else near:
             try:
-                peer = await pairing.pair_by_id(facility, at, operator=operator, how=how)
+                peer = await pairing.pair_by_id(facility, at, actor=actor, how=how)
             except (PeerError, DocumentError):  # whoever is near can say to be anyone
                 if request.at:
                     raise
                 continue
             return await self._paired(peer)
         identity, name = await self._shown(facility)
-        peer = await pairing.pair_by_identity(identity, name, operator=operator, how=how)
+        peer = await pairing.pair_by_identity(identity, name, actor=actor, how=how)
         return await self._paired(peer)
 
     async def _shown(self, facility: FacilityId) -> tuple[Identity, str]:
@@ -105,12 +105,12 @@ class PeerHandlers:
         await write_list(call, pb.ListStringPairingsResponse(), "pairings", map(_string, pending))
 
     async def _confirm_string(self, call: Call[None]) -> pb.ConfirmStringPairingResponse:
-        peer = await self._parts.pairing.confirm(call.request.short_string, operator_of(call))
+        peer = await self._parts.pairing.confirm(call.request.short_string, actor_of(call))
         warnings = await self._parts.pairing.warnings(peer.facility_id, peer.name)
         return pb.ConfirmStringPairingResponse(peer=self._wire(peer), warnings=warnings)
 
     async def _remove(self, call: Call[None]) -> pb.RemovePeerResponse:
-        peer = await self._parts.pairing.remove(call.request.facility, operator_of(call))
+        peer = await self._parts.pairing.remove(call.request.facility, actor_of(call))
         return pb.RemovePeerResponse(peer=self._wire(peer))
 
 

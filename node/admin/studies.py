@@ -14,7 +14,7 @@ import trio
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
-from node.admin.parts import MOST_HELD, Parts, may_name_paths, operator_of
+from node.admin.parts import MOST_HELD, Parts, actor_of, may_name_paths
 from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
 from node.dicom.media import find_files
 from node.domain.display_text import encodable
@@ -83,7 +83,7 @@ class StudyHandlers:
             self._parts.imports,
             self._parts.examiner,
             teller.tell,
-            operator_of(call),
+            actor_of(call),
             sources=first.paths.paths or first.file.sources,
             resumes=first.paths.resumes or first.file.resumes,
             wait_room=teller.wait_room,
@@ -133,7 +133,7 @@ class StudyHandlers:
             "arrived": call.request.arrived_only,
             "studies": len(found),
         }
-        await self._parts.audit.note_list("studies.listed", facts, operator_of(call))
+        await self._parts.audit.note_list("studies.listed", facts, actor_of(call))
         pages = Pages(call, pb.ListStudiesResponse(), "studies")
         for i in range(0, len(found), _STUDIES_AT_ONCE):
             sources = await studies.sources(found[i : i + _STUDIES_AT_ONCE])
@@ -142,7 +142,7 @@ class StudyHandlers:
 
     async def _get(self, call: Call[None]) -> None:
         chosen, sources = await self._parts.studies.get(call.request.study)
-        await self._parts.studies.note_shown(sources, operator_of(call))
+        await self._parts.studies.note_shown(sources, actor_of(call))
         entries = chain.from_iterable(map(self._study, sources))
         first = pb.GetStudyResponse(
             chosen_by=chosen.means, chosen_origin=str(chosen.origin) if chosen.origin else ""
@@ -209,7 +209,7 @@ class StudyHandlers:
             await self._parts.exporter.export(
                 plan,
                 sink,
-                operator=operator_of(call),
+                actor=actor_of(call),
                 destination=_destination(request),
                 safe_preamble=request.safe_preamble,
                 tell=tell,
@@ -257,7 +257,7 @@ class StudyHandlers:
 
     async def _delete(self, call: Call[None]) -> pb.DeleteStudyResponse:
         deleted = await self._parts.studies.delete(
-            call.request.study, self._parts.origin_named(call.request.origin), operator_of(call)
+            call.request.study, self._parts.origin_named(call.request.origin), actor_of(call)
         )
         return pb.DeleteStudyResponse(
             packages=deleted.packages,
@@ -270,25 +270,25 @@ class StudyHandlers:
     async def _list_held(self, call: Call[None]) -> None:
         names = self._parts.names()
         held = await self._parts.imports.list_held()
-        await self._parts.audit.note_list("held.listed", {"held": len(held)}, operator_of(call))
+        await self._parts.audit.note_list("held.listed", {"held": len(held)}, actor_of(call))
         entries = (wire.held_to_wire(found, names) for found in held)
         await write_list(call, pb.ListHeldResponse(), "held", entries)
 
     async def _decide_held(self, call: Call[None]) -> pb.DecideHeldResponse:
         package = await self._parts.imports.decide_held(
-            call.request.held_id, release=call.request.release, operator=operator_of(call)
+            call.request.held_id, release=call.request.release, actor=actor_of(call)
         )
         return pb.DecideHeldResponse(package_id=str(package) if package else "")
 
     async def _list_imports(self, call: Call[None]) -> None:
         found = await self._parts.imports.list_imports()
         facts: dict[str, object] = {"imports": len(found)}
-        await self._parts.audit.note_list("imports.listed", facts, operator_of(call))
+        await self._parts.audit.note_list("imports.listed", facts, actor_of(call))
         entries = (wire.import_to_wire(one, is_running=runs) for one, runs in found)
         await write_list(call, pb.ListImportsResponse(), "imports", entries)
 
     async def _discard_import(self, call: Call[None]) -> pb.DiscardImportResponse:
-        packages = await self._parts.imports.discard_import(call.request.number, operator_of(call))
+        packages = await self._parts.imports.discard_import(call.request.number, actor_of(call))
         return pb.DiscardImportResponse(packages=packages)
 
 

@@ -8,7 +8,7 @@ import trio
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
-from node.admin.parts import MOST_HELD, Parts, operator_of
+from node.admin.parts import MOST_HELD, Parts, actor_of
 from node.documents.peers import Peer, find_peer
 from node.domain.transfers import Priority, Transfer
 from node.domain.waiting import HOW_TO_TRUST, WayToPeer, why_waiting
@@ -109,7 +109,7 @@ class TransferHandlers:
             recipient=request.recipient if request.HasField("recipient") else None,
             note=request.note if request.HasField("note") else None,
             priority=priority,
-            operator=operator_of(call),
+            actor=actor_of(call),
             is_again=request.again,
             origin=self._parts.origin_named(request.origin),
             has_held=request.include_held,
@@ -141,7 +141,7 @@ class TransferHandlers:
                 await pages.add(self._wire(row, tells_offer=True) for row in some)
         await pages.end()
         if told:  # whom an offer is of is looked at as a study is
-            await self._parts.audit.note_list("offers.listed", {"offers": told}, operator_of(call))
+            await self._parts.audit.note_list("offers.listed", {"offers": told}, actor_of(call))
 
     async def _watch(self, call: Call[None]) -> None:
         store = self._parts.transfer_store
@@ -174,7 +174,7 @@ class TransferHandlers:
                         await tell(row)
 
     async def _cancel(self, call: Call[None]) -> pb.CancelTransferResponse:
-        row = await self._parts.transfers.cancel(call.request.transfer, operator_of(call))
+        row = await self._parts.transfers.cancel(call.request.transfer, actor_of(call))
         return pb.CancelTransferResponse(transfer=self._wire(row))
 
     async def _decide(self, call: Call[None]) -> pb.DecideOfferResponse:
@@ -182,6 +182,6 @@ class TransferHandlers:
             call.request.transfer,
             accept=call.request.accept,
             reason=call.request.reason,
-            operator=operator_of(call),
+            actor=actor_of(call),
         )
         return pb.DecideOfferResponse(transfer=self._wire(row))

@@ -26,6 +26,7 @@ from node.crypto.keys import SealKey
 from node.crypto.signing import SigningKey, node_id
 from node.documents.delivery import MAX_STANDING_SECONDS
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Signer, certify_node
+from node.domain.actors import Actor
 from node.domain.ids import NodeId
 from node.errors import KeysError, StoreError
 from node.store import audit_rows, transfer_rows
@@ -66,7 +67,7 @@ def key_facts(home: Home) -> KeyFacts:
 
 
 def replace_node(
-    home: Home, kit: RecoveryKit, operator: str, *, is_clock_right: bool = False
+    home: Home, kit: RecoveryKit, actor: Actor, *, is_clock_right: bool = False
 ) -> KeyFacts:
     """Give a home a new node key, TLS key and seal key; the old node key is worth nothing then.
 
@@ -76,7 +77,7 @@ def replace_node(
     Args:
         home: Of a node that does not run.
         kit: The facility's.
-        operator: Who asks.
+        actor: Who asks.
         is_clock_right: Somebody looked, although the present node key is of a time to come.
 
     Raises:
@@ -97,7 +98,7 @@ def replace_node(
                 tls=(make_tls_identity(node_id(key.public), now),),
             )
             facts: dict[str, object] = {"node": str(node_id(key.public)), "generation": generation}
-            _append(context, "node.replaced", facts, operator)
+            _append(context, "node.replaced", facts, actor)
         save_identity(home, old, signer, content)
     return key_facts(home)
 
@@ -131,7 +132,7 @@ def _next_generation(last: int, now: float, *, is_clock_right: bool) -> int:
 
 
 def renew_node(
-    home: Home, kit: RecoveryKit, operator: str, *, is_clock_right: bool = False
+    home: Home, kit: RecoveryKit, actor: Actor, *, is_clock_right: bool = False
 ) -> KeyFacts:
     """Renew the facility's certificate for the node key; raises as `replace_node`."""
     with home.locked():
@@ -142,13 +143,13 @@ def renew_node(
             signer = certify_node(
                 kit.facility_key, old.secrets.node_key, now, generation=generation
             )
-            _append_renewal(context, signer, operator)
+            _append_renewal(context, signer, actor)
         save_identity(home, old, signer, old.secrets)
     return key_facts(home)
 
 
 def take_certificate(
-    home: Home, passphrase: bytes | None, signer: Signer, operator: str
+    home: Home, passphrase: bytes | None, signer: Signer, actor: Actor
 ) -> KeyFacts:
     """Take a certificate that was made where the recovery kit is.
 
@@ -166,20 +167,20 @@ def take_certificate(
         if cert.issued_seconds < present.issued_seconds:
             raise KeysError("that certificate is older than the present one")
         with _store(home, old) as context:
-            _append_renewal(context, signer, operator)
+            _append_renewal(context, signer, actor)
         save_identity(home, old, signer, old.secrets)
     return key_facts(home)
 
 
-def _append_renewal(context: StoreContext, signer: Signer, operator: str) -> None:
+def _append_renewal(context: StoreContext, signer: Signer, actor: Actor) -> None:
     facts: dict[str, object] = {"expires": signer.verified().expires_seconds}
-    _append(context, "node.renewed", facts, operator)
+    _append(context, "node.renewed", facts, actor)
 
 
 # -- seal keys --------------------------------------------------------------------------------
 
 
-def rotate_seal(home: Home, passphrase: bytes | None, operator: str) -> tuple[int, int]:
+def rotate_seal(home: Home, passphrase: bytes | None, actor: Actor) -> tuple[int, int]:
     """Make a new seal key; return how many older ones are kept, and how many were destroyed.
 
     An older one is kept for as long as a delivery can stand that was sealed to it.
@@ -190,7 +191,7 @@ def rotate_seal(home: Home, passphrase: bytes | None, operator: str) -> tuple[in
             seal_keys = _with_new_seal_key(old.secrets.seal_keys)
             destroyed = len(old.secrets.seal_keys) + 1 - len(seal_keys)
             facts: dict[str, object] = {"kept": len(seal_keys) - 1, "destroyed": destroyed}
-            _append(context, "keys.seal-rotated", facts, operator)
+            _append(context, "keys.seal-rotated", facts, actor)
         save_secrets(home, old, replace(old.secrets, seal_keys=seal_keys))
     return len(seal_keys) - 1, destroyed
 
@@ -211,7 +212,7 @@ def _with_new_seal_key(seal_keys: Sequence[SealKey]) -> tuple[SealKey, ...]:
 # -- epochs -----------------------------------------------------------------------------------
 
 
-def rotate_epoch(home: Home, passphrase: bytes | None, operator: str) -> Rotated:
+def rotate_epoch(home: Home, passphrase: bytes | None, actor: Actor) -> Rotated:
     """Make a new epoch key, move every package to it, and destroy all older ones.
 
     Killed in between, all keys are there that anything names; run again, it completes.
@@ -219,10 +220,10 @@ def rotate_epoch(home: Home, passphrase: bytes | None, operator: str) -> Rotated
     Raises:
         StoreError: some package could not be moved; nothing was destroyed.
     """
-    return _rotate(home, passphrase, operator, shreds=False)
+    return _rotate(home, passphrase, actor, shreds=False)
 
 
-def shred(home: Home, passphrase: bytes | None, operator: str) -> Rotated:
+def shred(home: Home, passphrase: bytes | None, actor: Actor) -> Rotated:
     """Complete the deletion of what was deleted: no key is left that opens it.
 
     Removals are completed, all that is left moves to a new epoch, what the database had in free
@@ -231,10 +232,10 @@ def shred(home: Home, passphrase: bytes | None, operator: str) -> Rotated:
     Raises:
         StoreError: some package could not be moved; nothing was destroyed.
     """
-    return _rotate(home, passphrase, operator, shreds=True)
+    return _rotate(home, passphrase, actor, shreds=True)
 
 
-def _rotate(home: Home, passphrase: bytes | None, operator: str, *, shreds: bool) -> Rotated:
+def _rotate(home: Home, passphrase: bytes | None, actor: Actor, *, shreds: bool) -> Rotated:
     with home.locked():
         unlocked = unlock(home, passphrase)
         with _store(home, unlocked) as context:
@@ -245,7 +246,7 @@ def _rotate(home: Home, passphrase: bytes | None, operator: str, *, shreds: bool
         epochs = {**older.epochs, epoch: secrets.token_bytes(32)}
         unlocked = save_secrets(home, unlocked, replace(older, epochs=epochs))
         with _store(home, unlocked) as context:
-            _append(context, "keys.epoch-begun", {"epoch": epoch}, operator)
+            _append(context, "keys.epoch-begun", {"epoch": epoch}, actor)
             packages = rewrap(context)
             in_use = epochs_in_use(context) - {epoch}
             if in_use:
@@ -257,7 +258,7 @@ def _rotate(home: Home, passphrase: bytes | None, operator: str, *, shreds: bool
             save_secrets(home, unlocked, _only(unlocked.secrets, epoch))
             facts = {"epoch": epoch, "packages": packages, "destroyed": destroyed}
             kind = "keys.shredded" if shreds else "keys.epoch-rotated"
-            _append(context, kind, facts, operator)
+            _append(context, kind, facts, actor)
     return Rotated(epoch, packages, destroyed)
 
 
@@ -296,6 +297,6 @@ def _store(home: Home, unlocked: Unlocked) -> Iterator[StoreContext]:
         context.close()
 
 
-def _append(context: StoreContext, kind: str, facts: dict[str, object], operator: str) -> None:
+def _append(context: StoreContext, kind: str, facts: dict[str, object], actor: Actor) -> None:
     """Record what is about to be done: cut off, more is recorded than was done."""
-    context.database.write_sync(lambda db: audit_rows.append(db, kind, facts, operator))
+    context.database.write_sync(lambda db: audit_rows.append(db, kind, facts, actor))

@@ -12,6 +12,7 @@ import click
 
 from node.cli.client import home_path, operator
 from node.cli.node_commands import as_json, kit_from, passphrase_of
+from node.domain.actors import Actor, at_home
 from node.errors import UsageError
 from node.terminal.output import print_line, show_json, show_time
 
@@ -76,7 +77,7 @@ def replace(context: click.Context, recovery_kit: str, clock_is_right: bool, jso
 
     home = _home(context)
     kit = kit_from(recovery_kit)
-    facts = replace_node(home, kit, operator(), is_clock_right=clock_is_right)
+    facts = replace_node(home, kit, _actor(), is_clock_right=clock_is_right)
     text = "The node has a new key. Start it with `emix serve`: it tells its peers by itself."
     _show_key(facts, text, json_=json_)
 
@@ -114,10 +115,10 @@ def renew(
     home = _home(context)
     if recovery_kit is not None:
         kit = kit_from(recovery_kit)
-        facts = renew_node(home, kit, operator(), is_clock_right=clock_is_right)
+        facts = renew_node(home, kit, _actor(), is_clock_right=clock_is_right)
     else:
         signer = decode_certificate(_read(str(certificate)))
-        facts = take_certificate(home, passphrase_of(home, passphrase_file), signer, operator())
+        facts = take_certificate(home, passphrase_of(home, passphrase_file), signer, _actor())
     _show_key(facts, "The node's certificate was renewed. Start it: `emix serve`.", json_=json_)
 
 
@@ -242,7 +243,7 @@ def rotate_epoch(context: click.Context, passphrase_file: str | None, json_: boo
     from node.app.rekeying import rotate_epoch as rotate
 
     home = _home(context)
-    _show_rotated(rotate(home, passphrase_of(home, passphrase_file), operator()), json_=json_)
+    _show_rotated(rotate(home, passphrase_of(home, passphrase_file), _actor()), json_=json_)
 
 
 @keys.command()
@@ -264,7 +265,7 @@ def shred(context: click.Context, passphrase_file: str | None, json_: bool) -> N
     from node.app.rekeying import shred as destroy
 
     home = _home(context)
-    _show_rotated(destroy(home, passphrase_of(home, passphrase_file), operator()), json_=json_)
+    _show_rotated(destroy(home, passphrase_of(home, passphrase_file), _actor()), json_=json_)
 
 
 def _show_rotated(rotated: "Rotated", *, json_: bool) -> None:
@@ -298,11 +299,15 @@ def rotate_seal(context: click.Context, passphrase_file: str | None, json_: bool
     from node.app.rekeying import rotate_seal as rotate
 
     home = _home(context)
-    kept, destroyed = rotate(home, passphrase_of(home, passphrase_file), operator())
+    kept, destroyed = rotate(home, passphrase_of(home, passphrase_file), _actor())
     if json_:
         show_json({"kept": kept, "destroyed": destroyed})
         return
     print_line(f"The seal key is new. {kept} older ones are kept, {destroyed} were destroyed.")
+
+
+def _actor() -> Actor:
+    return at_home(operator())
 
 
 def _home(context: click.Context) -> "Home":

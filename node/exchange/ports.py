@@ -6,6 +6,7 @@ from typing import BinaryIO, Protocol
 
 import trio
 
+from node.domain.actors import Actor
 from node.domain.ids import ChunkId, PackageId
 from node.domain.patients import Patient
 from node.domain.verdicts import Examined, PixelLayout
@@ -54,7 +55,7 @@ class Writer(Protocol):
 class ImportStore(Protocol):
     """What import needs of the store."""
 
-    async def begin_import(self, sources: Sequence[str], operator: str, resumes: int = 0) -> int:
+    async def begin_import(self, sources: Sequence[str], actor: Actor, resumes: int = 0) -> int:
         """Note that an import begins, or goes on; return its number."""
 
     async def end_import(self, number: int, problem: str = "") -> None:
@@ -93,7 +94,7 @@ class ImportStore(Protocol):
     async def is_held(self, digest: bytes) -> bool:
         """Return whether an instance with that digest waits for a person."""
 
-    async def close_packages(self, rows: Iterable[int], operator: str) -> list[PackageId]:
+    async def close_packages(self, rows: Iterable[int], actor: Actor) -> list[PackageId]:
         """Sign and close flushed packages; durable once this returns."""
 
     async def discard_packages(self, rows: Iterable[int]) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import structlog
 import trio
 
-from node.domain.operators import Visitor
+from node.domain.actors import Visitor
 from node.errors import ConfigError, PeerUntrusted
 from node.rpc.descriptors import spliced
 from node.rpc.limits import Places

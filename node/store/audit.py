@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterable
 
 import trio
 
+from node.domain.actors import NODE, Actor
 from node.domain.audit import AuditEntry, AuditFilter, ChainWalk
 from node.sql.database import Db
 from node.store import audit_rows
@@ -26,23 +27,23 @@ class AuditStore:
     def __init__(self, context: StoreContext) -> None:
         self._database = context.database
         self._facility = context.facility
-        self._listed: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        self._listed: OrderedDict[tuple[Actor, str, str], float] = OrderedDict()
 
-    async def append(self, kind: str, facts: dict[str, object], operator: str = "node") -> None:
+    async def append(self, kind: str, facts: dict[str, object], actor: Actor = NODE) -> None:
         """Record a fact that has no transaction of its own, on a full disk too."""
         await self._database.write(
-            lambda db: audit_rows.append(db, kind, facts, operator), in_need=True
+            lambda db: audit_rows.append(db, kind, facts, actor), in_need=True
         )
 
-    async def note_list(self, kind: str, facts: dict[str, object], operator: str) -> None:
+    async def note_list(self, kind: str, facts: dict[str, object], actor: Actor) -> None:
         """Record that somebody was shown a list; the same list again within minutes is not.
 
         What is repeated shows nothing new to anybody, and commands repeat lists every second.
         """
-        shown, now = (operator, kind, json.dumps(facts, sort_keys=True)), time.monotonic()
+        shown, now = (actor, kind, json.dumps(facts, sort_keys=True)), time.monotonic()
         if now - self._listed.get(shown, -math.inf) < _LIST_SECONDS:
             return
-        await self.append(kind, facts, operator)
+        await self.append(kind, facts, actor)
         self._listed[shown] = now
         self._listed.move_to_end(shown)
         if len(self._listed) > _MOST_LISTED:
@@ -105,9 +106,9 @@ class AuditStore:
         """Return the latest alarms (0 for all) that nobody has acknowledged, oldest first."""
         return await self._database.read(lambda db: list(audit_rows.open_alarms(db, limit)))
 
-    async def acknowledge(self, through: int, operator: str) -> int:
+    async def acknowledge(self, through: int, actor: Actor) -> int:
         """Record that somebody has seen the alarms up to an entry; return how many they were."""
-        return await self._database.write(lambda db: audit_rows.acknowledge(db, through, operator))
+        return await self._database.write(lambda db: audit_rows.acknowledge(db, through, actor))
 
     async def verify(self, wanted: Iterable[int] = ()) -> ChainWalk:
         """Walk the chain from its first entry; keep the digests of those entries that are wanted.

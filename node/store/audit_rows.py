@@ -4,6 +4,7 @@ import json
 import secrets
 from collections.abc import Collection, Iterator
 
+from node.domain.actors import NODE, Actor
 from node.domain.audit import FIRST, AuditEntry, AuditFilter, body_digest, entry_digest
 from node.sql.database import Db
 from node.system import clock
@@ -20,14 +21,14 @@ OPEN_ALARMS = (
 
 _STUDY = "json_extract(body, '$.study')"
 _PEER = "COALESCE(json_extract(body, '$.peer'), json_extract(body, '$.facility'))"
-# Of an operator such as `uid 1000 (alice), says: bob`; see node.domain.operators.
+# Of an operator such as `uid 1000 (alice), says: bob`; see node.domain.actors.
 _KNOWN = "substr(operator, 1, instr(operator, ')'))"
 _UID = f"substr({_KNOWN}, 5, instr({_KNOWN}, ' (') - 5)"
 _USER = f"rtrim(substr({_KNOWN}, instr({_KNOWN}, '(') + 1), ')')"
 _SAID = "substr(operator, length(" + _KNOWN + ") + length(', says: ') + 1)"
 
 
-def append(db: Db, kind: str, facts: dict[str, object], operator: str = "node") -> None:
+def append(db: Db, kind: str, facts: dict[str, object], actor: Actor = NODE) -> None:
     """Add one entry to the chain, inside the caller's transaction.
 
     Args:
@@ -35,16 +36,16 @@ def append(db: Db, kind: str, facts: dict[str, object], operator: str = "node") 
         kind: What happened, such as `peer.pinned`.
         facts: What it is about. Studies, facilities and places are named: `study`, `origin`,
             `peer`, `destination`. This is inside the encrypted database; no log has it.
-        operator: Who asked for it.
+        actor: Who asked for it.
     """
     last, previous = newest(db) or (0, FIRST)
     sequence = last + 1
     body = json.dumps(facts, sort_keys=True)
     now, salt = int(clock.now() * 1000), secrets.token_bytes(16)
-    digest = entry_digest(previous, sequence, body_digest(now, kind, body, operator, salt))
+    digest = entry_digest(previous, sequence, body_digest(now, kind, body, actor.text, salt))
     db.execute(
         f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (sequence, now, kind, body, operator, salt, digest),
+        (sequence, now, kind, body, actor.text, salt, digest),
     )
 
 
@@ -139,12 +140,12 @@ def open_alarms(db: Db, limit: int = 0) -> Iterator[AuditEntry]:
         yield AuditEntry(*row)
 
 
-def acknowledge(db: Db, through: int, operator: str) -> int:
+def acknowledge(db: Db, through: int, actor: Actor) -> int:
     """Record that alarms up to an entry were seen; return how many were open."""
     sql = f"SELECT COUNT(*) FROM audit WHERE {OPEN_ALARMS} AND sequence <= ?"
     count = int(db.execute(sql, (through,)).fetchone()[0])
     if count:
-        append(db, _ACKNOWLEDGED, {"through": through, "alarms": count}, operator)
+        append(db, _ACKNOWLEDGED, {"through": through, "alarms": count}, actor)
     return count
 
 

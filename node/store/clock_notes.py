@@ -1,5 +1,6 @@
 """The last time that was believed, for who opens the store next: see `node.system.clock`."""
 
+from node.domain.actors import NODE, Actor
 from node.sql.database import Database, Db
 from node.store import audit_rows
 from node.system import clock
@@ -26,11 +27,11 @@ class ClockNotes:
 
         await self._database.write(work)
 
-    async def confirmed(self, by: str, operator: str = "node") -> None:
+    async def confirmed(self, by: str, actor: Actor = NODE) -> None:
         """Record who confirmed the clock, and the time that is believed since."""
 
         def work(db: Db) -> None:
-            audit_rows.append(db, "clock.confirmed", {"by": by}, operator)
+            audit_rows.append(db, "clock.confirmed", {"by": by}, actor)
             _note(db)
 
         await self._database.write(work)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import trio
 
 from node.chunks.format import open_chunk
+from node.domain.actors import Actor
 from node.domain.ids import FacilityId
 from node.domain.manifest import InstanceEntry, Manifest
 from node.domain.packages import Package
@@ -100,7 +101,7 @@ class Exporter:
         plan: ExportPlan,
         sink: Sink,
         *,
-        operator: str,
+        actor: Actor,
         destination: str,
         safe_preamble: bool,
         tell: Tell,
@@ -112,7 +113,7 @@ class Exporter:
         Args:
             plan: See `plan`.
             sink: Gets pieces in any order; several threads call it at once.
-            operator: Who asked for it.
+            actor: Who asked for it.
             destination: Where it goes, for the audit log.
             safe_preamble: Zero the 128 bytes of preamble.
             tell: Told of progress.
@@ -129,7 +130,7 @@ class Exporter:
         if plan.released:
             facts["held"] = [found.id for found in plan.released[:MOST_NAMED]]
         await self._context.database.write(
-            lambda db: audit_rows.append(db, "study.exported", facts, operator)
+            lambda db: audit_rows.append(db, "study.exported", facts, actor)
         )
         progress = [0, 0]
         limiter = trio.CapacityLimiter(READING_THREADS)

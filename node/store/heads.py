@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from node.documents.audit_head import sign_head
+from node.domain.actors import Actor
 from node.domain.audit import AuditEntry, link
 from node.domain.heads import (
     MAX_LINKS,
@@ -140,7 +141,7 @@ class HeadStore:
         others = [kept for kept in found if not kept.is_contradicted]
         return [*others[:1], *evidence, *others[1:]]
 
-    async def settle(self, facility: FacilityId, operator: str) -> int:
+    async def settle(self, facility: FacilityId, actor: Actor) -> int:
         """Let a facility's log begin anew here: its heads so far count no longer.
 
         They stay as evidence until this is done again. Returns how many they were.
@@ -151,7 +152,7 @@ class HeadStore:
             sql = "UPDATE kept_heads SET settled = 1 WHERE facility = ?"
             count = int(db.execute(sql, (facility.digest,)).rowcount)
             facts: dict[str, object] = {"facility": str(facility), "heads": count}
-            audit_rows.append(db, "audit.peer-accepted", facts, operator)
+            audit_rows.append(db, "audit.peer-accepted", facts, actor)
             return count
 
         count = await self._database.write(work)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from node.domain.actors import Actor
 from node.domain.ids import FacilityId
 from node.domain.patients import Patient
 from node.errors import NotFound
@@ -47,14 +48,14 @@ class UnfinishedImport:
 
 
 def begin(
-    db: Db, sources: Sequence[str], operator: str, *, resumes: int, running: Collection[int]
+    db: Db, sources: Sequence[str], actor: Actor, *, resumes: int, running: Collection[int]
 ) -> int:
     """Note that an import begins; return its number: that of an earlier one that it goes on with.
 
     Args:
         db: The database.
         sources: What the person named; nothing goes on with an import of nothing.
-        operator: Who asked.
+        actor: Who asked.
         resumes: The earlier import, if the person named it; else 0.
         running: Imports that run now, which nothing goes on with.
 
@@ -70,7 +71,7 @@ def begin(
         found = [int(row[0]) for row in rows]
     if not found:
         sql = "INSERT INTO imports (sources, operator, begun_time) VALUES (?, ?, ?)"
-        return int(db.execute(sql, (encoded, operator, now)).lastrowid or 0)
+        return int(db.execute(sql, (encoded, actor.text, now)).lastrowid or 0)
     kept, *others = found
     for other in others:  # two that ran at once and were both cut off
         db.execute("UPDATE packages SET import_id = ? WHERE import_id = ?", (kept, other))
@@ -78,7 +79,7 @@ def begin(
     # Its sources stay: where it is resumed from elsewhere, that may be another disc.
     db.execute(
         "UPDATE imports SET operator = ?, begun_time = ?, problem = '' WHERE id = ?",
-        (operator, now, kept),
+        (actor.text, now, kept),
     )
     return kept
 

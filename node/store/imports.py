@@ -10,6 +10,7 @@ import trio
 
 from node.crypto.keys import DataKey
 from node.documents.manifest import sign_manifest
+from node.domain.actors import Actor
 from node.domain.display_text import encodable
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.manifest import ChunkEntry
@@ -54,7 +55,7 @@ class ImportStore:
 
     # -- imports as people see them -------------------------------------------------------
 
-    async def begin_import(self, sources: Sequence[str], operator: str, resumes: int = 0) -> int:
+    async def begin_import(self, sources: Sequence[str], actor: Actor, resumes: int = 0) -> int:
         """Note that an import begins; return its number. Durable once this returns.
 
         It goes on with an earlier one of the same sources that was not finished, or with the one
@@ -67,7 +68,7 @@ class ImportStore:
         async with self._beginning:
             number = await self._context.database.write(
                 lambda db: import_rows.begin(
-                    db, named, operator, resumes=resumes, running=self._running
+                    db, named, actor, resumes=resumes, running=self._running
                 )
             )
             self._running.add(number)
@@ -95,7 +96,7 @@ class ImportStore:
         found = await self._context.database.read(import_rows.unfinished)
         return [(one, one.id in self._running) for one in found]
 
-    async def discard_import(self, number: int, operator: str) -> int:
+    async def discard_import(self, number: int, actor: Actor) -> int:
         """Delete what an import kept that was not finished; return how many packages that were.
 
         Raises:
@@ -106,7 +107,7 @@ class ImportStore:
             import_rows.get(db, number, self._running)
             rows = import_rows.open_rows(db, number)
             facts: dict[str, object] = {"import": number, "packages": len(rows)}
-            audit_rows.append(db, "import.discarded", facts, operator)
+            audit_rows.append(db, "import.discarded", facts, actor)
             return rows
 
         async with self._beginning:
@@ -291,19 +292,19 @@ class ImportStore:
             lambda db: db.execute(sql, (digest,)).fetchone() is not None
         )
 
-    async def close_packages(self, rows: Iterable[int], operator: str) -> list[PackageId]:
+    async def close_packages(self, rows: Iterable[int], actor: Actor) -> list[PackageId]:
         """Sign and close packages that are flushed; those without instances are removed.
 
         Durable once this returns: the envelopes first, then the rows.
         """
         closed = []
         for row in rows:
-            package_id = await trio.to_thread.run_sync(self._close, row, operator)
+            package_id = await trio.to_thread.run_sync(self._close, row, actor)
             if package_id:
                 closed.append(package_id)
         return closed
 
-    def _close(self, row: int, operator: str, held: HeldInstance | None = None) -> PackageId | None:
+    def _close(self, row: int, actor: Actor, held: HeldInstance | None = None) -> PackageId | None:
         """Sign and close one package; None if it has no instances, or is closed already."""
         context = self._context
         state = "open" if held is None else "held"
@@ -346,10 +347,10 @@ class ImportStore:
                 "instances": len(manifest.instances),
                 "bytes": manifest.plaintext_bytes,
             }
-            audit_rows.append(db, "package.closed", facts, operator)
+            audit_rows.append(db, "package.closed", facts, actor)
             if held is not None:
                 findings.release(db, held)
-                audit_rows.append(db, "held.released", {**facts, "held": held.id}, operator)
+                audit_rows.append(db, "held.released", {**facts, "held": held.id}, actor)
 
         context.database.write_sync(work)
         return package.package_id
@@ -398,7 +399,7 @@ class ImportStore:
             lambda db: findings.held_imports(db, study_uid, origin)
         )
 
-    async def decide_held(self, held_id: int, *, release: bool, operator: str) -> PackageId | None:
+    async def decide_held(self, held_id: int, *, release: bool, actor: Actor) -> PackageId | None:
         """Release a held instance, or discard it; return the package that it is in.
 
         An imported one becomes a package of its own. One that arrived is part of its sender's
@@ -415,22 +416,22 @@ class ImportStore:
             if not found:
                 raise NotFound(f"nothing is held under number {held_id}; see `emix held`")
             if found[0].received_from is not None:
-                return await self._decide_arrived(found[0], release=release, operator=operator)
+                return await self._decide_arrived(found[0], release=release, actor=actor)
             package = found[0].package
             if release:
-                close = partial(self._close, package, operator, found[0])
+                close = partial(self._close, package, actor, found[0])
                 return await trio.to_thread.run_sync(close)
 
             def work(db: Db) -> None:
                 facts: dict[str, object] = {"held": held_id, "study": found[0].study_uid}
-                audit_rows.append(db, "held.discarded", facts, operator)
+                audit_rows.append(db, "held.discarded", facts, actor)
 
             await self._context.database.write(work, in_need=True)
             await self.discard_packages([package])
             return None
 
     async def _decide_arrived(
-        self, found: HeldInstance, *, release: bool, operator: str
+        self, found: HeldInstance, *, release: bool, actor: Actor
     ) -> PackageId:
         if not release:
             raise Conflict(
@@ -447,7 +448,7 @@ class ImportStore:
                     "study": package.study_uid,
                     "origin": str(package.origin),
                 }
-                audit_rows.append(db, "held.released", facts, operator)
+                audit_rows.append(db, "held.released", facts, actor)
             return package.package_id
 
         return await self._context.database.write(work)

@@ -5,6 +5,7 @@ import math
 
 from node.documents.lists import open_list
 from node.documents.network import JoinLetter, Membership, Network, open_membership
+from node.domain.actors import Actor
 from node.domain.ids import InvitationId, NetworkId
 from node.domain.network import NetworkView
 from node.errors import NotFound
@@ -28,7 +29,7 @@ class NetworkStore:
             ]
         )
 
-    async def add(self, letter: JoinLetter, membership: Membership, operator: str) -> None:
+    async def add(self, letter: JoinLetter, membership: Membership, actor: Actor) -> None:
         """Keep a network that the facility has joined; joining again replaces the membership."""
         network = letter.invitation.network
 
@@ -50,7 +51,7 @@ class NetworkStore:
                 ),
             )
             facts: dict[str, object] = {"network": str(network), "name": letter.network_name}
-            audit_rows.append(db, "network.joined", facts, operator)
+            audit_rows.append(db, "network.joined", facts, actor)
 
         await self._database.write(work)
 
@@ -81,7 +82,7 @@ class NetworkStore:
 
         await self._database.write(work)
 
-    async def leave(self, network: NetworkId, operator: str) -> None:
+    async def leave(self, network: NetworkId, actor: Actor) -> None:
         """Forget a network.
 
         Raises:
@@ -92,7 +93,7 @@ class NetworkStore:
             sql = "DELETE FROM networks WHERE network = ?"
             if not db.execute(sql, (network.digest,)).rowcount:
                 raise NotFound("this facility is not in that network")
-            audit_rows.append(db, "network.left", {"network": str(network)}, operator)
+            audit_rows.append(db, "network.left", {"network": str(network)}, actor)
 
         await self._database.write(work)
 

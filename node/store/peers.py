@@ -8,6 +8,7 @@ import trio
 from node.crypto.certificates import fingerprint
 from node.documents.identity import Identity
 from node.documents.peers import Peer
+from node.domain.actors import Actor
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.errors import Conflict, NotFound, PeerUntrusted
 from node.sql.database import Db
@@ -54,7 +55,7 @@ class PeerStore:
         *,
         endpoint: str,
         how: str,
-        operator: str,
+        actor: Actor,
         restore_removed: bool = False,
         name: str = "",
         member: tuple[NetworkId, InvitationId] | None = None,
@@ -65,7 +66,7 @@ class PeerStore:
             identity: The facility's.
             endpoint: Where a person says that it is; empty for what it states.
             how: How it came to be pinned.
-            operator: Who asked.
+            actor: Who asked.
             restore_removed: Bring back one that was removed.
             name: What it is called here; empty for what it was called before, or calls itself.
             member: Trust it only as a member of that network, by that invitation.
@@ -107,7 +108,7 @@ class PeerStore:
                     kept.encoded,
                     endpoint,
                     how,
-                    operator,
+                    actor.text,
                     clock.now(),
                     member[0].digest if member else None,
                     member[1].digest if member else None,
@@ -116,7 +117,7 @@ class PeerStore:
             )
             _claim(db, kept)
             facts: dict[str, object] = {"facility": str(identity.facility_id), "how": how}
-            audit_rows.append(db, "peer.pinned", facts, operator)
+            audit_rows.append(db, "peer.pinned", facts, actor)
             found = self._get(db, identity.facility_id)
             if found is None:
                 raise NotFound("the pin was not kept")
@@ -170,7 +171,7 @@ class PeerStore:
                 " of the two is right"
             ) from exc
 
-    async def remove(self, facility: FacilityId, operator: str) -> Peer:
+    async def remove(self, facility: FacilityId, actor: Actor) -> Peer:
         """Remove a peer for good; durable once this returns."""
 
         def work(db: Db) -> Peer:
@@ -179,7 +180,7 @@ class PeerStore:
                 (clock.now(), facility.digest),
             )
             facts: dict[str, object] = {"facility": str(facility)}
-            audit_rows.append(db, "peer.removed", facts, operator)
+            audit_rows.append(db, "peer.removed", facts, actor)
             db.execute("DELETE FROM claims WHERE facility = ?", (facility.digest,))
             found = self._get(db, facility)
             if found is None:

@@ -6,6 +6,7 @@ from functools import partial
 
 import trio
 
+from node.domain.actors import NODE, Actor
 from node.domain.ids import FacilityId, PackageId
 from node.domain.retention import DAY_SECONDS, MOST_AT_ONCE, WARNING_SECONDS, Aged, Fate
 from node.errors import Conflict
@@ -80,7 +81,7 @@ class RetentionStore:
         row = self._context.database.read_sync(lambda db: db.execute(sql, (before,)).fetchone())
         return Outlook(*row)
 
-    async def step(self, operator: str = "node") -> Step:
+    async def step(self, actor: Actor = NODE) -> Step:
         """Announce what has become old enough, and delete some of what was announced a week ago.
 
         Raises:
@@ -90,7 +91,7 @@ class RetentionStore:
             return Step(0, 0)
         if doubt := clock.CLOCK.doubt:
             raise Conflict(f"nothing is deleted: {doubt}")
-        step = await self._context.database.write(partial(_step, self.days, operator), in_need=True)
+        step = await self._context.database.write(partial(_step, self.days, actor), in_need=True)
         if step.deleted:
             await trio.to_thread.run_sync(finish_removals, self._context)
         return step
@@ -128,7 +129,7 @@ def _aged(db: Db, before: float, where: str, args: Sequence[object], limit: int)
     ]
 
 
-def _step(days: int, operator: str, db: Db) -> Step:
+def _step(days: int, actor: Actor, db: Db) -> Step:
     now = clock.now()
     before = now - days * DAY_SECONDS
     # A policy that keeps them longer takes the announcement back.
@@ -137,7 +138,7 @@ def _step(days: int, operator: str, db: Db) -> Step:
         " AND created_time >= ?",
         (before,),
     )
-    deleted = _delete(db, days, before, now, operator)
+    deleted = _delete(db, days, before, now, actor)
     # Here and below what is being sent is left out before the limit: it would keep others waiting.
     is_due = f"p.looked_time IS NOT NULL AND p.expiring_time IS NULL AND NOT {_IS_SENDING}"
     due = _aged(db, before, is_due, (), _PAGE)
@@ -148,11 +149,11 @@ def _step(days: int, operator: str, db: Db) -> Step:
             (now + WARNING_SECONDS, *fresh),
         )
         facts: dict[str, object] = {"packages": len(fresh), "from": int(now + WARNING_SECONDS)}
-        audit_rows.append(db, "retention.announced", facts, operator)
+        audit_rows.append(db, "retention.announced", facts, actor)
     return Step(len(fresh), deleted)
 
 
-def _delete(db: Db, days: int, before: float, now: float, operator: str) -> int:
+def _delete(db: Db, days: int, before: float, now: float, actor: Actor) -> int:
     is_due = f"p.expiring_time <= ? AND NOT {_IS_SENDING}"
     announced = _aged(db, before, is_due, (now,), MOST_AT_ONCE)
     gone = [aged for aged in announced if aged.fate(now) is Fate.DELETED]
@@ -163,7 +164,7 @@ def _delete(db: Db, days: int, before: float, now: float, operator: str) -> int:
             "origin": str(FacilityId(aged.origin)),
             "why": f"older than {days} days, looked at, and announced a week before",
         }
-        audit_rows.append(db, "package.expired", facts, operator)
+        audit_rows.append(db, "package.expired", facts, actor)
         deletions.note(db, FacilityId(aged.origin), PackageId(aged.package), now)
         db.execute("UPDATE packages SET state = 'deleting' WHERE id = ?", (aged.number,))
     return len(gone)

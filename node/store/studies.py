@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from node.domain.actors import Actor
 from node.domain.ids import FacilityId
 from node.domain.manifest import StudyInstanceUID
 from node.domain.packages import Package
@@ -149,7 +150,7 @@ class StudyStore:
         """
         return await self._context.database.read(lambda db: choosing.uid_or_beginning(db, text))
 
-    async def note_shown(self, sources: Sequence[StudySource], operator: str) -> None:
+    async def note_shown(self, sources: Sequence[StudySource], actor: Actor) -> None:
         """Record that somebody was shown a study: retention may delete what was looked at."""
         facts: dict[str, object] = {
             "study": sources[0].study_uid,
@@ -158,7 +159,7 @@ class StudyStore:
         numbers = [int(str(row["id"])) for source in sources for row in source.packages]
 
         def work(db: Db) -> None:
-            audit_rows.append(db, "study.shown", facts, operator)
+            audit_rows.append(db, "study.shown", facts, actor)
             package_rows.note_looked(db, numbers)
 
         await self._context.database.write(work)
@@ -179,7 +180,7 @@ class StudyStore:
 
         return await self._context.database.read(work)
 
-    async def delete(self, text: str, origin: str, operator: str) -> Deleted:
+    async def delete(self, text: str, origin: str, actor: Actor) -> Deleted:
         """Delete a study here: one origin's packages, and nothing that is in no package.
 
         Raises:
@@ -211,7 +212,7 @@ class StudyStore:
                     "study": package.study_uid,
                     "origin": str(package.origin),
                 }
-                audit_rows.append(db, "package.deleted", facts, operator)
+                audit_rows.append(db, "package.deleted", facts, actor)
                 deletions.note(db, package.origin, package.package_id, clock.now())
             study = rows[0].study_uid, rows[0].origin
             held = findings.held_imports(db, *study)

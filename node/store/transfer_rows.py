@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from node.documents.delivery import Delivery
 from node.documents.signed import Document
+from node.domain.actors import Actor, Door
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.patients import Patient
 from node.domain.summary import Summary
@@ -101,7 +102,7 @@ def facts(row: Transfer) -> dict[str, object]:
     }
 
 
-def alarm_ended(db: Db, row: Transfer, state: State, reason: str, operator: str) -> None:
+def alarm_ended(db: Db, row: Transfer, state: State, reason: str, actor: Actor) -> None:
     """Raise an alarm where a transfer came to an end that a person has to know of.
 
     That is: it failed, or the receiver declined it. What a peer fails to send us is one alarm for
@@ -110,7 +111,7 @@ def alarm_ended(db: Db, row: Transfer, state: State, reason: str, operator: str)
     is_sent = row.direction is Direction.SEND
     if state is not State.FAILED and not (is_sent and state is State.DECLINED):
         return
-    if operator != "node":
+    if actor.door is not Door.NODE:
         return  # whoever did it knows
     verb = "was declined" if state is State.DECLINED else "failed"
     problem = f"{row.name} {_with_whom(db, row)} {verb}: {reason or state}"

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from node.documents.arrivals import Outgoing
 from node.documents.delivery import Delivery
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document
+from node.domain.actors import NODE, Actor
 from node.domain.display_text import shown
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.packages import Package
@@ -227,14 +228,14 @@ class TransferStore:
     # -- both sides -----------------------------------------------------------------------
 
     async def set_state(
-        self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
+        self, row: Transfer, state: State, reason: str = "", *, actor: Actor = NODE
     ) -> Transfer:
         """Move a transfer to a state; staying where it is only changes the reason.
 
         Raises:
             Conflict: it has got to a state from where it cannot go there.
         """
-        return await self.change(row.id, lambda db: _move(db, row, state, reason, operator))
+        return await self.change(row.id, lambda db: _move(db, row, state, reason, actor))
 
     async def find_received(self, peer: FacilityId, transfer_id: TransferId) -> Transfer | None:
         """Return a transfer that a peer sends us, if it is known here."""
@@ -242,7 +243,7 @@ class TransferStore:
         rows = await self.find(where, (peer.digest, transfer_id.value))
         return rows[0] if rows else None
 
-    async def take_back(self, row: Transfer, operator: str) -> Transfer:
+    async def take_back(self, row: Transfer, actor: Actor) -> Transfer:
         """Cancel a transfer of ours, of which the receiver is still to be told.
 
         Raises:
@@ -251,7 +252,7 @@ class TransferStore:
 
         def work(db: Db) -> None:
             if transfer_rows.by_id(db, row.id).state is not State.CANCELLED:
-                _move(db, row, State.CANCELLED, "", operator)
+                _move(db, row, State.CANCELLED, "", actor)
                 db.execute("UPDATE transfers SET untold = 1 WHERE id = ?", (row.id,))
 
         return await self.change(row.id, work)
@@ -305,13 +306,13 @@ class TransferStore:
     async def add_sends(
         self,
         sends: Sequence[tuple[Delivery, Document, bytes, Outgoing]],
-        operator: str,
+        actor: Actor,
     ) -> list[Transfer]:
         """Keep new deliveries of ours: durable once this returns.
 
         Args:
             sends: Delivery, its document, the sealed key, the package.
-            operator: Who asked for it.
+            actor: Who asked for it.
         """
 
         def work(db: Db) -> list[Transfer]:
@@ -331,7 +332,7 @@ class TransferStore:
                 facts = {**transfer_rows.facts(added), "recipient": delivery.recipient}
                 if outgoing.held:
                     facts["held"] = outgoing.held
-                audit_rows.append(db, "transfer.offered", facts, operator)
+                audit_rows.append(db, "transfer.offered", facts, actor)
                 package_rows.note_looked(db, [outgoing.package.id])
                 rows.append(added)
             return rows
@@ -384,7 +385,7 @@ class TransferStore:
     # -- the receiver's side --------------------------------------------------------------
 
     async def decide_offer(
-        self, row: Transfer, *, accept: bool, reason: str, operator: str
+        self, row: Transfer, *, accept: bool, reason: str, actor: Actor
     ) -> Transfer:
         """Keep a person's decision on a held offer.
 
@@ -410,7 +411,7 @@ class TransferStore:
                 )
                 transfer_rows.forget_offer(db, row.id)
             kind = "offer.accepted" if accept else "offer.declined"
-            audit_rows.append(db, kind, transfer_rows.facts(now), operator)
+            audit_rows.append(db, kind, transfer_rows.facts(now), actor)
 
         return await self.change(row.id, work)
 
@@ -502,7 +503,7 @@ class TransferStore:
         return await self._context.database.read(lambda db: transfer_rows.by_id(db, number))
 
 
-def _move(db: Db, row: Transfer, state: State, reason: str, operator: str) -> None:
+def _move(db: Db, row: Transfer, state: State, reason: str, actor: Actor) -> None:
     now = transfer_rows.by_id(db, row.id)
     if now.state is not state and not can_follow(now.state, state):
         raise Conflict(f"transfer {row.name} is {now.state} already")
@@ -516,5 +517,5 @@ def _move(db: Db, row: Transfer, state: State, reason: str, operator: str) -> No
         transfer_rows.forget_offer(db, row.id)
     if now.state is not state and state.is_final:
         facts = {**transfer_rows.facts(now), "state": state}
-        audit_rows.append(db, f"transfer.{state}", facts, operator)
-        transfer_rows.alarm_ended(db, now, state, reason, operator)
+        audit_rows.append(db, f"transfer.{state}", facts, actor)
+        transfer_rows.alarm_ended(db, now, state, reason, actor)

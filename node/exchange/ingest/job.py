@@ -29,6 +29,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 import trio
 
+from node.domain.actors import Actor
 from node.domain.patients import Patient, is_another, patient_of
 from node.domain.verdicts import Examined, Verdict
 from node.domain.versions import Namesake, doubt_about
@@ -118,7 +119,7 @@ class ImportJob:
         store: ImportStore,
         examiner: Examiner,
         tell: Tell,
-        operator: str,
+        actor: Actor,
         *,
         sources: Sequence[str] = (),
         resumes: int = 0,
@@ -130,7 +131,7 @@ class ImportJob:
             store: Where instances go.
             examiner: Examines files.
             tell: Takes what there is to tell.
-            operator: Who asked.
+            actor: Who asked.
             sources: What the person named: an import that was cut off goes on with the same.
             resumes: The number of the import that is to go on, if the person named it.
             wait_room: Returns once whoever is told can take more; asked before each batch.
@@ -139,7 +140,7 @@ class ImportJob:
         self._examiner = examiner
         self._tell = tell
         self._wait_room = wait_room
-        self._operator = operator
+        self._actor = actor
         self._sources = sources
         self._resumes = resumes
         self._number = 0
@@ -176,7 +177,7 @@ class ImportJob:
     @asynccontextmanager
     async def _releasing(self) -> AsyncGenerator[None]:
         """Whatever happens, leave open packages to the next import, or discard them."""
-        self._number = await self._store.begin_import(self._sources, self._operator, self._resumes)
+        self._number = await self._store.begin_import(self._sources, self._actor, self._resumes)
         error: BaseException | None = None
         try:
             yield
@@ -251,7 +252,7 @@ class ImportJob:
             self._summary.plaintext_bytes += writer.plaintext_bytes
             self._summary.sealed_bytes += writer.sealed_bytes
         self._summary.study_instance_uids = list(dict.fromkeys([*writers, *self._known_studies]))
-        await self._store.close_packages(sorted(self._mine), self._operator)
+        await self._store.close_packages(sorted(self._mine), self._actor)
         await self._forget_chunks()
         await self._tell_of_media()
         return self._summary

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from node.documents.network import JoinLetter, Membership, Network
 from node.documents.peers import Peer
+from node.domain.actors import Actor
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.network import ListPlace, NetworkView, Standing
 from node.errors import NotFound
@@ -16,13 +17,13 @@ class NetworkBook(Protocol):
     async def all(self) -> list[Network]:
         """Return all networks that the facility has joined."""
 
-    async def add(self, letter: JoinLetter, membership: Membership, operator: str) -> None:
+    async def add(self, letter: JoinLetter, membership: Membership, actor: Actor) -> None:
         """Keep a network that the facility has joined."""
 
     async def keep_view(self, network: NetworkId, view: NetworkView, encoded: bytes) -> None:
         """Keep what is known of a network after a newer list."""
 
-    async def leave(self, network: NetworkId, operator: str) -> None:
+    async def leave(self, network: NetworkId, actor: Actor) -> None:
         """Forget a network."""
 
     async def alarm(self, network: NetworkId, problem: str) -> None:

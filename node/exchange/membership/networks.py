@@ -10,6 +10,7 @@ import structlog
 from node.documents.identity import Identity
 from node.documents.network import JoinLetter, Membership, Network, Record, claim, open_membership
 from node.documents.peers import Peer
+from node.domain.actors import Actor
 from node.domain.events import NetworksChanged, Publish
 from node.domain.ids import FacilityId, NetworkId
 from node.domain.names import looks_like_id, same_name, several_named
@@ -210,7 +211,7 @@ class Networks:
 
     # -- joining --------------------------------------------------------------------------
 
-    async def join(self, text: str, operator: str) -> Network:
+    async def join(self, text: str, actor: Actor) -> Network:
         """Join a network with its operator's letter; durable once this returns.
 
         Raises:
@@ -228,11 +229,11 @@ class Networks:
             raise Conflict(f"this facility is a member of {joined.name} already; keep the letter")
         membership = claim(letter, self._facility_key, now)
         await self._directories.join(letter, membership)
-        await self._book.add(letter, membership, operator)
+        await self._book.add(letter, membership, actor)
         await self._changed()
         return next(n for n in self.all() if n.id == letter.invitation.network)
 
-    async def leave(self, text: str, operator: str) -> Network:
+    async def leave(self, text: str, actor: Actor) -> Network:
         """Leave a network, by its name, id or the id's beginning. Its operator can revoke it too.
 
         Raises:
@@ -250,7 +251,7 @@ class Networks:
         if len(found) > 1:
             ids = ", ".join(sorted(str(n.id) for n in found))
             raise Conflict(f"{len(found)} networks are called so; use the network's ID: {ids}")
-        await self._book.leave(found[0].id, operator)
+        await self._book.leave(found[0].id, actor)
         await self._changed()
         return found[0]
 

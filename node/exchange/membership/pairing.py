@@ -20,6 +20,7 @@ from node.crypto.digests import sha256
 from node.documents.identity import Identity
 from node.documents.peers import Peer, find_peer, look_alikes
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS
+from node.domain.actors import NODE, Actor
 from node.domain.events import PinsChanged, Publish
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.names import alike
@@ -50,7 +51,7 @@ class Pins(Protocol):
         *,
         endpoint: str,
         how: str,
-        operator: str,
+        actor: Actor,
         restore_removed: bool = False,
         name: str = "",
         member: tuple[NetworkId, InvitationId] | None = None,
@@ -60,7 +61,7 @@ class Pins(Protocol):
     async def renew(self, identity: Identity) -> bool:
         """Keep newer statements of a pinned facility; False if there are newer ones."""
 
-    async def remove(self, facility: FacilityId, operator: str) -> Peer:
+    async def remove(self, facility: FacilityId, actor: Actor) -> Peer:
         """Remove a peer for good."""
 
     async def alarm(self, facility: FacilityId, problem: str) -> None:
@@ -147,7 +148,7 @@ class Pairing:
     # -- by ID or file --------------------------------------------------------------------
 
     async def pair_by_id(
-        self, facility: FacilityId, at: str, *, operator: str, how: "HowToPair"
+        self, facility: FacilityId, at: str, *, actor: Actor, how: "HowToPair"
     ) -> Peer:
         """Fetch a facility's statements where it is said to be, compare, and pin.
 
@@ -161,21 +162,21 @@ class Pairing:
                 f"the node at {at} is of facility {identity.facility_id}, not of the one"
                 " that you named; nothing was pinned"
             )
-        return await self._pin(identity, "id", operator, how)
+        return await self._pin(identity, "id", actor, how)
 
     async def pair_by_identity(
-        self, identity: Identity, name: str, *, operator: str, how: "HowToPair"
+        self, identity: Identity, name: str, *, actor: Actor, how: "HowToPair"
     ) -> Peer:
         """Pin the facility that a person named by its full ID, as others show it.
 
         A member is called as its network calls it: what it calls itself could be another's name.
         """
-        return await self._pin(identity, "id", operator, how, name=name)
+        return await self._pin(identity, "id", actor, how, name=name)
 
-    async def pair_by_statements(self, encoded: bytes, *, operator: str, how: "HowToPair") -> Peer:
+    async def pair_by_statements(self, encoded: bytes, *, actor: Actor, how: "HowToPair") -> Peer:
         """Pin the facility whose exported statements these are."""
         identity = Identity.decode(encoded)
-        return await self._pin(identity, "file", operator, how)
+        return await self._pin(identity, "file", actor, how)
 
     async def pin_member(
         self, identity: Identity, name: str, member: tuple[NetworkId, InvitationId]
@@ -191,13 +192,13 @@ class Pairing:
             raise UsageError("the facility named is this one")
         _hold_not_to_come(identity)
         peer = await self._pins.pin(
-            identity, endpoint="", how="network", operator="node", name=name, member=member
+            identity, endpoint="", how="network", actor=NODE, name=name, member=member
         )
         await self._publish(PinsChanged())
         return peer
 
     async def _pin(
-        self, identity: Identity, means: str, operator: str, how: "HowToPair", name: str = ""
+        self, identity: Identity, means: str, actor: Actor, how: "HowToPair", name: str = ""
     ) -> Peer:
         if identity.facility_id == self._me:
             raise UsageError("the facility named is this one")
@@ -211,7 +212,7 @@ class Pairing:
             identity,
             endpoint=how.endpoint,
             how=means,
-            operator=operator,
+            actor=actor,
             restore_removed=how.restores,
             name=name,
         )
@@ -232,10 +233,10 @@ class Pairing:
             found.append(f"the name {name!r} looks like this facility's own, {own!r}")
         return found
 
-    async def remove(self, text: str, operator: str) -> Peer:
+    async def remove(self, text: str, actor: Actor) -> Peer:
         """Remove a peer for good; its running calls end before this returns."""
         peer = find_peer([p for p in await self._pins.all() if not p.is_removed], text)
-        removed = await self._pins.remove(peer.facility_id, operator)
+        removed = await self._pins.remove(peer.facility_id, actor)
         await self._publish(PinsChanged())
         return removed
 
@@ -356,7 +357,7 @@ class Pairing:
         self._forget_old(time.monotonic())
         return list(self._pending.values())
 
-    async def confirm(self, short_string: str, operator: str) -> Peer:
+    async def confirm(self, short_string: str, actor: Actor) -> Peer:
         """Pin the facility whose string a person has compared.
 
         Raises:
@@ -367,7 +368,7 @@ class Pairing:
             if secrets.compare_digest(pairing.short_string.replace("-", ""), wanted):
                 del self._pending[pairing.attempt]
                 self._attempts = 0
-                return await self._pin(pairing.identity, "string", operator, HowToPair())
+                return await self._pin(pairing.identity, "string", actor, HowToPair())
         raise NotFound("no pairing waits with that string; if you read it right, do not go on")
 
     def _add(self, attempt: bytes, short_string: str, identity: Identity) -> StringPairing:

@@ -15,6 +15,7 @@ import trio
 from node.documents.arrivals import Arrival
 from node.documents.messages import ChunkFrame, Progress
 from node.documents.signed import Document
+from node.domain.actors import NODE, Actor
 from node.domain.ids import ChunkId, FacilityId, TransferId
 from node.domain.manifest import ChunkEntry, Manifest
 from node.domain.transfers import State, Transfer
@@ -57,7 +58,7 @@ class TransferStates(Protocol):
         """Return the manifest kept for the package that a transfer is about."""
 
     async def set_state(
-        self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
+        self, row: Transfer, state: State, reason: str = "", *, actor: Actor = NODE
     ) -> Transfer:
         """Move a transfer to a state."""
 

@@ -17,6 +17,7 @@ from node.documents.messages import (
     Withdraw,
 )
 from node.documents.signed import Document
+from node.domain.actors import NODE, Actor
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.transfers import State, Transfer
@@ -46,7 +47,7 @@ class SenderStore(Protocol):
         """Return the manifest of the package that a transfer sends."""
 
     async def set_state(
-        self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
+        self, row: Transfer, state: State, reason: str = "", *, actor: Actor = NODE
     ) -> Transfer:
         """Move a transfer to a state."""
 

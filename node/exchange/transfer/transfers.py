@@ -21,6 +21,7 @@ from node.documents.delivery import MAX_TEXT, Delivery, sign_delivery
 from node.documents.messages import Collect, Offer, Problem, Withdraw
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document, DocumentSigner
 from node.documents.summary import seal_summary
+from node.domain.actors import NODE, Actor
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import StudyInstanceUID
 from node.domain.transfers import Direction, Priority, State, Transfer
@@ -62,14 +63,14 @@ class SendOrder:
         receiver: The facility.
         seal_key: That facility's node's X25519 key.
         recipient, note, priority: None leaves what it was when the package was sent there last.
-        operator: Who asked.
+        actor: Who asked.
         is_again: Also what the receiver has given a receipt for and does not say to have deleted.
     """
 
     study: str
     receiver: FacilityId
     seal_key: bytes
-    operator: str
+    actor: Actor
     recipient: str | None = None
     note: str | None = None
     priority: Priority | None = None
@@ -164,7 +165,7 @@ class TransferBook(Protocol):
     async def add_sends(
         self,
         sends: Sequence[tuple[Delivery, Document, bytes, Outgoing]],
-        operator: str,
+        actor: Actor,
     ) -> Sequence[Transfer]:
         """Keep new deliveries of ours."""
 
@@ -172,18 +173,18 @@ class TransferBook(Protocol):
         """Keep how the peer is reached."""
 
     async def set_state(
-        self, row: Transfer, state: State, reason: str = "", *, operator: str = "node"
+        self, row: Transfer, state: State, reason: str = "", *, actor: Actor = NODE
     ) -> Transfer:
         """Move a transfer to a state."""
 
-    async def take_back(self, row: Transfer, operator: str) -> Transfer:
+    async def take_back(self, row: Transfer, actor: Actor) -> Transfer:
         """Cancel a transfer of ours, of which the receiver is still to be told."""
 
     async def set_told(self, row: Transfer) -> Transfer:
         """Keep that the receiver need not be told of a withdrawal any more."""
 
     async def decide_offer(
-        self, row: Transfer, *, accept: bool, reason: str, operator: str
+        self, row: Transfer, *, accept: bool, reason: str, actor: Actor
     ) -> Transfer:
         """Keep a person's decision on a held offer."""
 
@@ -274,7 +275,7 @@ class Transfers:
                 known.append(useful[0])
             else:
                 sends.append(self._deliver(order, words, outgoing))
-        added = await self._book.add_sends(sends, order.operator) if sends else ()
+        added = await self._book.add_sends(sends, order.actor) if sends else ()
         package = found[0].package
         return Sent(package.study_uid, package.origin, added, known, held)
 
@@ -309,7 +310,7 @@ class Transfers:
         document = sign_delivery(delivery, self._signer)
         return delivery, document, sealed_key, outgoing
 
-    async def cancel(self, name: str, operator: str) -> Transfer:
+    async def cancel(self, name: str, actor: Actor) -> Transfer:
         """Take back a transfer of ours, or stop one that comes in.
 
         Raises:
@@ -317,12 +318,12 @@ class Transfers:
         """
         row = await self._book.get(name)
         if row.direction is Direction.SEND:
-            row = await self._book.take_back(row, operator)
+            row = await self._book.take_back(row, actor)
             if row.id in self._sending:
                 self._sending[row.id].cancel()
             return row
         row = await self._book.set_state(
-            row, State.DECLINED, "stopped at the receiver", operator=operator
+            row, State.DECLINED, "stopped at the receiver", actor=actor
         )
         await self._receiver.end(row)
         return row
@@ -347,10 +348,10 @@ class Transfers:
                 log.warning("overdue transfers are not noted", code=exc.code.value)
             await trio.sleep(_OVERDUE_LOOK_SECONDS)
 
-    async def decide(self, name: str, *, accept: bool, reason: str, operator: str) -> Transfer:
+    async def decide(self, name: str, *, accept: bool, reason: str, actor: Actor) -> Transfer:
         """Accept or decline a held offer; the sender is told if it can be reached."""
         row = await self._book.get(name, direction=Direction.RECEIVE)
-        return await self._book.decide_offer(row, accept=accept, reason=reason, operator=operator)
+        return await self._book.decide_offer(row, accept=accept, reason=reason, actor=actor)
 
     # -- links that peers open ------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from node.app.home import Home, unlock
 from node.sql.database import Database, Db
 from node.store import audit_rows
 from node.store.context import open_store
+from tests.actors import actor
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def rewrite(node: Node, kind: str) -> None:
             db.execute("DELETE FROM audit")
             for entry in entries:
                 operator = "somebody else" if entry.kind == kind else entry.operator
-                audit_rows.append(db, entry.kind, json.loads(entry.body), operator)
+                audit_rows.append(db, entry.kind, json.loads(entry.body), actor(operator))
 
         database.write_sync(work)
 

@@ -9,7 +9,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from google.protobuf.descriptor import Descriptor
 
 from node.admin.studies import StudyHandlers
-from node.domain.operators import Visitor
+from node.domain.actors import Visitor
 
 OTHER = os.geteuid() + 61_234
 _NAMED_FOR_THE_LOG_ONLY = {"BackupRequest.destination", "ImportFile.sources"}

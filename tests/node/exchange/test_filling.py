@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import trio
 
+from node.domain.actors import NODE
 from node.domain.verdicts import Examined, Verdict
 from node.exchange.ingest.job import ImportJob
 from node.exchange.ingest.reading import FileInMemory, ReadFile
@@ -47,7 +48,7 @@ class Store:
 @pytest.mark.parametrize(("studies", "size"), [(500, 100), (20, 4 * MIB), (500, MIB)])
 async def test_what_waits_is_bounded_and_seldom_counted(studies: int, size: int) -> None:
     store: Any = Store()
-    job = ImportJob(store, Any, lambda _: None, "test")  # type: ignore[arg-type]
+    job = ImportJob(store, Any, lambda _: None, NODE)  # type: ignore[arg-type]
     content, instances, most, Package.asked = bytes(size), 2 * studies, 0, 0
     async with trio.open_nursery() as sealing:
         for n in range(instances):

@@ -14,6 +14,7 @@ from node.sql.database import Db
 from node.store import package_rows
 from node.store.context import StoreContext
 from node.store.transfers import TransferStore
+from tests.actors import actor
 from tests.node.store.test_import_resumes import make_store
 
 INSTANCES = 20_000
@@ -73,7 +74,7 @@ async def test_promising_a_large_study_decodes_no_manifest_on_the_loop(tmp_path:
             recipient="",
             note="",
             priority=Priority.ROUTINE,
-            operator="test",
+            actor=actor("test"),
         )
         started = time.thread_time()
         await transfers.send(order)

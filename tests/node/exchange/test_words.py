@@ -13,6 +13,7 @@ from node.domain.transfers import Priority, State, Transfer
 from node.exchange.transfer.transfers import SendOrder, Transfers
 from node.store.context import StoreContext
 from node.store.transfers import TransferStore
+from tests.actors import actor
 from tests.dicom_files import make_instance, study_uid
 from tests.node.store.test_exporting import bring
 from tests.node.store.test_import_resumes import make_store
@@ -48,7 +49,7 @@ class Sender:
             study=study_uid(1),
             receiver=FacilityId(bytes(32)),
             seal_key=self._seal_key,
-            operator="test",
+            actor=actor("test"),
             **words,
         )
         sent = await self._transfers.send(order)
@@ -100,6 +101,6 @@ async def test_other_words_are_a_new_delivery_of_what_is_there(
 
 async def test_what_was_taken_back_says_nothing_any_more(sender: Sender) -> None:
     (first,), _ = await sender.send(note="the wrong patient's")
-    await sender.store.take_back(first, "test")
+    await sender.store.take_back(first, actor("test"))
     (again,), _ = await sender.send()
     assert words_of(again) == ("", "", Priority.ROUTINE)

@@ -25,6 +25,7 @@ from node.store.audit import AuditStore
 from node.store.context import StoreContext
 from node.store.removal import remove_packages
 from node.store.transfers import TransferStore
+from tests.actors import actor
 from tests.node.store.test_import_resumes import make_store
 
 ROOM = (2**40,)
@@ -170,7 +171,7 @@ async def test_second_manifest_of_a_package_is_one_alarm_until_it_is_seen(
                 await store.begin_arrival(row, DataKey.new(), manifest, document, *ROOM)
     [alarm] = await audit.open_alarms()
     assert alarm.kind == "alarm.equivocation"
-    await audit.acknowledge(alarm.sequence, "admin")
+    await audit.acknowledge(alarm.sequence, actor("admin"))
     with pytest.raises(BadManifest):
         await store.begin_arrival(row, DataKey.new(), manifest, document, *ROOM)
     assert len(await audit.open_alarms()) == 1

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from node.domain.actors import NODE, Visitor
 from node.domain.audit import AuditEntry, AuditFilter
-from node.domain.operators import Visitor, operator_text
 from node.sql.database import Db
 from node.store import audit, audit_rows
 from node.store.audit import AuditStore
 from tests.node.store.test_import_resumes import make_store
 
-ALICE = operator_text(Visitor(1000, "alice", 1), "bob")
-BOB = operator_text(Visitor(1001, "bob", 1), "")
-NAMELESS = operator_text(Visitor(1002, "", 1), "(alice)")
+ALICE = Visitor(1000, "alice", 1).actor("bob")
+BOB = Visitor(1001, "bob", 1).actor("")
+NAMELESS = Visitor(1002, "", 1).actor("(alice)")
 
 
 @pytest.fixture
@@ -35,16 +35,16 @@ async def numbers(log: AuditStore, limit: int = 0, **wanted: object) -> list[int
 
 
 async def test_entries_are_found_by_study_peer_operator_kind_and_time(log: AuditStore) -> None:
-    for n, (kind, facts, operator) in enumerate(
+    for n, (kind, facts, who) in enumerate(
         [
             ("study.exported", {"study": "1.2.3", "destination": "/media/stick"}, ALICE),
             ("study.shown", {"study": "1.2.34"}, BOB),
             ("transfer.offered", {"study": "1.2.3", "peer": "AAAA"}, NAMELESS),
             ("peer.pinned", {"facility": "AAAA"}, ALICE),
-            ("node.started", {}, "node"),
+            ("node.started", {}, NODE),
         ]
     ):
-        await log.append(kind, {**facts, "n": n}, operator)
+        await log.append(kind, {**facts, "n": n}, who)
     assert await numbers(log) == [0, 1, 2, 3, 4]
     assert await numbers(log, study="1.2.3") == [0, 1, 2]
     assert await numbers(log, study="1.2.34") == [1]
@@ -98,7 +98,7 @@ async def test_list_that_is_shown_again_and_again_is_one_entry_until_it_changes(
     await log.note_list("studies.listed", {"query": "", "studies": 4}, ALICE)
     await log.note_list("studies.listed", {"query": "", "studies": 4}, BOB)
     assert [(e.operator, json.loads(e.body)["studies"]) for e in await found(log)] == [
-        (ALICE, 3),
-        (ALICE, 4),
-        (BOB, 4),
+        (ALICE.text, 3),
+        (ALICE.text, 4),
+        (BOB.text, 4),
     ]

@@ -13,6 +13,7 @@ from node.store.choosing import Means, choose_study
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore
+from tests.actors import actor
 from tests.dicom_files import encode, make_dataset, study_uid
 from tests.node.store.test_import_resumes import make_store, run_import
 
@@ -149,7 +150,7 @@ async def test_past_is_asked_about_by_accession_number_and_by_the_beginning_of_a
         ("smith", study_uid(4), True),  # not study 40, whose UID begins so
     ):
         assert await studies.uid_or_beginning(text) == (uid, is_whole), text
-    await studies.delete("4711", "", "test")
+    await studies.delete("4711", "", actor("test"))
     assert await studies.uid_or_beginning(study_uid(5)) == (study_uid(5), False)
     with pytest.raises(NotFound):
         await studies.uid_or_beginning("nobody")
@@ -159,7 +160,7 @@ async def test_number_of_a_study_is_never_anothers(context: StoreContext, tmp_pa
     studies = StudyStore(context)
     numbers = {(await studies.get(study_uid(n)))[1][0].number: study_uid(n) for n in NAMES}
     last = max(numbers)
-    await studies.delete(f"s{last}", "", "test")
+    await studies.delete(f"s{last}", "", actor("test"))
     (tmp_path / "t").mkdir()
     ds = make_dataset(77, 1)
     (tmp_path / "t" / "x.dcm").write_bytes(encode(ds))

@@ -14,6 +14,7 @@ from node.store.context import StoreContext
 from node.store.deletions import DeletionStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
+from tests.actors import actor
 from tests.history import History, fill, study_of
 from tests.node.store.test_import_resumes import make_store
 
@@ -33,7 +34,7 @@ async def test_word_of_a_deletion_waits_until_its_peer_confirms_it(context: Stor
     studies, deletions = StudyStore(context), DeletionStore(context)
     assert await deletions.untold(PEER) == []
     for number in range(SENT, SENT + RECEIVED):
-        await studies.delete(study_of(number), "", "somebody")
+        await studies.delete(study_of(number), "", actor("somebody"))
     first = await deletions.untold(PEER)
     assert len(first) == MOST_AT_ONCE
     assert await deletions.untold(OTHER) == []
@@ -47,12 +48,12 @@ async def test_word_of_a_deletion_waits_until_its_peer_confirms_it(context: Stor
 
 
 async def test_own_studies_are_deleted_without_a_word(context: StoreContext) -> None:
-    await StudyStore(context).delete(study_of(0), "", "somebody")
+    await StudyStore(context).delete(study_of(0), "", actor("somebody"))
     assert await DeletionStore(context).untold(PEER) == []
 
 
 async def test_word_goes_with_a_transfer_that_is_forgotten(context: StoreContext) -> None:
-    await StudyStore(context).delete(study_of(SENT), "", "somebody")
+    await StudyStore(context).delete(study_of(SENT), "", actor("somebody"))
     assert len(await DeletionStore(context).untold(PEER)) == 1
     assert await TransferStore(context).forget_old(1) == 1
     assert await DeletionStore(context).untold(PEER) == []

@@ -14,6 +14,7 @@ from node.store.context import StoreContext
 from node.store.exporting import Exporter, ExportPlan
 from node.store.imports import ImportStore
 from node.store.studies import StudySource, StudyStore
+from tests.actors import actor
 from tests.dicom_files import encode, make_dataset, make_instance, study_uid
 from tests.node.store.test_import_resumes import make_store
 
@@ -39,7 +40,7 @@ async def bring(
             said.extend(event.reasons)
 
     async with open_examiner(parsers=1) as examiner:
-        job = ImportJob(ImportStore(context), examiner, tell, "test")
+        job = ImportJob(ImportStore(context), examiner, tell, actor("test"))
         return await job.run(find_files(folder)), said
 
 
@@ -57,7 +58,7 @@ async def exported(
         files[name][offset : offset + len(piece)] = piece
 
     await exporter.export(
-        plan, sink, operator="test", destination="", safe_preamble=False, tell=lambda *_: None
+        plan, sink, actor=actor("test"), destination="", safe_preamble=False, tell=lambda *_: None
     )
     return plan, {name: bytes(content) for name, content in files.items()}
 

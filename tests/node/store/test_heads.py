@@ -14,6 +14,7 @@ from node.store import audit_rows
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
 from node.store.heads import HeadStore
+from tests.actors import actor
 from tests.node.store.test_import_resumes import make_store
 
 
@@ -139,7 +140,7 @@ async def test_accepted_log_begins_anew(sides: Sides) -> None:
     await a.log(10)
     await say_hello(a, b)
     await cut(a, 5)
-    assert await b.heads.settle(a.facility, "me") == 1
+    assert await b.heads.settle(a.facility, actor("me")) == 1
     await say_hello(a, b)
     assert await b.alarms() == []
     assert [k.head.sequence for k in await b.heads.kept(a.facility, a.node)] == [5]

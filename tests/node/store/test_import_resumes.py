@@ -22,6 +22,7 @@ from node.crypto.signing import SigningKey, node_id
 from node.dicom.examiner import Examiner, open_examiner
 from node.dicom.media import find_files
 from node.documents.signed import DocumentSigner, certify_node
+from node.domain.actors import Actor
 from node.domain.ids import PackageId
 from node.domain.manifest import ChunkEntry
 from node.errors import StoreError
@@ -30,6 +31,7 @@ from node.store.context import StoreContext, open_store
 from node.store.imports import ImportStore
 from node.store.lost import find_lost
 from node.store.studies import StudyStore
+from tests.actors import actor
 from tests.dicom_files import encode, make_dataset, study_uid, write_study
 from tests.incoming import PlainFile
 
@@ -54,12 +56,12 @@ class Cut(StoreError):
 class CutImportStore(ImportStore):
     """Ends before anything is closed, as a kill at that moment would."""
 
-    async def close_packages(self, rows: Iterable[int], operator: str) -> list[PackageId]:
-        raise Cut(f"{list(rows)} of {operator} stay open")
+    async def close_packages(self, rows: Iterable[int], actor: Actor) -> list[PackageId]:
+        raise Cut(f"{list(rows)} of {actor.text} stay open")
 
 
 async def run_import(store: ImportStore, examiner: Examiner, folder: Path) -> Summary:
-    job = ImportJob(store, examiner, lambda _: None, "test", sources=[str(folder)])
+    job = ImportJob(store, examiner, lambda _: None, actor("test"), sources=[str(folder)])
     return await job.run(find_files(folder))
 
 
@@ -111,7 +113,7 @@ async def test_what_another_import_has_recorded_is_not_known_yet(tmp_path: Path)
         (tmp_path / "s" / f"{n}.dcm").write_bytes(content)
     try:
         async with open_examiner(parsers=1) as examiner:
-            first = ImportJob(store, examiner, lambda _: None, "first")
+            first = ImportJob(store, examiner, lambda _: None, actor("first"))
 
             async def run_first() -> None:
                 await first.run_streamed(files())
@@ -238,7 +240,7 @@ async def test_large_file_whose_parser_was_lost_is_examined_once_more(tmp_path: 
     try:
         async with open_examiner() as examiner:
             file = CostlyFile(encode(make_dataset(1, 1, size=2200)), examiner)
-            job = ImportJob(ImportStore(context), examiner, lambda _: None, "test")
+            job = ImportJob(ImportStore(context), examiner, lambda _: None, actor("test"))
             summary = await job.run(iter([file]))
         assert (summary.carried, summary.refused, file.opened) == (1, 0, 2)
     finally:

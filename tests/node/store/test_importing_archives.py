@@ -20,6 +20,7 @@ from node.exchange.ingest.job import Finding, ImportJob, Progress, Summary
 from node.exchange.ingest.reading import open_members
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
+from tests.actors import actor
 from tests.cases.encoding import directory, without_item
 from tests.dicom_files import make_instance, study_uid
 from tests.node.dicom.archives import claiming, tarred, zipped
@@ -45,7 +46,7 @@ async def bring(context: StoreContext, path: Path) -> tuple[Summary, list[Findin
             progress.append(event)
 
     async with open_examiner(parsers=1) as examiner:
-        job = ImportJob(ImportStore(context), examiner, tell, "test")
+        job = ImportJob(ImportStore(context), examiner, tell, actor("test"))
         return await job.run(find_files(path)), findings, progress
 
 
@@ -209,7 +210,7 @@ async def test_import_is_cancelled_at_once_whatever_looks_for_its_files(
         yield from ()
 
     async with open_examiner(parsers=1) as examiner:
-        job = ImportJob(ImportStore(context), examiner, lambda _: None, "test")
+        job = ImportJob(ImportStore(context), examiner, lambda _: None, actor("test"))
         begun = time.monotonic()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(job.run, files())

@@ -21,6 +21,7 @@ from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
+from tests.actors import actor
 from tests.dicom_files import encode, make_dataset, study_uid
 from tests.node.store.test_exporting import bring
 from tests.node.store.test_import_resumes import Cut, CutImportStore, make_store, run_import
@@ -143,7 +144,7 @@ async def test_two_patients_are_asked_about_before_they_are_sent(
             recipient="",
             note="",
             priority=Priority.ROUTINE,
-            operator="test",
+            actor=actor("test"),
             has_several_patients=is_meant,
         )
 

@@ -15,6 +15,7 @@ from node.domain.ids import InvitationId, NetworkId
 from node.errors import Conflict
 from node.store.audit import AuditStore
 from node.store.peers import PeerStore
+from tests.actors import actor
 from tests.node.store.test_import_resumes import make_store
 
 MEMBER = (NetworkId(b"n" * 32), InvitationId(b"i" * 32))
@@ -43,9 +44,9 @@ Stores = tuple[PeerStore, AuditStore]
 
 async def test_persons_pin_never_becomes_a_members(stores: Stores) -> None:
     store, _ = stores
-    mine = await store.pin(stated(10), endpoint="10.1.2.3:1", how="id", operator="me")
+    mine = await store.pin(stated(10), endpoint="10.1.2.3:1", how="id", actor=actor("me"))
     shown = await store.pin(
-        stated(99), endpoint="", how="network", operator="node", name="Other", member=MEMBER
+        stated(99), endpoint="", how="network", actor=actor("node"), name="Other", member=MEMBER
     )
     assert shown == mine == await store.get(mine.facility_id)
     assert (shown.network, shown.endpoint, shown.pinned_how) == (None, "10.1.2.3:1", "id")
@@ -53,20 +54,22 @@ async def test_persons_pin_never_becomes_a_members(stores: Stores) -> None:
 
 async def test_person_takes_over_a_members_pin_and_a_removal_holds(stores: Stores) -> None:
     store, _ = stores
-    pin = {"endpoint": "", "how": "network", "operator": "node", "name": "As listed"}
+    pin = {"endpoint": "", "how": "network", "actor": actor("node"), "name": "As listed"}
     found = await store.pin(stated(10), member=MEMBER, **pin)  # type: ignore[arg-type]
     assert ((found.network, found.invitation), found.name) == (MEMBER, "As listed")
-    found = await store.pin(stated(10), endpoint="", how="file", operator="me")
+    found = await store.pin(stated(10), endpoint="", how="file", actor=actor("me"))
     assert (found.network, found.name) == (None, "As listed")
-    await store.remove(found.facility_id, "me")
+    await store.remove(found.facility_id, actor("me"))
     with pytest.raises(Conflict, match="removed here"):
         await store.pin(stated(99), member=MEMBER, **pin)  # type: ignore[arg-type]
 
 
 async def test_statements_never_go_back_and_the_name_stays(stores: Stores) -> None:
     store, _ = stores
-    found = await store.pin(stated(20, endpoint="new:1"), endpoint="", how="id", operator="me")
-    found = await store.pin(stated(10, endpoint="old:1"), endpoint="", how="file", operator="me")
+    found = await store.pin(stated(20, endpoint="new:1"), endpoint="", how="id", actor=actor("me"))
+    found = await store.pin(
+        stated(10, endpoint="old:1"), endpoint="", how="file", actor=actor("me")
+    )
     assert found.endpoints == ("new:1",)
     await store.renew(stated(30, name="Great Falls Clinic", endpoint="new:1"))
     again = await store.get(found.facility_id)
@@ -77,7 +80,7 @@ async def test_statements_never_go_back_and_the_name_stays(stores: Stores) -> No
 async def test_renewal_that_comes_late_brings_back_no_older_node(stores: Stores) -> None:
     """Whoever has a stolen node key races the new node: both were looked at before one is kept."""
     store, audit = stores
-    found = await store.pin(stated(10), endpoint="", how="id", operator="me")
+    found = await store.pin(stated(10), endpoint="", how="id", actor=actor("me"))
     newer_key = SigningKey.new()
     newer = certify_node(FACILITY, newer_key, time.time() + 60, generation=SIGNER_GENERATION + 1)
     tls = make_tls_identity(node_id(newer_key.public), time.time())
@@ -95,7 +98,7 @@ async def test_renewal_that_comes_late_brings_back_no_older_node(stores: Stores)
 
 async def test_renewal_is_recorded_when_the_way_to_a_peer_changes(stores: Stores) -> None:
     store, audit = stores
-    await store.pin(stated(1), endpoint="", how="id", operator="me")
+    await store.pin(stated(1), endpoint="", how="id", actor=actor("me"))
 
     async def renewals() -> int:
         return sum(entry.kind == "peer.renewed" for entry in await audit.entries())
@@ -110,7 +113,7 @@ async def test_renewal_is_recorded_when_the_way_to_a_peer_changes(stores: Stores
 async def test_pin_that_was_verified_is_not_verified_again(stores: Stores) -> None:
     """With 2,000 peers it took 1.5 s of every 30, under the lock that all others wait for."""
     store, _ = stores
-    await store.pin(stated(1), endpoint="", how="id", operator="me")
+    await store.pin(stated(1), endpoint="", how="id", actor=actor("me"))
     [first], [again] = await store.all(), await store.all()
     assert first.identity is again.identity
     await store.renew(stated(2, endpoint="elsewhere:1"))

@@ -14,6 +14,7 @@ from node.store.context import StoreContext
 from node.store.retention import RetentionStore, Step
 from node.store.studies import StudyStore
 from node.system import clock
+from tests.actors import actor
 from tests.history import History, fill, study_of
 from tests.node.store.test_arrivals import make_signer
 from tests.node.store.test_import_resumes import make_store
@@ -152,6 +153,6 @@ async def test_nothing_is_deleted_by_a_suspect_clock(context: StoreContext, wall
 async def test_showing_a_study_is_looking_at_it(context: StoreContext, wall: Wall) -> None:
     studies = StudyStore(context)
     _, sources = await studies.get(study_of(SENT))
-    await studies.note_shown(sources, "uid 1000 (alice)")
+    await studies.note_shown(sources, actor("uid 1000 (alice)"))
     found = await RetentionStore(context, 1).page(0)
     assert [aged.study_uid for aged in found if aged.is_looked_at] == [study_of(SENT)]

@@ -11,6 +11,7 @@ from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.removal import remove_packages
 from node.store.studies import StudyStore
+from tests.actors import actor
 from tests.dicom_files import make_instance, study_uid, write_study
 from tests.node.store.test_import_resumes import make_store, run_import
 
@@ -63,7 +64,7 @@ async def test_held_instance_is_released_once_however_many_release_it(tmp_path: 
         store = await hold_one(context, tmp_path / "s")
 
         async def release() -> None:
-            package = await store.decide_held(FIRST_HELD, release=True, operator="somebody")
+            package = await store.decide_held(FIRST_HELD, release=True, actor=actor("somebody"))
             assert package is not None
 
         assert await at_once(6, release) == 1
@@ -82,7 +83,7 @@ async def test_of_release_and_discard_at_once_one_happens(tmp_path: Path) -> Non
         releases = iter([True, False] * 3)
 
         async def decide() -> None:
-            await store.decide_held(FIRST_HELD, release=next(releases), operator="somebody")
+            await store.decide_held(FIRST_HELD, release=next(releases), actor=actor("somebody"))
 
         assert await at_once(6, decide) == 1
         assert audited(context, "held.released") + audited(context, "held.discarded") == 1
@@ -100,7 +101,7 @@ async def test_study_is_deleted_once_however_many_delete_it(tmp_path: Path) -> N
         deleted = []
 
         async def delete() -> None:
-            deleted.append(await studies.delete(study_uid(2), "", "somebody"))
+            deleted.append(await studies.delete(study_uid(2), "", actor("somebody")))
 
         await at_once(6, delete)
         assert sum(one.instances for one in deleted) == 3

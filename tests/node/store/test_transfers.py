@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from node.documents.receipt import Receipt, sign_receipt
+from node.domain.actors import NODE
 from node.domain.audit import alarm_text
 from node.domain.patients import Patient
 from node.domain.summary import Summary
@@ -19,6 +20,7 @@ from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
 from node.store.transfers import TransferStore
+from tests.actors import actor
 from tests.node.store.test_arrivals import make_delivery, make_signer
 from tests.node.store.test_import_resumes import make_store
 
@@ -39,10 +41,10 @@ async def test_withdrawal_is_never_to_be_told_of_what_is_still_pending(tmp_path:
         row_id = await context.database.write(add)
         parts: dict[str, Any] = dict.fromkeys(("signer", "sender", "receiver", "links"))
         transfers = Transfers(book=store, offer_seconds=60.0, **parts)
-        row = await transfers.cancel(f"t{row_id}", "somebody")
+        row = await transfers.cancel(f"t{row_id}", actor("somebody"))
         assert committed == [(State.CANCELLED, True)]
         await store.set_told(row)
-        assert not (await transfers.cancel(f"t{row_id}", "somebody")).untold
+        assert not (await transfers.cancel(f"t{row_id}", actor("somebody"))).untold
     finally:
         context.close()
 
@@ -106,8 +108,8 @@ async def test_transfer_that_failed_or_was_declined_is_an_alarm(tmp_path: Path) 
             sends, (State.FAILED, State.DECLINED, State.CANCELLED, State.FAILED), strict=True
         ):
             (row,) = await store.numbered([row_id])
-            operator = "uid 0 (root)" if row_id == sends[3] else "node"
-            await store.set_state(row, state, "chunk ab is damaged", operator=operator)
+            who = actor("uid 0 (root)") if row_id == sends[3] else NODE
+            await store.set_state(row, state, "chunk ab is damaged", actor=who)
         said = await alarms(context)
         assert len(said) == 2  # whoever ended the last one knows
         assert said[0].startswith(f"transfer: t{sends[0]} to facility ")
@@ -141,7 +143,7 @@ async def test_transfer_that_is_overdue_is_an_alarm_once(tmp_path: Path) -> None
         ):
             assert any(s.startswith(f"transfer-overdue: t{number} ") and text in s for s in said)
         audit = AuditStore(context)
-        await audit.acknowledge((await audit.open_alarms())[-1].sequence, "somebody")
+        await audit.acknowledge((await audit.open_alarms())[-1].sequence, actor("somebody"))
         assert await store.note_overdue(now + 90 * 3600) == 0
         assert await alarms(context) == []
     finally:
@@ -187,7 +189,7 @@ async def test_offers_of_a_peer_that_are_overdue_are_one_alarm_until_it_is_seen(
         assert "and 19 more, wait for a person here" in said
         last = offer()
         assert await store.note_overdue(later) == 0
-        await audit.acknowledge((await audit.open_alarms())[-1].sequence, "somebody")
+        await audit.acknowledge((await audit.open_alarms())[-1].sequence, actor("somebody"))
         assert await store.note_overdue(later) == 1
         (said,) = await alarms(context)
         assert said.startswith(f"transfer-overdue: t{last} ")

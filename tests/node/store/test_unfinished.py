@@ -19,6 +19,7 @@ from node.store.exporting import Exporter
 from node.store.import_rows import UnfinishedImport
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore
+from tests.actors import actor
 from tests.dicom_files import make_instance, study_uid, write_study
 from tests.node.store.test_import_resumes import Cut, CutImportStore, make_store
 
@@ -33,7 +34,7 @@ def context(tmp_path: Path) -> Iterator[StoreContext]:
 async def bring(store: ImportStore, folder: Path, *, resumes: int = 0) -> Summary:
     async with open_examiner(parsers=1) as examiner:
         job = ImportJob(
-            store, examiner, lambda _: None, "test", sources=[str(folder)], resumes=resumes
+            store, examiner, lambda _: None, actor("test"), sources=[str(folder)], resumes=resumes
         )
         return await job.run(find_files(folder))
 
@@ -71,7 +72,7 @@ async def test_import_that_was_cut_off_before_anything_was_recorded_leaves_nothi
 ) -> None:
     """A package is opened before its first instance is recorded."""
     folder, killed = write_study(tmp_path / "cd", 1, 3), ImportStore(context)
-    number = await killed.begin_import([str(folder)], "test")
+    number = await killed.begin_import([str(folder)], actor("test"))
     async with trio.open_nursery() as nursery:
         await killed.open_package(study_uid(1), nursery, import_id=number)
         nursery.cancel_scope.cancel()
@@ -114,7 +115,7 @@ async def test_deletion_names_what_stays_of_the_study(
     (tmp_path / "one" / "2.dcm").write_bytes(b"MZ" + make_instance(1, 7)[2:])
     summary = await bring(ImportStore(context), tmp_path / "one")
     assert (summary.carried, summary.held) == (1, 1)
-    deleted = await StudyStore(context).delete(study_uid(1), "", "test")
+    deleted = await StudyStore(context).delete(study_uid(1), "", actor("test"))
     (one,) = await unfinished(context)
     (held,) = await ImportStore(context).list_held()
     assert (deleted.packages, deleted.instances) == (1, 1)
@@ -156,11 +157,11 @@ async def test_what_is_discarded_gives_its_room_back(context: StoreContext, tmp_
     (one,) = await unfinished(context)
     assert chunks(tmp_path)
     store = ImportStore(context)
-    assert await store.discard_import(one.id, "test") == 1
+    assert await store.discard_import(one.id, actor("test")) == 1
     assert not chunks(tmp_path)
     assert not await unfinished(context)
     with pytest.raises(NotFound):
-        await store.discard_import(one.id, "test")
+        await store.discard_import(one.id, actor("test"))
 
 
 async def test_resumed_import_that_is_cancelled_keeps_what_it_had_before(
@@ -181,7 +182,9 @@ async def test_resumed_import_that_is_cancelled_keeps_what_it_had_before(
                     job.give_up()
                     scope.cancel()
 
-            job = ImportJob(ImportStore(context), examiner, tell, "test", sources=[str(folder)])
+            job = ImportJob(
+                ImportStore(context), examiner, tell, actor("test"), sources=[str(folder)]
+            )
             await job.run(find_files(folder))
     assert scope.cancelled_caught
     (after,) = await unfinished(context)
@@ -223,13 +226,13 @@ async def test_import_that_runs_is_neither_resumed_nor_discarded(
     context: StoreContext, tmp_path: Path
 ) -> None:
     store = ImportStore(context)
-    number = await store.begin_import(["/cd"], "first")
+    number = await store.begin_import(["/cd"], actor("first"))
     assert [runs for _, runs in await store.list_imports()] == [True]
-    assert await store.begin_import(["/cd"], "second") != number
+    assert await store.begin_import(["/cd"], actor("second")) != number
     with pytest.raises(NotFound, match="is running"):
-        await store.discard_import(number, "test")
+        await store.discard_import(number, actor("test"))
     with pytest.raises(NotFound, match="is running"):
-        await store.begin_import(["/cd"], "third", resumes=number)
+        await store.begin_import(["/cd"], actor("third"), resumes=number)
 
 
 def chunks(tmp_path: Path) -> list[Path]:

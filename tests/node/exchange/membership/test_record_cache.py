@@ -36,6 +36,7 @@ from node.exchange.membership.record_cache import PIECE, Remembered
 from node.store.context import StoreContext
 from node.store.networks import NetworkStore
 from node.store.records import RecordStore
+from tests.actors import actor
 from tests.node.store.test_import_resumes import make_store
 
 KEY = SigningKey.new()
@@ -165,7 +166,7 @@ class World:
 async def world(tmp_path: Path) -> AsyncGenerator[World]:
     context = make_store(tmp_path)
     world = World(context)
-    await world.book.add(ME.letter, ME.membership, "me")
+    await world.book.add(ME.letter, ME.membership, actor("me"))
     await world.memberships.load()
     yield world
     context.close()
@@ -254,7 +255,7 @@ async def test_records_go_after_thirty_days_and_with_the_network(world: World) -
     later = NOW + 30 * DAY + 1
     assert set(await world.records.seen(NETWORK, later)) == {HELENA.facility}
     assert await world.records.seen(NETWORK, later + 31 * DAY) == {}  # though nothing was written
-    await world.book.leave(NETWORK, "me")
+    await world.book.leave(NETWORK, actor("me"))
     assert await world.records.seen(NETWORK, time.time()) == {}
     await world.records.keep(NETWORK, [BILLINGS.record()], NOW)  # said just before it was left
     assert await world.records.seen(NETWORK, time.time()) == {}

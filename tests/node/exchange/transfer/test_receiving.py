@@ -15,6 +15,7 @@ from node.domain.manifest import ChunkEntry
 from node.domain.transfers import State
 from node.errors import NodeError, StoreError
 from node.store.chunk_access import ChunkCarrier
+from tests.actors import actor
 from tests.integration.hostile import Forgery, HostilePeer, forge
 from tests.node.exchange.arriving_parts import Receiving, link_pair, open_receiving
 
@@ -52,7 +53,7 @@ async def test_cancelled_arrival_is_removed_with_what_was_being_written(tmp_path
                 ended = trio.Event()
 
                 async def cancel() -> None:
-                    await here.transfers.cancel(str(row.transfer_id), "test")
+                    await here.transfers.cancel(str(row.transfer_id), actor("test"))
                     ended.set()
 
                 nursery.start_soon(cancel)

@@ -1,0 +1,77 @@
+"""Who asks for something: every use case takes an actor, and the audit log has its text.
+
+What the door knows of a caller comes from the kernel; what the client says of itself stands beside
+it, and is never taken for the other.
+"""
+
+import enum
+import re
+from dataclasses import dataclass
+
+from node.domain.display_text import shown
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\$-]{0,63}")
+_MOST_SAID = 64
+
+
+class Door(enum.Enum):
+    """By which way somebody asks."""
+
+    NODE = "node"
+    """The node asks by itself."""
+
+    ADMIN = "admin"
+    """The admin socket: a process of this machine."""
+
+    HOME = "home"
+    """A command that works on the home itself, in which no node runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks.
+
+    Attributes:
+        door: By which way.
+        text: As the audit log has it, such as `uid 1000 (alice), says: bob`.
+    """
+
+    door: Door
+    text: str
+
+
+NODE = Actor(Door.NODE, "node")
+"""The node itself: what it does without being asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A process of this machine, as the kernel knows it.
+
+    Attributes:
+        uid: Its user, when it connected.
+        name: What the machine calls that user; empty where it has no name for it.
+        pid: The process that connected.
+    """
+
+    uid: int
+    name: str
+    pid: int
+
+    def shares_rights_with(self, node_uid: int) -> bool:
+        """Whether whatever a node of that user opens, this user could open as well.
+
+        For anybody else a node opens no path: it would read and write with its own rights.
+        """
+        return self.uid in (0, node_uid)
+
+    def actor(self, said: str) -> Actor:
+        """Return this visitor as who asks; `said` is what its client says of itself."""
+        name = self.name if _NAME.fullmatch(self.name) else "?"
+        said = shown(said)[:_MOST_SAID]
+        return Actor(Door.ADMIN, f"uid {self.uid} ({name}){f', says: {said}' if said else ''}")
+
+
+def at_home(said: str) -> Actor:
+    """Return who runs a command on a home, by what the command says."""
+    return Actor(Door.HOME, said)

@@ -1,0 +1,8 @@
+"""Who asks, in tests."""
+
+from node.domain.actors import Actor, Door
+
+
+def actor(name: str) -> Actor:
+    """Return somebody at the admin socket."""
+    return Actor(Door.ADMIN, name)
