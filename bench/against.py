@@ -22,11 +22,15 @@ ROOT = Path(__file__).resolve().parents[1]
 _WORK = ("start", "import", "send", "export")
 """What is measured apart. To start is: two homes are made, two nodes started and paired."""
 
-# Of the tree that is measured, this uses what has been there for long: `bench.nodes`.
+# This runs in the tree that is measured, with what that tree has for running nodes.
 _ROUND = """
 import json, os, resource, sys, time
 from pathlib import Path
-from bench.nodes import two_nodes
+
+try:
+    from tests.support.nodes import two_nodes
+except ImportError:
+    from bench.nodes import two_nodes
 
 study, folder = Path(sys.argv[1]), Path(sys.argv[2])
 found = {}

@@ -28,7 +28,7 @@ from node.errors import NodeError, PeerBusy
 from node.rpc.calling import Channel
 from node.rpc.methods import Method, method
 from tests.integration.attacks.exhaustion import again, promise
-from tests.integration.hostile import HELLO, WATCH, Forgery, HostilePeer, hello
+from tests.support.hostile import HELLO, WATCH, Forgery, HostilePeer, hello
 
 HEADS = method(
     pb.DESCRIPTOR.services_by_name["ExchangeService"],

@@ -25,7 +25,7 @@ import pydicom
 from rich.console import Console
 from rich.table import Table
 
-from bench.nodes import CommandFailed, Directory, Node, wait_until
+from tests.support.nodes import CommandFailed, Directory, Node, wait_until
 
 _TAMPERINGS = ("", "export", "chunk", "receipt")
 _ROUTES = ("direct", "dial-back", "relay")

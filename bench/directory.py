@@ -21,14 +21,14 @@ import trio
 import trio_asyncio
 from emix.directory.v1 import directory_pb2 as pb
 
-from bench.nodes import Directory, wait_until
-from bench.postgres import running_postgres
-from bench.simulated import METHODS, SimulatedNode, connected
 from directory_service.operator import OperatorKey, list_beside
 from node.documents.lists import open_list
 from node.errors import NodeError
 from node.rpc.calling import Channel
 from node.rpc.pieces import pieces
+from tests.support.nodes import Directory, wait_until
+from tests.support.postgres import running_postgres
+from tests.support.simulated import METHODS, SimulatedNode, connected
 
 RESULTS = Path(__file__).with_name("results-directory.md")
 NODES = int(os.environ.get("NODES", "10000"))

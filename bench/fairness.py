@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.attacker import FLOODS, is_of_strangers
-from bench.nodes import Node, two_nodes
-from tests.dicom_files import study_uid
 from tests.integration.attacks.damage import write_noise
+from tests.support.dicom_files import study_uid
+from tests.support.nodes import Node, two_nodes
 
 RESULTS = Path(__file__).with_name("results-fairness.md")
 ATTACKS = ("rest", "calls", "offers", "manifests", "chunks", *FLOODS)

@@ -20,8 +20,8 @@ from pydicom.data import get_testdata_file
 
 from bench import peers
 from bench.ct_study import make_ct_study
-from bench.nodes import Node, free_port, two_nodes
-from bench.slow_line import SlowLine, only_through
+from tests.support.nodes import Node, free_port, two_nodes
+from tests.support.slow_line import SlowLine, only_through
 
 DATA = Path(__file__).parent / ".data"
 RESULTS = Path(__file__).with_name("results-more.md")

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pydicom
 
-from bench.nodes import Node
 from bench.peers import Orthanc
 from tests.cases import Case, files, media, studies
+from tests.support.nodes import Node
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "odd-inputs.md"
 _HEAD = """\

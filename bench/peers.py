@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.nodes import free_port
+from tests.support.nodes import free_port
 
 ROOT = Path(__file__).parent
 QUIET = subprocess.DEVNULL

@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.nodes import free_port, wait_until
 from node.crypto.certificates import TlsIdentity, fingerprint, make_tls_identity
 from node.crypto.signing import SigningKey
 from node.documents.tickets import (
@@ -32,6 +31,7 @@ from node.documents.tickets import (
     read_ticket_signer,
 )
 from node.domain.ids import FacilityId, NodeId
+from tests.support.nodes import free_port, wait_until
 
 RESULTS = Path(__file__).with_name("results-relays.md")
 RUNS = int(os.environ.get("RUNS", "5"))

@@ -20,11 +20,11 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from bench.ct_study import make_ct_study
 from bench.demo import Outcome, running_network
-from bench.nodes import Node
 from bench.run import DATA, Ours
 from node.errors import NodeError
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
 from node.rpc.methods import methods
+from tests.support.nodes import Node
 
 RESULTS = Path(__file__).with_name("results-routes.md")
 RUNS = int(os.environ.get("RUNS", "5"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench import peers
 from bench.ct_study import hold_digest, make_ct_study
-from bench.nodes import Node, two_nodes
+from tests.support.nodes import Node, two_nodes
 
 RUNS = int(os.environ.get("RUNS", "5"))
 DATA = Path(__file__).parent / ".data"

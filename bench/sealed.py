@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pydicom
 
-from bench.nodes import Node
-from tests.dicom_files import part10_files
+from tests.support.dicom_files import part10_files
+from tests.support.nodes import Node
 
 RESULTS = Path(__file__).with_name("results-sealed.md")
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")

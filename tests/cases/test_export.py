@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from bench.nodes import Node
 from tests.cases import Case, studies
+from tests.support.nodes import Node
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

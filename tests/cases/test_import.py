@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench.nodes import Node
 from tests.cases import Case, Right, files, media, studies
+from tests.support.nodes import Node
 
 # pydicom's FileSet leaves its temporary folders to the garbage collector.
 pytestmark = [

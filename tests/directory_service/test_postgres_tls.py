@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bench.postgres import Postgres, running_postgres
 from directory_service.postgres import open_postgres
 from directory_service.storage import Storage
 from node.errors import ConfigError
+from tests.support.postgres import Postgres, running_postgres
 
 KEY = bytes(32)
 HOST = "db.example.org"

@@ -49,7 +49,7 @@ from node.rpc.calling import Channel, Stream, open_channel
 from node.rpc.methods import methods
 from node.rpc.serving import serve
 from node.rpc.warden import ConnectionBounds, Warden
-from tests.integration.loop import run
+from tests.support.loop import run
 
 _ANSWER = Bound(4 * 2**20)
 _METHODS = {

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 import trio
 
-from bench.postgres import Postgres, running_postgres
 from directory_service.postgres import open_postgres
 from directory_service.sqlite import SqliteEngine
 from directory_service.storage import Engine, Storage, StoredMember, StoredNode
 from node.domain.ids import FacilityId, InvitationId, NodeId
 from node.domain.network import NO_LIST
 from node.errors import ConfigError, Conflict, StoreError
+from tests.support.postgres import Postgres, running_postgres
 
 NOW = 1_800_000_000
 KEY = bytes(range(32))

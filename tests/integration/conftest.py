@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Node, two_nodes
+from tests.support.nodes import Node, two_nodes
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.nodes import Node
-from tests.dicom_files import study_uid, write_study
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.nodes import Node
 
 pytestmark = pytest.mark.integration
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Node, pair, wait_until
 from node.documents.identity import Identity
-from tests.dicom_files import study_uid, write_study
-from tests.integration.clock import Clock
 from tests.integration.test_policy import age_packages
+from tests.support.clock import Clock
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.nodes import CommandFailed, Node, pair, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 _YEARS_AHEAD, _BEFORE_COMPUTERS = 10 * 365, -56 * 365

@@ -15,9 +15,9 @@ import pytest
 from pydicom.fileset import FileSet
 from pydicom.uid import BasicTextSRStorage
 
-from bench.nodes import CommandFailed, Node, wait_until
-from tests.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
-from tests.integration.processes import interruptible
+from tests.support.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
+from tests.support.nodes import CommandFailed, Node, wait_until
+from tests.support.processes import interruptible
 
 pytestmark = pytest.mark.integration
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Node
-from tests.dicom_files import corpus_roots, part10_files
+from tests.support.dicom_files import corpus_roots, part10_files
+from tests.support.nodes import Node
 
 NOT_CARRIED = Path(__file__).with_name("not_carried.txt")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Node, two_nodes, wait_until
 from node.dicom.dicomdir import write_dicomdir
 from tests.cases.encoding import directory
-from tests.dicom_files import encode, make_dataset, make_instance, study_uid
+from tests.support.dicom_files import encode, make_dataset, make_instance, study_uid
+from tests.support.nodes import CommandFailed, Node, two_nodes, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

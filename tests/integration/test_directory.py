@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Directory, Node, free_port, wait_until
-from bench.postgres import running_postgres
-from bench.slow_line import SlowLine
-from tests.dicom_files import study_uid, write_study
-from tests.integration.dumps import database_dump
 from tests.integration.test_kills import write_noisy_study
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.dumps import database_dump
+from tests.support.nodes import CommandFailed, Directory, Node, free_port, wait_until
+from tests.support.postgres import running_postgres
+from tests.support.slow_line import SlowLine
 
 NOBODY = '["127.0.0.1:1"]'
 pytestmark = pytest.mark.integration

@@ -17,7 +17,6 @@ from emix.directory.v1 import directory_pb2 as pb
 from emix.documents.v1 import documents_pb2 as documents
 from emix.documents.v1 import network_pb2 as network_pb
 
-from bench.nodes import Node, free_port, wait_until
 from directory_service.operator import OperatorKey
 from node.crypto.certificates import issue_directory_certificate
 from node.crypto.signing import SigningKey
@@ -28,9 +27,10 @@ from node.documents.tickets import Ticket, TicketSigner, certify_tickets, read_t
 from node.domain.ids import InvitationId, NodeId
 from node.rpc.credentials import introduction_credentials
 from node.rpc.serving import serve
-from tests.integration.hostile import HostilePeer
-from tests.integration.hostile_directory import HostileDirectory
-from tests.integration.loop import run
+from tests.support.hostile import HostilePeer
+from tests.support.hostile_directory import HostileDirectory
+from tests.support.loop import run
+from tests.support.nodes import Node, free_port, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 RELAYS = ("127.0.0.1:1",)

@@ -12,13 +12,13 @@ import psycopg
 import pytest
 import trio
 
-from bench.nodes import CommandFailed, Directory, Node, free_port, wait_until
-from bench.postgres import Postgres, running_postgres
 from directory_service.home import Home, bus_key
 from directory_service.operator import OperatorKey, known_list
 from directory_service.postgres import channel_of, open_postgres
 from directory_service.storage import Storage
-from tests.dicom_files import study_uid, write_study
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.nodes import CommandFailed, Directory, Node, free_port, wait_until
+from tests.support.postgres import Postgres, running_postgres
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

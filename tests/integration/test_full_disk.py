@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Node, pair, wait_until
-from tests.dicom_files import study_uid, write_study
 from tests.node.store.test_ballast import fill
 from tests.node.store.test_copies import mounted
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.nodes import CommandFailed, Node, pair, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]  # a transfer comes again after a minute
 

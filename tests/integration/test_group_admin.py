@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.dicom_files import make_instance, study_uid
 from tests.integration.test_new_user import ADMIN, Facility
+from tests.support.dicom_files import make_instance, study_uid
 
 pytestmark = [
     pytest.mark.integration,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Directory, Node, wait_until
-from tests.dicom_files import study_uid, write_study
 from tests.integration.attacks.users import as_user, folder_of_user
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.nodes import CommandFailed, Directory, Node, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

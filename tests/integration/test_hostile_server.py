@@ -9,12 +9,12 @@ import pytest
 import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
-from bench.nodes import Node
 from node.documents.identity import Identity, Profile, make_statements
 from node.rpc.credentials import TrustSnapshot, server_credentials
 from node.rpc.serving import Call, Service, allow_all, serve
-from tests.integration.hostile import HostilePeer
-from tests.integration.loop import run
+from tests.support.hostile import HostilePeer
+from tests.support.loop import run
+from tests.support.nodes import Node
 
 pytestmark = pytest.mark.integration
 Handler = Callable[[Call[Any]], Awaitable[Any]]

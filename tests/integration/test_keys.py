@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Node, pair, wait_until
 from node.app.home import Home, unlock
 from node.errors import BadDataKey, KeysError, StoreError
 from node.store.context import StoreContext, open_store
 from node.store.package_rows import find_packages
-from tests.dicom_files import study_uid, write_study
 from tests.integration.test_life import needs
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.nodes import CommandFailed, Node, pair, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

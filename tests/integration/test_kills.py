@@ -17,11 +17,11 @@ import pytest
 import trio
 from emix.admin.v1 import admin_pb2 as pb
 
-from bench.nodes import Node, two_nodes
 from node.errors import NodeError
-from tests.dicom_files import encode, make_dataset, study_uid
-from tests.integration.admin import Client, admin, import_folder, wait_delivered
-from tests.integration.loop import run
+from tests.support.admin import Client, admin, import_folder, wait_delivered
+from tests.support.dicom_files import encode, make_dataset, study_uid
+from tests.support.loop import run
+from tests.support.nodes import Node, two_nodes
 
 KILLS = 100
 SECONDS_A_KILL = 15

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Node, wait_until
-from tests.dicom_files import study_uid, write_study
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.nodes import Node, wait_until
 
 pytestmark = pytest.mark.integration
 ROUNDS = 8

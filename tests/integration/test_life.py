@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Node, free_port, pair, wait_until
 from node.app.home import Home, save_secrets, unlock
 from node.crypto.certificates import make_tls_identity
-from tests.dicom_files import study_uid, write_study
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.nodes import CommandFailed, Node, free_port, pair, wait_until
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]

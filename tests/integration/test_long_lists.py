@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from bench.nodes import Node
 from node.app.home import Home, unlock
 from node.documents.delivery import open_delivery
 from node.documents.manifest import open_manifest
@@ -22,8 +21,9 @@ from node.domain.transfers import Direction, State
 from node.sql.database import Db
 from node.store import audit_rows, package_rows, transfer_rows
 from node.store.context import open_store
-from tests.dicom_files import study_uid
-from tests.integration.hostile import HostilePeer, forge
+from tests.support.dicom_files import study_uid
+from tests.support.hostile import HostilePeer, forge
+from tests.support.nodes import Node
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 TRANSFERS, STUDIES, PACKAGES, ENTRIES = 20_000, 8_000, 3_000, 20_000

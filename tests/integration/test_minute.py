@@ -12,16 +12,16 @@ import trio
 from emix.directory.v1 import directory_pb2 as pb
 from grpc_health.v1 import health_pb2
 
-from bench.nodes import free_port, two_nodes, wait_until
-from bench.simulated import METHODS, SimulatedNode, connected
-from bench.slow_line import SlowLine, only_through
 from directory_service.operator import OperatorKey
 from node.errors import NodeError
 from node.rpc.methods import methods
-from tests.dicom_files import study_uid
-from tests.integration.loop import call_soon, run
 from tests.integration.test_directory_processes import Processes, running_processes
 from tests.integration.test_kills import write_noisy_study
+from tests.support.dicom_files import study_uid
+from tests.support.loop import call_soon, run
+from tests.support.nodes import free_port, two_nodes, wait_until
+from tests.support.simulated import METHODS, SimulatedNode, connected
+from tests.support.slow_line import SlowLine, only_through
 
 _HEALTH = {m.name: m for m in methods(health_pb2.DESCRIPTOR.services_by_name["Health"])}
 JOINERS = 6

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Node, free_port
 from node.documents.identity import Identity
-from tests.integration.namespaces import needs_root
+from tests.support.namespaces import needs_root
+from tests.support.nodes import Node, free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 _ADDRESS = "10.213.99.2"

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import free_port, wait_until
-from tests.dicom_files import make_instance
 from tests.integration.attacks.users import reaching_this_code
+from tests.support.dicom_files import make_instance
+from tests.support.nodes import free_port, wait_until
 
 pytestmark = [
     pytest.mark.integration,

@@ -9,8 +9,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from bench.nodes import Node, two_nodes
-from tests.dicom_files import encode, make_dataset, study_uid
+from tests.support.dicom_files import encode, make_dataset, study_uid
+from tests.support.nodes import Node, two_nodes
 
 pytestmark = pytest.mark.integration
 

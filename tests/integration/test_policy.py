@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Node, free_port, two_nodes, wait_until
-from bench.slow_line import SlowLine, only_through
-from tests.dicom_files import encode, make_dataset, study_uid, write_study
-from tests.integration.processes import interruptible
+from tests.support.dicom_files import encode, make_dataset, study_uid, write_study
+from tests.support.nodes import CommandFailed, Node, free_port, two_nodes, wait_until
+from tests.support.processes import interruptible
+from tests.support.slow_line import SlowLine, only_through
 
 pytestmark = pytest.mark.integration
 

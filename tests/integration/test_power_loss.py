@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Directory, Node
 from tests.integration.test_life import needs
+from tests.support.nodes import Directory, Node
 
 pytestmark = pytest.mark.integration
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Directory, Node, free_port, wait_until
-from tests.dicom_files import study_uid
-from tests.integration.dumps import database_dump
-from tests.integration.hostile_relay import HostileRelay
 from tests.integration.test_kills import write_noisy_study
 from tests.integration.test_planted import STUDY, plant
+from tests.support.dicom_files import study_uid
+from tests.support.dumps import database_dump
+from tests.support.hostile_relay import HostileRelay
+from tests.support.nodes import Directory, Node, free_port, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 NOBODY = '["127.0.0.1:1"]'

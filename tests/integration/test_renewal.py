@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Node, pair, wait_until
 from node.documents.identity import Identity
-from tests.dicom_files import study_uid, write_study
-from tests.integration.clock import Clock
+from tests.support.clock import Clock
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.nodes import Node, pair, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

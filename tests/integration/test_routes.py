@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Directory, Node, wait_until
-from tests.dicom_files import study_uid
-from tests.integration.namespaces import Hosts, hosts
 from tests.integration.test_kills import write_noisy_study
+from tests.support.dicom_files import study_uid
+from tests.support.namespaces import Hosts, hosts
+from tests.support.nodes import CommandFailed, Directory, Node, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.slow]
 MIB = 2**20

@@ -10,7 +10,6 @@ import pytest
 import trio
 from emix.directory.v1 import directory_pb2 as pb
 
-from bench.nodes import Node, free_port, wait_until
 from directory_service.operator import OperatorKey
 from node.crypto.certificates import issue_directory_certificate
 from node.documents.lists import open_list
@@ -18,9 +17,10 @@ from node.documents.network import claim
 from node.domain.network import ListProblem
 from node.rpc.credentials import introduction_credentials
 from node.rpc.serving import serve
-from tests.integration.hostile import HostilePeer
-from tests.integration.hostile_directory import HostileDirectory
-from tests.integration.loop import run
+from tests.support.hostile import HostilePeer
+from tests.support.hostile_directory import HostileDirectory
+from tests.support.loop import run
+from tests.support.nodes import Node, free_port, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -14,7 +14,6 @@ import pytest
 import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
-from bench.nodes import CommandFailed, Node, wait_until
 from node.crypto.certificates import make_tls_identity, name_in, pem_to_der
 from node.crypto.keys import DataKey
 from node.documents.delivery import open_delivery
@@ -40,9 +39,10 @@ from node.federation.connections.introduction_client import Introducer
 from node.federation.connections.link import GrpcLink
 from node.federation.routes.dialing import Dialer
 from node.rpc.calling import Stream
-from tests.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
-from tests.integration.hostile import HELLO, WATCH, Forgery, HostilePeer, forge, hello
-from tests.integration.loop import run
+from tests.support.dicom_files import encode, make_dataset, make_instance, study_uid, write_study
+from tests.support.hostile import HELLO, WATCH, Forgery, HostilePeer, forge, hello
+from tests.support.loop import run
+from tests.support.nodes import CommandFailed, Node, wait_until
 
 pytestmark = pytest.mark.integration
 

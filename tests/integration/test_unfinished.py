@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Node, wait_until
 from node.dicom.dicomdir import write_dicomdir
-from tests.dicom_files import make_instance, study_uid
-from tests.integration.processes import interruptible
 from tests.integration.test_policy import write_noise
+from tests.support.dicom_files import make_instance, study_uid
+from tests.support.nodes import CommandFailed, Node, wait_until
+from tests.support.processes import interruptible
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

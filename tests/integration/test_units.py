@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Directory, Node, free_port, pair
-from tests.dicom_files import study_uid, write_study
 from tests.integration.attacks.users import reaching_this_code
-from tests.integration.confined import read_unit
 from tests.integration.test_directory import metrics_at
+from tests.support.confined import read_unit
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.nodes import CommandFailed, Directory, Node, free_port, pair
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -61,7 +61,7 @@ def folder() -> Iterator[Path]:
 
 def under(unit: str, folder: Path) -> list[str]:
     """Return what runs a command as a unit would have it."""
-    module = "tests.integration.confined"
+    module = "tests.support.confined"
     return [sys.executable, "-m", module, str(DEPLOY / f"{unit}.service"), str(folder)]
 
 

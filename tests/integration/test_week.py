@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Directory, Node, wait_until
-from tests.dicom_files import study_uid, write_study
-from tests.integration.clock import Clock
+from tests.support.clock import Clock
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.nodes import CommandFailed, Directory, Node, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 DAYS = (1, 3, 5, 7, 8)

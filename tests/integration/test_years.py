@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from emix.admin.v1 import admin_pb2 as pb
 
-from bench.nodes import Node, two_nodes, wait_until
 from node.app.home import Home, unlock
 from node.domain.ids import FacilityId
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
 from node.rpc.bounds import OWN
 from node.rpc.methods import methods
 from node.store.context import open_store
-from tests.dicom_files import study_uid, write_study
-from tests.history import History, fill
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.history import History, fill
+from tests.support.nodes import Node, two_nodes, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
 SENT, RECEIVED = 20_000, 3_000

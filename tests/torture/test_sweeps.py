@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Node, two_nodes, wait_until
-from tests.dicom_files import study_uid
-from tests.integration.loop import run
 from tests.integration.test_kills import SECONDS_A_KILL, Rounds, packed, write_noisy_study
+from tests.support.dicom_files import study_uid
+from tests.support.loop import run
+from tests.support.nodes import CommandFailed, Node, two_nodes, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.torture]
 Report = Callable[[str], None]

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.nodes import Node, wait_until
 from node.app.home import Home, unlock
 from node.sql.database import Database, Db
 from node.store import audit_rows
 from node.store.context import open_store
-from tests.actors import actor
+from tests.support.actors import actor
+from tests.support.nodes import Node, wait_until
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from node.documents.identity import Identity
 from node.documents.manifest import open_manifest, sign_manifest
 from node.domain.ids import ChunkId
 from node.domain.manifest import MAX_CHUNK_BYTES, ChunkEntry, Extent
-from tests.integration.hostile import Forgery, HostilePeer, forge
+from tests.support.hostile import Forgery, HostilePeer, forge
 
 _SEALED_BYTES = 105  # what a chunk of zeroes takes
 

@@ -23,12 +23,12 @@ import grpc.aio
 from emix.admin.v1 import admin_pb2 as admin
 from emix.exchange.v1 import exchange_pb2 as pb
 
-from bench.nodes import Node
 from node.crypto.certificates import der_to_pem, server_name
 from node.documents.identity import Identity
 from node.rpc.blocking import open_blocking_channel
 from node.rpc.methods import methods
-from tests.integration.hostile import HostilePeer
+from tests.support.hostile import HostilePeer
+from tests.support.nodes import Node
 
 _HELLO = "/emix.exchange.v1.ExchangeService/Hello"
 _CARRY = "/emix.exchange.v1.ExchangeService/Carry"

@@ -4,8 +4,8 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.nodes import Node
-from tests.dicom_files import encode, make_dataset
+from tests.support.dicom_files import encode, make_dataset
+from tests.support.nodes import Node
 
 
 def chunks_of(node: Node) -> set[Path]:

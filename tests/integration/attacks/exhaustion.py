@@ -4,7 +4,6 @@ import secrets
 from pathlib import Path
 from time import time
 
-from bench.nodes import Node
 from node.crypto.digests import sha256
 from node.crypto.keys import DataKey
 from node.documents.delivery import Delivery, sign_delivery
@@ -13,7 +12,8 @@ from node.documents.manifest import sign_manifest
 from node.domain.ids import ChunkId, TransferId
 from node.domain.manifest import ChunkEntry, Extent, InstanceEntry, Manifest, StudyInstanceUID
 from node.domain.transfers import Priority
-from tests.integration.hostile import Forgery, HostilePeer
+from tests.support.hostile import Forgery, HostilePeer
+from tests.support.nodes import Node
 
 _UID = "1.2.840.10008." + "1234567890." * 4 + "5"
 

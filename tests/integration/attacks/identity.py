@@ -4,10 +4,10 @@ from pathlib import Path
 
 from emix.documents.v1 import documents_pb2 as pb
 
-from bench.nodes import Node
 from node.crypto.keyring import RecoveryKit
 from node.crypto.signing import SigningKey
-from tests.integration.hostile import HostilePeer
+from tests.support.hostile import HostilePeer
+from tests.support.nodes import Node
 
 
 def exported(node: Node) -> bytes:

@@ -11,7 +11,7 @@ import grpc
 from node.crypto.certificates import DIRECTORY_NAME, name_in, server_name
 from node.documents.identity import Identity
 from node.rpc.credentials import client_credentials
-from tests.integration.hostile import HostilePeer
+from tests.support.hostile import HostilePeer
 
 _SECONDS = 60.0
 MIB = 2**20

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Node, two_nodes, wait_until
-from tests.dicom_files import study_uid, write_study
 from tests.integration.attacks import audit_log
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.nodes import Node, two_nodes, wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Node
-from tests.dicom_files import make_instance
+from tests.support.dicom_files import make_instance
+from tests.support.nodes import Node
 
 PASSPHRASE = "a passphrase of the test"
 # What children of ours are called, what they load, and what Python itself looks for.

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from emix.admin.v1 import admin_pb2 as pb
 
-from bench.nodes import Node, wait_until
 from node.rpc.blocking import open_blocking_channel
 from node.rpc.bounds import OWN
 from node.rpc.methods import methods
 from node.store import audit_rows
 from tests.integration.attacks import audit_log
+from tests.support.nodes import Node, wait_until
 
 pytestmark = pytest.mark.integration
 OTHER = 61_234

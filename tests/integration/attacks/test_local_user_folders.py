@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Directory, Node
 from node.dicom.archive_reader import Unreadable
 from node.dicom.media import find_files
-from tests.dicom_files import study_uid, write_study
 from tests.integration.attacks.folders import (
     OTHER,
     as_other,
@@ -20,7 +18,9 @@ from tests.integration.attacks.folders import (
     needs_root,
     shared_folder,
 )
-from tests.integration.hostile import HostilePeer
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.hostile import HostilePeer
+from tests.support.nodes import CommandFailed, Directory, Node
 
 pytestmark = [pytest.mark.integration, needs_root]
 STUDY = 950

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Node
 from node.dicom.arena import SLAB_BYTES, Arena
 from tests.integration.attacks.users import as_user, folder_of_user
+from tests.support.nodes import CommandFailed, Node
 
 pytestmark = pytest.mark.integration
 INSIDE = Path(__file__).with_name("inside.py")

@@ -8,7 +8,6 @@ from time import time
 import pytest
 from emix.documents.v1 import documents_pb2 as pb
 
-from bench.nodes import CommandFailed, Node
 from node.app.home import Home, save_identity, unlock
 from node.crypto.keyring import RecoveryKit
 from node.crypto.keys import SealKey
@@ -20,8 +19,9 @@ from node.errors import BadSignature, PeerUntrusted
 from node.federation.connections.introduction_client import Introducer
 from node.federation.routes.dialing import Dialer
 from tests.integration.attacks.identity import facility_key_of
-from tests.integration.hostile import HostilePeer
-from tests.integration.loop import run
+from tests.support.hostile import HostilePeer
+from tests.support.loop import run
+from tests.support.nodes import CommandFailed, Node
 
 pytestmark = pytest.mark.integration
 DECADE = 10 * 365 * 86400

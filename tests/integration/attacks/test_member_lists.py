@@ -12,7 +12,6 @@ import pytest
 import trio
 from emix.directory.v1 import directory_pb2 as pb
 
-from bench.nodes import CommandFailed, Directory, Node, free_port, wait_until
 from directory_service.client import open_operator_client
 from directory_service.operator import OperatorKey
 from node.crypto.certificates import issue_directory_certificate
@@ -22,9 +21,10 @@ from node.documents.network import Membership
 from node.errors import NodeError
 from node.rpc.credentials import introduction_credentials
 from node.rpc.serving import serve
-from tests.integration.hostile_directory import HostileDirectory
-from tests.integration.loop import run
 from tests.integration.test_directory import import_study, make_node, stop
+from tests.support.hostile_directory import HostileDirectory
+from tests.support.loop import run
+from tests.support.nodes import CommandFailed, Directory, Node, free_port, wait_until
 
 pytestmark = pytest.mark.integration
 HOUR, DAY = 3600.0, 86400.0

@@ -8,15 +8,15 @@ import pytest
 import trio
 from emix.directory.v1 import directory_pb2 as pb
 
-from bench.nodes import Directory, Node, wait_until
-from bench.simulated import connected
 from directory_service.operator import OperatorKey
 from node.documents.network import JoinLetter, claim
 from node.domain.ids import FacilityId
 from node.errors import PeerUntrusted
 from tests.directory_service.test_service import Client, Facility, next_event
-from tests.integration.loop import run
 from tests.integration.test_directory import facility_id, make_node, stop
+from tests.support.loop import run
+from tests.support.nodes import Directory, Node, wait_until
+from tests.support.simulated import connected
 
 pytestmark = pytest.mark.integration
 

@@ -9,15 +9,15 @@ import pytest
 import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
-from bench.nodes import Node
 from node.documents.audit_head import open_head, read_head_file, sign_head
 from node.domain.audit import DIGEST_BYTES
 from node.domain.heads import MAX_LINKS, MOST_EVIDENCE
 from node.errors import NodeError, PeerBusy
 from node.rpc.calling import Channel
 from tests.integration.attacks import audit_log
-from tests.integration.hostile import HELLO, HostilePeer, hello
-from tests.integration.loop import run
+from tests.support.hostile import HELLO, HostilePeer, hello
+from tests.support.loop import run
+from tests.support.nodes import Node
 
 pytestmark = pytest.mark.integration
 

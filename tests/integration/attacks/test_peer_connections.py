@@ -9,7 +9,6 @@ import pytest
 import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
-from bench.nodes import Node, wait_until
 from node.documents.identity import Identity
 from node.documents.messages import Collect, Problem
 from node.domain.ids import TransferId
@@ -18,8 +17,9 @@ from node.federation.connections import wire
 from node.federation.connections.peer_service import MAX_CARRIES
 from node.rpc.calling import Stream
 from tests.integration.attacks.connections import make_peers, pin, started, way_of
-from tests.integration.hostile import CARRY, HostilePeer
-from tests.integration.loop import run
+from tests.support.hostile import CARRY, HostilePeer
+from tests.support.loop import run
+from tests.support.nodes import Node, wait_until
 
 pytestmark = pytest.mark.integration
 PEERS, ROUNDS, PROCESSES = 40, 40, 2

@@ -9,7 +9,6 @@ from time import time
 import pytest
 import trio
 
-from bench.nodes import Node
 from node.app.home import Home, unlock
 from node.documents.arrivals import Arrival
 from node.documents.delivery import open_delivery
@@ -33,11 +32,12 @@ from node.errors import NodeError
 from node.sql.database import open_database
 from node.store.chunk_access import ChunkCarrier
 from node.store.schema import migrations
-from tests.dicom_files import study_uid, write_study
 from tests.integration.attacks.exhaustion import again, peak_megabytes, promise
-from tests.integration.hostile import Forgery, HostilePeer, forge
-from tests.integration.loop import run
 from tests.node.exchange.arriving_parts import link_pair, open_receiving
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.hostile import Forgery, HostilePeer, forge
+from tests.support.loop import run
+from tests.support.nodes import Node
 
 pytestmark = pytest.mark.integration
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Node
 from node.dicom.archive_reader import Unreadable
 from node.dicom.media import find_files
 from node.documents.messages import Message, Problem
 from tests.integration.attacks.bombs import package_of_zeroes, zip_of_many, zip_of_one_kernel
-from tests.integration.hostile import HostilePeer
-from tests.integration.loop import run
+from tests.support.hostile import HostilePeer
+from tests.support.loop import run
+from tests.support.nodes import Node
 
 pytestmark = pytest.mark.integration
 

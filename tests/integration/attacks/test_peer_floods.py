@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.nodes import Node
 from tests.integration.attacks.connections import Crowd, make_peers, pin, started, way_of
+from tests.support.nodes import Node
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 SECONDS, MOST_CORES = 12, 0.3

@@ -10,9 +10,9 @@ from node.documents.messages import Answer, AnswerKind, Message, Offer, ReceiptK
 from node.domain.ids import TransferId
 from node.store import arrivals
 from node.store.removal import finish_removals
-from tests.integration.hostile import Forgery, HostilePeer, forge
-from tests.integration.loop import run
 from tests.node.exchange.arriving_parts import MemoryLink, Receiving, link_pair, open_receiving
+from tests.support.hostile import Forgery, HostilePeer, forge
+from tests.support.loop import run
 
 pytestmark = pytest.mark.integration
 

@@ -6,7 +6,6 @@ from time import time
 
 import pytest
 
-from bench.nodes import CommandFailed, Node, two_nodes, wait_until
 from node.documents.identity import Profile, make_statements
 from node.documents.signed import certify_node
 from node.errors import NodeError
@@ -18,8 +17,9 @@ from tests.integration.attacks.identity import (
     exported,
     facility_key_of,
 )
-from tests.integration.hostile import HELLO, HostilePeer, hello
-from tests.integration.loop import run
+from tests.support.hostile import HELLO, HostilePeer, hello
+from tests.support.loop import run
+from tests.support.nodes import CommandFailed, Node, two_nodes, wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -8,14 +8,14 @@ import pytest
 import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
-from bench.nodes import Node, wait_until
 from node.documents.identity import Identity
 from node.documents.messages import ReceiptMessage
 from node.domain.ids import TransferId
-from tests.dicom_files import study_uid, write_study
-from tests.integration.hostile import WATCH, HostilePeer, forge
-from tests.integration.loop import run
-from tests.integration.processes import interruptible
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.hostile import WATCH, HostilePeer, forge
+from tests.support.loop import run
+from tests.support.nodes import Node, wait_until
+from tests.support.processes import interruptible
 
 pytestmark = pytest.mark.integration
 Victim = tuple[Node, HostilePeer, Identity]

@@ -8,7 +8,6 @@ import pytest
 import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
-from bench.nodes import Node
 from node.documents.identity import Identity
 from node.rpc.bounds import SMALL
 from node.rpc.credentials import TrustSnapshot, server_credentials
@@ -25,8 +24,9 @@ from tests.integration.attacks.messages import (
     swollen,
     within,
 )
-from tests.integration.hostile import HostilePeer
-from tests.integration.loop import run
+from tests.support.hostile import HostilePeer
+from tests.support.loop import run
+from tests.support.nodes import Node
 
 pytestmark = pytest.mark.integration
 _SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import CommandFailed, Node
-from tests.dicom_files import study_uid, write_study
-from tests.integration.hostile import HostilePeer
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.hostile import HostilePeer
+from tests.support.nodes import CommandFailed, Node
 
 pytestmark = pytest.mark.integration
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from bench.nodes import Node
 from node.documents.messages import ReceiptMessage
-from tests.dicom_files import encode, make_dataset, make_instance, study_uid
-from tests.integration.hostile import HostilePeer, forge
-from tests.integration.loop import run
+from tests.support.dicom_files import encode, make_dataset, make_instance, study_uid
+from tests.support.hostile import HostilePeer, forge
+from tests.support.loop import run
+from tests.support.nodes import Node
 
 pytestmark = pytest.mark.integration
 

@@ -19,8 +19,8 @@ import trio.testing
 from node.dicom import examiner as module
 from node.dicom.examiner import Examiner, open_examiner
 from node.domain.verdicts import Examined, Verdict
-from tests.dicom_files import make_instance
 from tests.integration.attacks.slow_files import deflated_elements, many_elements
+from tests.support.dicom_files import make_instance
 
 pytestmark = pytest.mark.integration
 _CPUCLOCK_SCHED = 2

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Node
 from node.documents.messages import ReceiptMessage
-from tests.dicom_files import study_uid
 from tests.integration.attacks.damage import chunks_of, contents, flip, write_large, write_noise
-from tests.integration.hostile import Forgery, HostilePeer, forge
-from tests.integration.loop import run
+from tests.support.dicom_files import study_uid
+from tests.support.hostile import Forgery, HostilePeer, forge
+from tests.support.loop import run
+from tests.support.nodes import Node
 
 pytestmark = pytest.mark.integration
 

@@ -9,7 +9,6 @@ from time import time
 import pytest
 from emix.exchange.v1 import exchange_pb2 as pb
 
-from bench.nodes import CommandFailed, Directory, Node, pair, wait_until
 from node.app.home import Home, Unlocked, unlock
 from node.crypto.certificates import server_name
 from node.documents.identity import Identity, Profile, make_statements
@@ -19,10 +18,11 @@ from node.federation.connections.introduction_client import Introducer
 from node.federation.routes.dialing import Dialer
 from node.rpc.calling import open_channel
 from node.rpc.credentials import client_credentials
-from tests.dicom_files import study_uid, write_study
 from tests.integration.attacks.identity import alarms, exported
-from tests.integration.hostile import HELLO, WATCH, HostilePeer, forge, hello
-from tests.integration.loop import run
+from tests.support.dicom_files import study_uid, write_study
+from tests.support.hostile import HELLO, WATCH, HostilePeer, forge, hello
+from tests.support.loop import run
+from tests.support.nodes import CommandFailed, Directory, Node, pair, wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,6 @@ from emix.directory.v1 import admin_pb2 as dpb
 from emix.documents.v1 import documents_pb2 as doc
 
 import node as node_package
-from bench.nodes import Node
 from directory_service.cli import cli as directory_cli
 from node.cli.main import cli
 from node.crypto.digests import sha256
@@ -22,7 +21,8 @@ from node.documents.delivery import open_delivery, sign_delivery
 from node.documents.identity import Identity
 from node.documents.receipt import Proof, Receipt, sign_receipt
 from tests.integration.attacks.texts import HOSTILE, hostile_node, is_harmless
-from tests.integration.hostile import HostilePeer, forge
+from tests.support.hostile import HostilePeer, forge
+from tests.support.nodes import Node
 
 pytestmark = pytest.mark.integration
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Directory, Node
 from bench.relays import our_relay
 from node.federation.connections.introduction_client import Introducer
 from node.federation.routes.dialing import Dialer
 from tests.integration.attacks.connections import Crowd, make_peers, pin, started, way_of
-from tests.integration.loop import run
+from tests.support.loop import run
+from tests.support.nodes import Directory, Node
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
 STRANGERS, SECONDS, LOST_SECONDS = 300, 60, 5.0

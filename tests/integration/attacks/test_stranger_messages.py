@@ -8,7 +8,6 @@ import pytest
 from emix.directory.v1 import directory_pb2 as dpb
 from emix.introduction.v1 import introduction_pb2 as pb
 
-from bench.nodes import Directory, Node
 from node.rpc.bounds import SMALL
 from node.rpc.methods import methods
 from tests.integration.attacks.messages import (
@@ -21,6 +20,7 @@ from tests.integration.attacks.messages import (
     swollen,
     within,
 )
+from tests.support.nodes import Directory, Node
 
 pytestmark = pytest.mark.integration
 _PRESENT = "/emix.introduction.v1.IntroductionService/Present"

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from node.rpc.serving import Call, Service, allow_all, serve
-from tests.integration.loop import call_soon, run
+from tests.support.loop import call_soon, run
 
 HOSTILE = "1.2\x1b]52;c;aGk=\x07\x1b[2J\x9b2J\u202e\u2066\x00\nFORGED LINE\r\x85\u2028"
 """Clipboard, screen, 8-bit control, direction, NUL, and a line of its own."""

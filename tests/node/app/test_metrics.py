@@ -9,7 +9,6 @@ import pytest
 import trio
 from emix.admin.v1 import admin_pb2 as pb
 
-from bench.nodes import free_port
 from node.app.config import load_config
 from node.app.home import Home, NewNode, make_home, unlock
 from node.app.node import open_node
@@ -18,8 +17,9 @@ from node.federation.connections.connection import Connection
 from node.federation.connections.supervisor import Federation
 from node.rpc.calling import open_channel
 from node.rpc.methods import method
-from tests.integration.hostile import HostilePeer
-from tests.integration.loop import run
+from tests.support.hostile import HostilePeer
+from tests.support.loop import run
+from tests.support.nodes import free_port
 
 _PAIR = method(
     pb.DESCRIPTOR.services_by_name["PeerService"],

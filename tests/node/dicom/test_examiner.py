@@ -17,7 +17,7 @@ from node.dicom.examiner import Examiner, ParserFailed, _Parser, open_examiner
 from node.dicom.fairness import OWN, CpuBudget
 from node.domain.verdicts import Verdict
 from node.sandbox import children
-from tests.dicom_files import make_instance
+from tests.support.dicom_files import make_instance
 
 
 def parser_of(examiner: Examiner) -> _Parser:

@@ -14,7 +14,7 @@ from node.dicom import file_set, records
 from node.dicom.dicomdir import Unlisted, write_dicomdir
 from node.dicom.stream import Refused
 from node.errors import StoreError
-from tests.dicom_files import encode, make_dataset, make_instance
+from tests.support.dicom_files import encode, make_dataset, make_instance
 
 _ODD = {
     "a date that is none": (0x00080020, "AT", 0x5C5C5C5C),

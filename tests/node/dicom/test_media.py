@@ -8,7 +8,7 @@ import pytest
 from node.dicom import directory_reader
 from node.dicom.media import find_files
 from tests.cases.encoding import DEFLATED, EXPLICIT, directory, without_item
-from tests.dicom_files import make_instance
+from tests.support.dicom_files import make_instance
 
 
 def test_folders_nested_without_end_are_named_and_end_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from node.dicom.examine import active_preamble, examine, examine_bytes
 from node.dicom.stream import Refused
 from node.dicom.walker import Walker
 from node.domain.verdicts import Examined, PixelLayout, Verdict
-from tests.dicom_files import encode, make_dataset, make_instance, part10_files
+from tests.support.dicom_files import encode, make_dataset, make_instance, part10_files
 
 # pydicom warns about odd text; the parser process ignores its warnings, and so do these tests.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

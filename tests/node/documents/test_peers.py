@@ -10,7 +10,7 @@ import pytest
 from node.documents.identity import Identity
 from node.documents.peers import Peer, alike_warning, find_peer
 from node.errors import Conflict, NotFound
-from tests.integration.hostile import HostilePeer
+from tests.support.hostile import HostilePeer
 
 
 def make_peer(folder: Path, name: str) -> Peer:

@@ -20,7 +20,7 @@ from node.store.arrivals import ArrivalStore
 from node.store.chunk_access import ChunkCarrier
 from node.store.context import StoreContext, open_store
 from node.store.transfers import TransferStore
-from tests.integration.hostile import HostilePeer
+from tests.support.hostile import HostilePeer
 
 
 class MemoryLink:

@@ -14,8 +14,8 @@ from node.sql.database import Db
 from node.store import package_rows
 from node.store.context import StoreContext
 from node.store.transfers import TransferStore
-from tests.actors import actor
 from tests.node.store.test_import_resumes import make_store
+from tests.support.actors import actor
 
 INSTANCES = 20_000
 

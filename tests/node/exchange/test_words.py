@@ -13,10 +13,10 @@ from node.domain.transfers import Priority, State, Transfer
 from node.exchange.transfer.transfers import SendOrder, Transfers
 from node.store.context import StoreContext
 from node.store.transfers import TransferStore
-from tests.actors import actor
-from tests.dicom_files import make_instance, study_uid
 from tests.node.store.test_exporting import bring
 from tests.node.store.test_import_resumes import make_store
+from tests.support.actors import actor
+from tests.support.dicom_files import make_instance, study_uid
 
 STAT = ("Dr. Jones", "second opinion", Priority.STAT)
 

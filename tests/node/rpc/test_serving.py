@@ -26,7 +26,7 @@ from node.rpc.methods import method, methods
 from node.rpc.options import merged
 from node.rpc.serving import Call, Handler, Service, allow_all, serve
 from node.rpc.standard import health_service
-from tests.integration.loop import run
+from tests.support.loop import run
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]
 HELLO = method(SERVICE, "Hello", pb.HelloRequest, pb.HelloResponse)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import grpc
 
-from bench.nodes import Node
 from node.crypto.certificates import make_tls_identity
 from node.crypto.signing import SigningKey, node_id
 from node.rpc import credentials
 from node.rpc.credentials import TrustSnapshot
 from node.rpc.settling import Asking
-from tests.integration.clock import Clock
+from tests.support.clock import Clock
+from tests.support.nodes import Node
 
 
 def test_threads_that_sleep_or_have_ended_are_not_waited_for() -> None:

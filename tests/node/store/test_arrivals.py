@@ -25,8 +25,8 @@ from node.store.audit import AuditStore
 from node.store.context import StoreContext
 from node.store.removal import remove_packages
 from node.store.transfers import TransferStore
-from tests.actors import actor
 from tests.node.store.test_import_resumes import make_store
+from tests.support.actors import actor
 
 ROOM = (2**40,)
 

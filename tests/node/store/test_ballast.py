@@ -17,8 +17,8 @@ from node.store.audit import AuditStore
 from node.store.ballast import Ballast
 from node.store.context import StoreContext, open_store
 from node.store.maintenance import Maintenance
-from tests.node.backups import make_node
 from tests.node.store.test_copies import as_root, mounted
+from tests.support.backups import make_node
 
 MIB = 1 << 20
 BALLAST = 8 * MIB

@@ -13,9 +13,9 @@ from node.store.choosing import Means, choose_study
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore
-from tests.actors import actor
-from tests.dicom_files import encode, make_dataset, study_uid
 from tests.node.store.test_import_resumes import make_store, run_import
+from tests.support.actors import actor
+from tests.support.dicom_files import encode, make_dataset, study_uid
 
 NAMES = {
     1: "Müller^Hans",

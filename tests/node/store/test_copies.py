@@ -19,7 +19,7 @@ from node.store.copies import (
     read_inventory,
     verify,
 )
-from tests.node.backups import make_node, names, open_home, write_backup
+from tests.support.backups import make_node, names, open_home, write_backup
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a file system")
 

@@ -14,9 +14,9 @@ from node.store.context import StoreContext
 from node.store.deletions import DeletionStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
-from tests.actors import actor
-from tests.history import History, fill, study_of
 from tests.node.store.test_import_resumes import make_store
+from tests.support.actors import actor
+from tests.support.history import History, fill, study_of
 
 PEER, OTHER = FacilityId(digest(b"peer")), FacilityId(digest(b"other"))
 SENT, RECEIVED = 3, MOST_AT_ONCE + 6

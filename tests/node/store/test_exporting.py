@@ -14,9 +14,9 @@ from node.store.context import StoreContext
 from node.store.exporting import Exporter, ExportPlan
 from node.store.imports import ImportStore
 from node.store.studies import StudySource, StudyStore
-from tests.actors import actor
-from tests.dicom_files import encode, make_dataset, make_instance, study_uid
 from tests.node.store.test_import_resumes import make_store
+from tests.support.actors import actor
+from tests.support.dicom_files import encode, make_dataset, make_instance, study_uid
 
 
 @pytest.fixture

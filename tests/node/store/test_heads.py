@@ -14,8 +14,8 @@ from node.store import audit_rows
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
 from node.store.heads import HeadStore
-from tests.actors import actor
 from tests.node.store.test_import_resumes import make_store
+from tests.support.actors import actor
 
 
 class Side:

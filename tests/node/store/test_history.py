@@ -18,9 +18,9 @@ from node.store.arrivals import ArrivalStore
 from node.store.context import StoreContext
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
-from tests.history import History, fill, study_of
 from tests.node.store.test_arrivals import make_delivery, make_signer
 from tests.node.store.test_import_resumes import make_store
+from tests.support.history import History, fill, study_of
 
 T = TypeVar("T")
 FEW, MANY = 200, 4000

@@ -31,9 +31,9 @@ from node.store.context import StoreContext, open_store
 from node.store.imports import ImportStore
 from node.store.lost import find_lost
 from node.store.studies import StudyStore
-from tests.actors import actor
-from tests.dicom_files import encode, make_dataset, study_uid, write_study
-from tests.incoming import PlainFile
+from tests.support.actors import actor
+from tests.support.dicom_files import encode, make_dataset, study_uid, write_study
+from tests.support.incoming import PlainFile
 
 
 def make_store(home: Path) -> StoreContext:

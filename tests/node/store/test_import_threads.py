@@ -7,8 +7,8 @@ from typing import Any
 
 from node.dicom.examiner import open_examiner
 from node.store.imports import ImportStore
-from tests.dicom_files import write_study
 from tests.node.store.test_import_resumes import Cut, CutImportStore, make_store, run_import
+from tests.support.dicom_files import write_study
 
 
 class Watched(set[Any]):

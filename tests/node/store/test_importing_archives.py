@@ -20,11 +20,11 @@ from node.exchange.ingest.job import Finding, ImportJob, Progress, Summary
 from node.exchange.ingest.reading import open_members
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
-from tests.actors import actor
 from tests.cases.encoding import directory, without_item
-from tests.dicom_files import make_instance, study_uid
 from tests.node.dicom.archives import claiming, tarred, zipped
 from tests.node.store.test_import_resumes import make_store
+from tests.support.actors import actor
+from tests.support.dicom_files import make_instance, study_uid
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
-from tests.actors import actor
-from tests.dicom_files import encode, make_dataset, study_uid
 from tests.node.store.test_exporting import bring
 from tests.node.store.test_import_resumes import Cut, CutImportStore, make_store, run_import
+from tests.support.actors import actor
+from tests.support.dicom_files import encode, make_dataset, study_uid
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from node.domain.ids import InvitationId, NetworkId
 from node.errors import Conflict
 from node.store.audit import AuditStore
 from node.store.peers import PeerStore
-from tests.actors import actor
 from tests.node.store.test_import_resumes import make_store
+from tests.support.actors import actor
 
 MEMBER = (NetworkId(b"n" * 32), InvitationId(b"i" * 32))
 NODE_KEY = SigningKey.new()

@@ -14,10 +14,10 @@ from node.store.context import StoreContext
 from node.store.retention import RetentionStore, Step
 from node.store.studies import StudyStore
 from node.system import clock
-from tests.actors import actor
-from tests.history import History, fill, study_of
 from tests.node.store.test_arrivals import make_signer
 from tests.node.store.test_import_resumes import make_store
+from tests.support.actors import actor
+from tests.support.history import History, fill, study_of
 
 DAY = 86400.0
 SENT, RECEIVED = 5, 20

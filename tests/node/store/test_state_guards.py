@@ -11,9 +11,9 @@ from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.removal import remove_packages
 from node.store.studies import StudyStore
-from tests.actors import actor
-from tests.dicom_files import make_instance, study_uid, write_study
 from tests.node.store.test_import_resumes import make_store, run_import
+from tests.support.actors import actor
+from tests.support.dicom_files import make_instance, study_uid, write_study
 
 FIRST_HELD = 1
 

@@ -10,8 +10,8 @@ from node.domain.ids import FacilityId
 from node.sql.database import Db
 from node.store.context import StoreContext
 from node.store.studies import StudyStore
-from tests.history import History, fill, study_of
 from tests.node.store.test_import_resumes import make_store
+from tests.support.history import History, fill, study_of
 
 FIRST, SECOND = FacilityId(digest(b"first")), FacilityId(digest(b"second"))
 

@@ -20,9 +20,9 @@ from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
 from node.store.transfers import TransferStore
-from tests.actors import actor
 from tests.node.store.test_arrivals import make_delivery, make_signer
 from tests.node.store.test_import_resumes import make_store
+from tests.support.actors import actor
 
 
 async def test_withdrawal_is_never_to_be_told_of_what_is_still_pending(tmp_path: Path) -> None:

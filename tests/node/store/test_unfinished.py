@@ -19,9 +19,9 @@ from node.store.exporting import Exporter
 from node.store.import_rows import UnfinishedImport
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore
-from tests.actors import actor
-from tests.dicom_files import make_instance, study_uid, write_study
 from tests.node.store.test_import_resumes import Cut, CutImportStore, make_store
+from tests.support.actors import actor
+from tests.support.dicom_files import make_instance, study_uid, write_study
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.removal import finish_removals, remove_packages
 from node.store.transfers import TransferStore
-from tests.dicom_files import write_study
 from tests.node.store.test_arrivals import ROOM, make_delivery, make_signer
 from tests.node.store.test_import_resumes import make_store, run_import
+from tests.support.dicom_files import write_study
 
 _SCAN = "SELECT COALESCE(SUM(sealed_bytes), 0) FROM chunks"
 _MANIFESTS = "SELECT COALESCE(SUM(LENGTH(manifest)), 0) FROM packages"

@@ -11,8 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from bench.nodes import wait_until
 from node.system.process import Stop, notify, run_until_signal
+from tests.support.nodes import wait_until
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -19,7 +19,7 @@ from node.exchange.ingest.reading import (
     rest_of,
 )
 from node.exchange.ports import ArchivedFile
-from tests.incoming import PlainFile
+from tests.support.incoming import PlainFile
 
 
 class Grown(PlainFile):

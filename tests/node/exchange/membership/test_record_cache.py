@@ -36,8 +36,8 @@ from node.exchange.membership.record_cache import PIECE, Remembered
 from node.store.context import StoreContext
 from node.store.networks import NetworkStore
 from node.store.records import RecordStore
-from tests.actors import actor
 from tests.node.store.test_import_resumes import make_store
+from tests.support.actors import actor
 
 KEY = SigningKey.new()
 NETWORK = network_id(KEY.public)

@@ -17,9 +17,9 @@ from node.exchange.transfer import patience, receiving
 from node.exchange.transfer.priority_gate import PriorityGate
 from node.exchange.transfer.sending import Sender
 from node.store import package_rows
-from tests.integration.hostile import Forgery, HostilePeer, forge
 from tests.node.exchange.arriving_parts import MemoryLink, Receiving, link_pair, open_receiving
 from tests.node.exchange.transfer.test_sending import make_sending
+from tests.support.hostile import Forgery, HostilePeer, forge
 
 
 def offered(nursery: trio.Nursery, here: Receiving, forgery: Forgery) -> MemoryLink:

@@ -15,9 +15,9 @@ from node.domain.manifest import ChunkEntry
 from node.domain.transfers import State
 from node.errors import NodeError, StoreError
 from node.store.chunk_access import ChunkCarrier
-from tests.actors import actor
-from tests.integration.hostile import Forgery, HostilePeer, forge
 from tests.node.exchange.arriving_parts import Receiving, link_pair, open_receiving
+from tests.support.actors import actor
+from tests.support.hostile import Forgery, HostilePeer, forge
 
 
 class SlowCarrier(ChunkCarrier):

@@ -19,8 +19,8 @@ from node.exchange.transfer import sender_machine
 from node.exchange.transfer.priority_gate import PriorityGate
 from node.exchange.transfer.sending import Sender
 from tests.integration.attacks.exhaustion import promise
-from tests.integration.hostile import HostilePeer
 from tests.node.exchange.test_held import make_row
+from tests.support.hostile import HostilePeer
 
 
 class FastLink:

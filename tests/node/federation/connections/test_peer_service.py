@@ -29,8 +29,8 @@ from node.federation.connections.peer_service import (
     ExchangeServer,
 )
 from node.federation.connections.trust import Trust
-from tests.integration.hostile import HostilePeer
 from tests.node.federation.connections.test_supervisor import make_federation
+from tests.support.hostile import HostilePeer
 
 A, B = FacilityId(b"a" * 32), FacilityId(b"b" * 32)
 NOBODY: Any = None

@@ -22,7 +22,7 @@ from node.federation.connections.trust import Trust
 from node.federation.routes.dialing import Dialer
 from node.federation.routes.lan import Lan
 from node.federation.routes.race import Won
-from tests.integration.hostile import HostilePeer
+from tests.support.hostile import HostilePeer
 
 NOBODY: Any = None
 

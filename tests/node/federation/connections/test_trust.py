@@ -14,7 +14,7 @@ from node.documents.peers import Peer
 from node.domain.ids import NodeId
 from node.errors import PeerUntrusted
 from node.federation.connections.trust import Pinned, Trust
-from tests.integration.hostile import HostilePeer
+from tests.support.hostile import HostilePeer
 
 ME = make_tls_identity(NodeId(bytes(32)), time())
 

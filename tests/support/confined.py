@@ -1,6 +1,6 @@
 """Runs a command under what a systemd unit takes away, where no systemd runs.
 
-    python -m tests.integration.confined deploy/emix.service WRITABLE_FOLDER COMMAND...
+    python -m tests.support.confined deploy/emix.service WRITABLE_FOLDER COMMAND...
 
 The kernel's means are the same: mounts that are read-only, another user without capabilities,
 the unit's filter of system calls (its sets as systemd knows them), address families, namespaces,

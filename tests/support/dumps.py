@@ -8,9 +8,9 @@ import psycopg
 from psycopg import sql
 from sqlite_utils import Migrations
 
-from bench.nodes import Directory
 from directory_service.home import Home, database_key
 from node.sql.database import open_database
+from tests.support.nodes import Directory
 
 
 def database_dump(directory: Directory) -> bytes:

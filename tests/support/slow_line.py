@@ -5,7 +5,7 @@ from typing import Self
 
 import trio
 
-from bench.nodes import Node
+from tests.support.nodes import Node
 
 DELAY_SECONDS, LINE_BYTES = 0.020, 50e6 / 8
 

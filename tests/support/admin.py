@@ -8,10 +8,10 @@ from typing import Any
 from emix.admin.v1 import admin_pb2 as pb
 from google.protobuf.message import Message
 
-from bench.nodes import Node
 from node.rpc.bounds import OWN
 from node.rpc.calling import Channel, Stream, open_channel
 from node.rpc.methods import methods
+from tests.support.nodes import Node
 
 _METHODS = {
     f"{service.name}.{m.name}": m

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import free_port
+from tests.support.nodes import free_port
 
 _START_SECONDS = 30
 

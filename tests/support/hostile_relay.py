@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from bench.nodes import free_port
+from tests.support.nodes import free_port
 
 Alter = Callable[[bytes, int], bytes]
 """Takes the next bytes and how many went before in that direction; returns what to pass on."""

@@ -8,7 +8,6 @@ from time import time
 
 from emix.exchange.v1 import exchange_pb2 as pb
 
-from bench.nodes import Node
 from node.app.home import Home, NewNode, Unlocked, make_home, unlock
 from node.chunks.format import seal_chunk
 from node.crypto.certificates import TlsIdentity, server_name
@@ -34,7 +33,8 @@ from node.federation.connections.wire import CARRY as CARRY_BOUND
 from node.rpc.calling import Channel, open_channel
 from node.rpc.credentials import client_credentials
 from node.rpc.methods import Method, method
-from tests.dicom_files import make_instance, study_uid
+from tests.support.dicom_files import make_instance, study_uid
+from tests.support.nodes import Node
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["ExchangeService"]
 HELLO = method(_SERVICE, "Hello", pb.HelloRequest, pb.HelloResponse)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Directory, Node
+from tests.support.nodes import Directory, Node
 
 
 class Clock:

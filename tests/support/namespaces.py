@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.nodes import Server
+from tests.support.nodes import Server
 
 _SUBNET = "10.213.77"
 

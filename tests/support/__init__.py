@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: real nodes, files, attackers, clocks."""
