@@ -90,6 +90,6 @@ def study_digest(folder: Path) -> str:
 
 
 def hold_digest(folder: Path) -> None:
-    """Hold a study made here against the digest that is checked in."""
+    """Check a study made here against the digest that is checked in."""
     if study_digest(folder) != DIGEST.read_text().split()[0]:
         raise NoVolume("the study made here is not the one that the figures are about")

@@ -7,7 +7,7 @@ from emix.directory.v1 import admin_pb2 as pb
 
 from directory_service.alarms import Alarms
 from directory_service.relay.service import Relay
-from directory_service.replica import Knowledge
+from directory_service.replica import Replica
 from node.crypto.certificates import validity
 from node.documents.network import Membership
 from node.domain.network import Standing
@@ -26,7 +26,7 @@ class AdminServer:
     def __init__(
         self,
         name: str,
-        knowledge: Knowledge,
+        knowledge: Replica,
         endpoint: str,
         certificate: bytes,
         clock: Callable[[], float],

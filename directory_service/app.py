@@ -17,7 +17,7 @@ from directory_service.bus import Bus, NoBus
 from directory_service.home import Config, Home, bus_key, database_key
 from directory_service.registry import Registry
 from directory_service.relay.service import A_MINUTE_OF_STRANGER, Limits, Relay, serve_relay
-from directory_service.replica import Knowledge
+from directory_service.replica import Replica
 from directory_service.rotation import settle
 from directory_service.service import MOVE_SECONDS, DirectoryServer
 from directory_service.sessions import Sessions, SpentHere
@@ -118,7 +118,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         storage = Storage(engine)
         stack.push_async_callback(_close, storage)
         registry = Registry(config.network_key)
-        knowledge = Knowledge(registry, storage, bus, time.time, home.kept_list)
+        knowledge = Replica(registry, storage, bus, time.time, home.kept_list)
         alarms, unnamed = Alarms(), home.unnamed_relays()
         door = Warden(_connection_bounds(config))
         server = DirectoryServer(
@@ -218,9 +218,7 @@ def _limits(config: Config) -> Limits:
     )
 
 
-def _gauges(
-    knowledge: Knowledge, certificate: bytes, relay: Relay | None, alarms: Alarms
-) -> Gauges:
+def _gauges(knowledge: Replica, certificate: bytes, relay: Relay | None, alarms: Alarms) -> Gauges:
     latest = knowledge.registry.view.latest
     counts = {
         **knowledge.registry.counts,

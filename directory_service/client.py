@@ -41,8 +41,8 @@ class OperatorClient:
         self._channel = channel
         self._key = key
 
-    def hold_network(self) -> None:
-        """Hold that the directory is this network's; `PeerUntrusted` if it is another's."""
+    def check_network(self) -> None:
+        """Check that the directory is this network's; `PeerUntrusted` if it is another's."""
         found = self._channel.unary(_GET_NETWORK, pb.GetNetworkRequest(), timeout=CALL_SECONDS)
         if found.network_key != self._key.network_key:
             raise PeerUntrusted("the directory there is another network's")
@@ -102,7 +102,7 @@ def open_operator_client(key: OperatorKey) -> Generator[OperatorClient]:
         ) as channel:
             client = OperatorClient(channel, key)
             try:
-                client.hold_network()
+                client.check_network()
             except (PeerUnreachable, PeerTimeout):
                 continue
             yield client

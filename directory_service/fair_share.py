@@ -15,7 +15,7 @@ _BUFFERS_A_SECOND, _LEAST_BUFFER, _LARGEST_BUFFER = 4, 1 << 16, 1 << 22
 _SAVED_SECONDS = 0.05  # what nobody used may be used so much later: timers are late
 
 
-class Turns:
+class FairShare:
     """Hands out a line's rate in turns."""
 
     def __init__(self, bytes_a_second: int) -> None:

@@ -252,7 +252,7 @@ class Home:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the home for this process.
+        """Lock the home for this process.
 
         Raises:
             StoreLocked: another process holds it.

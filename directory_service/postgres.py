@@ -17,7 +17,7 @@ import trio
 from directory_service.bus import News, Take
 from directory_service.storage import SCHEMA, Transaction
 from node.crypto.digests import keyed_digest
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.errors import ConfigError, StoreAway, StoreError
 
 log = structlog.get_logger()
@@ -129,8 +129,8 @@ class PostgresBus:
                         trio.from_thread.run(take, news)
 
 
-def hold_private(url: str, environment: Mapping[str, str]) -> None:
-    """Hold that what goes to a database and comes from it is read and altered by nobody.
+def check_private(url: str, environment: Mapping[str, str]) -> None:
+    """Check that what goes to a database and comes from it is read and altered by nobody.
 
     Members, records and used challenges go there: who alters them lets a login be used twice, or
     takes a facility away. libpq takes whatever a server offers if it is not told to verify it.
@@ -183,7 +183,7 @@ async def open_postgres(url: str, key: bytes) -> PostgresEngine:
     Raises:
         ConfigError: it is not reachable, not ours to use, or elsewhere without verified TLS.
     """
-    hold_private(url, os.environ)
+    check_private(url, os.environ)
     pool: psycopg_pool.ConnectionPool[Any] = psycopg_pool.ConnectionPool(
         url,
         min_size=1,
@@ -209,7 +209,7 @@ def _why(url: str, error: Exception) -> str:
         error = exc
     except psycopg.Error:
         pass
-    text = shown(" ".join(str(error).split()))[:300]
+    text = printable(" ".join(str(error).split()))[:300]
     return f"{text}; check its address, name, user, password (PGPASSFILE) and rights"
 
 

@@ -201,8 +201,8 @@ class Registry:
         is_revoked = latest is not None and invitation in latest.revoked
         return is_revoked and whose == membership.facility_id
 
-    def hold_confirmed(self, facility: FacilityId) -> None:
-        """Hold that the newest list names a facility.
+    def check_confirmed(self, facility: FacilityId) -> None:
+        """Check that the newest list names a facility.
 
         Raises:
             PeerUntrusted: it does not.
@@ -241,8 +241,8 @@ class Registry:
 
     # -- nodes --------------------------------------------------------------------------------
 
-    def hold_newest(self, record: Record) -> None:
-        """Hold that a record can replace what is known of its node.
+    def check_newest(self, record: Record) -> None:
+        """Check that a record can replace what is known of its node.
 
         Raises:
             Conflict: a later one is known, its facility has too many nodes, or another facility

@@ -19,7 +19,7 @@ from directory_service.bus import Bus, News
 from directory_service.presence import Presence
 from directory_service.registry import Record, Registry
 from directory_service.storage import Storage, StoredMember, StoredNode
-from directory_service.subscriptions import LIST, Watchers
+from directory_service.subscriptions import LIST, Subscriptions
 from node.documents.identity import Identity
 from node.documents.lists import open_list
 from node.documents.network import Membership, open_listing, open_membership
@@ -43,7 +43,7 @@ class KeptList(Protocol):
         """Keep it, durably; `NodeError` if not."""
 
 
-class Knowledge:
+class Replica:
     """Members, lists, nodes and presence. `run` must run beside all use."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Knowledge:
         self._kept = kept
         self._keeping = trio.Lock()
         self.registry = registry
-        self.watchers = Watchers()
+        self.watchers = Subscriptions()
         self._storage = storage
         self._bus = bus
         self._clock = clock
@@ -105,9 +105,9 @@ class Knowledge:
         """Keep what a node announced; durable once this returns.
 
         Raises:
-            Conflict: see `Registry.hold_newest`.
+            Conflict: see `Registry.check_newest`.
         """
-        self.registry.hold_newest(record)
+        self.registry.check_newest(record)
         known = self.registry.record(record.node)
         half = (now + record.expires_time) / 2
         if known is not None and known.says_the_same(record) and known.expires_time > half:
@@ -255,7 +255,7 @@ class Knowledge:
         listing = open_listing(node.listing, identity)
         record = Record.of(identity, listing, node.listing, node.expires_seconds)
         with suppress(Conflict):  # a later one has come here meanwhile
-            self.registry.hold_newest(record)
+            self.registry.check_newest(record)
             self._put_record(record)
 
     def _put_record(self, record: Record) -> None:

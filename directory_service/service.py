@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from directory_service.alarms import Alarms
 from directory_service.registry import MAX_NODES, ListNews, Record
-from directory_service.replica import Knowledge
+from directory_service.replica import Replica
 from directory_service.sessions import SESSION_SECONDS, Session, Sessions, Spend
 from directory_service.subscriptions import LIST
 from node.crypto.digests import sha256
@@ -93,7 +93,7 @@ class DirectoryServer:
         *,
         name: str,
         root_digest: bytes,
-        knowledge: Knowledge,
+        knowledge: Replica,
         spend: Spend,
         sessions: Sessions,
         tickets: TicketSigner,
@@ -158,7 +158,7 @@ class DirectoryServer:
             return None
         session = self._sessions.check(call.metadata.get("emix-session", ""), self._clock())
         self._registry.membership(session.facility)  # not revoked meanwhile
-        self._hold_standing(session.facility, session.generation)
+        self._check_standing(session.facility, session.generation)
         call.account = str(session.node)
         self._door.met(call.address, call.account)
         self._places.take(call.account, call.on_end)
@@ -166,11 +166,11 @@ class DirectoryServer:
         if call.method.name in self._costly:
             self._costly[call.method.name].count(str(session.facility))
         if call.method.name in _CONFIRMED_CALLS:
-            self._registry.hold_confirmed(session.facility)
+            self._registry.check_confirmed(session.facility)
         return session
 
     async def _prove(self, proof: bytes, key: bytes, signature: bytes, *, is_known: bool) -> None:
-        """Hold that a key signed a challenge of ours, made for this directory, used once.
+        """Check that a key signed a challenge of ours, made for this directory, used once.
 
         Whose key is not known raises no alarm: anybody can make one up.
         """
@@ -206,13 +206,13 @@ class DirectoryServer:
             shown = _Shown(identity.node_id, facility, cert.generation, cert.expires_seconds)
             is_known = self._registry.is_member(facility)
             await self._prove(request.proof, cert.node_key, request.signature, is_known=is_known)
-        self._hold_standing(shown.facility, shown.generation)
+        self._check_standing(shown.facility, shown.generation)
         if self._clock() >= shown.cert_expires:
             raise PeerUntrusted("the node's certificate has expired: `emix node renew`")
         return shown
 
-    def _hold_standing(self, facility: FacilityId, generation: int) -> None:
-        """Hold that a facility has not replaced a node, which proved that it has its key."""
+    def _check_standing(self, facility: FacilityId, generation: int) -> None:
+        """Check that a facility has not replaced a node, which proved that it has its key."""
         if generation < self._registry.generation(facility):
             self._alarms.note(f"a node that facility {facility.short()} has replaced logs in")
             raise PeerUntrusted("the facility has replaced this node: its key is refused")
@@ -225,7 +225,7 @@ class DirectoryServer:
         """
         try:
             identity = Identity.decode(statements)
-            identity.cert.hold_taken(self._clock())
+            identity.cert.check_taken(self._clock())
             return identity
         except ForeignNode as exc:
             if self._registry.is_member(facility_id(exc.facility_key)):  # else anybody's key
@@ -295,7 +295,7 @@ class DirectoryServer:
         return pb.GetChallengeResponse(challenge=self._sessions.challenge(self._clock()))
 
     async def _login(self, call: Call[None]) -> pb.LoginResponse:
-        self._hold_open()
+        self._check_open()
         shown = await self._identify(call.request)
         facility = shown.facility
         if not self._registry.is_member(facility):  # it joined at another process?
@@ -440,14 +440,14 @@ class DirectoryServer:
         move = pb.WatchResponse(move=pb.Move(within_seconds=seconds))
         self._watchers.tell_all("move", move)
 
-    def _hold_open(self) -> None:
+    def _check_open(self) -> None:
         if self._is_leaving:
             raise PeerBusy("this process is about to stop; go to another", 2)
 
     # -- watching -----------------------------------------------------------------------------
 
     async def _watch(self, call: Call[Session]) -> None:
-        self._hold_open()
+        self._check_open()
         session = call.caller
         interests = _facilities(call.request.facility_ids, MAX_INTERESTS)
         if self._watchers.count(session.facility, besides=session.node) >= MAX_NODES:

@@ -15,7 +15,7 @@ LIST = object()
 """News of a newer list: what of it a node needs depends on which one it has."""
 
 
-class Watcher:
+class Subscription:
     """One node's stream."""
 
     def __init__(self, node: NodeId, facility: FacilityId) -> None:
@@ -43,20 +43,20 @@ class Watcher:
         self._scope.cancel()
 
 
-class Watchers:
+class Subscriptions:
     """All streams of this process."""
 
     def __init__(self) -> None:
-        self._by_node: dict[NodeId, Watcher] = {}
+        self._by_node: dict[NodeId, Subscription] = {}
         self._nodes: dict[FacilityId, set[NodeId]] = defaultdict(set)
-        self._interested: dict[FacilityId, set[Watcher]] = defaultdict(set)
+        self._interested: dict[FacilityId, set[Subscription]] = defaultdict(set)
 
     @contextmanager
     def watching(
         self, node: NodeId, facility: FacilityId, interests: Collection[FacilityId]
-    ) -> Iterator[Watcher]:
+    ) -> Iterator[Subscription]:
         """Watch for the time of the block; an earlier stream of the same node ends."""
-        watcher = Watcher(node, facility)
+        watcher = Subscription(node, facility)
         earlier = self._by_node.get(node)
         if earlier is not None:
             earlier.end()

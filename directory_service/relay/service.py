@@ -22,7 +22,7 @@ import structlog
 import trio
 
 from directory_service.alarms import Alarms
-from directory_service.fair_share import Turns
+from directory_service.fair_share import FairShare
 from node.crypto.certificates import make_passing_certificate, server_context
 from node.documents.tickets import (
     ALIVE,
@@ -140,7 +140,7 @@ class Relay:
         self._network_key = network_key
         self._limits = limits
         self._clock = clock
-        self._turns = Turns(limits.bytes_a_second)
+        self._turns = FairShare(limits.bytes_a_second)
         self._waiting: dict[tuple[bytes, bool], _Half] = {}
         self._spent: dict[tuple[bytes, bool], int] = {}
         self._unknown_of: Counter[str] = Counter()
@@ -351,7 +351,7 @@ class Relay:
         for facility in both:
             if self._streams[facility] >= self._limits.streams_of_facility:
                 raise PeerBusy("a facility has too many streams through this relay")
-            self._hold_bytes(facility)
+            self._check_bytes(facility)
         self._streams.update(both)
         self._pairs[pair] += 1
         try:
@@ -361,7 +361,7 @@ class Relay:
             self._pairs[pair] -= 1
             self._streams, self._pairs = +self._streams, +self._pairs
 
-    def _hold_bytes(self, facility: FacilityId) -> None:
+    def _check_bytes(self, facility: FacilityId) -> None:
         day = int(self._clock() // _DAY_SECONDS)
         if day != self._day:
             self._day = day
@@ -380,7 +380,7 @@ class Relay:
 
         async def admit(sender: FacilityId, count: int) -> None:
             nonlocal waiting
-            self._hold_bytes(sender)
+            self._check_bytes(sender)
             waiting += 1
             idle.deadline = math.inf
             await self._turns.wait(pair, count)

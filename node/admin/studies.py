@@ -242,10 +242,10 @@ class StudyHandlers:
         """
         unlisted: list[pb.ExportStudyResponse] = []
         folder = ExportFolder(Path(request.directory))
-        await trio.to_thread.run_sync(_hold_outside, folder.partial, self._parts.home)
+        await trio.to_thread.run_sync(_check_outside, folder.partial, self._parts.home)
         await trio.to_thread.run_sync(folder.open)
         try:
-            await trio.to_thread.run_sync(folder.hold_room, plan.total_bytes, len(plan.files))
+            await trio.to_thread.run_sync(folder.check_room, plan.total_bytes, len(plan.files))
             await export(folder.write)
             if request.dicomdir:
                 unlisted = await trio.to_thread.run_sync(_write_dicomdir, folder.partial)
@@ -404,7 +404,7 @@ def _destination(request: pb.ExportStudyRequest) -> str:
     return f"streamed to the client, which says: {said}" if request.stream else said
 
 
-def _hold_outside(path: Path, home: Path) -> None:
+def _check_outside(path: Path, home: Path) -> None:
     if path.resolve().is_relative_to(home.resolve()):
         raise UsageError("a home is encrypted and an export is not; choose another folder")
 

@@ -27,7 +27,7 @@ from node.app.config import check_text, default_text
 from node.crypto import argon2, keyring
 from node.crypto.certificates import make_tls_identity
 from node.crypto.keys import SealKey
-from node.crypto.passphrases import hold_passphrase
+from node.crypto.passphrases import check_passphrase
 from node.crypto.signing import SigningKey, node_id
 from node.documents.signed import DocumentSigner, Signer, certify_node
 from node.errors import ConfigError, KeysError
@@ -70,7 +70,7 @@ class Home:
         """The folder for what is behind the admin socket."""
         return self.root / "admin.d"
 
-    def let_in(self, group: str) -> int | None:
+    def admit_group(self, group: str) -> int | None:
         """Let a group's people reach the admin socket, and nothing else in the home; blocks.
 
         Returns:
@@ -93,7 +93,7 @@ class Home:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the home for this process.
+        """Lock the home for this process.
 
         Raises:
             StoreLocked: another process holds it.
@@ -116,8 +116,8 @@ def group_number(group: str) -> int:
         ) from exc
 
 
-def hold_group(group: str, user: int) -> None:
-    """Hold that a node of this user could let a group in, once it is started; nothing is changed.
+def check_group(group: str, user: int) -> None:
+    """Check that a node of this user could let a group in, once it is started; nothing is changed.
 
     Raises:
         ConfigError: there is no such group, or that user is not in it.
@@ -161,8 +161,8 @@ class NewNode:
     cost: argon2.Cost = argon2.MODERATE
 
 
-def hold_length(root: Path) -> None:
-    """Hold that a home's path is one that a Unix socket in it can have."""
+def check_length(root: Path) -> None:
+    """Check that a home's path is one that a Unix socket in it can have."""
     if len(os.fsencode(root.resolve() / "admin.sock")) > MAX_SOCKET_PATH:
         raise ConfigError(f"{root} is too long for a Unix socket in it; choose a shorter path")
 
@@ -175,7 +175,7 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
         KeysError: the passphrase is too short.
     """
     root = home.root.resolve()
-    hold_length(root)
+    check_length(root)
     if home.keyring.exists():
         raise ConfigError(f"{root} is a node's home already")
     kit_path = safe_paths.absolute(new.recovery_kit).resolve()
@@ -188,7 +188,7 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
     if not kit_path.parent.is_dir():
         raise ConfigError(f"{kit_path.parent} is no folder; make it, or mount what it is on")
     if new.passphrase is not None:
-        hold_passphrase(new.passphrase)
+        check_passphrase(new.passphrase)
     text = default_text(new.display_name, new.peer_listen, new.introduction_listen)
     check_text(text)
     safe_paths.real_folder(kit_path.parent)  # before anything is made
@@ -285,7 +285,7 @@ def set_passphrase(
     Raises:
         KeysError: the passphrase is too short.
     """
-    hold_passphrase(passphrase)
+    check_passphrase(passphrase)
     ring = load_keyring(home)
     slots = [slot for slot in ring.slots if slot.get("type") == "recovery"]
     slots.insert(0, keyring.passphrase_slot(root_key, passphrase, cost))
@@ -326,7 +326,7 @@ def save_identity(
         KeysError: it is for another node key; nothing was written.
     """
     cert = signer.verified()
-    cert.hold_taken(time.time())
+    cert.check_taken(time.time())
     if cert.node_key != content.node_key.public:
         raise KeysError("the certificate is for another node key")
     ring = load_keyring(home)

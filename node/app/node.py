@@ -38,14 +38,14 @@ from node.exchange.membership.authority import Authority
 from node.exchange.membership.memberships import Memberships
 from node.exchange.membership.networks import Networks
 from node.exchange.membership.pairing import Pairing
-from node.exchange.membership.record_cache import Remembered
+from node.exchange.membership.record_cache import RecordCache
 from node.exchange.transfer.receiving import Receiver
 from node.exchange.transfer.sending import Sender
 from node.exchange.transfer.transfers import Transfers
 from node.federation.connections.deletions import DeletionNews
-from node.federation.connections.introduction_client import Introducer
-from node.federation.connections.introduction_service import IntroductionServer
-from node.federation.connections.list_exchange import ListSharing
+from node.federation.connections.introduction_client import IntroductionClient
+from node.federation.connections.introduction_service import IntroductionService
+from node.federation.connections.list_exchange import ListExchange
 from node.federation.connections.peer_service import ExchangeServer
 from node.federation.connections.supervisor import Federation
 from node.federation.connections.trust import Pinned, Trust
@@ -70,7 +70,7 @@ from node.rpc.standard import with_standard_services
 from node.rpc.warden import ConnectionBounds, Warden
 from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
-from node.store.chunk_access import ChunkCarrier
+from node.store.chunk_access import ChunkAccess
 from node.store.clock_notes import ClockNotes
 from node.store.context import StoreContext, open_store
 from node.store.deletions import DeletionStore
@@ -213,12 +213,12 @@ class _Node:
         self._dialer = Dialer(read_proxy(config.proxy, config.proxy_credentials))
         self._pairing = Pairing(
             self._peers,
-            Introducer(self._dialer),
+            IntroductionClient(self._dialer),
             context.facility,
             self._statements.encoded,
             events.publish,
         )
-        remembered = Remembered(RecordStore(context), context.facility)
+        remembered = RecordCache(RecordStore(context), context.facility)
         authority = Authority(
             networks, self._memberships, remembered, self._pairing, events.publish
         )
@@ -280,7 +280,7 @@ class _Node:
             self._unlocked.signer.node_id,
             lambda facility: near.publish(facility, facility),
         )
-        self._sharing = ListSharing(self._memberships, self._networks.accept_passed_list)
+        self._sharing = ListExchange(self._memberships, self._networks.accept_passed_list)
         self._witnessing = Witnessing(self._heads)
         self._deletion_news = DeletionNews(self._deletions, self._current.tells_deletions)
         self._federation = Federation(
@@ -348,7 +348,7 @@ class _Node:
         return self._statements.addresses
 
     def _make_transfers(self, examiner: Examiner) -> None:
-        config, carrier = self._current.config, ChunkCarrier(self._context)
+        config, carrier = self._current.config, ChunkAccess(self._context)
         self._receiver = Receiver(
             me=self._context.facility,
             seal_keys=self._unlocked.secrets.seal_keys,
@@ -442,7 +442,7 @@ class _Node:
                 requests_of_caller=_PEER_REQUESTS,
             )
         )
-        introduction = IntroductionServer(
+        introduction = IntroductionService(
             self._statements.encoded, self._pairing, self._networks.presented
         )
         introduction_port = await stack.enter_async_context(
@@ -469,7 +469,7 @@ class _Node:
         await stack.enter_async_context(
             serve(admin_services(parts, door.guard), door.inside, max_calls=MAX_CALLS)
         )
-        group = await trio.to_thread.run_sync(self._home.let_in, config.admin_group)
+        group = await trio.to_thread.run_sync(self._home.admit_group, config.admin_group)
         await stack.enter_async_context(door.accepting(self._home.socket, group))
 
     def _parts(self, examiner: Examiner) -> Parts:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from node.app.home import Home, hold_length, load_keyring, with_new_host_key
+from node.app.home import Home, check_length, load_keyring, with_new_host_key
 from node.crypto.digests import Hasher
 from node.crypto.keyring import RecoveryKit
 from node.errors import ConfigError, UsageError
@@ -72,23 +72,23 @@ def restore_home(
         KeysError: the kit is another node's. Nothing was written.
         UsageError: a recovery kit is needed. Nothing was written.
     """
-    _hold_empty(home.root, source)
+    _check_empty(home.root, source)
     files = read_inventory(source)
     keys = _keys(source, kit)
-    hold_length(home.root)
+    check_length(home.root)
     missing = find_missing(source, files)
-    _hold_whole(source, missing, takes_incomplete=takes_incomplete)
-    safe_paths.hold_tree(source)
+    _check_whole(source, missing, takes_incomplete=takes_incomplete)
+    safe_paths.check_tree(source)
     left = {name: listed for name, listed in files.items() if name not in _names(missing)}
     total = sum(listed.size_bytes for listed in left.values())
     with _Place(home.root, source) as place:
-        place.hold_room(total, len(left))
+        place.check_room(total, len(left))
         damaged, done = [], 0
         for name, listed in left.items():
             problem = place.copy(source, name, listed)
             if problem is not None:
                 damaged.append(problem)
-                _hold_whole(source, damaged, takes_incomplete=takes_incomplete)
+                _check_whole(source, damaged, takes_incomplete=takes_incomplete)
             done += listed.size_bytes
             tell(done, total)
         for name, data in keys.items():
@@ -99,7 +99,7 @@ def restore_home(
     return Restored(len(kept), sum(kept), [*missing, *damaged])
 
 
-def _hold_empty(root: Path, source: Path) -> None:
+def _check_empty(root: Path, source: Path) -> None:
     """Say first where nothing can be restored, before anything is said of the backup."""
     if not root.is_dir():
         return
@@ -148,7 +148,7 @@ def _names(problems: Sequence[Problem]) -> frozenset[str]:
     return frozenset(problem.name for problem in problems)
 
 
-def _hold_whole(source: Path, problems: Sequence[Problem], *, takes_incomplete: bool) -> None:
+def _check_whole(source: Path, problems: Sequence[Problem], *, takes_incomplete: bool) -> None:
     if not problems or (takes_incomplete and KEYRING not in _names(problems)):
         return
     lines = [f"{p.name} {p.what}" for p in problems[:_NAMED]]
@@ -209,9 +209,9 @@ class _Place:
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self._fd)
 
-    def hold_room(self, total_bytes: int, files: int) -> None:
-        """Hold that there is room for so much, with a reserve left; `StoreFull` if not."""
-        safe_paths.hold_room(self._fd, total_bytes, files, self._root)
+    def check_room(self, total_bytes: int, files: int) -> None:
+        """Check that there is room for so much, with a reserve left; `StoreFull` if not."""
+        safe_paths.check_room(self._fd, total_bytes, files, self._root)
 
     def copy(self, source: Path, name: str, listed: Listed) -> Problem | None:
         """Copy a file of a backup; one that is not as it was written is left out, and told."""

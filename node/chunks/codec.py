@@ -90,7 +90,7 @@ def decode(codec: Codec, encoded: bytes, plaintext_bytes: int) -> bytes:
 
 
 def _check_header(encoded: bytes, plaintext_bytes: int) -> None:
-    """Hold that this is a chunk as `encode` makes them, so that the decoder sees no other."""
+    """Check that this is a chunk as `encode` makes them, so that the decoder sees no other."""
     if len(encoded) < _HEADER.size:
         raise ChunkDamaged("a compressed chunk is shorter than its header")
     fields = _HEADER.unpack_from(encoded)

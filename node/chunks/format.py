@@ -89,7 +89,7 @@ def open_chunk(keys: SealingKeys, package_id: PackageId, entry: ChunkEntry, seal
 
 
 def check_sealed(entry: ChunkEntry, sealed: bytes) -> None:
-    """Hold that sealed bytes are the chunk that they are named as; needs no key.
+    """Check that sealed bytes are the chunk that they are named as; needs no key.
 
     Raises:
         ChunkDamaged: another length, or another digest.

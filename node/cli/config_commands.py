@@ -39,7 +39,7 @@ def check(context: click.Context, file: str | None, json_: bool) -> None:
     path = Path(file) if file is not None else home_path(context) / "emix.toml"
     try:
         found = load_config(path) if file is None else _load_named(path)
-        _hold_for(found, home_path(context), path)
+        _check_for(found, home_path(context), path)
     except ConfigError as exc:
         if not json_:
             raise
@@ -73,13 +73,13 @@ def _load_named(path: Path) -> Config:
     return load_config(path)
 
 
-def _hold_for(found: Config, home: Path, path: Path) -> None:
-    """Hold what a start would look at beyond the file.
+def _check_for(found: Config, home: Path, path: Path) -> None:
+    """Check what a start would look at beyond the file.
 
     Raises:
         ConfigError: the node would not start with it; all problems are listed.
     """
-    from node.app.home import hold_group
+    from node.app.home import check_group
 
     problems = []
     try:
@@ -88,7 +88,7 @@ def _hold_for(found: Config, home: Path, path: Path) -> None:
         problems.append(str(exc))
     try:
         if found.admin_group:
-            hold_group(found.admin_group, home.stat().st_uid if home.exists() else os.geteuid())
+            check_group(found.admin_group, home.stat().st_uid if home.exists() else os.geteuid())
     except ConfigError as exc:
         problems.append(str(exc))
     if problems:

@@ -456,7 +456,7 @@ def _receive_backup(
         match event.WhichOneof("event"):
             case "size":
                 total = event.size.bytes
-                folder.hold_room(total, event.size.files)
+                folder.check_room(total, event.size.files)
             case "piece":
                 folder.add(event.piece.name, event.piece.data)
                 done += len(event.piece.data)

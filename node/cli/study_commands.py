@@ -757,7 +757,7 @@ def _export_streamed(
                 folder.write(event.piece.name, event.piece.offset, event.piece.data)
                 continue
             if event.bytes_total and not event.bytes_done:
-                folder.hold_room(event.bytes_total, event.instances_total)
+                folder.check_room(event.bytes_total, event.instances_total)
             exported.note(event)
             bar.update(event.bytes_done, event.bytes_total)
         if request.dicomdir:

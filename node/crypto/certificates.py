@@ -84,7 +84,7 @@ def why_not_valid(certificate_der: bytes, now: float) -> str:
 
 
 def check_own(certificate_der: bytes, node_id: NodeId) -> None:
-    """Hold that a certificate is, byte for byte, one that this node could have made for itself.
+    """Check that a certificate is, byte for byte, one that this node could have made for itself.
 
     A node that names another's certificate as its own would take over the other's calls, and
     one of another form can upset gRPC's loading of all others. Of what an honest node makes only
@@ -105,7 +105,7 @@ def node_in(certificate_der: bytes) -> NodeId:
 
 
 def check_directory_root(certificate_der: bytes) -> None:
-    """Hold that a certificate is what `make_directory_root` makes; `ValueError` if not."""
+    """Check that a certificate is what `make_directory_root` makes; `ValueError` if not."""
     _check_made(certificate_der, _root_certificate)
 
 
@@ -113,7 +113,7 @@ _Rebuild = Callable[[ec.EllipticCurvePublicKey, int, datetime.datetime], x509.Ce
 
 
 def _check_made(certificate_der: bytes, rebuild: _Rebuild) -> None:
-    """Hold that a self-signed certificate is what a builder makes of its own key and serial."""
+    """Check that a self-signed certificate is what a builder makes of its own key and serial."""
     try:
         certificate = x509.load_der_x509_certificate(certificate_der)
         key = certificate.public_key()

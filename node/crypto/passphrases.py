@@ -18,8 +18,8 @@ MIN_PASSPHRASE_BYTES = 12
 _SALT_BYTES = 16
 
 
-def hold_passphrase(passphrase: bytes) -> None:
-    """Hold that a passphrase is long enough to be one; `KeysError` says what to do."""
+def check_passphrase(passphrase: bytes) -> None:
+    """Check that a passphrase is long enough to be one; `KeysError` says what to do."""
     if len(passphrase) < MIN_PASSPHRASE_BYTES:
         raise KeysError(
             f"the passphrase is shorter than {MIN_PASSPHRASE_BYTES} characters;"
@@ -41,7 +41,7 @@ def lock(
     Raises:
         KeysError: the passphrase is too short.
     """
-    hold_passphrase(passphrase)
+    check_passphrase(passphrase)
     salt = secrets.token_bytes(_SALT_BYTES)
     key = argon2.stretch(passphrase, salt, cost)
     return {

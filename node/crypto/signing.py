@@ -38,7 +38,7 @@ class SigningKey:
 
 
 def verify(public: bytes, kind: str, body: bytes, signature: bytes) -> None:
-    """Hold that `public`'s owner signed `body` as a document of type `kind`.
+    """Check that `public`'s owner signed `body` as a document of type `kind`.
 
     Raises:
         BadSignature: it did not.

@@ -310,11 +310,11 @@ def _list_tar(handle: BinaryIO, _: Budget) -> Iterator[Member]:
                 yield Member(entry.name, 0, "a link or device inside a tar")
                 continue
             yield Member(entry.name, entry.size, "", _tar_opener(archive, entry))
-        _hold_tar_end(handle, archive.offset)
+        _check_tar_end(handle, archive.offset)
 
 
-def _hold_tar_end(handle: BinaryIO, offset: int) -> None:
-    """Hold that a tar ends where no further file was found: tarfile takes damage for the end.
+def _check_tar_end(handle: BinaryIO, offset: int) -> None:
+    """Check that a tar ends where no further file was found: tarfile takes damage for the end.
 
     Its end is a block of zeros at least, and nothing else is behind it (POSIX.1-2017, pax).
     """

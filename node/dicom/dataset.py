@@ -149,7 +149,7 @@ class DatasetWalk(FedStream):
                 return
             if frame.inside is _Inside.ELEMENTS:
                 if frame.is_implicit and frame.last_tag < 0 and len(frames) > 1:
-                    yield from self._hold_implicit(frame, order)
+                    yield from self._check_implicit(frame, order)
                 if not frame.is_implicit:
                     self._skip_plain(frame, explicit8, is_outermost=len(frames) == 1)
                     if len(self._buffer) - self._position < 8 or (
@@ -287,7 +287,7 @@ class DatasetWalk(FedStream):
             return following in (_ITEM_END, _SEQUENCE_END)
         return following > tag and _is_vr(vr)
 
-    def _hold_implicit(self, frame: "_Frame", order: str) -> Needs:
+    def _check_implicit(self, frame: "_Frame", order: str) -> Needs:
         """Look whether a new item's elements have VRs where none belong."""
         vr = bytes(self._buffer[self._position + 4 : self._position + 6])
         if not _is_vr(vr):
@@ -310,7 +310,7 @@ class DatasetWalk(FedStream):
         if length == UNDEFINED:
             self._open_undefined(frames, tag, vr)
             return
-        self._hold_end(frames, length)
+        self._check_end(frames, length)
         if vr == b"SQ":
             self._open(
                 frames,
@@ -364,7 +364,7 @@ class DatasetWalk(FedStream):
                 frame = frames[-1]
         if frame.inside is _Inside.SEQUENCE:
             if tag == _ITEM:
-                self._hold_end(frames, length)
+                self._check_end(frames, length)
                 end = None if length == UNDEFINED else self._offset() + length
                 self._open(frames, _Frame(end, _Inside.ELEMENTS, frame.is_implicit))
                 return 0
@@ -390,7 +390,7 @@ class DatasetWalk(FedStream):
         if length == UNDEFINED:
             raise Refused("a fragment of undefined length")
         frame.last_tag = tag
-        self._hold_end(frames, length)
+        self._check_end(frames, length)
         return length
 
     def _end_in_zeros(self) -> Needs:
@@ -423,8 +423,8 @@ class DatasetWalk(FedStream):
         if len(frames) > 2 * MAX_DEPTH + 1:  # a sequence and its item are two frames
             raise Refused(f"sequences nested deeper than {MAX_DEPTH}")
 
-    def _hold_end(self, frames: "list[_Frame]", length: int) -> None:
-        """Hold a declared length against what encloses it and against the file's size."""
+    def _check_end(self, frames: "list[_Frame]", length: int) -> None:
+        """Check a declared length against what encloses it and against the file's size."""
         if length == UNDEFINED:
             return
         end = self._offset() + length

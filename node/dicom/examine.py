@@ -14,7 +14,7 @@ from node.dicom.dataset import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from node.dicom.identifiers import uid_from_bytes
 from node.dicom.stream import NotDicom, Refused
 from node.dicom.walker import MEDIA_DIRECTORY, Walker
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.domain.uids import is_loose_uid, is_uid
 from node.domain.verdicts import Examined, PixelLayout, Verdict
 
@@ -258,4 +258,4 @@ def _person_name(raw: bytes, charset: bytes) -> str:
 
 def clean_text(text: str) -> str:
     """Return text that is safe to print: no control or direction characters, bounded."""
-    return shown(text[:_MAX_TEXT], " ").strip()
+    return printable(text[:_MAX_TEXT], " ").strip()

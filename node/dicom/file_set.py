@@ -111,7 +111,7 @@ def make_file_set(folder: Path) -> None:
     if not root.below:
         return
     encoded = _encode(root)
-    _hold_readable(encoded, root)
+    _check_readable(encoded, root)
     (scratch / "DICOMDIR").write_bytes(encoded)
     (scratch / "DICOMDIR").rename(folder / "DICOMDIR")
 
@@ -370,7 +370,7 @@ class _OwnWalker(Walker):
         self._most_elements = size // _LEAST_ELEMENT_BYTES
 
 
-def _hold_readable(encoded: bytes, root: _Record) -> None:
+def _check_readable(encoded: bytes, root: _Record) -> None:
     """Read a DICOMDIR as a receiver would: one that cannot be read is worse than none.
 
     Raises:

@@ -175,7 +175,7 @@ class Walker(DatasetWalk):
                 made += len(step)
                 if made > MAX_DEFLATED_BYTES:
                     raise Refused("the deflated dataset expands beyond all measure")
-                inner.hold_elements(_DEFLATED_ELEMENTS + _ELEMENTS_A_DEFLATED_BYTE * taken)
+                inner.bound_elements(_DEFLATED_ELEMENTS + _ELEMENTS_A_DEFLATED_BYTE * taken)
                 inner.feed(step, is_last=expander.eof)
         inner.finish_if_open()
         self.pixel_bytes, self.is_encapsulated = inner.pixel_bytes, inner.is_encapsulated
@@ -195,7 +195,7 @@ class _Inner(DatasetWalk):
         self.values, self.oddities = outer.values, outer.oddities
         self.references = outer.references
 
-    def hold_elements(self, most: int) -> None:
+    def bound_elements(self, most: int) -> None:
         """Bound the number of elements."""
         self._most_elements = min(MAX_ELEMENTS, most)
 

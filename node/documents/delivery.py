@@ -101,7 +101,7 @@ def open_delivery(document: Document) -> Delivery:
 def check_delivery(
     delivery: Delivery, *, peer: FacilityId, me: FacilityId, sealed_key: bytes, now: float
 ) -> None:
-    """Hold that a delivery which a peer shows us is that peer's promise to us, now.
+    """Check that a delivery which a peer shows us is that peer's promise to us, now.
 
     Raises:
         BadDelivery: it is another's, to another, expired, or from the future.

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from node.crypto.certificates import check_own, validity
 from node.crypto.signing import SigningKey, node_id, verify
 from node.documents.signed import NodeCert, Signer
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.domain.ids import FacilityId, NodeId
 from node.domain.names import MAX_NAME_CHARACTERS, looks_like_id
 from node.errors import BadSignature, DocumentError
@@ -154,7 +154,7 @@ class _Whose:
         return wire.body
 
     def check_names(self, stated: _Statement) -> None:
-        """Hold that a statement is about this node, and made for this facility."""
+        """Check that a statement is about this node, and made for this facility."""
         if stated.node_id != self.node.digest:
             raise BadSignature("a statement about another node")
         if stated.facility_id != self.facility.digest:
@@ -215,7 +215,7 @@ def is_endpoint(text: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Hold that a name can be a facility's; `DocumentError` if it looks like a Facility ID."""
+    """Check that a name can be a facility's; `DocumentError` if it looks like a Facility ID."""
     if looks_like_id(name):
         raise DocumentError(
             "the facility calls itself by a name that looks like a Facility ID; it must take"
@@ -225,4 +225,4 @@ def check_name(name: str) -> None:
 
 def clean_name(name: str) -> str:
     """Return a name that is safe to print: no control or direction characters, bounded."""
-    return shown(name)[:MAX_NAME_CHARACTERS].strip()
+    return printable(name)[:MAX_NAME_CHARACTERS].strip()

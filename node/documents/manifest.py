@@ -71,7 +71,7 @@ def decode_body(body: bytes) -> Manifest:
         raise BadManifest("the manifest is too long")
     try:
         wire = pb.Manifest.FromString(body)
-        _hold_counts(wire)
+        _check_counts(wire)
         return Manifest(
             package_id=PackageId(wire.package_id),
             origin=FacilityId(wire.origin),
@@ -93,8 +93,8 @@ def decode_body(body: bytes) -> Manifest:
         raise BadManifest(f"the manifest is malformed: {exc}") from exc
 
 
-def _hold_counts(wire: pb.Manifest) -> None:
-    """Hold the numbers of things, before an object is made of each.
+def _check_counts(wire: pb.Manifest) -> None:
+    """Check the numbers of things, before an object is made of each.
 
     Extents of an instance follow chunks, so there are never many more of them.
     """

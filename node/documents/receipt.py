@@ -68,7 +68,7 @@ def open_receipt(document: Document) -> Receipt:
 def check_receipt(
     receipt: Receipt, *, delivery: Delivery, delivery_digest: bytes, manifest: Manifest
 ) -> None:
-    """Hold that a receipt is the delivery's receiver's word on exactly that delivery.
+    """Check that a receipt is the delivery's receiver's word on exactly that delivery.
 
     Raises:
         BadReceipt: it is about something else, or from someone else.

@@ -50,8 +50,8 @@ class NodeCert:
         """Whether the node key still speaks for its facility, if it was not replaced."""
         return now < self.expires_seconds
 
-    def hold_taken(self, now: float) -> None:
-        """Hold that the facility can have taken this node key by now.
+    def check_taken(self, now: float) -> None:
+        """Check that the facility can have taken this node key by now.
 
         Who keeps one that is to come refuses all that the facility takes until then.
 
@@ -143,7 +143,7 @@ class Document:
     signer: Signer
 
     def verify(self, kind: str) -> tuple[FacilityId, NodeId]:
-        """Hold that this is a `kind` and that its signer's chain verifies.
+        """Check that this is a `kind` and that its signer's chain verifies.
 
         Returns:
             Who signed. Whether that facility may say such a thing is for the caller.

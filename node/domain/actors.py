@@ -8,7 +8,7 @@ import enum
 import re
 from dataclasses import dataclass
 
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\$-]{0,63}")
 _MOST_SAID = 64
@@ -68,7 +68,7 @@ class Visitor:
     def actor(self, said: str) -> Actor:
         """Return this visitor as who asks; `said` is what its client says of itself."""
         name = self.name if _NAME.fullmatch(self.name) else "?"
-        said = shown(said)[:_MOST_SAID]
+        said = printable(said)[:_MOST_SAID]
         return Actor(Door.ADMIN, f"uid {self.uid} ({name}){f', says: {said}' if said else ''}")
 
 

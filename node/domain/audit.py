@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 
 DIGEST_BYTES = 32
 FIRST = bytes(DIGEST_BYTES)
@@ -58,7 +58,7 @@ def alarm_text(entry: AuditEntry) -> str:
     """Return what an alarm says, for people: its kind, and what it is about."""
     facts = json.loads(entry.body)
     what = facts.get("problem") or ", ".join(f"{k} {str(v)[:20]}" for k, v in facts.items())
-    return f"{entry.kind.removeprefix('alarm.')}: {shown(str(what))}"
+    return f"{entry.kind.removeprefix('alarm.')}: {printable(str(what))}"
 
 
 def body_digest(time_milliseconds: int, kind: str, body: str, operator: str, salt: bytes) -> bytes:
@@ -110,7 +110,7 @@ class ChainWalk:
         self._wanted = frozenset(wanted)
 
     def feed(self, entries: Iterable[AuditEntry]) -> None:
-        """Hold the next entries against the chain; after a problem nothing more is looked at."""
+        """Check the next entries against the chain; after a problem nothing more is looked at."""
         for entry in entries:
             if self.problem:
                 return

@@ -27,7 +27,7 @@ def plain_text(data: bytes) -> str:
     return data.decode()
 
 
-def shown(text: str, instead: str = "?") -> str:
+def printable(text: str, instead: str = "?") -> str:
     """Return text in which no character can fool a terminal: control, direction, format."""
     return "".join(c if c.isprintable() else instead for c in text)
 

@@ -149,7 +149,7 @@ class Judgement(Enum):
 
 
 def judge(kept: Sequence[Head], shown: Head, after: int, links: bytes) -> Judgement:
-    """Hold a head against those of the same log that are kept.
+    """Check a head against those of the same log that are kept.
 
     What is late, or goes on from a head whose keeping its node has not heard of, is unproven. That
     is no contradiction: the node is told what is kept, and shows the proof the next time.

@@ -112,7 +112,7 @@ class Manifest:
 
 
 def _check_uids(study: str, instances: Sequence[InstanceEntry]) -> None:
-    """Hold that what is called a UID is digits and dots, or is missing where it may be."""
+    """Check that what is called a UID is digits and dots, or is missing where it may be."""
     needed, others = {study}, set[str]()
     for instance in instances:
         needed.add(instance.sop_instance_uid)
@@ -140,7 +140,7 @@ def _check_chunks(chunks: Sequence[ChunkEntry]) -> None:
 
 
 def _check_coverage(instances: Sequence[InstanceEntry], chunks: Sequence[ChunkEntry]) -> None:
-    """Hold that extents tile every chunk: no byte belongs to two instances or to none."""
+    """Check that extents tile every chunk: no byte belongs to two instances or to none."""
     # Each chunk is filled from its start, in the order of the instances.
     filled = [0] * len(chunks)
     for instance in instances:

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
 from node.errors import Conflict, NotFound
 
@@ -89,12 +89,12 @@ def find_named(facilities: Mapping[FacilityId, str], text: str) -> FacilityId:
         found = {f: n for f, n in facilities.items() if alike(n, wanted)}
         if len(found) == 1 and not any(same_name(name, wanted) for name in found.values()):
             raise NotFound(
-                f"no paired facility is called {shown(wanted)!r}, but one has a name that looks"
+                f"no paired facility is called {printable(wanted)!r}, but one has a name that looks"
                 f" like it; if you mean that, use its Facility ID: {facilities_text(found)}"
             )
     if not found:
         raise NotFound(
-            f"no paired facility is called {shown(wanted)!r}; `emix peers` lists them. Of a"
+            f"no paired facility is called {printable(wanted)!r}; `emix peers` lists them. Of a"
             f" Facility ID, {LEAST_CHARACTERS} characters are needed at least"
         )
     if len(found) > 1:
@@ -114,7 +114,7 @@ def facilities_text(found: Mapping[FacilityId, str]) -> str:
     """Return facilities as whole IDs, with what each is called."""
     first = sorted(found.items())[:_MOST_NAMED]
     more = f", and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-    return ", ".join(f"{facility} ({shown(name)!r})" for facility, name in first) + more
+    return ", ".join(f"{facility} ({printable(name)!r})" for facility, name in first) + more
 
 
 def _run(facility: FacilityId) -> str:

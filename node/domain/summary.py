@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.domain.patients import Patient
 
 MOST_PATIENTS, MAX_TEXT = 5, 64  # in all a quarter of what a delivery may be, in any alphabet
@@ -35,4 +35,4 @@ class Summary:
 
 
 def _text(text: str) -> str:
-    return shown(text[:MAX_TEXT], " ").strip()
+    return printable(text[:MAX_TEXT], " ").strip()

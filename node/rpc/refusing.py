@@ -40,7 +40,7 @@ class Refusals:
         self._calm = Pace(REFUSALS_A_SECOND, burst=REFUSALS_AT_ONCE)
 
     async def hold(self, address: str, account: str) -> None:
-        """Hold the refusal of a call from an address, which counts for an account.
+        """Delay the refusal of a call from an address, which counts for an account.
 
         Cancellation: the place among those that are held is given back.
         """

@@ -4,7 +4,7 @@ from typing import Any
 
 import grpc
 
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.errors import (
     Code,
     NodeError,
@@ -93,7 +93,7 @@ def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) ->
 
     What the other side says is cut, and made safe to show: it may come from anybody.
     """
-    details = shown(details[:_MOST_CHARACTERS])
+    details = printable(details[:_MOST_CHARACTERS])
     code = metadata.get(CODE_KEY)
     if code == Code.LINK_ALTERED:  # that is our own TLS's word, and nobody else's
         return PeerUnreachable(details)

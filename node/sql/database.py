@@ -19,7 +19,7 @@ import sqlite_utils
 import trio
 from sqlite_utils import Migrations
 
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.errors import (
     DatabaseDamaged,
     StoreDenied,
@@ -234,7 +234,7 @@ class Database:
 
     def migrate(self, migrations: Migrations) -> None:
         """Bring the schema up to date: before anything else is done with it."""
-        _hold_known(self._db, migrations)
+        _check_known(self._db, migrations)
         migrations.apply(self._db)
 
     def compact(self) -> None:
@@ -264,7 +264,7 @@ class Database:
 
 
 class _Translated:
-    """Turns the library's errors into ours."""
+    """FairShare the library's errors into ours."""
 
     def __init__(self, path: Path, if_damaged: str, *, is_opening: bool = False) -> None:
         self._path = path
@@ -352,13 +352,13 @@ def open_database(
     return database
 
 
-def _hold_known(db: Db, migrations: Migrations) -> None:
-    """Hold that no later version has changed the schema: this one would misread what is there."""
+def _check_known(db: Db, migrations: Migrations) -> None:
+    """Check that no later version has changed the schema: this one would misread what is there."""
     ours = {step.name for step in migrations.pending(sqlite_utils.Database(memory=True))}
     theirs = [step.name for step in migrations.applied(db) if step.name not in ours]
     if theirs:
         raise StoreError(
-            f"the database was made by a newer emix ({shown(theirs[-1])[:40]}). Install that"
+            f"the database was made by a newer emix ({printable(theirs[-1])[:40]}). Install that"
             " version or a later one; this one changed nothing"
         )
 

@@ -92,8 +92,8 @@ class ArrivalStore:
                 if rows[0].delivery_digest != document.digest():
                     raise BadDelivery("the transfer id was used for another delivery before")
                 return rows[0]
-            _hold_redeliveries(db, delivery)
-            _hold_offers(db, delivery.sender, len(document.encode()))
+            _check_redeliveries(db, delivery)
+            _check_offers(db, delivery.sender, len(document.encode()))
             state = State.HELD if is_held else State.CARRYING
             row_id = transfer_rows.add_transfer(
                 db, Direction.RECEIVE, delivery, document, sealed_key, state, study_uid=""
@@ -170,7 +170,7 @@ class ArrivalStore:
                 raise Conflict("the transfer was ended meanwhile")
             package = package_rows.get_package(db, row.origin, row.package_id)
             if package is None:
-                _hold_arrivals(db, row.peer, len(document.body), manifest, arriving_bytes)
+                _check_arrivals(db, row.peer, len(document.body), manifest, arriving_bytes)
                 epoch, wrapped = context.wrap(data_key, row.origin)
                 package_id = package_rows.add_package(
                     db,
@@ -355,8 +355,8 @@ class ArrivalStore:
         return await self._context.database.write(work, in_need=True)
 
 
-def _hold_offers(db: Db, peer: FacilityId, size: int) -> None:
-    """Hold the bounds on what is kept of a peer's offers, in the transaction that keeps one."""
+def _check_offers(db: Db, peer: FacilityId, size: int) -> None:
+    """Check the bounds on what is kept of a peer's offers, in the transaction that keeps one."""
     sql = (
         "SELECT COUNT(*), COALESCE(SUM(LENGTH(delivery)), 0) FROM transfers"
         " WHERE direction = 'receive' AND receipt IS NULL AND peer = ? AND state IN "
@@ -375,7 +375,7 @@ def _hold_offers(db: Db, peer: FacilityId, size: int) -> None:
         raise PeerBusy("too much was received from this facility in 30 days", _FULL_SECONDS)
 
 
-def _hold_redeliveries(db: Db, delivery: Delivery) -> None:
+def _check_redeliveries(db: Db, delivery: Delivery) -> None:
     """Bound one peer's transfers about one package: those that are open, and receipts for it.
 
     Receipts count as long as the package is here and whole: it may have to come again.
@@ -396,10 +396,10 @@ def _hold_redeliveries(db: Db, delivery: Delivery) -> None:
         )
 
 
-def _hold_arrivals(
+def _check_arrivals(
     db: Db, peer: FacilityId, size: int, manifest: Manifest, arriving_bytes: int
 ) -> None:
-    """Hold the bounds on what a peer has begun, in the transaction that begins one more."""
+    """Check the bounds on what a peer has begun, in the transaction that begins one more."""
     where = "p.state = 'arriving' AND p.received_from = ?"
     kept = db.execute(
         f"SELECT COALESCE(SUM(LENGTH(p.manifest)), 0) FROM packages p WHERE {where}",

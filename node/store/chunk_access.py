@@ -18,7 +18,7 @@ from node.store.removal import remove_packages
 _SLICE = 500
 
 
-class ChunkCarrier:
+class ChunkAccess:
     """What transfers do with chunks. Call it on worker threads."""
 
     def __init__(self, context: StoreContext) -> None:

@@ -78,7 +78,7 @@ def open_store(
         StoreError: the database does not open, or is gone while its envelopes are there.
     """
     path = home / "metadata.db"
-    _hold_usable(home)
+    _check_usable(home)
     envelopes = Envelopes(home / "envelopes", secrets)
     is_lost = not path.exists() or path.stat().st_size == 0
     if is_lost and not may_be_lost and next(envelopes.paths(), None) is not None:
@@ -105,8 +105,8 @@ def open_store(
     )
 
 
-def _hold_usable(home: Path) -> None:
-    """Hold that this user may use all of a store's files and folders, before anything is decided.
+def _check_usable(home: Path) -> None:
+    """Check that this user may use all of a store's files and folders, before anything is decided.
 
     One that may not be looked into would pass for an empty one: then chunks would be lost.
     """

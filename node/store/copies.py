@@ -182,7 +182,7 @@ def open_listed(directory: Path, name: str) -> Iterator[BinaryIO]:
     """Open a file of a backup for the time of the block, which must be a plain one."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(directory / name, flags), "rb") as source:
-        safe_paths.hold_plain(source.fileno(), directory / name)
+        safe_paths.check_plain(source.fileno(), directory / name)
         yield source
 
 
@@ -227,7 +227,7 @@ class BackupFolder:
         """
         self._is_made = not os.path.lexists(self.directory)
         with self._closing:
-            self._hold_place()
+            self._check_place()
             opened = safe_paths.folder(self.directory, make=True, is_ours=True)
             with self._named_errors():
                 self._fd, self._real = self._closing.enter_context(opened)
@@ -251,7 +251,7 @@ class BackupFolder:
                 with suppress(OSError):
                     self._real.rmdir()
 
-    def _hold_place(self) -> None:
+    def _check_place(self) -> None:
         there = self.directory if self.directory.exists() else self.directory.parent
         if self.home is not None and there.resolve().is_relative_to(self.home.resolve()):
             raise ConfigError("the backup must not lie inside the home")
@@ -265,9 +265,9 @@ class BackupFolder:
                     " of the home. Mount the disk for backups, or leave --mounted out"
                 )
 
-    def hold_room(self, total_bytes: int, files: int) -> None:
-        """Hold that there is room for so much, with a reserve left; `StoreFull` if not."""
-        safe_paths.hold_room(self._fd, total_bytes, files, self.directory)
+    def check_room(self, total_bytes: int, files: int) -> None:
+        """Check that there is room for so much, with a reserve left; `StoreFull` if not."""
+        safe_paths.check_room(self._fd, total_bytes, files, self.directory)
 
     def add(self, name: str, piece: bytes) -> None:
         """Write a piece of a file: of the next one, if it has a name.

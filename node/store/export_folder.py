@@ -100,13 +100,13 @@ class ExportFolder:
         self._closing.callback(os.close, self._partial_fd)
         self._is_open = True
 
-    def hold_room(self, total_bytes: int, files: int) -> None:
-        """Hold that there is room for what is to be written, with a reserve left.
+    def check_room(self, total_bytes: int, files: int) -> None:
+        """Check that there is room for what is to be written, with a reserve left.
 
         Raises:
             StoreFull: there is not; nothing was written.
         """
-        safe_paths.hold_room(self._fd, total_bytes, files, self._directory)
+        safe_paths.check_room(self._fd, total_bytes, files, self._directory)
 
     def discard(self) -> None:
         """Remove what was not published.

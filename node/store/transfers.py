@@ -11,7 +11,7 @@ from node.documents.arrivals import Outgoing
 from node.documents.delivery import Delivery
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document
 from node.domain.actors import NODE, Actor
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.packages import Package
 from node.domain.patients import Patient
@@ -201,7 +201,7 @@ class TransferStore:
             raise NotFound("a transfer is named by its number, as t12, or by its id: 0-9 and a-f")
         rows = [row for row in rows if direction in (None, row.direction)]
         if not rows:
-            raise NotFound(f"no transfer is {shown(wanted[:40])}; `emix transfers` lists them")
+            raise NotFound(f"no transfer is {printable(wanted[:40])}; `emix transfers` lists them")
         if len(rows) > 1:
             some = ", ".join(f"{row.name} ({row.direction})" for row in rows[:_NAMED])
             more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""

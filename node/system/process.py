@@ -130,13 +130,13 @@ def _stopper(nursery: trio.Nursery) -> Callable[[], None]:
 
 @contextmanager
 def locked(home: Path, name: str) -> Iterator[None]:
-    """Hold a home for this process; the kernel lets go of it when the process ends.
+    """Lock a home for this process; the kernel lets go of it when the process ends.
 
     Raises:
         StoreLocked: another process holds it.
         ConfigError: it is not ours to use, or another user has power over the way to it.
     """
-    safe_paths.hold_user(home)
+    safe_paths.check_user(home)
     try:
         with safe_paths.folder(home, is_ours=True) as (folder, _):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -51,12 +51,12 @@ def absolute(path: Path) -> Path:
     path = Path(path)
     if path.is_absolute():
         return path
-    hold_working_folder(path)
+    check_working_folder(path)
     return path.absolute()
 
 
-def hold_working_folder(path: Path) -> None:
-    """Hold that what is relative to the working folder can be used.
+def check_working_folder(path: Path) -> None:
+    """Check that what is relative to the working folder can be used.
 
     Raises:
         ConfigError: this user may not enter it, or it is gone; the message names the path.
@@ -92,7 +92,7 @@ def folder(
     step, real = _walk(absolute(path), trusted, make=make)
     try:
         if is_ours:
-            _hold_ours(step, real)
+            _check_ours(step, real)
         fd = os.open(".", _FOLDER, dir_fd=step)
     finally:
         os.close(step)
@@ -113,14 +113,14 @@ def real_folder(path: Path, *, make: bool = False, is_ours: bool = False, owner:
     step, real = _walk(absolute(path), trusted, make=make)
     try:
         if is_ours:
-            _hold_ours(step, real)
+            _check_ours(step, real)
     finally:
         os.close(step)
     return real
 
 
-def hold_room(fd: int, needed_bytes: int, files: int, where: Path) -> None:
-    """Hold that an open folder's disk has room for files of so many bytes, with a reserve left.
+def check_room(fd: int, needed_bytes: int, files: int, where: Path) -> None:
+    """Check that an open folder's disk has room for files of so many bytes, with a reserve left.
 
     Raises:
         StoreFull: it has not; the message names both sizes.
@@ -135,8 +135,8 @@ def hold_room(fd: int, needed_bytes: int, files: int, where: Path) -> None:
         )
 
 
-def hold_tree(path: Path) -> tuple[int, int]:
-    """Hold that a folder has only folders and plain files, none of which others may change.
+def check_tree(path: Path) -> tuple[int, int]:
+    """Check that a folder has only folders and plain files, none of which others may change.
 
     Returns:
         How many files, and their bytes.
@@ -149,20 +149,20 @@ def hold_tree(path: Path) -> tuple[int, int]:
     count = size = 0
     for where, folders, files, fd in os.fwalk(real_folder(path), onerror=_raise):
         folders[:] = [name for name in folders if name != LOST_AND_FOUND]
-        _hold_safe(fd, Path(where), trusted)
+        _check_safe(fd, Path(where), trusted)
         for name in files:
             found = os.stat(name, dir_fd=fd, follow_symlinks=False)
             if not stat.S_ISREG(found.st_mode):
                 raise ConfigError(f"{where}/{name} is not a file; this is no whole copy")
-            _hold_owner(found, Path(where) / name, trusted)
+            _check_owner(found, Path(where) / name, trusted)
             if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                _hold_unwritable(fd, name, Path(where))
+                _check_unwritable(fd, name, Path(where))
             count, size = count + 1, size + found.st_size
     return count, size
 
 
-def hold_plain(fd: int, where: Path) -> None:
-    """Hold that what was opened is a plain file; `ConfigError` if not."""
+def check_plain(fd: int, where: Path) -> None:
+    """Check that what was opened is a plain file; `ConfigError` if not."""
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise ConfigError(f"{where} is not a file")
 
@@ -202,7 +202,7 @@ def write_file(path: Path, data: bytes, mode: int = _PRIVATE_FILE, *, is_new: bo
             if is_new:  # a rename would replace one that came meanwhile
                 _write(parent, path.name, data, mode)
             else:
-                _hold_replaceable(path, parent)
+                _check_replaceable(path, parent)
                 _write(parent, temporary, data, mode)
                 os.rename(temporary, path.name, src_dir_fd=parent, dst_dir_fd=parent)
             os.fsync(parent)
@@ -286,8 +286,8 @@ def user_name(uid: int) -> str:
     return user_text(uid).removeprefix("uid ").partition(" ")[0]
 
 
-def hold_user(home: Path) -> None:
-    """Hold that a home is of the user who runs this: what others make in it, it cannot use.
+def check_user(home: Path) -> None:
+    """Check that a home is of the user who runs this: what others make in it, it cannot use.
 
     Raises:
         ConfigError: it is another's; the message names both, and the command to use.
@@ -350,7 +350,7 @@ def _walk(path: Path, trusted: frozenset[int], *, make: bool) -> tuple[int, Path
                     os.close(steps.pop())
                 continue
             where = Path("/", *passed)
-            _hold_safe(steps[-1], where, trusted)
+            _check_safe(steps[-1], where, trusted)
             try:
                 step = _step(steps[-1], name, make=make and not left)
             except FileNotFoundError:
@@ -362,7 +362,7 @@ def _walk(path: Path, trusted: frozenset[int], *, make: bool) -> tuple[int, Path
                 target = os.readlink("", dir_fd=step)
                 os.close(step)
                 links += 1
-                _hold_owner(found, where / name, trusted)
+                _check_owner(found, where / name, trusted)
                 if links > MOST_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
                 if target.startswith("/"):
@@ -375,7 +375,7 @@ def _walk(path: Path, trusted: frozenset[int], *, make: bool) -> tuple[int, Path
             passed.append(name)
             if not stat.S_ISDIR(found.st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-        _hold_safe(steps[-1], Path("/", *passed), trusted)
+        _check_safe(steps[-1], Path("/", *passed), trusted)
         return os.dup(steps[-1]), Path("/", *passed)
     finally:
         for fd in steps:
@@ -412,7 +412,7 @@ def _sync_folder(step: int) -> None:
             os.close(fd)
 
 
-def _hold_owner(found: os.stat_result, where: Path, trusted: frozenset[int]) -> None:
+def _check_owner(found: os.stat_result, where: Path, trusted: frozenset[int]) -> None:
     if found.st_uid not in trusted:
         raise ConfigError(
             f"{where} belongs to another user, {user_text(found.st_uid)}, who could redirect this"
@@ -421,10 +421,10 @@ def _hold_owner(found: os.stat_result, where: Path, trusted: frozenset[int]) -> 
         )
 
 
-def _hold_safe(step: int, where: Path, trusted: frozenset[int]) -> None:
-    """Hold that what lies in a folder cannot be exchanged by others."""
+def _check_safe(step: int, where: Path, trusted: frozenset[int]) -> None:
+    """Check that what lies in a folder cannot be exchanged by others."""
     found = os.fstat(step)
-    _hold_owner(found, where, trusted)
+    _check_owner(found, where, trusted)
     if _may_others_write(step, found) and not found.st_mode & stat.S_ISVTX:
         raise ConfigError(
             f"Other users can write in {where} and could redirect this path. Choose another path,"
@@ -432,8 +432,8 @@ def _hold_safe(step: int, where: Path, trusted: frozenset[int]) -> None:
         )
 
 
-def _hold_unwritable(parent: int, name: str, where: Path) -> None:
-    """Hold that nobody but root and its owner may write in a file."""
+def _check_unwritable(parent: int, name: str, where: Path) -> None:
+    """Check that nobody but root and its owner may write in a file."""
     step = os.open(name, _STEP, dir_fd=parent)
     try:
         if _may_others_write(step, os.fstat(step)):
@@ -476,7 +476,7 @@ def _is_private_group(step: int, found: os.stat_result) -> bool:
         return exc.errno == errno.ENOTSUP
 
 
-def _hold_ours(step: int, where: Path) -> None:
+def _check_ours(step: int, where: Path) -> None:
     found = os.fstat(step)
     if found.st_uid != os.geteuid():
         raise ConfigError(
@@ -490,7 +490,7 @@ def _hold_ours(step: int, where: Path) -> None:
         )
 
 
-def _hold_replaceable(path: Path, parent: int) -> None:
+def _check_replaceable(path: Path, parent: int) -> None:
     try:
         found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.errors import Code, ConfigError, NodeError, UsageError
 from node.system import safe_paths
 from node.terminal.output import is_json_asked, print_error, print_line, take_any_text
@@ -41,7 +41,7 @@ def home_of(text: str, variable: str) -> Path:
 
 
 class CommandGroup(click.Group):
-    """Turns our errors into a line and an exit status."""
+    """FairShare our errors into a line and an exit status."""
 
     interrupted = "interrupted"
 
@@ -132,7 +132,7 @@ def _no_text(error: UnicodeEncodeError) -> UsageError:
 def _not_ours(error: PermissionError) -> ConfigError:
     """Return what to say of a home, or a file, of another user's."""
     if not error.filename:
-        safe_paths.hold_working_folder(Path(os.curdir))  # which libraries ask for
+        safe_paths.check_working_folder(Path(os.curdir))  # which libraries ask for
         who = safe_paths.user_text(os.geteuid())
         return ConfigError(f"this runs as {who}, who may not do that (permission denied)")
     path = Path(os.fsdecode(error.filename))
@@ -143,7 +143,7 @@ def _not_ours(error: PermissionError) -> ConfigError:
 def exit_with(error: NodeError) -> NoReturn:
     """Print an error for people and end the command with its status."""
     # Several problems of a configuration are a line each; other errors are one line.
-    text = str(error) if isinstance(error, ConfigError) else shown(str(error))
+    text = str(error) if isinstance(error, ConfigError) else printable(str(error))
     print_error(text, code=error.code.value, status=error.exit_code, **error.facts)
     raise SystemExit(error.exit_code)
 

@@ -22,7 +22,7 @@ from typing import Any
 import click
 from google.protobuf.message import Message
 
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.errors import NotMeant, UsageError
 
 is_json_asked = ContextVar("is_json_asked", default=False)
@@ -133,7 +133,7 @@ class Styled:
     is_bold: bool = False
 
     def __str__(self) -> str:
-        return click.style(shown(self.text), fg=self.colour, bold=self.is_bold or None)
+        return click.style(printable(self.text), fg=self.colour, bold=self.is_bold or None)
 
 
 def print_line(*parts: object, is_error: bool = False) -> None:
@@ -358,7 +358,7 @@ def _width(text: str) -> int:
 
 def clean(value: object) -> str:
     """Return a value as text that a terminal cannot be fooled with."""
-    return shown(str(value))
+    return printable(str(value))
 
 
 _TABLE_ROWS = 200

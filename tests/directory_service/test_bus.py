@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from directory_service.bus import News, NoBus
 from directory_service.home import ListFile
 from directory_service.registry import Registry
-from directory_service.replica import Knowledge
+from directory_service.replica import Replica
 from directory_service.sqlite import SqliteEngine
 from directory_service.storage import Storage
 from node.crypto.signing import SigningKey
@@ -61,9 +61,9 @@ def test_news_with_one_character_changed_is_none() -> None:
 
 
 @asynccontextmanager
-async def known(folder: Path) -> AsyncGenerator[Knowledge]:
+async def known(folder: Path) -> AsyncGenerator[Replica]:
     storage = Storage(SqliteEngine(folder / "directory.db", KEY))
-    yield Knowledge(
+    yield Replica(
         Registry(SigningKey.new().public), storage, NoBus(), time, ListFile(folder / "list")
     )
     await storage.aclose()

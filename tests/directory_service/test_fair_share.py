@@ -8,12 +8,12 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from directory_service.fair_share import Turns
+from directory_service.fair_share import FairShare
 
 MIB = 2**20
 
 
-async def carried(turns: Turns, streams: dict[str, int], seconds: float) -> Counter[str]:
+async def carried(turns: FairShare, streams: dict[str, int], seconds: float) -> Counter[str]:
     """Return how much each pair passes on, with so many streams that always have something."""
     found: Counter[str] = Counter()
 
@@ -35,14 +35,14 @@ async def carried(turns: Turns, streams: dict[str, int], seconds: float) -> Coun
 async def test_pairs_share_evenly_however_many_streams_they_have(
     autojump_clock: trio.testing.MockClock, rate: int
 ) -> None:
-    turns = Turns(rate)
+    turns = FairShare(rate)
     found = await carried(turns, {"a": 8, "b": 1, "c": 3}, 20)
     assert max(found.values()) - min(found.values()) <= 2 * turns.piece_bytes
     assert sum(found.values()) == pytest.approx(20 * rate, rel=0.03)
 
 
 async def test_who_is_alone_has_all_of_it(autojump_clock: trio.testing.MockClock) -> None:
-    turns = Turns(MIB)
+    turns = FairShare(MIB)
     await trio.sleep(1000)  # what was not used then is not there now
     found = await carried(turns, {"a": 1}, 10)
     assert found["a"] == pytest.approx(10 * MIB, rel=0.03)
@@ -51,7 +51,7 @@ async def test_who_is_alone_has_all_of_it(autojump_clock: trio.testing.MockClock
 async def test_who_goes_away_in_the_line_holds_nobody_up(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    turns = Turns(MIB)
+    turns = FairShare(MIB)
     async with trio.open_nursery() as nursery:
         for _ in range(50):
             nursery.start_soon(turns.wait, "gone", MIB)
@@ -63,7 +63,7 @@ async def test_who_goes_away_in_the_line_holds_nobody_up(
 
 
 async def test_without_a_rate_nobody_waits() -> None:
-    turns = Turns(0)
+    turns = FairShare(0)
     with trio.fail_after(5):
         for _ in range(10_000):
             await turns.wait("a", MIB)
@@ -72,6 +72,6 @@ async def test_without_a_rate_nobody_waits() -> None:
 
 @given(st.integers(1, 10**12))
 def test_pieces_are_small_enough_to_take_turns(rate: int) -> None:
-    piece = Turns(rate).piece_bytes
+    piece = FairShare(rate).piece_bytes
     assert 2**14 <= piece <= MIB
     assert piece == 2**14 or piece <= rate / 50 + 1

@@ -18,7 +18,7 @@ from directory_service.bus import NoBus
 from directory_service.home import ListFile
 from directory_service.operator import OperatorKey
 from directory_service.registry import Registry
-from directory_service.replica import Knowledge
+from directory_service.replica import Replica
 from directory_service.service import DirectoryServer
 from directory_service.sessions import Sessions
 from directory_service.sqlite import SqliteEngine
@@ -160,7 +160,7 @@ class World:
         )
         storage = Storage(SqliteEngine(self._folder / "directory.db", key))
         registry = Registry(self.operator.network_key)
-        knowledge = Knowledge(
+        knowledge = Replica(
             registry, storage, NoBus(), self.now, ListFile(self._folder / "newest.list")
         )
         server = DirectoryServer(

@@ -281,7 +281,7 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
             good = await asked(state)
 
             async def is_told(name: str, text: str) -> None:
-                """Hold that an admin sees an alarm, and sees it again after having seen it."""
+                """Check that an admin sees an alarm, and sees it again after having seen it."""
                 await asked(wait_until, lambda: in_status(node, text), name, 60)
                 tried.append(name)
                 await asked(node.run, "audit", "acknowledge")

@@ -34,7 +34,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 
 def hold_whole(node: Node, *studies: int) -> None:
-    """Hold that a node has these studies, every byte of them, and serves."""
+    """Check that a node has these studies, every byte of them, and serves."""
     node.start()
     try:
         assert "0 problems" in node.run("store", "check", "--read-data")

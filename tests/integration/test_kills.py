@@ -212,7 +212,7 @@ class Rounds:
                 await client.call("StudyService.DeleteStudy", pb.DeleteStudyRequest(study=uid))
 
     def check(self) -> None:
-        """Hold that both stores and both audit logs are whole."""
+        """Check that both stores and both audit logs are whole."""
         for node in (self.a, self.b):
             node.run("audit", "verify")
             node.run("store", "check", "--read-data")

@@ -35,7 +35,7 @@ from node.documents.receipt import Receipt, open_receipt, sign_receipt
 from node.documents.signed import Document
 from node.domain.ids import ChunkId, FacilityId, TransferId
 from node.errors import DocumentError, NodeError, PeerUnreachable, PeerUntrusted, ungrouped
-from node.federation.connections.introduction_client import Introducer
+from node.federation.connections.introduction_client import IntroductionClient
 from node.federation.connections.link import GrpcLink
 from node.federation.routes.dialing import Dialer
 from node.rpc.calling import Stream
@@ -232,7 +232,7 @@ def test_calls_without_a_request_keep_the_introduction_service_only_for_a_while(
 
 def _cannot_ask(address: str) -> bool:
     try:
-        run(lambda: Introducer(Dialer()).fetch_statements(address))
+        run(lambda: IntroductionClient(Dialer()).fetch_statements(address))
     except NodeError:
         return True
     return False

@@ -35,7 +35,7 @@ def write_backup(home: Home, folder: BackupFolder) -> BackupFolder:
     try:
         with folder, Backup(context, home.root).begun() as backup:
             files, size = backup.size()
-            folder.hold_room(size, files)
+            folder.check_room(size, files)
             for piece in backup.pieces():
                 assert not piece.problem
                 folder.add(piece.name, piece.data)

@@ -426,9 +426,9 @@ class ImportJob:
         self._added += len(item.content)
         if self._added >= _COUNTED_BYTES:
             self._added = 0
-            await self._hold_filling()
+            await self._bound_filling()
 
-    async def _hold_filling(self) -> None:
+    async def _bound_filling(self) -> None:
         """Flush the packages in which most waits, so far as too much does."""
         filling = [(writer.filling_bytes, writer) for writer in self._writers.values()]
         filling.sort(key=lambda one: one[0], reverse=True)

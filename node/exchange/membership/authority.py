@@ -19,7 +19,7 @@ from node.domain.network import ListProblem
 from node.errors import DocumentError, PeerRefused
 from node.exchange.membership.memberships import Memberships, NetworkBook
 from node.exchange.membership.pairing import Pairing
-from node.exchange.membership.record_cache import Remembered
+from node.exchange.membership.record_cache import RecordCache
 from node.system import clock
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ class Authority:
         self,
         book: NetworkBook,
         memberships: Memberships,
-        remembered: Remembered,
+        remembered: RecordCache,
         pairing: Pairing,
         publish: Publish,
     ) -> None:
@@ -119,7 +119,7 @@ class Authority:
         network = self._memberships.get(network_id)
         if network is not None:
             await self._remembered.take(network, [record])
-        await self._pairing.got_statements(record.identity)
+        await self._pairing.accept_statements(record.identity)
 
     # -- alarms ---------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from node.errors import (
 from node.exchange.membership.authority import Authority
 from node.exchange.membership.memberships import Memberships, NetworkBook, objection
 from node.exchange.membership.pairing import Pairing
-from node.exchange.membership.record_cache import Remembered
+from node.exchange.membership.record_cache import RecordCache
 from node.system import clock
 
 log = structlog.get_logger()
@@ -70,7 +70,7 @@ class Networks:
         memberships: Memberships,
         directories: Directories,
         authority: Authority,
-        remembered: Remembered,
+        remembered: RecordCache,
         pairing: Pairing,
         facility_key: bytes,
         publish: Publish,
@@ -273,7 +273,7 @@ class Networks:
         async def ask(network: Network, facilities: Sequence[FacilityId]) -> Sequence[Record]:
             records = await self._directories.lookup(network, facilities)
             for record in records:  # a directory pushes what is new of a thousand at most
-                await self._pairing.got_statements(record.identity)
+                await self._pairing.accept_statements(record.identity)
             return records
 
         await self._remembered.keep_fresh(self.all, ask)

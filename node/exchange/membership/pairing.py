@@ -190,7 +190,7 @@ class Pairing:
         """
         if identity.facility_id == self._me:
             raise UsageError("the facility named is this one")
-        _hold_not_to_come(identity)
+        _check_not_to_come(identity)
         peer = await self._pins.pin(
             identity, endpoint="", how="network", actor=NODE, name=name, member=member
         )
@@ -202,7 +202,7 @@ class Pairing:
     ) -> Peer:
         if identity.facility_id == self._me:
             raise UsageError("the facility named is this one")
-        _hold_not_to_come(identity)
+        _check_not_to_come(identity)
         if how.refuses_alike:
             for warning in await self.warnings(
                 identity.facility_id, name or identity.profile.display_name
@@ -242,12 +242,12 @@ class Pairing:
 
     # -- what peers state anew ------------------------------------------------------------
 
-    async def got_statements(self, identity: Identity) -> None:
+    async def accept_statements(self, identity: Identity) -> None:
         """Keep a pinned facility's statements if they are newer than the pin's."""
         await self.presented(identity)
 
     async def presented(self, identity: Identity) -> bool:
-        """Do as `got_statements`; return False for whom nothing is taken of.
+        """Do as `accept_statements`; return False for whom nothing is taken of.
 
         That is a facility that is not pinned, a node that its facility has replaced or cannot have
         taken yet, and one whose node key or certificate is another peer's.
@@ -260,7 +260,7 @@ class Pairing:
             await self._alarm(peer.facility_id, problem)
             return False
         try:
-            identity.cert.hold_taken(clock.now())
+            identity.cert.check_taken(clock.now())
         except BadSignature as exc:
             log.warning("statements refused", facility=peer.facility_id.short(), reason=str(exc))
             return False
@@ -289,7 +289,7 @@ class Pairing:
         # A peer must not fill the audit log.
         return identity.order > known.order and time.monotonic() - last >= _RENEW_SECONDS
 
-    async def got_forged(self, facility: FacilityId, problem: str) -> None:
+    async def report_forged(self, facility: FacilityId, problem: str) -> None:
         """Note that a facility signed what it must not; an alarm, if it is pinned here."""
         peer = await self._pins.get(facility)
         if peer is None or peer.is_removed:  # anybody can make a key up, and fill the log
@@ -406,10 +406,10 @@ def _short_string(
     return f"{text[:4]}-{text[4:]}"
 
 
-def _hold_not_to_come(identity: Identity) -> None:
-    """Hold that a new pin would not shut out all that its facility states after it."""
+def _check_not_to_come(identity: Identity) -> None:
+    """Check that a new pin would not shut out all that its facility states after it."""
     now = clock.now()
-    identity.cert.hold_taken(now)
+    identity.cert.check_taken(now)
     if identity.profile.issued_seconds > now + MAX_CLOCK_SKEW_SECONDS:
         ahead = clock.shown_seconds(identity.profile.issued_seconds - now)
         raise UsageError(

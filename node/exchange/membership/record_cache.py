@@ -51,7 +51,7 @@ Lookup = Callable[[Network, Sequence[FacilityId]], Awaitable[Sequence[Record]]]
 """Asks a network's directory for records of facilities, or raises `NodeError`."""
 
 
-class Remembered:
+class RecordCache:
     """Records of listed members, as they were shown last."""
 
     def __init__(self, book: RecordBook, me: FacilityId) -> None:

@@ -126,7 +126,7 @@ class Receiver:
         self._active_transfers: dict[tuple[FacilityId, TransferId], _Carrying] = {}
 
     def use_policy(self, policy: ReceiverPolicy) -> None:
-        """Hold the offers that come from now on against another policy."""
+        """Check the offers that come from now on against another policy."""
         self._policy = policy
         self._room.use_quota(policy.quota_bytes)
 
@@ -338,7 +338,7 @@ class Receiver:
             PeerBusy: there is not so much, for this peer or for anybody.
             BadManifest: its manifest cannot be so large.
         """
-        _hold_manifest_bytes(delivery)
+        _check_manifest_bytes(delivery)
         stack.enter_context(self._manifests.taken(row.peer, delivery.manifest_bytes))
         promise = await self._promise(stack, row, delivery)
         # Last: who gets no room has had no manifest read.
@@ -475,7 +475,7 @@ def _open_manifest(document: Document, delivery: Delivery) -> Manifest:
     return manifest
 
 
-def _hold_manifest_bytes(delivery: Delivery) -> None:
+def _check_manifest_bytes(delivery: Delivery) -> None:
     # An instance takes up to some 600 bytes, a chunk 90; chunks are rarely tiny.
     plausible = 2**20 + 2048 * delivery.instances + delivery.sealed_bytes // 64
     if not 0 < delivery.manifest_bytes <= min(MAX_BYTES, plausible):

@@ -168,7 +168,7 @@ class _Session:
         await self._link.send(Offer(delivery, self._row.sealed_key))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_chunks)
-            nursery.start_soon(self._hold_patience)
+            nursery.start_soon(self._keep_patience)
             is_going_on = True
             while is_going_on:
                 message = await self._link.receive()
@@ -178,7 +178,7 @@ class _Session:
                     is_going_on = await self._do(action)
             nursery.cancel_scope.cancel()
 
-    async def _hold_patience(self) -> None:
+    async def _keep_patience(self) -> None:
         """End the transfer if the receiver takes too long, and we owe it nothing meanwhile."""
         while True:
             await trio.sleep(_LOOK_SECONDS)

@@ -118,7 +118,7 @@ class Checker:
     ) -> list[tuple[int, int]]:
         view = memoryview(plaintext)
         for i, offset, length in extents:
-            _hold_digest(self._manifest.instances[i], digest(view[offset : offset + length]))
+            _check_digest(self._manifest.instances[i], digest(view[offset : offset + length]))
         slab.write(0, plaintext)
         return [(offset, length) for _, offset, length in extents]
 
@@ -151,7 +151,7 @@ class Checker:
                 piece = plaintext[extent.offset : extent.offset + extent.length]
                 await trio.to_thread.run_sync(hasher.update, piece, limiter=self._threads)
                 found = await examination.feed(piece, is_last=n == last)
-        _hold_digest(instance, hasher.digest())
+        _check_digest(instance, hasher.digest())
         if found is None:
             raise BadManifest("an instance without bytes")
         return found
@@ -164,7 +164,7 @@ class Checker:
         return cached if cached is not None else await self._reopen(position)
 
     def _hold(self, position: int, found: Examined) -> None:
-        """Hold an instance's examination against the manifest, and keep the verdict.
+        """Check an instance's examination against the manifest, and keep the verdict.
 
         The verdict is this node's own: what a person at the origin has released is asked again.
         """
@@ -192,6 +192,6 @@ class Checker:
             self._doubts[position] = Doubt(position, found.verdict, reasons)
 
 
-def _hold_digest(instance: InstanceEntry, found: bytes) -> None:
+def _check_digest(instance: InstanceEntry, found: bytes) -> None:
     if found != instance.digest:
         raise BadManifest("an instance has other bytes than the manifest says")

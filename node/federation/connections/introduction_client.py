@@ -27,7 +27,7 @@ _OPEN = method(_SERVICE, "OpenString", pb.OpenStringRequest, pb.OpenStringRespon
 CALL_SECONDS = 10.0
 
 
-class Introducer:
+class IntroductionClient:
     """Asks introduction services."""
 
     def __init__(self, dialer: Dialer) -> None:

@@ -29,7 +29,7 @@ class StringPairings(PeerNews, Protocol):
         """Take an opened commitment."""
 
 
-class IntroductionServer:
+class IntroductionService:
     """Handlers of the introduction service."""
 
     def __init__(

@@ -92,7 +92,7 @@ def plan(last: Compared, all_ours: Places, for_them: Places, theirs: Places) -> 
     )
 
 
-class ListSharing:
+class ListExchange:
     """Both sides of passing lists on."""
 
     def __init__(self, lists: KnownLists, accept: Accept) -> None:

@@ -11,18 +11,18 @@ import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.documents.peers import Peer
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.domain.ids import FacilityId, TransferId
 from node.errors import PeerTimeout, PeerUnreachable, ungrouped
 from node.federation.connections.connection import Connection
 from node.federation.connections.deletions import DeletionNews
 from node.federation.connections.link import SILENCE_SECONDS, GrpcLink, open_link
-from node.federation.connections.list_exchange import LIST, Compared, ListSharing
+from node.federation.connections.list_exchange import LIST, Compared, ListExchange
 from node.federation.connections.peer_service import (
     PROTOCOL_VERSION,
     PeerNews,
     Statements,
-    hold_clock,
+    check_clock,
     take_statements,
 )
 from node.federation.connections.wire import CARRY
@@ -45,14 +45,14 @@ HELLO_SECONDS = 15.0
 _MAX_COLLECTS = 8
 
 
-class Conversation:
+class PeerClient:
     """Says what is to be said to peers."""
 
     def __init__(
         self,
         news: PeerNews,
         statements: Statements,
-        sharing: ListSharing,
+        sharing: ListExchange,
         witnessing: Witnessing,
         deletions: DeletionNews,
     ) -> None:
@@ -98,8 +98,8 @@ class Conversation:
         started = trio.current_time()
         response = await channel.unary(_HELLO, request, timeout=seconds)
         connection.round_trip_seconds = trio.current_time() - started
-        hold_clock(peer.facility_id, response.time_milliseconds)
-        connection.software = shown(response.software[:64])
+        check_clock(peer.facility_id, response.time_milliseconds)
+        connection.software = printable(response.software[:64])
         await self._news.note_seen(peer.facility_id)
         await take_statements(self._news, peer.facility_id, response.statements)
         await self._witnessing.took(peer, response.audit_head, response.kept_heads)

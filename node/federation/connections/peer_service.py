@@ -27,7 +27,7 @@ from node.errors import (
 )
 from node.federation.connections.deletions import DeletionNews
 from node.federation.connections.link import GrpcLink, open_link
-from node.federation.connections.list_exchange import ListSharing
+from node.federation.connections.list_exchange import ListExchange
 from node.federation.connections.trust import Trust
 from node.federation.connections.wire import CARRY
 from node.federation.connections.witnessing import Witnessing
@@ -95,10 +95,10 @@ class Exchange(Protocol):
 class PeerNews(Protocol):
     """Takes what peers state anew about themselves."""
 
-    async def got_statements(self, identity: Identity) -> None:
+    async def accept_statements(self, identity: Identity) -> None:
         """Keep newer statements of a pinned facility; ignore others."""
 
-    async def got_forged(self, facility: FacilityId, problem: str) -> None:
+    async def report_forged(self, facility: FacilityId, problem: str) -> None:
         """Note that a facility signed what it must not."""
 
     async def note_seen(self, facility: FacilityId) -> None:
@@ -115,7 +115,7 @@ class ExchangeServer:
         news: PeerNews,
         statements: "Statements",
         ways: "Ways",
-        sharing: ListSharing,
+        sharing: ListExchange,
         witnessing: Witnessing,
         deletions: DeletionNews,
         door: "Door",
@@ -173,7 +173,7 @@ class ExchangeServer:
             raise RemoteProtocolError(
                 f"no protocol version in common: this node speaks {PROTOCOL_VERSION}"
             )
-        hold_clock(call.caller.facility_id, request.time_milliseconds)
+        check_clock(call.caller.facility_id, request.time_milliseconds)
         await take_statements(self._news, call.caller.facility_id, request.statements)
         await self._news.note_seen(call.caller.facility_id)
         await self._witnessing.took(call.caller, request.audit_head, request.kept_heads)
@@ -318,8 +318,8 @@ class Statements(Protocol):
         """Return them."""
 
 
-def hold_clock(facility: FacilityId, time_milliseconds: int) -> None:
-    """Hold that a peer's clock is not far from ours; `UsageError` says by how much.
+def check_clock(facility: FacilityId, time_milliseconds: int) -> None:
+    """Check that a peer's clock is not far from ours; `UsageError` says by how much.
 
     The wall clock is meant, believed or not: one that agrees confirms it. The other side may be
     shown the words, too, so they name whose clock is meant.
@@ -342,7 +342,7 @@ async def take_statements(news: PeerNews, facility: FacilityId, encoded: bytes) 
     identity = await decode_statements(news, encoded)
     if identity.facility_id != facility:
         raise RemoteProtocolError("the statements are another facility's")
-    await news.got_statements(identity)
+    await news.accept_statements(identity)
 
 
 async def decode_statements(news: PeerNews, encoded: bytes) -> Identity:
@@ -354,5 +354,5 @@ async def decode_statements(news: PeerNews, encoded: bytes) -> Identity:
     try:
         return Identity.decode(encoded)
     except ForeignNode as exc:
-        await news.got_forged(facility_id(exc.facility_key), str(exc))
+        await news.report_forged(facility_id(exc.facility_key), str(exc))
         raise

@@ -38,10 +38,10 @@ from node.errors import (
 )
 from node.federation.connections.connection import Connection
 from node.federation.connections.deletions import DeletionNews
-from node.federation.connections.introduction_client import Introducer
+from node.federation.connections.introduction_client import IntroductionClient
 from node.federation.connections.link import GrpcLink
-from node.federation.connections.list_exchange import ListSharing
-from node.federation.connections.peer_client import LARGEST_ANSWER, Conversation
+from node.federation.connections.list_exchange import ListExchange
+from node.federation.connections.peer_client import LARGEST_ANSWER, PeerClient
 from node.federation.connections.peer_service import (
     Exchange,
     PeerNews,
@@ -72,7 +72,7 @@ class Hints(Protocol):
     def endpoints(self, facility: FacilityId) -> Sequence[str]:
         """Return where a facility's peer service seems to be."""
 
-    def shun(self, endpoint: str) -> None:
+    def avoid(self, endpoint: str) -> None:
         """Leave an endpoint alone for a while."""
 
 
@@ -108,7 +108,7 @@ class Federation:
         dialer: Dialer,
         lan: Hints,
         relaying: Relaying,
-        sharing: ListSharing,
+        sharing: ListExchange,
         witnessing: Witnessing,
         deletions: DeletionNews,
         admit: Callable[[FacilityId], Awaitable[bool]],
@@ -132,10 +132,10 @@ class Federation:
         """
         self._admit = admit
         self._dialer = dialer
-        self._introducer = Introducer(dialer)
+        self._introducer = IntroductionClient(dialer)
         self._lan = lan
         self._relaying = relaying
-        self._conversation = Conversation(news, statements, sharing, witnessing, deletions)
+        self._conversation = PeerClient(news, statements, sharing, witnessing, deletions)
         self._witnessing = witnessing
         self._ask_dial_back = ask_dial_back
         self._memberships = memberships
@@ -305,14 +305,14 @@ class Federation:
     async def _connect(self, peer: Peer, connection: Connection) -> None:
         """Hold one way to a peer after the other, as long as each is left for a better one."""
         try:
-            while await self._hold_a_way(peer, connection):
+            while await self._keep_a_way(peer, connection):
                 log.info("going another way", peer=peer.facility_id.short())
         finally:
             better = connection.take_better()
             if better is not None:
                 await better.aclose()
 
-    async def _hold_a_way(self, peer: Peer, connection: Connection) -> bool:
+    async def _keep_a_way(self, peer: Peer, connection: Connection) -> bool:
         """Try a peer's endpoints, then a relay; hold the first that answers until it is lost.
 
         Returns:
@@ -329,11 +329,11 @@ class Federation:
                 async with await self._reached(peer, connection, endpoints) as won:
                     endpoint = connection.endpoint = won.endpoint
                     route = "lan" if endpoint in near else "direct"
-                    await self._hold_until_better(peer, won.channel, connection, route)
+                    await self._keep_until_better(peer, won.channel, connection, route)
             except (PeerUnreachable, PeerTimeout) as exc:
                 error = exc
                 if endpoint in near and not isinstance(exc, PeerLeft):
-                    self._lan.shun(endpoint)  # whoever announced it may stand between
+                    self._lan.avoid(endpoint)  # whoever announced it may stand between
                 if not endpoint or connection.connected_time >= started:
                     break
                 endpoints.remove(endpoint)  # its TLS stands, and nothing else: try the others
@@ -341,7 +341,7 @@ class Federation:
                 return True
         if not connection.inbound:  # else the peer collects what waits, and brings what it has
             try:
-                return await self._hold_by_relay(peer, connection)
+                return await self._keep_by_relay(peer, connection)
             except NodeError as exc:
                 log.debug("no relay", peer=peer.facility_id.short(), reason=str(exc))
                 if self._relaying.is_networked:
@@ -363,8 +363,8 @@ class Federation:
             await better.aclose()
         return await race(lambda e: self._open(peer, e), endpoints, self._dialer.addresses)
 
-    async def _hold_by_relay(self, peer: Peer, connection: Connection) -> bool:
-        """Hold a way through a relay until it is lost, or a better one is there.
+    async def _keep_by_relay(self, peer: Peer, connection: Connection) -> bool:
+        """Keep a way through a relay until it is lost, or a better one is there.
 
         Returns:
             Whether another way is to be looked for at once: not if the peer has dialled us
@@ -377,7 +377,7 @@ class Federation:
                 connection.waiting_at_relay = None  # it has come there
                 connection.endpoint = way.relay
                 try:
-                    await self._hold_relayed(peer, way, connection)
+                    await self._keep_relayed(peer, way, connection)
                 except (PeerUnreachable, PeerTimeout) as exc:
                     was_connected = connection.connected_time >= started
                     await self._relaying.report_broken(ticket, exc, was_connected=was_connected)
@@ -387,17 +387,17 @@ class Federation:
                 return not is_unsteady and "direct" not in connection.inbound
         return False
 
-    async def _hold_relayed(self, peer: Peer, way: Way, connection: Connection) -> None:
+    async def _keep_relayed(self, peer: Peer, way: Way, connection: Connection) -> None:
         async with self._open(peer, way.address) as channel:
             try:
                 await channel.connect(CONNECT_SECONDS)
-                await self._hold_until_better(peer, channel, connection, "relay", way.is_leaving)
+                await self._keep_until_better(peer, channel, connection, "relay", way.is_leaving)
             except NodeError as exc:
                 if not isinstance(exc, PeerLeft) and await way.was_given_up():
                     raise LinkAltered("what came was altered; the connection was given up") from exc
                 raise
 
-    async def _hold_until_better(
+    async def _keep_until_better(
         self,
         peer: Peer,
         channel: Channel,
@@ -405,7 +405,7 @@ class Federation:
         route: str,
         is_leaving: trio.Event | None = None,
     ) -> None:
-        """Hold a way until it is lost, is left, or a better one is there.
+        """Keep a way until it is lost, is left, or a better one is there.
 
         Transfers go on over the next one.
         """
@@ -504,7 +504,7 @@ class Federation:
         except PeerTimeout:
             # On the own network nothing is so slow, unless somebody stands between.
             if route == "lan" and endpoint == connection.endpoint:
-                self._lan.shun(endpoint)
+                self._lan.avoid(endpoint)
                 connection.leave()
             raise
 
@@ -517,7 +517,7 @@ class Federation:
         try:
             places = peer.identity.profile.introduction_endpoints
             address, identity = await first_of(places, ask)
-            await self._news.got_statements(identity)
+            await self._news.accept_statements(identity)
             await self._introducer.present_statements(
                 address, self._statements(), self._memberships()
             )

@@ -20,7 +20,7 @@ from node.documents.messages import (
     Withdraw,
 )
 from node.documents.signed import Document
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.domain.ids import ChunkId, TransferId
 from node.errors import RemoteProtocolError
 from node.rpc.bounds import Bound
@@ -115,7 +115,7 @@ def _from_wire(wire: pb.CarryMessage) -> Message | None:
         case "receipt_kept":
             return ReceiptKept()
         case "problem":
-            text = shown(wire.problem.message)[:MAX_PROBLEM_TEXT]
+            text = printable(wire.problem.message)[:MAX_PROBLEM_TEXT]
             return Problem(wire.problem.code, text, wire.problem.final)
         case "heartbeat":
             return None
@@ -144,6 +144,6 @@ def _answer_to_wire(answer: Answer) -> pb.Answer:
 
 
 def _answer_from_wire(wire: pb.Answer) -> Answer:
-    reason = shown(wire.reason)[:MAX_PROBLEM_TEXT]
+    reason = printable(wire.reason)[:MAX_PROBLEM_TEXT]
     kind = _ANSWER_FROM_WIRE[wire.kind]
     return Answer(kind, wire.retry_seconds, reason, wire.manifest_needed)

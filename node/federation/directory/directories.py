@@ -267,7 +267,7 @@ class Directories:
                 network.network_key,
                 is_online=wire.online,
             )
-            record.identity.cert.hold_taken(clock.now())
+            record.identity.cert.check_taken(clock.now())
             return record
         except DocumentError as exc:
             problem = f"a record that does not verify: {exc}"
@@ -387,7 +387,7 @@ class Directories:
         if not challenge:
             asked = pb.GetChallengeRequest()
             challenge = (await channel.unary(_GET_CHALLENGE, asked, timeout=CALL_SECONDS)).challenge
-        await self._hold_fresh(challenge, root)
+        await self._check_fresh(challenge, root)
         proof = pb.LoginProof(
             challenge=challenge, root_digest=fingerprint(root)
         ).SerializeToString()
@@ -399,8 +399,8 @@ class Directories:
             listing_digest=sha256(listing),
         )
 
-    async def _hold_fresh(self, challenge: bytes, root: bytes) -> None:
-        """Hold that a challenge was not signed before; what it proved could be shown again."""
+    async def _check_fresh(self, challenge: bytes, root: bytes) -> None:
+        """Check that a challenge was not signed before; what it proved could be shown again."""
         if challenge in self._challenges:
             problem = "a challenge that was signed before was shown"
             for network in self._networks.values():

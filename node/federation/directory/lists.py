@@ -133,10 +133,10 @@ class Lists:
             await self.take_whole(network_id, shown.list)
         else:
             await self._compare_places(channel, network_id, (shown.list_epoch, shown.list_number))
-        await self._hold_shown(channel, network_id)
+        await self._report_withheld(channel, network_id)
         return shown.challenge
 
-    async def _hold_shown(self, channel: Channel, network_id: NetworkId) -> None:
+    async def _report_withheld(self, channel: Channel, network_id: NetworkId) -> None:
         """Tell of a directory that has had time to show what a peer brought, and give it that."""
         passed = self._passed.get(network_id)
         if passed is not None and trio.current_time() >= passed + SHOWN_SECONDS:

@@ -69,7 +69,7 @@ class Lan:
         self._name = f"{node.short()}-{secrets.token_hex(4)}.{_SERVICE}"
         self._on_hint = on_hint
         self._hints: dict[str, Hint] = {}
-        self._shunned: dict[str, float] = {}  # endpoints, until when
+        self._avoided: dict[str, float] = {}  # endpoints, until when
         self._unresolved: dict[str, None] = {}  # names, the oldest first
         self._resolving: set[asyncio.Task[Any]] = set()
 
@@ -77,17 +77,17 @@ class Lan:
         """Return where a facility's peer service seems to be on the own network."""
         # Few: whoever announces them falsely must not crowd out those that the peer has published.
         now = time.monotonic()
-        self._shunned = {e: until for e, until in self._shunned.items() if until > now}
+        self._avoided = {e: until for e, until in self._avoided.items() if until > now}
         found = [e for hint in self._of(facility) for e in hint.endpoints]
-        return [e for e in found if e not in self._shunned][:_MAX_ADDRESSES]
+        return [e for e in found if e not in self._avoided][:_MAX_ADDRESSES]
 
-    def shun(self, endpoint: str) -> None:
+    def avoid(self, endpoint: str) -> None:
         """Leave an endpoint alone for a while: it was lost, or nothing moves there.
 
         Who only passes the peer's bytes on wins the race, and drops or delays them afterwards.
         """
-        if len(self._shunned) < _MAX_HINTS:
-            self._shunned[endpoint] = time.monotonic() + _SHUN_SECONDS
+        if len(self._avoided) < _MAX_HINTS:
+            self._avoided[endpoint] = time.monotonic() + _SHUN_SECONDS
 
     def introductions(self, facility: FacilityId) -> list[str]:
         """Return where a facility's introduction service seems to be on the own network."""

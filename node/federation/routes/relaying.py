@@ -31,7 +31,7 @@ from node.documents.tickets import (
     open_ticket,
 )
 from node.documents.tickets import SKEW_SECONDS as TICKET_SKEW_SECONDS
-from node.domain.display_text import shown
+from node.domain.display_text import printable
 from node.domain.events import TicketShown
 from node.domain.ids import FacilityId, NetworkId, NodeId
 from node.domain.relays import RelayPolicy
@@ -417,7 +417,7 @@ class Relaying:
             await trio.aclose_forcefully(stream)
             raise
         await trio.aclose_forcefully(stream)
-        reason = shown(said.decode("ascii", "replace")) or "nothing"
+        reason = printable(said.decode("ascii", "replace")) or "nothing"
         raise PeerUnreachable(f"the relay {address} says: {reason}")
 
     async def _connected(self, address: str) -> Connection:

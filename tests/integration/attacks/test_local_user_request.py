@@ -16,7 +16,7 @@ from node.documents.identity import Profile, make_statements
 from node.documents.node_requests import encode_certificate
 from node.documents.signed import Signer, certify_node, claim_node
 from node.errors import BadSignature, PeerUntrusted
-from node.federation.connections.introduction_client import Introducer
+from node.federation.connections.introduction_client import IntroductionClient
 from node.federation.routes.dialing import Dialer
 from tests.integration.attacks.identity import facility_key_of
 from tests.support.hostile import HostilePeer
@@ -153,7 +153,7 @@ def test_node_key_of_a_time_to_come_is_pinned_and_renewed_by_nobody(tmp_path: Pa
             statements = stated(key, facility_key)
             address = victim.addresses["introduction"]
             with pytest.raises(PeerUntrusted):
-                await Introducer(Dialer()).present_statements(address, statements, [])
+                await IntroductionClient(Dialer()).present_statements(address, statements, [])
 
         run(present)
         file = tmp_path / "to-come.statements"

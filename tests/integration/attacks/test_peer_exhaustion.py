@@ -30,7 +30,7 @@ from node.domain.ids import TransferId
 from node.domain.manifest import ChunkEntry
 from node.errors import NodeError
 from node.sql.database import open_database
-from node.store.chunk_access import ChunkCarrier
+from node.store.chunk_access import ChunkAccess
 from node.store.schema import migrations
 from tests.integration.attacks.exhaustion import again, peak_megabytes, promise
 from tests.node.exchange.arriving_parts import link_pair, open_receiving
@@ -247,7 +247,7 @@ def test_failures_of_one_peer_do_not_fill_the_log(
     assert node.log.read_text().count("transfer ended early") - before <= 122  # two minutes' worth
 
 
-class StuckCarrier(ChunkCarrier):
+class StuckCarrier(ChunkAccess):
     """Keeps chunks only when the test says so."""
 
     begun, may_go = threading.Semaphore(0), threading.Event()

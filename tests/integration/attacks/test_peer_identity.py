@@ -9,7 +9,7 @@ import pytest
 from node.documents.identity import Profile, make_statements
 from node.documents.signed import certify_node
 from node.errors import NodeError
-from node.federation.connections.introduction_client import Introducer
+from node.federation.connections.introduction_client import IntroductionClient
 from node.federation.routes.dialing import Dialer
 from tests.integration.attacks.identity import (
     alarms,
@@ -49,7 +49,7 @@ def paired_with(node: Node, folder: Path, name: str) -> HostilePeer:
 
 
 def hold_connected(victim: Node, friend: Node) -> None:
-    """Hold that a friend that comes back is known, and known as itself."""
+    """Check that a friend that comes back is known, and known as itself."""
     friend.stop()
     friend.start()
     name = friend.display_name
@@ -73,7 +73,7 @@ def test_peer_that_certifies_anothers_node_takes_nothing_from_it(
     forged = certified_anew(exported(friend), facility_key_of(tmp_path, peer))
 
     async def work() -> None:
-        introducer = Introducer(Dialer())
+        introducer = IntroductionClient(Dialer())
         with pytest.raises(NodeError):
             await introducer.present_statements(victim.addresses["introduction"], forged, ())
 
@@ -143,7 +143,7 @@ def test_node_that_two_facilities_claim_with_its_consent_is_the_firsts(
     )
 
     async def work() -> None:
-        introducer = Introducer(Dialer())
+        introducer = IntroductionClient(Dialer())
         with pytest.raises(NodeError):
             await introducer.present_statements(victim.addresses["introduction"], moved, ())
         async with first.channel(victim, first.pair_with(victim)) as channel:

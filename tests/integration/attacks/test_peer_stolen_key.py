@@ -14,7 +14,7 @@ from node.crypto.certificates import server_name
 from node.documents.identity import Identity, Profile, make_statements
 from node.documents.messages import Problem
 from node.errors import NodeError
-from node.federation.connections.introduction_client import Introducer
+from node.federation.connections.introduction_client import IntroductionClient
 from node.federation.routes.dialing import Dialer
 from node.rpc.calling import open_channel
 from node.rpc.credentials import client_credentials
@@ -111,7 +111,7 @@ def test_old_node_is_refused_by_peers(world: World) -> None:
 def test_old_node_presents_itself_in_vain_and_raises_an_alarm(world: World) -> None:
     async def work() -> None:
         with pytest.raises(NodeError):
-            await Introducer(Dialer()).present_statements(
+            await IntroductionClient(Dialer()).present_statements(
                 world.peer.addresses["introduction"], world.statements(), ()
             )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.relays import our_relay
-from node.federation.connections.introduction_client import Introducer
+from node.federation.connections.introduction_client import IntroductionClient
 from node.federation.routes.dialing import Dialer
 from tests.integration.attacks.connections import Crowd, make_peers, pin, started, way_of
 from tests.support.loop import run
@@ -65,7 +65,7 @@ def test_strangers_at_both_doors_of_a_node_take_no_peer_its_connection(tmp_path:
         door = node.addresses["introduction"]
 
         def ask() -> None:
-            run(lambda: Introducer(Dialer()).fetch_statements(door))
+            run(lambda: IntroductionClient(Dialer()).fetch_statements(door))
 
         with _asked_all_the_time(ask, 3):  # it answers thirty times a minute
             for peer in make_peers(tmp_path, 5, first=100):

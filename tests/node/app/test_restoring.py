@@ -24,7 +24,7 @@ def made(tmp_path: Path) -> Made:
 
 
 def hold_restored(home: Path, backup: Path) -> None:
-    """Hold that a home is whole and opens, and that nothing else is in it."""
+    """Check that a home is whole and opens, and that nothing else is in it."""
     wanted = {*names(backup), "host.key"} - {INVENTORY}
     assert set(names(home)) - {"lost+found"} == wanted
     context = open_home(Home(home))

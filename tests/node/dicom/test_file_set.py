@@ -174,9 +174,9 @@ def test_modifiers_of_a_title_in_long_types_are_carried_over_readably(
 def test_directory_that_cannot_be_read_is_not_put_in_place(tmp_path: Path) -> None:
     root = file_set._Record(b"", {b"P": file_set._Record(b"")})
     with pytest.raises(Refused):
-        file_set._hold_readable(file_set._encode(root)[:-1], root)
+        file_set._check_readable(file_set._encode(root)[:-1], root)
     with pytest.raises(ValueError, match="does not name the files"):
-        file_set._hold_readable(file_set._encode(root), root)
+        file_set._check_readable(file_set._encode(root), root)
 
 
 @pytest.mark.parametrize("odd", _ODD.values(), ids=_ODD.keys())

@@ -17,7 +17,7 @@ from node.exchange.transfer.ports import ReceiverPolicy
 from node.exchange.transfer.receiving import Receiver
 from node.exchange.transfer.transfers import Transfers
 from node.store.arrivals import ArrivalStore
-from node.store.chunk_access import ChunkCarrier
+from node.store.chunk_access import ChunkAccess
 from node.store.context import StoreContext, open_store
 from node.store.transfers import TransferStore
 from tests.support.hostile import HostilePeer
@@ -78,7 +78,7 @@ class Receiving:
 
 @asynccontextmanager
 async def open_receiving(
-    folder: Path, carrier: type[ChunkCarrier] = ChunkCarrier, *, quota_bytes: int = 0
+    folder: Path, carrier: type[ChunkAccess] = ChunkAccess, *, quota_bytes: int = 0
 ) -> AsyncGenerator[Receiving]:
     """Open a receiver whose home is `folder / "home"`."""
     me = HostilePeer(folder, "me")

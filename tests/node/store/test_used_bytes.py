@@ -20,7 +20,7 @@ from node.domain.transfers import State, Transfer
 from node.sql.database import Db
 from node.store import package_rows
 from node.store.arrivals import ArrivalStore
-from node.store.chunk_access import ChunkCarrier
+from node.store.chunk_access import ChunkAccess
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.removal import finish_removals, remove_packages
@@ -114,14 +114,14 @@ async def test_quota_looks_at_packages_and_not_at_chunks(context: StoreContext) 
         return 0
 
     context.database.read_sync(lambda db: db.conn.set_progress_handler(count, 100))
-    used = ChunkCarrier(context).used_bytes()
+    used = ChunkAccess(context).used_bytes()
     context.database.read_sync(lambda db: db.conn.set_progress_handler(None, 0))
     assert used > 20_000
     assert steps < 2_000
 
 
 async def test_database_itself_counts_against_the_quota(context: StoreContext) -> None:
-    carrier = ChunkCarrier(context)
+    carrier = ChunkAccess(context)
     before = carrier.used_bytes()
     context.database.write_sync(
         lambda db: db.execute("INSERT INTO meta VALUES ('large', ?)", (bytes(10**7),))

@@ -151,19 +151,19 @@ def test_what_is_given_on_a_descriptor_is_read() -> None:
 
 def test_room_is_held_with_a_reserve(base: Path) -> None:
     with safe_paths.folder(base) as (fd, real):
-        safe_paths.hold_room(fd, 0, 0, real)
+        safe_paths.check_room(fd, 0, 0, real)
         disk = os.fstatvfs(fd)
         with pytest.raises(StoreFull, match="has room for"):
-            safe_paths.hold_room(fd, disk.f_bavail * disk.f_frsize, 0, real)
+            safe_paths.check_room(fd, disk.f_bavail * disk.f_frsize, 0, real)
 
 
 def test_tree_with_anything_but_files_is_named(base: Path) -> None:
     (base / "below").mkdir()
     (base / "below" / "file").write_bytes(b"123")
-    assert safe_paths.hold_tree(base) == (1, 3)
+    assert safe_paths.check_tree(base) == (1, 3)
     (base / "below" / "link").symlink_to("file")
     with pytest.raises(ConfigError, match="link is not a file"):
-        safe_paths.hold_tree(base)
+        safe_paths.check_tree(base)
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o666, pytest.param(0o660, marks=as_root)], ids=oct)
@@ -175,9 +175,9 @@ def test_tree_with_a_file_that_others_may_change_is_refused(base: Path, mode: in
         os.chown(file, -1, next(g.gr_gid for g in grp.getgrall() if g.gr_gid))
     file.chmod(mode)
     with pytest.raises(ConfigError, match=f"Other users can write in {file}.*chmod go-w {file}"):
-        safe_paths.hold_tree(base)
+        safe_paths.check_tree(base)
     file.chmod(0o644)
-    assert safe_paths.hold_tree(base) == (1, 3)
+    assert safe_paths.check_tree(base) == (1, 3)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from node.exchange.events import Events
 from node.exchange.membership.authority import Authority
 from node.exchange.membership.memberships import Memberships
 from node.exchange.membership.networks import Networks
-from node.exchange.membership.record_cache import PIECE, Remembered
+from node.exchange.membership.record_cache import PIECE, RecordCache
 from node.store.context import StoreContext
 from node.store.networks import NetworkStore
 from node.store.records import RecordStore
@@ -128,7 +128,7 @@ class World:
         self.records = RecordStore(context)
         self.book = NetworkStore(context)
         self.directories = FakeDirectories([BILLINGS, HELENA])
-        self.remembered = Remembered(self.records, ME.facility)
+        self.remembered = RecordCache(self.records, ME.facility)
         pairing: Any = self  # nobody is met here
         events = Events()
         self.memberships = Memberships(self.book, trusts_members=True)
@@ -154,7 +154,7 @@ class World:
         encoded = sign_list(KEY, NETWORK, self._number, invitations, gone, NOW)
         await self.authority.accept_list(NETWORK, encoded)
 
-    async def got_statements(self, identity: Identity) -> None:
+    async def accept_statements(self, identity: Identity) -> None:
         """Nobody is pinned here."""
 
     async def names(self, words: str) -> list[str]:

@@ -14,13 +14,13 @@ from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.transfers import State
 from node.errors import NodeError, StoreError
-from node.store.chunk_access import ChunkCarrier
+from node.store.chunk_access import ChunkAccess
 from tests.node.exchange.arriving_parts import Receiving, link_pair, open_receiving
 from tests.support.actors import actor
 from tests.support.hostile import Forgery, HostilePeer, forge
 
 
-class SlowCarrier(ChunkCarrier):
+class SlowCarrier(ChunkAccess):
     """Keeps a chunk only when the test says so."""
 
     begun, may_go = threading.Event(), threading.Event()
@@ -96,7 +96,7 @@ async def test_receipt_is_not_repeated_for_a_chunk_that_rotted(
             assert len(read) == 1, "once an hour"
 
 
-class FailingCarrier(ChunkCarrier):
+class FailingCarrier(ChunkAccess):
     """Has a disk that takes nothing."""
 
     def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> bytes:
@@ -135,7 +135,7 @@ async def test_peer_does_not_pay_for_our_own_disk(
             assert (said.code, len(charged)) == ("store", 0)
             assert said.message.startswith("the store there failed")
             lying = forge(peer, here.identity, 2, entry_changes={"digest": bytes(32)})
-            monkeypatch.setattr(FailingCarrier, "put_sealed", ChunkCarrier.put_sealed)
+            monkeypatch.setattr(FailingCarrier, "put_sealed", ChunkAccess.put_sealed)
             assert isinstance(await offer(here, lying), Problem)
             assert charged
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from node.domain.ids import FacilityId, NetworkId
 from node.domain.network import NO_LIST, ListPlace
 from node.errors import NotFound, PeerBusy, RemoteProtocolError
-from node.federation.connections.list_exchange import Compared, ListSharing, plan
+from node.federation.connections.list_exchange import Compared, ListExchange, plan
 
 NETWORKS = [NetworkId(bytes([n]) * 32) for n in range(3)]
 A, B, STRANGER = (FacilityId(name * 32) for name in (b"a", b"b", b"s"))
@@ -43,7 +43,7 @@ class FakeLists:
 class FakeChannel:
     """Calls the other side's handlers."""
 
-    def __init__(self, other: ListSharing, caller: FacilityId) -> None:
+    def __init__(self, other: ListExchange, caller: FacilityId) -> None:
         self._handlers = {"GetList": other.get_list, "GiveList": other.give_list}
         self._caller = SimpleNamespace(facility_id=caller)
         self.calls = 0
@@ -69,8 +69,8 @@ class Pair:
 
     def __init__(self, ours: dict[NetworkId, int], theirs: dict[NetworkId, int]) -> None:
         self.ours, self.theirs = FakeLists(ours), FakeLists(theirs)
-        self.a = ListSharing(self.ours, self.ours.accept)
-        self.b = ListSharing(self.theirs, self.theirs.accept)
+        self.a = ListExchange(self.ours, self.ours.accept)
+        self.b = ListExchange(self.theirs, self.theirs.accept)
         self.channel: Any = FakeChannel(self.b, A)
         self.compared = Compared()
 
@@ -119,7 +119,7 @@ async def test_list_that_a_directory_is_just_telling_is_left_to_it() -> None:
 async def test_stranger_to_a_network_learns_nothing_of_it() -> None:
     [network, *_] = NETWORKS
     lists = FakeLists({network: 7})
-    sharing = ListSharing(lists, lists.accept)
+    sharing = ListExchange(lists, lists.accept)
     assert sharing.known(STRANGER) == []
     assert [(k.epoch, k.number) for k in sharing.known(A)] == [(1, 7)]
     call: Any = SimpleNamespace(
@@ -136,7 +136,7 @@ async def test_stranger_to_a_network_learns_nothing_of_it() -> None:
 async def test_peer_that_asks_again_and_again_is_refused_and_others_are_not() -> None:
     [network, *_] = NETWORKS
     lists = FakeLists({network: 7})
-    sharing = ListSharing(lists, lists.accept)
+    sharing = ListExchange(lists, lists.accept)
 
     def call(facility: FacilityId) -> Any:
         caller = SimpleNamespace(facility_id=facility)

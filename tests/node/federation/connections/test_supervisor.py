@@ -145,13 +145,13 @@ class Neighbourhood:
 
     def __init__(self, *endpoints: str) -> None:
         self.found = list(endpoints)
-        self.shunned: list[str] = []
+        self.avoided: list[str] = []
 
     def endpoints(self, _: FacilityId) -> list[str]:
-        return [e for e in self.found if e not in self.shunned]
+        return [e for e in self.found if e not in self.avoided]
 
-    def shun(self, endpoint: str) -> None:
-        self.shunned.append(endpoint)
+    def avoid(self, endpoint: str) -> None:
+        self.avoided.append(endpoint)
 
 
 class Ways:
@@ -195,8 +195,8 @@ class Ways:
             raise PeerUnreachable("no relay")
 
         monkeypatch.setattr("node.federation.connections.supervisor.race", race)
-        monkeypatch.setattr(Federation, "_hold_until_better", hold)
-        monkeypatch.setattr(Federation, "_hold_by_relay", relay)
+        monkeypatch.setattr(Federation, "_keep_until_better", hold)
+        monkeypatch.setattr(Federation, "_keep_by_relay", relay)
 
     async def connect(self) -> str:
         """Return why it ended."""
@@ -212,7 +212,7 @@ async def test_neighbour_that_only_passes_bytes_on_does_not_deny_the_direct_way(
     ways.outcomes = {"near:1": [PeerTimeout("silent")], "direct:1": [PeerUnreachable("gone")]}
     assert await ways.connect() == "gone"
     assert ways.tried == [("near:1", "lan"), ("direct:1", "direct"), ("relay", "relay")]
-    assert ways.lan.shunned == ["near:1"]
+    assert ways.lan.avoided == ["near:1"]
 
 
 async def test_way_that_is_left_for_a_better_one_is_followed_by_that_and_not_by_a_relay(
@@ -324,7 +324,7 @@ async def test_neighbour_at_which_transfers_do_not_move_is_left_for_another_way(
     federation._lan = lan = Neighbourhood()
     monkeypatch.setattr(federation._conversation, "carry", carry)
     channel: Any = object()
-    for route, shunned in (("direct", []), ("lan", ["near:1"])):
+    for route, avoided in (("direct", []), ("lan", ["near:1"])):
         connection = federation.connection(facility)
         connection.channel, connection.route, connection.endpoint = channel, route, "near:1"
         with trio.CancelScope() as connection.holding:
@@ -332,8 +332,8 @@ async def test_neighbour_at_which_transfers_do_not_move_is_left_for_another_way(
                 async with federation.carry(facility):
                     raise PeerTimeout("the other side takes nothing any more")
             await trio.lowlevel.checkpoint()
-        assert connection.holding.cancelled_caught is bool(shunned)
-        assert lan.shunned == shunned
+        assert connection.holding.cancelled_caught is bool(avoided)
+        assert lan.avoided == avoided
 
 
 async def test_connection_that_won_is_the_one_that_is_used(

@@ -52,13 +52,13 @@ def test_endpoint_that_failed_is_left_alone_for_a_while(monkeypatch: pytest.Monk
     found.seen("a", ["10.1.2.7"], 7410, says(PEER))
     found.seen("b", ["10.1.2.8"], 7410, says(PEER))
     monkeypatch.setattr("time.monotonic", lambda: 1000.0)
-    found.shun("10.1.2.7:7410")
+    found.avoid("10.1.2.7:7410")
     assert found.endpoints(PEER) == ["10.1.2.8:7410"]
     monkeypatch.setattr("time.monotonic", lambda: 1121.0)
     assert found.endpoints(PEER) == ["10.1.2.7:7410", "10.1.2.8:7410"]
     for n in range(3000):
-        found.shun(f"10.1.2.9:{n}")
-    assert len(found._shunned) <= 1000
+        found.avoid(f"10.1.2.9:{n}")
+    assert len(found._avoided) <= 1000
 
 
 @pytest.mark.parametrize(
