@@ -243,7 +243,7 @@ _MEANINGS = {
     "nodes": "Nodes whose announcement stands",
     "online": "Nodes that watch here now",
     "alarms": "Replays, and letters in wrong hands, that were refused",
-    "database_away": "Whether the database did not answer at last",
+    "database_away": "1 if the last database request failed",
     "certificate_expires_seconds": "When the certificate that nodes see ends, seconds since 1970",
     "list_expires_seconds": "When the network's newest list ends, seconds since 1970",
     "relay_pairs": "Pairs of connections that were relayed",

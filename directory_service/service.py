@@ -178,7 +178,7 @@ class DirectoryServer:
         try:
             stated = pb.LoginProof.FromString(proof)
         except DecodeError as exc:
-            raise UsageError("a login proof of another form") from exc
+            raise UsageError("the login proof is malformed") from exc
         if stated.root_digest != self._root_digest:
             if is_known:
                 self._alarms.note("a login that was made for another directory was shown here")

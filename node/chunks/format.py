@@ -75,7 +75,7 @@ def open_chunk(keys: SealingKeys, package_id: PackageId, entry: ChunkEntry, seal
     except (struct.error, ValueError) as exc:
         raise ChunkDamaged("not a chunk") from exc
     if magic != _MAGIC or version != _VERSION:
-        raise ChunkDamaged("a chunk of another format")
+        raise ChunkDamaged("the chunk has an unknown format")
     header = sealed[: _HEADER.size]
     ad = _associated_data(header, package_id, entry.number, entry.plaintext_bytes)
     try:

@@ -141,7 +141,7 @@ def open_small(keys: SealingKeys, kind: str, context: bytes, sealed: bytes) -> b
     except (struct.error, ValueError) as exc:
         raise OpenFailed("not a sealed object") from exc
     if magic != _MAGIC or version != _VERSION:
-        raise OpenFailed("a sealed object of another format")
+        raise OpenFailed("the sealed object has an unknown format")
     header = sealed[: _HEADER.size]
     return keys.open(suite, _small_ad(kind, header, context), sealed[_HEADER.size :])
 

@@ -39,7 +39,7 @@ def open_head(encoded: bytes) -> Head:
         DocumentError: these bytes are no head.
     """
     if len(encoded) > MAX_HEAD_BYTES:
-        raise DocumentError("an audit head that is too long")
+        raise DocumentError("the audit head is too long")
     document = Document.decode(encoded)
     facility, node = document.verify(KIND)
     try:
@@ -52,12 +52,12 @@ def open_head(encoded: bytes) -> Head:
             wire.time_milliseconds,
         )
     except (DecodeError, ValueError) as exc:
-        raise DocumentError("a malformed audit head") from exc
+        raise DocumentError("the audit head is malformed") from exc
     if (head.facility, head.node) != (facility, node):
-        raise BadSignature("an audit head of another's log")
+        raise BadSignature("the audit head is of another node's log")
     is_possible = 1 <= head.sequence <= MAX_SEQUENCE and 0 <= head.time_milliseconds < 2**48
     if not is_possible or len(head.digest) != 32:
-        raise DocumentError("an impossible audit head")
+        raise DocumentError("the audit head has impossible numbers")
     return head
 
 

@@ -149,15 +149,15 @@ def _decode(body: bytes) -> Delivery:
     except (DecodeError, ValueError) as exc:
         raise BadDelivery(f"the delivery is malformed: {exc}") from exc
     if len(delivery.recipient) > MAX_TEXT or len(delivery.note) > MAX_TEXT:
-        raise BadDelivery("recipient or note are too long")
+        raise BadDelivery("the recipient or the note is too long")
     if len(delivery.sealed_summary) > MAX_SEALED_BYTES:
         raise BadDelivery("the summary is too long")
     if max(delivery.sealed_bytes, delivery.instances, delivery.manifest_bytes) >= 2**50:
-        raise BadDelivery("numbers beyond all measure")
+        raise BadDelivery("the delivery's numbers are impossible")
     if (
         not delivery.created_time
         <= delivery.expires_time
         < delivery.created_time + MAX_LIFE_SECONDS
     ):
-        raise BadDelivery("a delivery stands for 400 days at most")
+        raise BadDelivery("the delivery stands for more than 400 days")
     return delivery

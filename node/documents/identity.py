@@ -82,7 +82,7 @@ class Identity:
             DocumentError: anything else that is wrong with the bytes.
         """
         if len(data) > MAX_STATEMENTS_BYTES:
-            raise DocumentError("statements are too long")
+            raise DocumentError("the statements are too long")
         try:
             wire = pb.Statements.FromString(data)
             signer = Signer(wire.facility_key, wire.node_cert.body, wire.node_cert.signature)
@@ -156,14 +156,14 @@ class _Whose:
     def check_names(self, stated: _Statement) -> None:
         """Check that a statement is about this node, and made for this facility."""
         if stated.node_id != self.node.digest:
-            raise BadSignature("a statement about another node")
+            raise BadSignature("a statement is about another node")
         if stated.facility_id != self.facility.digest:
-            raise BadSignature("a statement that its node made for another facility")
+            raise BadSignature("the node made a statement for another facility")
 
 
 def _certificates(wires: Sequence[pb.SignedBytes], whose: _Whose) -> tuple[bytes, ...]:
     if not 1 <= len(wires) <= 4:
-        raise DocumentError("statements need one to four TLS bindings")
+        raise DocumentError("the statements do not have one to four TLS bindings")
     certificates = []
     for wire in wires:
         binding = pb.TlsBinding.FromString(whose.check("tls-binding", wire))
@@ -171,7 +171,7 @@ def _certificates(wires: Sequence[pb.SignedBytes], whose: _Whose) -> tuple[bytes
         try:
             check_own(binding.certificate, whose.node)
         except ValueError as exc:
-            raise DocumentError("a TLS binding without a usable certificate") from exc
+            raise DocumentError("a TLS binding has no usable certificate") from exc
         certificates.append(binding.certificate)
     return tuple(certificates)
 
@@ -180,7 +180,7 @@ def _seal_key(wire: pb.SignedBytes, whose: _Whose) -> bytes:
     value = pb.SealKey.FromString(whose.check("seal-key", wire))
     whose.check_names(value)
     if len(value.public_key) != 32:
-        raise DocumentError("a seal key has 32 bytes")
+        raise DocumentError("the seal key does not have 32 bytes")
     return value.public_key
 
 
@@ -188,9 +188,9 @@ def _profile(wire: pb.SignedBytes, whose: _Whose) -> Profile:
     value = pb.Profile.FromString(whose.check("profile", wire))
     whose.check_names(value)
     if not all(map(is_endpoint, (*value.endpoints, *value.introduction_endpoints))):
-        raise DocumentError("a profile with an impossible endpoint")
+        raise DocumentError("the profile names an impossible endpoint")
     if not 0 <= value.issued_seconds < 2**40:
-        raise DocumentError("a profile of an impossible time")
+        raise DocumentError("the profile's time is impossible")
     check_name(value.display_name)
     return Profile(
         display_name=clean_name(value.display_name),

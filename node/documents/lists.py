@@ -104,7 +104,7 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
     wire = parse(pb.SignedList, data, "network list")
     wire.DiscardUnknownFields()
     if wire.SerializeToString() != data:  # it is passed on as it came: nothing rides on it
-        raise DocumentError("a network list with more than a list in it")
+        raise DocumentError("the network list has unknown fields")
     network = network_id(network_key)
     key, list_key = network_key, None
     if wire.HasField("list_key_cert"):
@@ -113,26 +113,26 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
     verify(key, "network-list", wire.list.body, wire.list.signature)  # before much is read
     stated = parse(pb.NetworkList, wire.list.body, "network list")
     if stated.network_id != network.digest:
-        raise BadSignature("a list of another network")
+        raise BadSignature("the list is of another network")
     if list_key is not None and stated.epoch != list_key.epoch:
-        raise BadSignature("a list of another epoch than the key is for that signed it")
+        raise BadSignature("the list's epoch is not the one of the key that signed it")
     if list_key is not None and stated.expires_seconds > list_key.expires_seconds:
-        raise BadSignature("a list that outlives the key that signed it")
+        raise BadSignature("the list expires after the key that signed it")
     lifetime = stated.expires_seconds - stated.issued_seconds
     if not 0 < lifetime <= LIST_SECONDS or not 0 <= stated.issued_seconds <= now + SKEW_SECONDS:
-        raise DocumentError("a list of an impossible time")
+        raise DocumentError("the list's times are impossible")
     # No more lists than seconds: whatever number a thief of a list key signs, a next one is left.
     if not 1 <= stated.number <= stated.issued_seconds or not 1 <= stated.epoch <= MAX_EPOCH:
-        raise DocumentError("a list of an impossible number or epoch")
+        raise DocumentError("the list's number or epoch is impossible")
     if len(stated.members) > MAX_MEMBERS:
-        raise DocumentError("a list of an impossible length")
+        raise DocumentError("the list's length is impossible")
     with _ids():
         members = {
             InvitationId(m.invitation_digest): FacilityId(m.facility_id) for m in stated.members
         }
         revoked = frozenset(map(InvitationId, stated.revoked_invitations))
     if len(members) != len(stated.members):
-        raise DocumentError("a list that names an invitation twice")
+        raise DocumentError("the list names an invitation twice")
     return NetworkList(
         network=network,
         number=stated.number,
@@ -185,7 +185,7 @@ def apply_change(base: NetworkList, data: bytes) -> bytes:
     """
     change = _open_change(data)
     if change.base_digest != base.digest:
-        raise DocumentError("a change of another list than the newest known")
+        raise DocumentError("the change is of another list than the newest known here")
     with _ids():
         removed = frozenset(map(InvitationId, change.removed_invitations))
         members = {i: f for i, f in base.members.items() if i not in removed}
@@ -237,9 +237,9 @@ def open_list_key(
     signed = parse(documents.SignedBytes, certificate, "list key")
     stated = _list_key(signed, network_key)
     if now >= stated.expires_seconds:
-        raise BadSignature("a list key whose time is over")
+        raise BadSignature("the list key has expired")
     if latest is not None and latest.epoch > stated.epoch:
-        raise BadSignature("a list key that the network revoked; the operator makes new ones")
+        raise BadSignature("the network revoked the list key; its operator makes a new one")
     return stated.list_key, stated.epoch
 
 
@@ -248,7 +248,7 @@ def _list_key(signed: documents.SignedBytes, network_key: bytes) -> pb.ListKeyCe
     verify(network_key, "list-key", signed.body, signed.signature)
     stated = parse(pb.ListKeyCert, signed.body, "list key")
     if stated.network_id != network_id(network_key).digest or len(stated.list_key) != 32:
-        raise BadSignature("a list key of another network")
+        raise BadSignature("the list key is of another network")
     return stated
 
 
@@ -257,4 +257,4 @@ def _ids() -> Iterator[None]:
     try:
         yield
     except ValueError as exc:
-        raise DocumentError("an id of another length") from exc
+        raise DocumentError("an ID in the list does not have 32 bytes") from exc

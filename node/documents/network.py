@@ -116,7 +116,7 @@ class JoinLetter:
         data = _letter_data(text)
         wire = parse(pb.JoinLetter, data, "join letter")
         if len(wire.token_secret) != 32 or not wire.endpoints:
-            raise DocumentError("the join letter is not whole; copy it again")
+            raise DocumentError("the join letter is incomplete; copy it again")
         if not all(map(is_endpoint, wire.endpoints)):
             raise DocumentError("the join letter names an impossible address")
         letter = cls(
@@ -255,13 +255,13 @@ def open_invitation(signed: documents.SignedBytes, network_key: bytes) -> Invita
     wire = parse(pb.Invitation, signed.body, "invitation")
     network = network_id(network_key)
     if wire.network_id != network.digest:
-        raise BadSignature("an invitation of another network")
+        raise BadSignature("the invitation is of another network")
     name = clean_name(wire.display_name)
     if len(wire.token_key) != 32 or not name or len(wire.display_name) > MAX_NAME_CHARACTERS:
-        raise DocumentError("an invitation of another form")
+        raise DocumentError("the invitation is malformed")
     check_name(name)
     if not 0 <= wire.issued_seconds < wire.expires_seconds < _LATEST_SECONDS:
-        raise DocumentError("an invitation of an impossible time")
+        raise DocumentError("the invitation's times are impossible")
     return Invitation(
         id=InvitationId(sha256(b"emix/invitation-id/v1\0", signed.body)),
         network=network,
@@ -298,18 +298,18 @@ def open_membership(data: bytes, network_key: bytes) -> Membership:
         DocumentError: it makes no sense.
     """
     if len(data) > MAX_MEMBERSHIP_BYTES:
-        raise DocumentError("a membership is shorter")
+        raise DocumentError(f"the membership is longer than {MAX_MEMBERSHIP_BYTES} bytes")
     wire = parse(pb.Membership, data, "membership")
     invitation = open_invitation(wire.invitation, network_key)
     verify(invitation.token_key, "membership-claim", wire.claim.body, wire.claim.signature)
     stated = parse(pb.MembershipClaim, wire.claim.body, "membership claim")
     if stated.invitation_digest != invitation.id.digest:
-        raise BadSignature("a claim on another invitation")
+        raise BadSignature("the claim is on another invitation")
     if len(stated.facility_key) != 32:
-        raise DocumentError("a claim for no facility")
+        raise DocumentError("the claim names no facility")
     earliest = invitation.issued_seconds - SKEW_SECONDS
     if not earliest <= stated.joined_seconds <= invitation.expires_seconds + SKEW_SECONDS:
-        raise DocumentError("a claim outside the invitation's time")
+        raise DocumentError("the claim was made outside the invitation's time")
     return Membership(invitation, stated.facility_key, stated.joined_seconds, data)
 
 
@@ -339,19 +339,19 @@ def open_listing(data: bytes, identity: Identity) -> Listing:
         DocumentError: it makes no sense.
     """
     if len(data) > MAX_LISTING_BYTES:
-        raise DocumentError("a listing is shorter")
+        raise DocumentError("the listing is too long")
     signed = parse(documents.SignedBytes, data, "listing")
     verify(identity.cert.node_key, "listing", signed.body, signed.signature)
     stated = parse(pb.Listing, signed.body, "listing")
     whose = (identity.node_id.digest, identity.facility_id.digest)
     if (stated.node_id, stated.facility_id) != whose:
-        raise BadSignature("a listing of another node, or of another facility's")
+        raise BadSignature("the listing is of another node")
     if max(len(stated.departments), len(stated.recipients)) > MAX_LISTED:
         raise DocumentError(f"at most {MAX_LISTED} departments and recipients can be listed")
     if len(stated.only_relays) > MAX_LISTED or not all(map(is_endpoint, stated.only_relays)):
-        raise DocumentError("a listing with impossible relays")
+        raise DocumentError("the listing names impossible relays")
     if not 0 <= stated.issued_seconds < _LATEST_SECONDS:
-        raise DocumentError("a listing of an impossible time")
+        raise DocumentError("the listing's time is impossible")
     return Listing(
         city=clean_name(stated.city),
         departments=_names(stated.departments),
@@ -381,7 +381,7 @@ def open_record(
     identity = Identity.decode(statements)
     found = open_membership(membership, network_key)
     if found.facility_id != identity.facility_id:
-        raise BadSignature("a record with another facility's membership")
+        raise BadSignature("the record has another facility's membership")
     return Record(identity, open_listing(listing, identity), found, is_online, listing, seen_time)
 
 

@@ -189,7 +189,7 @@ class Document:
         signer = wire.signer
         parts = (wire.kind, wire.signature, signer.facility_key, signer.node_cert.body)
         if any(len(part) > _MAX_PART_BYTES for part in (*parts, signer.node_cert.signature)):
-            raise DocumentError("a document of another form")
+            raise DocumentError("the document's wrapper is malformed")
         return cls(wire.kind, wire.body, wire.signature, Signer.from_wire(wire.signer))
 
     def encode(self) -> bytes:
@@ -264,7 +264,7 @@ def certify_claim(
     """
     verify(node_key, _CLAIM, facility_key.public, claim)
     if generation > now + MAX_CLOCK_SKEW_SECONDS:
-        raise DocumentError("the node key is of a time that is to come; set this machine's clock")
+        raise DocumentError("the node key was made in the future; set this machine's clock")
     body = pb.NodeCert(
         facility_key=facility_key.public,
         node_key=node_key,

@@ -119,7 +119,7 @@ def read_ticket_signer(key: SigningKey, certificate: bytes) -> TicketSigner:
     """
     signed = parse(documents.SignedBytes, certificate, "ticket key")
     if parse(pb.TicketKeyCert, signed.body, "ticket key").ticket_key != key.public:
-        raise DocumentError("the network's word is for another ticket key")
+        raise DocumentError("the network certified another ticket key")
     return TicketSigner(key, signed)
 
 
@@ -160,24 +160,24 @@ def open_ticket(
         DocumentError: it has expired, or makes no sense.
     """
     if len(data) > MAX_TICKET_BYTES:
-        raise DocumentError("a ticket is shorter")
+        raise DocumentError("the relay ticket is too long")
     wire = parse(pb.SignedTicket, data, "relay ticket")
     wire.DiscardUnknownFields()
     if wire.SerializeToString() != data:  # it is shown to the relay: nothing rides on it
-        raise DocumentError("a relay ticket with more than a ticket in it")
+        raise DocumentError("the relay ticket has unknown fields")
     cert = wire.ticket_key_cert
     verify(network_key, "ticket-key", cert.body, cert.signature)
     certified = parse(pb.TicketKeyCert, cert.body, "ticket key")
     if certified.network_id != network_id(network_key).digest or now >= certified.expires_seconds:
-        raise BadSignature("a ticket key of another network, or one whose time is over")
+        raise BadSignature("the ticket key is of another network, or has expired")
     verify(certified.ticket_key, "relay-ticket", wire.ticket.body, wire.ticket.signature)
     stated = parse(pb.Ticket, wire.ticket.body, "relay ticket")
     if not now - skew_seconds < stated.expires_seconds <= now + TICKET_SECONDS + SKEW_SECONDS:
         raise DocumentError("the relay ticket has expired, or the clocks are far apart")
     if stated.relay not in certified.relays:
-        raise BadSignature("a relay that the network has not named")
+        raise BadSignature("the network has not named this relay")
     if len(stated.ticket_id) != 16 or not is_endpoint(stated.relay):
-        raise DocumentError("a relay ticket of another form")
+        raise DocumentError("the relay ticket is malformed")
     try:
         return Ticket(
             stated.ticket_id,
@@ -190,4 +190,4 @@ def open_ticket(
             stated.expires_seconds,
         )
     except ValueError as exc:
-        raise DocumentError("a relay ticket that names nobody") from exc
+        raise DocumentError("the relay ticket names no node") from exc

@@ -119,7 +119,7 @@ def _check_uids(study: str, instances: Sequence[InstanceEntry]) -> None:
         others.update((instance.sop_class_uid, instance.series_instance_uid))
         others.add(instance.transfer_syntax_uid)
     if not all(map(is_loose_uid, needed | (others - {""}))):
-        raise ValueError("a UID is too long, or is none")
+        raise ValueError("a UID is too long or malformed")
 
 
 def _check_chunks(chunks: Sequence[ChunkEntry]) -> None:

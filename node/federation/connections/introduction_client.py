@@ -34,7 +34,9 @@ class IntroductionClient:
         self._dialer = dialer
 
     async def fetch_statements(self, address: str) -> Identity:
-        """Return the verified statements that a node at an address gives. Whose they are, look!
+        """Return the verified statements that a node at an address gives.
+
+        The caller must check whose they are.
 
         Raises:
             PeerUnreachable: nobody answers there.

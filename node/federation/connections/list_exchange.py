@@ -159,11 +159,11 @@ def _network_id(digest: bytes) -> NetworkId:
     try:
         return NetworkId(digest)
     except ValueError as exc:
-        raise RemoteProtocolError("a network id of another length") from exc
+        raise RemoteProtocolError("a network ID does not have 32 bytes") from exc
 
 
 def _places(shown: Sequence[pb.KnownList]) -> dict[NetworkId, ListPlace]:
     try:
         return {NetworkId(k.network_id): (k.epoch, k.number) for k in shown[:_MOST_LISTS]}
     except ValueError as exc:
-        raise RemoteProtocolError("a network id of another length") from exc
+        raise RemoteProtocolError("a network ID does not have 32 bytes") from exc

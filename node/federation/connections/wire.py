@@ -86,7 +86,7 @@ def from_wire(wire: pb.CarryMessage) -> Message | None:
     try:
         return _from_wire(wire)
     except (ValueError, KeyError) as exc:
-        raise RemoteProtocolError("a malformed message") from exc
+        raise RemoteProtocolError("the message is malformed") from exc
 
 
 def _from_wire(wire: pb.CarryMessage) -> Message | None:
@@ -127,7 +127,7 @@ def transfer_id(value: bytes) -> TransferId:
     try:
         return TransferId(value)
     except ValueError as exc:
-        raise RemoteProtocolError("a transfer id of another length") from exc
+        raise RemoteProtocolError("a transfer ID does not have 16 bytes") from exc
 
 
 def _document(wire: documents_pb2.Document) -> Document:

@@ -75,9 +75,9 @@ class Witnessing:
         if given.head:
             head = _open(given.head)
             if (head.facility, head.node) != (peer.facility_id, peer.identity.node_id):
-                raise RemoteProtocolError("an audit head of another's log")
+                raise RemoteProtocolError("the audit head is of another node's log")
             if len(given.links) > MAX_LINKS * DIGEST_BYTES or len(given.links) % DIGEST_BYTES:
-                raise RemoteProtocolError("a proof of an audit head that is none")
+                raise RemoteProtocolError("the proof of the audit head is malformed")
             taken = GivenHead(given.head, given.after_sequence, given.links)
             await self._book.take(head, taken)
 

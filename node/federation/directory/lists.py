@@ -212,7 +212,7 @@ class Lists:
         """
         latest = network.view.latest
         if latest is None:
-            raise DocumentError("a change of a list where none is known")
+            raise DocumentError("the change is of a list, and none is known here")
         base = base_of(change)
         if base != latest.digest and base == self._told.get(network.id):
             return network.signed_list if leads_to(change, network.signed_list) else b""

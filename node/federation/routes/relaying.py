@@ -236,7 +236,7 @@ class Relaying:
             return  # it was left just now
         ticket = _opened(network, encoded)
         if ticket.is_caller or ticket.target != self._me:
-            raise DocumentError("it is for others")
+            raise DocumentError("it is for another node")
         caller = ticket.caller_facility
         if not self._policy().allows(ticket.relay) or not await self._admit(caller):
             log.info("relay ticket left alone", peer=ticket.caller_facility.short())
@@ -347,7 +347,7 @@ class Relaying:
     def _checked(self, network: Network, encoded: bytes, peer: FacilityId) -> Ticket:
         ticket = _opened(network, encoded)
         if not ticket.is_caller or (ticket.caller, ticket.target_facility) != (self._me, peer):
-            raise DocumentError("it is for others")
+            raise DocumentError("it is for another node")
         self._spend(ticket)
         return ticket
 

@@ -167,7 +167,7 @@ async def test_own_half_of_a_ticket_is_for_the_peer_that_was_asked_for_and_once(
                 raise AssertionError("it was taken")
 
         for ticket in (own(ME, other), own(node_id, peer), own(ME, peer).other_half()):
-            with pytest.raises(DocumentError, match="for others"):
+            with pytest.raises(DocumentError, match="for another node"):
                 await tried(SIGNER.sign(ticket))
         right = SIGNER.sign(own(ME, peer))
         with pytest.raises(PeerUnreachable):  # nobody is there
