@@ -97,11 +97,11 @@ class Door:
         with _listening(path, group) as listener:
             async with trio.open_nursery() as nursery:
                 serve = partial(trio.serve_listeners, handler_nursery=self._nursery)
-                await nursery.start(serve, self._let_in, [listener])
+                await nursery.start(serve, self._admit, [listener])
                 yield
                 nursery.cancel_scope.cancel()
 
-    async def _let_in(self, stream: trio.SocketStream) -> None:
+    async def _admit(self, stream: trio.SocketStream) -> None:
         try:
             async with stream:
                 credentials = stream.socket.getsockopt(

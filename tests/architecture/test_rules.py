@@ -167,3 +167,26 @@ def test_parts_are_joined_by_their_constructors() -> None:
             if isinstance(node, ast.stmt | ast.expr) and (is_set or is_late):
                 found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not found
+
+
+_NEVER_NAMED = re.compile(
+    r"_?(hold_(?!reasons)\w+|took_\w+|let_in|shun\w*|was_fooled|blacklist|whitelist|master|slave)"
+)
+_NEVER_SAID = re.compile(r"(HIPAA|GDPR)[ -]compliant|blacklist|whitelist", re.IGNORECASE)
+
+
+def test_words_that_the_glossary_forbids_are_nowhere() -> None:
+    found = []
+    for package in ("node", "directory_service"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [getattr(node, field, None) for field in ("id", "attr", "name", "arg")]
+                found += [
+                    f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}: {name}"
+                    for name in names
+                    if isinstance(name, str) and _NEVER_NAMED.fullmatch(name)
+                ]
+    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        if path.name != "glossary.md":
+            found += [f"{path.name}: {m[0]}" for m in _NEVER_SAID.finditer(path.read_text())]
+    assert not found

@@ -47,7 +47,7 @@ class DeletionNews:
             for deletion in await self._book.untold(peer)
         ]
 
-    async def took(
+    async def accept(
         self, peer: FacilityId, told: Sequence[pb.Deletion], confirmed: Sequence[bytes]
     ) -> list[bytes]:
         """Take what a peer's Hello tells and confirms; return what is to be confirmed to it.
@@ -64,7 +64,7 @@ class DeletionNews:
         self, peer: FacilityId, told: Sequence[pb.Deletion], confirmed: Sequence[bytes]
     ) -> None:
         """Take what a peer's answer tells and confirms; the next request confirms it."""
-        self._to_confirm[peer] = await self.took(peer, told, confirmed)
+        self._to_confirm[peer] = await self.accept(peer, told, confirmed)
 
     def confirmations(self, peer: FacilityId) -> list[bytes]:
         """Return what the next request to a peer confirms.

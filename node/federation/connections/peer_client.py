@@ -102,7 +102,7 @@ class PeerClient:
         connection.software = printable(response.software[:64])
         await self._news.note_seen(peer.facility_id)
         await take_statements(self._news, peer.facility_id, response.statements)
-        await self._witnessing.took(peer, response.audit_head, response.kept_heads)
+        await self._witnessing.accept(peer, response.audit_head, response.kept_heads)
         await self._deletions.answered(
             peer.facility_id, response.deletions, response.confirmed_deletions
         )

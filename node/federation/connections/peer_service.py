@@ -176,8 +176,8 @@ class ExchangeServer:
         check_clock(call.caller.facility_id, request.time_milliseconds)
         await take_statements(self._news, call.caller.facility_id, request.statements)
         await self._news.note_seen(call.caller.facility_id)
-        await self._witnessing.took(call.caller, request.audit_head, request.kept_heads)
-        confirmed = await self._deletions.took(
+        await self._witnessing.accept(call.caller, request.audit_head, request.kept_heads)
+        confirmed = await self._deletions.accept(
             call.caller.facility_id, request.deletions, request.confirmed_deletions
         )
         return pb.HelloResponse(

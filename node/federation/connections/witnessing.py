@@ -62,7 +62,7 @@ class Witnessing:
         kept = await self._book.kept(peer.facility_id, peer.identity.node_id)
         return [_kept_to_wire(found) for found in kept[:MOST_TOLD]]
 
-    async def took(self, peer: Peer, given: pb.GivenHead, told: Sequence[pb.KeptHead]) -> None:
+    async def accept(self, peer: Peer, given: pb.GivenHead, told: Sequence[pb.KeptHead]) -> None:
         """Take what a peer's Hello carries.
 
         Raises:

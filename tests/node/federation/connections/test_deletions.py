@@ -34,13 +34,13 @@ async def test_what_is_told_is_told_again_until_it_is_confirmed() -> None:
     ours, theirs = Book(), Book()
     mine, other = (DeletionNews(book, lambda: True) for book in (ours, theirs))
     for _ in range(2):  # the first answer is lost
-        confirmed = await other.took(PEER, await mine.give(PEER), mine.confirmations(PEER))
+        confirmed = await other.accept(PEER, await mine.give(PEER), mine.confirmations(PEER))
     assert len(theirs.taken) == 2
     assert len(ours.waiting) == 1
     await mine.answered(PEER, await other.give(PEER), confirmed)
     assert not ours.waiting
     assert len(theirs.waiting) == 1
-    await other.took(PEER, await mine.give(PEER), mine.confirmations(PEER))
+    await other.accept(PEER, await mine.give(PEER), mine.confirmations(PEER))
     assert not theirs.waiting
     assert mine.confirmations(PEER) == []
 
@@ -57,7 +57,7 @@ async def test_nobody_is_told_where_policy_says_so() -> None:
 async def test_of_many_only_some_are_read() -> None:
     book = Book()
     told = [pb.Deletion(transfer_id=bytes(16)) for _ in range(10 * MOST_AT_ONCE)]
-    confirmed = await DeletionNews(book, lambda: True).took(PEER, told, [])
+    confirmed = await DeletionNews(book, lambda: True).accept(PEER, told, [])
     assert len(confirmed) == len(book.taken) == MOST_AT_ONCE
 
 
@@ -65,6 +65,6 @@ async def test_of_many_only_some_are_read() -> None:
 async def test_what_is_no_transfer_is_refused(name: bytes) -> None:
     news = DeletionNews(Book(), lambda: True)
     with pytest.raises(RemoteProtocolError):
-        await news.took(PEER, [pb.Deletion(transfer_id=name)], [])
+        await news.accept(PEER, [pb.Deletion(transfer_id=name)], [])
     with pytest.raises(RemoteProtocolError):
-        await news.took(PEER, [], [name])
+        await news.accept(PEER, [], [name])
