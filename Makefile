@@ -36,6 +36,7 @@ check: $(VENV)/.ready
 
 proto: $(VENV)/.ready
 	$(PY) -m tests.architecture.stubs --write
+	$(PY) -m tests.architecture.api_reference --write
 
 wheel: $(VENV)/.ready
 	$(PY) -m build --no-isolation --wheel --outdir dist .
