@@ -35,4 +35,5 @@ def test_index_names_every_decision_with_its_title_and_date() -> None:
 
 
 def test_numbers_are_given_once_and_none_is_left_out() -> None:
+    assert FILES
     assert [int(path.name[:4]) for path in FILES] == list(range(1, len(FILES) + 1))
