@@ -4,6 +4,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin.parts import Parts, actor_of
 from node.documents.network import Network
+from node.domain.connections import ConnectionState
 from node.domain.network import Standing
 from node.exchange.membership.networks import Found
 from node.rpc.pages import write_list
@@ -63,7 +64,9 @@ class NetworkHandlers:
         found = await self._parts.networks.find(request.words, request.limit or _FOUND)
         state = self._parts.directories.state
         all_networks = self._parts.networks.all()
-        silent = [n.name for n in all_networks if state(n.id).state != "connected"]
+        silent = [
+            n.name for n in all_networks if state(n.id).state is not ConnectionState.CONNECTED
+        ]
         first = pb.FindFacilitiesResponse(silent_networks=silent)
         await write_list(call, first, "facilities", map(self._found, found))
 

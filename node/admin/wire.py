@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.documents.peers import Peer
+from node.domain.connections import ConnectionState, Route
 from node.domain.ids import PackageId
 from node.domain.patients import Patient
 from node.domain.transfers import Priority, Transfer
@@ -24,11 +25,13 @@ def peer_to_wire(
     peer: Peer, connection: Connection, why_not: str, bytes_a_second: float, warning: str
 ) -> pb.Peer:
     """Return a peer with what is known of the way to it."""
-    state, route = connection.state, connection.route
+    state: str = connection.state
+    route: str = connection.route or ""
     problem = why_not or advice_on(connection.problem)
     if connection.is_inbound_only:
-        state, problem = "connected", ""
-        route = "dial-back" if "direct" in connection.inbound else "relay"
+        state, problem = ConnectionState.CONNECTED, ""
+        is_direct = Route.DIRECT in connection.inbound
+        route = Route.DIAL_BACK if is_direct else Route.RELAY
     if peer.is_removed:
         state, route, problem = "removed", "", ""
     return pb.Peer(

@@ -18,6 +18,7 @@ from node.dicom.examiner import Examiner
 from node.documents.identity import Identity
 from node.documents.network import Network
 from node.documents.peers import alike_warning
+from node.domain.connections import ConnectionState, Route
 from node.domain.findings import Finding
 from node.domain.heads import Confirmed
 from node.domain.network import Standing
@@ -250,7 +251,7 @@ class Doctor:
             case Standing.PROVISIONAL:
                 advice = "have the network's operator sign the next list"
                 return Finding(subject, "warning", f"this facility is {standing.value}", advice)
-        if state.state != "connected":
+        if state.state is not ConnectionState.CONNECTED:
             advice = "what is known goes on; look at its address and at the firewall"
             text = f"its directory is {state.state}: {state.problem or 'connecting'}"
             return Finding(subject, "warning", text, advice)
@@ -273,9 +274,9 @@ class Doctor:
             elif not certificates:
                 yield _outdated(subject, peer.identity)
             elif connection.is_inbound_only:
-                route = "relay" if "relay" in connection.inbound else "dial-back"
+                route = Route.RELAY if Route.RELAY in connection.inbound else Route.DIAL_BACK
                 yield Finding(subject, "ok", f"connected, {route}: it has dialled this node")
-            elif connection.state == "connected":
+            elif connection.state is ConnectionState.CONNECTED:
                 software = connection.software or "it does not say what it runs"
                 yield Finding(subject, "ok", f"connected, {connection.route}; {software}")
             else:

@@ -1,9 +1,29 @@
 """A package as a node keeps it."""
 
+import enum
 from dataclasses import dataclass
 
 from node.domain.ids import FacilityId, PackageId
 from node.domain.manifest import StudyInstanceUID
+
+
+class PackageState(enum.StrEnum):
+    """How a package stands. `docs/states.md` shows what makes each transition."""
+
+    OPEN = "open"
+    """An import fills it."""
+
+    HELD = "held"
+    """One instance that a person decides about, apart from its study."""
+
+    ARRIVING = "arriving"
+    """A transfer fills it."""
+
+    CLOSED = "closed"
+    """Immutable, and visible."""
+
+    DELETING = "deleting"
+    """Invisible; what only it names is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,8 +32,7 @@ class Package:
 
     Attributes:
         id: Its number in this store.
-        state: open (an import fills it), held (a person decides), arriving, closed (immutable
-            and visible), or deleting.
+        state: Only a closed one is seen by anybody.
         epoch: Which of this node's keys wraps its data key.
         next_number: The number for the next chunk sealed into it.
         received_from: Who sent it here; None for a package sealed here.
@@ -23,7 +42,7 @@ class Package:
     package_id: PackageId
     origin: FacilityId
     study_uid: StudyInstanceUID
-    state: str
+    state: PackageState
     epoch: int
     wrapped_key: bytes
     next_number: int

@@ -8,6 +8,7 @@ import trio
 
 from node.domain.actors import Actor
 from node.domain.ids import ChunkId, PackageId
+from node.domain.packages import PackageState
 from node.domain.patients import Patient
 from node.domain.verdicts import Examined, PixelLayout
 from node.domain.versions import Namesake
@@ -70,7 +71,7 @@ class ImportStore(Protocol):
         nursery: trio.Nursery,
         *,
         import_id: int | None = None,
-        state: str = "open",
+        state: PackageState = PackageState.OPEN,
         mine: Collection[int] = (),
     ) -> Writer:
         """Return the study's package among `mine`, or a new one."""

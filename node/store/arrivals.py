@@ -12,7 +12,7 @@ from node.documents.receipt import Receipt, sign_receipt
 from node.documents.signed import Document
 from node.domain.ids import FacilityId
 from node.domain.manifest import Manifest
-from node.domain.packages import Package
+from node.domain.packages import Package, PackageState
 from node.domain.summary import Summary
 from node.domain.transfers import Direction, State, Transfer
 from node.domain.verdicts import Checked
@@ -124,7 +124,7 @@ class ArrivalStore:
             reading: Has every chunk read and digested; if None, a right size is believed.
         """
         package = await self.find_package(row)
-        if package is None or package.state != "closed":
+        if package is None or package.state is not PackageState.CLOSED:
             return True
         found = await trio.to_thread.run_sync(is_whole, self._context, package.id)
         if not found or reading is None:
@@ -177,7 +177,7 @@ class ArrivalStore:
                     package_id=row.package_id,
                     origin=row.origin,
                     study_uid=manifest.study_instance_uid,
-                    state="arriving",
+                    state=PackageState.ARRIVING,
                     epoch=epoch,
                     wrapped_key=wrapped,
                     received_from=row.peer,
@@ -195,7 +195,7 @@ class ArrivalStore:
                     "study": manifest.study_instance_uid,
                 }
                 audit_rows.alarm(db, "alarm.equivocation", facts, about=("origin", "peer"))
-            elif package.state == "deleting":
+            elif package.state is PackageState.DELETING:
                 raise Conflict("the package is being deleted here; offer it again later")
             db.execute(
                 "UPDATE transfers SET study_uid = ?, plaintext_bytes = ?, state = 'carrying',"
@@ -278,7 +278,7 @@ class ArrivalStore:
             raise NotFound("the arrival was discarded meanwhile")
         if not is_whole(context, package.id):
             raise StoreError("chunks were damaged or lost here meanwhile; they are carried again")
-        if package.state == "arriving":
+        if package.state is PackageState.ARRIVING:
             self._put_envelope(row, package, checked)
         forms = checked.index.forms()  # before the transaction, in which nobody else can write
         received_time = clock.now()
@@ -338,7 +338,7 @@ class ArrivalStore:
 
         def work(db: Db) -> list[int]:
             package = package_rows.get_package(db, row.origin, row.package_id)
-            if package is None or package.state != "arriving":
+            if package is None or package.state is not PackageState.ARRIVING:
                 return []
             others = transfer_rows.find(
                 db,
@@ -423,18 +423,18 @@ def _close_arrived(
 ) -> None:
     """Make a package visible that is whole; one that is closed already stays as it is."""
     package = package_rows.get_package(db, row.origin, row.package_id)
-    if package is None or package.state not in ("arriving", "closed"):
+    if package is None or package.state not in (PackageState.ARRIVING, PackageState.CLOSED):
         raise Conflict("the package was deleted here meanwhile")
     if lost_positions(db, package.id):
         raise StoreError("chunks were damaged or lost here meanwhile; they are carried again")
-    if package.state == "closed":
+    if package.state is PackageState.CLOSED:
         return
     package_rows.add_instances(db, package.id, 0, manifest.instances)
     package_rows.merge_index(db, package.id, checked.index, forms)
     findings.add(db, package.id, checked.doubts)
     encoded = package_rows.manifest_document(db, package.id)
     digest = package.manifest_digest or b""
-    package_rows.close_package(db, package.id, "arriving", encoded, digest)
+    package_rows.close_package(db, package.id, PackageState.ARRIVING, encoded, digest)
 
 
 def _deliver(

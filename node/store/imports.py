@@ -14,7 +14,7 @@ from node.domain.actors import Actor
 from node.domain.display_text import encodable
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.manifest import ChunkEntry
-from node.domain.packages import Package
+from node.domain.packages import Package, PackageState
 from node.domain.patients import Patient
 from node.domain.verdicts import Doubt, Examined
 from node.domain.versions import Namesake
@@ -132,7 +132,7 @@ class ImportStore:
         nursery: trio.Nursery,
         *,
         import_id: int | None = None,
-        state: str = "open",
+        state: PackageState = PackageState.OPEN,
         mine: Collection[int] = (),
     ) -> PackageWriter:
         """Return a writer for a package of the study: one among `mine`, or a new one.
@@ -222,10 +222,14 @@ class ImportStore:
         known: dict[bytes, int | None] = {}
         async with self._opening:
             found = await self._context.database.read(work)
-            left = {x.package for x in found if x.state == "open" and x.import_id == import_id}
+            left = {
+                x.package
+                for x in found
+                if x.state is PackageState.OPEN and x.import_id == import_id
+            }
             taken = {row for row in left if row not in mine and row not in self._in_use}
             self._in_use.update(taken)
-        closed = [x for x in found if x.state != "open"]
+        closed = [x for x in found if x.state is not PackageState.OPEN]
         with self._released_on_failure(taken):
             await self._forget_unusable(taken)
             whole = await trio.to_thread.run_sync(self._whole, closed)
@@ -233,7 +237,9 @@ class ImportStore:
             if x.package in taken:
                 known.setdefault(x.digest, x.package)
         self._in_use.difference_update(taken.difference(filter(None, known.values())))
-        known |= dict.fromkeys(x.digest for x in found if x.state == "open" and x.package in mine)
+        known |= dict.fromkeys(
+            x.digest for x in found if x.state is PackageState.OPEN and x.package in mine
+        )
         return known | dict.fromkeys(whole)
 
     def _whole(self, found: Sequence["_Found"]) -> list[bytes]:
@@ -307,7 +313,7 @@ class ImportStore:
     def _close(self, row: int, actor: Actor, held: HeldInstance | None = None) -> PackageId | None:
         """Sign and close one package; None if it has no instances, or is closed already."""
         context = self._context
-        state = "open" if held is None else "held"
+        state = PackageState.OPEN if held is None else PackageState.HELD
         found = context.database.read_sync(
             lambda db: package_rows.find_packages(db, "id = ? AND state = ?", (row, state))
         )
@@ -320,7 +326,7 @@ class ImportStore:
             return None
         if not is_whole(context, row):
             raise StoreError("chunks of it were damaged on this disk; import the same files again")
-        if package.state == "open" and self._has_mended(package):
+        if package.state is PackageState.OPEN and self._has_mended(package):
             return None
         manifest = context.database.read_sync(
             lambda db: package_rows.get_manifest(db, package, clock.now())
@@ -460,7 +466,7 @@ class _Found:
 
     digest: bytes
     package: int
-    state: str
+    state: PackageState
     import_id: int | None
     chunks: tuple[ChunkEntry, ...]
 
@@ -480,7 +486,8 @@ def _find(db: Db, context: StoreContext, digests: Sequence[bytes]) -> list[_Foun
         for place in places:
             if place not in chunks:
                 chunks[place] = package_rows.get_chunk(db, *place)
-        found.append(_Found(digest, package, state, import_id, tuple(chunks[p] for p in places)))
+        lie_in = tuple(chunks[place] for place in places)
+        found.append(_Found(digest, package, PackageState(state), import_id, lie_in))
     return found
 
 

@@ -25,7 +25,7 @@ from node.domain.manifest import (
     StudyInstanceUID,
     TransferSyntaxUID,
 )
-from node.domain.packages import Package
+from node.domain.packages import Package, PackageState
 from node.domain.patients import Patient
 from node.domain.summary import Summary
 from node.errors import Conflict, NotFound
@@ -65,7 +65,7 @@ def _package(row: Any) -> Package:
         package_id=PackageId(row[1]),
         origin=FacilityId(row[2]),
         study_uid=StudyInstanceUID(row[3]),
-        state=row[4],
+        state=PackageState(row[4]),
         epoch=row[5],
         wrapped_key=row[6],
         next_number=row[7],
@@ -99,7 +99,7 @@ def add_package(
     package_id: PackageId,
     origin: FacilityId,
     study_uid: str,
-    state: str,
+    state: PackageState,
     epoch: int,
     wrapped_key: bytes,
     received_from: FacilityId | None = None,
@@ -249,7 +249,7 @@ def get_manifest(db: Db, package: Package, created_time: float) -> Manifest:
 
 
 def close_package(
-    db: Db, package: int, state: str, manifest: bytes, manifest_digest: bytes
+    db: Db, package: int, state: PackageState, manifest: bytes, manifest_digest: bytes
 ) -> None:
     """Make a package immutable, with its signed manifest.
 

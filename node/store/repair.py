@@ -22,6 +22,7 @@ from node.documents.receipt import Receipt, sign_receipt
 from node.documents.signed import Document
 from node.domain.index import PackageIndex
 from node.domain.manifest import ChunkEntry, InstanceEntry, Manifest
+from node.domain.packages import PackageState
 from node.domain.transfers import Direction, State
 from node.errors import DocumentError, StoreError
 from node.sql.database import Db
@@ -115,14 +116,14 @@ def _add_rows(
         package_id=envelope.package_id,
         origin=envelope.origin,
         study_uid=manifest.study_instance_uid,
-        state="arriving",
+        state=PackageState.ARRIVING,
         epoch=envelope.epoch,
         wrapped_key=envelope.wrapped_key,
         received_from=promised.sender if promised else None,
     )
     package_rows.add_chunks(db, row, 0, manifest.chunks, present=True)
     package_rows.add_instances(db, row, 0, manifest.instances)
-    package_rows.close_package(db, row, "arriving", envelope.manifest, document.digest())
+    package_rows.close_package(db, row, PackageState.ARRIVING, envelope.manifest, document.digest())
     findings.add(db, row, findings.decode(envelope.findings))
     facts: dict[str, object] = {
         "package": str(envelope.package_id),

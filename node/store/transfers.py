@@ -11,9 +11,10 @@ from node.documents.arrivals import Outgoing
 from node.documents.delivery import Delivery
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document
 from node.domain.actors import NODE, Actor
+from node.domain.connections import Route
 from node.domain.display_text import printable
 from node.domain.ids import FacilityId, PackageId, TransferId
-from node.domain.packages import Package
+from node.domain.packages import Package, PackageState
 from node.domain.patients import Patient
 from node.domain.transfers import OVERDUE_SECONDS, Direction, State, Transfer, can_follow
 from node.errors import Conflict, NotFound
@@ -276,7 +277,7 @@ class TransferStore:
 
         return await self.change(row.id, work)
 
-    async def set_route(self, row: Transfer, route: str) -> Transfer:
+    async def set_route(self, row: Transfer, route: Route) -> Transfer:
         """Keep how the peer is reached."""
         if row.route == route:
             return row
@@ -351,7 +352,7 @@ class TransferStore:
 
         def work(db: Db) -> Document:
             package = package_rows.get_package(db, row.origin, row.package_id)
-            if package is None or package.state != "closed":
+            if package is None or package.state is not PackageState.CLOSED:
                 raise NotFound("the package was deleted here before it was sent")
             return Document.decode(package_rows.manifest_document(db, package.id))
 

@@ -17,6 +17,7 @@ from node.documents.manifest import open_manifest
 from node.domain.ids import PackageId, TransferId
 from node.domain.index import SERIES_KEYWORDS, STUDY_KEYWORDS, PackageIndex
 from node.domain.manifest import StudyInstanceUID
+from node.domain.packages import PackageState
 from node.domain.transfers import Direction, State
 from node.sql.database import Db
 from node.store import audit_rows, package_rows, transfer_rows
@@ -67,7 +68,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
                 package_id=PackageId(n.to_bytes(32, "big")),
                 origin=identity.facility_id,
                 study_uid=uid,
-                state="closed",
+                state=PackageState.CLOSED,
                 epoch=0,
                 wrapped_key=b"",
             )

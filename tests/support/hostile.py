@@ -18,6 +18,7 @@ from node.documents.identity import Identity, Profile, make_statements
 from node.documents.manifest import sign_manifest
 from node.documents.messages import ChunkFrame, ManifestFrame, Message, Offer, Want
 from node.documents.signed import Document
+from node.domain.connections import Route
 from node.domain.ids import FacilityId, TransferId
 from node.domain.manifest import (
     ChunkEntry,
@@ -111,7 +112,7 @@ class HostilePeer:
             async def write(message: pb.CarryMessage) -> None:
                 await stream.write(pb.CarryRequest(message=message))
 
-            link = GrpcLink(identity.facility_id, "direct", read, write)
+            link = GrpcLink(identity.facility_id, Route.DIRECT, read, write)
             async with open_link(link):
                 yield link
 

@@ -30,6 +30,7 @@ import structlog
 import trio
 
 from node.domain.actors import Actor
+from node.domain.packages import PackageState
 from node.domain.patients import Patient, is_another, patient_of
 from node.domain.verdicts import Examined, Verdict
 from node.domain.versions import Namesake, doubt_about
@@ -603,7 +604,9 @@ class ImportJob:
             return self._writers[study_uid]
 
     async def _open_held(self, found: Examined, sealing: trio.Nursery) -> Writer:
-        writer = await self._store.open_package(found.study_instance_uid, sealing, state="held")
+        writer = await self._store.open_package(
+            found.study_instance_uid, sealing, state=PackageState.HELD
+        )
         self._held.append(writer)
         return writer
 

@@ -16,6 +16,7 @@ from node.documents.arrivals import Arrival
 from node.documents.messages import ChunkFrame, Progress
 from node.documents.signed import Document
 from node.domain.actors import NODE, Actor
+from node.domain.connections import Route
 from node.domain.ids import ChunkId, FacilityId, TransferId
 from node.domain.manifest import ChunkEntry, Manifest
 from node.domain.transfers import State, Transfer
@@ -62,7 +63,7 @@ class TransferStates(Protocol):
     ) -> Transfer:
         """Move a transfer to a state."""
 
-    async def set_route(self, row: Transfer, route: str) -> Transfer:
+    async def set_route(self, row: Transfer, route: Route) -> Transfer:
         """Keep how the peer is reached."""
 
     async def note_progress(

@@ -4,6 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from node.documents.messages import Message
+from node.domain.connections import Route
 from node.domain.ids import FacilityId
 
 
@@ -15,7 +16,7 @@ class Link(Protocol):
         """Who is at the other end."""
 
     @property
-    def route(self) -> str:
+    def route(self) -> Route:
         """How it is reached."""
 
     async def send(self, message: Message) -> None:

@@ -30,6 +30,7 @@ from node.documents.signed import Document
 from node.documents.summary import open_summary
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import Manifest
+from node.domain.packages import PackageState
 from node.domain.transfers import State, Transfer
 from node.errors import (
     BadDataKey,
@@ -352,7 +353,7 @@ class Receiver:
         size = delivery.sealed_bytes + 4 * delivery.manifest_bytes + _DOCUMENTS_BYTES
         if package is None:
             return await stack.enter_async_context(self._room.promised(row.peer, size, size))
-        if package.state == "closed":
+        if package.state is PackageState.CLOSED:
             # Its chunks are counted; what is kept of one more delivery is not.
             kept = self._room.promised(row.peer, _DOCUMENTS_BYTES, _DOCUMENTS_BYTES)
             return await stack.enter_async_context(kept)
@@ -391,12 +392,12 @@ class Receiver:
         promise: Promise,
     ) -> Transfer:
         package = await self._store.find_package(row)
-        if package is not None and package.state in ("open", "held"):
+        if package is not None and package.state in (PackageState.OPEN, PackageState.HELD):
             raise BadManifest("the package id is in use here")
         document = await self._transfers.stored_manifest(row)
         if document is not None and document.digest() != delivery.manifest_digest:
             document = None  # compared with the kept one as soon as it is here
-        if package is not None and package.state == "closed":
+        if package is not None and package.state is PackageState.CLOSED:
             # It costs the sender nothing to have all of it read here once more.
             await self._offers.turn(link.peer, delivery.sealed_bytes / _READ_BYTES)
         await link.send(Answer(AnswerKind.ACCEPTED, is_manifest_needed=document is None))

@@ -22,6 +22,7 @@ from node.documents.messages import Collect, Offer, Problem, Withdraw
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document, DocumentSigner
 from node.documents.summary import seal_summary
 from node.domain.actors import NODE, Actor
+from node.domain.connections import Route
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import StudyInstanceUID
 from node.domain.transfers import Direction, Priority, State, Transfer
@@ -169,7 +170,7 @@ class TransferBook(Protocol):
     ) -> Sequence[Transfer]:
         """Keep new deliveries of ours."""
 
-    async def set_route(self, row: Transfer, route: str) -> Transfer:
+    async def set_route(self, row: Transfer, route: Route) -> Transfer:
         """Keep how the peer is reached."""
 
     async def set_state(
@@ -378,7 +379,9 @@ class Transfers:
             await tell(link, problem)
             return
         # The other side has dialled: it was asked to, or it does anyway.
-        await self._send_on(link, row, "dial-back" if link.route == "direct" else link.route)
+        await self._send_on(
+            link, row, Route.DIAL_BACK if link.route is Route.DIRECT else link.route
+        )
 
     async def collect(self, link: Link, transfer_id: TransferId) -> None:
         """Collect a transfer that waits at a peer which we dialled."""
@@ -506,7 +509,7 @@ class Transfers:
             if not now.state.is_final:
                 await self._book.set_state(now, now.state, reason)
 
-    async def _send_on(self, link: Link, row: Transfer, route: str) -> None:
+    async def _send_on(self, link: Link, row: Transfer, route: Route) -> None:
         if row.id in self._sending:
             raise Conflict("the transfer is on another link already")
         gate = self._gates.setdefault(link.peer, PriorityGate())

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from node.domain.connections import ConnectionState, Route
 from node.federation.routes.race import Won
 from node.rpc.calling import Channel
 
@@ -14,15 +15,15 @@ from node.rpc.calling import Channel
 class Connection:
     """What is known of the way to one peer."""
 
-    state: str = "waiting"  # waiting, connected, unreachable
-    route: str = ""
+    state: ConnectionState = ConnectionState.WAITING
+    route: Route | None = None
     endpoint: str = ""
     round_trip_seconds: float = 0.0
     problem: str = ""
     software: str = ""  # as the peer says
     channel: Channel | None = field(default=None, repr=False)
     better: Won | None = field(default=None, repr=False)  # the next way, made already
-    inbound: Counter[str] = field(default_factory=Counter)  # what the peer opened, by route
+    inbound: Counter[Route] = field(default_factory=Counter)  # what the peer opened, by route
     holding: trio.CancelScope | None = field(default=None, repr=False)
     waiting_at_relay: trio.CancelScope | None = field(default=None, repr=False)
     connected_time: float = -math.inf  # when it was at last, by trio's clock

@@ -7,6 +7,7 @@ import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.documents.messages import Message
+from node.domain.connections import Route
 from node.domain.ids import FacilityId
 from node.errors import PeerTimeout
 from node.federation.connections import wire
@@ -24,7 +25,7 @@ class GrpcLink:
     def __init__(
         self,
         peer: FacilityId,
-        route: str,
+        route: Route,
         read: Callable[[], Awaitable[pb.CarryMessage | None]],
         write: Callable[[pb.CarryMessage], Awaitable[None]],
     ) -> None:

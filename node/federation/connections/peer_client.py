@@ -11,6 +11,7 @@ import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.documents.peers import Peer
+from node.domain.connections import Route
 from node.domain.display_text import printable
 from node.domain.ids import FacilityId, TransferId
 from node.errors import PeerTimeout, PeerUnreachable, ungrouped
@@ -171,7 +172,7 @@ class PeerClient:
 
     @asynccontextmanager
     async def carry(
-        self, peer: FacilityId, channel: Channel, route: str
+        self, peer: FacilityId, channel: Channel, route: Route
     ) -> AsyncGenerator[GrpcLink]:
         """Open a link for one transfer, for the time of the block."""
         with ungrouped():

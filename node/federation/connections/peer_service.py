@@ -14,6 +14,7 @@ from emix.exchange.v1 import exchange_pb2 as pb
 from node.crypto.signing import facility_id
 from node.documents.identity import Identity
 from node.documents.peers import Peer
+from node.domain.connections import Route
 from node.domain.ids import FacilityId, TransferId
 from node.errors import (
     ForeignNode,
@@ -304,10 +305,10 @@ class Door(Protocol):
 class Ways(Protocol):
     """Knows how peers have come here; `node.federation.connections.supervisor` does."""
 
-    def route_of(self, address: str) -> str:
+    def route_of(self, address: str) -> Route:
         """Return the route by which a call from an address came."""
 
-    def opened_by(self, facility: FacilityId, route: str) -> AbstractContextManager[None]:
+    def opened_by(self, facility: FacilityId, route: Route) -> AbstractContextManager[None]:
         """Note that a peer watches here, for the time of the block."""
 
 

@@ -24,6 +24,7 @@ import trio
 from node.crypto.certificates import TlsIdentity, server_name
 from node.documents.identity import Identity
 from node.documents.peers import Peer
+from node.domain.connections import ConnectionState, Route
 from node.domain.events import DialBackAsked
 from node.domain.ids import FacilityId, TransferId
 from node.errors import (
@@ -135,7 +136,7 @@ class Federation:
         self._introducer = IntroductionClient(dialer)
         self._lan = lan
         self._relaying = relaying
-        self._conversation = PeerClient(news, statements, sharing, witnessing, deletions)
+        self._client = PeerClient(news, statements, sharing, witnessing, deletions)
         self._witnessing = witnessing
         self._ask_dial_back = ask_dial_back
         self._memberships = memberships
@@ -162,12 +163,12 @@ class Federation:
         """Look at the pins again: some peer was added, renewed or removed."""
         self._changed.set()
 
-    def route_of(self, address: str) -> str:
+    def route_of(self, address: str) -> Route:
         """Return the route by which a call came, from its address as gRPC writes it."""
-        return "relay" if self._relaying.is_relayed(address) else "direct"
+        return Route.RELAY if self._relaying.is_relayed(address) else Route.DIRECT
 
     @contextmanager
-    def opened_by(self, facility: FacilityId, route: str) -> Iterator[None]:
+    def opened_by(self, facility: FacilityId, route: Route) -> Iterator[None]:
         """Note that a peer watches here, over a connection of its own."""
         inbound = self.connection(facility).inbound
         inbound[route] += 1
@@ -263,7 +264,7 @@ class Federation:
                     pause = _FIRST_PAUSE
                 self._note_lost(connection, error)
                 if not this.peer.endpoints and not self._lan.endpoints(facility):
-                    connection.state = "waiting"
+                    connection.state = ConnectionState.WAITING
                 await self._guarded(self._introduce, this.peer, connection)
                 if not is_asked:  # or two that cannot dial each other would ask without end
                     await self._guarded(self._ask, this.peer, connection)
@@ -275,7 +276,7 @@ class Federation:
                 self._asked.discard(facility)
                 pause = min(pause * 2, _LONGEST_PAUSE)
         connection.channel = None
-        connection.state, connection.route = "waiting", ""
+        connection.state, connection.route = ConnectionState.WAITING, None
 
     async def _guarded(
         self,
@@ -299,7 +300,8 @@ class Federation:
 
     def _note_lost(self, connection: Connection, error: NodeError) -> None:
         connection.channel = None
-        connection.state, connection.route, connection.endpoint = "unreachable", "", ""
+        connection.state, connection.route = ConnectionState.UNREACHABLE, None
+        connection.endpoint = ""
         connection.problem = str(error)
 
     async def _connect(self, peer: Peer, connection: Connection) -> None:
@@ -328,7 +330,7 @@ class Federation:
             try:
                 async with await self._reached(peer, connection, endpoints) as won:
                     endpoint = connection.endpoint = won.endpoint
-                    route = "lan" if endpoint in near else "direct"
+                    route = Route.LAN if endpoint in near else Route.DIRECT
                     await self._keep_until_better(peer, won.channel, connection, route)
             except (PeerUnreachable, PeerTimeout) as exc:
                 error = exc
@@ -384,14 +386,16 @@ class Federation:
                     raise
                 is_soon = trio.current_time() - started < _SOON_SECONDS
                 is_unsteady = is_soon and way.is_leaving.is_set()
-                return not is_unsteady and "direct" not in connection.inbound
+                return not is_unsteady and Route.DIRECT not in connection.inbound
         return False
 
     async def _keep_relayed(self, peer: Peer, way: Way, connection: Connection) -> None:
         async with self._open(peer, way.address) as channel:
             try:
                 await channel.connect(CONNECT_SECONDS)
-                await self._keep_until_better(peer, channel, connection, "relay", way.is_leaving)
+                await self._keep_until_better(
+                    peer, channel, connection, Route.RELAY, way.is_leaving
+                )
             except NodeError as exc:
                 if not isinstance(exc, PeerLeft) and await way.was_given_up():
                     raise LinkAltered("what came was altered; the connection was given up") from exc
@@ -402,7 +406,7 @@ class Federation:
         peer: Peer,
         channel: Channel,
         connection: Connection,
-        route: str,
+        route: Route,
         is_leaving: trio.Event | None = None,
     ) -> None:
         """Keep a way until it is lost, is left, or a better one is there.
@@ -415,17 +419,17 @@ class Federation:
                 nursery.start_soon(self._seek_better, peer, connection, route, scope)
                 if is_leaving is not None:
                     nursery.start_soon(_end_once, is_leaving, scope)
-                await self._hold(peer, channel, connection, route)
+                await self._keep(peer, channel, connection, route)
 
     async def _seek_better(
-        self, peer: Peer, connection: Connection, route: str, scope: trio.CancelScope
+        self, peer: Peer, connection: Connection, route: Route, scope: trio.CancelScope
     ) -> None:
-        if route == "lan":
+        if route is Route.LAN:
             return
         while True:
             await trio.sleep(BETTER_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
-            is_relayed = route == "relay"
-            if is_relayed and "direct" in connection.inbound:
+            is_relayed = route is Route.RELAY
+            if is_relayed and Route.DIRECT in connection.inbound:
                 break
             near = self._lan.endpoints(peer.facility_id)
             with suppress(PeerUnreachable):
@@ -446,21 +450,23 @@ class Federation:
             largest_answer=LARGEST_ANSWER,
         )
 
-    async def _hold(self, peer: Peer, channel: Channel, connection: Connection, route: str) -> None:
+    async def _keep(
+        self, peer: Peer, channel: Channel, connection: Connection, route: Route
+    ) -> None:
         with self._trust.lease(peer.facility_id), ungrouped():
-            lists = await self._conversation.hello(peer, channel, connection)
+            lists = await self._client.hello(peer, channel, connection)
             connection.channel, connection.problem = channel, ""
-            connection.state, connection.route = "connected", route
+            connection.state, connection.route = ConnectionState.CONNECTED, route
             connection.connected_time = trio.current_time()
             log.info("peer connected", peer=peer.facility_id.short(), route=route)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(
-                        self._conversation.keep_saying_hello, peer, channel, connection, lists
+                        self._client.keep_saying_hello, peer, channel, connection, lists
                     )
                     collect = partial(self._collect, peer)
                     decided = partial(self._exchange.decided, peer.facility_id)
-                    nursery.start_soon(self._conversation.watch, channel, collect, decided)
+                    nursery.start_soon(self._client.watch, channel, collect, decided)
                     nursery.start_soon(
                         self._exchange.watch_decided,
                         peer.facility_id,
@@ -469,7 +475,7 @@ class Federation:
                     nursery.start_soon(self._exchange.run_peer, peer.facility_id)
             finally:
                 connection.channel = None
-                connection.state, connection.route = "waiting", ""
+                connection.state, connection.route = ConnectionState.WAITING, None
 
     async def _collect(self, peer: Peer, transfer_id: TransferId) -> None:
         # However it ends, the sender tells us again when it has something for us.
@@ -494,16 +500,16 @@ class Federation:
         """See `Links.carry`."""
         connection = self.connection(peer)
         self._trust.trusted(peer)
-        if connection.channel is None:
+        channel, endpoint, route = connection.channel, connection.endpoint, connection.route
+        if channel is None or route is None:
             raise PeerUnreachable(connection.problem or "not connected")
-        endpoint, route = connection.endpoint, connection.route
         try:
             with self._trust.lease(peer):
-                async with self._conversation.carry(peer, connection.channel, route) as link:
+                async with self._client.carry(peer, channel, route) as link:
                     yield link
         except PeerTimeout:
             # On the own network nothing is so slow, unless somebody stands between.
-            if route == "lan" and endpoint == connection.endpoint:
+            if route is Route.LAN and endpoint == connection.endpoint:
                 self._lan.avoid(endpoint)
                 connection.leave()
             raise

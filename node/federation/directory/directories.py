@@ -31,6 +31,7 @@ from node.documents.network import (
     sign_listing,
 )
 from node.documents.signed import DocumentSigner
+from node.domain.connections import ConnectionState
 from node.domain.events import DialBackAsked, Publish, TicketShown
 from node.domain.ids import FacilityId, NetworkId
 from node.errors import (
@@ -88,7 +89,7 @@ class Authority(ListAuthority, Protocol):
 class DirectoryState:
     """What is known of the way to one directory."""
 
-    state: str = "waiting"  # waiting, connected, unreachable
+    state: ConnectionState = ConnectionState.WAITING
     endpoint: str = ""
     problem: str = ""
     session: "_Session | None" = field(default=None, repr=False)
@@ -310,12 +311,13 @@ class Directories:
             while True:
                 error = await self._try_hold(network_id, state)
                 if error is None:  # a session that ended in its time, or pins that changed
-                    state.state, pause = "waiting", _FIRST_PAUSE
+                    state.state, pause = ConnectionState.WAITING, _FIRST_PAUSE
                     await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                     continue
-                if state.state == "connected":
+                if state.state is ConnectionState.CONNECTED:
                     pause = _FIRST_PAUSE
-                state.session, state.state, state.problem = None, "unreachable", str(error)
+                state.session, state.problem = None, str(error)
+                state.state = ConnectionState.UNREACHABLE
                 await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                 pause = min(pause * 2, _LONGEST_PAUSE)
         if self._supervised.get(network_id) in (scope, None):
@@ -347,7 +349,8 @@ class Directories:
             with ungrouped():
                 async with trio.open_nursery() as nursery:
                     again = float(answer.again_seconds) or await self._announce(session)
-                    state.session, state.state, state.problem = session, "connected", ""
+                    state.session, state.problem = session, ""
+                    state.state = ConnectionState.CONNECTED
                     log.info("directory connected", network=network.id.short())
                     nursery.start_soon(self._keep_announcing, session, _within_bounds(again))
                     nursery.start_soon(

@@ -12,6 +12,7 @@ import trio
 from node.dicom.examiner import open_examiner
 from node.documents.identity import Identity
 from node.documents.messages import Message
+from node.domain.connections import Route
 from node.domain.ids import FacilityId
 from node.exchange.transfer.ports import ReceiverPolicy
 from node.exchange.transfer.receiving import Receiver
@@ -26,7 +27,7 @@ from tests.support.hostile import HostilePeer
 class MemoryLink:
     """One end of a link without a network."""
 
-    route = "direct"
+    route = Route.DIRECT
 
     def __init__(
         self,

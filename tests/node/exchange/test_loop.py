@@ -8,6 +8,7 @@ from node.crypto.keys import DataKey, SealKey
 from node.documents.manifest import decode_body, sign_manifest
 from node.domain.ids import ChunkId, FacilityId
 from node.domain.manifest import ChunkEntry, Extent, InstanceEntry, Manifest
+from node.domain.packages import PackageState
 from node.domain.transfers import Priority
 from node.exchange.transfer.transfers import SendOrder, Transfers
 from node.sql.database import Db
@@ -41,7 +42,7 @@ def add_large_package(context: StoreContext) -> bytes:
             package_id=key.package_id,
             origin=context.facility,
             study_uid=uid,
-            state="closed",
+            state=PackageState.CLOSED,
             epoch=epoch,
             wrapped_key=wrapped,
         )

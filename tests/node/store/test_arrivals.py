@@ -16,6 +16,7 @@ from node.crypto.signing import SigningKey
 from node.documents.delivery import Delivery, sign_delivery
 from node.documents.signed import Document, DocumentSigner, certify_node
 from node.domain.ids import FacilityId, TransferId
+from node.domain.packages import PackageState
 from node.domain.transfers import Priority, State, Transfer
 from node.errors import BadDelivery, BadManifest, Conflict, PeerBusy, PeerRefused
 from node.sql.database import Db
@@ -184,7 +185,7 @@ def add_other(row: Transfer, db: Db) -> None:
         package_id=row.package_id,
         origin=row.origin,
         study_uid="1.2",
-        state="closed",
+        state=PackageState.CLOSED,
         epoch=1,
         wrapped_key=b"",
     )

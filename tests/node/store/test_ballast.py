@@ -10,6 +10,7 @@ import pytest
 
 from node.app.home import Home, unlock
 from node.domain.ids import PackageId
+from node.domain.packages import PackageState
 from node.errors import StoreFull
 from node.sql.database import Db
 from node.store import package_rows
@@ -64,7 +65,7 @@ def add_packages(context: StoreContext, count: int) -> list[int]:
                 package_id=PackageId(n.to_bytes(32, "big")),
                 origin=context.facility,
                 study_uid=f"1.2.{n}",
-                state="deleting",
+                state=PackageState.DELETING,
                 epoch=1,
                 wrapped_key=bytes(1000),
             )

@@ -16,6 +16,7 @@ from node.documents.delivery import sign_delivery
 from node.documents.signed import DocumentSigner
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
+from node.domain.packages import PackageState
 from node.domain.transfers import State, Transfer
 from node.sql.database import Db
 from node.store import package_rows
@@ -67,7 +68,7 @@ def scanned(db: Db) -> int:
 
 
 def close(row_id: int, db: Db) -> None:
-    package_rows.close_package(db, row_id, "arriving", bytes(200), bytes(32))
+    package_rows.close_package(db, row_id, PackageState.ARRIVING, bytes(200), bytes(32))
 
 
 async def test_sum_stays_what_a_scan_finds(context: StoreContext, tmp_path: Path) -> None:

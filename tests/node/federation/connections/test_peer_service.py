@@ -16,6 +16,7 @@ from node.crypto.certificates import make_tls_identity
 from node.documents.identity import Identity
 from node.documents.messages import Collect
 from node.documents.peers import Peer
+from node.domain.connections import Route
 from node.domain.ids import FacilityId, NodeId, TransferId
 from node.errors import PeerBusy, PeerTimeout, PeerUntrusted, RemoteProtocolError
 from node.federation.connections import wire
@@ -101,7 +102,7 @@ async def test_running_transfer_ends_when_its_peer_is_trusted_no_longer(
             await trio.sleep_forever()
 
     exchange: Any = Exchange()
-    ways: Any = SimpleNamespace(route_of=lambda _: "direct")
+    ways: Any = SimpleNamespace(route_of=lambda _: Route.DIRECT)
     server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, *[NOBODY] * 4)
     call: Any = SimpleNamespace(caller=peer, address="ipv4:127.0.0.1:1")
 
@@ -117,7 +118,7 @@ async def test_running_transfer_ends_when_its_peer_is_trusted_no_longer(
     folder.mkdir()
     federation, _ = make_federation(folder)
     federation._trust = trust
-    monkeypatch.setattr(federation._conversation, "carry", link)
+    monkeypatch.setattr(federation._client, "carry", link)
     channel: Any = object()
     federation.connection(peer.facility_id).channel = channel
 
@@ -182,7 +183,7 @@ async def test_transfer_that_nobody_begins_gives_its_place_back(
 
         return SimpleNamespace(caller=peer, address="ipv4:127.0.0.1:1", read=read, write=write)
 
-    ways, exchange = SimpleNamespace(route_of=lambda _: "direct"), Exchange()
+    ways, exchange = SimpleNamespace(route_of=lambda _: Route.DIRECT), Exchange()
     server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, *[NOBODY] * 4)  # type: ignore[arg-type]
     started = trio.current_time()
     with pytest.raises(PeerTimeout):

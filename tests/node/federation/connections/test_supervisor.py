@@ -14,6 +14,7 @@ import trio.testing
 from node.crypto.certificates import make_tls_identity
 from node.documents.identity import Identity
 from node.documents.peers import Peer
+from node.domain.connections import ConnectionState, Route
 from node.domain.ids import FacilityId, NodeId
 from node.errors import NodeError, PeerTimeout, PeerUnreachable
 from node.federation.connections.connection import Connection
@@ -237,7 +238,7 @@ async def test_peer_that_has_dialled_us_is_not_sought_at_a_relay(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
     ways = Ways(tmp_path, monkeypatch, ())
-    ways.connection.inbound["direct"] = 1
+    ways.connection.inbound[Route.DIRECT] = 1
     assert await ways.connect() == "nobody"
     assert ways.tried == []
 
@@ -287,7 +288,7 @@ async def test_way_of_a_peer_that_changes_is_not_taken_down_by_the_one_before(
 
     async def connect(_: Federation, peer: Peer, connection: Connection) -> None:
         held.append(f"{peer.endpoint} begins")
-        connection.channel, connection.state = channel, "connected"
+        connection.channel, connection.state = channel, ConnectionState.CONNECTED
         try:
             await trio.sleep_forever()
         finally:
@@ -322,9 +323,9 @@ async def test_neighbour_at_which_transfers_do_not_move_is_left_for_another_way(
 
     federation, facility = make_federation(tmp_path)
     federation._lan = lan = Neighbourhood()
-    monkeypatch.setattr(federation._conversation, "carry", carry)
+    monkeypatch.setattr(federation._client, "carry", carry)
     channel: Any = object()
-    for route, avoided in (("direct", []), ("lan", ["near:1"])):
+    for route, avoided in ((Route.DIRECT, []), (Route.LAN, ["near:1"])):
         connection = federation.connection(facility)
         connection.channel, connection.route, connection.endpoint = channel, route, "near:1"
         with trio.CancelScope() as connection.holding:
@@ -365,9 +366,9 @@ async def test_connection_that_won_is_the_one_that_is_used(
     monkeypatch.setattr(Federation, "_open", opened)
     federation, facility = make_federation(tmp_path)
     federation._lan = lan = Neighbourhood()
-    monkeypatch.setattr(federation._conversation, "hello", hello)
+    monkeypatch.setattr(federation._client, "hello", hello)
     peer = replace(federation._trust.peers[facility], endpoint="direct:1")
-    federation.connection(facility).inbound["relay"] = 1  # so that no relay is asked for
+    federation.connection(facility).inbound[Route.RELAY] = 1  # so that no relay is asked for
     with pytest.raises(PeerUnreachable):
         await federation._connect(peer, federation.connection(facility))
     assert made[:2] == greeted[:2] == ["direct:1", "near:1"]
