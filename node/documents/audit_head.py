@@ -4,8 +4,8 @@ import json
 from base64 import b64decode, b64encode
 
 from emix.documents.v1 import documents_pb2 as pb
-from google.protobuf.message import DecodeError
 
+from node.documents.bodies import parse_body
 from node.documents.signed import Document, DocumentSigner
 from node.domain.heads import MAX_SEQUENCE, Head
 from node.domain.ids import FacilityId, NodeId
@@ -42,8 +42,8 @@ def open_head(encoded: bytes) -> Head:
         raise DocumentError("the audit head is too long")
     document = Document.decode(encoded)
     facility, node = document.verify(KIND)
+    wire = parse_body(pb.AuditHead, document.body, "audit head")
     try:
-        wire = pb.AuditHead.FromString(document.body)
         head = Head(
             FacilityId(wire.facility),
             NodeId(wire.node_id),
@@ -51,7 +51,7 @@ def open_head(encoded: bytes) -> Head:
             wire.digest,
             wire.time_milliseconds,
         )
-    except (DecodeError, ValueError) as exc:
+    except ValueError as exc:
         raise DocumentError("the audit head is malformed") from exc
     if (head.facility, head.node) != (facility, node):
         raise BadSignature("the audit head is of another node's log")

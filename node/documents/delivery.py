@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from emix.documents.v1 import documents_pb2 as pb
-from google.protobuf.message import DecodeError
 
 from node.crypto.digests import sha256
+from node.documents.bodies import parse_body
 from node.documents.signed import MAX_CLOCK_SKEW_SECONDS, Document, DocumentSigner, signed_as
 from node.documents.summary import MAX_SEALED_BYTES
 from node.domain.ids import FacilityId, PackageId, TransferId
@@ -126,8 +126,8 @@ def check_delivery(
 def _decode(body: bytes) -> Delivery:
     if len(body) > MAX_BODY_BYTES:
         raise BadDelivery("the delivery is too long")
+    wire = parse_body(pb.Delivery, body, "delivery", BadDelivery)
     try:
-        wire = pb.Delivery.FromString(body)
         delivery = Delivery(
             transfer_id=TransferId(wire.transfer_id),
             package_id=PackageId(wire.package_id),
@@ -146,7 +146,7 @@ def _decode(body: bytes) -> Delivery:
             sealed_bytes=wire.sealed_bytes,
             sealed_summary=wire.sealed_summary,
         )
-    except (DecodeError, ValueError) as exc:
+    except ValueError as exc:
         raise BadDelivery(f"the delivery is malformed: {exc}") from exc
     if len(delivery.recipient) > MAX_TEXT or len(delivery.note) > MAX_TEXT:
         raise BadDelivery("the recipient or the note is too long")

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from emix.documents.v1 import documents_pb2 as pb
-from google.protobuf.message import DecodeError
 
 from node.crypto.certificates import check_own, validity
 from node.crypto.signing import SigningKey, node_id, verify
+from node.documents.bodies import parse_body
 from node.documents.signed import NodeCert, Signer
 from node.domain.display_text import printable
 from node.domain.ids import FacilityId, NodeId
@@ -83,22 +83,19 @@ class Identity:
         """
         if len(data) > MAX_STATEMENTS_BYTES:
             raise DocumentError("the statements are too long")
-        try:
-            wire = pb.Statements.FromString(data)
-            signer = Signer(wire.facility_key, wire.node_cert.body, wire.node_cert.signature)
-            cert = signer.verified()
-            whose = _Whose(cert.node_key, node_id(cert.node_key), signer.facility_id)
-            return cls(
-                signer=signer,
-                cert=cert,
-                node_id=whose.node,
-                certificates=_certificates(wire.tls_bindings, whose),
-                seal_key=_seal_key(wire.seal_key, whose),
-                profile=_profile(wire.profile, whose),
-                encoded=data,
-            )
-        except DecodeError as exc:
-            raise DocumentError("these bytes are not a node's statements") from exc
+        wire = parse_body(pb.Statements, data, "node's statements")
+        signer = Signer(wire.facility_key, wire.node_cert.body, wire.node_cert.signature)
+        cert = signer.verified()
+        whose = _Whose(cert.node_key, node_id(cert.node_key), signer.facility_id)
+        return cls(
+            signer=signer,
+            cert=cert,
+            node_id=whose.node,
+            certificates=_certificates(wire.tls_bindings, whose),
+            seal_key=_seal_key(wire.seal_key, whose),
+            profile=_profile(wire.profile, whose),
+            encoded=data,
+        )
 
 
 def make_statements(
@@ -166,7 +163,7 @@ def _certificates(wires: Sequence[pb.SignedBytes], whose: _Whose) -> tuple[bytes
         raise DocumentError("the statements do not have one to four TLS bindings")
     certificates = []
     for wire in wires:
-        binding = pb.TlsBinding.FromString(whose.check("tls-binding", wire))
+        binding = parse_body(pb.TlsBinding, whose.check("tls-binding", wire), "TLS binding")
         whose.check_names(binding)
         try:
             check_own(binding.certificate, whose.node)
@@ -177,7 +174,7 @@ def _certificates(wires: Sequence[pb.SignedBytes], whose: _Whose) -> tuple[bytes
 
 
 def _seal_key(wire: pb.SignedBytes, whose: _Whose) -> bytes:
-    value = pb.SealKey.FromString(whose.check("seal-key", wire))
+    value = parse_body(pb.SealKey, whose.check("seal-key", wire), "seal key")
     whose.check_names(value)
     if len(value.public_key) != 32:
         raise DocumentError("the seal key does not have 32 bytes")
@@ -185,7 +182,7 @@ def _seal_key(wire: pb.SignedBytes, whose: _Whose) -> bytes:
 
 
 def _profile(wire: pb.SignedBytes, whose: _Whose) -> Profile:
-    value = pb.Profile.FromString(whose.check("profile", wire))
+    value = parse_body(pb.Profile, whose.check("profile", wire), "profile")
     whose.check_names(value)
     if not all(map(is_endpoint, (*value.endpoints, *value.introduction_endpoints))):
         raise DocumentError("the profile names an impossible endpoint")

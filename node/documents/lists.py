@@ -12,7 +12,8 @@ from emix.documents.v1 import network_pb2 as pb
 
 from node.crypto.digests import sha256
 from node.crypto.signing import SigningKey, network_id, verify
-from node.documents.network import SKEW_SECONDS, parse
+from node.documents.bodies import parse_body
+from node.documents.network import SKEW_SECONDS
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.network import ListPlace, NetworkList
 from node.domain.wire_form import has_at_most
@@ -101,7 +102,7 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
     """
     if len(data) > MAX_LIST_BYTES:
         raise DocumentError("the network's list is too long")
-    wire = parse(pb.SignedList, data, "network list")
+    wire = parse_body(pb.SignedList, data, "network list")
     wire.DiscardUnknownFields()
     if wire.SerializeToString() != data:  # it is passed on as it came: nothing rides on it
         raise DocumentError("the network list has unknown fields")
@@ -111,7 +112,7 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
         list_key = _list_key(wire.list_key_cert, network_key)
         key = list_key.list_key
     verify(key, "network-list", wire.list.body, wire.list.signature)  # before much is read
-    stated = parse(pb.NetworkList, wire.list.body, "network list")
+    stated = parse_body(pb.NetworkList, wire.list.body, "network list")
     if stated.network_id != network.digest:
         raise BadSignature("the list is of another network")
     if list_key is not None and stated.epoch != list_key.epoch:
@@ -154,7 +155,7 @@ def make_change(base: NetworkList, shown: NetworkList, encoded: bytes) -> bytes:
         shown: The later one.
         encoded: The same, as it was signed.
     """
-    wire = parse(pb.SignedList, encoded, "network list")
+    wire = parse_body(pb.SignedList, encoded, "network list")
     change = pb.ListChange(
         base_digest=base.digest,
         epoch=shown.epoch,
@@ -207,7 +208,7 @@ def leads_to(change: bytes, encoded: bytes) -> bool:
         DocumentError: one of them makes no sense.
     """
     signature = _open_change(change).signature
-    return signature == parse(pb.SignedList, encoded, "network list").list.signature
+    return signature == parse_body(pb.SignedList, encoded, "network list").list.signature
 
 
 def base_of(change: bytes) -> bytes:
@@ -221,7 +222,7 @@ def _open_change(data: bytes) -> pb.ListChange:
         raise DocumentError(f"a change of a list is longer than {MAX_LIST_BYTES} bytes")
     if not has_at_most(data, _MOST_CHANGE_FIELDS, {5: {}, 9: {}}):
         raise DocumentError(f"a change of a list has more than {_MOST_CHANGE_FIELDS} fields")
-    return parse(pb.ListChange, data, "change of a list")
+    return parse_body(pb.ListChange, data, "change of a list")
 
 
 def open_list_key(
@@ -234,7 +235,7 @@ def open_list_key(
             epoch with the `latest` list that is known.
         DocumentError: these bytes are no such certificate.
     """
-    signed = parse(documents.SignedBytes, certificate, "list key")
+    signed = parse_body(documents.SignedBytes, certificate, "list key")
     stated = _list_key(signed, network_key)
     if now >= stated.expires_seconds:
         raise BadSignature("the list key has expired")
@@ -246,7 +247,7 @@ def open_list_key(
 def _list_key(signed: documents.SignedBytes, network_key: bytes) -> pb.ListKeyCert:
     """Return what the network says of a key that may sign its lists."""
     verify(network_key, "list-key", signed.body, signed.signature)
-    stated = parse(pb.ListKeyCert, signed.body, "list key")
+    stated = parse_body(pb.ListKeyCert, signed.body, "list key")
     if stated.network_id != network_id(network_key).digest or len(stated.list_key) != 32:
         raise BadSignature("the list key is of another network")
     return stated

@@ -1,8 +1,8 @@
 """The manifest as a signed document."""
 
 from emix.documents.v1 import documents_pb2 as pb
-from google.protobuf.message import DecodeError
 
+from node.documents.bodies import parse_body
 from node.documents.signed import Document, DocumentSigner, signed_as
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.manifest import (
@@ -69,8 +69,8 @@ def decode_body(body: bytes) -> Manifest:
     """Return the manifest in signed bytes; `BadManifest` if it contradicts itself."""
     if len(body) > MAX_BYTES:
         raise BadManifest("the manifest is too long")
+    wire = parse_body(pb.Manifest, body, "manifest", BadManifest)
     try:
-        wire = pb.Manifest.FromString(body)
         _check_counts(wire)
         return Manifest(
             package_id=PackageId(wire.package_id),
@@ -89,7 +89,7 @@ def decode_body(body: bytes) -> Manifest:
                 for chunk in wire.chunks
             ),
         )
-    except (DecodeError, ValueError) as exc:
+    except ValueError as exc:
         raise BadManifest(f"the manifest is malformed: {exc}") from exc
 
 

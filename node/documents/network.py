@@ -6,7 +6,7 @@ How a member then stands is decided by `node.domain.network`.
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -14,11 +14,12 @@ from typing import Self, TypeVar
 
 from emix.documents.v1 import documents_pb2 as documents
 from emix.documents.v1 import network_pb2 as pb
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from node.crypto.certificates import check_directory_root
 from node.crypto.digests import sha256
 from node.crypto.signing import SigningKey, facility_id, network_id, verify
+from node.documents.bodies import parse_body
 from node.documents.identity import Identity, check_name, clean_name, is_endpoint
 from node.domain.ids import FacilityId, InvitationId, NetworkId
 from node.domain.names import MAX_NAME_CHARACTERS
@@ -114,7 +115,7 @@ class JoinLetter:
             DocumentError: it is none, or a part of it is missing.
         """
         data = _letter_data(text)
-        wire = parse(pb.JoinLetter, data, "join letter")
+        wire = parse_body(pb.JoinLetter, data, "join letter")
         if len(wire.token_secret) != 32 or not wire.endpoints:
             raise DocumentError("the join letter is incomplete; copy it again")
         if not all(map(is_endpoint, wire.endpoints)):
@@ -252,7 +253,7 @@ def open_invitation(signed: documents.SignedBytes, network_key: bytes) -> Invita
         DocumentError: it makes no sense.
     """
     verify(network_key, "invitation", signed.body, signed.signature)
-    wire = parse(pb.Invitation, signed.body, "invitation")
+    wire = parse_body(pb.Invitation, signed.body, "invitation")
     network = network_id(network_key)
     if wire.network_id != network.digest:
         raise BadSignature("the invitation is of another network")
@@ -299,10 +300,10 @@ def open_membership(data: bytes, network_key: bytes) -> Membership:
     """
     if len(data) > MAX_MEMBERSHIP_BYTES:
         raise DocumentError(f"the membership is longer than {MAX_MEMBERSHIP_BYTES} bytes")
-    wire = parse(pb.Membership, data, "membership")
+    wire = parse_body(pb.Membership, data, "membership")
     invitation = open_invitation(wire.invitation, network_key)
     verify(invitation.token_key, "membership-claim", wire.claim.body, wire.claim.signature)
-    stated = parse(pb.MembershipClaim, wire.claim.body, "membership claim")
+    stated = parse_body(pb.MembershipClaim, wire.claim.body, "membership claim")
     if stated.invitation_digest != invitation.id.digest:
         raise BadSignature("the claim is on another invitation")
     if len(stated.facility_key) != 32:
@@ -340,9 +341,9 @@ def open_listing(data: bytes, identity: Identity) -> Listing:
     """
     if len(data) > MAX_LISTING_BYTES:
         raise DocumentError("the listing is too long")
-    signed = parse(documents.SignedBytes, data, "listing")
+    signed = parse_body(documents.SignedBytes, data, "listing")
     verify(identity.cert.node_key, "listing", signed.body, signed.signature)
-    stated = parse(pb.Listing, signed.body, "listing")
+    stated = parse_body(pb.Listing, signed.body, "listing")
     whose = (identity.node_id.digest, identity.facility_id.digest)
     if (stated.node_id, stated.facility_id) != whose:
         raise BadSignature("the listing is of another node")
@@ -387,13 +388,3 @@ def open_record(
 
 def _names(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in map(clean_name, texts) if name)
-
-
-def parse(kind: Callable[[], _Message], data: bytes, what: str) -> _Message:
-    """Return the message in `data`; `DocumentError` if it holds none."""
-    message = kind()
-    try:
-        message.ParseFromString(data)
-    except DecodeError as exc:
-        raise DocumentError(f"these bytes are not a {what}") from exc
-    return message

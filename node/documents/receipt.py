@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from emix.documents.v1 import documents_pb2 as pb
-from google.protobuf.message import DecodeError
 
+from node.documents.bodies import parse_body
 from node.documents.delivery import Delivery, open_delivery
 from node.documents.manifest import open_manifest
 from node.documents.signed import Document, DocumentSigner, signed_as
@@ -88,8 +88,8 @@ def check_receipt(
 
 
 def _decode(body: bytes) -> Receipt:
+    wire = parse_body(pb.Receipt, body, "receipt", BadReceipt)
     try:
-        wire = pb.Receipt.FromString(body)
         return Receipt(
             transfer_id=TransferId(wire.transfer_id),
             delivery_digest=wire.delivery_digest,
@@ -101,7 +101,7 @@ def _decode(body: bytes) -> Receipt:
             received_time=wire.received_milliseconds / 1000,
             reissued=wire.reissued,
         )
-    except (DecodeError, ValueError) as exc:
+    except ValueError as exc:
         raise BadReceipt(f"the receipt is malformed: {exc}") from exc
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Self
 
 from emix.documents.v1 import documents_pb2 as pb
-from google.protobuf.message import DecodeError
 
 from node.crypto.digests import sha256
 from node.crypto.signing import SigningKey, facility_id, node_id, verify
+from node.documents.bodies import parse_body
 from node.domain.ids import FacilityId, NodeId
 from node.errors import BadSignature, DocumentError, ForeignNode
 from node.system.clock import shown_seconds
@@ -93,10 +93,7 @@ class Signer:
             ForeignNode: it is, but the node key does not speak for that facility.
         """
         verify(self.facility_key, "node-cert", self.node_cert, self.node_cert_signature)
-        try:
-            cert = pb.NodeCert.FromString(self.node_cert)
-        except DecodeError as exc:
-            raise BadSignature("the node certificate is malformed") from exc
+        cert = parse_body(pb.NodeCert, self.node_cert, "node certificate", BadSignature)
         if cert.facility_key != self.facility_key or len(cert.node_key) != 32:
             raise BadSignature("the node certificate is of another facility")
         try:
@@ -203,10 +200,7 @@ class Document:
         Raises:
             DocumentError: `data` is no document.
         """
-        try:
-            return cls.from_wire(pb.Document.FromString(data))
-        except DecodeError as exc:
-            raise DocumentError("these bytes are not a signed document") from exc
+        return cls.from_wire(parse_body(pb.Document, data, "signed document"))
 
 
 @contextmanager

@@ -4,10 +4,10 @@ A delivery is shown to third parties as part of a proof, so what is of a patient
 """
 
 from emix.documents.v1 import documents_pb2 as pb
-from google.protobuf.message import DecodeError
 
 from node.crypto.keys import DataKey
 from node.crypto.sealing import OpenFailed, open_small, seal_small
+from node.documents.bodies import parse_body
 from node.domain.ids import TransferId
 from node.domain.patients import Patient
 from node.domain.summary import Summary
@@ -46,9 +46,9 @@ def open_summary(sealed: bytes, key: DataKey, transfer_id: TransferId) -> Summar
         return None
     try:
         encoded = open_small(key.summary_keys(), _KIND, transfer_id.value, sealed)
-        wire = pb.Summary.FromString(encoded)
-    except (OpenFailed, DecodeError) as exc:
+    except OpenFailed as exc:
         raise BadDelivery("the delivery's summary does not open") from exc
+    wire = parse_body(pb.Summary, encoded, "delivery's summary", BadDelivery)
     return Summary(
         tuple(Patient(p.name, p.patient_id, p.birth_date, p.sex) for p in wire.patients),
         wire.study_instance_uid,

@@ -9,8 +9,8 @@ from emix.documents.v1 import documents_pb2 as documents
 from emix.documents.v1 import network_pb2 as pb
 
 from node.crypto.signing import SigningKey, network_id, verify
+from node.documents.bodies import parse_body
 from node.documents.identity import is_endpoint
-from node.documents.network import parse
 from node.domain.ids import FacilityId, NodeId
 from node.errors import BadSignature, DocumentError
 
@@ -117,16 +117,16 @@ def read_ticket_signer(key: SigningKey, certificate: bytes) -> TicketSigner:
     Raises:
         DocumentError: these bytes are no such certificate, or another key's.
     """
-    signed = parse(documents.SignedBytes, certificate, "ticket key")
-    if parse(pb.TicketKeyCert, signed.body, "ticket key").ticket_key != key.public:
+    signed = parse_body(documents.SignedBytes, certificate, "ticket key")
+    if parse_body(pb.TicketKeyCert, signed.body, "ticket key").ticket_key != key.public:
         raise DocumentError("the network certified another ticket key")
     return TicketSigner(key, signed)
 
 
 def ticket_relays(certificate: bytes) -> tuple[str, ...]:
     """Return the relays that a certificate names; raises as `read_ticket_signer`."""
-    signed = parse(documents.SignedBytes, certificate, "ticket key")
-    return tuple(parse(pb.TicketKeyCert, signed.body, "ticket key").relays)
+    signed = parse_body(documents.SignedBytes, certificate, "ticket key")
+    return tuple(parse_body(pb.TicketKeyCert, signed.body, "ticket key").relays)
 
 
 def certify_tickets(
@@ -161,17 +161,17 @@ def open_ticket(
     """
     if len(data) > MAX_TICKET_BYTES:
         raise DocumentError("the relay ticket is too long")
-    wire = parse(pb.SignedTicket, data, "relay ticket")
+    wire = parse_body(pb.SignedTicket, data, "relay ticket")
     wire.DiscardUnknownFields()
     if wire.SerializeToString() != data:  # it is shown to the relay: nothing rides on it
         raise DocumentError("the relay ticket has unknown fields")
     cert = wire.ticket_key_cert
     verify(network_key, "ticket-key", cert.body, cert.signature)
-    certified = parse(pb.TicketKeyCert, cert.body, "ticket key")
+    certified = parse_body(pb.TicketKeyCert, cert.body, "ticket key")
     if certified.network_id != network_id(network_key).digest or now >= certified.expires_seconds:
         raise BadSignature("the ticket key is of another network, or has expired")
     verify(certified.ticket_key, "relay-ticket", wire.ticket.body, wire.ticket.signature)
-    stated = parse(pb.Ticket, wire.ticket.body, "relay ticket")
+    stated = parse_body(pb.Ticket, wire.ticket.body, "relay ticket")
     if not now - skew_seconds < stated.expires_seconds <= now + TICKET_SECONDS + SKEW_SECONDS:
         raise DocumentError("the relay ticket has expired, or the clocks are far apart")
     if stated.relay not in certified.relays:

@@ -85,7 +85,7 @@ def test_invitation_that_two_have_used_confirms_neither_and_keeps_who_was_listed
 def test_list_key_signs_lists_only_and_for_its_time_only() -> None:
     list_key = KEY.list_key(NOW + 60)
     assert opened(list_key.next_list(None, [join("A")], (), NOW)).number == 1
-    with pytest.raises(ConfigError, match="time is over"):
+    with pytest.raises(ConfigError, match="has expired"):
         list_key.next_list(None, [], (), NOW + 61)
     with pytest.raises(UsageError):
         list_key.invite("B", NOW)

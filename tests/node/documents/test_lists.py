@@ -71,7 +71,7 @@ def test_list_ends_with_the_key_that_signed_it_and_one_that_outlives_it_is_refus
         sign_list(LIST_KEY, NETWORK, 1, {}, frozenset(), NOW, certificate=longer)
     )
     wire.list_key_cert.CopyFrom(documents.SignedBytes.FromString(certificate))
-    with pytest.raises(BadSignature, match="outlives"):
+    with pytest.raises(BadSignature, match="expires after"):
         open_list(wire.SerializeToString(), KEY.public, NOW)
 
 
@@ -85,7 +85,7 @@ def test_list_key_signs_in_its_own_epoch_and_in_no_other() -> None:
         if epoch == 2:
             assert open_list(data, KEY.public, NOW).place == (2, 1)
             continue
-        with pytest.raises(BadSignature, match="another epoch"):
+        with pytest.raises(BadSignature, match="epoch is not"):
             open_list(data, KEY.public, NOW)
 
 
@@ -234,7 +234,7 @@ def test_list_on_which_something_rides_is_refused() -> None:
     data = sign_list(KEY, NETWORK, 1, {}, frozenset(), NOW)
     assert open_list(data, KEY.public, NOW).number == 1
     for more in (b"\x7a\x04ride", b"\x9a\x06\x01x"):  # fields that nobody knows
-        with pytest.raises(DocumentError, match="more than a list"):
+        with pytest.raises(DocumentError, match=r"unknown fields|upgrade"):
             open_list(data + more, KEY.public, NOW)
 
 
