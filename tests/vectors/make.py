@@ -1,0 +1,32 @@
+"""Make a folder of vectors: `python -m tests.vectors.make NAME`. What is there is never changed."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from tests.vectors.catalogue import VECTORS, described
+
+FOLDER = Path(__file__).parent
+
+
+def main() -> None:
+    """Write every vector, what it says, and the digests of both."""
+    folder = FOLDER / sys.argv[1]
+    folder.mkdir()  # fails if it is there
+    says = {}
+    for name, vector in VECTORS.items():
+        data = vector.make()
+        says[name] = described(vector.open(data))
+        (folder / name).write_bytes(data)
+    (folder / "says.json").write_text(json.dumps(says, indent=1, sort_keys=True) + "\n")
+    lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}" for p in _files(folder)]
+    (folder / "SHA256SUMS").write_text("\n".join(lines) + "\n")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name != "SHA256SUMS")
+
+
+if __name__ == "__main__":
+    main()
