@@ -1,179 +1,241 @@
-"""Commands about imports that were not finished."""
+"""The import command, and what shows how an import goes."""
 
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.choosing import of_patient
-from node.cli.client import run_call
+from node.cli.client import node_client, run_call
 from node.cli.node_commands import as_json
-from node.cli.study_commands import import_and_show, is_whole
-from node.errors import NotFound
+from node.cli.streaming import Said, stream_files
+from node.domain.display_text import encodable
+from node.errors import UsageError
+from node.system import safe_paths
 from node.terminal.output import (
-    Column,
-    ask,
+    ProgressBar,
+    Styled,
+    as_dict,
+    print_error,
     print_line,
     show_bytes,
-    show_done,
     show_json,
-    show_table,
-    show_time,
-    yes_option,
 )
 
 
-class _Number(click.ParamType[int]):
-    """The number of an import, as `i3` or `3`."""
-
-    name = "number"
-
-    def convert(
-        self, value: str, param: click.Parameter | None, context: click.Context | None
-    ) -> int:
-        """Return the number."""
-        digits = value.strip().lower().removeprefix("i")
-        if not digits.isascii() or not digits.isdigit() or len(digits) > 18:
-            self.fail(f"{value!r} is no number of an import, as i3", param, context)
-        return int(digits)
-
-
-@click.group(invoke_without_command=True)
-@as_json
-@click.pass_context
-def imports(context: click.Context, json_: bool) -> None:
-    """List imports that run, or ended before their time.
-
-    What such an import has kept is no study yet: it is not listed, exported or sent, and what else
-    is here of its studies is called incomplete. Resume it, or discard it to have the room back.
-    Importing the same paths again resumes it, too.
-
-    \b
-    Examples:
-      emix imports
-      emix imports resume i3
-      emix imports discard i3
-    """
-    if context.invoked_subcommand is not None:
-        return
-    found = _all(context)
-    if json_:
-        show_json(found)
-        return
-    show_table(
-        (
-            ">NO",
-            "BEGUN",
-            "STATE",
-            Column("PATIENT", least=10),
-            ">INST",
-            ">SIZE",
-            Column("WHAT", least=12, is_middle=True),
-            Column("WHY", is_note=True),
-        ),
-        [
-            (
-                f"i{one.number}",
-                show_time(one.begun_seconds),
-                "running" if one.is_running else "unfinished",
-                _patients(one),
-                one.instances,
-                show_bytes(one.sealed_bytes),
-                ", ".join(one.sources),
-                one.problem,
-            )
-            for one in found.imports
-        ],
-        "Every import is finished.",
-    )
-
-
-def _all(context: click.Context) -> pb.ListImportsResponse:
-    answer: pb.ListImportsResponse = run_call(
-        context, "StudyService.ListImports", pb.ListImportsRequest()
-    )
-    return answer
-
-
-def _patients(one: pb.UnfinishedImport) -> str:
-    """Return whom an import is about: the first, and how many more studies."""
-    patients = [patient for study in one.studies for patient in study.patients]
-    names = list(dict.fromkeys(patient.name or patient.patient_id for patient in patients))
-    more = len(names) - 1
-    return f"{names[0]} (and {more} more)" if more > 0 else "".join(names)
-
-
-@imports.command()
-@click.argument("number", type=_Number())
-@click.argument("paths", nargs=-1)
+@click.command("import")
+@click.argument("paths", nargs=-1, required=True)
 @click.option("--stream", is_flag=True, help="Send the bytes, even if the node can read the paths.")
 @as_json
 @click.pass_context
-def resume(
-    context: click.Context, number: int, paths: tuple[str, ...], stream: bool, json_: bool
-) -> None:
-    """Go on with an import, from PATHS if they are elsewhere now.
+def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_: bool) -> None:
+    """Import files, folders, discs, disc images and archives (ZIP, tar, gzip).
 
-    What it has kept is not done again. As for `emix import`, the exit status is 1 if a file was
-    held or refused, if a DICOMDIR names one that is not there, or if there was no DICOM at all;
-    and if something that it has kept is not in PATHS.
-    Ctrl-C leaves it with what it had before.
+    Every DICOM file gets one of four answers: carried, carried and flagged (odd), held (a person
+    must decide: `emix held`), or refused. All but the first are listed with their reasons. What is
+    no DICOM, a disc's viewer and pictures, is counted, and with --json listed. Exit status 1 if a
+    file was held or refused, if a DICOMDIR names one that is not there, or if there was no DICOM
+    at all. Importing again changes nothing.
+
+    A folder or disc is imported whole. A DICOMDIR that is named itself is imported with the files
+    that it names, and with nothing else that lies beside it.
 
     \b
     Examples:
-      emix imports resume i3
-      emix imports resume i3 /media/cdrom1
+      emix import /media/cdrom
+      emix import study.zip /srv/incoming/2026-11-24
     """
-    sources = [Path(path) for path in paths or _find(context, number).sources]
-    done = import_and_show(context, sources, stream=stream, resumes=number, json_=json_)
-    left = _left_of(context, number)
+    if not all(paths):
+        raise UsageError("an empty path")
+    done = import_and_show(context, [Path(path) for path in paths], stream=stream, json_=json_)
     if json_:
-        show_json({**done, "instances_left": left})
-    elif left:
-        print_line(
-            f"i{number} is not finished: {left} instances that it has kept are not in what was"
-            f" named. `emix imports resume i{number} PATHS` with what it began with, or `discard`."
-        )
-    if left or not is_whole(done):
+        show_json(done)
+    if not is_whole(done):
         raise SystemExit(1)
 
 
-def _left_of(context: click.Context, number: int) -> int:
-    """Return how many instances an import has kept that is still not finished."""
-    answer = run_call(context, "StudyService.ListImports", pb.ListImportsRequest())
-    return sum(one.instances for one in answer.imports if one.number == number)
+def is_whole(done: dict[str, Any]) -> bool:
+    """Return whether an import found something, and carried or knew all of it."""
+    summary = done["summary"]
+    found = summary["carried"] + summary["known"] + summary["held"]
+    return found > 0 and not (summary["held"] or summary["refused"] or summary["missing"])
 
 
-@imports.command()
-@click.argument("number", type=_Number())
-@yes_option
-@as_json
-@click.pass_context
-def discard(context: click.Context, number: int, yes: bool, json_: bool) -> None:
-    """Delete what an import has kept; the room comes back. It shows what that is, and asks.
+def import_and_show(
+    context: click.Context,
+    paths: Sequence[Path],
+    *,
+    stream: bool = False,
+    resumes: int = 0,
+    json_: bool,
+) -> dict[str, Any]:
+    """Import paths, show what there is to say unless as JSON, and return it.
 
-    \b
-    Examples:
-      emix imports discard i3
-      emix imports discard i3 --yes
+    Raises:
+        UsageError: nothing can be there; nothing was imported.
+        SystemExit: it was cancelled.
     """
-    if not yes and not json_:
-        found = _find(context, number)
-        print_line(f"i{number}, {', '.join(found.sources)}: {found.instances} instances of")
-        for study in found.studies:
-            for patient in study.patients:
-                print_line(f"  {of_patient(patient)}")
-    ask("Delete them from this node?", is_sure=yes)
-    request = pb.DiscardImportRequest(number=number)
-    done = run_call(context, "StudyService.DiscardImport", request)
-    show_done(done, f"Discarded import i{number}: {done.packages} packages.", json_=json_)
+    absolute = [safe_paths.absolute(path) for path in paths]
+    for path in absolute:
+        try:
+            path.lstat()
+        except (OSError, ValueError) as exc:  # a name with a NUL in it is none
+            why = exc.strerror if isinstance(exc, OSError) else "no name for a file"
+            raise UsageError(f"{path} cannot be looked at ({why})") from exc
+    # What has no UTF-8 name cannot be named to the node, and can be read here.
+    is_streamed = stream or any(encodable(str(path)) != str(path) for path in absolute)
+    done = _import(context, absolute, is_streamed=is_streamed, resumes=resumes, json_=json_)
+    if done.summary is None:
+        print_error(f"the import was cancelled; {_kept(context, absolute, resumes)}")
+        raise SystemExit(130)
+    if not json_:
+        _show_summary(done.summary, done.studies)
+    found = done.summary.carried + done.summary.known + done.summary.held
+    if not found and not done.summary.refused:
+        print_error(f"no DICOM file was found in {_listed(absolute)}", code="not-found")
+    return {
+        "summary": {**as_dict(done.summary), "study_instance_uids": done.studies},
+        "findings": [as_dict(finding) for finding in done.findings],
+    }
 
 
-def _find(context: click.Context, number: int) -> pb.UnfinishedImport:
-    for one in _all(context).imports:
-        if one.number == number:
-            return one
-    raise NotFound(f"no import i{number} is unfinished; `emix imports` lists those that are")
+def _kept(context: click.Context, paths: Sequence[Path], resumes: int) -> str:
+    """Return what is said of what a cancelled import has left, which went on with another."""
+    sources = {encodable(str(path)) for path in paths}
+    answer = run_call(context, "StudyService.ListImports", pb.ListImportsRequest())
+    for one in answer.imports:
+        if one.number == resumes or (not one.is_running and set(one.sources) == sources):
+            name = f"i{one.number}"
+            return (
+                f"{name} keeps what it had before: `emix imports resume {name}` goes on with it,"
+                f" `emix imports discard {name}` deletes it"
+            )
+    return "nothing of it was kept"
 
 
-COMMANDS = (imports,)
+@dataclass
+class _Imported:
+    """What an import told; no summary if it was cancelled."""
+
+    summary: pb.ImportSummary | None = None
+    findings: list[pb.ImportFinding] = field(default_factory=list)
+    studies: list[str] = field(default_factory=list)
+    missing: int = 0
+
+
+def _import(
+    context: click.Context, paths: list[Path], *, is_streamed: bool, resumes: int, json_: bool
+) -> _Imported:
+    """Run an import; at Ctrl-C the node is told to leave behind nothing that it brought."""
+    done = _Imported()
+
+    def note(finding: pb.ImportFinding) -> None:
+        done.findings.append(finding)
+        done.missing += finding.verdict == "missing"
+        is_shown = finding.verdict != "missing" or done.missing <= _NAMED_MISSING
+        if is_shown and not json_:
+            _show_finding(finding)
+
+    said: Said = SimpleQueue()
+    plain = stream_files(paths, said) if is_streamed else _name_paths(paths, said)
+    requests = _beginning(plain, paths, resumes)
+    is_unreadable = False
+    with (
+        node_client(context) as client,
+        ProgressBar("importing") as bar,
+        client.stream("StudyService.Import", requests) as events,
+        _at_interrupt(lambda: said.put(pb.ImportRequest(cancel=pb.ImportCancel()))),
+    ):
+        for event in events:
+            match event.WhichOneof("event"):
+                case "progress":
+                    bar.update(event.progress.bytes_done, event.progress.bytes_total)
+                case "finding":
+                    note(event.finding)
+                case "studies":
+                    done.studies += event.studies.study_instance_uids
+                case "summary":
+                    done.summary = event.summary
+                case "unreadable":
+                    is_unreadable = True
+        said.put(None)
+    if is_unreadable and not is_streamed:
+        return _import(context, paths, is_streamed=True, resumes=resumes, json_=json_)
+    return done
+
+
+@contextmanager
+def _at_interrupt(work: Callable[[], None]) -> Iterator[None]:
+    """Do something at the first Ctrl-C in the block, and go on; the second ends it."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def once(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        work()
+
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_NAMED_MISSING = 20
+_WORDS = {"flag": "flagged", "hold": "held", "refuse": "refused", "missing": "missing"}
+
+
+def _show_finding(finding: pb.ImportFinding) -> None:
+    if finding.verdict not in _WORDS:
+        return  # what is no DICOM is counted
+    colour = {"hold": "yellow", "refuse": "red", "missing": "red"}.get(finding.verdict)
+    word = _WORDS[finding.verdict]
+    print_line(Styled(f"{word:>8}", colour), f"  {finding.label}: {'; '.join(finding.reasons)}")
+
+
+def _listed(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if paths[3:] else "")
+
+
+def _show_summary(summary: pb.ImportSummary, studies: Sequence[str]) -> None:
+    print_line(
+        f"{summary.carried} instances imported ({show_bytes(summary.plaintext_bytes)},"
+        f" sealed {show_bytes(summary.sealed_bytes)}), {summary.flagged} of them flagged;"
+        f" {summary.known} known already, {summary.held} held, {summary.refused} refused."
+    )
+    if summary.missing:
+        all_named = "" if summary.missing <= _NAMED_MISSING else "; --json lists them"
+        print_line(f"{summary.missing} files that a DICOMDIR names are not there{all_named}.")
+    if summary.not_dicom:
+        print_line(f"{summary.not_dicom} other files are no DICOM; --json lists them.")
+    for uid in studies[:20]:
+        print_line(f"  study {uid}")
+    if len(studies) > 20:
+        print_line(f"  and {len(studies) - 20} more; see `emix studies`")
+
+
+def _name_paths(paths: list[Path], said: Said) -> Iterator[pb.ImportRequest]:
+    yield pb.ImportRequest(paths=pb.ImportPaths(paths=[str(path) for path in paths]))
+    yield from iter(said.get, None)
+
+
+def _beginning(
+    requests: Iterator[pb.ImportRequest], paths: Sequence[Path], number: int
+) -> Iterator[pb.ImportRequest]:
+    """Yield the requests of an import; the first says what it is of, and what it goes on with."""
+    first = next(requests, None)
+    if first is not None:
+        if first.HasField("file"):
+            first.file.sources.extend(encodable(str(path)) for path in paths)
+        part = first.file if first.HasField("file") else first.paths
+        part.resumes = number
+        yield first
+    yield from requests
+
+
+COMMANDS = (import_,)

@@ -6,6 +6,8 @@ from node.cli import (
     audit_commands,
     audit_log_commands,
     config_commands,
+    export_commands,
+    held_commands,
     import_commands,
     keeping_commands,
     key_commands,
@@ -14,6 +16,7 @@ from node.cli import (
     peer_commands,
     study_commands,
     transfer_commands,
+    unfinished_commands,
 )
 from node.cli.client import DEFAULT_HOME
 from node.sandbox.confine import hide
@@ -56,11 +59,14 @@ for _module in (
     node_commands,
     peer_commands,
     network_commands,
+    import_commands,
+    held_commands,
     study_commands,
+    export_commands,
     transfer_commands,
     audit_commands,
     audit_log_commands,
-    import_commands,
+    unfinished_commands,
     keeping_commands,
     key_commands,
     config_commands,

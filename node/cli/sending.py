@@ -11,9 +11,9 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.choosing import chosen, incomplete, is_path, of_patient
 from node.cli.client import node_client, run_call
+from node.cli.import_commands import import_and_show, is_whole
 from node.cli.moves import FINAL, Moves, name_of
 from node.cli.origins import asking_for_origin
-from node.cli.study_commands import import_and_show, is_whole
 from node.errors import NodeError, NotMeant, PeerTimeout, SeveralPatients
 from node.terminal.output import (
     ProgressBar,

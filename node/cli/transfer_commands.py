@@ -260,6 +260,18 @@ def inbox(context: click.Context, limit: int | None, json_: bool) -> None:
             }
         )
         return
+    _show_arrived(arrived.studies)
+    note_limit(newest.limit, arrived.studies)
+    if offers.transfers:
+        print_line()
+        _show_offers(offers.transfers)
+    if coming:
+        print_line()
+        _show_coming(coming)
+
+
+def _show_arrived(studies: Sequence[pb.Study]) -> None:
+    """Show what has arrived, newest first: a line for each sender of a package."""
     show_table(
         (
             ">NO",
@@ -297,7 +309,7 @@ def inbox(context: click.Context, limit: int | None, json_: bool) -> None:
             for delivery, package, study in sorted(
                 (
                     (d, p, s)
-                    for s in arrived.studies
+                    for s in studies
                     for p in s.packages
                     if p.received_from
                     for d in _deliveries(p)
@@ -307,46 +319,44 @@ def inbox(context: click.Context, limit: int | None, json_: bool) -> None:
         ],
         "No study has arrived yet.",
     )
-    note_limit(newest.limit, arrived.studies)
-    if offers.transfers:
-        print_line()
-        show_table(
+
+
+def _show_offers(offers: Sequence[pb.Transfer]) -> None:
+    """Show what waits for a person's decision."""
+    show_table(
+        (
+            ">NO",
+            Column("OFFER", spare=4),
+            Column("FROM", least=8),
+            "PRIORITY",
+            Column("PATIENT", least=10),
+            Column("ID", least=4),
+            Column("BORN", spare=2),
+            Column("DATE", spare=1),
+            "MOD",
+            Column("DESCRIPTION", least=8, spare=3),
+            ">INST",
+            Column(">SIZE", spare=5),
+            Column("TO", is_note=True),
+            Column("NOTE", is_note=True),
+        ),
+        [
             (
-                ">NO",
-                Column("OFFER", spare=4),
-                Column("FROM", least=8),
-                "PRIORITY",
-                Column("PATIENT", least=10),
-                Column("ID", least=4),
-                Column("BORN", spare=2),
-                Column("DATE", spare=1),
-                "MOD",
-                Column("DESCRIPTION", least=8, spare=3),
-                ">INST",
-                Column(">SIZE", spare=5),
-                Column("TO", is_note=True),
-                Column("NOTE", is_note=True),
-            ),
-            [
-                (
-                    f"t{t.number}",
-                    t.transfer_id[:8],
-                    t.peer_name,
-                    t.priority,
-                    *_told(t.summary),
-                    t.instances,
-                    show_bytes(t.bytes_total),
-                    t.recipient,
-                    t.note,
-                )
-                for t in offers.transfers
-            ],
-            "",
-        )
-        print_line("`emix accept OFFER` or `emix decline OFFER --reason TEXT`")
-    if coming:
-        print_line()
-        _show_coming(coming)
+                f"t{t.number}",
+                t.transfer_id[:8],
+                t.peer_name,
+                t.priority,
+                *_told(t.summary),
+                t.instances,
+                show_bytes(t.bytes_total),
+                t.recipient,
+                t.note,
+            )
+            for t in offers
+        ],
+        "",
+    )
+    print_line("`emix accept OFFER` or `emix decline OFFER --reason TEXT`")
 
 
 def _deliveries(package: pb.Package) -> list[pb.PackageDelivery]:

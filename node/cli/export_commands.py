@@ -1,0 +1,249 @@
+"""The export command."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.cli.choosing import chosen, incomplete
+from node.cli.client import node_client
+from node.cli.node_commands import as_json
+from node.cli.origins import asking_for_origin, origin_option
+from node.domain.display_text import encodable
+from node.system import safe_paths
+from node.terminal.output import (
+    ProgressBar,
+    Styled,
+    as_dict,
+    print_error,
+    print_line,
+    show_bytes,
+    show_json,
+    yes_option,
+)
+
+_NAMED_FILES = 10
+
+
+@click.command()
+@click.argument("uid", metavar="STUDY")
+@click.argument("directory")
+@origin_option
+@click.option(
+    "--dicomdir", is_flag=True, help="Write a DICOMDIR too. Files that it cannot list are named."
+)
+@click.option(
+    "--safe-preamble",
+    is_flag=True,
+    help="Zero the 128 bytes before DICM: the files are not byte for byte what came in.",
+)
+@click.option("--all-versions", is_flag=True, help="Every version of an instance.")
+@click.option(
+    "--include-held", is_flag=True, help="Include held instances. The audit log records it."
+)
+@yes_option
+@as_json
+@click.pass_context
+def export(
+    context: click.Context,
+    uid: str,
+    directory: str,
+    origin: str,
+    dicomdir: bool,
+    safe_preamble: bool,
+    all_versions: bool,
+    include_held: bool,
+    yes: bool,
+    json_: bool,
+) -> None:
+    """Write a study's files into a new folder, byte for byte as they came in.
+
+    STUDY is its number in a list, its UID or the beginning of it, its accession number, or words
+    that find no other study: then it is shown, and asked about unless --yes is given.
+
+    The folder must be yours, and no other user may be able to write in it or above it. Where
+    several facilities sealed different images of the study, --origin says whose. Instances that
+    this node holds (an executable in the preamble, say) are left out and named; the exit status
+    is 1 then. It is 1, too, where a DICOMDIR was asked for and does not list every file; all files
+    are exported then. Of several versions of an instance the latest is exported, and the others
+    are counted; with --all-versions they are files that begin with OV.
+
+    \b
+    Examples:
+      emix export s12 ~/for-the-pacs
+      emix export 1.2.840.113619.2 ~/ours --origin own
+    """
+    target = safe_paths.absolute(Path(directory))
+    uid = chosen(context, uid, is_sure=yes)
+    request = pb.ExportStudyRequest(
+        study=uid,
+        directory=encodable(str(target)),
+        dicomdir=dicomdir,
+        safe_preamble=safe_preamble,
+        all_versions=all_versions,
+        include_held=include_held,
+        origin=origin,
+    )
+    try:
+        above = target.parent.stat()
+        request.parent_device, request.parent_inode = above.st_dev, above.st_ino
+    except FileNotFoundError as exc:
+        raise safe_paths.nothing_above(target.parent, target) from exc
+    except OSError:
+        pass  # then the node says what is wrong
+    exported = _Exported(is_told=not json_)
+    try:
+        with asking_for_origin(context, uid, "export", uid, directory):
+            is_named = encodable(str(target)) == str(target)  # else only this process can
+            if not is_named or not _export(context, request, exported):
+                _export_streamed(context, request, target, exported)
+    except KeyboardInterrupt:
+        print_error("interrupted; nothing of the export was left")
+        raise SystemExit(130) from None
+    if json_:
+        show_json(
+            {
+                "directory": str(target),
+                "origin": exported.origin,
+                "instances": exported.done,
+                "bytes": exported.size,
+                "is_byte_exact": not safe_preamble,
+                "held": [as_dict(found) for found in exported.held],
+                "has_dicomdir": dicomdir and not exported.lacks_dicomdir,
+                "unlisted": [as_dict(found) for found in exported.unlisted],
+                "older_versions": exported.older_versions,
+                "unfinished_imports": exported.unfinished_imports,
+            }
+        )
+    else:
+        exported.show_end(directory, is_exact=not safe_preamble)
+    if exported.is_partial:
+        raise SystemExit(1)
+
+
+class _Exported:
+    """What an export has told so far."""
+
+    def __init__(self, *, is_told: bool) -> None:
+        self._is_told = is_told
+        self.done = self.size = 0
+        self.origin = ""
+        self.held: list[pb.HeldInstance] = []
+        self.unlisted: list[pb.UnlistedFile] = []
+        self.older_versions = 0
+        self.unfinished_imports: list[int] = []
+        self.lacks_dicomdir = False
+        self.why_no_dicomdir = "the node's log says why"
+
+    def note(self, event: pb.ExportStudyResponse) -> None:
+        """Take in what is not a piece of a file."""
+        self.origin = event.origin or self.origin
+        if event.HasField("held"):
+            self.held.append(event.held)
+            if self._is_told:
+                print_line(
+                    Styled("    held", "yellow"),
+                    f"  {event.held.sop_instance_uid}: {'; '.join(event.held.reasons)}"
+                    f" (number {event.held.held_id})",
+                )
+        elif event.HasField("unlisted"):
+            self.unlisted.append(event.unlisted)
+        elif event.without_dicomdir:
+            self.lacks_dicomdir = True
+        else:
+            self.done, self.size = event.instances_done, event.bytes_done
+            self.older_versions = event.older_versions or self.older_versions
+            self.unfinished_imports += event.unfinished_imports
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether something was left out that a person may expect."""
+        left_out = (self.held, self.unlisted, self.lacks_dicomdir, self.unfinished_imports)
+        return any(left_out)
+
+    def show_end(self, directory: str, *, is_exact: bool) -> None:
+        """Say what was done."""
+        print_line(
+            f"{self.done} instances, {show_bytes(self.size)} in {directory}; sealed by"
+            f" {self.origin}."
+        )
+        if not is_exact:
+            print_line("Not byte for byte: the preambles were zeroed.")
+        for number in self.unfinished_imports:
+            print_line(incomplete(number))
+        if self.older_versions:
+            print_line(
+                f"{self.older_versions} older versions were left out: --all-versions writes them,"
+                " too."
+            )
+        if self.held:
+            print_line(
+                f"{len(self.held)} instances were left out: `emix held release NUMBER` lets one"
+                " go, --include-held all of them."
+            )
+        if self.unlisted:
+            what = "no DICOMDIR can" if self.lacks_dicomdir else "the DICOMDIR does not"
+            print_line(f"{len(self.unlisted)} files are exported, and {what} list them:")
+            for found in self.unlisted[:_NAMED_FILES]:
+                print_line(f"  {found.name}: {found.reason}")
+            if len(self.unlisted) > _NAMED_FILES:
+                print_line(f"  and {len(self.unlisted) - _NAMED_FILES} more; see --json")
+        if self.lacks_dicomdir:
+            why = "none of them can be listed" if self.unlisted else self.why_no_dicomdir
+            print_line(f"All files are exported, and no DICOMDIR was written for them: {why}.")
+
+
+def _export(context: click.Context, request: pb.ExportStudyRequest, exported: _Exported) -> bool:
+    """Have the node write the files; False where it may not."""
+    with (
+        node_client(context) as client,
+        ProgressBar("exporting") as bar,
+        client.stream("StudyService.ExportStudy", request) as events,
+    ):
+        for event in events:
+            if event.unwritable:
+                return False
+            exported.note(event)
+            bar.update(event.bytes_done, event.bytes_total)
+    return True
+
+
+def _export_streamed(
+    context: click.Context,
+    request: pb.ExportStudyRequest,
+    target: Path,
+    exported: _Exported,
+) -> None:
+    """Write the files here, for a node that may not."""
+    from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
+    from node.store.export_folder import ExportFolder
+
+    request.stream = True
+    with (
+        ExportFolder(target) as folder,
+        node_client(context) as client,
+        ProgressBar("exporting") as bar,
+        client.stream("StudyService.ExportStudy", request) as events,
+    ):
+        for event in events:
+            if event.HasField("piece"):
+                folder.write(event.piece.name, event.piece.offset, event.piece.data)
+                continue
+            if event.bytes_total and not event.bytes_done:
+                folder.check_room(event.bytes_total, event.instances_total)
+            exported.note(event)
+            bar.update(event.bytes_done, event.bytes_total)
+        if request.dicomdir:
+            try:
+                unlisted: Sequence[Unlisted] = write_dicomdir(folder.partial)
+            except NoDicomdir as exc:
+                unlisted, exported.lacks_dicomdir = exc.unlisted, True
+                exported.why_no_dicomdir = str(exc)
+            exported.unlisted = [
+                pb.UnlistedFile(name=found.name, reason=found.reason) for found in unlisted
+            ]
+        folder.publish()
+
+
+COMMANDS = (export,)
