@@ -193,7 +193,7 @@ class Doctor:
     def _foreign(self) -> list[Path]:
         """Return what lies in the home and belongs to others: of a command that root ran, say."""
         root = self._home.root
-        found = [*root.iterdir(), *(root / "chunks").glob("??")]
+        found = sorted({*root.iterdir(), *self._context.storage.folders()})
         return [p for p in found if p.lstat().st_uid != os.geteuid() and p.name != "lost+found"]
 
     def _slots(self) -> Iterator[Finding]:

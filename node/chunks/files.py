@@ -1,70 +1,31 @@
-"""Chunk storage: a port, and its form on local files, one file a chunk."""
+"""Chunk storage on local files, one file a chunk."""
 
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
 
 from node.domain.ids import ChunkId
-from node.errors import ChunkNotFound, StoreError, StoreFull
-from node.system import durable_files
-
-
-class ChunkStorage(Protocol):
-    """Keeps sealed bytes under their chunk ids. Blocking: call it on worker threads.
-
-    Every implementation passes `tests/node/store/contract.py`. None of them looks into the
-    bytes; whoever gets them checks them against the id.
-    """
-
-    def put(self, chunk_id: ChunkId, sealed: bytes) -> None:
-        """Keep a chunk. Putting it again changes nothing, but what was damaged is as it was.
-
-        Durable after the next `sync` that names it. Never seen half-written.
-
-        Raises:
-            StoreFull: no room beyond the reserve; nothing was kept.
-        """
-
-    def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
-        """Make all these chunks, put before, durable."""
-
-    def get(self, chunk_id: ChunkId) -> bytes:
-        """Return a chunk's bytes, as they are there now.
-
-        Raises:
-            ChunkNotFound: it is not there.
-            StoreDenied: this user may not read it.
-            StoreError: it is there and cannot be read.
-        """
-
-    def size(self, chunk_id: ChunkId) -> int | None:
-        """Return the size of a chunk as kept, or None if it is not there."""
-
-    def delete(self, chunk_ids: Iterable[ChunkId]) -> None:
-        """Forget these chunks; those not there are no error."""
-
-    def ids(self) -> Iterator[ChunkId]:
-        """Yield every chunk that is there, in any order."""
-
-    def free_bytes(self) -> int:
-        """Return how much more can be put, the reserve left out."""
-
-    def use_reserve(self, reserve_bytes: int) -> None:
-        """Leave so much free from now on."""
+from node.errors import ChunkNotFound, StoreDenied, StoreError, StoreFull
+from node.system import durable_files, safe_paths
 
 
 class FileChunkStorage:
     """Chunks as files: `<root>/<first two characters>/<chunk id>`."""
 
     def __init__(self, root: Path, reserve_bytes: int) -> None:
+        """Make the folder if need be, and remove what a crash left half-written.
+
+        Raises:
+            StoreDenied: this user may not use a part of it; then nothing was changed.
+        """
         self._root = root
         self._reserve_bytes = reserve_bytes
         self._counting = threading.Lock()
         self._writing_bytes = 0
+        self.check()
         durable_files.make_directory(root)
         durable_files.remove_temporaries(root)
 
@@ -145,11 +106,16 @@ class FileChunkStorage:
                     parents.add(path.parent)
         durable_files.sync_directories(sorted(parents))
 
-    def ids(self) -> Iterator[ChunkId]:
-        """See `ChunkStorage.ids`."""
-        for path in self._root.glob("??/*"):
-            with suppress(ValueError):  # a file that somebody put there is not ours to judge
-                yield ChunkId.parse(path.name)
+    def contents(self) -> Iterator[tuple[ChunkId, int]]:
+        """See `ChunkStorage.contents`."""
+        for folder in self.folders()[1:]:
+            with durable_files.translated():
+                names = [entry.name for entry in os.scandir(folder)]
+            for name in names:
+                with suppress(ValueError):  # a file that somebody put there is not ours to judge
+                    chunk_id = ChunkId.parse(name)
+                    if (size := self.size(chunk_id)) is not None:
+                        yield chunk_id, size
 
     def free_bytes(self) -> int:
         """See `ChunkStorage.free_bytes`."""
@@ -158,3 +124,19 @@ class FileChunkStorage:
     def use_reserve(self, reserve_bytes: int) -> None:
         """See `ChunkStorage.use_reserve`."""
         self._reserve_bytes = reserve_bytes
+
+    def check(self) -> None:
+        """See `ChunkStorage.check`.
+
+        A folder that may not be looked into would pass for an empty one: chunks would be lost.
+        """
+        for path in self.folders():
+            if why := safe_paths.denial(path, os.R_OK | os.W_OK | os.X_OK):
+                raise StoreDenied(f"the store cannot be used: {why}")
+
+    def folders(self) -> Sequence[Path]:
+        """See `ChunkStorage.folders`."""
+        with durable_files.translated():
+            if not self._root.exists():
+                return []
+            return [self._root, *(path for path in self._root.glob("??") if path.is_dir())]

@@ -5,14 +5,19 @@ import secrets
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
+from node.domain.ids import ChunkId
+from node.errors import ChunkNotFound, StoreError
 from node.store import package_rows
 from node.store.context import StoreContext
 from node.store.copies import CONFIG, DATABASE, KEYRING, is_name
 from node.system.durable_files import TEMPORARY_SUFFIX, translated
 
 _PIECE_BYTES = 1 << 20
+_SLICE = 500
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,12 @@ class Backup:
     def size(self) -> tuple[int, int]:
         """Return how many files the copy has and how many bytes, about."""
         files = total = 0
-        for path in self._home.rglob("*"):
+        for path in [*self._home.iterdir(), *self._walk()]:
             if is_name(path.relative_to(self._home).as_posix()):
                 with suppress(FileNotFoundError):
                     files, total = files + 1, total + path.lstat().st_size
+        for _, size in self._context.storage.contents():
+            files, total = files + 1, total + size
         return files, total
 
     def pieces(self) -> Generator[Piece]:
@@ -68,18 +75,48 @@ class Backup:
         for path in self._walk():
             name = path.relative_to(self._home).as_posix()
             # An envelope of later than the database would be one without rows.
-            is_later = name.startswith("envelopes/") and path.name not in named
-            if not is_later and is_name(name):
+            if path.name in named and is_name(name):
                 # What was given up meanwhile is gone, and named by nothing.
                 with suppress(FileNotFoundError):
                     yield _whole(name, path)
+        yield from self._chunks()
         for name in (CONFIG, KEYRING):
             yield from _pieces(name, self._home / name)
 
     def _walk(self) -> Iterator[Path]:
-        for folder in ("envelopes", "chunks"):
-            for where, _, files in os.walk(self._home / folder, onerror=_raise):
-                yield from (Path(where) / file for file in files)
+        for where, _, files in os.walk(self._home / "envelopes", onerror=_raise):
+            yield from (Path(where) / file for file in files)
+
+    def _chunks(self) -> Iterator[Piece]:
+        """Yield the chunks that rows name, by the rows; and by the listing, which may lag, others.
+
+        No row goes while the backup is made, so the rows of now have all that its database names.
+        """
+        database, after = self._context.database, b""
+        while some := database.read_sync(
+            partial(package_rows.chunks_after, after=after, limit=_SLICE)
+        ):
+            for chunk_id, is_present in some:
+                piece = self._chunk(chunk_id)
+                if piece is not None:
+                    yield piece
+                elif is_present:
+                    yield Piece(_chunk_name(chunk_id), b"", "it is missing")
+            after = some[-1][0].digest
+        contents = self._context.storage.contents()
+        while listed := [chunk_id for chunk_id, _ in islice(contents, _SLICE)]:
+            for chunk_id in database.read_sync(partial(package_rows.unnamed, chunk_ids=listed)):
+                if piece := self._chunk(chunk_id):
+                    yield piece
+
+    def _chunk(self, chunk_id: ChunkId) -> Piece | None:
+        """Return a chunk; None if it is not there. Where it cannot be read, the others go on."""
+        try:
+            return Piece(_chunk_name(chunk_id), self._context.storage.get(chunk_id))
+        except ChunkNotFound:
+            return None
+        except StoreError as exc:
+            return Piece(_chunk_name(chunk_id), b"", str(exc))
 
     @contextmanager
     def _database(self) -> Iterator[tuple[Path, frozenset[str]]]:
@@ -96,6 +133,10 @@ class Backup:
             yield path, named
         finally:
             path.unlink(missing_ok=True)
+
+
+def _chunk_name(chunk_id: ChunkId) -> str:
+    return f"chunks/{str(chunk_id)[:2]}/{chunk_id}"
 
 
 def _whole(name: str, path: Path) -> Piece:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from node.chunks.files import ChunkStorage, FileChunkStorage
+from node.chunks.files import FileChunkStorage
+from node.chunks.storage import ChunkStorage
 from node.crypto.keyring import RootKey, Secrets
 from node.crypto.keys import DataKey, unwrap
 from node.documents.signed import DocumentSigner
@@ -19,7 +20,7 @@ from node.store.ballast import Ballast
 from node.store.clock_notes import last_believed
 from node.store.envelopes import Envelopes
 from node.store.schema import migrations
-from node.system import clock, durable_files, safe_paths
+from node.system import clock, safe_paths
 
 _IF_DAMAGED = (
     "the database is damaged, or is another node's: move metadata.db* away and rebuild it with"
@@ -68,10 +69,12 @@ def open_store(
     reserve_bytes: int,
     ballast_bytes: int = 0,
     may_be_lost: bool = False,
+    storage: ChunkStorage | None = None,
 ) -> StoreContext:
     """Open or create the store in a home that this process has locked.
 
-    The process's clock is judged anew, by the last time that was believed here.
+    The process's clock is judged anew, by the last time that was believed here. The chunks are in
+    `storage`, or else in files of the home.
 
     Raises:
         StoreDenied: this user may not use a part of it; the message names it and its owner.
@@ -79,6 +82,7 @@ def open_store(
     """
     path = home / "metadata.db"
     _check_usable(home)
+    storage = storage or FileChunkStorage(home / "chunks", reserve_bytes)
     envelopes = Envelopes(home / "envelopes", secrets)
     is_lost = not path.exists() or path.stat().st_size == 0
     if is_lost and not may_be_lost and next(envelopes.paths(), None) is not None:
@@ -98,7 +102,7 @@ def open_store(
     return StoreContext(
         ballast=ballast,
         database=database,
-        storage=FileChunkStorage(home / "chunks", reserve_bytes),
+        storage=storage,
         envelopes=envelopes,
         secrets=secrets,
         signer=signer,
@@ -106,14 +110,12 @@ def open_store(
 
 
 def _check_usable(home: Path) -> None:
-    """Check that this user may use all of a store's files and folders, before anything is decided.
+    """Check that this user may use a store's folders, before anything is decided.
 
-    One that may not be looked into would pass for an empty one: then chunks would be lost.
+    One that may not be looked into would pass for an empty one: then chunks would be lost. The
+    chunk storage looks after its own.
     """
-    with durable_files.translated():
-        named = [home, home / "envelopes", home / "chunks"]
-        named += [p for p in (home / "chunks").glob("??") if p.is_dir()]
-    for path in named:
+    for path in (home, home / "envelopes"):
         rights = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
         if path.exists() and (why := safe_paths.denial(path, rights)):
             raise StoreDenied(f"the store cannot be used: {why}")

@@ -212,6 +212,22 @@ def get_chunks(db: Db, package: int) -> tuple[ChunkEntry, ...]:
     return tuple(_chunk(row) for row in db.execute(sql, (package,)))
 
 
+def chunks_after(db: Db, after: bytes, limit: int) -> list[tuple[ChunkId, bool]]:
+    """Return the next chunks by id that any package names, each once, and whether they are here."""
+    sql = (
+        "SELECT chunk_id, MAX(present) FROM chunks WHERE chunk_id > ?"
+        " GROUP BY chunk_id ORDER BY chunk_id LIMIT ?"
+    )
+    return [(ChunkId(row[0]), bool(row[1])) for row in db.execute(sql, (after, limit))]
+
+
+def unnamed(db: Db, chunk_ids: Sequence[ChunkId]) -> list[ChunkId]:
+    """Return those of some chunks that no package names."""
+    sql = f"SELECT chunk_id FROM chunks WHERE chunk_id IN ({marks(chunk_ids)})"
+    named = {row[0] for row in db.execute(sql, [chunk_id.digest for chunk_id in chunk_ids])}
+    return [chunk_id for chunk_id in chunk_ids if chunk_id.digest not in named]
+
+
 def get_chunk(db: Db, package: int, position: int) -> ChunkEntry:
     """Return one of a package's chunks; `NotFound` when the package is gone."""
     return _chunk(_one(db, f"SELECT {_CHUNK} FROM chunks", package, position))

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from node.chunks.files import ChunkStorage
 from node.chunks.format import seal_chunk
+from node.chunks.storage import ChunkStorage
 from node.crypto.digests import Hasher
 from node.crypto.keys import DataKey
 from node.domain.ids import ChunkId, PackageId

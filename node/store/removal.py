@@ -11,7 +11,7 @@ from node.domain.ids import ChunkId
 from node.domain.packages import Package
 from node.sql.database import Db
 from node.store import package_rows
-from node.store.context import StoreContext, marks
+from node.store.context import StoreContext
 
 _SLICE = 500
 
@@ -69,7 +69,7 @@ def sweep(context: StoreContext) -> int:
     Only for when nothing is being imported or received: at start.
     """
     deleted, some = 0, []
-    for chunk_id in context.storage.ids():
+    for chunk_id, _ in context.storage.contents():
         some.append(chunk_id)
         if len(some) == _SLICE:
             deleted += delete_unnamed(context, some)
@@ -85,16 +85,14 @@ def delete_unnamed(context: StoreContext, chunk_ids: Sequence[ChunkId]) -> int:
     """
     deleted = 0
     for i in range(0, len(chunk_ids), _SLICE):
-        some = [chunk_id.digest for chunk_id in chunk_ids[i : i + _SLICE]]
         deleted += context.database.write_sync(
-            partial(_delete_unnamed, context, some), in_need=True
+            partial(_delete_unnamed, context, chunk_ids[i : i + _SLICE]), in_need=True
         )
     return deleted
 
 
-def _delete_unnamed(context: StoreContext, digests: Sequence[bytes], db: Db) -> int:
-    sql = f"SELECT chunk_id FROM chunks WHERE chunk_id IN ({marks(digests)})"
-    named = {row[0] for row in db.execute(sql, tuple(digests))}
-    unnamed = [ChunkId(digest) for digest in digests if digest not in named]
-    context.storage.delete(unnamed)
+def _delete_unnamed(context: StoreContext, chunk_ids: Sequence[ChunkId], db: Db) -> int:
+    unnamed = package_rows.unnamed(db, chunk_ids)
+    if unnamed:
+        context.storage.delete(unnamed)
     return len(unnamed)

@@ -4,15 +4,43 @@ from pathlib import Path
 
 import pytest
 
-from node.chunks.files import ChunkStorage, FileChunkStorage
+from node.chunks.files import FileChunkStorage
+from node.domain.ids import ChunkId
 from node.errors import StoreFull, SyncFailed
-from tests.node.store.contract import ChunkStorageContract, chunk
+from tests.node.chunks.contract import ChunkStorageContract, chunk
+
+
+class FileHarness:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def open(self) -> FileChunkStorage:
+        return FileChunkStorage(self._root, 0)
+
+    def replace(self, chunk_id: ChunkId, content: bytes | None) -> None:
+        path = self._root / str(chunk_id)[:2] / str(chunk_id)
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+
+    def tear(self, chunk_id: ChunkId, content: bytes) -> None:
+        folder = self._root / str(chunk_id)[:2]
+        folder.mkdir(exist_ok=True)
+        (folder / ".0123456789abcdef.tmp").write_bytes(content[: len(content) // 2])
+
+    def fill(self, storage: FileChunkStorage) -> None:
+        storage.use_reserve(2**60)
+
+    def settle(self) -> None:
+        """Folders show at once what is in them."""
 
 
 class TestFileChunkStorage(ChunkStorageContract):
     @pytest.fixture
-    def storage(self, tmp_path: Path) -> ChunkStorage:
-        return FileChunkStorage(tmp_path / "chunks", 0)
+    def harness(self, tmp_path: Path) -> FileHarness:
+        return FileHarness(tmp_path / "chunks")
 
 
 def test_half_written_files_are_removed_when_opened(tmp_path: Path) -> None:
@@ -21,7 +49,7 @@ def test_half_written_files_are_removed_when_opened(tmp_path: Path) -> None:
     storage.put(name, content)
     (tmp_path / "chunks" / str(name)[:2] / ".abc.tmp").write_bytes(b"half")
     again = FileChunkStorage(tmp_path / "chunks", 0)
-    assert list(again.ids()) == [name]
+    assert list(again.contents()) == [(name, 3)]
     assert not list((tmp_path / "chunks").rglob("*.tmp"))
 
 

@@ -1,0 +1,93 @@
+"""The port of chunk storage: what the store asks of whatever keeps its sealed chunks."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from node.domain.ids import ChunkId
+
+
+class ChunkStorage(Protocol):
+    """Keeps sealed bytes under their chunk ids.
+
+    No implementation looks into the bytes. Whoever gets them checks them against the id.
+
+    Threads: every method blocks and is called on worker threads, by several at once. Two puts of
+    one chunk at the same time leave that chunk.
+
+    Memory: a method holds one chunk at most, beside what its caller gave; `contents` holds a page.
+
+    Time: what waits for another machine gives up after a bounded number of tries and seconds, and
+    raises `StoreError`.
+
+    Errors: `StoreError` says that nothing is known of what was asked: the chunk may be there or
+    not. Only `ChunkNotFound` (of `get`) and None (of `size`) say that it is not there; an
+    implementation that cannot tell raises `StoreError`.
+
+    Every implementation passes `tests/node/chunks/contract.py`.
+    """
+
+    def put(self, chunk_id: ChunkId, sealed: bytes) -> None:
+        """Keep a chunk. Putting it again changes nothing, but what was damaged is as it was.
+
+        Durable after the next `sync` that names it. Never seen half-written: a put that is cut
+        off leaves the chunk as it was before, or whole.
+
+        Raises:
+            StoreFull: no room beyond the reserve; nothing was kept.
+            StoreDenied: this user may not write it.
+            StoreError: it cannot be said whether it was kept.
+            SyncFailed: the disk failed; the node must stop.
+        """
+
+    def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """Make all these chunks, put before, durable.
+
+        Raises:
+            StoreError: some may not be durable.
+        """
+
+    def get(self, chunk_id: ChunkId) -> bytes:
+        """Return a chunk's bytes, as they are there now.
+
+        What was put is returned by every `get` that begins after `put` returned.
+
+        Raises:
+            ChunkNotFound: it is not there.
+            ChunkDamaged: more is there than any chunk has, or the bytes changed on their way.
+            StoreDenied: this user may not read it.
+            StoreError: it is there and cannot be read, or nobody answers.
+        """
+
+    def size(self, chunk_id: ChunkId) -> int | None:
+        """Return the size of a chunk as kept, or None if it is not there."""
+
+    def delete(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """Forget these chunks durably; those not there are no error.
+
+        Cut off, any part of them may be gone.
+        """
+
+    def contents(self) -> Iterator[tuple[ChunkId, int]]:
+        """Yield every chunk that is there and its size as kept, each once, in any order.
+
+        A listing may lag: what was put lately may be missing, what was deleted lately may be in
+        it. So it is good for finding what is too much, never for finding what is missing.
+        """
+
+    def free_bytes(self) -> int:
+        """Return how much more can be put, the reserve left out."""
+
+    def use_reserve(self, reserve_bytes: int) -> None:
+        """Leave so much free from now on."""
+
+    def check(self) -> None:
+        """Check that it can be used now.
+
+        Raises:
+            StoreDenied: this user may not use it; the message says why.
+            StoreError: it does not answer, or keeps another node's chunks.
+        """
+
+    def folders(self) -> Sequence[Path]:
+        """Return the folders of this machine that hold chunks; none if they are elsewhere."""
