@@ -116,7 +116,7 @@ class StoreError(NodeError):
 
 
 class StoreAway(StoreError):
-    """A database on another machine does not answer; the message names neither."""
+    """A database or object store on another machine does not answer; the message names neither."""
 
 
 class StoreFull(StoreError):

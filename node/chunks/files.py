@@ -1,5 +1,6 @@
 """Chunk storage on local files, one file a chunk."""
 
+import errno
 import os
 import shutil
 import threading
@@ -8,8 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from node.domain.ids import ChunkId
-from node.errors import ChunkNotFound, StoreDenied, StoreError, StoreFull
+from node.errors import ChunkDamaged, ChunkNotFound, StoreDenied, StoreError, StoreFull
 from node.system import durable_files, safe_paths
+
+_UNREADABLE = (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EISDIR)
 
 
 class FileChunkStorage:
@@ -86,8 +89,10 @@ class FileChunkStorage:
             with durable_files.translated():
                 raise
         except OSError as exc:
+            # A sector that cannot be read is damage; what the system lacks for the moment is not.
+            error = ChunkDamaged if exc.errno in _UNREADABLE else StoreError
             reason = os.strerror(exc.errno or 0)
-            raise StoreError(f"chunk {chunk_id.short()} cannot be read ({reason})") from exc
+            raise error(f"chunk {chunk_id.short()} cannot be read ({reason})") from exc
 
     def size(self, chunk_id: ChunkId) -> int | None:
         """See `ChunkStorage.size`."""

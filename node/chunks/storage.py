@@ -54,7 +54,8 @@ class ChunkStorage(Protocol):
 
         Raises:
             ChunkNotFound: it is not there.
-            ChunkDamaged: more is there than any chunk has, or the bytes changed on their way.
+            ChunkDamaged: more is there than any chunk has, the disk cannot read it, or its bytes
+                change on their way each time.
             StoreDenied: this user may not read it.
             StoreError: it is there and cannot be read, or nobody answers.
         """

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from node.crypto.digests import digest
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
-from node.errors import ChunkDamaged, ChunkNotFound, StoreDenied, StoreError
+from node.errors import ChunkDamaged, ChunkNotFound
 from node.sql.database import Db
 from node.store import package_rows
 from node.store.context import StoreContext
@@ -66,10 +66,8 @@ def _is_here(context: StoreContext, entry: ChunkEntry, *, reads_it: bool) -> boo
         return True
     try:
         return digest(context.storage.get(entry.chunk_id)) == entry.chunk_id.digest
-    except StoreDenied:
-        raise  # what may not be read is not lost
-    except StoreError:
-        return False
+    except (ChunkDamaged, ChunkNotFound):
+        return False  # any other error says that nothing is known
 
 
 def is_whole(context: StoreContext, package: int) -> bool:

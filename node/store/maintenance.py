@@ -10,7 +10,7 @@ import trio
 from node.chunks.format import open_chunk
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
-from node.errors import ChunkDamaged, StoreError
+from node.errors import ChunkDamaged, StoreAway, StoreError
 from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows
 from node.store.backup import Backup, Piece
@@ -107,6 +107,9 @@ class Maintenance:
 
         Returns:
             How many problems were found.
+
+        Raises:
+            StoreAway: what keeps the chunks does not answer.
         """
         context, problems, done = self._context, 0, 0
         packages = await context.database.read(
@@ -125,6 +128,8 @@ class Maintenance:
                     await trio.to_thread.run_sync(
                         self._look, package, entry, read_data, position in noted
                     )
+                except StoreAway:
+                    raise  # or every chunk would be waited for
                 except StoreError as exc:
                     problems += 1
                     await tell(done, total, f"chunk {entry.chunk_id.short()}: {exc}")
