@@ -54,6 +54,10 @@ class RootKey:
         """Return the raw key of the metadata database."""
         return derive_key("emix 2026-11 database key v1", self._key)
 
+    def storage_owner(self) -> bytes:
+        """Return what this node's place in an object store is told by; it opens nothing."""
+        return derive_key("emix 2026-11 chunk storage owner v1", self._key)
+
     def keyring_keys(self) -> SealingKeys:
         """Return the keys that seal the keyring's body."""
         return SealingKeys(self._key, "keyring")

@@ -63,10 +63,10 @@ def _applies(marker: Marker | None, extras: Iterable[str]) -> bool:
 
 
 def runtime() -> str:
-    """Return the lock of what runs emix, with the directory on PostgreSQL."""
+    """Return the lock of what runs emix, with chunks on S3 and the directory on PostgreSQL."""
     lock = read_lock(LOCK.read_text())
     return HEADER + "".join(
-        lock[name].rstrip("\n") + "\n" for name in sorted(needed("emix", ["postgres"]))
+        lock[name].rstrip("\n") + "\n" for name in sorted(needed("emix", ["postgres", "s3"]))
     )
 
 

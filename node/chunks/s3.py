@@ -1,0 +1,226 @@
+"""Chunk storage in a bucket of an object store that speaks S3.
+
+Objects are `<prefix>/<chunk id>`: sealed chunks, named by digests of what is sealed. Beside them
+is `<prefix>/owner`, a value that derives from the node's root key: two nodes that were given one
+prefix would delete each other's chunks, so each looks first whose it is. It is also how a bucket
+that was emptied or made anew is told from one that lacks a chunk.
+
+An object is acknowledged when the server has confirmed its SHA-256; one that confirms none is
+asked for the object.
+"""
+
+import shutil
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, FlexibleChecksumError
+
+from node.chunks.places import S3Place
+from node.chunks.s3_client import NoSuchObject, S3Client, away
+from node.crypto.digests import sha256
+from node.domain.ids import ChunkId
+from node.domain.manifest import MAX_CHUNK_BYTES, MAX_SEALED_OVERHEAD
+from node.errors import ChunkDamaged, ChunkNotFound, StoreAway, StoreDenied, StoreError, StoreFull
+
+_OWNER = "owner"
+_OWNER_BYTES = 64
+_MOST_BYTES = MAX_CHUNK_BYTES + MAX_SEALED_OVERHEAD
+_PIECE_BYTES = 256 * 1024
+_GET_SECONDS, _GET_TRIES, _PUT_TRIES = 60.0, 3, 2
+_LOOK_SECONDS = 10.0  # for which a look at the owner holds
+_PAGE = 1000
+_UNBOUNDED = 2**50  # what a server has it does not say
+
+
+class S3ChunkStorage:
+    """See `ChunkStorage`. What was put is durable at once: `sync` has nothing left to do."""
+
+    def __init__(
+        self,
+        place: S3Place,
+        owner: bytes,
+        disk: Path,
+        reserve_bytes: int,
+        credentials_file: str = "",
+    ) -> None:
+        """Prepare; nothing is asked yet.
+
+        Args:
+            place: Where the chunks are.
+            owner: What tells this node's chunks from another's; nobody learns anything by it.
+            disk: Where the rows about chunks are: in its reserve nothing more is put.
+            reserve_bytes: That reserve.
+            credentials_file: See `node.chunks.s3_client`; empty for the environment or a role.
+
+        Raises:
+            ConfigError: no client can be made for it.
+        """
+        self._place = place
+        self._owner = owner.hex().encode()
+        self._disk = disk
+        self._reserve_bytes = reserve_bytes
+        self._client = S3Client(place, credentials_file)
+        self._looking = threading.Lock()
+        self._looked_at = -_LOOK_SECONDS
+
+    def _call(self, operation: str, name: str = "", **arguments: Any) -> Any:
+        if name:
+            arguments["Key"] = self._place.prefix + name
+        return self._client.call(operation, Bucket=self._place.bucket, **arguments)
+
+    def put(self, chunk_id: ChunkId, sealed: bytes) -> None:
+        """See `ChunkStorage.put`."""
+        if not self.free_bytes():
+            raise StoreFull("the disk is full up to the reserve; free space and try again")
+        for tries_left in reversed(range(_PUT_TRIES)):
+            if self._put(str(chunk_id), sealed):
+                return
+            if not tries_left:
+                raise StoreError(f"the object store did not keep chunk {chunk_id.short()} as it is")
+
+    def _put(self, name: str, content: bytes, **condition: str) -> bool:
+        """Put an object; return whether the server confirms these very bytes."""
+        sum_ = b64encode(sha256(content)).decode()
+        answer = self._call("put_object", name, Body=content, ChecksumSHA256=sum_, **condition)
+        confirmed = answer.get("ChecksumSHA256")
+        return confirmed == sum_ if confirmed else self._get(name) == content
+
+    def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """See `ChunkStorage.sync`."""
+
+    def get(self, chunk_id: ChunkId) -> bytes:
+        """See `ChunkStorage.get`."""
+        try:
+            return self._get(str(chunk_id))
+        except NoSuchObject as exc:
+            self._check_owner()
+            raise ChunkNotFound(f"chunk {chunk_id.short()} is not in the store") from exc
+
+    def _get(self, name: str, most_bytes: int = _MOST_BYTES) -> bytes:
+        error: StoreError | None = None
+        for _ in range(_GET_TRIES):
+            answer = self._call("get_object", name, ChecksumMode="ENABLED")
+            if answer.get("ContentLength", 0) > most_bytes:
+                answer["Body"].close()
+                raise ChunkDamaged("there is more in the object store than any chunk has")
+            try:
+                return _read(answer["Body"], most_bytes)
+            except FlexibleChecksumError as exc:
+                error = ChunkDamaged("a chunk's bytes are not those that the object store sums up")
+                error.__cause__ = exc
+            except (BotoCoreError, OSError, TimeoutError) as exc:
+                error = away(exc)
+        raise error or StoreAway("the object store does not answer")
+
+    def size(self, chunk_id: ChunkId) -> int | None:
+        """See `ChunkStorage.size`."""
+        try:
+            return int(self._call("head_object", str(chunk_id))["ContentLength"])
+        except NoSuchObject:
+            self._check_owner()
+            return None
+
+    def delete(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """See `ChunkStorage.delete`."""
+        left = iter(chunk_ids)
+        while some := [{"Key": self._place.prefix + str(one)} for one in islice(left, _PAGE)]:
+            answer = self._call("delete_objects", Delete={"Objects": some, "Quiet": True})
+            wrong = [e for e in answer.get("Errors", []) if e.get("Code") != "NoSuchKey"]
+            if wrong:
+                raise StoreError(f"the object store did not delete {len(wrong)} chunks")
+
+    def contents(self) -> Iterator[tuple[ChunkId, int]]:
+        """See `ChunkStorage.contents`."""
+        prefix, after = self._place.prefix, ""
+        while True:
+            answer = self._call(
+                "list_objects_v2", Prefix=prefix, MaxKeys=_PAGE, StartAfter=prefix + after
+            )
+            found = answer.get("Contents", [])
+            names = [str(one["Key"]).removeprefix(prefix) for one in found]
+            for name, one in zip(names, found, strict=True):
+                with suppress(ValueError):  # what somebody put there is not ours to judge
+                    yield ChunkId.parse(name), int(one["Size"])
+            if not answer.get("IsTruncated") or not names or max(names) <= after:
+                return
+            after = max(names)
+
+    def free_bytes(self) -> int:
+        """See `ChunkStorage.free_bytes`."""
+        return _UNBOUNDED if shutil.disk_usage(self._disk).free > self._reserve_bytes else 0
+
+    def use_reserve(self, reserve_bytes: int) -> None:
+        """See `ChunkStorage.use_reserve`."""
+        self._reserve_bytes = reserve_bytes
+
+    def check(self) -> None:
+        """See `ChunkStorage.check`."""
+        self._looked_at = -_LOOK_SECONDS
+        self._check_owner()
+
+    def folders(self) -> Sequence[Path]:
+        """See `ChunkStorage.folders`."""
+        return []
+
+    def claim(self) -> None:
+        """Take the place for this node, durably; nothing is changed if it is this node's already.
+
+        Raises:
+            StoreDenied: it is another's.
+            StoreError: it does not answer, or has chunks of nobody known.
+        """
+        try:
+            self._get(_OWNER, _OWNER_BYTES)
+        except NoSuchObject:
+            if next(self.contents(), None) is not None:
+                said = f"{self._where()} has chunks of nobody known; choose another prefix"
+                raise StoreDenied(said) from None
+            # Whoever comes first has it. A server that knows no conditions lets the last one win,
+            # who is then found out by the other's next look.
+            with suppress(StoreError):
+                self._put(_OWNER, self._owner, IfNoneMatch="*")
+        self.check()
+
+    def _check_owner(self) -> None:
+        """Check that the place is there and this node's, as of some seconds ago."""
+        with self._looking:
+            if time.monotonic() - self._looked_at < _LOOK_SECONDS:
+                return
+            try:
+                owner = self._get(_OWNER, _OWNER_BYTES)
+            except NoSuchObject as exc:
+                raise StoreError(
+                    f"{self._where()} is no node's place for chunks, or was emptied; look at"
+                    " [store] chunks in emix.toml"
+                ) from exc
+            if owner != self._owner:
+                raise StoreDenied(
+                    f"{self._where()} has another node's chunks; choose another prefix"
+                )
+            self._looked_at = time.monotonic()
+
+    def _where(self) -> str:
+        return f"s3://{self._place.bucket}/{self._place.prefix.rstrip('/')}"
+
+
+def _read(body: Any, most_bytes: int) -> bytes:
+    """Return what an answer's body has, in a bounded time."""
+    until = time.monotonic() + _GET_SECONDS
+    pieces, size = [], 0
+    try:
+        while piece := body.read(_PIECE_BYTES):
+            pieces.append(piece)
+            size += len(piece)
+            if size > most_bytes:
+                raise ChunkDamaged("there is more in the object store than any chunk has")
+            if time.monotonic() > until:
+                raise TimeoutError
+    finally:
+        body.close()
+    return b"".join(pieces)
