@@ -4,8 +4,8 @@ A network's directory and two nodes of two facilities start in a temporary folde
 enroll, find each other, pair, and exchange real studies: pydicom's own test files, or those in
 the folder that DICOM names. What comes out at the receiver is compared with a scan of the input
 that knows nothing of emix. ROUTE=dial-back and ROUTE=relay have the receiver, or both, announce
-an address where nobody answers. TAMPER=export, chunk or receipt alters one byte there; then the
-demo must fail and say where.
+an address where nobody answers. CHUNKS=s3 has both keep their chunks in a bucket. TAMPER=export,
+chunk or receipt alters one byte there; then the demo must fail and say where.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.support.nodes import CommandFailed, Directory, Node, wait_until
+from tests.support.seaweed import BUCKET, Seaweed, seaweed
 
 _TAMPERINGS = ("", "export", "chunk", "receipt")
 _ROUTES = ("direct", "dial-back", "relay")
+_CHUNKS = ("files", "s3")
 _NOBODY = '["127.0.0.1:1"]'
 _MEDIA_DIRECTORY = b"1.2.840.10008.1.3.10\0"
 
@@ -54,6 +56,9 @@ def main() -> None:
     route = os.environ.get("ROUTE", "direct")
     if route not in _ROUTES:
         sys.exit("ROUTE must be direct, dial-back or relay")
+    chunks = os.environ.get("CHUNKS", "files")
+    if chunks not in _CHUNKS:
+        sys.exit("CHUNKS must be files or s3")
     given = os.environ.get("DICOM")
     source = Path(given) if given else Path(pydicom.__file__).parent / "data" / "test_files"
     if not source.exists():
@@ -61,8 +66,11 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="emix-demo-"))
     outcome = Outcome()
     try:
-        with running_network(folder, route, outcome) as (a, b):
-            _exchange(folder, a, b, source, tamper, outcome)
+        with ExitStack() as stack:
+            (folder / "bucket").mkdir()
+            bucket = stack.enter_context(seaweed(folder / "bucket")) if chunks == "s3" else None
+            a, b = stack.enter_context(running_network(folder, route, outcome, bucket))
+            _exchange(folder, a, b, source, tamper, outcome, bucket)
     except CommandFailed as exc:
         outcome.problems.append(str(exc))
     finally:
@@ -76,7 +84,9 @@ def main() -> None:
 
 
 @contextmanager
-def running_network(folder: Path, route: str, outcome: Outcome) -> Iterator[tuple[Node, Node]]:
+def running_network(
+    folder: Path, route: str, outcome: Outcome, bucket: Seaweed | None = None
+) -> Iterator[tuple[Node, Node]]:
     """Run a directory and two nodes that have found each other, for the time of the block."""
     directory = Directory(folder)
     a = Node(folder, "great-falls", "Great Falls Clinic")
@@ -85,7 +95,7 @@ def running_network(folder: Path, route: str, outcome: Outcome) -> Iterator[tupl
         directory.make()
         directory.start()
         for node in (a, b):
-            node.make()
+            node.make(options=bucket.options(node.home.name) if bucket else ())
         b.set(city='"Billings"', departments='["Radiology"]')
         if route != "direct":
             b.set(announce=_NOBODY)
@@ -112,13 +122,21 @@ def _route(node: Node) -> str:
     return str(peer["route"]) if peer["state"] == "connected" else ""
 
 
-def _exchange(folder: Path, a: Node, b: Node, source: Path, tamper: str, outcome: Outcome) -> None:
+def _exchange(
+    folder: Path,
+    a: Node,
+    b: Node,
+    source: Path,
+    tamper: str,
+    outcome: Outcome,
+    bucket: Seaweed | None,
+) -> None:
     imported = _timed(outcome, "import", lambda: a.json("import", str(source), statuses=(0, 1)))
     outcome.summary, outcome.findings = imported["summary"], imported["findings"]
     studies = a.json("studies")["studies"]
     if tamper == "chunk":
-        chunk = _flip_byte(max((a.home / "chunks").rglob("*/*"), key=lambda p: p.stat().st_size))
-        print(f"TAMPER: flipped one bit of chunk {chunk.name} in the sender's store")
+        chunk = _flip_chunk(a, bucket)
+        print(f"TAMPER: flipped one bit of chunk {chunk} in the sender's store")
     _timed(outcome, "send", lambda: _send_all(a, b, studies, outcome))
     out = folder / "export"
     _timed(outcome, "export", lambda: _export_all(b, out))
@@ -130,6 +148,20 @@ def _exchange(folder: Path, a: Node, b: Node, source: Path, tamper: str, outcome
     for node in (a, b):
         node.run("audit", "verify")
         node.run("store", "check", "--read-data", statuses=(0, 1) if tamper else (0,))
+
+
+def _flip_chunk(node: Node, bucket: Seaweed | None) -> str:
+    """Flip a bit of a node's largest chunk; return its id."""
+    if bucket is None:
+        chunks = (node.home / "chunks").rglob("*/*")
+        return _flip_byte(max(chunks, key=lambda p: p.stat().st_size)).name
+    client, where = bucket.client, {"Bucket": BUCKET}
+    listed = client.call("list_objects_v2", Prefix=f"{node.home.name}/", **where)["Contents"]
+    key = max(listed, key=lambda one: int(one["Size"]))["Key"]
+    content = bytearray(client.call("get_object", Key=key, **where)["Body"].read())
+    content[len(content) // 2] ^= 1
+    client.call("put_object", Key=key, Body=bytes(content), **where)
+    return str(key).rpartition("/")[2]
 
 
 def _timed(outcome: Outcome, name: str, work: Any) -> Any:
@@ -153,6 +185,7 @@ def _send_all(a: Node, b: Node, studies: list[dict[str, Any]], outcome: Outcome)
 
 
 def _export_all(b: Node, out: Path) -> None:
+    out.mkdir()  # an export makes the last folder of its path only
     for n, study in enumerate(b.json("studies")["studies"]):
         uid = study["study_instance_uid"]
         b.run("export", uid, str(out / f"{n:04d}"), "--all-versions")

@@ -64,6 +64,7 @@ class NodeHandlers:
             instances=counts["instances"],
             sealed_bytes=counts["sealed_bytes"],
             free_bytes=counts["free_bytes"],
+            chunk_place=parts.maintenance.chunk_place,
             open_transfers=len(open_ones),
             held_instances=counts["held_instances"],
             held_offers=sum(

@@ -5,7 +5,9 @@ Only `node.app` reads it; everything else gets the values that it needs.
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
+from node.chunks.places import S3Place
 from node.sandbox.confine import LAYERS
 from node.settings import (
     address,
@@ -24,6 +26,13 @@ from node.settings import (
     told_addresses,
     whole,
 )
+
+
+def _chunk_place(value: Any) -> str:
+    """Check a place for chunks, or an empty text for the home itself."""
+    if value:
+        S3Place.parse(str(value))
+    return str(value)
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,9 @@ class Config:
         offer_days: `[policy]` for how long our deliveries stand.
         tell_deletions: `[policy]` whether senders are told that what they sent was deleted here.
         required_layers: `[parsers] require` layers of confinement without which no parser runs.
+        chunks: `[store]` the place in an object store where chunks are; empty for the home.
+        chunks_credentials: `[store]` a file with credentials for it; empty for the environment,
+            or a role of the machine.
         quota_gib: `[store]` above this, incoming packages are asked to come later; 0 for none.
         reserve_mib: `[store]` kept free on the disk.
         ballast_mib: `[store]` a file of that size is given up where the disk is full all the same.
@@ -114,6 +126,10 @@ class Config:
     )
     required_layers: tuple[str, ...] = field(
         default=(), metadata={"section": "parsers", "key": "require", "check": choices(*LAYERS)}
+    )
+    chunks: str = field(default="", metadata={"section": "store", "check": _chunk_place})
+    chunks_credentials: str = field(
+        default="", metadata={"section": "store", "check": optional_path}
     )
     quota_gib: int = field(default=0, metadata={"section": "store", "check": whole(0, 10**6)})
     reserve_mib: int = field(default=64, metadata={"section": "store", "check": whole(16, 10**6)})
@@ -182,10 +198,21 @@ def check_text(text: str) -> Config:
     return check_settings(Config, text, "the configuration")
 
 
-def default_text(display_name: str, peer_listen: str, introduction_listen: str) -> str:
+def default_text(
+    display_name: str,
+    peer_listen: str,
+    introduction_listen: str,
+    chunks: str = "",
+    chunks_credentials: str = "",
+) -> str:
     """Return a new configuration file, every setting in it with a word about it."""
+    chosen = {"chunks": chunks, "chunks_credentials": chunks_credentials}
+    lines = {key: f"{key} = {quoted(value)}" for key, value in chosen.items()}
     return _TEMPLATE.format(
-        name=quoted(display_name), peer=peer_listen, introduction=introduction_listen
+        name=quoted(display_name),
+        peer=peer_listen,
+        introduction=introduction_listen,
+        **{key: line if chosen[key] else f"# {line}" for key, line in lines.items()},
     )
 
 
@@ -254,6 +281,13 @@ introduction = "{introduction}"
 # require = []
 
 [store]
+# Where sealed chunks are kept. Empty: in the home. In an object store that speaks S3, one prefix a
+# node: "s3://bucket/prefix?endpoint=https://s3.example.org&region=eu-central-1" (no endpoint:
+# Amazon's). What is there is ciphertext. `emix init --chunks` takes the prefix for this node.
+{chunks}
+# A file with [default], aws_access_key_id and aws_secret_access_key, for this user alone; it is
+# read again with each call. Empty: AWS_ACCESS_KEY_ID and so on, or a role that the machine has.
+{chunks_credentials}
 # Above so many GiB of sealed data and database, senders are asked to come later. 0: no quota.
 # quota_gib = 0
 # Kept free on the disk, in MiB, so that a full disk can still record what happened.

@@ -22,6 +22,7 @@ from node.domain.connections import ConnectionState, Route
 from node.domain.findings import Finding
 from node.domain.heads import Confirmed
 from node.domain.network import Standing
+from node.errors import StoreError
 from node.exchange.membership.networks import Networks
 from node.federation.connections.supervisor import Federation
 from node.federation.connections.trust import Trust
@@ -85,6 +86,8 @@ class Doctor:
     async def diagnose(self, *, is_quick: bool) -> list[Finding]:
         """Return one finding for everything that was looked at; quickly, nothing is dialled."""
         local = await trio.to_thread.run_sync(list, self._local())
+        if not is_quick:  # it may take as long as an object store that does not answer
+            local += await trio.to_thread.run_sync(list, self._chunk_storage())
         ports = [] if is_quick else await self._ports()
         networks = [self._network(network) for network in self._networks.all()]
         unfinished = await self._unfinished()
@@ -133,10 +136,25 @@ class Doctor:
         return Finding(
             "chunks",
             "problem",
-            f"{lost} are missing or damaged on this disk",
+            f"{lost} are missing or damaged in the store",
             "import the same files again, or ask the sender for `emix send --again`: it carries"
             " what is missing; `emix store check --read-data` finds the rest",
         )
+
+    def _chunk_storage(self) -> Iterator[Finding]:
+        storage = self._context.storage
+        if not storage.where():
+            return  # the disk's finding says it
+        begun = time.monotonic()
+        try:
+            storage.check()
+        except StoreError as exc:
+            advice = "nothing is kept, sent or exported until it answers"
+            yield Finding("chunk storage", "problem", str(exc), advice)
+        else:
+            milliseconds = (time.monotonic() - begun) * 1000
+            text = f"{storage.where()} answers in {milliseconds:.0f} ms"
+            yield Finding("chunk storage", "ok", text)
 
     def _disk(self) -> Finding:
         free = shutil.disk_usage(self._home.root).free

@@ -18,12 +18,12 @@ import secrets
 import shlex
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.app.config import check_text, default_text
+from node.app.config import Config, check_text, default_text, load_config
 from node.crypto import argon2, keyring
 from node.crypto.certificates import make_tls_identity
 from node.crypto.keys import SealKey
@@ -158,6 +158,8 @@ class NewNode:
     passphrase: bytes | None
     peer_listen: str
     introduction_listen: str
+    chunks: str = ""
+    chunks_credentials: str = ""
     cost: argon2.Cost = argon2.MODERATE
 
 
@@ -167,8 +169,15 @@ def check_length(root: Path) -> None:
         raise ConfigError(f"{root} is too long for a Unix socket in it; choose a shorter path")
 
 
-def make_home(home: Home, new: NewNode) -> DocumentSigner:
+def make_home(
+    home: Home, new: NewNode, claim: Callable[[Config, keyring.RootKey], None] = lambda _, __: None
+) -> DocumentSigner:
     """Make a new home with fresh keys; write the recovery kit outside it.
+
+    Args:
+        home: Where.
+        new: What is wanted.
+        claim: Called before anything is written, to take the place for chunks; its errors pass.
 
     Raises:
         ConfigError: the home exists, the kit exists or would lie inside the home.
@@ -189,8 +198,14 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
         raise ConfigError(f"{kit_path.parent} is no folder; make it, or mount what it is on")
     if new.passphrase is not None:
         check_passphrase(new.passphrase)
-    text = default_text(new.display_name, new.peer_listen, new.introduction_listen)
-    check_text(text)
+    text = default_text(
+        new.display_name,
+        new.peer_listen,
+        new.introduction_listen,
+        new.chunks,
+        new.chunks_credentials,
+    )
+    config = check_text(text)
     safe_paths.real_folder(kit_path.parent)  # before anything is made
     try:
         safe_paths.real_folder(root, make=True, is_ours=True).chmod(0o700)
@@ -198,6 +213,7 @@ def make_home(home: Home, new: NewNode) -> DocumentSigner:
         raise ConfigError(f"{root} cannot be made ({exc.strerror})") from exc
     home.host_key.unlink(missing_ok=True)  # of an `init` that was interrupted
     kit, root_key, now = keyring.RecoveryKit.new(), keyring.RootKey.new(), time.time()
+    claim(load_config(home.config) if home.config.exists() else config, root_key)
     node_key = SigningKey.new()
     signer = certify_node(kit.facility_key, node_key, now, generation=int(now))
     content = keyring.Secrets(

@@ -28,6 +28,7 @@ from node.app.doctor import Doctor
 from node.app.gauges import NodeGauges
 from node.app.home import Home, Unlocked, unlock
 from node.app.housekeeping import ClockWatch, Housekeeper, TrustKeeper
+from node.app.opening import open_home_store
 from node.app.statements import Addresses, OwnIdentity, Statements
 from node.dicom.examiner import Examiner, open_examiner
 from node.domain.events import DialBackAsked, NetworksChanged, PinsChanged, TicketShown
@@ -72,7 +73,7 @@ from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
 from node.store.chunk_access import ChunkAccess
 from node.store.clock_notes import ClockNotes
-from node.store.context import StoreContext, open_store
+from node.store.context import StoreContext
 from node.store.deletions import DeletionStore
 from node.store.exporting import Exporter
 from node.store.heads import HeadStore
@@ -168,14 +169,7 @@ async def _reload(home: Home, running: "Running") -> None:
 @asynccontextmanager
 async def open_node(home: Home, config: Config, unlocked: Unlocked) -> AsyncGenerator[Running]:
     """Run a node for the time of the block, in a home that this process has locked."""
-    context = open_store(
-        home.root,
-        unlocked.root_key,
-        unlocked.secrets,
-        unlocked.signer,
-        reserve_bytes=config.reserve_mib * _MIB,
-        ballast_bytes=config.ballast_mib * _MIB,
-    )
+    context = open_home_store(home, config, unlocked)
     try:
         async with AsyncExitStack() as stack:
             with context.ballast.in_need():  # files are made at a start, a certificate perhaps

@@ -20,6 +20,7 @@ from node.app.home import (
     unlock,
     unlock_with_kit,
 )
+from node.app.opening import open_home_store
 from node.crypto.certificates import make_tls_identity
 from node.crypto.keyring import RecoveryKit, Secrets
 from node.crypto.keys import SealKey
@@ -30,13 +31,11 @@ from node.domain.actors import Actor
 from node.domain.ids import NodeId
 from node.errors import KeysError, StoreError
 from node.store import audit_rows, transfer_rows
-from node.store.context import StoreContext, open_store
+from node.store.context import StoreContext
 from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans
 from node.store.rewrapping import epochs_in_use, rewrap
 from node.system import clock
-
-_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -283,14 +282,7 @@ def _complete_removals(context: StoreContext, *, sweeps: bool) -> None:
 @contextmanager
 def _store(home: Home, unlocked: Unlocked) -> Iterator[StoreContext]:
     config = load_config(home.config)
-    context = open_store(
-        home.root,
-        unlocked.root_key,
-        unlocked.secrets,
-        unlocked.signer,
-        reserve_bytes=config.reserve_mib * _MIB,
-        ballast_bytes=config.ballast_mib * _MIB,
-    )
+    context = open_home_store(home, config, unlocked)
     try:
         yield context
     finally:

@@ -7,15 +7,13 @@ import trio
 
 from node.app.config import Config, load_config
 from node.app.home import Home, Unlocked, unlock
+from node.app.opening import open_home_store
 from node.dicom.examiner import Examiner, open_examiner
 from node.domain.index import PackageIndex
 from node.errors import ungrouped
-from node.store.context import open_store
 from node.store.repair import Repaired, repair
 from node.system.process import tune_memory
 from node.telemetry.logs import configure_logs
-
-_MIB = 2**20
 
 
 def repair_home(home: Home, passphrase: bytes | None) -> list[Repaired]:
@@ -33,15 +31,7 @@ def repair_home(home: Home, passphrase: bytes | None) -> list[Repaired]:
 
 
 async def _repair(home: Home, config: Config, unlocked: Unlocked) -> list[Repaired]:
-    context = open_store(
-        home.root,
-        unlocked.root_key,
-        unlocked.secrets,
-        unlocked.signer,
-        reserve_bytes=config.reserve_mib * _MIB,
-        ballast_bytes=config.ballast_mib * _MIB,
-        may_be_lost=True,
-    )
+    context = open_home_store(home, config, unlocked, may_be_lost=True)
     try:
         async with open_examiner(parsers=1, required=config.required_layers) as examiner:
             return await repair(context, _Indexer(examiner))

@@ -139,6 +139,13 @@ class FileChunkStorage:
             if why := safe_paths.denial(path, os.R_OK | os.W_OK | os.X_OK):
                 raise StoreDenied(f"the store cannot be used: {why}")
 
+    def close(self) -> None:
+        """See `ChunkStorage.close`."""
+
+    def where(self) -> str:
+        """See `ChunkStorage.where`."""
+        return ""
+
     def folders(self) -> Sequence[Path]:
         """See `ChunkStorage.folders`."""
         with durable_files.translated():

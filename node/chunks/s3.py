@@ -164,6 +164,14 @@ class S3ChunkStorage:
         self._looked_at = -_LOOK_SECONDS
         self._check_owner()
 
+    def close(self) -> None:
+        """See `ChunkStorage.close`."""
+        self._client.close()
+
+    def where(self) -> str:
+        """See `ChunkStorage.where`."""
+        return f"s3://{self._place.bucket}/{self._place.prefix.rstrip('/')}"
+
     def folders(self) -> Sequence[Path]:
         """See `ChunkStorage.folders`."""
         return []
@@ -179,7 +187,7 @@ class S3ChunkStorage:
             self._get(_OWNER, _OWNER_BYTES)
         except NoSuchObject:
             if next(self.contents(), None) is not None:
-                said = f"{self._where()} has chunks of nobody known; choose another prefix"
+                said = f"{self.where()} has chunks of nobody known; choose another prefix"
                 raise StoreDenied(said) from None
             # Whoever comes first has it. A server that knows no conditions lets the last one win,
             # who is then found out by the other's next look.
@@ -196,17 +204,14 @@ class S3ChunkStorage:
                 owner = self._get(_OWNER, _OWNER_BYTES)
             except NoSuchObject as exc:
                 raise StoreError(
-                    f"{self._where()} is no node's place for chunks, or was emptied; look at"
+                    f"{self.where()} is no node's place for chunks, or was emptied; look at"
                     " [store] chunks in emix.toml"
                 ) from exc
             if owner != self._owner:
                 raise StoreDenied(
-                    f"{self._where()} has another node's chunks; choose another prefix"
+                    f"{self.where()} has another node's chunks; choose another prefix"
                 )
             self._looked_at = time.monotonic()
-
-    def _where(self) -> str:
-        return f"s3://{self._place.bucket}/{self._place.prefix.rstrip('/')}"
 
 
 def _read(body: Any, most_bytes: int) -> bytes:

@@ -68,6 +68,10 @@ class S3Client:
         except (BotoCoreError, ValueError) as exc:
             raise ConfigError(f"no client for the object store can be made: {exc}") from exc
 
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
     def call(self, operation: str, **arguments: Any) -> Any:
         """Return the answer to a call.
 

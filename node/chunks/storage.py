@@ -90,5 +90,11 @@ class ChunkStorage(Protocol):
             StoreError: it does not answer, or keeps another node's chunks.
         """
 
+    def close(self) -> None:
+        """Let go of connections and the like; nothing is asked of it afterwards."""
+
+    def where(self) -> str:
+        """Return where chunks are, as a person writes it; empty for the home."""
+
     def folders(self) -> Sequence[Path]:
         """Return the folders of this machine that hold chunks; none if they are elsewhere."""

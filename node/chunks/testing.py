@@ -108,6 +108,13 @@ class MemoryChunkStorage:
         if self.problem:
             raise StoreError(self.problem)
 
+    def close(self) -> None:
+        """See `ChunkStorage.close`."""
+
+    def where(self) -> str:
+        """See `ChunkStorage.where`."""
+        return "memory"
+
     def folders(self) -> Sequence[Path]:
         """See `ChunkStorage.folders`."""
         return []

@@ -27,9 +27,10 @@ def config() -> None:
 def check(context: click.Context, file: str | None, json_: bool) -> None:
     """Check the settings before the node reads them; no node needs to run.
 
-    The proxy's credentials and the group of admins are looked at, too. Shows those that are not
-    the default, and whether a running node takes them with a reload (SIGHUP, `systemctl reload
-    emix`) or with a restart. Exit status 3 if something is wrong; all problems are listed.
+    The credentials of proxy and object store and the group of admins are looked at, too. Shows
+    those that are not the default, and whether a running node takes them with a reload (SIGHUP,
+    `systemctl reload emix`) or with a restart. Exit status 3 if something is wrong; all problems
+    are listed.
 
     \b
     Examples:
@@ -80,10 +81,15 @@ def _check_for(found: Config, home: Path, path: Path) -> None:
         ConfigError: the node would not start with it; all problems are listed.
     """
     from node.app.home import check_group
+    from node.app.opening import check_chunk_credentials
 
     problems = []
     try:
         read_proxy(found.proxy, found.proxy_credentials)
+    except ConfigError as exc:
+        problems.append(str(exc))
+    try:
+        check_chunk_credentials(found)
     except ConfigError as exc:
         problems.append(str(exc))
     try:

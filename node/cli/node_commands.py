@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,15 @@ as_json = click.option("--json", "json_", is_flag=True, help="JSON for machines.
 @click.option(
     "--introduction-listen", default="0.0.0.0:7411", show_default=True, metavar="HOST:PORT"
 )
+@click.option(
+    "--chunks",
+    default="",
+    metavar="PLACE",
+    help="Keep chunks in an object store: s3://BUCKET/PREFIX?endpoint=URL&region=NAME",
+)
+@click.option(
+    "--chunks-credentials", metavar="FILE", help="Credentials for it, for this user alone."
+)
 @as_json
 @click.pass_context
 def init(
@@ -62,15 +72,25 @@ def init(
     host_key: bool,
     peer_listen: str,
     introduction_listen: str,
+    chunks: str,
+    chunks_credentials: str | None,
     json_: bool,
 ) -> None:
     """Make a new node: keys, encrypted store, configuration.
 
+    With --chunks the sealed chunks are kept in an object store that speaks S3, under a prefix
+    that no other node has; the home keeps all else. Credentials are in a file as AWS's tools
+    write it, in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine has a role.
+
     \b
-    Example:
+    Examples:
       emix --home /srv/emix init --name "Great Falls Clinic" --recovery-kit /media/usb/kit.json
+      emix init --name "Great Falls Clinic" --recovery-kit /media/usb/kit.json \\
+        --chunks 's3://imaging/great-falls?endpoint=https://s3.example.org' \\
+        --chunks-credentials /etc/emix/s3-credentials
     """
     from node.app.home import Home, NewNode, make_home
+    from node.app.opening import claim_place
 
     home = Home(home_path(context))
     passphrase = passphrase_in(passphrase_file)
@@ -87,7 +107,12 @@ def init(
             passphrase=passphrase,
             peer_listen=peer_listen,
             introduction_listen=introduction_listen,
+            chunks=chunks,
+            chunks_credentials=(
+                str(safe_paths.absolute(Path(chunks_credentials))) if chunks_credentials else ""
+            ),
         ),
+        partial(claim_place, home),
     )
     if json_:
         facts = {"home": home.root.absolute(), "recovery_kit": Path(recovery_kit).absolute()}
@@ -243,7 +268,7 @@ def status(context: click.Context, json_: bool) -> None:
         ("peer service", answer.peer_endpoint),
         ("introduction", answer.introduction_endpoint),
         ("studies", f"{answer.studies} ({answer.instances} instances)"),
-        ("store", f"{show_bytes(answer.sealed_bytes)}, {show_bytes(answer.free_bytes)} free"),
+        ("store", f"{show_bytes(answer.sealed_bytes)}, {_room(answer)}"),
         ("open transfers", answer.open_transfers),
         ("held", f"{answer.held_instances} instances, {answer.held_offers} offers"),
     ]
@@ -260,6 +285,12 @@ def status(context: click.Context, json_: bool) -> None:
     show_facts(rows, 15)
     for alarm in answer.alarms:
         print_line(Styled(f"{'ALARM':>15}  {alarm}", "red"))
+
+
+def _room(answer: pb.GetStatusResponse) -> str:
+    if answer.chunk_place:
+        return f"in {answer.chunk_place}"
+    return f"{show_bytes(answer.free_bytes)} free"
 
 
 @click.command()

@@ -56,8 +56,9 @@ class StoreContext:
         return epoch, key.wrap(self.secrets.epoch_keys(epoch), epoch, origin)
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database and the chunk storage."""
         self.database.close()
+        self.storage.close()
 
 
 def open_store(

@@ -74,6 +74,11 @@ class Maintenance:
         )
         return removed
 
+    @property
+    def chunk_place(self) -> str:
+        """Where chunks are kept, as a person wrote it; empty for the home."""
+        return self._context.storage.where()
+
     async def counts(self) -> dict[str, int]:
         """Return how much is here: studies, instances, sealed bytes, held, free bytes."""
         return await trio.to_thread.run_sync(self.counts_sync)

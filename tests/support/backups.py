@@ -33,15 +33,20 @@ def write_backup(home: Home, folder: BackupFolder) -> BackupFolder:
     """Write a whole backup of a home into a folder."""
     context = open_home(home)
     try:
-        with folder, Backup(context, home.root).begun() as backup:
-            files, size = backup.size()
-            folder.check_room(size, files)
-            for piece in backup.pieces():
-                assert not piece.problem
-                folder.add(piece.name, piece.data)
-            folder.finish()
+        return write_context(context, home, folder)
     finally:
         context.close()
+
+
+def write_context(context: StoreContext, home: Home, folder: BackupFolder) -> BackupFolder:
+    """Write a whole backup of a home whose store is open."""
+    with folder, Backup(context, home.root).begun() as backup:
+        files, size = backup.size()
+        folder.check_room(size, files)
+        for piece in backup.pieces():
+            assert not piece.problem
+            folder.add(piece.name, piece.data)
+        folder.finish()
     return folder
 
 

@@ -160,8 +160,8 @@ class Node(Server):
         self.kit = folder / f"{name}.recovery-kit"
         self.display_name = display_name
 
-    def make(self, host: str = "127.0.0.1") -> None:
-        """Make the home, on free ports of an address."""
+    def make(self, host: str = "127.0.0.1", options: Sequence[str] = ()) -> None:
+        """Make the home, on free ports of an address, with more options of `init`."""
         self.run(
             "init",
             "--name",
@@ -173,6 +173,7 @@ class Node(Server):
             f"{host}:{free_port()}",
             "--introduction-listen",
             f"{host}:{free_port()}",
+            *options,
         )
         self.set(ballast_mib="1")  # of very many homes, which tests leave behind
 

@@ -1,4 +1,4 @@
-"""A real object store for tests: SeaweedFS on loopback, with one bucket."""
+"""A real object store for demo and tests: SeaweedFS on loopback, with one bucket."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -19,7 +20,7 @@ BUCKET = "chunks"
 _START_SECONDS = 60
 
 
-@dataclass(frozen=True)
+@dataclass
 class Seaweed:
     """A running server.
 
@@ -35,8 +36,13 @@ class Seaweed:
         """Return a place in its bucket, as a person writes it."""
         return f"s3://{BUCKET}/{prefix}?endpoint={self.endpoint}"
 
+    def options(self, prefix: str) -> list[str]:
+        """Return the options of `init` for a node that keeps its chunks there."""
+        return ["--chunks", self.text(prefix), "--chunks-credentials", str(self.credentials)]
+
+    @cached_property
     def client(self) -> S3Client:
-        """Return a client of our own, for what happens behind a storage's back."""
+        """A client of our own, for what happens behind a storage's back."""
         return S3Client(S3Place.parse(self.text("x")), str(self.credentials))
 
 
@@ -78,7 +84,10 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
                 write_credentials(folder / "credentials", "key-of-tests", "secret-of-tests"),
             )
             _make_bucket(server, ports["master"], process)
-            yield server
+            try:
+                yield server
+            finally:
+                server.client.close()
         finally:
             process.kill()
             process.wait()
@@ -86,7 +95,7 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
 
 def _make_bucket(server: Seaweed, master: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until the server takes an object, which is later than it answers."""
-    client, pause, error = server.client(), threading.Event(), None
+    client, pause, error = server.client, threading.Event(), None
     for _ in range(_START_SECONDS * 5):
         if process.poll() is not None:
             break

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -52,11 +53,12 @@ def credentials(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bucket(store: ObjectStore, credentials: Path, tmp_path: Path) -> S3ChunkStorage:
+def bucket(store: ObjectStore, credentials: Path, tmp_path: Path) -> Iterator[S3ChunkStorage]:
     place = S3Place.parse(store.text("node"))
     storage = S3ChunkStorage(place, OWNER, tmp_path, 0, str(credentials))
     storage.claim()
-    return storage
+    yield storage
+    storage.close()
 
 
 @pytest.fixture
@@ -213,6 +215,7 @@ def test_server_that_does_not_answer_is_given_up(
             storage.size(NAME)
     finally:
         may_go.set()
+        storage.close()
 
 
 def test_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,12 +309,14 @@ def test_credentials_come_from_the_environment_and_from_no_users_settings(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     place = S3Place.parse(store.text("node"))
-    with pytest.raises(StoreDenied, match="no credentials"):
-        S3ChunkStorage(place, OWNER, tmp_path, 0).claim()
+    with closing(S3ChunkStorage(place, OWNER, tmp_path, 0)) as storage:
+        with pytest.raises(StoreDenied, match="no credentials"):
+            storage.claim()
     assert not made.exists()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "first")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    S3ChunkStorage(place, OWNER, tmp_path, 0).claim()
+    with closing(S3ChunkStorage(place, OWNER, tmp_path, 0)) as storage:
+        storage.claim()
     assert store.objects["node/owner"] == OWNER.hex().encode()
 
 
@@ -319,14 +324,18 @@ def test_place_with_unknown_chunks_or_another_owner_is_not_taken(
     store: ObjectStore, credentials: Path, tmp_path: Path
 ) -> None:
     place = S3Place.parse(store.text("node"))
-    make = partial(S3ChunkStorage, place, disk=tmp_path, reserve_bytes=0)
+
+    def claim(owner: bytes) -> None:
+        with closing(S3ChunkStorage(place, owner, tmp_path, 0, str(credentials))) as storage:
+            storage.claim()
+
     store.objects[KEY] = CONTENT
     with pytest.raises(StoreDenied, match="nobody known"):
-        make(owner=OWNER, credentials_file=str(credentials)).claim()
+        claim(OWNER)
     store.objects.clear()
-    make(owner=OWNER, credentials_file=str(credentials)).claim()
+    claim(OWNER)
     with pytest.raises(StoreDenied, match="another node's"):
-        make(owner=bytes(32), credentials_file=str(credentials)).claim()
+        claim(bytes(32))
 
 
 def test_full_disk_beside_the_bucket_takes_nothing_more(storage: S3ChunkStorage) -> None:

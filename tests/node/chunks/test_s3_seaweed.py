@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -29,11 +30,18 @@ class SeaweedHarness:
     def __init__(self, server: Seaweed, disk: Path) -> None:
         self._place = S3Place.parse(server.text(secrets.token_hex(8)))
         self._server, self._disk = server, disk
-        self._client = server.client()
+        self._client = server.client
+        self._opened: list[S3ChunkStorage] = []
         self.open().claim()
 
     def open(self, owner: bytes = OWNER) -> S3ChunkStorage:
-        return S3ChunkStorage(self._place, owner, self._disk, 0, str(self._server.credentials))
+        credentials = str(self._server.credentials)
+        self._opened.append(S3ChunkStorage(self._place, owner, self._disk, 0, credentials))
+        return self._opened[-1]
+
+    def close(self) -> None:
+        for storage in self._opened:
+            storage.close()
 
     def replace(self, chunk_id: ChunkId, content: bytes | None) -> None:
         where = {"Bucket": BUCKET, "Key": self._place.prefix + str(chunk_id)}
@@ -61,8 +69,9 @@ class SeaweedHarness:
 
 
 @pytest.fixture
-def harness(server: Seaweed, tmp_path: Path) -> SeaweedHarness:
-    return SeaweedHarness(server, tmp_path)
+def harness(server: Seaweed, tmp_path: Path) -> Iterator[SeaweedHarness]:
+    with closing(SeaweedHarness(server, tmp_path)) as harness:
+        yield harness
 
 
 class TestS3ChunkStorage(ChunkStorageContract):
@@ -86,7 +95,7 @@ def test_emptied_place_has_lost_nothing(harness: SeaweedHarness, server: Seaweed
     storage.put(name, content)
     harness.replace(name, None)
     key = harness._place.prefix + "owner"
-    server.client().call("delete_object", Bucket=BUCKET, Key=key)
+    server.client.call("delete_object", Bucket=BUCKET, Key=key)
     for use in (storage.check, partial(storage.size, name), partial(storage.get, name)):
         with pytest.raises(StoreError, match="was emptied") as caught:
             use()
@@ -95,17 +104,17 @@ def test_emptied_place_has_lost_nothing(harness: SeaweedHarness, server: Seaweed
 
 def test_bucket_that_is_not_there_is_no_lost_chunk(server: Seaweed, tmp_path: Path) -> None:
     place = S3Place.parse(server.text("x").replace(f"s3://{BUCKET}", "s3://another-bucket"))
-    storage = S3ChunkStorage(place, OWNER, tmp_path, 0, str(server.credentials))
     name, content = chunk(b"one")
-    for use in (
-        partial(storage.put, name, content),
-        partial(storage.size, name),
-        partial(storage.get, name),
-        lambda: list(storage.contents()),
-        storage.claim,
-    ):
-        with pytest.raises(StoreError, match="bucket for chunks is not there"):
-            use()
+    with closing(S3ChunkStorage(place, OWNER, tmp_path, 0, str(server.credentials))) as storage:
+        for use in (
+            partial(storage.put, name, content),
+            partial(storage.size, name),
+            partial(storage.get, name),
+            lambda: list(storage.contents()),
+            storage.claim,
+        ):
+            with pytest.raises(StoreError, match="bucket for chunks is not there"):
+                use()
 
 
 def test_bucket_has_ciphertext_under_meaningless_names_only(
@@ -113,6 +122,6 @@ def test_bucket_has_ciphertext_under_meaningless_names_only(
 ) -> None:
     name, content = chunk(b"sealed")
     harness.open().put(name, content)
-    found = server.client().call("list_objects_v2", Bucket=BUCKET, Prefix=harness._place.prefix)
+    found = server.client.call("list_objects_v2", Bucket=BUCKET, Prefix=harness._place.prefix)
     names = [one["Key"].removeprefix(harness._place.prefix) for one in found["Contents"]]
     assert sorted(names) == sorted([str(name), "owner"])

@@ -11,7 +11,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("facility_id", "display_name", "node_id", "software", "peer_endpoint", "introduction_endpoint", "studies", "instances", "sealed_bytes", "free_bytes", "open_transfers", "held_instances", "held_offers", "alarms", "started_seconds", "waiting_pairings", "unfinished_imports", "asking_facilities")
+    __slots__ = ("facility_id", "display_name", "node_id", "software", "peer_endpoint", "introduction_endpoint", "studies", "instances", "sealed_bytes", "free_bytes", "open_transfers", "held_instances", "held_offers", "alarms", "started_seconds", "waiting_pairings", "unfinished_imports", "asking_facilities", "chunk_place")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class GetStatusResponse(_message.Message):
     WAITING_PAIRINGS_FIELD_NUMBER: _ClassVar[int]
     UNFINISHED_IMPORTS_FIELD_NUMBER: _ClassVar[int]
     ASKING_FACILITIES_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_PLACE_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     display_name: str
     node_id: str
@@ -48,7 +49,8 @@ class GetStatusResponse(_message.Message):
     waiting_pairings: int
     unfinished_imports: int
     asking_facilities: int
-    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., software: _Optional[str] = ..., peer_endpoint: _Optional[str] = ..., introduction_endpoint: _Optional[str] = ..., studies: _Optional[int] = ..., instances: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., open_transfers: _Optional[int] = ..., held_instances: _Optional[int] = ..., held_offers: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., started_seconds: _Optional[int] = ..., waiting_pairings: _Optional[int] = ..., unfinished_imports: _Optional[int] = ..., asking_facilities: _Optional[int] = ...) -> None: ...
+    chunk_place: str
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., node_id: _Optional[str] = ..., software: _Optional[str] = ..., peer_endpoint: _Optional[str] = ..., introduction_endpoint: _Optional[str] = ..., studies: _Optional[int] = ..., instances: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., open_transfers: _Optional[int] = ..., held_instances: _Optional[int] = ..., held_offers: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., started_seconds: _Optional[int] = ..., waiting_pairings: _Optional[int] = ..., unfinished_imports: _Optional[int] = ..., asking_facilities: _Optional[int] = ..., chunk_place: _Optional[str] = ...) -> None: ...
 
 class GetIdentityRequest(_message.Message):
     __slots__ = ()

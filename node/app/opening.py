@@ -1,0 +1,96 @@
+"""Opening the store of a home: its database, and its chunks where the settings have them."""
+
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from node.app.config import Config
+from node.app.home import Home, Unlocked
+from node.chunks.places import S3Place
+from node.chunks.storage import ChunkStorage
+from node.crypto.keyring import RootKey
+from node.errors import ConfigError
+from node.store.context import StoreContext, open_store
+
+if TYPE_CHECKING:
+    from node.chunks.s3 import S3ChunkStorage
+
+_MIB = 2**20
+
+
+def open_home_store(
+    home: Home, config: Config, unlocked: Unlocked, *, may_be_lost: bool = False
+) -> StoreContext:
+    """Open the store in a home that this process has locked. Blocking, for minutes at most.
+
+    Raises:
+        ConfigError: the object store's client or credentials cannot be used.
+        StoreError: see `node.store.context.open_store`; or the object store does not answer.
+    """
+    return open_store(
+        home.root,
+        unlocked.root_key,
+        unlocked.secrets,
+        unlocked.signer,
+        reserve_bytes=config.reserve_mib * _MIB,
+        ballast_bytes=config.ballast_mib * _MIB,
+        may_be_lost=may_be_lost,
+        storage=_storage(home, config, unlocked.root_key),
+    )
+
+
+def _storage(home: Home, config: Config, root_key: RootKey) -> ChunkStorage | None:
+    if not config.chunks:
+        return None
+    storage = _bucket(home, config, root_key)
+    try:
+        storage.check()
+    except BaseException:
+        storage.close()
+        raise
+    return storage
+
+
+def claim_place(home: Home, config: Config, root_key: RootKey) -> None:
+    """Take the place for chunks that the settings name for this node; none is no error.
+
+    Raises:
+        ConfigError: it cannot be used with these settings.
+        StoreError: it is another node's, or does not answer.
+    """
+    if config.chunks:
+        with closing(_bucket(home, config, root_key)) as storage:
+            storage.claim()
+
+
+def check_chunk_credentials(config: Config) -> None:
+    """Check that the file with credentials for chunks can be used; none is no error.
+
+    Raises:
+        ConfigError: it cannot be read, has none, or others can read it too.
+    """
+    if config.chunks and config.chunks_credentials:
+        _s3()
+        from node.chunks.s3_client import read_credentials
+
+        read_credentials(Path(config.chunks_credentials))
+
+
+def _s3() -> None:
+    """Check that what speaks S3 is installed; it is loaded only where it is used."""
+    if find_spec("botocore") is None:
+        raise ConfigError("chunks in a bucket need more software: pip install 'emix[s3]'")
+
+
+def _bucket(home: Home, config: Config, root_key: RootKey) -> "S3ChunkStorage":
+    _s3()
+    from node.chunks.s3 import S3ChunkStorage
+
+    return S3ChunkStorage(
+        S3Place.parse(config.chunks),
+        root_key.storage_owner(),
+        home.root,
+        config.reserve_mib * _MIB,
+        config.chunks_credentials,
+    )

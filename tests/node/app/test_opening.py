@@ -1,0 +1,93 @@
+"""Homes whose chunks are in an object store: made, opened, refused."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from node.app.config import load_config
+from node.app.home import Home, NewNode, make_home, unlock
+from node.app.opening import claim_place, open_home_store
+from node.cli.main import cli
+from node.errors import ConfigError, StoreDenied, StoreError
+from node.store.copies import BackupFolder
+from tests.node.chunks.contract import chunk
+from tests.support.backups import write_context
+from tests.support.s3_server import ObjectStore, object_store
+from tests.support.seaweed import write_credentials
+
+NAME, CONTENT = chunk(b"sealed")
+
+
+@pytest.fixture
+def store() -> Iterator[ObjectStore]:
+    with object_store() as store:
+        yield store
+
+
+@pytest.fixture
+def credentials(tmp_path: Path) -> Path:
+    return write_credentials(tmp_path / "credentials", "first", "secret")
+
+
+def make(folder: Path, store: ObjectStore, credentials: Path) -> Home:
+    home = Home(folder / "home")
+    new = NewNode(
+        "Clinic", folder / "kit", None, "127.0.0.1:0", "127.0.0.1:0", store.text("node"),
+        str(credentials),
+    )  # fmt: skip
+    make_home(home, new, partial(claim_place, home))
+    return home
+
+
+def test_chunks_of_a_home_are_in_its_bucket_and_in_its_backup(
+    store: ObjectStore, credentials: Path, tmp_path: Path
+) -> None:
+    home = make(tmp_path, store, credentials)
+    context = open_home_store(home, load_config(home.config), unlock(home, None))
+    context.storage.put(NAME, CONTENT)
+    assert set(store.objects) == {"node/owner", f"node/{NAME}"}
+    assert not (home.root / "chunks").exists()
+    backup = write_context(context, home, BackupFolder(tmp_path / "copy"))
+    context.close()
+    assert f"chunks/{str(NAME)[:2]}/{NAME}" in backup.files
+    root_key = unlock(home, None).root_key
+    assert store.objects["node/owner"] == root_key.storage_owner().hex().encode()
+    assert "= secret" not in home.config.read_text()
+
+
+def test_home_is_not_made_where_the_place_cannot_be_taken(
+    store: ObjectStore, credentials: Path, tmp_path: Path
+) -> None:
+    store.objects["node/owner"] = b"00" * 32
+    with pytest.raises(StoreDenied, match="another node's chunks"):
+        make(tmp_path, store, credentials)
+    assert not (tmp_path / "home" / "keyring").exists()
+    assert not (tmp_path / "kit").exists()
+    store.objects.clear()
+    make(tmp_path, store, credentials)
+
+
+def test_store_is_not_opened_without_its_bucket(
+    store: ObjectStore, credentials: Path, tmp_path: Path
+) -> None:
+    home = make(tmp_path, store, credentials)
+    config, keys = load_config(home.config), unlock(home, None)
+    store.objects.clear()
+    with pytest.raises(StoreError, match="or was emptied"):
+        open_home_store(home, config, keys)
+    credentials.chmod(0o644)
+    with pytest.raises(ConfigError, match="others can read"):
+        open_home_store(home, config, keys)
+    found = CliRunner().invoke(cli, ["--home", str(home.root), "config", "check"])
+    assert found.exit_code == 3
+    assert "others can read" in str(found.exception) + found.output
+
+
+def test_odd_place_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    new = NewNode("Clinic", tmp_path / "kit", None, "127.0.0.1:0", "127.0.0.1:0", "s3://x")
+    with pytest.raises(ConfigError, match="chunks must be a place such as s3:"):
+        make_home(Home(tmp_path / "home"), new)
+    assert not (tmp_path / "home").exists()
