@@ -30,6 +30,7 @@ from tests.support.seaweed import BUCKET, Seaweed, seaweed
 
 _TAMPERINGS = ("", "export", "chunk", "receipt")
 _ROUTES = ("direct", "dial-back", "relay")
+_KEPT_BACK = ("hold", "refuse", "not-dicom")
 _CHUNKS = ("files", "s3")
 _NOBODY = '["127.0.0.1:1"]'
 _MEDIA_DIRECTORY = b"1.2.840.10008.1.3.10\0"
@@ -194,7 +195,7 @@ def _export_all(b: Node, out: Path) -> None:
 def _compare(source: Path, out: Path, outcome: Outcome) -> None:
     """Hold every byte that came out against a scan of the input of our own."""
     expected = _scan(source)
-    kept_back = {f["label"] for f in outcome.findings if f["verdict"] in ("hold", "refuse")}
+    kept_back = {f["label"] for f in outcome.findings if f["verdict"] in _KEPT_BACK}
     wanted = {
         digest: label
         for label, (digest, is_medium) in expected.items()

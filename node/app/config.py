@@ -27,12 +27,20 @@ from node.settings import (
     whole,
 )
 
+HOME = "home"
+"""A home's own folder of chunks, in the setting of where they were before."""
+
 
 def _chunk_place(value: Any) -> str:
     """Check a place for chunks, or an empty text for the home itself."""
     if value:
         S3Place.parse(str(value))
     return str(value)
+
+
+def _earlier_place(value: Any) -> str:
+    """Check a place for chunks, `home`, or an empty text for none."""
+    return str(value) if value == HOME else _chunk_place(value)
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,8 @@ class Config:
         tell_deletions: `[policy]` whether senders are told that what they sent was deleted here.
         required_layers: `[parsers] require` layers of confinement without which no parser runs.
         chunks: `[store]` the place in an object store where chunks are; empty for the home.
-        chunks_credentials: `[store]` a file with credentials for it; empty for the environment,
+        chunks_before: `[store]` from where chunks move there: a place, or "home"; empty for none.
+        chunks_credentials: `[store]` a file with credentials for both; empty for the environment,
             or a role of the machine.
         quota_gib: `[store]` above this, incoming packages are asked to come later; 0 for none.
         reserve_mib: `[store]` kept free on the disk.
@@ -128,6 +137,7 @@ class Config:
         default=(), metadata={"section": "parsers", "key": "require", "check": choices(*LAYERS)}
     )
     chunks: str = field(default="", metadata={"section": "store", "check": _chunk_place})
+    chunks_before: str = field(default="", metadata={"section": "store", "check": _earlier_place})
     chunks_credentials: str = field(
         default="", metadata={"section": "store", "check": optional_path}
     )
@@ -285,6 +295,9 @@ introduction = "{introduction}"
 # node: "s3://bucket/prefix?endpoint=https://s3.example.org&region=eu-central-1" (no endpoint:
 # Amazon's). What is there is ciphertext. `emix init --chunks` takes the prefix for this node.
 {chunks}
+# Where chunks were before: "home", or a place as above. They move from there while the node serves;
+# `emix doctor` says when all have moved, and this can be emptied. Empty: nothing moves.
+# chunks_before = ""
 # A file with [default], aws_access_key_id and aws_secret_access_key, for this user alone; it is
 # read again with each call. Empty: AWS_ACCESS_KEY_ID and so on, or a role that the machine has.
 {chunks_credentials}

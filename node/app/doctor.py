@@ -13,6 +13,7 @@ from pathlib import Path
 import trio
 
 from node.app.home import Home, load_keyring
+from node.app.moving_chunks import moving_finding
 from node.crypto.certificates import validity, why_not_valid
 from node.dicom.examiner import Examiner
 from node.documents.identity import Identity
@@ -88,6 +89,7 @@ class Doctor:
         local = await trio.to_thread.run_sync(list, self._local())
         if not is_quick:  # it may take as long as an object store that does not answer
             local += await trio.to_thread.run_sync(list, self._chunk_storage())
+        local += moving_finding(self._context.storage)
         ports = [] if is_quick else await self._ports()
         networks = [self._network(network) for network in self._networks.all()]
         unfinished = await self._unfinished()

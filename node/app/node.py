@@ -28,6 +28,7 @@ from node.app.doctor import Doctor
 from node.app.gauges import NodeGauges
 from node.app.home import Home, Unlocked, unlock
 from node.app.housekeeping import ClockWatch, Housekeeper, TrustKeeper
+from node.app.moving_chunks import move_chunks
 from node.app.opening import open_home_store
 from node.app.statements import Addresses, OwnIdentity, Statements
 from node.dicom.examiner import Examiner, open_examiner
@@ -386,6 +387,7 @@ class _Node:
         nursery.start_soon(self._transfers.watch_overdue)
         nursery.start_soon(self._keeper.run)
         nursery.start_soon(ClockWatch(self._clock_notes).run)
+        nursery.start_soon(move_chunks, self._context.storage, self._audit.append)
         nursery.start_soon(self._own.keep_fresh, self._trust.use)
 
     async def _dial_the_near(self) -> None:

@@ -1,12 +1,14 @@
 """Opening the store of a home: its database, and its chunks where the settings have them."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node.app.config import Config
+from node.app.config import HOME, Config
 from node.app.home import Home, Unlocked
+from node.chunks.files import FileChunkStorage
+from node.chunks.moving import MovingChunkStorage
 from node.chunks.places import S3Place
 from node.chunks.storage import ChunkStorage
 from node.crypto.keyring import RootKey
@@ -41,15 +43,46 @@ def open_home_store(
 
 
 def _storage(home: Home, config: Config, root_key: RootKey) -> ChunkStorage | None:
-    if not config.chunks:
+    if not config.chunks and not config.chunks_before:
         return None
-    storage = _bucket(home, config, root_key)
-    try:
-        storage.check()
-    except BaseException:
-        storage.close()
-        raise
-    return storage
+    with ExitStack() as closing_all:
+        to = _place(home, config, root_key, config.chunks or HOME)
+        closing_all.callback(to.close)
+        if not config.chunks_before:
+            to.check()
+            closing_all.pop_all()
+            return to
+        before = _place(home, config, root_key, config.chunks_before)
+        closing_all.callback(before.close)
+        before.check()
+        _check_apart(to, before)
+        closing_all.pop_all()
+        return MovingChunkStorage(to, before)
+
+
+def _place(home: Home, config: Config, root_key: RootKey, text: str) -> ChunkStorage:
+    if text == HOME:
+        return FileChunkStorage(home.root / "chunks", config.reserve_mib * _MIB)
+    return _bucket(home, config, root_key, text)
+
+
+def _check_apart(to: ChunkStorage, before: ChunkStorage) -> None:
+    """Take the new place for this node, and check that it is not the old one by another name.
+
+    Chunks would be deleted otherwise, once they had "moved".
+    """
+    same = ConfigError("[store] chunks and chunks_before are the same place; empty chunks_before")
+    if not to.where() and not before.where():
+        raise same
+    if not to.where():
+        return
+    _s3()
+    from node.chunks.s3 import S3ChunkStorage
+
+    if isinstance(to, S3ChunkStorage):
+        if isinstance(before, S3ChunkStorage) and to.is_same_place(before):
+            raise same
+        to.claim()
 
 
 def claim_place(home: Home, config: Config, root_key: RootKey) -> None:
@@ -60,7 +93,7 @@ def claim_place(home: Home, config: Config, root_key: RootKey) -> None:
         StoreError: it is another node's, or does not answer.
     """
     if config.chunks:
-        with closing(_bucket(home, config, root_key)) as storage:
+        with closing(_bucket(home, config, root_key, config.chunks)) as storage:
             storage.claim()
 
 
@@ -70,7 +103,7 @@ def check_chunk_credentials(config: Config) -> None:
     Raises:
         ConfigError: it cannot be read, has none, or others can read it too.
     """
-    if config.chunks and config.chunks_credentials:
+    if config.chunks_credentials:
         _s3()
         from node.chunks.s3_client import read_credentials
 
@@ -83,12 +116,12 @@ def _s3() -> None:
         raise ConfigError("chunks in a bucket need more software: pip install 'emix[s3]'")
 
 
-def _bucket(home: Home, config: Config, root_key: RootKey) -> "S3ChunkStorage":
+def _bucket(home: Home, config: Config, root_key: RootKey, text: str) -> "S3ChunkStorage":
     _s3()
     from node.chunks.s3 import S3ChunkStorage
 
     return S3ChunkStorage(
-        S3Place.parse(config.chunks),
+        S3Place.parse(text),
         root_key.storage_owner(),
         home.root,
         config.reserve_mib * _MIB,

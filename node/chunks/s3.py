@@ -9,6 +9,7 @@ An object is acknowledged when the server has confirmed its SHA-256; one that co
 asked for the object.
 """
 
+import secrets
 import shutil
 import threading
 import time
@@ -194,6 +195,17 @@ class S3ChunkStorage:
             with suppress(StoreError):
                 self._put(_OWNER, self._owner, IfNoneMatch="*")
         self.check()
+
+    def is_same_place(self, other: "S3ChunkStorage") -> bool:
+        """Return whether another storage sees what is put here, whatever it calls the place."""
+        name = f"probe-{secrets.token_hex(16)}"
+        self._put(name, name.encode())
+        try:
+            return other._get(name, len(name)) == name.encode()
+        except NoSuchObject:
+            return False
+        finally:
+            self._call("delete_object", name)
 
     def _check_owner(self) -> None:
         """Check that the place is there and this node's, as of some seconds ago."""

@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             getattr(self, f"_{self.command.lower()}")(key, body, parse_qs(url.query))
 
-    do_GET = do_HEAD = do_PUT = do_POST = _handle  # noqa: N815  # the names that http.server calls
+    do_DELETE = do_GET = do_HEAD = do_PUT = do_POST = _handle  # noqa: N815  # the names that http.server calls
 
     def _sum(self, content: bytes) -> dict[str, str]:
         if not self.store.confirms:
@@ -125,6 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
         more = str(len(keys) > _PAGE).lower()
         body = f"<ListBucketResult><IsTruncated>{more}</IsTruncated>{rows}</ListBucketResult>"
         self._answer(200, body.encode())
+
+    def _delete(self, key: str, _: bytes, __: Any) -> None:
+        self.store.objects.pop(key, None)
+        self._answer(204)
 
     def _post(self, _: str, body: bytes, __: Any) -> None:
         for key in re.findall(r"<Key>([^<]*)</Key>", body.decode()):

@@ -1,20 +1,23 @@
 """Homes whose chunks are in an object store: made, opened, refused."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from node.app.config import load_config
+from node.app.config import Config, load_config
 from node.app.home import Home, NewNode, make_home, unlock
+from node.app.moving_chunks import move_chunks, moving_finding
 from node.app.opening import claim_place, open_home_store
 from node.cli.main import cli
 from node.errors import ConfigError, StoreDenied, StoreError
 from node.store.copies import BackupFolder
 from tests.node.chunks.contract import chunk
-from tests.support.backups import write_context
+from tests.support.backups import make_node, write_context
 from tests.support.s3_server import ObjectStore, object_store
 from tests.support.seaweed import write_credentials
 
@@ -84,6 +87,53 @@ def test_store_is_not_opened_without_its_bucket(
     found = CliRunner().invoke(cli, ["--home", str(home.root), "config", "check"])
     assert found.exit_code == 3
     assert "others can read" in str(found.exception) + found.output
+
+
+def settings(home: Home, **values: Any) -> Config:
+    return replace(load_config(home.config), **values)
+
+
+async def test_chunks_move_from_the_home_to_a_bucket_and_back(
+    store: ObjectStore, credentials: Path, tmp_path: Path
+) -> None:
+    home, _ = make_node(tmp_path)  # three chunks in its files
+    keys, place = unlock(home, None), store.text("node")
+    moved: list[tuple[str, dict[str, object]]] = []
+
+    async def record(kind: str, facts: dict[str, object]) -> None:
+        moved.append((kind, facts))
+
+    there = settings(home, chunks=place, chunks_before="home", chunks_credentials=str(credentials))
+    back = replace(there, chunks="", chunks_before=place)
+    names: set[str] = set()
+    for config, count in ((there, 3), (back, 3)):
+        context = open_home_store(home, config, keys)
+        assert [f.level for f in moving_finding(context.storage)] == ["ok"]
+        await move_chunks(context.storage, record)
+        [finding] = moving_finding(context.storage)
+        assert "empty [store] chunks_before" in finding.advice
+        assert len(list(context.storage.contents())) == count
+        in_bucket = {k.removeprefix("node/") for k in store.objects} - {"owner"}
+        in_files = {path.name for path in (home.root / "chunks").glob("*/*")}
+        assert (in_files, in_bucket)[config is back] == set()
+        names = names or in_bucket
+        assert in_bucket | in_files == names
+        context.close()
+    assert [kind for kind, _ in moved] == ["store.chunks-moved"] * 2
+    assert [facts["to"] for _, facts in moved] == ["s3://chunks/node", "home"]
+
+
+def test_place_that_is_the_same_under_two_names_moves_nothing(
+    store: ObjectStore, credentials: Path, tmp_path: Path
+) -> None:
+    home = make(tmp_path, store, credentials)
+    keys, place = unlock(home, None), store.text("node")
+    before = dict(store.objects)
+    other = place.replace("127.0.0.1", "localhost")
+    for chunks, earlier in ((place, place), (place, other), ("", "home")):
+        with pytest.raises(ConfigError, match="are the same place"):
+            open_home_store(home, settings(home, chunks=chunks, chunks_before=earlier), keys)
+    assert store.objects == before
 
 
 def test_odd_place_is_refused_before_anything_is_made(tmp_path: Path) -> None:

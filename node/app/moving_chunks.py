@@ -1,0 +1,52 @@
+"""Moving chunks to where the settings have them, while the node serves."""
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from node.chunks.moving import MovingChunkStorage
+from node.chunks.storage import ChunkStorage
+from node.domain.findings import Finding
+from node.errors import StoreError
+
+_AGAIN_SECONDS = 60.0
+
+log = structlog.get_logger()
+
+
+async def move_chunks(
+    storage: ChunkStorage, record: Callable[[str, dict[str, object]], Awaitable[object]]
+) -> None:
+    """Move all that has not moved yet, if the settings say so; then record it.
+
+    A place that fails is tried again every minute, for ever.
+
+    Cancellation:
+        At a batch's end; the next start goes on.
+    """
+    if not isinstance(storage, MovingChunkStorage):
+        return
+    log.info("chunks are moving")
+    while not storage.is_done:
+        try:
+            await trio.to_thread.run_sync(storage.move_some)
+        except StoreError as exc:
+            log.warning("chunks cannot be moved; again soon", code=exc.code.value)
+            await trio.sleep(_AGAIN_SECONDS)
+    log.info("chunks have moved", chunks=storage.moved)
+    if storage.moved:
+        facts: dict[str, object] = {"chunks": storage.moved, "to": storage.where() or "home"}
+        await record("store.chunks-moved", facts)
+
+
+def moving_finding(storage: ChunkStorage) -> list[Finding]:
+    """Return what the doctor says of chunks that move; nothing where none do."""
+    if not isinstance(storage, MovingChunkStorage):
+        return []
+    to = storage.where() or "the home"
+    if storage.is_done:
+        advice = "empty [store] chunks_before in emix.toml"
+        return [Finding("moving chunks", "warning", f"all of them are in {to}", advice)]
+    text = f"{storage.moved} have moved to {to} since the start; the others follow"
+    return [Finding("moving chunks", "ok", text)]

@@ -1,0 +1,123 @@
+"""Chunk storage that moves from one place to another while it is used."""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from node.chunks.storage import ChunkStorage
+from node.domain.ids import ChunkId
+from node.errors import ChunkNotFound
+
+_BATCH = 16  # kept in memory by their ids only; one chunk is read at a time
+
+
+class MovingChunkStorage:
+    """See `ChunkStorage`. New chunks are put where all are to be; a get looks in both places.
+
+    A chunk is deleted where it was only when it is durable where it is to be. So a kill at any
+    time leaves it in one place at least, and moving goes on at the next start.
+
+    Memory: `contents` keeps the ids of what has not moved yet, some 100 bytes each.
+    """
+
+    def __init__(self, to: ChunkStorage, before: ChunkStorage) -> None:
+        """Prepare. The two must not be one place: what has moved is deleted."""
+        self._to, self._before = to, before
+        self._changing = threading.Lock()
+        self.moved = 0
+        self.is_done = False
+
+    def move_some(self) -> int:
+        """Move a batch durably; return how many chunks that were. 0: all have moved.
+
+        Bytes are moved as they are: what is damaged is damaged there, too.
+
+        Raises:
+            StoreError: one of the places failed; what had moved stays so.
+        """
+        some = [chunk_id for chunk_id, _ in islice(self._before.contents(), _BATCH)]
+        for chunk_id in some:
+            with self._changing:  # what is deleted meanwhile must not come back
+                self._copy(chunk_id)
+        self.sync(some)
+        self._before.delete(some)
+        self.moved += len(some)
+        self.is_done = not some
+        return len(some)
+
+    def _copy(self, chunk_id: ChunkId) -> None:
+        if self._to.size(chunk_id) is not None:  # put or mended since: that one is newer
+            return
+        with suppress(ChunkNotFound):  # a listing may lag
+            self._to.put(chunk_id, self._before.get(chunk_id))
+
+    def put(self, chunk_id: ChunkId, sealed: bytes) -> None:
+        """See `ChunkStorage.put`."""
+        self._to.put(chunk_id, sealed)
+
+    def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """See `ChunkStorage.sync`."""
+        some = list(chunk_ids)
+        for place in (self._to, self._before):
+            place.sync([chunk_id for chunk_id in some if place.size(chunk_id) is not None])
+
+    def get(self, chunk_id: ChunkId) -> bytes:
+        """See `ChunkStorage.get`."""
+        for place in (self._to, self._before):
+            with suppress(ChunkNotFound):
+                return place.get(chunk_id)
+        return self._to.get(chunk_id)  # it moved between the two looks
+
+    def size(self, chunk_id: ChunkId) -> int | None:
+        """See `ChunkStorage.size`."""
+        for place in (self._to, self._before, self._to):
+            if (size := place.size(chunk_id)) is not None:
+                return size
+        return None
+
+    def delete(self, chunk_ids: Iterable[ChunkId]) -> None:
+        """See `ChunkStorage.delete`."""
+        some = list(chunk_ids)
+        with self._changing:
+            self._before.delete(some)  # first, or an earlier one would be seen again
+            self._to.delete(some)
+
+    def contents(self) -> Iterator[tuple[ChunkId, int]]:
+        """See `ChunkStorage.contents`."""
+        left = set()
+        for chunk_id, size in self._before.contents():
+            left.add(chunk_id)
+            now = self._to.size(chunk_id)
+            yield chunk_id, size if now is None else now
+        for chunk_id, size in self._to.contents():
+            if chunk_id not in left:
+                yield chunk_id, size
+
+    def free_bytes(self) -> int:
+        """See `ChunkStorage.free_bytes`."""
+        return self._to.free_bytes()
+
+    def use_reserve(self, reserve_bytes: int) -> None:
+        """See `ChunkStorage.use_reserve`."""
+        self._to.use_reserve(reserve_bytes)
+        self._before.use_reserve(reserve_bytes)
+
+    def check(self) -> None:
+        """See `ChunkStorage.check`."""
+        self._to.check()
+        self._before.check()
+
+    def close(self) -> None:
+        """See `ChunkStorage.close`."""
+        self._to.close()
+        self._before.close()
+
+    def where(self) -> str:
+        """See `ChunkStorage.where`."""
+        return self._to.where()
+
+    def folders(self) -> Sequence[Path]:
+        """See `ChunkStorage.folders`."""
+        return [*self._to.folders(), *self._before.folders()]
