@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.dicom_files import study_uid, write_study
-from tests.support.nodes import CommandFailed, Node, pair
+from tests.support.nodes import CommandFailed, Node, pair, two_nodes, wait_until
 from tests.support.seaweed import BUCKET, Seaweed, seaweed
 
+_KILLS = 4
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
@@ -35,9 +36,9 @@ def nodes(server: Seaweed, tmp_path: Path) -> Iterator[tuple[Node, Node]]:
             node.stop()
 
 
-def listed(server: Seaweed) -> set[str]:
-    found = server.client.call("list_objects_v2", Bucket=BUCKET, Prefix="billings/")
-    return {one["Key"].removeprefix("billings/") for one in found["Contents"]}
+def listed(server: Seaweed, prefix: str = "billings") -> set[str]:
+    found = server.client.call("list_objects_v2", Bucket=BUCKET, Prefix=f"{prefix}/")
+    return {one["Key"].removeprefix(f"{prefix}/") for one in found["Contents"]}
 
 
 def test_study_is_received_into_a_bucket_sent_on_backed_up_and_deleted(
@@ -73,3 +74,58 @@ def test_second_node_with_the_same_prefix_is_not_made(
     with pytest.raises(CommandFailed, match="has another node's chunks"):
         other.make(options=server.options("billings"))
     assert not other.kit.exists()
+
+
+def test_chunks_move_into_the_bucket_and_back_while_a_study_is_sent(
+    server: Seaweed, tmp_path: Path
+) -> None:
+    with two_nodes(tmp_path) as (a, b):
+        write_study(tmp_path / "cd", 2, 40, size=512)
+        a.run("import", str(tmp_path / "cd"))
+        before = {path.name for path in (a.home / "chunks").glob("*/*")}
+        place = f'"{server.text("great-falls")}"'
+        a.stop()
+        a.set(chunks=place, chunks_before='"home"', chunks_credentials=f'"{server.credentials}"')
+        a.start()
+        a.run("send", study_uid(2), b.display_name, "--wait")
+        wait_until(lambda: _has_moved(a), "not all have moved")
+        assert not list((a.home / "chunks").glob("*/*"))
+        assert listed(server, "great-falls") - {"owner"} == before
+        a.kill()
+        text = (a.home / "emix.toml").read_text()
+        text = text.replace(f"chunks = {place}", "").replace('"home"', place)
+        (a.home / "emix.toml").write_text(text)
+        a.start()
+        a.run("export", study_uid(2), str(tmp_path / "out"))
+        wait_until(lambda: _has_moved(a), "not all have moved back")
+        assert listed(server, "great-falls") == {"owner"}
+        assert {path.name for path in (a.home / "chunks").glob("*/*")} == before
+        a.run("store", "check", "--read-data")
+        assert len(a.json("audit", "--action", "store.chunks-moved")["entries"]) == 2
+
+
+def _has_moved(node: Node) -> bool:
+    findings = node.json("doctor", statuses=(0, 1))["findings"]
+    return any("all of them are in" in finding["text"] for finding in findings)
+
+
+def test_kills_while_a_study_is_received_into_a_bucket_lose_nothing(
+    nodes: tuple[Node, Node], server: Seaweed, tmp_path: Path
+) -> None:
+    a, b = nodes
+    write_study(tmp_path / "cd", 3, 60, size=512)
+    a.run("import", str(tmp_path / "cd"))
+    a.run("send", study_uid(3), b.display_name)
+    for kill in range(_KILLS):
+        wait_until(lambda kill=kill: len(listed(server)) > kill + 1 or _is_delivered(a), "nothing")
+        b.kill()
+        b.start()
+    wait_until(lambda: _is_delivered(a), "it is not delivered", 90)
+    b.run("store", "check", "--read-data")
+    b.run("export", study_uid(3), str(tmp_path / "out"))
+    sent = sorted(path.read_bytes() for path in (tmp_path / "cd").iterdir())
+    assert sorted(p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()) == sent
+
+
+def _is_delivered(node: Node) -> bool:
+    return all(t["state"] == "delivered" for t in node.json("transfers")["transfers"])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from node.chunks.places import S3Place
@@ -105,6 +106,8 @@ def _make_bucket(server: Seaweed, master: int, process: subprocess.Popen[bytes])
             client.call("create_bucket", Bucket=BUCKET)
             client.call("put_object", Bucket=BUCKET, Key="begun", Body=b"begun")
         except (OSError, StoreError) as exc:
+            if isinstance(exc, HTTPError):
+                exc.close()
             error = exc
             pause.wait(0.2)
         else:
