@@ -8,6 +8,7 @@ an address where nobody answers. CHUNKS=s3 has both keep their chunks in a bucke
 chunk or receipt alters one byte there; then the demo must fail and say where.
 """
 
+import gzip
 import hashlib
 import os
 import shutil
@@ -212,7 +213,7 @@ def _compare(source: Path, out: Path, outcome: Outcome) -> None:
 
 
 def _scan(source: Path) -> dict[str, tuple[str, bool]]:
-    """Return each file's digest, and whether it is a DICOMDIR, by label; ZIPs are looked into."""
+    """Return by label each file's digest, and whether it is a DICOMDIR; ZIPs are looked into."""
     files: dict[str, tuple[str, bool]] = {}
     paths = [source] if source.is_file() else sorted(source.rglob("*"))
     for path in paths:
@@ -226,7 +227,8 @@ def _scan(source: Path) -> dict[str, tuple[str, bool]]:
                         member = archive.read(entry)
                         files[f"{path}!{entry.filename}"] = _described(member)
         else:
-            files[str(path)] = _described(data)
+            is_packed = data[:2] == b"\x1f\x8b"
+            files[str(path)] = _described(gzip.decompress(data) if is_packed else data)
     return files
 
 

@@ -40,6 +40,8 @@ from node.system import clock, safe_paths
 from node.version import SOFTWARE
 
 _CONNECT_SECONDS = 3.0
+_STORAGE_SECONDS = 10.0
+_STORAGE_ADVICE = "nothing is kept, sent or exported until it answers; see docs/operations.md"
 _LOW_BYTES = 5 * 2**30
 _DAY = 86400.0
 _NAMED = 5
@@ -87,8 +89,8 @@ class Doctor:
     async def diagnose(self, *, is_quick: bool) -> list[Finding]:
         """Return one finding for everything that was looked at; quickly, nothing is dialled."""
         local = await trio.to_thread.run_sync(list, self._local())
-        if not is_quick:  # it may take as long as an object store that does not answer
-            local += await trio.to_thread.run_sync(list, self._chunk_storage())
+        if not is_quick:
+            local += await self._ask_storage()
         local += moving_finding(self._context.storage)
         ports = [] if is_quick else await self._ports()
         networks = [self._network(network) for network in self._networks.all()]
@@ -143,6 +145,15 @@ class Doctor:
             " what is missing; `emix store check --read-data` finds the rest",
         )
 
+    async def _ask_storage(self) -> list[Finding]:
+        """Ask the chunk storage, but not for as long as a call of it may take."""
+        with trio.move_on_after(_STORAGE_SECONDS):
+            return await trio.to_thread.run_sync(
+                list, self._chunk_storage(), abandon_on_cancel=True
+            )
+        text = f"{self._context.storage.where()} has not answered in {_STORAGE_SECONDS:.0f} s"
+        return [Finding("chunk storage", "problem", text, _STORAGE_ADVICE)]
+
     def _chunk_storage(self) -> Iterator[Finding]:
         storage = self._context.storage
         if not storage.where():
@@ -151,8 +162,7 @@ class Doctor:
         try:
             storage.check()
         except StoreError as exc:
-            advice = "nothing is kept, sent or exported until it answers"
-            yield Finding("chunk storage", "problem", str(exc), advice)
+            yield Finding("chunk storage", "problem", str(exc), _STORAGE_ADVICE)
         else:
             milliseconds = (time.monotonic() - begun) * 1000
             text = f"{storage.where()} answers in {milliseconds:.0f} ms"

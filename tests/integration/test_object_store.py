@@ -1,5 +1,7 @@
 """Real nodes whose chunks are in a real object store: exchange, kills, a server that is away."""
 
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from tests.support.nodes import CommandFailed, Node, pair, two_nodes, wait_until
 from tests.support.seaweed import BUCKET, Seaweed, seaweed
 
 _KILLS = 4
+_SOON_SECONDS = 25
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
@@ -129,3 +132,20 @@ def test_kills_while_a_study_is_received_into_a_bucket_lose_nothing(
 
 def _is_delivered(node: Node) -> bool:
     return all(t["state"] == "delivered" for t in node.json("transfers")["transfers"])
+
+
+def test_doctor_soon_says_that_the_object_store_is_away(
+    nodes: tuple[Node, Node], server: Seaweed, tmp_path: Path
+) -> None:
+    _, b = nodes
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        said = b.run("doctor", statuses=(1,))
+        assert "has not answered in 10 s" in said
+        assert time.monotonic() - started < _SOON_SECONDS
+        b.run("status")
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert "answers in" in b.run("doctor", statuses=(0, 1))
+    b.run("store", "check")

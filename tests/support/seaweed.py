@@ -28,10 +28,12 @@ class Seaweed:
     Attributes:
         endpoint: Where it is.
         credentials: A file with credentials that it takes.
+        process: The server, for what may happen to it.
     """
 
     endpoint: str
     credentials: Path
+    process: subprocess.Popen[bytes]
 
     def text(self, prefix: str) -> str:
         """Return a place in its bucket, as a person writes it."""
@@ -83,6 +85,7 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
             server = Seaweed(
                 f"http://127.0.0.1:{ports['s3']}",
                 write_credentials(folder / "credentials", "key-of-tests", "secret-of-tests"),
+                process,
             )
             _make_bucket(server, ports["master"], process)
             try:
