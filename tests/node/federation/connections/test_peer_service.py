@@ -120,7 +120,8 @@ async def test_running_transfer_ends_when_its_peer_is_trusted_no_longer(
     federation._trust = trust
     monkeypatch.setattr(federation._client, "carry", link)
     channel: Any = object()
-    federation.connection(peer.facility_id).channel = channel
+    connection = federation.connection(peer.facility_id)
+    connection.channel, connection.route = channel, Route.DIRECT
 
     async def carry() -> None:
         async with federation.carry(peer.facility_id):
