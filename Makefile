@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
+SPREAD := --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all torture check proto bench bench-setup wheel clean
 
@@ -17,11 +17,11 @@ demo: $(VENV)/.ready
 
 # Every step: under ten minutes on two cores.
 test: $(VENV)/.ready check
-	$(PY) -m pytest -m "not slow and not alone and not torture" $(SPREAD)
+	$(PY) -m pytest -m "not slow and not alone and not torture" -n 3 $(SPREAD)
 
 # What CI runs: kills, storms and attacks beside; under forty minutes.
 test-all: test
-	$(PY) -m pytest -m "slow and not alone" $(SPREAD)
+	$(PY) -m pytest -m "slow and not alone" -n 4 $(SPREAD)  # they wait more than they compute
 	$(PY) -m pytest -m alone
 
 # Long sweeps; writes docs/reliability.md.
