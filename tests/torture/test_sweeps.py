@@ -34,6 +34,7 @@ ARCHIVE_CALLS = ("write", "openat")
 """Between the node and the process that reads archives, beside what every import does."""
 
 MOST_CALLS, MOST_ARCHIVE_CALLS = 80, 30
+_TRACER_SECONDS = 10.0  # to let go of a node
 _STUDY = 1
 
 
@@ -89,7 +90,11 @@ def _killer(node: Node, call: str, n: int) -> Iterator[None]:
         yield
     finally:
         killer.terminate()
-        killer.communicate()
+        try:
+            killer.communicate(timeout=_TRACER_SECONDS)
+        except subprocess.TimeoutExpired:  # it waits for a thread that it is just killing
+            killer.kill()
+            killer.communicate()
 
 
 def _import_killed_at(node: Node, source: Path, call: str, n: int) -> bool:
