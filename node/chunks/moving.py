@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 
 from node.chunks.storage import ChunkStorage
+from node.crypto.digests import digest
 from node.domain.ids import ChunkId
-from node.errors import ChunkNotFound
+from node.errors import ChunkDamaged, ChunkNotFound
 
 _BATCH = 16  # kept in memory by their ids only; one chunk is read at a time
 
@@ -48,8 +49,11 @@ class MovingChunkStorage:
         return len(some)
 
     def _copy(self, chunk_id: ChunkId) -> None:
-        if self._to.size(chunk_id) is not None:  # put or mended since: that one is newer
+        is_there = self._to.size(chunk_id) is not None
+        if is_there and _is_whole(self._to, chunk_id):  # put, mended or moved before
             return
+        if is_there and not _is_whole(self._before, chunk_id):
+            return  # neither is: that one is newer
         with suppress(ChunkNotFound):  # a listing may lag
             self._to.put(chunk_id, self._before.get(chunk_id))
 
@@ -121,3 +125,10 @@ class MovingChunkStorage:
     def folders(self) -> Sequence[Path]:
         """See `ChunkStorage.folders`."""
         return [*self._to.folders(), *self._before.folders()]
+
+
+def _is_whole(place: ChunkStorage, chunk_id: ChunkId) -> bool:
+    try:
+        return digest(place.get(chunk_id)) == chunk_id.digest
+    except (ChunkNotFound, ChunkDamaged):
+        return False

@@ -123,3 +123,15 @@ def test_what_was_put_since_is_not_overwritten_by_what_was_before(harness: Movin
     storage.move_some()
     assert storage.get(NAME) == CONTENT
     assert list(harness.before.contents()) == []
+
+
+def test_whole_chunk_is_not_given_up_for_a_damaged_one_where_it_moves_to(
+    harness: MovingHarness,
+) -> None:
+    storage = harness.open()
+    harness.to.put(NAME, CONTENT)
+    harness.to.replace(NAME, b"x" * len(CONTENT))  # cut off after the copy, and damaged there since
+    while storage.move_some():
+        pass
+    assert storage.get(NAME) == CONTENT
+    assert harness.before.size(NAME) is None
