@@ -19,7 +19,7 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready check
 	$(PY) -m pytest -m "not slow and not alone and not torture" -n 3 $(SPREAD)
 
-# What CI runs: kills, storms and attacks beside; under forty minutes.
+# What CI runs: kills, storms and attacks beside; some forty minutes.
 test-all: test
 	$(PY) -m pytest -m "slow and not alone" -n 4 $(SPREAD)  # they wait more than they compute
 	$(PY) -m pytest -m alone

@@ -43,8 +43,8 @@ def parse_body(
         unknown = min(_unknown(kind.FromString(body)), default=0)
         if unknown < FIRST_TO_IGNORE:
             raise error(
-                f"the {what} says more (field {unknown}) than this version of emix understands:"
-                " upgrade it"
+                f"the {what} has field {unknown}, which this version of emix does not know:"
+                " upgrade emix"
             )
     return message
 

@@ -103,7 +103,6 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
     if len(data) > MAX_LIST_BYTES:
         raise DocumentError("the network's list is too long")
     wire = parse_body(pb.SignedList, data, "network list")
-    wire.DiscardUnknownFields()
     if wire.SerializeToString() != data:  # it is passed on as it came: nothing rides on it
         raise DocumentError("the network list has unknown fields")
     network = network_id(network_key)

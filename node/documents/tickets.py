@@ -162,7 +162,6 @@ def open_ticket(
     if len(data) > MAX_TICKET_BYTES:
         raise DocumentError("the relay ticket is too long")
     wire = parse_body(pb.SignedTicket, data, "relay ticket")
-    wire.DiscardUnknownFields()
     if wire.SerializeToString() != data:  # it is shown to the relay: nothing rides on it
         raise DocumentError("the relay ticket has unknown fields")
     cert = wire.ticket_key_cert

@@ -248,7 +248,7 @@ async def test_fifty_that_show_one_half_at_once_are_one() -> None:
             "has expired",
         ),
         (lambda: SIGNER.sign(make_ticket(address="other.example.org:443")), "has not named"),
-        (lambda: SIGNER.sign(make_ticket()) + b"\x7a\x04ride", "upgrade it"),
+        (lambda: SIGNER.sign(make_ticket()) + b"\x7a\x04ride", "upgrade emix"),
         (lambda: b"\x16\x03\x01" + bytes(200), "not a relay ticket"),
         (lambda: bytes(2049), "no relay ticket"),
     ],
