@@ -23,6 +23,7 @@ from node.errors import ConfigError, StoreAway, StoreError
 log = structlog.get_logger()
 T = TypeVar("T")
 _CONNECT_SECONDS = 5.0
+_RECONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 8.0  # less than nodes wait
 _AWAY = "the directory's database does not answer; try again soon"
 _STATEMENT_MILLISECONDS = 10_000
@@ -190,7 +191,9 @@ async def open_postgres(url: str, key: bytes) -> PostgresEngine:
         max_size=_CONNECTIONS,
         kwargs={"options": f"-c statement_timeout={_STATEMENT_MILLISECONDS}", **_SILENCE},
         check=psycopg_pool.ConnectionPool.check_connection,
-        reconnect_timeout=float("inf"),  # it comes back some day; until then calls fail
+        # The pool doubles its pauses for as long as it may try. It gives a connection up soon
+        # instead: the next call asks for a new one, at once, however long the server was away.
+        reconnect_timeout=_RECONNECT_SECONDS,
         open=False,
     )
     try:

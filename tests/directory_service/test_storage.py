@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -243,3 +243,25 @@ async def test_database_that_goes_away_fails_calls_and_comes_back(tmp_path: Path
                     except StoreError:
                         await trio.sleep(0.2)
             assert len(await storage.members()) == 2
+
+
+@pytest.mark.slow
+async def test_database_is_used_soon_after_it_is_back_however_long_it_was_away(
+    tmp_path: Path,
+) -> None:
+    with running_postgres(Path("/tmp") / f"emix-postgres-{secrets.token_hex(4)}") as server:
+        async with opened(server.url, tmp_path) as storage:
+            server.stop()
+            # A pool that tries after 1, 2, 4, 8, 16 seconds would not try again for twenty more.
+            until = trio.current_time() + 31
+            while trio.current_time() < until:
+                with pytest.raises(StoreError, match="does not answer"):
+                    await storage.members()
+            server.start()
+            back = trio.current_time()
+            while True:
+                with suppress(StoreError):
+                    await storage.members()
+                    break
+                await trio.sleep(0.1)
+            assert trio.current_time() - back < 15
