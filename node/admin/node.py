@@ -76,7 +76,7 @@ class NodeHandlers:
             waiting_pairings=len(parts.pairing.pending()),
             asking_facilities=len(parts.pairing.strangers.all()),
             unfinished_imports=sum(
-                not is_running for _, is_running in await parts.imports.list_imports()
+                not is_running for _, is_running in await parts.import_store.list_imports()
             ),
         )
 

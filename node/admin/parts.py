@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from node.dicom.examiner import Examiner
 from node.documents.peers import Peer
 from node.documents.signed import DocumentSigner
 from node.domain.actors import Actor, Visitor
 from node.domain.findings import Finding
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
 from node.domain.names import several_named
+from node.exchange.ingest.imports import Imports
 from node.exchange.membership.networks import Networks
 from node.exchange.membership.pairing import Pairing
 from node.exchange.transfer.transfers import Transfers
@@ -49,8 +49,8 @@ class Parts:
     display_name: str
     signer: DocumentSigner
     started_time: float
-    imports: ImportStore
-    examiner: Examiner
+    imports: Imports
+    import_store: ImportStore
     studies: StudyStore
     exporter: Exporter
     transfer_store: TransferStore

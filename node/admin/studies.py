@@ -79,9 +79,7 @@ class StudyHandlers:
             await call.write(pb.ImportResponse(unreadable=event))
             return
         teller = _Teller(call)
-        job = ImportJob(
-            self._parts.imports,
-            self._parts.examiner,
+        job = self._parts.imports.job(
             teller.tell,
             actor_of(call),
             sources=first.paths.paths or first.file.sources,
@@ -269,26 +267,28 @@ class StudyHandlers:
 
     async def _list_held(self, call: Call[None]) -> None:
         names = self._parts.names()
-        held = await self._parts.imports.list_held()
+        held = await self._parts.import_store.list_held()
         await self._parts.audit.note_list("held.listed", {"held": len(held)}, actor_of(call))
         entries = (wire.held_to_wire(found, names) for found in held)
         await write_list(call, pb.ListHeldResponse(), "held", entries)
 
     async def _decide_held(self, call: Call[None]) -> pb.DecideHeldResponse:
-        package = await self._parts.imports.decide_held(
+        package = await self._parts.import_store.decide_held(
             call.request.held_id, release=call.request.release, actor=actor_of(call)
         )
         return pb.DecideHeldResponse(package_id=str(package) if package else "")
 
     async def _list_imports(self, call: Call[None]) -> None:
-        found = await self._parts.imports.list_imports()
+        found = await self._parts.import_store.list_imports()
         facts: dict[str, object] = {"imports": len(found)}
         await self._parts.audit.note_list("imports.listed", facts, actor_of(call))
         entries = (wire.import_to_wire(one, is_running=runs) for one, runs in found)
         await write_list(call, pb.ListImportsResponse(), "imports", entries)
 
     async def _discard_import(self, call: Call[None]) -> pb.DiscardImportResponse:
-        packages = await self._parts.imports.discard_import(call.request.number, actor_of(call))
+        packages = await self._parts.import_store.discard_import(
+            call.request.number, actor_of(call)
+        )
         return pb.DiscardImportResponse(packages=packages)
 
 

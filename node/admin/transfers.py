@@ -121,9 +121,9 @@ class TransferHandlers:
             held_packages=[str(package) for package in sent.held],
             origin=str(sent.origin),
         )
-        held = await self._parts.imports.held_of(sent.study_uid, sent.origin)
+        held = await self._parts.import_store.held_of(sent.study_uid, sent.origin)
         first.unfinished_imports.extend(
-            await self._parts.imports.unfinished_of(sent.study_uid, sent.origin)
+            await self._parts.import_store.unfinished_of(sent.study_uid, sent.origin)
         )
         first.held.extend(wire.held_to_wire(found, {}) for found in held[:MOST_HELD])
         await write_list(call, first, "transfers", map(self._wire, (*sent.added, *sent.known)))

@@ -36,6 +36,7 @@ from node.domain.events import DialBackAsked, NetworksChanged, PinsChanged, Tick
 from node.domain.ids import FacilityId
 from node.errors import NodeError, ungrouped
 from node.exchange.events import Events, Feed, TransferFeed
+from node.exchange.ingest.imports import Imports
 from node.exchange.membership.authority import Authority
 from node.exchange.membership.memberships import Memberships
 from node.exchange.membership.networks import Networks
@@ -251,7 +252,7 @@ class _Node:
         self._retention = RetentionStore(context, self._current.config.retention_days)
         self._heads = HeadStore(context)
         self._studies = StudyStore(context)
-        self._imports = ImportStore(context)
+        self._import_store = ImportStore(context)
 
     def _connect(self, authority: Authority) -> None:
         """Make what reaches peers, and is reached by them."""
@@ -481,7 +482,7 @@ class _Node:
             self._networks,
             self._directories,
             self._retention,
-            self._imports,
+            self._import_store,
             config.admin_group,
             self._statements.announced,
         )
@@ -490,8 +491,8 @@ class _Node:
             display_name=config.display_name,
             signer=self._unlocked.signer,
             started_time=self._started_time,
-            imports=self._imports,
-            examiner=examiner,
+            imports=Imports(self._import_store, examiner, self._events.publish),
+            import_store=self._import_store,
             studies=self._studies,
             exporter=Exporter(self._context, self._studies),
             transfer_store=self._transfer_store,

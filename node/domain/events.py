@@ -6,7 +6,8 @@ Whoever causes it publishes one of these; `node.exchange.events` has who hears o
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from node.domain.ids import FacilityId, NetworkId
+from node.domain.ids import FacilityId, NetworkId, PackageId
+from node.domain.packages import Closing
 
 
 class Event:
@@ -45,6 +46,19 @@ class TicketShown(Event):
 
     network: NetworkId
     encoded: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StudyClosed(Event):
+    """Packages of a study that came here by a door are closed; durable.
+
+    Attributes:
+        packages: Which; never none.
+    """
+
+    study_instance_uid: str
+    packages: tuple[PackageId, ...]
+    why: Closing
 
 
 Publish = Callable[[Event], Awaitable[None]]

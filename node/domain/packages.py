@@ -26,6 +26,14 @@ class PackageState(enum.StrEnum):
     """Invisible; what only it names is removed."""
 
 
+class Closing(enum.StrEnum):
+    """Why the open packages of a study closed."""
+
+    QUIET = "quiet"  # nothing had come for it for a while
+    COMMAND = "command"  # whoever brought it said that it is whole
+    AT_ONCE = "at once"  # by a door at which each request is
+
+
 @dataclass(frozen=True, slots=True)
 class Package:
     """A package as a node keeps it.

@@ -79,6 +79,9 @@ class ImportStore(Protocol):
     def release_packages(self, rows: Iterable[int]) -> None:
         """Let the next import of their studies go on in packages that are still open."""
 
+    async def adopt_packages(self, import_id: int) -> dict[int, str]:
+        """Take over what an import has left open; return the studies by row."""
+
     async def find_known(
         self, digests: Sequence[bytes], mine: Collection[int], import_id: int
     ) -> dict[bytes, int | None]:
@@ -95,8 +98,8 @@ class ImportStore(Protocol):
     async def is_held(self, digest: bytes) -> bool:
         """Return whether an instance with that digest waits for a person."""
 
-    async def close_packages(self, rows: Iterable[int], actor: Actor) -> list[PackageId]:
-        """Sign and close flushed packages; durable once this returns."""
+    async def close_packages(self, rows: Iterable[int], actor: Actor) -> dict[int, PackageId]:
+        """Sign and close flushed packages, by row; durable once this returns."""
 
     async def discard_packages(self, rows: Iterable[int]) -> None:
         """Forget open packages and their chunks."""

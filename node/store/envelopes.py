@@ -13,7 +13,7 @@ commits.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,17 @@ class Envelopes:
 
     def put(self, envelope: Envelope) -> None:
         """Write or replace an envelope; durable once this returns."""
+        self.put_all([envelope])
+
+    def put_all(self, envelopes: Iterable[Envelope]) -> None:
+        """Write or replace envelopes; durable once this returns."""
+        for envelope in envelopes:
+            durable_files.write_synced(
+                self._path(envelope.origin, envelope.package_id), self._seal(envelope)
+            )
+        durable_files.sync_directories([self._root])
+
+    def _seal(self, envelope: Envelope) -> bytes:
         parts = (envelope.wrapped_key, envelope.manifest, envelope.delivery, envelope.findings)
         body = envelope.origin.digest + _LENGTHS.pack(*map(len, parts)) + b"".join(parts)
         sealed = seal_small(
@@ -73,10 +84,7 @@ class Envelopes:
             _context(envelope.epoch, envelope.package_id),
             body,
         )
-        durable_files.replace_synced(
-            self._path(envelope.origin, envelope.package_id),
-            _HEADER.pack(_MAGIC, envelope.epoch) + sealed,
-        )
+        return _HEADER.pack(_MAGIC, envelope.epoch) + sealed
 
     def remove(self, origin: FacilityId, package_id: PackageId) -> None:
         """Remove an envelope durably; one that is not there is no error."""

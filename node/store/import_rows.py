@@ -105,10 +105,10 @@ def end(db: Db, number: int, problem: str) -> None:
         db.execute(f"DELETE FROM imports WHERE id = ? AND id NOT IN ({_WITH_PACKAGES})", (number,))
 
 
-def open_rows(db: Db, number: int) -> list[int]:
-    """Return the packages that an import has left open."""
-    sql = "SELECT id FROM packages WHERE import_id = ? AND state = 'open'"
-    return [int(row[0]) for row in db.execute(sql, (number,))]
+def open_studies(db: Db, number: int) -> dict[int, str]:
+    """Return the packages that an import has left open, and the study of each."""
+    sql = "SELECT id, study_uid FROM packages WHERE import_id = ? AND state = 'open'"
+    return {int(row): uid for row, uid in db.execute(sql, (number,))}
 
 
 def empty_rows(db: Db, number: int) -> list[int]:

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import trio
 
 from node.crypto.keys import DataKey
 from node.documents.manifest import sign_manifest
+from node.documents.signed import Document
 from node.domain.actors import Actor
 from node.domain.display_text import encodable
 from node.domain.ids import ChunkId, FacilityId, PackageId
@@ -105,7 +105,7 @@ class ImportStore:
 
         def work(db: Db) -> list[int]:
             import_rows.get(db, number, self._running)
-            rows = import_rows.open_rows(db, number)
+            rows = list(import_rows.open_studies(db, number))
             facts: dict[str, object] = {"import": number, "packages": len(rows)}
             audit_rows.append(db, "import.discarded", facts, actor)
             return rows
@@ -204,6 +204,21 @@ class ImportStore:
         """Let the next import of their studies go on in packages that are still open."""
         self._in_use.difference_update(rows)
 
+    async def adopt_packages(self, import_id: int) -> dict[int, str]:
+        """Take over the packages that an import has left open; return their studies by row.
+
+        Those of which not all is here any more are forgotten; see `find_known`.
+        """
+        async with self._opening:
+            found = await self._context.database.read(
+                lambda db: import_rows.open_studies(db, import_id)
+            )
+            taken = found.keys() - self._in_use
+            self._in_use.update(taken)
+        with self._released_on_failure(taken):
+            await self._forget_unusable(taken)
+        return {row: found[row] for row in taken}
+
     async def find_known(
         self, digests: Sequence[bytes], mine: Collection[int], import_id: int
     ) -> dict[bytes, int | None]:
@@ -298,68 +313,84 @@ class ImportStore:
             lambda db: db.execute(sql, (digest,)).fetchone() is not None
         )
 
-    async def close_packages(self, rows: Iterable[int], actor: Actor) -> list[PackageId]:
-        """Sign and close packages that are flushed; those without instances are removed.
+    async def close_packages(self, rows: Iterable[int], actor: Actor) -> dict[int, PackageId]:
+        """Sign and close packages that are flushed, and return them; one without instances goes.
 
-        Durable once this returns: the envelopes first, then the rows.
+        Durable once this returns: the envelopes first, then the rows, each as one batch.
+
+        Raises:
+            StoreError: something is wrong with one, which stays open; the others are closed.
         """
-        closed = []
-        for row in rows:
-            package_id = await trio.to_thread.run_sync(self._close, row, actor)
-            if package_id:
-                closed.append(package_id)
-        return closed
+        return await trio.to_thread.run_sync(self._close_all, list(rows), actor)
 
-    def _close(self, row: int, actor: Actor, held: HeldInstance | None = None) -> PackageId | None:
-        """Sign and close one package; None if it has no instances, or is closed already."""
+    def _close_all(self, rows: Sequence[int], actor: Actor) -> dict[int, PackageId]:
+        signed, problem = [], None
+        for row in rows:
+            try:
+                signed += self._sign(row, PackageState.OPEN)
+            except StoreError as exc:
+                problem = problem or exc
+        self._record_closed(signed, actor)
+        if problem is not None:
+            raise problem
+        return {one.package.id: one.package.package_id for one in signed}
+
+    def _release(self, held: HeldInstance, actor: Actor) -> PackageId | None:
+        """Close the package of an instance that a person releases; None if it is gone."""
+        signed = self._sign(held.package, PackageState.HELD)
+        self._record_closed(signed, actor, held)
+        return signed[0].package.package_id if signed else None
+
+    def _sign(self, row: int, state: PackageState) -> "list[_Signed]":
+        """Return a package with its manifest, signed; nothing if it is empty, or closed already."""
         context = self._context
-        state = PackageState.OPEN if held is None else PackageState.HELD
         found = context.database.read_sync(
             lambda db: package_rows.find_packages(db, "id = ? AND state = ?", (row, state))
         )
         if not found:
-            return None  # another import has closed it meanwhile
+            return []  # another import has closed it meanwhile
         package = found[0]
         count = context.database.read_sync(lambda db: _count_instances(db, row))
         if not count:
             context.database.write_sync(lambda db: db.execute(_REMOVE, (row,)))
-            return None
+            return []
         if not is_whole(context, row):
             raise StoreError("chunks of it were damaged on this disk; import the same files again")
-        if package.state is PackageState.OPEN and self._has_mended(package):
-            return None
+        if state is PackageState.OPEN and self._has_mended(package):
+            return []
         manifest = context.database.read_sync(
             lambda db: package_rows.get_manifest(db, package, clock.now())
         )
         document = sign_manifest(manifest, context.signer)
-        encoded = document.encode()
-        context.envelopes.put(
-            Envelope(
-                package.package_id,
-                package.origin,
-                package.epoch,
-                package.wrapped_key,
-                encoded,
-                b"",
-            )
-        )
+        return [_Signed(package, document, len(manifest.instances), manifest.plaintext_bytes)]
+
+    def _record_closed(
+        self, signed: "Sequence[_Signed]", actor: Actor, held: HeldInstance | None = None
+    ) -> None:
+        """Write envelopes, then make the packages visible."""
+        if not signed:
+            return
+        self._context.envelopes.put_all([one.envelope for one in signed])
 
         def work(db: Db) -> None:
-            package_rows.close_package(db, row, state, encoded, document.digest())
-            facts: dict[str, object] = {
-                "package": str(package.package_id),
-                "study": package.study_uid,
-                "origin": str(package.origin),
-                "instances": len(manifest.instances),
-                "bytes": manifest.plaintext_bytes,
-            }
-            audit_rows.append(db, "package.closed", facts, actor)
-            if held is not None:
-                findings.release(db, held)
-                audit_rows.append(db, "held.released", {**facts, "held": held.id}, actor)
+            for one in signed:
+                package = one.package
+                package_rows.close_package(
+                    db, package.id, package.state, one.document.encode(), one.document.digest()
+                )
+                facts: dict[str, object] = {
+                    "package": str(package.package_id),
+                    "study": package.study_uid,
+                    "origin": str(package.origin),
+                    "instances": one.instances,
+                    "bytes": one.plaintext_bytes,
+                }
+                audit_rows.append(db, "package.closed", facts, actor)
+                if held is not None:
+                    findings.release(db, held)
+                    audit_rows.append(db, "held.released", {**facts, "held": held.id}, actor)
 
-        context.database.write_sync(work)
-        return package.package_id
+        self._context.database.write_sync(work)
 
     def _has_mended(self, package: Package) -> bool:
         """Mend the study's other packages; return whether this one is not needed then.
@@ -425,8 +456,7 @@ class ImportStore:
                 return await self._decide_arrived(found[0], release=release, actor=actor)
             package = found[0].package
             if release:
-                close = partial(self._close, package, actor, found[0])
-                return await trio.to_thread.run_sync(close)
+                return await trio.to_thread.run_sync(self._release, found[0], actor)
 
             def work(db: Db) -> None:
                 facts: dict[str, object] = {"held": held_id, "study": found[0].study_uid}
@@ -458,6 +488,29 @@ class ImportStore:
             return package.package_id
 
         return await self._context.database.write(work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """A package that is about to close, and its manifest as a signed document."""
+
+    package: Package
+    document: Document
+    instances: int
+    plaintext_bytes: int
+
+    @property
+    def envelope(self) -> Envelope:
+        """Return what is kept beside its chunks."""
+        package = self.package
+        return Envelope(
+            package.package_id,
+            package.origin,
+            package.epoch,
+            package.wrapped_key,
+            self.document.encode(),
+            b"",
+        )
 
 
 @dataclass(frozen=True, slots=True)

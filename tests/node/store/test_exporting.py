@@ -9,7 +9,9 @@ from node.dicom.examiner import open_examiner
 from node.dicom.media import find_files
 from node.domain.manifest import InstanceEntry
 from node.domain.versions import older_versions
-from node.exchange.ingest.job import Finding, ImportJob, Summary
+from node.exchange.events import Events
+from node.exchange.ingest.imports import Imports
+from node.exchange.ingest.job import Finding, Summary
 from node.store.context import StoreContext
 from node.store.exporting import Exporter, ExportPlan
 from node.store.imports import ImportStore
@@ -40,7 +42,7 @@ async def bring(
             said.extend(event.reasons)
 
     async with open_examiner(parsers=1) as examiner:
-        job = ImportJob(ImportStore(context), examiner, tell, actor("test"))
+        job = Imports(ImportStore(context), examiner, Events().publish).job(tell, actor("test"))
         return await job.run(find_files(folder)), said
 
 

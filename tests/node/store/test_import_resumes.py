@@ -26,7 +26,9 @@ from node.domain.actors import Actor
 from node.domain.ids import PackageId
 from node.domain.manifest import ChunkEntry
 from node.errors import StoreError
-from node.exchange.ingest.job import ImportJob, Summary
+from node.exchange.events import Events
+from node.exchange.ingest.imports import Imports
+from node.exchange.ingest.job import Summary
 from node.store.context import StoreContext, open_store
 from node.store.imports import ImportStore
 from node.store.lost import find_lost
@@ -56,12 +58,13 @@ class Cut(StoreError):
 class CutImportStore(ImportStore):
     """Ends before anything is closed, as a kill at that moment would."""
 
-    async def close_packages(self, rows: Iterable[int], actor: Actor) -> list[PackageId]:
+    async def close_packages(self, rows: Iterable[int], actor: Actor) -> dict[int, PackageId]:
         raise Cut(f"{list(rows)} of {actor.text} stay open")
 
 
 async def run_import(store: ImportStore, examiner: Examiner, folder: Path) -> Summary:
-    job = ImportJob(store, examiner, lambda _: None, actor("test"), sources=[str(folder)])
+    imports = Imports(store, examiner, Events().publish)
+    job = imports.job(lambda _: None, actor("test"), sources=[str(folder)])
     return await job.run(find_files(folder))
 
 
@@ -113,7 +116,7 @@ async def test_what_another_import_has_recorded_is_not_known_yet(tmp_path: Path)
         (tmp_path / "s" / f"{n}.dcm").write_bytes(content)
     try:
         async with open_examiner(parsers=1) as examiner:
-            first = ImportJob(store, examiner, lambda _: None, actor("first"))
+            first = Imports(store, examiner, Events().publish).job(lambda _: None, actor("first"))
 
             async def run_first() -> None:
                 await first.run_streamed(files())
@@ -240,7 +243,8 @@ async def test_large_file_whose_parser_was_lost_is_examined_once_more(tmp_path: 
     try:
         async with open_examiner() as examiner:
             file = CostlyFile(encode(make_dataset(1, 1, size=2200)), examiner)
-            job = ImportJob(ImportStore(context), examiner, lambda _: None, actor("test"))
+            imports = Imports(ImportStore(context), examiner, Events().publish)
+            job = imports.job(lambda _: None, actor("test"))
             summary = await job.run(iter([file]))
         assert (summary.carried, summary.refused, file.opened) == (1, 0, 2)
     finally:

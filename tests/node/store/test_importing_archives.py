@@ -15,8 +15,10 @@ from trio.testing import wait_all_tasks_blocked
 from node.dicom.examiner import open_examiner
 from node.dicom.media import MediaFile, find_files
 from node.domain.verdicts import Verdict
+from node.exchange.events import Events
 from node.exchange.ingest import media_directories
-from node.exchange.ingest.job import Finding, ImportJob, Progress, Summary
+from node.exchange.ingest.imports import Imports
+from node.exchange.ingest.job import Finding, Progress, Summary
 from node.exchange.ingest.reading import open_members
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
@@ -46,7 +48,8 @@ async def bring(context: StoreContext, path: Path) -> tuple[Summary, list[Findin
             progress.append(event)
 
     async with open_examiner(parsers=1) as examiner:
-        job = ImportJob(ImportStore(context), examiner, tell, actor("test"))
+        imports = Imports(ImportStore(context), examiner, Events().publish)
+        job = imports.job(tell, actor("test"))
         return await job.run(find_files(path)), findings, progress
 
 
@@ -210,7 +213,8 @@ async def test_import_is_cancelled_at_once_whatever_looks_for_its_files(
         yield from ()
 
     async with open_examiner(parsers=1) as examiner:
-        job = ImportJob(ImportStore(context), examiner, lambda _: None, actor("test"))
+        imports = Imports(ImportStore(context), examiner, Events().publish)
+        job = imports.job(lambda _: None, actor("test"))
         begun = time.monotonic()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(job.run, files())

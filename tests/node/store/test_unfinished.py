@@ -13,7 +13,9 @@ from node.dicom.examiner import open_examiner
 from node.dicom.media import find_files
 from node.domain.ids import ChunkId
 from node.errors import NotFound, StoreFull, ungrouped
-from node.exchange.ingest.job import Finding, ImportJob, Progress, Summary
+from node.exchange.events import Events
+from node.exchange.ingest.imports import Imports
+from node.exchange.ingest.job import Finding, Progress, Summary
 from node.store.context import StoreContext
 from node.store.exporting import Exporter
 from node.store.import_rows import UnfinishedImport
@@ -33,9 +35,8 @@ def context(tmp_path: Path) -> Iterator[StoreContext]:
 
 async def bring(store: ImportStore, folder: Path, *, resumes: int = 0) -> Summary:
     async with open_examiner(parsers=1) as examiner:
-        job = ImportJob(
-            store, examiner, lambda _: None, actor("test"), sources=[str(folder)], resumes=resumes
-        )
+        imports = Imports(store, examiner, Events().publish)
+        job = imports.job(lambda _: None, actor("test"), sources=[str(folder)], resumes=resumes)
         return await job.run(find_files(folder))
 
 
@@ -182,9 +183,8 @@ async def test_resumed_import_that_is_cancelled_keeps_what_it_had_before(
                     job.give_up()
                     scope.cancel()
 
-            job = ImportJob(
-                ImportStore(context), examiner, tell, actor("test"), sources=[str(folder)]
-            )
+            imports = Imports(ImportStore(context), examiner, Events().publish)
+            job = imports.job(tell, actor("test"), sources=[str(folder)])
             await job.run(find_files(folder))
     assert scope.cancelled_caught
     (after,) = await unfinished(context)
