@@ -264,7 +264,7 @@ class Database:
 
 
 class _Translated:
-    """FairShare the library's errors into ours."""
+    """Turn the library's errors into ours."""
 
     def __init__(self, path: Path, if_damaged: str, *, is_opening: bool = False) -> None:
         self._path = path

@@ -35,7 +35,7 @@ class _Unfailing:
 
 
 class _Libraries(logging.Handler):
-    """FairShare libraries' own log records into lines of ours: who and where, not what."""
+    """Turn libraries' own log records into lines of ours: who and where, not what."""
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().warning(

@@ -41,7 +41,7 @@ def home_of(text: str, variable: str) -> Path:
 
 
 class CommandGroup(click.Group):
-    """FairShare our errors into a line and an exit status."""
+    """Turn our errors into a line and an exit status."""
 
     interrupted = "interrupted"
 
