@@ -51,7 +51,7 @@ from node.settings import (
     whole,
 )
 from node.system import safe_paths
-from node.system.process import locked
+from node.system.locks import locked
 
 
 def read_network_key(value: object) -> bytes:

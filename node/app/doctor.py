@@ -167,6 +167,10 @@ class Doctor:
             milliseconds = (time.monotonic() - begun) * 1000
             text = f"{storage.where()} answers in {milliseconds:.0f} ms"
             yield Finding("chunk storage", "ok", text)
+        if storage.is_open():
+            text = "it is asked by HTTP: others on the way see when, and how much, is kept and read"
+            advice = "name its endpoint with https:// in emix.toml"
+            yield Finding("chunk storage", "warning", text, advice)
 
     def _disk(self) -> Finding:
         free = shutil.disk_usage(self._home.root).free

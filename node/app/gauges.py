@@ -1,7 +1,9 @@
 """The metrics that are read when they are asked for."""
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -34,12 +36,14 @@ class NodeGauges:
 
     def __init__(
         self,
+        home: Path,
         maintenance: Maintenance,
         heads: HeadStore,
         trust: Trust,
         federation: Federation,
         doors: Sequence[Warden],
     ) -> None:
+        self._home = home
         self._maintenance = maintenance
         self._heads = heads
         self._trust = trust
@@ -54,11 +58,14 @@ class NodeGauges:
         gauges: dict[str, Any] = {
             name: (text, {(): float(counts[name])}) for name, text in _COUNTS.items()
         }
+        if self._maintenance.chunk_place:
+            del gauges["free_bytes"]  # nobody knows how much an object store takes
         transfers = self._maintenance.transfers_sync()
         gauges["transfers"] = (
             "Transfers by direction and state",
             {(("direction", d), ("state", s)): float(n) for (d, s), n in transfers.items()},
         )
+        gauges |= self._storage_gauges()
         gauges["peers"] = (
             "Paired facilities by state of their connection",
             {(("state", state),): float(n) for state, n in states.items()},
@@ -77,6 +84,28 @@ class NodeGauges:
             {(): float(confirmed.contradictions)},
         )
         return gauges
+
+    def _storage_gauges(self) -> Gauges:
+        """Return what concerns the disk, and the object store if chunks are in one."""
+        found: dict[str, Any] = {
+            "disk_free_bytes": (
+                "Bytes that are free on the disk of the home, the reserve included",
+                {(): float(shutil.disk_usage(self._home).free)},
+            )
+        }
+        asked = self._maintenance.chunk_requests()
+        if not asked:
+            return found
+        labels = {kind: (("operation", kind[0]), ("outcome", kind[1])) for kind in asked}
+        found["chunk_requests"] = (
+            "Requests to the object store since the start",
+            {labels[kind]: float(made.count) for kind, made in asked.items()},
+        )
+        found["chunk_request_seconds"] = (
+            "Seconds that these took together, their repetitions included",
+            {labels[kind]: made.seconds for kind, made in asked.items()},
+        )
+        return found
 
     def _peer_states(self) -> Counter[str]:
         peers = [p for p in self._trust.peers.values() if not p.is_removed]

@@ -33,7 +33,7 @@ from node.documents.signed import DocumentSigner, Signer, certify_node
 from node.errors import ConfigError, KeysError
 from node.system import safe_paths
 from node.system.durable_files import replace_synced, sync_directories
-from node.system.process import locked
+from node.system.locks import locked
 
 MAX_SOCKET_PATH = 107
 _OWN, _SEARCHED = 0o700, 0o710

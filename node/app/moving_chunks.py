@@ -1,6 +1,6 @@
 """Moving chunks to where the settings have them, while the node serves."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 import trio
@@ -8,6 +8,7 @@ import trio
 from node.chunks.moving import MovingChunkStorage
 from node.chunks.storage import ChunkStorage
 from node.domain.findings import Finding
+from node.domain.ids import ChunkId
 from node.errors import StoreError
 
 _AGAIN_SECONDS = 60.0
@@ -16,11 +17,18 @@ log = structlog.get_logger()
 
 
 async def move_chunks(
-    storage: ChunkStorage, record: Callable[[str, dict[str, object]], Awaitable[object]]
+    storage: ChunkStorage,
+    named: Callable[[], Iterable[ChunkId]],
+    record: Callable[[str, dict[str, object]], Awaitable[object]],
 ) -> None:
     """Move all that has not moved yet, if the settings say so; then record it.
 
     A place that fails is tried again every minute, for ever.
+
+    Args:
+        storage: Where chunks are, and were.
+        named: Returns the chunks that are to be here; read on a worker thread.
+        record: Writes an entry of the audit log.
 
     Cancellation:
         At a batch's end; the next start goes on.
@@ -30,7 +38,8 @@ async def move_chunks(
     log.info("chunks are moving")
     while not storage.is_done:
         try:
-            await trio.to_thread.run_sync(storage.move_some)
+            if not await trio.to_thread.run_sync(storage.move_some):
+                await trio.to_thread.run_sync(lambda: storage.move_left_out(named()))
         except StoreError as exc:
             log.warning("chunks cannot be moved; again soon", code=exc.code.value)
             await trio.sleep(_AGAIN_SECONDS)

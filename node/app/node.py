@@ -331,6 +331,7 @@ class _Node:
         relaying.start_soon(self._relaying.run)
         await self._serve(stack, self._parts(examiner))
         gauges = NodeGauges(
+            self._home.root,
             self._maintenance,
             self._heads,
             self._trust,
@@ -388,7 +389,9 @@ class _Node:
         nursery.start_soon(self._transfers.watch_overdue)
         nursery.start_soon(self._keeper.run)
         nursery.start_soon(ClockWatch(self._clock_notes).run)
-        nursery.start_soon(move_chunks, self._context.storage, self._audit.append)
+        nursery.start_soon(
+            move_chunks, self._context.storage, self._maintenance.chunks_here, self._audit.append
+        )
         nursery.start_soon(self._own.keep_fresh, self._trust.use)
 
     async def _dial_the_near(self) -> None:

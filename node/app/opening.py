@@ -1,22 +1,16 @@
 """Opening the store of a home: its database, and its chunks where the settings have them."""
 
-from contextlib import ExitStack, closing
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
 
+from node.app.buckets import check_installed, open_bucket
 from node.app.config import HOME, Config
 from node.app.home import Home, Unlocked
 from node.chunks.files import FileChunkStorage
 from node.chunks.moving import MovingChunkStorage
-from node.chunks.places import S3Place
 from node.chunks.storage import ChunkStorage
 from node.crypto.keyring import RootKey
 from node.errors import ConfigError
 from node.store.context import StoreContext, open_store
-
-if TYPE_CHECKING:
-    from node.chunks.s3 import S3ChunkStorage
 
 _MIB = 2**20
 
@@ -63,7 +57,7 @@ def _storage(home: Home, config: Config, root_key: RootKey) -> ChunkStorage | No
 def _place(home: Home, config: Config, root_key: RootKey, text: str) -> ChunkStorage:
     if text == HOME:
         return FileChunkStorage(home.root / "chunks", config.reserve_mib * _MIB)
-    return _bucket(home, config, root_key, text)
+    return open_bucket(home, config, root_key, text)
 
 
 def _check_apart(to: ChunkStorage, before: ChunkStorage) -> None:
@@ -76,54 +70,10 @@ def _check_apart(to: ChunkStorage, before: ChunkStorage) -> None:
         raise same
     if not to.where():
         return
-    _s3()
+    check_installed()
     from node.chunks.s3 import S3ChunkStorage
 
     if isinstance(to, S3ChunkStorage):
         if isinstance(before, S3ChunkStorage) and to.is_same_place(before):
             raise same
         to.claim()
-
-
-def claim_place(home: Home, config: Config, root_key: RootKey) -> None:
-    """Take the place for chunks that the settings name for this node; none is no error.
-
-    Raises:
-        ConfigError: it cannot be used with these settings.
-        StoreError: it is another node's, or does not answer.
-    """
-    if config.chunks:
-        with closing(_bucket(home, config, root_key, config.chunks)) as storage:
-            storage.claim()
-
-
-def check_chunk_credentials(config: Config) -> None:
-    """Check that the file with credentials for chunks can be used; none is no error.
-
-    Raises:
-        ConfigError: it cannot be read, has none, or others can read it too.
-    """
-    if config.chunks_credentials:
-        _s3()
-        from node.chunks.s3_client import read_credentials
-
-        read_credentials(Path(config.chunks_credentials))
-
-
-def _s3() -> None:
-    """Check that what speaks S3 is installed; it is loaded only where it is used."""
-    if find_spec("botocore") is None:
-        raise ConfigError("chunks in a bucket need more software: pip install 'emix[s3]'")
-
-
-def _bucket(home: Home, config: Config, root_key: RootKey, text: str) -> "S3ChunkStorage":
-    _s3()
-    from node.chunks.s3 import S3ChunkStorage
-
-    return S3ChunkStorage(
-        S3Place.parse(text),
-        root_key.storage_owner(),
-        home.root,
-        config.reserve_mib * _MIB,
-        config.chunks_credentials,
-    )

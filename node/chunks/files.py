@@ -4,10 +4,11 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from node.chunks.storage import Requests
 from node.domain.ids import ChunkId
 from node.errors import ChunkDamaged, ChunkNotFound, StoreDenied, StoreError, StoreFull
 from node.system import durable_files, safe_paths
@@ -145,6 +146,14 @@ class FileChunkStorage:
     def where(self) -> str:
         """See `ChunkStorage.where`."""
         return ""
+
+    def is_open(self) -> bool:
+        """See `ChunkStorage.is_open`."""
+        return False
+
+    def requests(self) -> Mapping[tuple[str, str], Requests]:
+        """See `ChunkStorage.requests`."""
+        return {}
 
     def folders(self) -> Sequence[Path]:
         """See `ChunkStorage.folders`."""

@@ -1,12 +1,12 @@
 """Chunk storage that moves from one place to another while it is used."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from node.chunks.storage import ChunkStorage
+from node.chunks.storage import ChunkStorage, Requests
 from node.crypto.digests import digest
 from node.domain.ids import ChunkId
 from node.errors import ChunkDamaged, ChunkNotFound
@@ -31,7 +31,7 @@ class MovingChunkStorage:
         self.is_done = False
 
     def move_some(self) -> int:
-        """Move a batch durably; return how many chunks that were. 0: all have moved.
+        """Move a batch durably; return how many chunks that were. 0: none is listed any more.
 
         Bytes are moved as they are: what is damaged is damaged there, too.
 
@@ -39,14 +39,34 @@ class MovingChunkStorage:
             StoreError: one of the places failed; what had moved stays so.
         """
         some = [chunk_id for chunk_id, _ in islice(self._before.contents(), _BATCH)]
+        self._move(some)
+        return len(some)
+
+    def move_left_out(self, named: Iterable[ChunkId]) -> None:
+        """Move what is named and no listing has shown: then all have moved.
+
+        For use once `move_some` has returned 0: a listing may lag for long, and nobody would
+        look for what it left out after somebody has emptied `chunks_before`.
+
+        Args:
+            named: The chunks that are to be here.
+
+        Raises:
+            StoreError: as for `move_some`.
+        """
+        there = {chunk_id for chunk_id, _ in self._to.contents()}
+        unseen = (chunk_id for chunk_id in named if chunk_id not in there)
+        while some := list(islice(unseen, _BATCH)):
+            self._move([one for one in some if self._before.size(one) is not None])
+        self.is_done = True
+
+    def _move(self, some: Sequence[ChunkId]) -> None:
         for chunk_id in some:
             with self._changing:  # what is deleted meanwhile must not come back
                 self._copy(chunk_id)
         self.sync(some)
         self._before.delete(some)
         self.moved += len(some)
-        self.is_done = not some
-        return len(some)
 
     def _copy(self, chunk_id: ChunkId) -> None:
         is_there = self._to.size(chunk_id) is not None
@@ -121,6 +141,17 @@ class MovingChunkStorage:
     def where(self) -> str:
         """See `ChunkStorage.where`."""
         return self._to.where()
+
+    def is_open(self) -> bool:
+        """See `ChunkStorage.is_open`."""
+        return self._to.is_open() or self._before.is_open()
+
+    def requests(self) -> Mapping[tuple[str, str], Requests]:
+        """See `ChunkStorage.requests`."""
+        found = dict(self._to.requests())
+        for kind, made in self._before.requests().items():
+            found[kind] = found.get(kind, Requests()) + made
+        return found
 
     def folders(self) -> Sequence[Path]:
         """See `ChunkStorage.folders`."""

@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from botocore.exceptions import BotoCoreError, FlexibleChecksumError
 
 from node.chunks.places import S3Place
 from node.chunks.s3_client import NoSuchObject, S3Client, away
+from node.chunks.storage import Requests
 from node.crypto.digests import sha256
 from node.domain.ids import ChunkId
 from node.domain.manifest import MAX_CHUNK_BYTES, MAX_SEALED_OVERHEAD
@@ -172,6 +173,14 @@ class S3ChunkStorage:
     def where(self) -> str:
         """See `ChunkStorage.where`."""
         return f"s3://{self._place.bucket}/{self._place.prefix.rstrip('/')}"
+
+    def is_open(self) -> bool:
+        """See `ChunkStorage.is_open`."""
+        return self._place.is_open
+
+    def requests(self) -> Mapping[tuple[str, str], Requests]:
+        """See `ChunkStorage.requests`."""
+        return self._client.requests()
 
     def folders(self) -> Sequence[Path]:
         """See `ChunkStorage.folders`."""

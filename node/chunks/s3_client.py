@@ -8,6 +8,7 @@ the machine or its service has.
 import configparser
 import os
 import re
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.parsers import ResponseParserError
 
 from node.chunks.places import S3Place
+from node.chunks.storage import Requests
 from node.domain.display_text import plain_text
 from node.errors import ConfigError, StoreAway, StoreDenied, StoreError, StoreFull
 from node.system import safe_paths
@@ -50,6 +52,8 @@ class S3Client:
         Raises:
             ConfigError: botocore does not take the environment's settings.
         """
+        self._counting = threading.Lock()
+        self._requests: dict[tuple[str, str], Requests] = {}
         session = botocore.session.Session()
         for name in ("config_file", "credentials_file"):
             session.set_config_variable(name, os.devnull)
@@ -81,6 +85,18 @@ class S3Client:
             NoSuchObject: the server says that the object (or its bucket) is not there.
             StoreFull, StoreDenied, StoreAway, StoreError: see `ChunkStorage`.
         """
+        begun, outcome = time.monotonic(), "failed"
+        try:
+            answer = self._call(operation, **arguments)
+            outcome = "ok"
+            return answer
+        except NoSuchObject:
+            outcome = "not there"
+            raise
+        finally:
+            self._count(operation, outcome, time.monotonic() - begun)
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
         for tries_left in reversed(range(_RENEWAL_TRIES)):
             try:
                 return getattr(self._client, operation)(**arguments)
@@ -100,6 +116,16 @@ class S3Client:
             except (BotoCoreError, ResponseParserError) as exc:
                 raise away(exc) from exc
         raise AssertionError
+
+    def requests(self) -> dict[tuple[str, str], Requests]:
+        """Return what was asked since the start, by operation and outcome."""
+        with self._counting:
+            return dict(self._requests)
+
+    def _count(self, operation: str, outcome: str, seconds: float) -> None:
+        with self._counting:
+            before = self._requests.get((operation, outcome), Requests())
+            self._requests[operation, outcome] = before + Requests(1, seconds)
 
 
 class NoSuchObject(StoreError):

@@ -1,10 +1,23 @@
 """The port of chunk storage: what the store asks of whatever keeps its sealed chunks."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from node.domain.ids import ChunkId
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """How many requests were made of another machine, and how long they took together."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Requests") -> "Requests":
+        """Return both together."""
+        return Requests(self.count + other.count, self.seconds + other.seconds)
 
 
 class ChunkStorage(Protocol):
@@ -95,6 +108,15 @@ class ChunkStorage(Protocol):
 
     def where(self) -> str:
         """Return where chunks are, as a person writes it; empty for the home."""
+
+    def is_open(self) -> bool:
+        """Return whether others on the way to it see which requests are made, though no content."""
+
+    def requests(self) -> Mapping[tuple[str, str], "Requests"]:
+        """Return what other machines were asked since the start, by operation and outcome.
+
+        Nothing where chunks are on a disk of this machine.
+        """
 
     def folders(self) -> Sequence[Path]:
         """Return the folders of this machine that hold chunks; none if they are elsewhere."""

@@ -4,9 +4,10 @@ It passes the same contract suite as the others.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from node.chunks.storage import Requests
 from node.domain.ids import ChunkId
 from node.errors import ChunkNotFound, StoreError, StoreFull
 
@@ -114,6 +115,14 @@ class MemoryChunkStorage:
     def where(self) -> str:
         """See `ChunkStorage.where`."""
         return "memory"
+
+    def is_open(self) -> bool:
+        """See `ChunkStorage.is_open`."""
+        return False
+
+    def requests(self) -> Mapping[tuple[str, str], Requests]:
+        """See `ChunkStorage.requests`."""
+        return {}
 
     def folders(self) -> Sequence[Path]:
         """See `ChunkStorage.folders`."""

@@ -6,9 +6,9 @@ import click
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import node_client, run_call
-from node.cli.node_commands import as_json
 from node.errors import NodeError, UsageError
 from node.system import safe_paths
+from node.terminal.commands import as_json
 from node.terminal.output import (
     Column,
     limit_of,

@@ -14,15 +14,13 @@ import click
 from emix.admin.v1 import admin_pb2 as pb
 from google.protobuf.message import Message
 
+from node.cli.homes import home_path
 from node.errors import ConfigError, PeerTimeout, PeerUnreachable, UsageError
 from node.rpc.blocking import BlockingChannel, open_blocking_channel
 from node.rpc.bounds import OWN
 from node.rpc.methods import Method, methods
 from node.rpc.unix import unix_address
 from node.system import safe_paths
-from node.terminal.commands import home_of
-
-DEFAULT_HOME = "~/.emix"
 
 _ANSWER_SECONDS = 120.0
 # A whole copy of the home; every chunk of a large study.
@@ -103,11 +101,6 @@ def operator() -> str:
     return name.encode("ascii", "replace").decode()
 
 
-def home_path(context: click.Context) -> Path:
-    """Return the home that the command is about."""
-    return home_of(context.find_root().params.get("home") or DEFAULT_HOME, "EMIX_HOME")
-
-
 def _shut_out(home: Path) -> str:
     """Return why this user may not use another user's home; empty where they may."""
     try:
@@ -180,4 +173,4 @@ def run_call(context: click.Context, name: str, request: Message) -> Any:
         return client.call(name, request)
 
 
-__all__: Sequence[str] = ("Client", "home_path", "node_client", "run_call")
+__all__: Sequence[str] = ("Client", "node_client", "run_call")

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from node.app.config import RELOADED, Config, load_config
-from node.cli.client import home_path
-from node.cli.node_commands import as_json
+from node.cli.homes import home_path
 from node.errors import ConfigError
 from node.proxy import read_proxy
 from node.system import safe_paths
+from node.terminal.commands import as_json
 from node.terminal.output import print_line, show_json, show_table
 
 
@@ -80,8 +80,8 @@ def _check_for(found: Config, home: Path, path: Path) -> None:
     Raises:
         ConfigError: the node would not start with it; all problems are listed.
     """
+    from node.app.buckets import check_chunk_credentials
     from node.app.home import check_group
-    from node.app.opening import check_chunk_credentials
 
     problems = []
     try:

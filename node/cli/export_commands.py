@@ -8,10 +8,10 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.choosing import chosen, incomplete
 from node.cli.client import node_client
-from node.cli.node_commands import as_json
 from node.cli.origins import asking_for_origin, origin_option
 from node.domain.display_text import encodable
 from node.system import safe_paths
+from node.terminal.commands import as_json
 from node.terminal.output import (
     ProgressBar,
     Styled,

@@ -7,8 +7,8 @@ import click
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import run_call
-from node.cli.node_commands import as_json
 from node.errors import NodeError
+from node.terminal.commands import as_json
 from node.terminal.output import (
     Column,
     print_error,

@@ -12,11 +12,11 @@ import click
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import node_client, run_call
-from node.cli.node_commands import as_json
 from node.cli.streaming import Said, stream_files
 from node.domain.display_text import encodable
 from node.errors import UsageError
 from node.system import safe_paths
+from node.terminal.commands import as_json
 from node.terminal.output import (
     ProgressBar,
     Styled,

@@ -4,8 +4,8 @@ import click
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import run_call
-from node.cli.node_commands import as_json
 from node.system.clock import shown_seconds
+from node.terminal.commands import as_json
 from node.terminal.output import Column, print_line, show_json, show_table, show_time
 
 _FATES = {

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.client import home_path, operator
-from node.cli.node_commands import as_json, kit_from, passphrase_of
+from node.cli.client import operator
+from node.cli.homes import home_path, kit_from, passphrase_of
 from node.domain.actors import Actor, at_home
 from node.errors import UsageError
+from node.terminal.commands import as_json
 from node.terminal.output import print_line, show_json, show_time
 
 if TYPE_CHECKING:

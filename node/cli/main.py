@@ -1,31 +1,40 @@
 """The `emix` command."""
 
+from types import MappingProxyType
+
 import click
 
-from node.cli import (
-    audit_commands,
-    audit_log_commands,
-    config_commands,
-    export_commands,
-    held_commands,
-    import_commands,
-    keeping_commands,
-    key_commands,
-    network_commands,
-    node_commands,
-    peer_commands,
-    study_commands,
-    transfer_commands,
-    unfinished_commands,
-)
-from node.cli.client import DEFAULT_HOME
+from node.cli.homes import DEFAULT_HOME
 from node.sandbox.confine import hide
 from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
 from node.terminal.extras import add_extras
 
+# Each module is loaded with the first of its commands: all of them together cost more than most
+# commands do.
+_MODULES = {
+    "audit_commands": "receipts",
+    "audit_log_commands": "audit",
+    "config_commands": "config",
+    "export_commands": "export",
+    "held_commands": "held",
+    "import_commands": "import",
+    "keeping_commands": "clock retention",
+    "key_commands": "node keys",
+    "network_commands": "join networks find",
+    "home_commands": "init serve passphrase restore",
+    "node_commands": "id status doctor store backup",
+    "peer_commands": "peers",
+    "study_commands": "studies study delete",
+    "transfer_commands": "send transfers cancel inbox accept decline",
+    "unfinished_commands": "imports",
+}
+
 
 class _Group(CommandGroup):
     interrupted = "interrupted; what the node was asked to do goes on there"
+    modules = MappingProxyType(
+        {name: f"node.cli.{module}" for module, names in _MODULES.items() for name in names.split()}
+    )
 
 
 @click.group(
@@ -55,24 +64,6 @@ def cli(home: str | None) -> None:
     """
 
 
-for _module in (
-    node_commands,
-    peer_commands,
-    network_commands,
-    import_commands,
-    held_commands,
-    study_commands,
-    export_commands,
-    transfer_commands,
-    audit_commands,
-    audit_log_commands,
-    unfinished_commands,
-    keeping_commands,
-    key_commands,
-    config_commands,
-):
-    for _command in _module.COMMANDS:
-        cli.add_command(_command)
 add_extras(cli, "emix")
 
 

@@ -1,20 +1,19 @@
-"""Commands about the node itself: init, serve, id, status, doctor, store, backup, restore."""
+"""Commands about the node itself: id, status, doctor, store, backup."""
 
-import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.client import DEFAULT_HOME, home_path, node_client, run_call
+from node.cli.client import node_client, run_call
+from node.cli.homes import home_path, passphrase_of
 from node.domain.display_text import encodable
-from node.errors import KeysError, StoreError, UsageError
+from node.errors import StoreError
 from node.system import safe_paths
+from node.terminal.commands import as_json
 from node.terminal.output import (
     ProgressBar,
     Styled,
@@ -27,196 +26,9 @@ from node.terminal.output import (
     show_json,
     show_time,
 )
-from node.terminal.passphrases import passphrase_in, prompted
 
 if TYPE_CHECKING:
-    from node.app.home import Home
-    from node.crypto.keyring import RecoveryKit
     from node.store.copies import BackupFolder
-
-_MOST_SECRET_BYTES = 64 * 1024
-
-as_json = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
-
-
-@click.command()
-@click.option("--name", required=True, help="The facility's name, as others see it.")
-@click.option(
-    "--recovery-kit",
-    required=True,
-    metavar="FILE",
-    help="Where to write the recovery kit: outside the home, to be kept offline.",
-)
-@click.option("--passphrase-file", metavar="FILE", help="A file that holds the passphrase.")
-@click.option("--host-key", is_flag=True, help="No passphrase: a key file in the home unlocks it.")
-@click.option("--peer-listen", default="0.0.0.0:7410", show_default=True, metavar="HOST:PORT")
-@click.option(
-    "--introduction-listen", default="0.0.0.0:7411", show_default=True, metavar="HOST:PORT"
-)
-@click.option(
-    "--chunks",
-    default="",
-    metavar="PLACE",
-    help="Keep chunks in an object store: s3://BUCKET/PREFIX?endpoint=URL&region=NAME",
-)
-@click.option(
-    "--chunks-credentials", metavar="FILE", help="Credentials for it, for this user alone."
-)
-@as_json
-@click.pass_context
-def init(
-    context: click.Context,
-    name: str,
-    recovery_kit: str,
-    passphrase_file: str | None,
-    host_key: bool,
-    peer_listen: str,
-    introduction_listen: str,
-    chunks: str,
-    chunks_credentials: str | None,
-    json_: bool,
-) -> None:
-    """Make a new node: keys, encrypted store, configuration.
-
-    With --chunks the sealed chunks are kept in an object store that speaks S3, under a prefix
-    that no other node has; the home keeps all else. Credentials are in a file as AWS's tools
-    write it, in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine has a role.
-
-    \b
-    Examples:
-      emix --home /srv/emix init --name "Great Falls Clinic" --recovery-kit /media/usb/kit.json
-      emix init --name "Great Falls Clinic" --recovery-kit /media/usb/kit.json \\
-        --chunks 's3://imaging/great-falls?endpoint=https://s3.example.org' \\
-        --chunks-credentials /etc/emix/s3-credentials
-    """
-    from node.app.home import Home, NewNode, make_home
-    from node.app.opening import claim_place
-
-    home = Home(home_path(context))
-    passphrase = passphrase_in(passphrase_file)
-    if host_key and passphrase is not None:
-        raise UsageError("choose either --host-key or --passphrase-file")
-    if not host_key and passphrase is None:
-        say = UsageError("say how to unlock: --passphrase-file FILE or --host-key")
-        passphrase = prompted("Passphrase", say, is_new=True)
-    signer = make_home(
-        home,
-        NewNode(
-            display_name=name,
-            recovery_kit=Path(recovery_kit),
-            passphrase=passphrase,
-            peer_listen=peer_listen,
-            introduction_listen=introduction_listen,
-            chunks=chunks,
-            chunks_credentials=(
-                str(safe_paths.absolute(Path(chunks_credentials))) if chunks_credentials else ""
-            ),
-        ),
-        partial(claim_place, home),
-    )
-    if json_:
-        facts = {"home": home.root.absolute(), "recovery_kit": Path(recovery_kit).absolute()}
-        show_json(
-            {
-                "facility_id": str(signer.facility_id),
-                **{name: str(path) for name, path in facts.items()},
-            }
-        )
-        return
-    print_line(f"Made a node in {home.root}.")
-    print_line(f"Facility ID: {signer.facility_id}")
-    print_line(f"Keep {recovery_kit} offline: it recovers the keys and speaks for the facility.")
-    print_line(f"Next: look at {home.config}, then `{_command(home.root)} serve`.")
-
-
-@click.command()
-@click.option("--passphrase-file", metavar="FILE", help="A file that holds the passphrase.")
-@click.pass_context
-def serve(context: click.Context, passphrase_file: str | None) -> None:
-    """Run the node until it is stopped (Ctrl-C, SIGTERM).
-
-    \b
-    Examples:
-      emix serve                                  # asks for the passphrase
-      emix serve --passphrase-file /run/credentials/emix.service/passphrase
-    """
-    from node.app.home import Home
-    from node.app.node import run_node
-
-    home = Home(home_path(context))
-    run_node(home, passphrase_of(home, passphrase_file))
-
-
-def passphrase_of(home: "Home", file: str | None) -> bytes | None:
-    """Return the passphrase from a file or the prompt; None where a host key serves."""
-    from node.app.home import needs_passphrase
-
-    passphrase = passphrase_in(file)
-    if passphrase is None and home.keyring.exists() and needs_passphrase(home):
-        needed = KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
-        passphrase = prompted("Passphrase", needed)
-    return passphrase
-
-
-@click.command()
-@click.option("--passphrase-file", metavar="FILE", help="A file that holds the present passphrase.")
-@click.option("--recovery-kit", metavar="FILE", help="Instead, where the passphrase is lost.")
-@click.option("--new-passphrase-file", metavar="FILE", help="A file that holds the new passphrase.")
-@as_json
-@click.pass_context
-def passphrase(
-    context: click.Context,
-    passphrase_file: str | None,
-    recovery_kit: str | None,
-    new_passphrase_file: str | None,
-    json_: bool,
-) -> None:
-    """Set a new passphrase; the node must not run.
-
-    From then on only it and the recovery kit open the node: a host key is deleted. Copies of
-    the home that were made before still open as they did.
-
-    \b
-    Examples:
-      emix passphrase
-      emix passphrase --recovery-kit /media/usb/kit.json      # the old one is lost
-    """
-    from node.app.home import Home, set_passphrase, unlock_root_key
-
-    home = Home(home_path(context))
-    with home.locked():
-        kit = _kit_from(recovery_kit)
-        old = passphrase_of(home, passphrase_file) if kit is None else None
-        root_key = unlock_root_key(home, old, kit)
-        new = passphrase_in(new_passphrase_file)
-        if new is None:
-            say = UsageError("say the new one: --new-passphrase-file FILE")
-            new = prompted("New passphrase", say, is_new=True)
-        set_passphrase(home, root_key, new)
-    text = "The new passphrase is set. Start the node with `emix serve`."
-    show_done({"home": str(home.root.absolute())}, text, json_=json_)
-
-
-def _command(home: Path) -> str:
-    """Return how commands for a home begin: with --home, where it is not the usual one."""
-    is_usual = False
-    with suppress(RuntimeError):  # a user without a home directory has no usual one
-        is_usual = home.absolute() == Path(DEFAULT_HOME).expanduser()
-    return "emix" if is_usual else shlex.join(["emix", "--home", str(home)])
-
-
-def _kit_from(path: str | None) -> "RecoveryKit | None":
-    return None if path is None else kit_from(path)
-
-
-def kit_from(path: str) -> "RecoveryKit":
-    """Return the recovery kit in a file; `UsageError` or `KeysError` if it is none."""
-    from node.crypto.keyring import RecoveryKit
-
-    try:
-        return RecoveryKit.decode(safe_paths.read_file(Path(path), _MOST_SECRET_BYTES))
-    except OSError as exc:
-        raise UsageError(f"{path} cannot be read as a recovery kit ({exc.strerror})") from exc
 
 
 @click.command("id")
@@ -533,62 +345,4 @@ def verify_backup(directory: str, json_: bool) -> None:
         raise SystemExit(1)
 
 
-@click.command()
-@click.argument("directory")
-@click.option(
-    "--recovery-kit", metavar="FILE", help="Makes a new host key, where no passphrase was set."
-)
-@click.option("--incomplete", is_flag=True, help="Restore what is left of a damaged backup.")
-@as_json
-@click.pass_context
-def restore(
-    context: click.Context,
-    directory: str,
-    recovery_kit: str | None,
-    incomplete: bool,
-    json_: bool,
-) -> None:
-    """Make the home from a backup (on a new machine, say). The old node must not run any more.
-
-    The home is a folder that is there and empty (a disk may be mounted on it), or a new one. A
-    backup that lacks a part is refused before anything is written; --incomplete takes what is
-    left, and exits with 1. A backup never holds the host key: of a node without a passphrase,
-    restore with its recovery kit.
-
-    \b
-    Examples:
-      emix --home /srv/emix restore /mnt/backup/emix-2026-11-24
-      emix restore /mnt/backup/emix-2026-11-24 --recovery-kit /media/usb/kit.json
-    """
-    from node.app.home import Home
-    from node.app.restoring import restore_home
-
-    source, home = (
-        safe_paths.absolute(Path(directory)),
-        Home(safe_paths.absolute(home_path(context))),
-    )
-    with ProgressBar("restoring") as bar:
-        restored = restore_home(
-            source, home, _kit_from(recovery_kit), takes_incomplete=incomplete, tell=bar.update
-        )
-    if json_:
-        missing = [{"file": problem.name, "problem": problem.what} for problem in restored.missing]
-        show_json(
-            {
-                "home": str(home.root),
-                "files": restored.files,
-                "bytes": restored.bytes,
-                "missing": missing,
-            }
-        )
-    else:
-        for problem in restored.missing:
-            print_line(f"PROBLEM  {problem.name} {problem.what}")
-        print_line(f"{restored.files} files, {show_bytes(restored.bytes)} in {home.root}.")
-        start = _command(home.root)
-        print_line(f"Next: `{start} serve`, then `{start} store check`.")
-    if restored.missing:
-        raise SystemExit(1)
-
-
-COMMANDS = (init, serve, passphrase, show_id, status, doctor, store, backup, restore)
+COMMANDS = (show_id, status, doctor, store, backup)

@@ -11,12 +11,12 @@ import click
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import node_client, run_call
-from node.cli.node_commands import as_json
 from node.domain.files import wrong_file
 from node.domain.ids import FacilityId
 from node.domain.names import find_named
 from node.errors import Conflict, DocumentError, UsageError
 from node.system import safe_paths
+from node.terminal.commands import as_json
 from node.terminal.output import (
     Column,
     ask,

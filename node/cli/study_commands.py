@@ -7,9 +7,9 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.choosing import incomplete, of_patient, summary_of
 from node.cli.client import run_call
-from node.cli.node_commands import as_json
 from node.cli.origins import asking_for_origin, origin_option
 from node.errors import UsageError
+from node.terminal.commands import as_json
 from node.terminal.output import (
     Column,
     ask,

@@ -10,9 +10,9 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.choosing import name_of_patients, of_several
 from node.cli.client import Client, node_client, run_call
 from node.cli.moves import FINAL, Moves, name_of, why
-from node.cli.node_commands import as_json
 from node.cli.origins import origin_option
 from node.cli.sending import Sending
+from node.terminal.commands import as_json
 from node.terminal.output import (
     Column,
     as_dict,

@@ -8,8 +8,8 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.choosing import of_patient
 from node.cli.client import run_call
 from node.cli.import_commands import import_and_show, is_whole
-from node.cli.node_commands import as_json
 from node.errors import NotFound
+from node.terminal.commands import as_json
 from node.terminal.output import (
     Column,
     ask,

@@ -1,6 +1,6 @@
 """Looking after a store: counts, checks, retention, backup."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -8,6 +8,8 @@ from pathlib import Path
 import trio
 
 from node.chunks.format import open_chunk
+from node.chunks.storage import Requests
+from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
 from node.errors import ChunkDamaged, StoreAway, StoreError
@@ -23,6 +25,7 @@ from node.system.durable_files import TEMPORARY_SUFFIX
 
 _REMOVE_SECONDS = 60.0  # what is left is removed at the next start
 _TELL_EVERY = 64
+_PAGE = 1000  # chunks
 
 
 class Maintenance:
@@ -88,6 +91,19 @@ class Maintenance:
         counts = self._context.database.read_sync(_counts)
         counts["free_bytes"] = self._context.storage.free_bytes()
         return counts
+
+    def chunks_here(self) -> Iterator[ChunkId]:
+        """Yield every chunk that a package names and that is to be here, by its id. Blocks."""
+        after = b""
+        while page := self._context.database.read_sync(
+            partial(package_rows.chunks_after, after=after, limit=_PAGE)
+        ):
+            yield from (chunk_id for chunk_id, is_here in page if is_here)
+            after = page[-1][0].digest
+
+    def chunk_requests(self) -> Mapping[tuple[str, str], Requests]:
+        """Return what an object store was asked since the start, by operation and outcome."""
+        return self._context.storage.requests()
 
     def transfers_sync(self) -> dict[tuple[str, str], int]:
         """Return how many transfers there are by direction and state."""

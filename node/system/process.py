@@ -7,20 +7,18 @@ told when it serves and when it stops (`sd_notify`).
 """
 
 import ctypes
-import fcntl
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import structlog
 import trio
 
-from node.errors import ConfigError, StoreLocked, SyncFailed
+from node.errors import SyncFailed
 from node.sandbox import children
-from node.system import safe_paths, sync_failure
+from node.system import sync_failure
 
 log = structlog.get_logger()
 
@@ -126,32 +124,6 @@ def _stopper(nursery: trio.Nursery) -> Callable[[], None]:
             token.run_sync_soon(nursery.cancel_scope.cancel)
 
     return stop
-
-
-@contextmanager
-def locked(home: Path, name: str) -> Iterator[None]:
-    """Lock a home for this process; the kernel lets go of it when the process ends.
-
-    Raises:
-        StoreLocked: another process holds it.
-        ConfigError: it is not ours to use, or another user has power over the way to it.
-    """
-    safe_paths.check_user(home)
-    try:
-        with safe_paths.folder(home, is_ours=True) as (folder, _):
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(name, flags, 0o600, dir_fd=folder)
-    except OSError as exc:
-        why = safe_paths.denial(home / name) or exc.strerror
-        raise ConfigError(f"{home} cannot be used: {why}") from exc
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise StoreLocked(f"another process is using {home}") from exc
-        yield
-    finally:
-        os.close(fd)
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8

@@ -2,8 +2,10 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import click
@@ -19,6 +21,9 @@ EXIT_STATUS = (
     " 20 peer not reachable, 21 peer not trusted."
 )
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+as_json = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
 
 
 def home_of(text: str, variable: str) -> Path:
@@ -41,12 +46,26 @@ def home_of(text: str, variable: str) -> Path:
 
 
 class CommandGroup(click.Group):
-    """Turn our errors into a line and an exit status."""
+    """Turn our errors into a line and an exit status.
+
+    Attributes:
+        interrupted: What is said after Ctrl-C.
+        modules: Commands that are loaded when they are asked for, and the modules that have them
+            in `COMMANDS`.
+    """
 
     interrupted = "interrupted"
+    modules: Mapping[str, str] = MappingProxyType({})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in order."""
+        return sorted({*super().list_commands(ctx), *self.modules})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; `help COMMAND` is what people try first."""
+        if cmd_name in self.modules and cmd_name not in self.commands:
+            for command in import_module(self.modules[cmd_name]).COMMANDS:
+                self.add_command(command)
         return super().get_command(ctx, cmd_name) or (_help if cmd_name == "help" else None)
 
     def main(self, args: Sequence[str] | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
@@ -103,6 +122,14 @@ class CommandGroup(click.Group):
         if KeyboardInterrupt in kinds:
             print_error(self.interrupted)
             raise SystemExit(130)
+
+
+def children(group: click.Group, context: click.Context) -> Iterator[tuple[str, click.Command]]:
+    """Yield the commands of a group by their names, in order; they are loaded."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is not None:
+            yield name, command
 
 
 @click.command("help")

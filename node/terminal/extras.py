@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class
 
 from node.errors import UsageError
+from node.terminal.commands import children
 from node.terminal.output import print_line, print_own, show_json
 
 _SHELLS = ("bash", "zsh", "fish")
@@ -57,6 +57,8 @@ def _completion(cli: click.Group, name: str) -> click.Command:
     @click.command("completion")
     @click.argument("shell", type=click.Choice(_SHELLS))
     def completion(shell: str) -> None:
+        from click.shell_completion import get_completion_class  # few commands need it
+
         kind = get_completion_class(shell)
         assert kind is not None  # noqa: S101  # click has these three
         print_own(kind(cli, {}, name, variable).source() + "\n")
@@ -108,7 +110,7 @@ def _pages(command: click.Command, context: click.Context) -> Iterator[tuple[str
     path = context.command_path
     yield f"{path.replace(' ', '-')}.1", _page(command, context)
     if isinstance(command, click.Group):
-        for name, child in sorted(command.commands.items()):
+        for name, child in children(command, context):
             yield from _pages(child, click.Context(child, info_name=name, parent=context))
 
 
@@ -122,7 +124,7 @@ def _page(command: click.Command, context: click.Context) -> str:
     lines += [".SH DESCRIPTION", *_paragraphs(command.help or "")]
     lines += _records("OPTIONS", _options(command, context))
     if isinstance(command, click.Group):
-        lines += _records("COMMANDS", _children(command))
+        lines += _records("COMMANDS", _children(command, context))
     if command.epilog:
         lines += [".SH EXIT STATUS", _line(command.epilog)]
     return "\n".join(lines) + "\n"
@@ -135,8 +137,8 @@ def _options(command: click.Command, context: click.Context) -> Iterator[tuple[s
             yield record
 
 
-def _children(group: click.Group) -> Iterator[tuple[str, str]]:
-    for name, child in sorted(group.commands.items()):
+def _children(group: click.Group, context: click.Context) -> Iterator[tuple[str, str]]:
+    for name, child in children(group, context):
         yield name, child.get_short_help_str(200)
 
 

@@ -140,7 +140,7 @@ async def test_challenge_is_spent_once(engine_kind: str, tmp_path: Path) -> None
             for _ in range(20):
                 nursery.start_soon(spend)
         assert sorted(outcomes) == [False] * 19 + [True]
-        # RecordCache until it could not be used any more, by whoever's clock, and not for ever.
+        # Remembered until it could not be used any more, by whoever's clock, and not for ever.
         assert not await storage.spend(b"challenge", NOW + 60, NOW + 60)
         assert not await storage.spend(b"challenge", NOW + 60, NOW + 3600)
         assert await storage.spend(b"challenge", NOW + 120, NOW + 3700)

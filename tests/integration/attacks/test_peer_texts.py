@@ -20,6 +20,7 @@ from node.crypto.digests import sha256
 from node.documents.delivery import open_delivery, sign_delivery
 from node.documents.identity import Identity
 from node.documents.receipt import Proof, Receipt, sign_receipt
+from node.terminal.commands import children
 from tests.integration.attacks.texts import HOSTILE, hostile_node, is_harmless
 from tests.support.hostile import HostilePeer, forge
 from tests.support.nodes import Node
@@ -65,7 +66,7 @@ ARGUMENTS: dict[tuple[str, ...], list[tuple[str, ...]]] = {
 def commands(
     group: click.Group, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name, command in group.commands.items():
+    for name, command in children(group, click.Context(group)):
         if isinstance(command, click.Group):
             if command.invoke_without_command:
                 yield (*path, name), command

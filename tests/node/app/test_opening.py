@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from node.app.buckets import claim_place
 from node.app.config import Config, load_config
 from node.app.home import Home, NewNode, make_home, unlock
 from node.app.moving_chunks import move_chunks, moving_finding
-from node.app.opening import claim_place, open_home_store
+from node.app.opening import open_home_store
 from node.cli.main import cli
 from node.errors import ConfigError, StoreDenied, StoreError
 from node.store.copies import BackupFolder
+from node.store.maintenance import Maintenance
 from tests.node.chunks.contract import chunk
 from tests.support.backups import make_node, write_context
 from tests.support.s3_server import ObjectStore, object_store
@@ -109,7 +111,7 @@ async def test_chunks_move_from_the_home_to_a_bucket_and_back(
     for config, count in ((there, 3), (back, 3)):
         context = open_home_store(home, config, keys)
         assert [f.level for f in moving_finding(context.storage)] == ["ok"]
-        await move_chunks(context.storage, record)
+        await move_chunks(context.storage, Maintenance(context, home.root).chunks_here, record)
         [finding] = moving_finding(context.storage)
         assert "empty [store] chunks_before" in finding.advice
         assert len(list(context.storage.contents())) == count

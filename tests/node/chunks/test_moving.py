@@ -69,10 +69,27 @@ def test_all_move_and_then_it_is_done(harness: MovingHarness) -> None:
         harness.before.put(name, bytes([n]))
     while storage.move_some():
         assert len(dict(storage.contents())) == 41
+    assert not storage.is_done
+    storage.move_left_out([])
     assert storage.is_done
     assert storage.moved == 41
     assert list(harness.before.contents()) == []
     assert {name for name, _ in harness.to.crashed().contents()} == {NAME, *names}
+
+
+def test_what_no_listing_shows_moves_all_the_same(harness: MovingHarness) -> None:
+    storage = harness.open()
+    late, lost = chunk(b"late"), chunk(b"lost")
+    assert storage.move_some() == 1
+    harness.before.lags = True
+    harness.before.put(*late)
+    assert storage.move_some() == 0
+    assert harness.to.size(late[0]) is None
+    storage.move_left_out([NAME, late[0], lost[0]])
+    assert harness.to.crashed().get(late[0]) == late[1]
+    assert (harness.before.size(late[0]), storage.is_done) == (None, True)
+    with pytest.raises(ChunkNotFound):
+        storage.get(lost[0])
 
 
 def test_place_that_fails_loses_nothing_and_moving_goes_on(harness: MovingHarness) -> None:

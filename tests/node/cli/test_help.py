@@ -1,21 +1,27 @@
 """Help: every command shows an example, and every example is a command that is taken."""
 
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+import node.cli
 from directory_service.cli import cli as directory_cli
 from node.cli.main import cli
+from node.terminal.commands import children
 
 
 def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
     """Yield a command and all below it, by their full names."""
     yield name, command
     if isinstance(command, click.Group):
-        for child_name, child in command.commands.items():
+        for child_name, child in children(command, click.Context(command)):
             yield from commands(child, f"{name} {child_name}")
 
 
@@ -54,3 +60,24 @@ def test_examples_are_of_that_command_and_are_ones_that_are_taken(
         done = CliRunner().invoke(directory_cli if name.startswith("emix-d") else cli, arguments)
         assert (done.exit_code, done.output) == (0, "")
         assert name in called
+
+
+def test_every_module_has_the_commands_that_it_is_said_to_have() -> None:
+    said: dict[str, set[str]] = {}
+    for name, module in cli.modules.items():
+        said.setdefault(module, set()).add(name)
+    for path in Path(node.cli.__file__).parent.glob("*_commands.py"):
+        found = import_module(f"node.cli.{path.stem}")
+        assert said.pop(found.__name__) == {command.name for command in found.COMMANDS}
+    assert said == {}
+
+
+@pytest.mark.parametrize("arguments", ["--help", "version", "init --help", "nothing"])
+def test_what_asks_no_node_loads_no_grpc(arguments: str) -> None:
+    program = (
+        "import sys\nfrom node.cli.main import cli\n"
+        "try:\n    cli.main(sys.argv[1:], prog_name='emix')\nfinally:\n"
+        "    assert 'grpc' not in sys.modules or sys.argv[1] == '--help'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments.split()], check=False)
+    assert done.returncode == (2 if arguments == "nothing" else 0)

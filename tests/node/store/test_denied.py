@@ -21,7 +21,7 @@ from node.sql.database import open_database, opens
 from node.store.context import StoreContext, open_store
 from node.store.lost import find_lost
 from node.system import safe_paths, sync_failure
-from node.system.process import locked
+from node.system.locks import locked
 from tests.integration.attacks.users import USER, folder_of_user
 from tests.node.sql.test_database import KEY, add, steps, words
 from tests.node.store.test_import_resumes import make_store

@@ -1,0 +1,66 @@
+"""Buckets that the settings name for chunks: what speaks S3 is loaded only where one is."""
+
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from node.app.config import Config
+from node.app.home import Home
+from node.chunks.places import S3Place
+from node.crypto.keyring import RootKey
+from node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from node.chunks.s3 import S3ChunkStorage
+
+_MIB = 2**20
+
+
+def claim_place(home: Home, config: Config, root_key: RootKey) -> None:
+    """Take the place for chunks that the settings name for this node; none is no error.
+
+    Raises:
+        ConfigError: it cannot be used with these settings.
+        StoreError: it is another node's, or does not answer.
+    """
+    if config.chunks:
+        with closing(open_bucket(home, config, root_key, config.chunks)) as storage:
+            storage.claim()
+
+
+def check_chunk_credentials(config: Config) -> None:
+    """Check that the file with credentials for chunks can be used; none is no error.
+
+    Raises:
+        ConfigError: it cannot be read, has none, or others can read it too.
+    """
+    if config.chunks_credentials:
+        check_installed()
+        from node.chunks.s3_client import read_credentials
+
+        read_credentials(Path(config.chunks_credentials))
+
+
+def check_installed() -> None:
+    """Check that what speaks S3 is installed; it is loaded only where it is used."""
+    if find_spec("botocore") is None:
+        raise ConfigError("chunks in a bucket need more software: pip install 'emix[s3]'")
+
+
+def open_bucket(home: Home, config: Config, root_key: RootKey, text: str) -> "S3ChunkStorage":
+    """Return the storage in a bucket; nothing is asked of it yet.
+
+    Raises:
+        ConfigError: what speaks S3 is not installed, or no client can be made for the place.
+    """
+    check_installed()
+    from node.chunks.s3 import S3ChunkStorage
+
+    return S3ChunkStorage(
+        S3Place.parse(text),
+        root_key.storage_owner(),
+        home.root,
+        config.reserve_mib * _MIB,
+        config.chunks_credentials,
+    )
