@@ -239,7 +239,7 @@ class StudyHandlers:
         A failing DICOMDIR costs no file. Returns what there is to say about it.
         """
         unlisted: list[pb.ExportStudyResponse] = []
-        folder = ExportFolder(Path(request.directory))
+        folder = ExportFolder(Path(request.directory), dict(plan.files))
         await trio.to_thread.run_sync(_check_outside, folder.partial, self._parts.home)
         await trio.to_thread.run_sync(folder.open)
         try:

@@ -15,15 +15,17 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import repeat
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from node.errors import Conflict, StoreError
 from node.system import safe_paths
+from node.system.direct_files import write_direct
 
 _PARTIAL = ".emix-partial"
 _OUR_NAME = re.compile(r"SE\d{6}/(IM|OV)\d{6}")
@@ -40,13 +42,21 @@ class ExportFolder:
     Blocking: call it on worker threads.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, sizes: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Prepare.
+
+        Args:
+            directory: Where the files are to appear.
+            sizes: How large they will be, as far as that is known.
+        """
+        self._sizes = sizes
         self._directory = directory.absolute()
         self._is_made = False
         self._is_open = False
         self._fd = self._partial_fd = -1
         self._closing = ExitStack()
         self._begun: set[str] = set()
+        self._durable: set[str] = set()
         self._failure = ""
         self._lock = threading.Lock()
         self.partial = self._directory / _PARTIAL
@@ -139,6 +149,8 @@ class ExportFolder:
         if not _OUR_NAME.fullmatch(name):
             raise StoreError("a file of another name than an export has")
         try:
+            if offset == 0 and self._sizes.get(name) == len(piece) and self._whole(name, piece):
+                return
             fd = self._file(name)
             try:
                 view = memoryview(piece)
@@ -151,13 +163,27 @@ class ExportFolder:
         except OSError as exc:
             raise self._failed(exc) from exc
 
+    def _whole(self, name: str, content: bytes) -> bool:
+        """Write a whole file past the page cache, durably; False where that cannot be done."""
+        with self._lock:
+            self._make_folder_of(name)
+        if not write_direct(name, content, _sync, dir_fd=self._partial_fd):
+            return False
+        with self._lock:
+            self._begun.add(name)
+            self._durable.add(name)
+        return True
+
+    def _make_folder_of(self, name: str) -> None:
+        with suppress(FileExistsError):
+            os.mkdir(name.partition("/")[0], 0o700, dir_fd=self._partial_fd)
+
     def _file(self, name: str) -> int:
         """Open a file of ours; the first time, nothing may be there."""
         with self._lock:
             if name in self._begun:
                 return os.open(name, _FILE, dir_fd=self._partial_fd)
-            with suppress(FileExistsError):
-                os.mkdir(name.partition("/")[0], 0o700, dir_fd=self._partial_fd)
+            self._make_folder_of(name)
             fd = os.open(name, _FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._partial_fd)
             self._begun.add(name)
             return fd
@@ -185,7 +211,8 @@ class ExportFolder:
         folders, files = [], []
         for folder, _, names, _ in os.fwalk(".", dir_fd=self._partial_fd):
             folders.append(folder)
-            files += [f"{folder}/{name}" for name in names]
+            found = (f"{folder}/{name}" for name in names)
+            files += [path for path in found if path.removeprefix("./") not in self._durable]
         with ThreadPoolExecutor(_SYNCING_THREADS) as threads:
             for paths in (files, folders):
                 # All of them are waited for, and the first error is raised.

@@ -80,6 +80,36 @@ def test_all_is_on_the_disk_before_anything_has_its_name(
     assert synced[8:] == [str(out)], "the new names last"
 
 
+def test_large_file_that_comes_whole_is_durable_at_once_and_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        fsync(fd)
+
+    content = {f"SE000001/IM00000{n}": os.urandom(70_000 + 4096 * n + n % 2) for n in range(1, 5)}
+    sizes = {name: len(data) for name, data in content.items()}
+    sizes["SE000001/IM000004"] += 1  # and it comes in two pieces
+    content["SE000001/IM000004"] += b"\0"
+    with ExportFolder(tmp_path / "out", sizes) as folder:
+        monkeypatch.setattr(os, "fsync", noted)
+        for name, data in content.items():
+            pieces = (data,) if name != "SE000001/IM000004" else (data[:-1], data[-1:])
+            offset = 0
+            for piece in pieces:
+                folder.write(name, offset, piece)
+                offset += len(piece)
+        assert synced == ["IM000001", "IM000002", "IM000003"]
+        with pytest.raises(StoreError, match="File exists"):
+            folder.write("SE000001/IM000001", 0, content["SE000001/IM000001"])
+        folder.publish()
+    assert synced[3:] == ["IM000004", "SE000001", ".emix-partial", "out"]
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in content} == content
+
+
 def test_disk_that_fails_late_publishes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
