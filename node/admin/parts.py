@@ -13,6 +13,7 @@ from node.domain.actors import Actor, Visitor
 from node.domain.findings import Finding
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
 from node.domain.names import several_named
+from node.exchange.export.exports import Exports
 from node.exchange.ingest.imports import Imports
 from node.exchange.membership.networks import Networks
 from node.exchange.membership.pairing import Pairing
@@ -24,7 +25,7 @@ from node.federation.routes.lan import Lan
 from node.rpc.serving import Call
 from node.store.audit import AuditStore
 from node.store.clock_notes import ClockNotes
-from node.store.exporting import Exporter
+from node.store.exporting import Exporter, ExportPlan
 from node.store.heads import HeadStore
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
@@ -53,6 +54,7 @@ class Parts:
     import_store: ImportStore
     studies: StudyStore
     exporter: Exporter
+    exports: Exports[ExportPlan]
     transfer_store: TransferStore
     transfers: Transfers
     peer_store: PeerStore

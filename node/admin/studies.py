@@ -19,6 +19,7 @@ from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
 from node.dicom.media import find_files
 from node.domain.display_text import encodable
 from node.errors import ConfigError, Conflict, DicomError, UsageError, ungrouped
+from node.exchange.export.streams import Unchanged, ZeroedPreamble
 from node.exchange.ingest.job import Finding, ImportJob, Progress, Summary
 from node.exchange.ingest.reading import WINDOW_BYTES
 from node.exchange.ports import IncomingFile
@@ -197,11 +198,33 @@ class StudyHandlers:
             with suppress(trio.WouldBlock):  # a slow reader misses some, never the last
                 send.send_nowait(latest)
 
-        def send_piece(name: str, offset: int, data: bytes) -> None:
+        sizes = dict(plan.files)
+
+        def pieces(name: str, offset: int, data: bytes) -> Iterator[pb.ExportStudyResponse]:
             for i in range(0, len(data), _PIECE_BYTES):
                 part = data[i : i + _PIECE_BYTES]
-                piece = pb.ExportPiece(name=name, offset=offset + i, data=part)
-                trio.from_thread.run(send.send, pb.ExportStudyResponse(piece=piece))
+                piece = pb.ExportPiece(name=name, offset=offset + i, data=part, size=sizes[name])
+                yield pb.ExportStudyResponse(piece=piece)
+
+        def send_piece(name: str, offset: int, data: bytes) -> None:
+            for piece in pieces(name, offset, data):
+                trio.from_thread.run(send.send, piece)
+
+        async def stream() -> None:
+            done = 0
+            async with self._parts.exports.stream(
+                plan,
+                actor=actor_of(call),
+                destination=_destination(request),
+                overlay=lambda _: ZeroedPreamble() if request.safe_preamble else Unchanged(),
+            ) as found:
+                async for one in found:
+                    name, size = plan.files[one.instance]
+                    for piece in pieces(name, one.offset, one.data):
+                        await send.send(piece)
+                    done += len(one.data)
+                    is_whole = one.offset + len(one.data) == size
+                    tell(one.instance + is_whole, len(plan.files), done, plan.total_bytes)
 
         async def export(sink: Sink) -> None:
             await self._parts.exporter.export(
@@ -215,7 +238,9 @@ class StudyHandlers:
 
         async def run() -> None:
             async with send:
-                if request.stream:
+                if request.stream and request.in_order:
+                    await stream()
+                elif request.stream:
                     await export(send_piece)
                 else:
                     for unlisted in await self._export_here(request, plan, export):

@@ -36,6 +36,7 @@ from node.domain.events import DialBackAsked, NetworksChanged, PinsChanged, Tick
 from node.domain.ids import FacilityId
 from node.errors import NodeError, ungrouped
 from node.exchange.events import Events, Feed, TransferFeed
+from node.exchange.export.exports import Exports
 from node.exchange.ingest.imports import Imports
 from node.exchange.membership.authority import Authority
 from node.exchange.membership.memberships import Memberships
@@ -489,6 +490,7 @@ class _Node:
             config.admin_group,
             self._statements.announced,
         )
+        exporter = Exporter(self._context, self._studies)
         return Parts(
             home=self._home.root,
             display_name=config.display_name,
@@ -497,7 +499,8 @@ class _Node:
             imports=Imports(self._import_store, examiner, self._events.publish),
             import_store=self._import_store,
             studies=self._studies,
-            exporter=Exporter(self._context, self._studies),
+            exporter=exporter,
+            exports=Exports(exporter),
             transfer_store=self._transfer_store,
             transfers=self._transfers,
             peer_store=self._peers,

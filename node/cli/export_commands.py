@@ -8,8 +8,10 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.choosing import chosen, incomplete
 from node.cli.client import node_client
+from node.cli.homes import home_path
 from node.cli.origins import asking_for_origin, origin_option
 from node.domain.display_text import encodable
+from node.errors import UsageError
 from node.system import safe_paths
 from node.terminal.commands import as_json
 from node.terminal.output import (
@@ -57,24 +59,32 @@ def export(
     yes: bool,
     json_: bool,
 ) -> None:
-    """Write a study's files into a new folder, byte for byte as they came in.
+    """Write a study's files into a new folder, or a ZIP file, byte for byte as they came in.
 
     STUDY is its number in a list, its UID or the beginning of it, its accession number, or words
     that find no other study: then it is shown, and asked about unless --yes is given.
 
-    The folder must be yours, and no other user may be able to write in it or above it. Where
-    several facilities sealed different images of the study, --origin says whose. Instances that
-    this node holds (an executable in the preamble, say) are left out and named; the exit status
-    is 1 then. It is 1, too, where a DICOMDIR was asked for and does not list every file; all files
-    are exported then. Of several versions of an instance the latest is exported, and the others
-    are counted; with --all-versions they are files that begin with OV.
+    The folder must be yours, and no other user may be able to write in it or above it. A name that
+    ends with .zip is a ZIP file's: nothing in it is compressed, and it has no DICOMDIR.
+
+    Where several facilities sealed different images of the study, --origin says whose. Instances
+    that this node holds (an executable in the preamble, say) are left out and named; the exit
+    status is 1 then. It is 1, too, where a DICOMDIR was asked for and does not list every file; all
+    files are exported then. Of several versions of an instance the latest is exported, and the
+    others are counted; with --all-versions they are files that begin with OV.
 
     \b
     Examples:
       emix export s12 ~/for-the-pacs
       emix export 1.2.840.113619.2 ~/ours --origin own
+      emix export s12 ~/for-the-portal.zip
     """
     target = safe_paths.absolute(Path(directory))
+    is_zip = target.suffix.lower() == ".zip"
+    if is_zip and dicomdir:
+        raise UsageError("a DICOMDIR is written into a folder only; export into one, and pack it")
+    if is_zip and target.resolve().is_relative_to(home_path(context).resolve()):
+        raise UsageError("a home is encrypted and an export is not; choose another folder")
     uid = chosen(context, uid, is_sure=yes)
     request = pb.ExportStudyRequest(
         study=uid,
@@ -96,7 +106,9 @@ def export(
     try:
         with asking_for_origin(context, uid, "export", uid, directory):
             is_named = encodable(str(target)) == str(target)  # else only this process can
-            if not is_named or not _export(context, request, exported):
+            if is_zip:
+                _export_zip(context, request, target, exported)
+            elif not is_named or not _export(context, request, exported):
                 _export_streamed(context, request, target, exported)
     except KeyboardInterrupt:
         print_error("interrupted; nothing of the export was left")
@@ -244,6 +256,31 @@ def _export_streamed(
                 pb.UnlistedFile(name=found.name, reason=found.reason) for found in unlisted
             ]
         folder.publish()
+
+
+def _export_zip(
+    context: click.Context, request: pb.ExportStudyRequest, target: Path, exported: _Exported
+) -> None:
+    """Write a ZIP file here, of what the node streams in order."""
+    from node.store.export_zip import ExportZip
+
+    request.stream = request.in_order = True
+    with (
+        ExportZip(target) as archive,
+        node_client(context) as client,
+        ProgressBar("exporting") as bar,
+        client.stream("StudyService.ExportStudy", request) as events,
+    ):
+        for event in events:
+            if event.HasField("piece"):
+                piece = event.piece
+                archive.write(piece.name, piece.offset, piece.data, piece.size)
+                continue
+            if event.bytes_total and not event.bytes_done:
+                archive.check_room(event.bytes_total, event.instances_total)
+            exported.note(event)
+            bar.update(event.bytes_done, event.bytes_total)
+        archive.publish()
 
 
 COMMANDS = (export,)

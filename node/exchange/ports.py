@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 import trio
 
 from node.domain.actors import Actor
+from node.domain.exports import Place
 from node.domain.ids import ChunkId, PackageId
 from node.domain.packages import PackageState
 from node.domain.patients import Patient
@@ -109,6 +110,30 @@ class ImportStore(Protocol):
 
     async def hold(self, row: int, examined: Examined, label: str) -> int:
         """Note why a held package waits for a person."""
+
+
+class ExportPlan(Protocol):
+    """What an export gives away."""
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where each instance lies, in the order in which they go."""
+
+
+P = TypeVar("P", bound=ExportPlan, contravariant=True)
+
+
+class ExportStore(Protocol[P]):
+    """What export needs of the store."""
+
+    async def note_begun(self, plan: P, actor: Actor, destination: str) -> None:
+        """Record an export, durably: before its first byte leaves."""
+
+    async def note_ended(self, plan: P) -> None:
+        """Note that somebody has what was planned."""
+
+    def open_chunk(self, plan: P, package: int, position: int) -> bytes:
+        """Return a chunk's plaintext. Blocks."""
 
 
 class Slab(Protocol):

@@ -7,8 +7,9 @@ import trio
 
 from node.chunks.format import open_chunk
 from node.domain.actors import Actor
+from node.domain.exports import Place, zeroed_preamble
 from node.domain.ids import FacilityId
-from node.domain.manifest import InstanceEntry, Manifest
+from node.domain.manifest import ChunkEntry, InstanceEntry, Manifest
 from node.domain.packages import Package
 from node.domain.versions import older_versions
 from node.sql.database import Db
@@ -19,7 +20,6 @@ from node.store.lost import lost_instances, noted_if_lost
 from node.store.studies import StudyStore
 
 READING_THREADS = 4
-PREAMBLE_BYTES = 128
 MOST_NAMED = 100
 """So many held instances stand in one audit entry."""
 
@@ -47,6 +47,8 @@ class ExportPlan:
     Attributes:
         origin: Whose packages.
         files: Their names and sizes.
+        places: Where each of them lies.
+        manifests: Of the packages.
         older_versions: How many instances are left out, since a later version is written.
         unfinished_imports: Imports that brought a part of the study, which is left out.
         left_out: Instances that wait for a person.
@@ -56,6 +58,8 @@ class ExportPlan:
     origin: FacilityId
     packages: Sequence[Package]
     files: list[tuple[str, int]] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    manifests: Sequence[Manifest] = ()
     chunks: list[_ExportChunk] = field(default_factory=list)
     older_versions: int = 0
     unfinished_imports: list[int] = field(default_factory=list)
@@ -121,17 +125,7 @@ class Exporter:
         Raises:
             StoreError: a chunk is damaged; what the sink raises passes through too.
         """
-        facts: dict[str, object] = {
-            "study": plan.packages[0].study_uid,
-            "packages": [str(p.package_id) for p in plan.packages],
-            "origin": str(plan.origin),
-            "destination": destination,
-        }
-        if plan.released:
-            facts["held"] = [found.id for found in plan.released[:MOST_NAMED]]
-        await self._context.database.write(
-            lambda db: audit_rows.append(db, "study.exported", facts, actor)
-        )
+        await self.note_begun(plan, actor, destination)
         progress = [0, 0]
         limiter = trio.CapacityLimiter(READING_THREADS)
 
@@ -148,23 +142,50 @@ class Exporter:
             for job in plan.chunks:
                 await limiter.acquire_on_behalf_of(job)
                 nursery.start_soon(write, job)
+        await self.note_ended(plan)
+
+    async def note_begun(self, plan: ExportPlan, actor: Actor, destination: str) -> None:
+        """Record an export, durably: before its first byte leaves."""
+        facts: dict[str, object] = {
+            "study": plan.packages[0].study_uid,
+            "packages": [str(p.package_id) for p in plan.packages],
+            "origin": str(plan.origin),
+            "destination": destination,
+        }
+        if plan.released:
+            facts["held"] = [found.id for found in plan.released[:MOST_NAMED]]
+        await self._context.database.write(
+            lambda db: audit_rows.append(db, "study.exported", facts, actor)
+        )
+
+    async def note_ended(self, plan: ExportPlan) -> None:
+        """Note that somebody has what was planned: retention may delete it."""
         numbers = [package.id for package in plan.packages]
         await self._context.database.write(lambda db: package_rows.note_looked(db, numbers))
 
-    def _write_chunk(self, job: "_ExportChunk", sink: Sink, safe_preamble: bool) -> tuple[int, int]:
-        """Open one chunk and give its pieces away; return instances begun and bytes."""
+    def open_chunk(self, plan: ExportPlan, package: int, position: int) -> bytes:
+        """Return the plaintext of a chunk of a planned package. Blocks.
+
+        Raises:
+            StoreError: it is lost or damaged, which is noted.
+        """
+        return self._open(plan.packages[package], plan.manifests[package].chunks[position])
+
+    def _open(self, package: Package, entry: ChunkEntry) -> bytes:
         context = self._context
-        keys = context.data_key(job.package).sealing_keys()
-        entry = job.manifest.chunks[job.position]
+        keys = context.data_key(package).sealing_keys()
         with noted_if_lost(context, entry.chunk_id):
             sealed = context.storage.get(entry.chunk_id)
-            plaintext = memoryview(open_chunk(keys, job.package.package_id, entry, sealed))
+            return open_chunk(keys, package.package_id, entry, sealed)
+
+    def _write_chunk(self, job: "_ExportChunk", sink: Sink, safe_preamble: bool) -> tuple[int, int]:
+        """Open one chunk and give its pieces away; return instances begun and bytes."""
+        plaintext = memoryview(self._open(job.package, job.manifest.chunks[job.position]))
         begun = written = 0
         for path, file_offset, chunk_offset, length in job.pieces:
             piece = bytes(plaintext[chunk_offset : chunk_offset + length])
-            if safe_preamble and file_offset < PREAMBLE_BYTES:
-                zeroed = min(length, PREAMBLE_BYTES - file_offset)
-                piece = bytes(zeroed) + piece[zeroed:]
+            if safe_preamble:
+                piece = zeroed_preamble(file_offset, piece)
             sink(path, file_offset, piece)
             begun += file_offset == 0
             written += length
@@ -181,7 +202,7 @@ def _plan_export(
             packages += package_rows.find_packages(db, "id = ?", (found.package,))
     manifests = [package_rows.get_manifest(db, p, p.created_time) for p in packages]
     older = older_versions([manifest.instances for manifest in manifests])
-    plan = ExportPlan(packages[0].origin, packages)
+    plan = ExportPlan(packages[0].origin, packages, manifests=manifests)
     names = _Names()
     done: set[bytes] = set()
     # Of what is lost in one package another may have a copy.
@@ -193,7 +214,7 @@ def _plan_export(
         if i.digest not in lost[package.id]
     }
     held_digests: dict[bytes, HeldInstance] = {}
-    for package, manifest in zip(packages, manifests, strict=True):
+    for number, (package, manifest) in enumerate(zip(packages, manifests, strict=True)):
         held = {h.position: h for h in findings.held(db, "f.package = ?", (package.id,))}
         pieces: dict[int, list[tuple[str, int, int, int]]] = {}
         for position, instance in enumerate(manifest.instances):
@@ -209,6 +230,7 @@ def _plan_export(
             done.add(instance.digest)
             path = names.of(instance, is_older=is_older)
             plan.files.append((path, instance.size_bytes))
+            plan.places.append(Place(number, instance.extents))
             _add_pieces(pieces, path, instance)
         plan.chunks += [
             _ExportChunk(package, manifest, position, found)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import stat
@@ -327,6 +328,38 @@ def test_nothing_is_exported_into_a_home(nodes: tuple[Node, Node], tmp_path: Pat
     said = _error(a, "export", study_uid(26), str(a.home / "chunks" / "out"))
     assert "choose another folder" in said
     assert not (a.home / "chunks" / "out").exists()
+
+
+def test_study_is_exported_into_a_zip_byte_for_byte(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, _ = nodes
+    folder = write_study(tmp_path / "s", 33, 30, size=512)
+    large = make_dataset(33, 31, size=2200)  # longer than a chunk
+    large.PixelData = random.Random(1).randbytes(2200 * 2200 * 2)
+    (folder / "large").write_bytes(encode(large))
+    imported(a, folder)
+    target = tmp_path / "study.zip"
+    told = a.json("export", study_uid(33), str(target))
+    assert (told["instances"], told["is_byte_exact"]) == (31, True)
+    wanted = sorted(path.read_bytes() for path in folder.iterdir())
+    with zipfile.ZipFile(target) as archive:
+        assert sorted(archive.read(name) for name in archive.namelist()) == wanted
+        assert all(re.fullmatch(r"SE000001/IM0000\d\d", name) for name in archive.namelist())
+    assert imported(a, target)["known"] == 31
+    assert "choose another name" in _error(a, "export", study_uid(33), str(target))
+    zeroed = tmp_path / "zeroed.ZIP"
+    a.run("export", study_uid(33), str(zeroed), "--safe-preamble")
+    with zipfile.ZipFile(zeroed) as archive:
+        found = sorted(archive.read(name) for name in archive.namelist())
+    assert found == sorted(bytes(128) + data[128:] for data in wanted)
+    said = _error(a, "export", study_uid(33), str(tmp_path / "d.zip"), "--dicomdir")
+    assert "export into one, and pack it" in said
+    inside = a.home / "chunks" / "out.zip"
+    assert "choose another folder" in _error(a, "export", study_uid(33), str(inside))
+    assert not inside.exists()
+    assert {path.name for path in tmp_path.iterdir()} >= {"study.zip", "zeroed.ZIP"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_send_says_what_was_sent_before(nodes: tuple[Node, Node], tmp_path: Path) -> None:

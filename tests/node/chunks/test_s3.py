@@ -338,6 +338,17 @@ def test_place_with_unknown_chunks_or_another_owner_is_not_taken(
         claim(bytes(32))
 
 
+def test_requests_are_counted_by_operation_and_outcome(storage: S3ChunkStorage) -> None:
+    storage.put(NAME, CONTENT)
+    assert storage.get(NAME) == CONTENT
+    assert storage.size(ChunkId(bytes(32))) is None
+    counted = {kind: made.count for kind, made in storage.requests().items()}
+    assert counted["put_object", "ok"] >= 1
+    assert counted["get_object", "ok"] >= 1
+    assert counted["head_object", "not there"] == 1
+    assert all(made.seconds > 0 for made in storage.requests().values())
+
+
 def test_full_disk_beside_the_bucket_takes_nothing_more(storage: S3ChunkStorage) -> None:
     storage.use_reserve(2**60)
     assert storage.free_bytes() == 0

@@ -723,7 +723,7 @@ class GetStudyResponse(_message.Message):
     def __init__(self, sources: _Optional[_Iterable[_Union[Study, _Mapping]]] = ..., chosen_by: _Optional[str] = ..., chosen_origin: _Optional[str] = ...) -> None: ...
 
 class ExportStudyRequest(_message.Message):
-    __slots__ = ("study", "directory", "dicomdir", "safe_preamble", "all_versions", "parent_device", "parent_inode", "stream", "origin", "include_held")
+    __slots__ = ("study", "directory", "dicomdir", "safe_preamble", "all_versions", "parent_device", "parent_inode", "stream", "origin", "include_held", "in_order")
     STUDY_FIELD_NUMBER: _ClassVar[int]
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     DICOMDIR_FIELD_NUMBER: _ClassVar[int]
@@ -734,6 +734,7 @@ class ExportStudyRequest(_message.Message):
     STREAM_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_HELD_FIELD_NUMBER: _ClassVar[int]
+    IN_ORDER_FIELD_NUMBER: _ClassVar[int]
     study: str
     directory: str
     dicomdir: bool
@@ -744,7 +745,8 @@ class ExportStudyRequest(_message.Message):
     stream: bool
     origin: str
     include_held: bool
-    def __init__(self, study: _Optional[str] = ..., directory: _Optional[str] = ..., dicomdir: _Optional[bool] = ..., safe_preamble: _Optional[bool] = ..., all_versions: _Optional[bool] = ..., parent_device: _Optional[int] = ..., parent_inode: _Optional[int] = ..., stream: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ...) -> None: ...
+    in_order: bool
+    def __init__(self, study: _Optional[str] = ..., directory: _Optional[str] = ..., dicomdir: _Optional[bool] = ..., safe_preamble: _Optional[bool] = ..., all_versions: _Optional[bool] = ..., parent_device: _Optional[int] = ..., parent_inode: _Optional[int] = ..., stream: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ..., in_order: _Optional[bool] = ...) -> None: ...
 
 class ExportStudyResponse(_message.Message):
     __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total", "unwritable", "piece", "origin", "held", "unlisted", "without_dicomdir", "older_versions", "unfinished_imports")
@@ -783,14 +785,16 @@ class UnlistedFile(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ExportPiece(_message.Message):
-    __slots__ = ("name", "offset", "data")
+    __slots__ = ("name", "offset", "data", "size")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
     name: str
     offset: int
     data: bytes
-    def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    size: int
+    def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
 
 class DeleteStudyRequest(_message.Message):
     __slots__ = ("study", "origin")

@@ -1,0 +1,1 @@
+"""Export: instances leave the store, in order."""

@@ -1,0 +1,50 @@
+"""Exports, as whoever gives a study away asks for them."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Generic, TypeVar
+
+from node.domain.actors import Actor
+from node.exchange.export.schedule import schedule
+from node.exchange.export.streams import Overlay, Piece, Unchanged, instance_stream
+from node.exchange.ports import ExportPlan, ExportStore
+
+P = TypeVar("P", bound=ExportPlan)
+
+
+class Exports(Generic[P]):
+    """Gives away what the store has."""
+
+    def __init__(self, store: ExportStore[P]) -> None:
+        self._store = store
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        plan: P,
+        *,
+        actor: Actor,
+        destination: str,
+        overlay: Callable[[int], Overlay] = lambda _: Unchanged(),
+    ) -> AsyncGenerator[AsyncIterator[Piece]]:
+        """Give away what was planned, for the time of the block, one instance after the other.
+
+        The audit log has it before the first byte leaves: cut off, more is recorded than left.
+
+        Args:
+            plan: What.
+            actor: Who asked for it.
+            destination: Where it goes, for the audit log.
+            overlay: Returns what changes an instance, by its number in the plan.
+
+        Raises:
+            Conflict: the instances are scattered over their chunks.
+            StoreError: a chunk is lost or damaged.
+        """
+        found = schedule(plan.places)
+        open_chunk = partial(self._store.open_chunk, plan)
+        async with instance_stream(found, open_chunk, overlay) as pieces:
+            await self._store.note_begun(plan, actor, destination)
+            yield pieces
+        await self._store.note_ended(plan)
