@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -242,6 +243,9 @@ def test_every_command_of_the_readme_works_in_its_order(ground: Path) -> None:
         b.run(take("emix export"))
         exported = {p.read_bytes() for p in (b.folder / "for-the-pacs").rglob("IM*")}
         assert exported == {p.read_bytes() for p in (a.folder / "cdrom").iterdir()}
+        b.run(take("emix export"))
+        with zipfile.ZipFile(b.folder / "for-the-portal.zip") as archive:
+            assert {archive.read(name) for name in archive.namelist()} == exported
         asked = b.run(take("emix audit --study"))
         assert "study.exported" in asked
         assert f"uid {ADMIN + 20}" in asked
