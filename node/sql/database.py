@@ -6,6 +6,7 @@ a single writer anyway, and our transactions are short. What is read goes over o
 a transaction of its own, so that a long list keeps nobody from writing.
 """
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Generator
@@ -195,6 +196,7 @@ class Database:
         """
         try:
             with closing(self._connect()) as connection:
+                _make_private(path)  # an empty file is as good as none
                 # VACUUM INTO keeps the cipher and key of the connection.
                 connection.execute("VACUUM INTO ?", (str(path),))
             with closing(self._unlock(path)) as copy:
@@ -343,6 +345,7 @@ def open_database(
     if why := _denial(path):  # SQLite would open what can only be read, and fail later
         raise StoreDenied(_CANNOT.format(why))
     with _Translated(path, if_damaged, is_opening=True):
+        _make_private(path)
         database = Database(path, key, if_damaged, spare or NoSpare())
         try:
             database.migrate(migrations)
@@ -350,6 +353,25 @@ def open_database(
             database.close()
             raise
     return database
+
+
+def _make_private(path: Path) -> None:
+    """Have a database be its user's alone, whatever the umask is.
+
+    SQLite makes a file as the umask has it, and those beside it as the file is. A group that may
+    use a node's admin socket comes into its home.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return  # SQLite says what is wrong
+    try:
+        if os.fstat(fd).st_mode & 0o077:
+            os.fchmod(fd, 0o600)
+    except PermissionError:
+        pass  # it is another's, who may let us use it
+    finally:
+        os.close(fd)
 
 
 def _check_known(db: Db, migrations: Migrations) -> None:

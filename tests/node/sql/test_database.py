@@ -1,5 +1,6 @@
 """The database: unreadable without its key, all or nothing, migrated once."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,28 @@ def test_nothing_is_readable_in_the_files(tmp_path: Path) -> None:
         assert b"SQLite format" not in file.read_bytes()
     database.close()
     assert b"planted-secret-word" not in path.read_bytes()
+
+
+def test_files_are_their_users_alone_whatever_the_umask(tmp_path: Path) -> None:
+    path, copy = tmp_path / "db", tmp_path / "copy"
+
+    def modes() -> set[int]:
+        return {found.stat().st_mode & 0o777 for found in tmp_path.iterdir()}
+
+    before = os.umask(0o022)
+    try:
+        database = open_database(path, KEY, steps())
+        database.write_sync(add("word"))  # type: ignore[arg-type]
+        assert {found.name for found in tmp_path.iterdir()} == {"db", "db-wal", "db-shm"}
+        assert modes() == {0o600}
+        assert database.copy_to(copy, words) == ["word"]
+        assert modes() == {0o600}
+        database.close()
+        path.chmod(0o644)  # as an earlier version left it
+        open_database(path, KEY, steps()).close()
+        assert modes() == {0o600}
+    finally:
+        os.umask(before)
 
 
 def test_another_key_opens_nothing_and_changes_nothing(tmp_path: Path) -> None:
