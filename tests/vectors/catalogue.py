@@ -68,6 +68,7 @@ from node.domain.transfers import Priority
 from node.domain.verdicts import PixelLayout
 from node.federation.connections import wire
 from node.store.envelopes import Envelope, Envelopes
+from tests.vectors import homes
 
 NOW = 1_800_000_000.0
 RELAY = "relay.example.org:7430"
@@ -346,6 +347,7 @@ VECTORS: dict[str, Vector] = {
         for suite in Suite
         for layout in (PixelLayout.PACKED, PixelLayout.PLAIN, PixelLayout.WORDS, PixelLayout.LONGS)
     },
+    "home": Vector(homes.make, homes.open_),
     "envelope": Vector(_make_envelope, _open_envelope),
     "wrapped-key": Vector(_wrapped, _open_wrapped),
     "sealed-key": Vector(lambda: DATA_KEY.seal_to(SEAL_KEY.public, TRANSFER), _open_sealed),

@@ -1,4 +1,7 @@
-"""Make a folder of vectors: `python -m tests.vectors.make NAME`. What is there is never changed."""
+"""Make a folder of vectors, or what it lacks: `python -m tests.vectors.make NAME`.
+
+What is there is never changed.
+"""
 
 import hashlib
 import json
@@ -11,15 +14,18 @@ FOLDER = Path(__file__).parent
 
 
 def main() -> None:
-    """Write every vector, what it says, and the digests of both."""
+    """Write every vector that is not there, what it says, and the digests of both."""
     folder = FOLDER / sys.argv[1]
-    folder.mkdir()  # fails if it is there
-    says = {}
+    folder.mkdir(exist_ok=True)
+    told = folder / "says.json"
+    says = json.loads(told.read_text()) if told.exists() else {}
     for name, vector in VECTORS.items():
+        if (folder / name).exists():
+            continue
         data = vector.make()
         says[name] = described(vector.open(data))
         (folder / name).write_bytes(data)
-    (folder / "says.json").write_text(json.dumps(says, indent=1, sort_keys=True) + "\n")
+    told.write_text(json.dumps(says, indent=1, sort_keys=True) + "\n")
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}" for p in _files(folder)]
     (folder / "SHA256SUMS").write_text("\n".join(lines) + "\n")
 
