@@ -1,8 +1,9 @@
-"""SIGKILL at 100 moments of imports and transfers: complete afterwards, nothing lost.
+"""SIGKILL at many moments of imports and transfers: complete afterwards, nothing lost.
 
 Each round makes a new study, waits until the node to be killed has reached the state that it
 is this round's turn for, and kills it some milliseconds later. A kill counts only if it landed
-before what was going on had completed; a round whose kill came too late is done again.
+before what was going on had completed; a round whose kill came too late is done again. Of a hundred
+kills seventy are here, with chunks in files; the others are in `test_kills_in_buckets.py`.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from tests.support.dicom_files import encode, make_dataset, study_uid
 from tests.support.loop import run
 from tests.support.nodes import Node, two_nodes
 
-KILLS = 100
+KILLS = 70
 SECONDS_A_KILL = 15
 SENT_AGAIN_BYTES = 16 * 2**20
 INSTANCES = 40
@@ -244,18 +245,22 @@ async def _export(client: Client, uid: str, out: Path) -> None:
             pass
 
 
+def hold(rounds: Rounds, capsys: pytest.CaptureFixture[str]) -> None:
+    """Do the rounds, and hold that each state was met and nothing is lost."""
+    run(rounds.run, rounds.wanted * SECONDS_A_KILL)
+    rounds.check()
+    with capsys.disabled():
+        print(f"\n{rounds}")
+    assert rounds.kills.total() >= rounds.wanted
+    assert min(rounds.kills[state] for state in STATES) >= 3
+
+
 @pytest.mark.timeout(KILLS * SECONDS_A_KILL + 100)
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.integration
-def test_a_hundred_kills_lose_nothing_and_send_little_again(
+def test_seventy_kills_lose_nothing_and_send_little_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with two_nodes(tmp_path) as (a, b):
-        rounds = Rounds(a, b, tmp_path)
-        run(rounds.run, KILLS * SECONDS_A_KILL)
-        rounds.check()
-    with capsys.disabled():
-        print(f"\n{rounds}")
-    assert rounds.kills.total() >= KILLS
-    assert min(rounds.kills[state] for state in STATES) >= 3
+        hold(Rounds(a, b, tmp_path), capsys)
