@@ -9,7 +9,7 @@ import trio
 from node.domain.actors import Actor
 from node.domain.exports import Place
 from node.domain.ids import ChunkId, PackageId
-from node.domain.packages import PackageState
+from node.domain.packages import Package, PackageState
 from node.domain.patients import Patient
 from node.domain.verdicts import Examined, PixelLayout
 from node.domain.versions import Namesake
@@ -99,7 +99,7 @@ class ImportStore(Protocol):
     async def is_held(self, digest: bytes) -> bool:
         """Return whether an instance with that digest waits for a person."""
 
-    async def close_packages(self, rows: Iterable[int], actor: Actor) -> dict[int, PackageId]:
+    async def close_packages(self, rows: Iterable[int], actor: Actor) -> dict[int, Package]:
         """Sign and close flushed packages, by row; durable once this returns."""
 
     async def discard_packages(self, rows: Iterable[int]) -> None:

@@ -313,8 +313,8 @@ class ImportStore:
             lambda db: db.execute(sql, (digest,)).fetchone() is not None
         )
 
-    async def close_packages(self, rows: Iterable[int], actor: Actor) -> dict[int, PackageId]:
-        """Sign and close packages that are flushed, and return them; one without instances goes.
+    async def close_packages(self, rows: Iterable[int], actor: Actor) -> dict[int, Package]:
+        """Sign and close packages that are flushed; return them. One without instances goes.
 
         Durable once this returns: the envelopes first, then the rows, each as one batch.
 
@@ -323,7 +323,7 @@ class ImportStore:
         """
         return await trio.to_thread.run_sync(self._close_all, list(rows), actor)
 
-    def _close_all(self, rows: Sequence[int], actor: Actor) -> dict[int, PackageId]:
+    def _close_all(self, rows: Sequence[int], actor: Actor) -> dict[int, Package]:
         signed, problem = [], None
         for row in rows:
             try:
@@ -333,7 +333,7 @@ class ImportStore:
         self._record_closed(signed, actor)
         if problem is not None:
             raise problem
-        return {one.package.id: one.package.package_id for one in signed}
+        return {one.package.id: one.package for one in signed}
 
     def _release(self, held: HeldInstance, actor: Actor) -> PackageId | None:
         """Close the package of an instance that a person releases; None if it is gone."""

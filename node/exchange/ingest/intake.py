@@ -29,6 +29,7 @@ import trio
 
 from node.domain.actors import Actor
 from node.domain.events import Publish, StudyClosed
+from node.domain.ids import PackageId
 from node.domain.packages import Closing, PackageState
 from node.domain.patients import Patient, is_another, patient_of
 from node.domain.verdicts import Examined, Verdict
@@ -429,9 +430,11 @@ class Intake:
             self._store.release_packages(study.rows)
             self._rows -= study.rows
             self._adopted -= study.rows
-            made = tuple(packages[row] for row in sorted(study.rows) if row in packages)
-            if made:
-                closed.append(StudyClosed(study.uid, made, why))
+            # What was adopted around a file that no parser could tell is of whichever study it is.
+            made: dict[str, list[PackageId]] = {}
+            for package in (packages[row] for row in sorted(study.rows) if row in packages):
+                made.setdefault(package.study_uid, []).append(package.package_id)
+            closed += [StudyClosed(uid, tuple(ids), why) for uid, ids in made.items()]
             self._studies.end_closing(study)
         for event in closed:
             await self._publish(event)

@@ -23,8 +23,8 @@ from node.dicom.examiner import Examiner, open_examiner
 from node.dicom.media import find_files
 from node.documents.signed import DocumentSigner, certify_node
 from node.domain.actors import Actor
-from node.domain.ids import PackageId
 from node.domain.manifest import ChunkEntry
+from node.domain.packages import Package
 from node.errors import StoreError
 from node.exchange.events import Events
 from node.exchange.ingest.imports import Imports
@@ -58,7 +58,7 @@ class Cut(StoreError):
 class CutImportStore(ImportStore):
     """Ends before anything is closed, as a kill at that moment would."""
 
-    async def close_packages(self, rows: Iterable[int], actor: Actor) -> dict[int, PackageId]:
+    async def close_packages(self, rows: Iterable[int], actor: Actor) -> dict[int, Package]:
         raise Cut(f"{list(rows)} of {actor.text} stay open")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ from node.crypto.digests import digest
 from node.dicom.examine import examine_bytes
 from node.domain.actors import NODE, Actor
 from node.domain.events import StudyClosed
-from node.domain.ids import PackageId
-from node.domain.packages import Closing
+from node.domain.packages import Closing, Package
 from node.domain.verdicts import Examined, Verdict
 from node.errors import StoreError
 from node.exchange.events import Events
@@ -147,7 +147,7 @@ class SlowStore(ImportStore):
         super().__init__(context)
         self.closing, self.go_on = trio.Event(), trio.Event()
 
-    async def close_packages(self, rows: Iterable[int], actor: Actor) -> dict[int, PackageId]:
+    async def close_packages(self, rows: Iterable[int], actor: Actor) -> dict[int, Package]:
         self.closing.set()
         await self.go_on.wait()
         return await super().close_packages(rows, actor)
@@ -226,6 +226,26 @@ async def test_what_is_no_instance_is_not_taken_and_opens_nothing(context: Store
         assert await intake.close() == []
 
 
+async def test_package_that_is_adopted_around_a_file_that_cannot_be_told_is_told_of(
+    context: StoreContext,
+) -> None:
+    heard, store = Heard(), ImportStore(context)
+    file = incoming(1, 1)
+    with trio.CancelScope() as scope:
+        async with opened(store, heard) as intake:
+            await intake.take([file])
+            await intake.flush([study_uid(1)])
+            scope.cancel()
+            await trio.sleep_forever()
+    failed = Examined(Verdict.REFUSE, ("the parser failed",), is_failure=True)
+    async with opened(store, heard) as intake:
+        (taken,) = await intake.take([replace(file, found=failed)])
+        assert taken.outcome is Outcome.KNOWN
+        (closed,) = await intake.close()
+    assert closed.study_instance_uid == study_uid(1)
+    assert await instances_of(context) == {study_uid(1): 1}
+
+
 async def test_study_that_was_damaged_keeps_no_other_from_closing(
     context: StoreContext, tmp_path: Path
 ) -> None:
@@ -241,7 +261,7 @@ async def test_study_that_was_damaged_keeps_no_other_from_closing(
     assert await instances_of(context) == {study_uid(2): 1, study_uid(3): 1}
 
 
-class Package:
+class FakePackage:
     """An open package that keeps what it is given until it is flushed."""
 
     row_id = 1
@@ -260,7 +280,7 @@ class Packages:
     """Gives out packages."""
 
     def __init__(self) -> None:
-        self.all: list[Package] = []
+        self.all: list[FakePackage] = []
 
     async def begin_import(self, *_: object) -> int:
         return 1
@@ -277,8 +297,8 @@ class Packages:
     async def find_versions(self, *_: object) -> dict[str, set[Any]]:
         return {}
 
-    async def open_package(self, *_: object, **__: object) -> Package:
-        self.all.append(Package())
+    async def open_package(self, *_: object, **__: object) -> FakePackage:
+        self.all.append(FakePackage())
         return self.all[-1]
 
 
