@@ -1,5 +1,6 @@
 """The embedded database: one encrypted file, one process."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,7 +9,7 @@ from sqlite_utils import Migrations
 
 from directory_service.bus import News
 from directory_service.storage import SCHEMA, Transaction
-from node.sql.database import Db, open_database
+from node.sql.database import Db, forget_earlier, open_database
 
 T = TypeVar("T")
 _IF_DAMAGED = (
@@ -36,6 +37,7 @@ class SqliteEngine:
             StoreError: it is damaged, or encrypted under another key.
         """
         self._database = open_database(path, key, _migrations(), if_damaged=_IF_DAMAGED)
+        forget_earlier(path, time.time())
 
     async def run(self, work: Callable[[Transaction], T], news: News | None = None) -> T:
         """See `Engine.run`; there is nobody to tell."""

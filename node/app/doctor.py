@@ -7,6 +7,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,9 +30,10 @@ from node.federation.connections.supervisor import Federation
 from node.federation.connections.trust import Trust
 from node.federation.directory.directories import Directories
 from node.sandbox.confine import LAYERS
-from node.sql.database import sqlite_version
+from node.sql.database import EARLIER_SECONDS, earlier_path, sqlite_version
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
+from node.store.copies import DATABASE
 from node.store.heads import HeadStore
 from node.store.imports import ImportStore
 from node.store.lost import count_lost
@@ -116,6 +118,7 @@ class Doctor:
         yield self._node_certificate()
         yield _audit_log(self._heads.confirmed_sync(), clock.now())
         yield Finding("versions", "ok", _versions())
+        yield from self._upgrade()
         yield from self._parsers()
         if self._retention.days:
             yield _retention(self._retention.days, self._retention.outlook_sync())
@@ -171,6 +174,14 @@ class Doctor:
             text = "it is asked by HTTP: others on the way see when, and how much, is kept and read"
             advice = "name its endpoint with https:// in emix.toml"
             yield Finding("chunk storage", "warning", text, advice)
+
+    def _upgrade(self) -> Iterator[Finding]:
+        """Say that the database of before an upgrade is kept."""
+        earlier = earlier_path(self._home.root / DATABASE)
+        with suppress(FileNotFoundError):
+            end = time.localtime(earlier.stat().st_mtime + EARLIER_SECONDS)
+            text = f"{earlier.name} is the database of before it, until {time.strftime('%F', end)}"
+            yield Finding("upgrade", "ok", text)
 
     def _disk(self) -> Finding:
         free = shutil.disk_usage(self._home.root).free

@@ -15,6 +15,7 @@ from node.federation.connections.trust import Pinned, Trust
 from node.federation.directory.directories import Directories
 from node.store.ballast import Ballast
 from node.store.clock_notes import ClockNotes
+from node.store.maintenance import Maintenance
 from node.store.peers import PeerStore
 from node.store.retention import RetentionStore
 from node.store.transfers import TransferStore
@@ -102,7 +103,9 @@ class Housekeeper:
         transfers: Transfers,
         book: TransferStore,
         retention: RetentionStore,
+        maintenance: Maintenance,
     ) -> None:
+        self._maintenance = maintenance
         self._current = current
         self._ballast = ballast
         self._transfers = transfers
@@ -127,6 +130,8 @@ class Housekeeper:
         expired = await self._transfers.expire()
         if expired:
             log.info("transfers expired", transfers=expired)
+        if await trio.to_thread.run_sync(self._maintenance.forget_earlier_database):
+            log.info("the database of before the upgrade is deleted")
         if self._current.config.transfers_days:
             forgotten = await self._book.forget_old(self._current.config.transfers_days)
             if forgotten:

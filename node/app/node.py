@@ -383,6 +383,7 @@ class _Node:
             self._transfers,
             self._transfer_store,
             self._retention,
+            self._maintenance,
         )
         nursery.start_soon(self._directories.run)
         nursery.start_soon(self._networks.keep_remembering)

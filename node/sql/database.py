@@ -7,6 +7,7 @@ a transaction of its own, so that a long list keeps nobody from writing.
 """
 
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Callable, Generator
@@ -29,7 +30,8 @@ from node.errors import (
     StoreLocked,
     SyncFailed,
 )
-from node.system import safe_paths, sync_failure
+from node.system import durable_files, safe_paths, sync_failure
+from node.system.durable_files import TEMPORARY_SUFFIX
 
 T = TypeVar("T")
 Db = sqlite_utils.Database
@@ -59,6 +61,31 @@ _DAMAGE = (sqlcipher.SQLITE_CORRUPT, sqlcipher.SQLITE_NOTADB)
 _REFUSED = (sqlcipher.SQLITE_CANTOPEN, sqlcipher.SQLITE_READONLY, sqlcipher.SQLITE_PERM)
 _CANNOT = "the database cannot be used: {}"
 _SIDES = ("", "-wal", "-shm")
+
+
+_UPGRADING, _EARLIER = ".before-upgrade", ".earlier"
+EARLIER_SECONDS = 7 * 86400.0
+"""So long a database is kept as it was before an upgrade."""
+
+
+def earlier_path(path: Path) -> Path:
+    """Return where a database is as it was before the last upgrade, for some days."""
+    return path.with_name(f"{path.name}{_EARLIER}")
+
+
+def forget_earlier(path: Path, now: float) -> bool:
+    """Delete a database as it was before an upgrade, once that is a week ago; whether it went.
+
+    What was deleted since is in it still, in ciphertext.
+    """
+    earlier = earlier_path(path)
+    try:
+        if earlier.stat().st_mtime + EARLIER_SECONDS > now:
+            return False
+        earlier.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class Spare(Protocol):
@@ -233,11 +260,33 @@ class Database:
         with self._lock, self._translated():
             self._close_readers()
             self._connection.execute(f"PRAGMA rekey = \"x'{new_key.hex()}'\"")
+        # They are under the key that is replaced.
+        for name in (_UPGRADING, _EARLIER):
+            self._path.with_name(f"{self._path.name}{name}").unlink(missing_ok=True)
 
     def migrate(self, migrations: Migrations) -> None:
-        """Bring the schema up to date: before anything else is done with it."""
+        """Bring the schema up to date, after a copy: before anything else is done with it.
+
+        Killed anywhere, the next start goes on: the copy is whole or not there, and each step is
+        one transaction. What was there before the first step stays under `earlier_path`.
+
+        Raises:
+            StoreFull: there is no room for the copy; nothing was changed.
+            StoreError: a later version has changed the schema.
+        """
         _check_known(self._db, migrations)
+        copy = self._path.with_name(f"{self._path.name}{_UPGRADING}")
+        if migrations.applied(self._db) and migrations.pending(self._db) and not copy.exists():
+            temporary = self._path.with_name(f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+            try:
+                self.copy_to(temporary, lambda _: None)
+                durable_files.sync_file(temporary)
+                _rename(temporary, copy)
+            finally:
+                temporary.unlink(missing_ok=True)
         migrations.apply(self._db)
+        if copy.exists():
+            _rename(copy, earlier_path(self._path))
 
     def compact(self) -> None:
         """Write the database anew without what was deleted, and empty the write-ahead log.
@@ -353,6 +402,12 @@ def open_database(
             database.close()
             raise
     return database
+
+
+def _rename(path: Path, to: Path) -> None:
+    with durable_files.translated():
+        path.rename(to)
+    durable_files.sync_directories([to.parent])
 
 
 def _make_private(path: Path) -> None:

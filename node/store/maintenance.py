@@ -13,14 +13,16 @@ from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
 from node.errors import ChunkDamaged, StoreAway, StoreError
-from node.sql.database import Db
+from node.sql.database import Db, forget_earlier
 from node.store import audit_rows, findings, package_rows
 from node.store.backup import Backup, Piece
 from node.store.context import StoreContext
+from node.store.copies import DATABASE
 from node.store.lost import count_lost, lost_positions, note_found, noted_if_lost
 from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans
 from node.store.transfer_rows import FINAL
+from node.system import clock
 from node.system.durable_files import TEMPORARY_SUFFIX
 
 _REMOVE_SECONDS = 60.0  # what is left is removed at the next start
@@ -91,6 +93,10 @@ class Maintenance:
         counts = self._context.database.read_sync(_counts)
         counts["free_bytes"] = self._context.storage.free_bytes()
         return counts
+
+    def forget_earlier_database(self) -> bool:
+        """Delete the database of before an upgrade after a week; whether it went. Blocks."""
+        return forget_earlier(self._home / DATABASE, clock.now())
 
     def chunks_here(self) -> Iterator[ChunkId]:
         """Yield every chunk that a package names and that is to be here, by its id. Blocks."""

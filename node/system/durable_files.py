@@ -58,6 +58,12 @@ def _write_cached(path: Path, data: bytes) -> None:
         os.close(fd)
 
 
+def sync_file(path: Path) -> None:
+    """Make what is in a file durable."""
+    with translated(), path.open("rb") as handle:
+        _sync(handle.fileno())
+
+
 def sync_directories(paths: Iterable[Path]) -> None:
     """Make the renames and removals in these directories durable."""
     with translated():

@@ -17,6 +17,7 @@ from node.sql.database import Db
 from node.store import audit_rows
 from node.store.arrivals import ArrivalStore
 from node.store.context import StoreContext
+from node.store.maintenance import Maintenance
 from node.store.retention import RetentionStore
 from node.store.transfers import TransferStore
 from tests.node.store.test_arrivals import make_delivery, make_signer
@@ -68,7 +69,8 @@ async def test_full_disk_does_not_end_the_node(tmp_path: Path) -> None:
         )
         current = Current(SimpleNamespace(transfers_days=0))  # type: ignore[arg-type]
         retention = RetentionStore(context, 0)
-        housekeeper = Housekeeper(current, context.ballast, transfers, book, retention)
+        maintenance = Maintenance(context, tmp_path)
+        housekeeper = Housekeeper(current, context.ballast, transfers, book, retention, maintenance)
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(housekeeper.run)

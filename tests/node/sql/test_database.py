@@ -1,13 +1,15 @@
 """The database: unreadable without its key, all or nothing, migrated once."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from sqlite_utils import Migrations
 
 from node.errors import StoreError
-from node.sql.database import Db, open_database, opens
+from node.sql.database import Db, earlier_path, forget_earlier, open_database, opens
 
 KEY = bytes(range(32))
 
@@ -95,6 +97,137 @@ def test_migrations_run_once_and_the_copy_opens_with_the_same_key(tmp_path: Path
         again = open_database(tmp_path / name, KEY, steps())
         assert again.read_sync(words) == ["kept"]
         again.close()
+
+
+def later_steps(*, fails_at: str = "") -> Migrations:
+    """Return the steps of a later version: a column, and what was there in it."""
+    migrations = steps()
+
+    @migrations()
+    def second(db: Db) -> None:
+        db.execute("ALTER TABLE facts ADD COLUMN length INTEGER NOT NULL DEFAULT 0")
+        if fails_at == "second":
+            raise RuntimeError
+
+    @migrations()
+    def third(db: Db) -> None:
+        db.execute("UPDATE facts SET length = LENGTH(word)")
+        if fails_at == "third":
+            raise RuntimeError
+
+    return migrations
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def make_earlier(path: Path) -> None:
+    """Make a database of the version before."""
+    database = open_database(path, KEY, steps())
+    database.write_sync(add("word"))  # type: ignore[arg-type]
+    database.close()
+
+
+def test_schema_changes_after_a_copy_and_the_copy_opens_with_the_version_before(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "db"
+    make_earlier(path)
+    assert files(tmp_path) == {"db"}  # a new one needs no copy
+    database = open_database(path, KEY, later_steps())
+    assert database.read_sync(lambda db: db.execute("SELECT * FROM facts").fetchone()[:]) == (
+        "word",
+        4,
+    )
+    database.close()
+    assert files(tmp_path) == {"db", "db.earlier"}
+    open_database(path, KEY, later_steps()).close()  # once more changes nothing
+    path.unlink()
+    earlier_path(path).rename(path)
+    before = open_database(path, KEY, steps())
+    assert before.read_sync(words) == ["word"]
+    before.close()
+
+
+@pytest.mark.parametrize("step", ["second", "third"])
+def test_upgrade_that_fails_at_a_step_goes_on_there_and_keeps_what_was_before_the_first(
+    tmp_path: Path, step: str
+) -> None:
+    path = tmp_path / "db"
+    make_earlier(path)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            open_database(path, KEY, later_steps(fails_at=step))
+        assert files(tmp_path) == {"db", "db.before-upgrade"}
+    open_database(path, KEY, later_steps()).close()
+    assert files(tmp_path) == {"db", "db.earlier"}
+    before = open_database(earlier_path(path), KEY, steps())
+    assert before.read_sync(words) == ["word"]
+    before.close()
+
+
+_UPGRADE = """
+import os, sys
+from pathlib import Path
+from node.sql import database
+from node.system import durable_files
+from tests.node.sql.test_database import KEY, later_steps
+
+left = int(sys.argv[2])
+
+def counted(work):
+    def run(*arguments, **named):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), 9)
+        return work(*arguments, **named)
+    return run
+
+for of, name in (
+    (durable_files, "sync_file"), (durable_files, "sync_directories"), (Path, "rename"),
+    (Path, "unlink"), (database.Database, "copy_to"), (database.Migrations, "apply"),
+):
+    setattr(of, name, counted(getattr(of, name)))
+database.open_database(Path(sys.argv[1]), KEY, later_steps()).close()
+"""
+
+
+def test_upgrade_that_is_killed_anywhere_goes_on(tmp_path: Path) -> None:
+    statuses = []
+    for kill in range(12):
+        folder = tmp_path / str(kill)
+        folder.mkdir()
+        path = folder / "db"
+        make_earlier(path)
+        arguments = [sys.executable, "-c", _UPGRADE, str(path), str(kill)]
+        statuses.append(subprocess.run(arguments, check=False).returncode)
+        for temporary in folder.glob(".*.tmp"):
+            temporary.unlink()  # as every start does
+        open_database(path, KEY, later_steps()).close()
+        assert files(folder) == {"db", "db.earlier"}
+        before = open_database(earlier_path(path), KEY, steps())
+        assert before.read_sync(words) == ["word"]
+        before.close()
+    assert (statuses[0], statuses[-1]) == (-9, 0)
+    assert statuses.count(-9) >= 7
+
+
+def test_what_was_before_an_upgrade_goes_after_a_week_and_with_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    make_earlier(path)
+    database = open_database(path, KEY, later_steps())
+    now = earlier_path(path).stat().st_mtime
+    assert not forget_earlier(path, now + 6 * 86400)
+    database.change_key(bytes(32))
+    database.close()
+    assert files(tmp_path) == {"db"}
+    earlier_path(path).touch()
+    os.utime(earlier_path(path), (now, now))
+    assert forget_earlier(path, now + 8 * 86400)
+    assert not forget_earlier(path, now + 8 * 86400)
+    assert files(tmp_path) == {"db"}
 
 
 async def test_work_of_many_tasks_is_serial(tmp_path: Path) -> None:
