@@ -22,6 +22,7 @@ _LOOKED_AT, _SHOWN = 100, 5
 """Of the alarms that nobody has acknowledged: the newest."""
 
 _PIECE_BYTES = 2 << 20
+_HAD_AT_ONCE, _MOST_HAD = 1000, 1_000_000
 _STALL_SECONDS = 600.0  # for a person who stopped the command, or a disk that hangs
 
 
@@ -113,8 +114,13 @@ class NodeHandlers:
         await self._parts.maintenance.check(read_data=call.request.read_data, tell=tell)
 
     async def _backup(self, call: Call[None]) -> None:
+        destination, had = "", set[bytes]()
+        while (request := await call.read()) is not None:
+            destination = destination or request.destination
+            if len(had) < _MOST_HAD:
+                had.update(request.had_chunks)
         # Before it begins: cut off, more is recorded than left.
-        facts: dict[str, object] = {"destination": encodable(call.request.destination)}
+        facts: dict[str, object] = {"destination": encodable(destination)}
         await self._parts.audit.append("node.backed-up", facts, actor_of(call))
         files = 0
 
@@ -127,8 +133,21 @@ class NodeHandlers:
         async def tell(count: int, size: int) -> None:
             await write(pb.BackupResponse(size=pb.BackupSize(files=count, bytes=size)))
 
+        named = pb.BackupHad()
+
+        async def tell_had() -> None:
+            if named.chunks:
+                await write(pb.BackupResponse(had=named))
+                named.Clear()
+
         async def send(piece: Piece) -> None:
             nonlocal files
+            if piece.had is not None:
+                files += 1
+                named.chunks.append(piece.had.digest)
+                if len(named.chunks) == _HAD_AT_ONCE:
+                    await tell_had()
+                return
             if piece.problem:
                 unreadable = pb.BackupUnreadable(name=piece.name, reason=piece.problem)
                 await write(pb.BackupResponse(unreadable=unreadable))
@@ -139,7 +158,8 @@ class NodeHandlers:
                 sent = pb.BackupPiece(name=name, data=data)
                 await write(pb.BackupResponse(piece=sent))
 
-        await self._parts.maintenance.backup(tell, send)
+        await self._parts.maintenance.backup(tell, send, had)
+        await tell_had()
         await write(pb.BackupResponse(end=pb.BackupEnd(files=files)))
 
     async def _confirm_clock(self, call: Call[None]) -> pb.ConfirmClockResponse:

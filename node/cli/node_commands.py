@@ -11,6 +11,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.client import node_client, run_call
 from node.cli.homes import home_path, passphrase_of
 from node.domain.display_text import encodable
+from node.domain.ids import ChunkId
 from node.errors import StoreError
 from node.system import safe_paths
 from node.terminal.commands import as_json
@@ -198,6 +199,9 @@ def repair_store(context: click.Context, passphrase_file: str | None, json_: boo
         raise SystemExit(1)
 
 
+_HAD_AT_ONCE = 1000
+
+
 class _BackupGroup(click.Group):
     """`backup DIRECTORY` makes one: what is not the name of another command is a folder."""
 
@@ -222,6 +226,7 @@ def backup() -> None:
     Examples:
       emix backup /mnt/backup/emix-2026-11-24
       emix backup --mounted /mnt/backup/emix-2026-11-24
+      emix backup --base /mnt/backup/emix-2026-11-24 /mnt/backup/emix-2026-11-25
       emix backup verify /mnt/backup/emix-2026-11-24
     """
 
@@ -233,31 +238,48 @@ def backup() -> None:
     is_flag=True,
     help="Only onto a disk of its own: not where the disk for backups is not mounted.",
 )
+@click.option(
+    "--base",
+    metavar="EARLIER",
+    help="An earlier backup: chunks that it has are linked from there, and not written again.",
+)
 @as_json
 @click.pass_context
-def make_backup(context: click.Context, directory: str, mounted: bool, json_: bool) -> None:
+def make_backup(
+    context: click.Context, directory: str, mounted: bool, base: str | None, json_: bool
+) -> None:
     """Write a copy of the whole node, as encrypted as the original, while it runs.
 
     The command writes it, as the user who runs it; the folder is new, or empty, and what it lies
     in is there already. Interrupted, it leaves nothing. Exit status 1 if a file of the node could
     not be read or was damaged already: it is named, and the rest is there.
 
+    With --base only what is new is written: chunks never change. Both backups are whole, and either
+    may be deleted; but a chunk that is linked lies on the disk once, and what damages it damages
+    both.
+
     \b
     Examples:
       emix backup /mnt/backup/emix-2026-11-24
       emix backup --mounted /mnt/backup/emix-2026-11-24 --json
+      emix backup --base /mnt/backup/emix-2026-11-24 /mnt/backup/emix-2026-11-25
     """
-    from node.store.copies import BackupFolder
+    from node.store.copies import BackupFolder, read_base
 
     home, target = home_path(context), safe_paths.absolute(Path(directory))
-    request = pb.BackupRequest(destination=encodable(str(target)))
+    earlier = None if base is None else read_base(safe_paths.absolute(Path(base)))
+    requests = [pb.BackupRequest(destination=encodable(str(target)))]
+    had = [] if earlier is None else earlier.chunks
+    for i in range(0, len(had), _HAD_AT_ONCE):
+        digests = [chunk_id.digest for chunk_id in had[i : i + _HAD_AT_ONCE]]
+        requests.append(pb.BackupRequest(had_chunks=digests))
     unreadable: list[pb.BackupUnreadable] = []
     try:
         with (
             node_client(context) as client,
-            BackupFolder(target, home, is_elsewhere=mounted) as folder,
+            BackupFolder(target, home, is_elsewhere=mounted, base=earlier) as folder,
             ProgressBar("writing") as bar,
-            client.stream("NodeService.Backup", request) as events,
+            client.stream("NodeService.Backup", requests) as events,
         ):
             _receive_backup(events, folder, unreadable, bar)
             folder.finish()
@@ -270,6 +292,7 @@ def make_backup(context: click.Context, directory: str, mounted: bool, json_: bo
                 "directory": str(target),
                 "files": len(folder.files),
                 "bytes": folder.total_bytes,
+                "linked": folder.linked,
                 "damaged": folder.damaged,
                 "unreadable": [as_dict(found) for found in unreadable],
             }
@@ -280,6 +303,8 @@ def make_backup(context: click.Context, directory: str, mounted: bool, json_: bo
         for name in folder.damaged:
             print_line(f"PROBLEM  {name}: it is damaged in the node")
         print_line(f"{len(folder.files)} files, {show_bytes(folder.total_bytes)} in {directory}.")
+        if base is not None:
+            print_line(f"{folder.linked} of them are links to files of {base}.")
         if unreadable or folder.damaged:
             print_line("See `emix store check --read-data` for what is damaged.")
     if unreadable or folder.damaged:
@@ -304,6 +329,9 @@ def _receive_backup(
                 folder.add(event.piece.name, event.piece.data)
                 done += len(event.piece.data)
                 bar.update(done, max(done, total))
+            case "had":
+                for digest in event.had.chunks:
+                    folder.keep(ChunkId(digest))
             case "unreadable":
                 unreadable.append(event.unreadable)
             case "end":

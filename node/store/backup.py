@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,12 +24,14 @@ _SLICE = 500
 class Piece:
     """A piece of a file of the copy; the first of a file has its name, the others none.
 
-    `problem` says why a file cannot be read: nothing comes of it.
+    `problem` says why a file cannot be read: nothing comes of it. `had` is a chunk instead, that
+    whoever writes the copy has.
     """
 
     name: str
     data: bytes
     problem: str = ""
+    had: ChunkId | None = None
 
 
 class Backup:
@@ -39,9 +41,19 @@ class Backup:
     in the copy still.
     """
 
-    def __init__(self, context: StoreContext, home: Path) -> None:
+    def __init__(
+        self, context: StoreContext, home: Path, had: Collection[bytes] = frozenset()
+    ) -> None:
+        """Prepare.
+
+        Args:
+            context: The node's store.
+            home: Its home.
+            had: Digests of chunks that whoever writes the copy has: they are only named.
+        """
         self._context = context
         self._home = home
+        self._had = had
 
     @contextmanager
     def begun(self) -> Iterator["Backup"]:
@@ -56,8 +68,9 @@ class Backup:
             if is_name(path.relative_to(self._home).as_posix()):
                 with suppress(FileNotFoundError):
                     files, total = files + 1, total + path.lstat().st_size
-        for _, size in self._context.storage.contents():
-            files, total = files + 1, total + size
+        for chunk_id, size in self._context.storage.contents():
+            is_had = chunk_id.digest in self._had
+            files, total = files + 1, total + (0 if is_had else size)
         return files, total
 
     def pieces(self) -> Generator[Piece]:
@@ -111,6 +124,8 @@ class Backup:
 
     def _chunk(self, chunk_id: ChunkId) -> Piece | None:
         """Return a chunk; None if it is not there. Where it cannot be read, the others go on."""
+        if chunk_id.digest in self._had:
+            return Piece("", b"", had=chunk_id)
         try:
             return Piece(_chunk_name(chunk_id), self._context.storage.get(chunk_id))
         except ChunkNotFound:

@@ -10,10 +10,12 @@ emix backup 1
 ```
 """
 
+import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +42,8 @@ _MOST_BYTES = 1 << 32
 """Of an inventory: some 25 million files."""
 
 _PIECE_BYTES = 1 << 20
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What is said by disks, or between two, that have no second name for a file."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,40 @@ def _digest(source: BinaryIO) -> bytes:
     return hasher.digest()
 
 
+@dataclass(frozen=True)
+class Base:
+    """An earlier backup.
+
+    Attributes:
+        directory: Where it really is.
+        files: Its inventory.
+        chunks: Those of its chunks that are there, and were whole when it was made.
+    """
+
+    directory: Path
+    files: Mapping[str, Listed]
+    chunks: Sequence[ChunkId]
+
+
+def read_base(directory: Path) -> Base:
+    """Return an earlier backup; what is in it is looked at, and not read.
+
+    Raises:
+        ConfigError: it is no whole backup, or others could exchange what is in it.
+    """
+    files = read_inventory(directory)
+    real = safe_paths.real_folder(directory, is_ours=True)
+    missing = {problem.name for problem in find_missing(real, files)}
+    chunks = [
+        ChunkId(listed.digest)
+        for name, listed in files.items()
+        if name.startswith("chunks/")
+        and name not in missing
+        and not was_damaged(name, listed.digest)
+    ]
+    return Base(real, files, chunks)
+
+
 @dataclass
 class BackupFolder:
     """A backup that is being written. Use it in a `with` block; unfinished, nothing is left.
@@ -202,6 +240,8 @@ class BackupFolder:
         home: Of the node, if it can be seen: no backup may lie in it.
         is_elsewhere: Another disk than the system's and the home's must be mounted there.
         damaged: Chunks that were damaged in the node already.
+        base: An earlier backup, whose chunks are not written again.
+        linked: Files that are links to those of it.
     """
 
     directory: Path
@@ -209,6 +249,8 @@ class BackupFolder:
     is_elsewhere: bool = False
     damaged: list[str] = field(default_factory=list)
     files: dict[str, Listed] = field(default_factory=dict)
+    base: "Base | None" = None
+    linked: int = 0
 
     def __post_init__(self) -> None:
         self._closing = ExitStack()
@@ -286,14 +328,48 @@ class BackupFolder:
             self._hasher.update(piece)
             self._size += len(piece)
 
-    def _begin_file(self, name: str) -> None:
-        if not is_name(name) or name in self.files:
-            raise StoreError("a file that no backup has")
+    def keep(self, chunk_id: ChunkId) -> None:
+        """Take a chunk over from `base`: by a link, or a copy where its disk has none.
+
+        Raises:
+            StoreError: the earlier backup has no such chunk.
+            ConfigError: it cannot be read, or written.
+        """
+        self.end_file()
+        name = f"chunks/{str(chunk_id)[:2]}/{chunk_id}"
+        if self.base is None or name not in self.base.files or name in self.files:
+            raise StoreError("a chunk that the earlier backup does not have")
+        with self._named_errors():
+            self._make_folders(name)
+            there = self.base.directory / name
+            if not stat.S_ISREG(there.lstat().st_mode):
+                raise StoreError(f"{there} is no plain file, as all files of a backup are")
+            try:
+                os.link(there, name, dst_dir_fd=self._fd, follow_symlinks=False)
+            except OSError as exc:
+                if exc.errno not in _NO_LINKS:
+                    raise
+            else:
+                self.files[name] = self.base.files[name]
+                self.linked += 1
+                return
+        with open_listed(self.base.directory, name) as source:
+            self.add(name, b"")
+            while piece := source.read(_PIECE_BYTES):
+                self.add("", piece)
+        self.end_file()
+
+    def _make_folders(self, name: str) -> None:
         above = ""
         for part in name.split("/")[:-1]:
             above = f"{above}{part}/"
             with suppress(FileExistsError):
                 os.mkdir(above, 0o700, dir_fd=self._fd)
+
+    def _begin_file(self, name: str) -> None:
+        if not is_name(name) or name in self.files:
+            raise StoreError("a file that no backup has")
+        self._make_folders(name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._handle = os.fdopen(os.open(name, flags, 0o600, dir_fd=self._fd), "wb")
         self._name, self._hasher, self._size = name, Hasher(), 0

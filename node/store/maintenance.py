@@ -1,6 +1,6 @@
 """Looking after a store: counts, checks, retention, backup."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -195,12 +195,14 @@ class Maintenance:
         self,
         tell: Callable[[int, int], Awaitable[None]],
         send: Callable[[Piece], Awaitable[None]],
+        had: Collection[bytes] = frozenset(),
     ) -> None:
         """Hand a copy of the whole node to whoever writes it; see `node.store.backup`.
 
         Args:
             tell: Called with how many files and bytes it has, about, before the first.
             send: Called with each piece of a file; the next is read when it returns.
+            had: Digests of chunks that whoever writes it has: they are only named.
 
         Raises:
             StoreFull: there is no room in the home for a copy of the database.
@@ -210,7 +212,7 @@ class Maintenance:
         """
 
         def run() -> None:
-            with Backup(self._context, self._home).begun() as backup:
+            with Backup(self._context, self._home, had).begun() as backup:
                 trio.from_thread.run(tell, *backup.size())
                 with closing(backup.pieces()) as pieces:
                     for piece in pieces:

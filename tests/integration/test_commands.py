@@ -674,7 +674,11 @@ def test_backup_restored_elsewhere_is_the_same_node(
 ) -> None:
     a, _ = nodes
     imported(a, write_study(tmp_path / "s", 13, 4))
-    a.run("backup", str(tmp_path / "backup"))
+    a.run("backup", str(tmp_path / "earlier"))
+    told = a.json("backup", "--base", str(tmp_path / "earlier"), str(tmp_path / "backup"))
+    assert 0 < told["linked"] == len(list((tmp_path / "earlier" / "chunks").glob("*/*")))
+    shutil.rmtree(tmp_path / "earlier")
+    a.run("backup", "verify", str(tmp_path / "backup"))
     moved = Node(tmp_path, "moved", a.display_name)
     assert not (tmp_path / "backup" / "host.key").exists()
     moved.run("restore", str(tmp_path / "backup"), "--recovery-kit", str(a.kit))

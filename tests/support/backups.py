@@ -40,12 +40,16 @@ def write_backup(home: Home, folder: BackupFolder) -> BackupFolder:
 
 def write_context(context: StoreContext, home: Home, folder: BackupFolder) -> BackupFolder:
     """Write a whole backup of a home whose store is open."""
-    with folder, Backup(context, home.root).begun() as backup:
+    had = {chunk_id.digest for chunk_id in folder.base.chunks} if folder.base else set()
+    with folder, Backup(context, home.root, had).begun() as backup:
         files, size = backup.size()
         folder.check_room(size, files)
         for piece in backup.pieces():
             assert not piece.problem
-            folder.add(piece.name, piece.data)
+            if piece.had is not None:
+                folder.keep(piece.had)
+            else:
+                folder.add(piece.name, piece.data)
         folder.finish()
     return folder
 

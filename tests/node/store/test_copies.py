@@ -1,6 +1,7 @@
 """Backups: whole or not at all, only where they are meant to be, verified without a key."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from node.app.home import Home
+from node.crypto.digests import digest
+from node.domain.ids import ChunkId
 from node.errors import ConfigError, StoreError, StoreFull
 from node.store.copies import (
     INVENTORY,
@@ -16,6 +19,7 @@ from node.store.copies import (
     Listed,
     decode_inventory,
     encode_inventory,
+    read_base,
     read_inventory,
     verify,
 )
@@ -44,6 +48,81 @@ def mounted(folder: Path, size: str = "200m") -> Iterator[Path]:
 
 def problems(folder: Path) -> list[tuple[str, str]]:
     return sorted((p.name, p.what) for p in verify(folder, read_inventory(folder), lambda _: None))
+
+
+def chunks_of(folder: Path) -> dict[str, os.stat_result]:
+    return {path.name: path.stat() for path in (folder / "chunks").glob("*/*")}
+
+
+def add_chunk(home: Home, content: bytes) -> ChunkId:
+    context = open_home(home)
+    chunk_id = ChunkId(digest(content))
+    context.storage.put(chunk_id, content)
+    context.close()
+    return chunk_id
+
+
+def test_later_backup_writes_only_what_the_earlier_one_lacks(home: Home, tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    write_backup(home, BackupFolder(first))
+    new = add_chunk(home, b"new" * 1000)
+    written = write_backup(home, BackupFolder(second, base=read_base(first)))
+    before, after = chunks_of(first), chunks_of(second)
+    assert after.keys() == before.keys() | {str(new)}
+    assert all(after[name].st_ino == before[name].st_ino for name in before)
+    assert written.linked == len(before) == 3
+    assert problems(first) == problems(second) == []
+    shutil.rmtree(first)
+    assert problems(second) == []
+    assert {one.st_nlink for one in chunks_of(second).values()} == {1}
+
+
+def test_chunks_that_the_earlier_backup_lost_or_that_were_damaged_are_written_anew(
+    home: Home, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    write_backup(home, BackupFolder(first))
+    paths = sorted((first / "chunks").glob("*/*"))
+    paths[0].unlink()
+    paths[1].write_bytes(b"short")
+    written = write_backup(home, BackupFolder(second, base=read_base(first)))
+    assert written.linked == 1
+    assert problems(second) == []
+
+
+def test_link_in_an_earlier_backup_is_not_taken_for_a_chunk(home: Home, tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    write_backup(home, BackupFolder(first))
+    base = read_base(first)
+    path = next((first / "chunks").glob("*/*"))
+    path.unlink()
+    path.symlink_to(home.keyring)
+    with pytest.raises(StoreError, match="is no plain file"):
+        write_backup(home, BackupFolder(second, base=base))
+    assert not second.exists()
+
+
+@as_root
+def test_backup_on_another_disk_than_the_earlier_one_is_copied(home: Home, tmp_path: Path) -> None:
+    first = tmp_path / "1"
+    write_backup(home, BackupFolder(first))
+    with mounted(tmp_path / "disk") as disk:
+        written = write_backup(home, BackupFolder(disk / "2", base=read_base(first)))
+        assert written.linked == 0
+        assert problems(disk / "2") == []
+        assert chunks_of(disk / "2").keys() == chunks_of(first).keys()
+
+
+def test_what_is_no_whole_backup_is_no_base(home: Home, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not there"):
+        read_base(tmp_path / "1")
+    write_backup(home, BackupFolder(tmp_path / "1"))
+    with pytest.raises(StoreError, match="does not have"):
+        with BackupFolder(tmp_path / "2", base=read_base(tmp_path / "1")) as folder:
+            folder.keep(ChunkId(bytes(32)))
+    (tmp_path / "1").chmod(0o777)
+    with pytest.raises(ConfigError):
+        read_base(tmp_path / "1")
 
 
 def test_backup_has_all_but_the_host_key_and_is_verified(home: Home, tmp_path: Path) -> None:

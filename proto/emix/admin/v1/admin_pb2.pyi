@@ -103,22 +103,26 @@ class CheckStoreResponse(_message.Message):
     def __init__(self, chunks_done: _Optional[int] = ..., chunks_total: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class BackupRequest(_message.Message):
-    __slots__ = ("destination",)
+    __slots__ = ("destination", "had_chunks")
     DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    HAD_CHUNKS_FIELD_NUMBER: _ClassVar[int]
     destination: str
-    def __init__(self, destination: _Optional[str] = ...) -> None: ...
+    had_chunks: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, destination: _Optional[str] = ..., had_chunks: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class BackupResponse(_message.Message):
-    __slots__ = ("size", "piece", "unreadable", "end")
+    __slots__ = ("size", "piece", "unreadable", "end", "had")
     SIZE_FIELD_NUMBER: _ClassVar[int]
     PIECE_FIELD_NUMBER: _ClassVar[int]
     UNREADABLE_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    HAD_FIELD_NUMBER: _ClassVar[int]
     size: BackupSize
     piece: BackupPiece
     unreadable: BackupUnreadable
     end: BackupEnd
-    def __init__(self, size: _Optional[_Union[BackupSize, _Mapping]] = ..., piece: _Optional[_Union[BackupPiece, _Mapping]] = ..., unreadable: _Optional[_Union[BackupUnreadable, _Mapping]] = ..., end: _Optional[_Union[BackupEnd, _Mapping]] = ...) -> None: ...
+    had: BackupHad
+    def __init__(self, size: _Optional[_Union[BackupSize, _Mapping]] = ..., piece: _Optional[_Union[BackupPiece, _Mapping]] = ..., unreadable: _Optional[_Union[BackupUnreadable, _Mapping]] = ..., end: _Optional[_Union[BackupEnd, _Mapping]] = ..., had: _Optional[_Union[BackupHad, _Mapping]] = ...) -> None: ...
 
 class BackupSize(_message.Message):
     __slots__ = ("files", "bytes")
@@ -127,6 +131,12 @@ class BackupSize(_message.Message):
     files: int
     bytes: int
     def __init__(self, files: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class BackupHad(_message.Message):
+    __slots__ = ("chunks",)
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    chunks: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, chunks: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class BackupPiece(_message.Message):
     __slots__ = ("name", "data")
