@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_kills import SECONDS_A_KILL, Rounds, hold
+from tests.integration.test_kills import Rounds, hold
 from tests.support.nodes import Node, pair
 from tests.support.seaweed import seaweed
 
-KILLS = 30
+KILLS, SECONDS_A_KILL = 30, 40
 
 
 @pytest.mark.timeout(KILLS * SECONDS_A_KILL + 100)
@@ -27,7 +27,7 @@ def test_thirty_kills_lose_nothing_and_send_little_again(
             for node in (a, b):
                 node.start()
             pair(a, b)
-            hold(Rounds(a, b, tmp_path, KILLS), capsys)
+            hold(Rounds(a, b, tmp_path, KILLS), capsys, KILLS * SECONDS_A_KILL)
         finally:
             for node in (a, b):
                 node.stop()
