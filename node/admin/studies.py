@@ -3,8 +3,8 @@
 import os
 import stat
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,18 @@ import trio
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
+from node.admin.exports import export
 from node.admin.parts import MOST_HELD, Parts, actor_of, may_name_paths
-from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
 from node.dicom.media import find_files
 from node.domain.display_text import encodable
-from node.errors import ConfigError, Conflict, DicomError, UsageError, ungrouped
-from node.exchange.export.streams import Unchanged, ZeroedPreamble
+from node.errors import DicomError, UsageError, ungrouped
 from node.exchange.ingest.job import Finding, ImportJob, Progress, Summary
 from node.exchange.ingest.reading import WINDOW_BYTES
 from node.exchange.ports import IncomingFile
 from node.rpc.bounds import Bound
 from node.rpc.pages import Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
-from node.store.export_folder import ExportFolder
-from node.store.exporting import ExportPlan, Sink
 from node.store.studies import StudySource
-from node.system import safe_paths
 
 log = structlog.get_logger()
 _IMPORT = Bound(2 * 2**20, fields=64 * 1024)
@@ -154,129 +150,7 @@ class StudyHandlers:
         return wire.study_to_wire(source, name, names, is_pinned=bool(name))
 
     async def _export(self, call: Call[None]) -> None:
-        request: pb.ExportStudyRequest = call.request
-        if not request.stream:
-            if not Path(request.directory).is_absolute():
-                raise UsageError("the directory must be an absolute path")
-            is_ours = may_name_paths(call)
-            if not is_ours or await trio.to_thread.run_sync(_is_unwritable, request):
-                await call.write(pb.ExportStudyResponse(unwritable=True))
-                return
-        plan = await self._parts.exporter.plan(
-            request.study,
-            self._parts.origin_named(request.origin),
-            all_versions=request.all_versions,
-            include_held=request.include_held,
-        )
-        send, receive = trio.open_memory_channel[pb.ExportStudyResponse](8)
-        latest = pb.ExportStudyResponse(
-            origin=str(plan.origin),
-            instances_total=len(plan.files),
-            bytes_total=plan.total_bytes,
-            older_versions=plan.older_versions,
-            unfinished_imports=plan.unfinished_imports,
-        )
-        await call.write(latest)
-        names = self._parts.names()
-        for found in plan.left_out:
-            await call.write(pb.ExportStudyResponse(held=wire.held_to_wire(found, names)))
-        if not plan.files:
-            raise Conflict(
-                "every instance is held, so nothing was exported. `emix held` lists them"
-            )
-
-        def tell(done: int, total: int, bytes_done: int, bytes_total: int) -> None:
-            nonlocal latest
-            latest = pb.ExportStudyResponse(
-                instances_done=done,
-                instances_total=total,
-                bytes_done=bytes_done,
-                bytes_total=bytes_total,
-                origin=str(plan.origin),
-                older_versions=plan.older_versions,
-            )
-            with suppress(trio.WouldBlock):  # a slow reader misses some, never the last
-                send.send_nowait(latest)
-
-        sizes = dict(plan.files)
-
-        def pieces(name: str, offset: int, data: bytes) -> Iterator[pb.ExportStudyResponse]:
-            for i in range(0, len(data), _PIECE_BYTES):
-                part = data[i : i + _PIECE_BYTES]
-                piece = pb.ExportPiece(name=name, offset=offset + i, data=part, size=sizes[name])
-                yield pb.ExportStudyResponse(piece=piece)
-
-        def send_piece(name: str, offset: int, data: bytes) -> None:
-            for piece in pieces(name, offset, data):
-                trio.from_thread.run(send.send, piece)
-
-        async def stream() -> None:
-            done = 0
-            async with self._parts.exports.stream(
-                plan,
-                actor=actor_of(call),
-                destination=_destination(request),
-                overlay=lambda _: ZeroedPreamble() if request.safe_preamble else Unchanged(),
-            ) as found:
-                async for one in found:
-                    name, size = plan.files[one.instance]
-                    for piece in pieces(name, one.offset, one.data):
-                        await send.send(piece)
-                    done += len(one.data)
-                    is_whole = one.offset + len(one.data) == size
-                    tell(one.instance + is_whole, len(plan.files), done, plan.total_bytes)
-
-        async def export(sink: Sink) -> None:
-            await self._parts.exporter.export(
-                plan,
-                sink,
-                actor=actor_of(call),
-                destination=_destination(request),
-                safe_preamble=request.safe_preamble,
-                tell=tell,
-            )
-
-        async def run() -> None:
-            async with send:
-                if request.stream and request.in_order:
-                    await stream()
-                elif request.stream:
-                    await export(send_piece)
-                else:
-                    for unlisted in await self._export_here(request, plan, export):
-                        await send.send(unlisted)
-                await send.send(latest)
-
-        with ungrouped():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(run)
-                async for response in receive:
-                    await call.write(response)
-
-    async def _export_here(
-        self,
-        request: pb.ExportStudyRequest,
-        plan: ExportPlan,
-        export: Callable[[Sink], Awaitable[None]],
-    ) -> list[pb.ExportStudyResponse]:
-        """Export into a folder that this node may write; cut off, nothing is left of it.
-
-        A failing DICOMDIR costs no file. Returns what there is to say about it.
-        """
-        unlisted: list[pb.ExportStudyResponse] = []
-        folder = ExportFolder(Path(request.directory), dict(plan.files))
-        await trio.to_thread.run_sync(_check_outside, folder.partial, self._parts.home)
-        await trio.to_thread.run_sync(folder.open)
-        try:
-            await trio.to_thread.run_sync(folder.check_room, plan.total_bytes, len(plan.files))
-            await export(folder.write)
-            if request.dicomdir:
-                unlisted = await trio.to_thread.run_sync(_write_dicomdir, folder.partial)
-            await trio.to_thread.run_sync(folder.publish)
-        finally:
-            with trio.move_on_after(_CLEAN_UP_SECONDS, shield=True):
-                await trio.to_thread.run_sync(folder.discard)
-        return unlisted
+        await export(self._parts, call)
 
     async def _delete(self, call: Call[None]) -> pb.DeleteStudyResponse:
         deleted = await self._parts.studies.delete(
@@ -315,23 +189,6 @@ class StudyHandlers:
             call.request.number, actor_of(call)
         )
         return pb.DiscardImportResponse(packages=packages)
-
-
-def _write_dicomdir(folder: Path) -> list[pb.ExportStudyResponse]:
-    ends = []
-    try:
-        unlisted: Sequence[Unlisted] = write_dicomdir(folder)
-    except NoDicomdir as exc:
-        log.warning("no DICOMDIR", problem=str(exc))
-        unlisted = exc.unlisted
-        ends.append(pb.ExportStudyResponse(without_dicomdir=True))
-    return [
-        *(
-            pb.ExportStudyResponse(unlisted=pb.UnlistedFile(name=found.name, reason=found.reason))
-            for found in unlisted
-        ),
-        *ends,
-    ]
 
 
 class _Teller:
@@ -421,35 +278,6 @@ class _Teller:
 def _tellable(count: int) -> int:
     """Return a sum of what others say as far as a message can hold it."""
     return max(0, min(count, 2**64 - 1))
-
-
-def _destination(request: pb.ExportStudyRequest) -> str:
-    """Return where an export goes: a folder of this machine, or what its client says."""
-    said = encodable(request.directory)
-    return f"streamed to the client, which says: {said}" if request.stream else said
-
-
-def _check_outside(path: Path, home: Path) -> None:
-    if path.resolve().is_relative_to(home.resolve()):
-        raise UsageError("a home is encrypted and an export is not; choose another folder")
-
-
-def _is_unwritable(request: pb.ExportStudyRequest) -> bool:
-    """Return whether the directory asked for is not this process's to write."""
-    directory = Path(request.directory)
-    if not request.parent_inode:
-        return False
-    try:
-        with safe_paths.folder(directory.parent) as (above, _):
-            found = os.fstat(above)
-            is_same = (found.st_dev, found.st_ino) == (request.parent_device, request.parent_inode)
-            if not is_same or not os.access(".", os.W_OK | os.X_OK, dir_fd=above):
-                return True
-        with suppress(FileNotFoundError), safe_paths.folder(directory, is_ours=True):
-            pass
-    except (OSError, ConfigError):
-        return True  # the caller says what is wrong, where it may not either
-    return False
 
 
 def _unreadable(paths: Sequence[str]) -> list[str]:

@@ -1,0 +1,212 @@
+"""ExportStudy: a study's files into a folder of this node's, or to its caller."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+import trio
+from emix.admin.v1 import admin_pb2 as pb
+
+from node.admin import wire
+from node.admin.parts import Parts, actor_of, may_name_paths
+from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
+from node.domain.display_text import encodable
+from node.errors import ConfigError, Conflict, UsageError, ungrouped
+from node.exchange.export.streams import Unchanged, ZeroedPreamble
+from node.rpc.serving import Call
+from node.store.export_folder import ExportFolder
+from node.store.exporting import ExportPlan, Sink
+from node.system import safe_paths
+
+log = structlog.get_logger()
+_CLEAN_UP_SECONDS = 60.0
+_PIECE_BYTES = 2 << 20
+_QUEUED = 8
+
+
+async def export(parts: Parts, call: Call[None]) -> None:
+    """Handle a call."""
+    request: pb.ExportStudyRequest = call.request
+    if not request.stream:
+        if not Path(request.directory).is_absolute():
+            raise UsageError("the directory must be an absolute path")
+        is_ours = may_name_paths(call)
+        if not is_ours or await trio.to_thread.run_sync(_is_unwritable, request):
+            await call.write(pb.ExportStudyResponse(unwritable=True))
+            return
+    plan = await parts.exporter.plan(
+        request.study,
+        parts.origin_named(request.origin),
+        all_versions=request.all_versions,
+        include_held=request.include_held,
+    )
+    await _Export(parts, call, plan).run()
+
+
+class _Export:
+    """One export, and what is told of it."""
+
+    def __init__(self, parts: Parts, call: Call[None], plan: ExportPlan) -> None:
+        self._parts = parts
+        self._call = call
+        self._request: pb.ExportStudyRequest = call.request
+        self._plan = plan
+        self._sizes = dict(plan.files)
+        self._latest = pb.ExportStudyResponse()
+        self._send, self._receive = trio.open_memory_channel[pb.ExportStudyResponse](_QUEUED)
+
+    async def run(self) -> None:
+        """Tell what is planned, and do it.
+
+        Raises:
+            Conflict: every instance is held.
+        """
+        plan, names = self._plan, self._parts.names()
+        self._latest = pb.ExportStudyResponse(
+            origin=str(plan.origin),
+            instances_total=len(plan.files),
+            bytes_total=plan.total_bytes,
+            older_versions=plan.older_versions,
+            unfinished_imports=plan.unfinished_imports,
+        )
+        await self._call.write(self._latest)
+        for found in plan.left_out:
+            await self._call.write(pb.ExportStudyResponse(held=wire.held_to_wire(found, names)))
+        if not plan.files:
+            raise Conflict(
+                "every instance is held, so nothing was exported. `emix held` lists them"
+            )
+        with ungrouped():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._give)
+                async for response in self._receive:
+                    await self._call.write(response)
+
+    async def _give(self) -> None:
+        async with self._send:
+            if not self._request.stream:
+                for unlisted in await self._into_folder():
+                    await self._send.send(unlisted)
+            elif self._request.in_order:
+                await self._in_order()
+            else:
+                await self._in_any_order(self._send_piece)
+            await self._send.send(self._latest)
+
+    def _tell(self, done: int, total: int, bytes_done: int, bytes_total: int) -> None:
+        self._latest = pb.ExportStudyResponse(
+            instances_done=done,
+            instances_total=total,
+            bytes_done=bytes_done,
+            bytes_total=bytes_total,
+            origin=str(self._plan.origin),
+            older_versions=self._plan.older_versions,
+        )
+        with suppress(trio.WouldBlock):  # a slow reader misses some, never the last
+            self._send.send_nowait(self._latest)
+
+    def _pieces(self, name: str, offset: int, data: bytes) -> Iterator[pb.ExportStudyResponse]:
+        for i in range(0, len(data), _PIECE_BYTES):
+            part = data[i : i + _PIECE_BYTES]
+            size = self._sizes[name]
+            piece = pb.ExportPiece(name=name, offset=offset + i, data=part, size=size)
+            yield pb.ExportStudyResponse(piece=piece)
+
+    def _send_piece(self, name: str, offset: int, data: bytes) -> None:
+        for piece in self._pieces(name, offset, data):
+            trio.from_thread.run(self._send.send, piece)
+
+    async def _in_any_order(self, sink: Sink) -> None:
+        await self._parts.exporter.export(
+            self._plan,
+            sink,
+            actor=actor_of(self._call),
+            destination=_destination(self._request),
+            safe_preamble=self._request.safe_preamble,
+            tell=self._tell,
+        )
+
+    async def _in_order(self) -> None:
+        plan, is_zeroed, done = self._plan, self._request.safe_preamble, 0
+        async with self._parts.exports.stream(
+            plan,
+            actor=actor_of(self._call),
+            destination=_destination(self._request),
+            overlay=lambda _: ZeroedPreamble() if is_zeroed else Unchanged(),
+        ) as pieces:
+            async for one in pieces:
+                name, size = plan.files[one.instance]
+                for piece in self._pieces(name, one.offset, one.data):
+                    await self._send.send(piece)
+                done += len(one.data)
+                is_whole = one.offset + len(one.data) == size
+                self._tell(one.instance + is_whole, len(plan.files), done, plan.total_bytes)
+
+    async def _into_folder(self) -> list[pb.ExportStudyResponse]:
+        """Export into a folder that this node may write; cut off, nothing is left of it.
+
+        A failing DICOMDIR costs no file. Returns what there is to say about it.
+        """
+        unlisted: list[pb.ExportStudyResponse] = []
+        folder = ExportFolder(Path(self._request.directory), self._sizes)
+        await trio.to_thread.run_sync(_check_outside, folder.partial, self._parts.home)
+        await trio.to_thread.run_sync(folder.open)
+        try:
+            total, files = self._plan.total_bytes, len(self._plan.files)
+            await trio.to_thread.run_sync(folder.check_room, total, files)
+            await self._in_any_order(folder.write)
+            if self._request.dicomdir:
+                unlisted = await trio.to_thread.run_sync(_write_dicomdir, folder.partial)
+            await trio.to_thread.run_sync(folder.publish)
+        finally:
+            with trio.move_on_after(_CLEAN_UP_SECONDS, shield=True):
+                await trio.to_thread.run_sync(folder.discard)
+        return unlisted
+
+
+def _write_dicomdir(folder: Path) -> list[pb.ExportStudyResponse]:
+    ends = []
+    try:
+        unlisted: Sequence[Unlisted] = write_dicomdir(folder)
+    except NoDicomdir as exc:
+        log.warning("no DICOMDIR", problem=str(exc))
+        unlisted = exc.unlisted
+        ends.append(pb.ExportStudyResponse(without_dicomdir=True))
+    return [
+        *(
+            pb.ExportStudyResponse(unlisted=pb.UnlistedFile(name=found.name, reason=found.reason))
+            for found in unlisted
+        ),
+        *ends,
+    ]
+
+
+def _destination(request: pb.ExportStudyRequest) -> str:
+    """Return where an export goes: a folder of this machine, or what its client says."""
+    said = encodable(request.directory)
+    return f"streamed to the client, which says: {said}" if request.stream else said
+
+
+def _check_outside(path: Path, home: Path) -> None:
+    if path.resolve().is_relative_to(home.resolve()):
+        raise UsageError("a home is encrypted and an export is not; choose another folder")
+
+
+def _is_unwritable(request: pb.ExportStudyRequest) -> bool:
+    """Return whether the directory asked for is not this process's to write."""
+    directory = Path(request.directory)
+    if not request.parent_inode:
+        return False
+    try:
+        with safe_paths.folder(directory.parent) as (above, _):
+            found = os.fstat(above)
+            is_same = (found.st_dev, found.st_ino) == (request.parent_device, request.parent_inode)
+            if not is_same or not os.access(".", os.W_OK | os.X_OK, dir_fd=above):
+                return True
+        with suppress(FileNotFoundError), safe_paths.folder(directory, is_ours=True):
+            pass
+    except (OSError, ConfigError):
+        return True  # the caller says what is wrong, where it may not either
+    return False
