@@ -20,14 +20,14 @@ def test_thirty_kills_lose_nothing_and_send_little_again(
 ) -> None:
     (tmp_path / "weed").mkdir()
     a, b = Node(tmp_path, "a", "Great Falls Clinic"), Node(tmp_path, "b", "Billings Hospital")
-    with seaweed(tmp_path / "weed") as server:
+    with seaweed(tmp_path / "weed", volumes=100) as server:
         for node in (a, b):
             node.make(options=server.options(node.home.name))
         try:
             for node in (a, b):
                 node.start()
             pair(a, b)
-            hold(Rounds(a, b, tmp_path, KILLS), capsys, KILLS * SECONDS_A_KILL)
+            hold(Rounds(a, b, tmp_path, KILLS, of_each=1), capsys, KILLS * SECONDS_A_KILL)
         finally:
             for node in (a, b):
                 node.stop()

@@ -60,8 +60,11 @@ def write_credentials(path: Path, access_key: str, secret_key: str) -> Path:
 
 
 @contextmanager
-def seaweed(folder: Path) -> Iterator[Seaweed]:
-    """Run a server for the time of the block."""
+def seaweed(folder: Path, *, volumes: int = 8) -> Iterator[Seaweed]:
+    """Run a server for the time of the block, with room for so many volumes of 64 MB.
+
+    What is deleted gives no room back: it vacuums later.
+    """
     (folder / "data").mkdir()
     identity = {
         "name": "node",
@@ -78,7 +81,11 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
     command += [*(f"-{name}.port={port}" for name, port in ports.items()), *inner]
     command += ["-filer", "-s3", f"-s3.config={config}", "-s3.autoCreateBucket=false"]
     command += ["-s3.iam=false", "-s3.port.iceberg=0", "-master.telemetry=false"]
-    command += ["-volume.max=8", "-master.volumeSizeLimitMB=64", "-volume.preStopSeconds=0"]
+    command += [
+        f"-volume.max={volumes}",
+        "-master.volumeSizeLimitMB=64",
+        "-volume.preStopSeconds=0",
+    ]
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
         try:
