@@ -87,15 +87,17 @@ class BlockingChannel:
 
         Args:
             method: A method that returns a stream.
-            requests: Its request, or what yields them where it takes a stream: that runs on
+            requests: Its request, or several where it takes a stream: what yields them runs on
                 a thread of gRPC's, and waits there while the other side is slow.
             timeout: In seconds, for all of it; None for no end.
         """
+        given: Any = requests
         if method.is_request_stream:
             call = self._channel.stream_stream(method.path, **_codec(method))
+            given = iter((requests,) if isinstance(requests, Message) else requests)
         else:
             call = self._channel.unary_stream(method.path, **_codec(method))
-        running = call(requests, metadata=self._metadata, timeout=timeout)
+        running = call(given, metadata=self._metadata, timeout=timeout)
         try:
             yield _responses(running, method)
         finally:
