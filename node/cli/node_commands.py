@@ -254,9 +254,9 @@ def make_backup(
     in is there already. Interrupted, it leaves nothing. Exit status 1 if a file of the node could
     not be read or was damaged already: it is named, and the rest is there.
 
-    With --base only what is new is written: chunks never change. Both backups are whole, and either
-    may be deleted; but a chunk that is linked lies on the disk once, and what damages it damages
-    both.
+    With --base only what is new is written: chunks never change. Either backup may be deleted. A
+    chunk that is linked lies on the disk once, and is not read: what has damaged it in the earlier
+    backup has damaged it in this one. `emix backup verify` reads all of them.
 
     \b
     Examples:

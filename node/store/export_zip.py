@@ -58,9 +58,9 @@ class ExportZip:
                     )
                 fd = os.open(self._hidden, _FILE, 0o600, dir_fd=self._fd)
                 self._closing.callback(self._remove)
-                handle = self._closing.enter_context(os.fdopen(fd, "w+b"))
-                self._archive = zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED)
-                self._handle = handle
+                self._handle = os.fdopen(fd, "w+b")
+                self._closing.callback(self._close)
+                self._archive = zipfile.ZipFile(self._handle, "w", zipfile.ZIP_STORED)
                 self._closing = self._closing.pop_all()
         except OSError as exc:
             raise self._failed(exc) from exc
@@ -71,6 +71,10 @@ class ExportZip:
             # Or the library would do it some day, and complain.
             self._end_file()
             self._archive.close()
+
+    def _close(self) -> None:
+        with suppress(OSError):  # what a full disk does not take; `publish` has flushed before
+            self._handle.close()
 
     def _remove(self) -> None:
         with suppress(FileNotFoundError):

@@ -8,6 +8,7 @@ import pytest
 
 from node.errors import ConfigError, Conflict, StoreError, StoreFull
 from node.store.export_zip import ExportZip
+from tests.node.store.test_copies import as_root, mounted
 
 FILES = {
     "SE000001/IM000001": os.urandom(70_000),
@@ -76,6 +77,18 @@ def test_disk_without_room_takes_nothing(tmp_path: Path) -> None:
     with pytest.raises(StoreFull), ExportZip(tmp_path / "study.zip") as archive:
         archive.check_room(2**60, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+@as_root
+@pytest.mark.parametrize("small", [100, 3_000_000])
+def test_disk_that_fills_is_an_error_and_nothing_is_left(tmp_path: Path, small: int) -> None:
+    with mounted(tmp_path / "disk", "1m") as disk:
+        with pytest.raises(StoreError, match="No space left"):
+            with ExportZip(disk / "study.zip") as archive:
+                for n in range(1, 40_000):
+                    archive.write(f"SE000001/IM{n:06d}", 0, bytes(small), small)
+                archive.publish()
+        assert list(disk.iterdir()) == []
 
 
 def test_folder_that_others_may_write_in_is_refused(tmp_path: Path) -> None:
