@@ -82,12 +82,15 @@ def test_disk_without_room_takes_nothing(tmp_path: Path) -> None:
 @as_root
 @pytest.mark.parametrize("small", [100, 3_000_000])
 def test_disk_that_fills_is_an_error_and_nothing_is_left(tmp_path: Path, small: int) -> None:
+    def write(target: Path) -> None:
+        with ExportZip(target) as archive:
+            for n in range(1, 40_000):
+                archive.write(f"SE000001/IM{n:06d}", 0, bytes(small), small)
+            archive.publish()
+
     with mounted(tmp_path / "disk", "1m") as disk:
         with pytest.raises(StoreError, match="No space left"):
-            with ExportZip(disk / "study.zip") as archive:
-                for n in range(1, 40_000):
-                    archive.write(f"SE000001/IM{n:06d}", 0, bytes(small), small)
-                archive.publish()
+            write(disk / "study.zip")
         assert list(disk.iterdir()) == []
 
 
