@@ -13,6 +13,7 @@ from node.domain.actors import Actor, Visitor
 from node.domain.findings import Finding
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
 from node.domain.names import several_named
+from node.exchange.catalogue import Catalogue
 from node.exchange.export.exports import Exports
 from node.exchange.ingest.imports import Imports
 from node.exchange.membership.networks import Networks
@@ -53,6 +54,7 @@ class Parts:
     imports: Imports
     import_store: ImportStore
     studies: StudyStore
+    catalogue: Catalogue
     exporter: Exporter
     exports: Exports[ExportPlan]
     transfer_store: TransferStore

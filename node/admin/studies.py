@@ -5,6 +5,7 @@ import stat
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from node.admin import wire
 from node.admin.exports import export
 from node.admin.parts import MOST_HELD, Parts, actor_of, may_name_paths
 from node.dicom.media import find_files
-from node.domain.display_text import encodable
+from node.domain.display_text import encodable, words_to_find
+from node.domain.query import Level, make_query
 from node.errors import DicomError, UsageError, ungrouped
 from node.exchange.ingest.job import Finding, ImportJob, Progress, Summary
 from node.exchange.ingest.reading import WINDOW_BYTES
@@ -50,6 +52,7 @@ class StudyHandlers:
         handlers = {
             "Import": self._import,
             "ListStudies": self._list,
+            "Query": self._query,
             "GetStudy": self._get,
             "ExportStudy": self._export,
             "DeleteStudy": self._delete,
@@ -117,23 +120,32 @@ class StudyHandlers:
         raise UsageError("an import begins with paths or a file")
 
     async def _list(self, call: Call[None]) -> None:
-        studies = self._parts.studies
-        found = await studies.search(
-            call.request.query,
-            arrived_only=call.request.arrived_only,
-            limit=call.request.limit,
+        studies, request = self._parts.studies, call.request
+        query = replace(
+            make_query(Level.STUDY, {}, words_to_find(request.query), limit=request.limit),
+            arrived_only=request.arrived_only,
         )
-        facts: dict[str, object] = {
-            "query": encodable(call.request.query),
-            "arrived": call.request.arrived_only,
-            "studies": len(found),
-        }
-        await self._parts.audit.note_list("studies.listed", facts, actor_of(call))
+        found = await self._parts.catalogue.studies(query, actor_of(call))
         pages = Pages(call, pb.ListStudiesResponse(), "studies")
         for i in range(0, len(found), _STUDIES_AT_ONCE):
             sources = await studies.sources(found[i : i + _STUDIES_AT_ONCE])
             await pages.add(chain.from_iterable(map(self._study, sources)))
         await pages.end()
+
+    async def _query(self, call: Call[None]) -> None:
+        request = call.request
+        query = replace(
+            make_query(
+                wire.level_of(request.level),
+                request.keys,
+                words_to_find(request.words),
+                limit=request.limit,
+                offset=request.offset,
+            ),
+            arrived_only=request.arrived_only,
+        )
+        found = await self._parts.catalogue.find(query, actor_of(call))
+        await write_list(call, pb.QueryResponse(), "matches", map(wire.match_to_wire, found))
 
     async def _get(self, call: Call[None]) -> None:
         chosen, sources = await self._parts.studies.get(call.request.study)

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.documents.peers import Peer
+from node.domain.catalogue import Found
 from node.domain.connections import ConnectionState, Route
 from node.domain.ids import PackageId
 from node.domain.patients import Patient
+from node.domain.query import Level
 from node.domain.transfers import Priority, Transfer
 from node.domain.waiting import advice_on
+from node.errors import UsageError
 from node.federation.connections.connection import Connection
 from node.store.findings import HeldInstance
 from node.store.import_rows import UnfinishedImport
@@ -148,6 +151,28 @@ def study_to_wire(
         )
 
 
+def level_of(text: str) -> Level:
+    """Return the level that a request names.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    try:
+        return Level(text or Level.STUDY)
+    except ValueError:
+        raise UsageError("a level is study, series or image") from None
+
+
+def match_to_wire(found: Found) -> pb.Match:
+    """Return an answer of the catalogue."""
+    return pb.Match(
+        study_instance_uid=found.study_uid,
+        origin=str(found.origin),
+        number=found.number,
+        values={keyword: value for keyword, value in found.values.items() if value},
+    )
+
+
 def import_to_wire(found: UnfinishedImport, *, is_running: bool) -> pb.UnfinishedImport:
     """Return an import that runs, or was not finished."""
     return pb.UnfinishedImport(
@@ -195,13 +220,13 @@ def held_to_wire(found: HeldInstance, names: dict[bytes, str]) -> pb.HeldInstanc
     )
 
 
-def _series(row: dict[str, object]) -> pb.Series:
+def _series(values: dict[str, str]) -> pb.Series:
     return pb.Series(
-        series_instance_uid=str(row["series_uid"]),
-        series_number=str(row["series_number"]),
-        modality=str(row["modality"]),
-        description=str(row["description"]),
-        instances=row["instances"],  # type: ignore[arg-type]
+        series_instance_uid=values["SeriesInstanceUID"],
+        series_number=values["SeriesNumber"],
+        modality=values["Modality"],
+        description=values["SeriesDescription"],
+        instances=int(values["NumberOfSeriesRelatedInstances"]),
     )
 
 

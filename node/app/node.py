@@ -35,6 +35,7 @@ from node.dicom.examiner import Examiner, open_examiner
 from node.domain.events import DialBackAsked, NetworksChanged, PinsChanged, TicketShown
 from node.domain.ids import FacilityId
 from node.errors import NodeError, ungrouped
+from node.exchange.catalogue import Catalogue
 from node.exchange.events import Events, Feed, TransferFeed
 from node.exchange.export.exports import Exports
 from node.exchange.ingest.imports import Imports
@@ -74,6 +75,7 @@ from node.rpc.standard import with_standard_services
 from node.rpc.warden import ConnectionBounds, Warden
 from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
+from node.store.catalogue import CatalogueStore
 from node.store.chunk_access import ChunkAccess
 from node.store.clock_notes import ClockNotes
 from node.store.context import StoreContext
@@ -500,6 +502,7 @@ class _Node:
             imports=Imports(self._import_store, examiner, self._events.publish),
             import_store=self._import_store,
             studies=self._studies,
+            catalogue=Catalogue(CatalogueStore(self._context, self._audit)),
             exporter=exporter,
             exports=Exports(exporter),
             transfer_store=self._transfer_store,

@@ -1,6 +1,6 @@
 """Repairing a home in which no node runs: rows rebuilt from envelopes, indexed by the parsers."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 import trio
@@ -9,7 +9,6 @@ from node.app.config import Config, load_config
 from node.app.home import Home, Unlocked, unlock
 from node.app.opening import open_home_store
 from node.dicom.examiner import Examiner, open_examiner
-from node.domain.index import PackageIndex
 from node.errors import ungrouped
 from node.store.repair import Repaired, repair
 from node.system.process import tune_memory
@@ -45,17 +44,19 @@ class _Indexer:
     def __init__(self, examiner: Examiner) -> None:
         self._examiner = examiner
 
-    async def whole(self, plaintext: bytes, places: Sequence[tuple[int, int]]) -> PackageIndex:
+    async def whole(
+        self, plaintext: bytes, places: Sequence[tuple[int, int]]
+    ) -> Sequence[Mapping[str, str]]:
         async with self._examiner.arena.slab() as slab:
             slab.write(0, plaintext)
             found = await self._examiner.examine_files(slab, places)
-        return PackageIndex.of(examined.index for examined in found)
+        return [examined.index for examined in found]
 
-    async def beginning(self, size: int, windows: AsyncGenerator[bytes]) -> PackageIndex:
+    async def beginning(self, size: int, windows: AsyncGenerator[bytes]) -> Mapping[str, str]:
         index: dict[str, str] = {}
         async with self._examiner.large(size) as examination, aclosing(windows):
             async for window in windows:
                 index = (await examination.feed(window, is_last=False)).index
                 if index:
                     break
-        return PackageIndex.of([index])
+        return index

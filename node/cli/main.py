@@ -24,7 +24,7 @@ _MODULES = {
     "home_commands": "init serve passphrase restore",
     "node_commands": "id status doctor store backup",
     "peer_commands": "peers",
-    "study_commands": "studies study delete",
+    "study_commands": "studies query study delete",
     "transfer_commands": "send transfers cancel inbox accept decline",
     "unfinished_commands": "imports",
 }

@@ -55,6 +55,116 @@ def studies(context: click.Context, query: tuple[str, ...], limit: int | None, j
         note_limit(request.limit, answer.studies)
 
 
+@click.command()
+@click.argument("keys", nargs=-1, metavar="[KEY=VALUE | WORD]...")
+@click.option(
+    "--level",
+    type=click.Choice(["study", "series", "image"]),
+    default="study",
+    show_default=True,
+    help="What is looked for.",
+)
+@click.option("--offset", type=click.IntRange(0, 2**31), default=0, help="Leave out so many.")
+@limited
+@as_json
+@click.pass_context
+def query(
+    context: click.Context,
+    keys: tuple[str, ...],
+    level: str,
+    offset: int,
+    limit: int | None,
+    json_: bool,
+) -> None:
+    """Find studies, series or instances by DICOM attributes, as C-FIND and QIDO-RS do.
+
+    A KEY is a keyword such as PatientID, or a tag in 8 hexadecimal digits. A VALUE may have the
+    wildcards * and ?, dates and times may be ranges, several UIDs are separated by commas. Names
+    and descriptions match without regard to case and accents, IDs and codes as they are written.
+    Every WORD must occur in the study, too, as in `emix studies`.
+
+    \b
+    Examples:
+      emix query PatientName='muller^*' StudyDate=20261101-20261130
+      emix query --level series ModalitiesInStudy=CT Modality=CT head
+      emix query --level image SeriesInstanceUID=1.2.840.113619.2.1 --json
+    """
+    pairs = [key.partition("=") for key in keys]
+    named = [name for name, equals, _ in pairs if equals]
+    if twice := next((name for name in named if named.count(name) > 1), ""):
+        raise UsageError(f"{twice} is given twice; one value for each key")
+    request = pb.QueryRequest(
+        level=level,
+        keys={name: value for name, equals, value in pairs if equals},
+        words=" ".join(name for name, equals, _ in pairs if not equals),
+        limit=limit_of(limit, json_),
+        offset=offset,
+    )
+    answer = run_call(context, "StudyService.Query", request)
+    if json_:
+        show_json(answer)
+        return
+    columns = _MATCHES[level]
+    show_table(
+        (">NO", *(Column(*heading) for heading, _ in columns)),
+        [
+            (
+                f"s{m.number}",
+                *(_shown(keyword, m.values.get(keyword, "")) for _, keyword in columns),
+            )
+            for m in answer.matches
+        ],
+        "Nothing matches.",
+    )
+    note_limit(request.limit, answer.matches)
+
+
+_MATCHES = {
+    "study": (
+        (("PATIENT", 10), "PatientName"),
+        (("ID", 6), "PatientID"),
+        (("DATE",), "StudyDate"),
+        (("MOD", 3), "ModalitiesInStudy"),
+        (("DESCRIPTION", 8, False, 6), "StudyDescription"),
+        (("ACCESSION", 8, False, 7), "AccessionNumber"),
+        ((">SER",), "NumberOfStudyRelatedSeries"),
+        ((">INST",), "NumberOfStudyRelatedInstances"),
+        (("STUDY UID", 12, True), "StudyInstanceUID"),
+    ),
+    "series": (
+        (("PATIENT", 10), "PatientName"),
+        (("DATE",), "StudyDate"),
+        ((">SERIES",), "SeriesNumber"),
+        (("MOD",), "Modality"),
+        (("DESCRIPTION", 8, False, 6), "SeriesDescription"),
+        (("BODY PART", 4, False, 7), "BodyPartExamined"),
+        ((">INST",), "NumberOfSeriesRelatedInstances"),
+        (("SERIES UID", 12, True), "SeriesInstanceUID"),
+    ),
+    "image": (
+        (("PATIENT", 10), "PatientName"),
+        ((">SERIES",), "SeriesNumber"),
+        ((">IMAGE",), "InstanceNumber"),
+        ((">ROWS",), "Rows"),
+        ((">COLUMNS",), "Columns"),
+        ((">FRAMES",), "NumberOfFrames"),
+        (("SOP INSTANCE UID", 12, True), "SOPInstanceUID"),
+    ),
+}
+"""Columns of a level: heading, least width and what else `Column` takes; keyword."""
+
+
+def _match_row(match: pb.Match, keywords: Sequence[str]) -> tuple[str, ...]:
+    values = (_shown(keyword, match.values.get(keyword, "")) for keyword in keywords)
+    return f"s{match.number}", *values
+
+
+def _shown(keyword: str, value: str) -> str:
+    if keyword == "ModalitiesInStudy":
+        return value.replace(" ", "/")
+    return show_day(value) if keyword.endswith("Date") else value
+
+
 def _show_studies(found: Sequence[pb.Study], empty: str) -> None:
     show_table(
         (
@@ -296,4 +406,4 @@ def _of_origin(context: click.Context, found: Iterable[pb.Study], origin: str) -
     ]
 
 
-COMMANDS = (studies, study, delete)
+COMMANDS = (studies, query, study, delete)

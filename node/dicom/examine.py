@@ -42,6 +42,9 @@ _TEXT_TAGS = {
     0x00100030: "PatientBirthDate",
     0x00100040: "PatientSex",
     0x00080020: "StudyDate",
+    0x00080030: "StudyTime",
+    0x00200010: "StudyID",
+    0x00100021: "IssuerOfPatientID",
     0x00081030: "StudyDescription",
     0x00080050: "AccessionNumber",
     0x00080060: "Modality",
@@ -49,7 +52,13 @@ _TEXT_TAGS = {
     0x0020000E: "SeriesInstanceUID",
     0x00200011: "SeriesNumber",
     0x0008103E: "SeriesDescription",
+    0x00400244: "PerformedProcedureStepStartDate",
+    0x00400245: "PerformedProcedureStepStartTime",
+    0x00180015: "BodyPartExamined",
+    0x00200013: "InstanceNumber",
+    0x00280008: "NumberOfFrames",
 }
+_NUMBER_TAGS = {0x00280010: "Rows", 0x00280011: "Columns", 0x00280100: "BitsAllocated"}
 _NAME_TAGS = {0x00100010: "PatientName", 0x00080090: "ReferringPhysicianName"}
 _HALF_SAMPLES = {b"YBR_FULL_422": 4, b"YBR_PARTIAL_422": 4, b"YBR_PARTIAL_420": 3}
 _MAX_TEXT = 256
@@ -117,7 +126,7 @@ def examine(walker: Walker, *, is_whole: bool = True) -> Examined:
         sop_class_uid=sop_class,
         transfer_syntax_uid=syntax,
         layout=_layout(walker),
-        index=_index(values),
+        index=_index(walker),
     )
 
 
@@ -199,7 +208,8 @@ def _layout(walker: Walker) -> PixelLayout:
     return {16: PixelLayout.WORDS, 32: PixelLayout.LONGS}.get(bits, PixelLayout.PLAIN)
 
 
-def _index(values: dict[int, bytes]) -> dict[str, str]:
+def _index(walker: Walker) -> dict[str, str]:
+    values = walker.values
     charset = values.get(0x00080005, b"")
     index = {
         keyword: _text(values[tag], charset) for tag, keyword in _TEXT_TAGS.items() if tag in values
@@ -209,7 +219,10 @@ def _index(values: dict[int, bytes]) -> dict[str, str]:
         for tag, keyword in _NAME_TAGS.items()
         if tag in values
     }
-    return index | names
+    numbers = {
+        keyword: str(_number(walker, tag)) for tag, keyword in _NUMBER_TAGS.items() if tag in values
+    }
+    return index | names | numbers
 
 
 @lru_cache(maxsize=256)

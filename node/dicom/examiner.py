@@ -31,6 +31,7 @@ _CPUCLOCK_SCHED = 2  # as clock_getcpuclockid(3) makes the clock of a process
 _ENDING_SECONDS = 1.0
 _MAX_ANSWER_BYTES = 16 * 2**20
 _MAX_REFERENCE, _MAX_REFERENCES = 256, 200_000
+_MOST_VALUES = 32  # that people search by, of one instance
 FAILED = Examined(Verdict.REFUSE, ("the parser failed on it",), is_failure=True)
 TOO_SLOW = Examined(Verdict.REFUSE, ("it takes more computing than a file of its size may",))
 BURST_SECONDS, SUSTAINED_CORES = 15.0, 0.5
@@ -433,7 +434,9 @@ def _from_json(value: Any) -> Examined:
                 str(name)[:_MAX_REFERENCE] for name in value["references"][:_MAX_REFERENCES]
             ],
             is_partial=value["is_partial"] is True,
-            index={str(k)[:64]: str(v)[:256] for k, v in list(value["index"].items())[:20]},
+            index={
+                str(k)[:64]: str(v)[:256] for k, v in list(value["index"].items())[:_MOST_VALUES]
+            },
             **texts,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:

@@ -1,7 +1,9 @@
 """What a package is listed and found by, merged instance by instance; its size has a bound."""
 
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from node.domain.display_text import forms
 from node.domain.patients import Patient, patient_of
@@ -17,12 +19,71 @@ STUDY_KEYWORDS = (
     "PatientSex",
     "ReferringPhysicianName",
     "InstitutionName",
+    "StudyTime",
+    "StudyID",
+    "IssuerOfPatientID",
 )
-SERIES_KEYWORDS = ("SeriesNumber", "Modality", "SeriesDescription")
+SERIES_KEYWORDS = (
+    "SeriesNumber",
+    "Modality",
+    "SeriesDescription",
+    "PerformedProcedureStepStartDate",
+    "PerformedProcedureStepStartTime",
+    "BodyPartExamined",
+)
+IMAGE_KEYWORDS = ("InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames")
+"""Numbers of one instance; see `ImageIndex`."""
 
 MOST_KEPT_PATIENTS, MOST_SERIES, MOST_MODALITIES = 200, 5000, 32
 """Of one package, in different words: a peer may send any number."""
 _MOST_CODE, _MOST_DESCRIPTION = 16, 64  # characters of a CS or IS, and of an LO
+_LEAST_INTEGER, _MOST_INTEGER = -(2**31), 2**31 - 1  # of an IS value, PS3.5 table 6.2-1
+
+
+class ImageIndex(NamedTuple):
+    """What is said of one instance; None for what it does not say, or says in another form."""
+
+    instance_number: int | None = None
+    rows: int | None = None
+    columns: int | None = None
+    bits_allocated: int | None = None
+    number_of_frames: int | None = None
+
+    @classmethod
+    def of(cls, index: Mapping[str, str]) -> "ImageIndex":
+        """Return it from what was decoded of an instance, by DICOM keyword."""
+        return cls(*(_integer(index.get(keyword, "")) for keyword in IMAGE_KEYWORDS))
+
+
+class ImageIndexes:
+    """What each instance of a package says, by position; in little memory: they may be 200,000."""
+
+    _ROW = struct.Struct("<B5i")
+
+    def __init__(self, count: int = 0) -> None:
+        self._rows = bytearray(count * self._ROW.size)
+
+    def put(self, position: int, image: ImageIndex) -> None:
+        """Note what an instance says; its position is below the count."""
+        known = sum(1 << i for i, value in enumerate(image) if value is not None)
+        self._ROW.pack_into(
+            self._rows, position * self._ROW.size, known, *(value or 0 for value in image)
+        )
+
+    def get(self, position: int, default: ImageIndex, /) -> ImageIndex:
+        """Return what an instance says; `default` where there is none at that position."""
+        if not 0 <= position * self._ROW.size < len(self._rows):
+            return default
+        known, *values = self._ROW.unpack_from(self._rows, position * self._ROW.size)
+        return ImageIndex(*(value if known >> i & 1 else None for i, value in enumerate(values)))
+
+
+def _integer(text: str) -> int | None:
+    digits = text.removeprefix("-").removeprefix("+")
+    if not (digits.isascii() and digits.isdigit() and len(text) <= _MOST_CODE):
+        return None
+    number = int(text)
+    return number if _LEAST_INTEGER <= number <= _MOST_INTEGER else None
 
 
 @dataclass

@@ -4,7 +4,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from node.domain.index import PackageIndex
+from node.domain.index import ImageIndexes, PackageIndex
 
 
 class Verdict(enum.StrEnum):
@@ -75,7 +75,9 @@ class Checked:
     Attributes:
         index: The searchable values of its instances, merged.
         doubts: The receiver's own verdicts, by position, where they are not `CARRY`.
+        images: What each instance says of itself, by position.
     """
 
     index: PackageIndex = field(default_factory=PackageIndex)
     doubts: Sequence[Doubt] = ()
+    images: ImageIndexes = field(default_factory=ImageIndexes)

@@ -429,7 +429,7 @@ def _close_arrived(
         raise StoreError("chunks were damaged or lost here meanwhile; they are carried again")
     if package.state is PackageState.CLOSED:
         return
-    package_rows.add_instances(db, package.id, 0, manifest.instances)
+    package_rows.add_instances(db, package.id, 0, manifest.instances, checked.images)
     package_rows.merge_index(db, package.id, checked.index, forms)
     findings.add(db, package.id, checked.doubts)
     encoded = package_rows.manifest_document(db, package.id)

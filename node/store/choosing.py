@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from node.domain.display_text import words_to_find
 from node.domain.ids import FacilityId
 from node.domain.manifest import StudyInstanceUID
+from node.domain.query import Query
 from node.domain.uids import MAX_UID
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
+from node.store.catalogue import matching_studies
 from node.store.origins import choose_origin
 
 _NUMBER = re.compile(r"[sS]([0-9]{1,18})")
@@ -107,19 +109,6 @@ def uid_or_beginning(db: Db, text: str) -> tuple[str, bool]:
     return choose_study(db, wanted).study_uid, True
 
 
-def matching(query: str) -> tuple[str, list[object]]:
-    """Return an SQL condition on packages `p` with their `study_index` as `s`, and its arguments.
-
-    Every word of the query must occur in what people search by, or begin the UID.
-    """
-    conditions, args = ["p.state = 'closed'"], list[object]()
-    for word in words_to_find(query):
-        conditions.append("(s.search LIKE ? ESCAPE '\\' OR p.study_uid LIKE ? ESCAPE '\\')")
-        escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        args += [f"%{escaped}%", f"{escaped}%"]
-    return " AND ".join(conditions), args
-
-
 def _where_else(db: Db) -> str:
     """Return what to look through for a study that is not here; or not whole, or held."""
     is_partial = db.execute("SELECT 1 FROM imports").fetchone() is not None
@@ -163,8 +152,13 @@ def _by_accession(db: Db, wanted: str) -> set[str]:
 def _by_words(db: Db, wanted: str) -> set[str]:
     if not words_to_find(wanted):
         return set()
-    where, args = matching(wanted)
-    return _uids(db, where, args)
+    found = matching_studies(db, Query(words=words_to_find(wanted)))
+    uids: set[str] = set()
+    for uid, _ in found:
+        uids.add(uid)
+        if len(uids) > _MOST_NAMED:
+            break
+    return uids
 
 
 def _uids(db: Db, where: str, args: Sequence[object], *, exact: str = "") -> set[str]:

@@ -3,15 +3,18 @@
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from node.domain.display_text import findable
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.index import (
+    IMAGE_KEYWORDS,
     MOST_MODALITIES,
     MOST_SERIES,
     SERIES_KEYWORDS,
     STUDY_KEYWORDS,
+    ImageIndex,
     PackageIndex,
 )
 from node.domain.manifest import (
@@ -46,17 +49,47 @@ _STUDY_NAMES = (
     "sex",
     "referring_physician",
     "institution",
+    "study_time",
+    "study_id",
+    "issuer_of_patient_id",
 )
 STUDY_COLUMNS = dict(zip(STUDY_KEYWORDS, _STUDY_NAMES, strict=True))
 """What is kept of a study, by DICOM keyword; modalities beside it."""
 
-_SERIES_NAMES = ("series_number", "modality", "description")
+_NO_WORDS = frozenset({"StudyTime", "IssuerOfPatientID"})
+"""Nobody means these by a word."""
+
+_SERIES_NAMES = (
+    "series_number",
+    "modality",
+    "description",
+    "step_start_date",
+    "step_start_time",
+    "body_part",
+)
 SERIES_COLUMNS = dict(zip(SERIES_KEYWORDS, _SERIES_NAMES, strict=True))
+
+_IMAGE_NAMES = (
+    "instance_number",
+    "pixel_rows",
+    "pixel_columns",
+    "bits_allocated",
+    "number_of_frames",
+)
+IMAGE_COLUMNS = dict(zip(IMAGE_KEYWORDS, _IMAGE_NAMES, strict=True))
+_UNKNOWN_IMAGE = ImageIndex()
 
 _PACKAGE = (
     "id, package_id, origin, study_uid, state, epoch, wrapped_key, next_number, created_time,"
     " manifest_digest, received_from"
 )
+
+
+class Images(Protocol):
+    """What instances say of themselves, by position."""
+
+    def get(self, position: int, default: ImageIndex, /) -> ImageIndex:
+        """Return it; `default` where nothing is known."""
 
 
 def _package(row: Any) -> Package:
@@ -152,16 +185,29 @@ def add_chunks(
 
 
 def add_instances(
-    db: Db, package: int, first_position: int, instances: Iterable[InstanceEntry]
+    db: Db,
+    package: int,
+    first_position: int,
+    instances: Iterable[InstanceEntry],
+    images: Images = MappingProxyType({}),
 ) -> None:
-    """Add instance rows from a position on, and their number to the package's."""
+    """Add instance rows from a position on, and their number to the package's.
+
+    Args:
+        db: The transaction's.
+        package: Its row.
+        first_position: Of the first of them.
+        instances: What the manifest says of them.
+        images: What they say of themselves, by position.
+    """
     instances = list(instances)
     db.execute(
         "UPDATE packages SET instances = instances + ? WHERE id = ?", (len(instances), package)
     )
     db.conn.executemany(
         "INSERT INTO instances (package, position, sop_instance_uid, sop_class_uid, series_uid,"
-        " transfer_syntax_uid, size_bytes, digest, extents) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f" transfer_syntax_uid, size_bytes, digest, extents, {', '.join(_IMAGE_NAMES)})"
+        f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {marks(_IMAGE_NAMES)})",
         [
             (
                 package,
@@ -173,6 +219,7 @@ def add_instances(
                 x.size_bytes,
                 x.digest,
                 b"".join(_EXTENT.pack(e.chunk_index, e.offset, e.length) for e in x.extents),
+                *images.get(first_position + i, _UNKNOWN_IMAGE),
             )
             for i, x in enumerate(instances)
         ],
@@ -317,7 +364,7 @@ def merge_index(
         index: The values.
         forms: Those of `index`, which were made before the transaction.
     """
-    columns = [*STUDY_COLUMNS.values(), "modalities", "search"]
+    columns = [*STUDY_COLUMNS.values(), "modalities"]
     row = db.execute(
         f"SELECT {', '.join(columns)} FROM study_index WHERE package = ?", (package,)
     ).fetchone()
@@ -327,10 +374,12 @@ def merge_index(
     added = sorted(index.modalities.difference(known))[: MOST_MODALITIES - len(known)]
     new["modalities"] = " ".join(sorted([*known, *added]))
     _merge_series(db, package, index)
-    texts = [new[c] for c in STUDY_COLUMNS.values() if new[c] != old[c]] + added
+    texts = [
+        new[c] for k, c in STUDY_COLUMNS.items() if new[c] != old[c] and k not in _NO_WORDS
+    ] + added
     for patient in patients.note(db, package, index.patients):
         texts += patient.words
-    new["search"] = findable(map(forms.__getitem__, texts), old["search"])
+    _add_words(db, package, map(forms.__getitem__, texts))
     if row and new == old:
         return
     values = {"package": package, **new}
@@ -338,6 +387,14 @@ def merge_index(
         f"INSERT OR REPLACE INTO study_index ({', '.join(values)}) VALUES ({marks(list(values))})",
         tuple(values.values()),
     )
+
+
+def _add_words(db: Db, package: int, found_forms: Iterable[tuple[str, str]]) -> None:
+    row = db.execute("SELECT words FROM study_words WHERE package = ?", (package,)).fetchone()
+    known = row[0] if row else ""
+    words = findable(found_forms, known)
+    if row is None or words != known:
+        db.execute("INSERT OR REPLACE INTO study_words VALUES (?, ?)", (package, words))
 
 
 def summary_of(db: Db, package: Package, everybody: tuple[Patient, ...]) -> Summary:

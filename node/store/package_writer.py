@@ -20,7 +20,7 @@ from node.chunks.storage import ChunkStorage
 from node.crypto.digests import Hasher
 from node.crypto.keys import DataKey
 from node.domain.ids import ChunkId, PackageId
-from node.domain.index import PackageIndex
+from node.domain.index import ImageIndex, PackageIndex
 from node.domain.manifest import (
     MAX_CHUNK_BYTES,
     ChunkEntry,
@@ -45,6 +45,7 @@ class _Unit:
 
     layout: PixelLayout
     instances: list[InstanceEntry] = field(default_factory=list)  # without their extents
+    images: list[ImageIndex] = field(default_factory=list)
     index: PackageIndex = field(default_factory=PackageIndex)
     chunks: dict[int, ChunkEntry | None] = field(default_factory=dict)  # by number, rising
     plaintext_bytes: int = 0
@@ -54,6 +55,7 @@ class _Unit:
     def add(self, examined: Examined, digest: bytes, size: int) -> None:
         """Note an instance; what it says is merged at once: small ones come by the ten thousand."""
         self.index.add(examined.index)
+        self.images.append(ImageIndex.of(examined.index))
         self.instances.append(
             InstanceEntry(
                 SOPClassUID(examined.sop_class_uid),
@@ -223,7 +225,8 @@ class PackageWriter:
             chunks = _entries(unit)
             instances = list(_lay_out(unit, chunks, position))
             package_rows.add_chunks(db, self.row_id, position, chunks, present=True)
-            package_rows.add_instances(db, self.row_id, instance_position, instances)
+            images = dict(enumerate(unit.images, instance_position))
+            package_rows.add_instances(db, self.row_id, instance_position, instances, images)
             position += len(chunks)
             instance_position += len(instances)
         package_rows.merge_index(db, self.row_id, index, forms)

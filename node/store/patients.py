@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from node.domain.ids import FacilityId
 from node.domain.index import MOST_KEPT_PATIENTS
 from node.domain.patients import Patient, distinct
+from node.domain.query import name_forms
 from node.sql.database import Db
 
 _MOST_READ = 400
@@ -25,6 +26,10 @@ def note(db: Db, package: int, patients: Iterable[Patient]) -> list[Patient]:
         )
         if added.rowcount == 1:
             new.append(patient)
+            db.conn.executemany(
+                "INSERT INTO patient_names VALUES (?, ?)",
+                [(form, added.lastrowid) for form in name_forms(patient.name)],
+            )
     return new
 
 

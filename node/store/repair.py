@@ -5,7 +5,7 @@ names is worth a row. Pins, audit log and what was still on its way are in the d
 they do not come back.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from node.documents.delivery import Delivery, open_delivery
 from node.documents.manifest import open_manifest
 from node.documents.receipt import Receipt, sign_receipt
 from node.documents.signed import Document
-from node.domain.index import PackageIndex
+from node.domain.index import ImageIndex, ImageIndexes, PackageIndex
 from node.domain.manifest import ChunkEntry, InstanceEntry, Manifest
 from node.domain.packages import PackageState
 from node.domain.transfers import Direction, State
@@ -38,10 +38,12 @@ _BEGINNING_CHUNKS = 16
 class Indexer(Protocol):
     """Reads searchable values; the parsers do."""
 
-    async def whole(self, plaintext: bytes, places: Sequence[tuple[int, int]]) -> PackageIndex:
+    async def whole(
+        self, plaintext: bytes, places: Sequence[tuple[int, int]]
+    ) -> Sequence[Mapping[str, str]]:
         """Return those of whole instances at these places of a chunk's plaintext."""
 
-    async def beginning(self, size: int, windows: AsyncGenerator[bytes]) -> PackageIndex:
+    async def beginning(self, size: int, windows: AsyncGenerator[bytes]) -> Mapping[str, str]:
         """Return those of one instance, from as many of its first bytes as are needed."""
 
 
@@ -88,10 +90,10 @@ async def _repair_one(context: StoreContext, path: Path, index: Indexer) -> Repa
     promised = open_delivery(delivery) if delivery else None
 
     def work(db: Db) -> None:
-        row = _add_rows(db, envelope, document, manifest, promised)
+        row = _add_rows(db, envelope, document, manifest, promised, images)
         package_rows.merge_index(db, row, values, forms)
 
-    values = await _first_values(context, key, manifest, index)
+    values, images = await _said(context, key, manifest, index)
     forms = await trio.to_thread.run_sync(values.forms)
     await context.database.write(work)
     lost = await trio.to_thread.run_sync(
@@ -110,6 +112,7 @@ def _add_rows(
     document: Document,
     manifest: Manifest,
     promised: Delivery | None,
+    images: ImageIndexes,
 ) -> int:
     row = package_rows.add_package(
         db,
@@ -122,7 +125,7 @@ def _add_rows(
         received_from=promised.sender if promised else None,
     )
     package_rows.add_chunks(db, row, 0, manifest.chunks, present=True)
-    package_rows.add_instances(db, row, 0, manifest.instances)
+    package_rows.add_instances(db, row, 0, manifest.instances, images)
     package_rows.close_package(db, row, PackageState.ARRIVING, envelope.manifest, document.digest())
     findings.add(db, row, findings.decode(envelope.findings))
     facts: dict[str, object] = {
@@ -173,23 +176,30 @@ def _reissue(
     transfer_rows.keep_manifest(db, transfer_rows.by_id(db, row))
 
 
-async def _first_values(
+async def _said(
     context: StoreContext, key: DataKey, manifest: Manifest, index: Indexer
-) -> PackageIndex:
-    """Return the searchable values of the instances in the first chunk that can be opened."""
-    whole: dict[int, list[tuple[int, int]]] = {}
-    for instance in manifest.instances:
+) -> tuple[PackageIndex, ImageIndexes]:
+    """Return the searchable values of those instances whose chunks can be opened."""
+    merged, images = PackageIndex(), ImageIndexes(len(manifest.instances))
+    whole: dict[int, list[int]] = {}
+    for i, instance in enumerate(manifest.instances):
         if len(instance.extents) == 1:
-            extent = instance.extents[0]
-            whole.setdefault(extent.chunk_index, []).append((extent.offset, extent.length))
-    for position, places in sorted(whole.items()):
-        with suppress(StoreError):
-            return await index.whole(await _open(context, key, manifest.chunks[position]), places)
-    for instance in manifest.instances:
+            whole.setdefault(instance.extents[0].chunk_index, []).append(i)
+            continue
         with suppress(StoreError):
             beginning = _beginning(context, key, manifest, instance)
-            return await index.beginning(instance.size_bytes, beginning)
-    return PackageIndex()
+            said = await index.beginning(instance.size_bytes, beginning)
+            merged.add(said)
+            images.put(i, ImageIndex.of(said))
+    for position, instances in sorted(whole.items()):
+        with suppress(StoreError):
+            plaintext = await _open(context, key, manifest.chunks[position])
+            extents = [manifest.instances[i].extents[0] for i in instances]
+            found = await index.whole(plaintext, [(e.offset, e.length) for e in extents])
+            for i, said in zip(instances, found, strict=True):
+                merged.add(said)
+                images.put(i, ImageIndex.of(said))
+    return merged, images
 
 
 async def _beginning(

@@ -6,6 +6,8 @@ All of it is inside SQLCipher: this is where patient data may stand in the clear
 import sqlite_utils
 from sqlite_utils import Migrations
 
+from node.domain.query import name_forms
+
 migrations = Migrations("emix-node")
 
 
@@ -361,3 +363,55 @@ def _records(db: sqlite_utils.Database) -> None:
         "    PRIMARY KEY (network, facility)"
         ") STRICT"
     )
+
+
+@migrations(name="0005_catalogue")
+def _catalogue(db: sqlite_utils.Database) -> None:
+    for statement in _CATALOGUE.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+    rows = db.execute("SELECT id, name FROM patients").fetchall()
+    db.conn.executemany(
+        "INSERT INTO patient_names VALUES (?, ?)",
+        [(form, patient) for patient, name in rows for form in name_forms(name)],
+    )
+
+
+_CATALOGUE = """
+-- What every word of a search has to occur in: apart, since a search may read all of it.
+CREATE TABLE study_words (
+    package INTEGER PRIMARY KEY REFERENCES packages (id) ON DELETE CASCADE,
+    words TEXT NOT NULL
+) STRICT;
+INSERT INTO study_words SELECT package, search FROM study_index;
+ALTER TABLE study_index DROP COLUMN search;
+ALTER TABLE study_index ADD COLUMN study_time TEXT NOT NULL DEFAULT '';
+ALTER TABLE study_index ADD COLUMN study_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE study_index ADD COLUMN issuer_of_patient_id TEXT NOT NULL DEFAULT '';
+CREATE INDEX study_index_date ON study_index (study_date);
+-- What is here, newest first, and nothing beside: a package's row is wide.
+CREATE INDEX packages_listed ON packages (id, study_uid, origin, received_from)
+    WHERE state = 'closed';
+DROP INDEX packages_newest;
+DROP INDEX packages_arrived;
+
+-- How each patient's name is compared: narrow, since a search for a part of one reads all of it.
+CREATE TABLE patient_names (
+    form TEXT NOT NULL,
+    patient INTEGER NOT NULL REFERENCES patients (id) ON DELETE CASCADE,
+    PRIMARY KEY (form, patient)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX patient_names_patient ON patient_names (patient);
+CREATE INDEX patients_id ON patients (patient_id);
+
+ALTER TABLE series_index ADD COLUMN step_start_date TEXT NOT NULL DEFAULT '';
+ALTER TABLE series_index ADD COLUMN step_start_time TEXT NOT NULL DEFAULT '';
+ALTER TABLE series_index ADD COLUMN body_part TEXT NOT NULL DEFAULT '';
+CREATE INDEX series_index_uid ON series_index (series_uid);
+
+ALTER TABLE instances ADD COLUMN instance_number INTEGER;
+ALTER TABLE instances ADD COLUMN pixel_rows INTEGER;
+ALTER TABLE instances ADD COLUMN pixel_columns INTEGER;
+ALTER TABLE instances ADD COLUMN bits_allocated INTEGER;
+ALTER TABLE instances ADD COLUMN number_of_frames INTEGER;
+"""

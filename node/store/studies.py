@@ -21,6 +21,7 @@ from node.store import (
     package_rows,
     patients,
 )
+from node.store.catalogue import images_by_series, series_of
 from node.store.choosing import Chosen
 from node.store.context import StoreContext
 from node.store.findings import HeldInstance
@@ -38,7 +39,7 @@ class StudySource:
     index: dict[str, str] = field(default_factory=dict)
     patients: list[Patient] = field(default_factory=list)
     unfinished_imports: list[int] = field(default_factory=list)
-    series_rows: list[dict[str, object]] = field(default_factory=list)
+    series_rows: list[dict[str, str]] = field(default_factory=list)
     packages: list[dict[str, object]] = field(default_factory=list)
     sent_to: list["SentTo"] = field(default_factory=list)
     series: int = 0
@@ -86,34 +87,6 @@ class StudyStore:
     def __init__(self, context: StoreContext) -> None:
         self._context = context
 
-    async def search(
-        self, query: str = "", *, arrived_only: bool = False, limit: int = 0
-    ) -> list[tuple[str, FacilityId]]:
-        """Return studies in whose searchable values every word of `query` occurs, newest first.
-
-        Each is one origin's; `sources` tells more of them.
-        """
-
-        def work(db: Db) -> list[tuple[str, FacilityId]]:
-            where, args = choosing.matching(query)
-            if arrived_only:
-                where += " AND p.received_from IS NOT NULL"
-            rows = db.execute(
-                "SELECT p.study_uid, p.origin FROM packages p"
-                f" LEFT JOIN study_index s ON s.package = p.id WHERE {where}"
-                " ORDER BY p.created_time DESC",
-                args,
-            )
-            # No GROUP BY: all of it would be read before the newest are known.
-            found: dict[tuple[str, FacilityId], None] = {}
-            for uid, origin in rows:
-                found[str(uid), FacilityId(origin)] = None
-                if len(found) == limit:
-                    break
-            return list(found)
-
-        return await self._context.database.read(work)
-
     async def sources(self, studies: Sequence[tuple[str, FacilityId]]) -> list[StudySource]:
         """Return what is known of studies; without those that were deleted meanwhile."""
 
@@ -137,7 +110,7 @@ class StudyStore:
             ).fetchall()
             sources = [_source(db, chosen.study_uid, FacilityId(row[0])) for row in rows]
             for source in sources:
-                source.series_rows = _series(db, source)
+                source.series_rows = series_of(db, source.study_uid, source.origin)
             return chosen, sources
 
         return await self._context.database.read(work)
@@ -236,28 +209,6 @@ _FURTHER = (
 )
 
 
-# How many images a series has without older versions; as `node.domain.versions` decides it.
-_IMAGES = (
-    "WITH mine AS (SELECT i.series_uid, i.sop_instance_uid, i.package, i.digest"
-    " FROM instances i JOIN packages p ON p.id = i.package "
-    " WHERE p.state = 'closed' AND p.study_uid = ? AND p.origin = ?),"
-    " per AS (SELECT series_uid, sop_instance_uid, package, COUNT(DISTINCT digest) AS images"
-    " FROM mine GROUP BY 1, 2, 3),"
-    " names AS (SELECT series_uid, sop_instance_uid, MAX(package) AS newest, MAX(images) AS most"
-    " FROM per GROUP BY 1, 2)"
-    " SELECT m.series_uid, COUNT(DISTINCT m.digest) FROM mine m"
-    " JOIN names n ON n.series_uid = m.series_uid"
-    " AND n.sop_instance_uid = m.sop_instance_uid WHERE m.package = n.newest OR n.most > 1"
-    " GROUP BY m.series_uid"
-)
-
-
-def _images(db: Db, source: StudySource) -> dict[str, int]:
-    """Return how many images each series has, without older versions."""
-    rows = db.execute(_IMAGES, (source.study_uid, source.origin.digest))
-    return {str(uid): int(images) for uid, images in rows}
-
-
 def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
     source = StudySource(StudyInstanceUID(study_uid), origin)
     args = (study_uid, origin.digest)
@@ -307,7 +258,8 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
     source.unfinished_imports = import_rows.of_study(db, study_uid, origin)
     # Only a later package has another version of anything.
     is_versioned = len(source.packages) > 1
-    source.instances = sum(_images(db, source).values()) if is_versioned else everything
+    images = images_by_series(db, study_uid, origin) if is_versioned else {}
+    source.instances = sum(images.values()) if is_versioned else everything
     source.versioned_instances = everything - source.instances
     source.sent_to = _sent_to(db, source)
     return source
@@ -340,25 +292,3 @@ def _sent_to(db: Db, source: StudySource) -> list[SentTo]:
 def _further(db: Db, origin: FacilityId, package: dict[str, object]) -> list[dict[str, object]]:
     first = package["received_from"] or b""
     return list(db.query(_FURTHER, (origin.digest, package["package_id"], first)))
-
-
-def _series(db: Db, source: StudySource) -> list[dict[str, object]]:
-    """Return the series of one origin's packages, by their number."""
-    rows = db.query(
-        "SELECT i.series_uid, MAX(COALESCE(x.series_number, '')) AS series_number,"
-        " MAX(COALESCE(x.modality, '')) AS modality,"
-        " MAX(COALESCE(x.description, '')) AS description"
-        " FROM packages p JOIN instances i ON i.package = p.id"
-        " LEFT JOIN series_index x ON x.package = p.id AND x.series_uid = i.series_uid"
-        " WHERE p.state = 'closed' AND p.study_uid = ? AND p.origin = ? GROUP BY i.series_uid",
-        (source.study_uid, source.origin.digest),
-    )
-    images = _images(db, source)
-    rows = ({**row, "instances": images.get(str(row["series_uid"]), 0)} for row in rows)
-    return sorted(rows, key=lambda row: (_number(row["series_number"]), str(row["series_uid"])))
-
-
-def _number(text: object) -> tuple[int, str]:
-    """Return a Series Number (an IS value) as it sorts: 2 before 10."""
-    digits = str(text).strip().lstrip("+")
-    return (int(digits) if digits.isascii() and digits.isdigit() else 2**31, str(text))

@@ -42,6 +42,8 @@ def as_dict(message: Message) -> dict[str, Any]:
 
 def _plain_value(message: Message, field: Any) -> Any:
     value = getattr(message, field.name)
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return {key: _plain(one) for key, one in sorted(value.items())}
     return [_plain(one) for one in value] if field.is_repeated else _plain(value)
 
 

@@ -65,5 +65,5 @@ def test_looking_at_a_study_is_an_entry_and_lists_do_not_flood(
     assert "study.shown" in kinds
     [shown] = entries(a, "--study", study, "--action", "study.shown")
     assert getpass.getuser() in shown["operator"]
-    listed = [e["facts"] for e in entries(a, "--action", "studies.listed")]
-    assert [f["studies"] for f in listed if f["query"] == "nobody-is-called-so"] == [0]
+    listed = [e["facts"] for e in entries(a, "--action", "catalogue.queried")]
+    assert [f["answers"] for f in listed if f["query"] == "nobody-is-called-so"] == [0]

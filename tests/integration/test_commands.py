@@ -840,3 +840,35 @@ def test_grpcurl_works_with_the_shipped_protoset(nodes: tuple[Node, Node]) -> No
     command[1:1] = ["-protoset", str(protoset)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert a.display_name in done.stdout
+
+
+def test_attributes_find_studies_series_and_instances_that_came_from_elsewhere_too(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = nodes
+    imported(a, write_study(tmp_path / "s", 61, 4))
+    a.run("send", study_uid(61), b.display_name, "--wait")
+    for node in nodes:
+        (study,) = node.json("query", f"StudyInstanceUID={study_uid(61)}")["matches"]
+        assert study["values"]["NumberOfStudyRelatedInstances"] == "4"
+        name = study["values"]["PatientName"]
+        keys = (f"PatientName={name.lower()[:4]}*", f"StudyInstanceUID={study_uid(61)}")
+        (series,) = node.json("query", "--level", "series", *keys)["matches"]
+        images = node.json("query", "--level", "image", *keys)["matches"]
+        assert len({m["values"]["SOPInstanceUID"] for m in images}) == 4
+        assert {m["values"]["Rows"] for m in images} == {"64"}
+        assert {m["values"]["Modality"] for m in images} == {series["values"]["Modality"]}
+        shown = node.run("query", "--level", "image", *keys, "--limit", "2").splitlines()
+        assert len(shown) == 4
+        assert max(map(len, shown)) <= 80
+        assert "SOP INSTANCE UID" in shown[0]
+        assert "--limit 0 shows all" in shown[-1]
+    assert a.run("query", "PatientID=nobody").strip() == "Nothing matches."
+    for wrong, said in (
+        ("Modality=CT", "search at that level"),
+        ("PatientWeight=70", "no such key"),
+        ("PatientID=1 PatientID=2", "given twice"),
+        ("StudyDate=yesterday", "days are written 20261124"),
+    ):
+        with pytest.raises(CommandFailed, match=f"(?s)ended with 2: .*{said}"):
+            a.run("query", *wrong.split())

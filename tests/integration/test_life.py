@@ -92,6 +92,12 @@ def _connected(node: Node) -> bool:
 
 def test_lost_database_is_rebuilt_from_the_envelopes(tmp_path: Path) -> None:
     a, b = Node(tmp_path, "a", "Sender"), Node(tmp_path, "b", "Loser")
+
+    def images() -> list[dict[str, str]]:
+        found = b.json("query", "--level", "image")["matches"]
+        values: list[dict[str, str]] = [match["values"] for match in found]
+        return sorted(values, key=lambda v: v["SOPInstanceUID"])
+
     try:
         for node in (a, b):
             node.make()
@@ -101,7 +107,9 @@ def test_lost_database_is_rebuilt_from_the_envelopes(tmp_path: Path) -> None:
         b.run("import", str(write_study(tmp_path / "t", 6, 3)))
         b.run("import", str(write_study(tmp_path / "large", 9, 1, size=1800)))  # over one chunk
         a.run("send", study_uid(5), b.display_name, "--wait")
-        before = b.json("studies")
+        before, images_before = b.json("studies"), images()
+        assert len(images_before) == 7
+        assert all(values["InstanceNumber"] for values in images_before)
         b.stop()
         for path in b.home.glob("metadata.db*"):
             path.unlink()
@@ -115,6 +123,7 @@ def test_lost_database_is_rebuilt_from_the_envelopes(tmp_path: Path) -> None:
                 study.pop(volatile)
         by_uid = {s["study_instance_uid"]: s for s in after["studies"]}
         assert by_uid == {s["study_instance_uid"]: s for s in before["studies"]}
+        assert images() == images_before
         b.run("store", "check", "--read-data")
         assert b.json("receipts")["receipts"][0]["reissued"]
         out = tmp_path / "out"

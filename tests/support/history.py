@@ -74,8 +74,12 @@ def _add_package(
     )
     db.execute(
         "INSERT INTO study_index (package, patient_name, patient_id, study_date,"
-        " study_description, modalities, search) VALUES (?, ?, ?, '20250101', 'CT HEAD', 'CT', ?)",
-        (row, f"Patient^Number{n}", f"P{n}", f"patient^number{n} p{n} 20250101 ct head ct"),
+        " study_description, modalities) VALUES (?, ?, ?, '20250101', 'CT HEAD', 'CT')",
+        (row, f"Patient^Number{n}", f"P{n}"),
+    )
+    db.execute(
+        "INSERT INTO study_words VALUES (?, ?)",
+        (row, f"patient^number{n} p{n} 20250101 ct head ct"),
     )
     db.execute(
         "INSERT INTO patients (package, name, patient_id, birth_date, sex)"

@@ -28,6 +28,7 @@ from node.store.context import StoreContext
 from node.store.exporting import Exporter
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore
+from tests.support.catalogue import listed
 from tests.support.dicom_files import make_instance
 
 _PASSPHRASE = b"a home that every later version opens"
@@ -101,7 +102,7 @@ async def _read(context: StoreContext) -> dict[str, Any]:
     studies = StudyStore(context)
     exporter = Exporter(context, studies)
     found = {}
-    for source in await studies.sources(await studies.search()):
+    for source in await studies.sources(await listed(context)):
         plan = await exporter.plan(source.study_uid, "", all_versions=True, include_held=True)
         files = {file: bytearray(size) for file, size in plan.files}
 

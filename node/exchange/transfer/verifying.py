@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from node.crypto.digests import Hasher, digest
-from node.domain.index import PackageIndex
+from node.domain.index import ImageIndex, ImageIndexes, PackageIndex
 from node.domain.manifest import InstanceEntry, Manifest
 from node.domain.verdicts import Checked, Doubt, Examined, Verdict
 from node.errors import BadManifest, StoreError
@@ -62,6 +62,7 @@ class Checker:
         self._needed: int | None = None  # where the task that follows is
         self._come: set[int] = set()  # of split instances' chunks, ready or not
         self._moved = trio.Event()
+        self._images = ImageIndexes(len(manifest.instances))
         self._index = PackageIndex()  # merged as it comes: a peer may send 200,000 instances
         self._doubts: dict[int, Doubt] = {}
         self._reasons: dict[tuple[str, ...], tuple[str, ...]] = {}  # each kept once
@@ -70,7 +71,7 @@ class Checker:
     def checked(self) -> Checked:
         """What the instances checked so far hold, and what is odd about them."""
         doubts = sorted(self._doubts.values(), key=lambda doubt: doubt.position)
-        return Checked(self._index, doubts)
+        return Checked(self._index, doubts, self._images)
 
     async def add(self, position: int, plaintext: bytes) -> None:
         """Check the instances that lie whole in a chunk, and offer it to those that do not.
@@ -187,6 +188,7 @@ class Checker:
         if not same:
             raise BadManifest("an instance is not the DICOM that the manifest says")
         self._index.add(found.index)
+        self._images.put(position, ImageIndex.of(found.index))
         if found.verdict is not Verdict.CARRY:
             reasons = self._reasons.setdefault(found.reasons, found.reasons)
             self._doubts[position] = Doubt(position, found.verdict, reasons)

@@ -18,6 +18,7 @@ from node.store.imports import ImportStore
 from node.store.studies import StudySource, StudyStore
 from tests.node.store.test_import_resumes import make_store
 from tests.support.actors import actor
+from tests.support.catalogue import listed
 from tests.support.dicom_files import encode, make_dataset, make_instance, study_uid
 
 
@@ -67,7 +68,7 @@ async def exported(
 
 async def source(context: StoreContext) -> StudySource:
     studies = StudyStore(context)
-    (found,) = await studies.sources(await studies.search())
+    (found,) = await studies.sources(await listed(context))
     return found
 
 

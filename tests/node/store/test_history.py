@@ -12,14 +12,18 @@ import trio
 
 from node.documents.delivery import Delivery
 from node.domain.ids import FacilityId
+from node.domain.query import Query
 from node.sql.database import Database, Db
 from node.store import package_rows
 from node.store.arrivals import ArrivalStore
+from node.store.audit import AuditStore
+from node.store.catalogue import CatalogueStore
 from node.store.context import StoreContext
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
 from tests.node.store.test_arrivals import make_delivery, make_signer
 from tests.node.store.test_import_resumes import make_store
+from tests.support.catalogue import listed
 from tests.support.history import History, fill, study_of
 
 T = TypeVar("T")
@@ -95,7 +99,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, St
 
 async def list_studies(store: Store) -> object:
     studies = StudyStore(store.context)
-    return await studies.sources((await studies.search(limit=50))[:50])
+    return await studies.sources((await listed(store.context, limit=50))[:50])
 
 
 async def ask_what_waits(store: Store) -> object:
@@ -138,7 +142,8 @@ async def take_an_offer(store: Store) -> object:
 
 
 async def list_what_arrived(store: Store) -> object:
-    return await StudyStore(store.context).search(arrived_only=True, limit=50)
+    catalogue = CatalogueStore(store.context, AuditStore(store.context))
+    return await catalogue.studies(Query(arrived_only=True, limit=50))
 
 
 async def begin_to_watch(store: Store) -> object:

@@ -34,6 +34,7 @@ from node.store.imports import ImportStore
 from node.store.lost import find_lost
 from node.store.studies import StudyStore
 from tests.support.actors import actor
+from tests.support.catalogue import listed
 from tests.support.dicom_files import encode, make_dataset, study_uid, write_study
 from tests.support.incoming import PlainFile
 
@@ -79,11 +80,11 @@ async def test_import_cut_off_before_its_end_is_closed_when_repeated(
             with suppress(Cut):
                 await run_import(CutImportStore(context), examiner, folder)
             studies = StudyStore(context)
-            assert not await studies.search()
+            assert not await listed(context)
             write_study(folder, 1, 3 + more)
             summary = await run_import(ImportStore(context), examiner, folder)
         assert (summary.carried, summary.known) == (more, 3)
-        found = await studies.sources(await studies.search())
+        found = await studies.sources(await listed(context))
         assert [s.study_uid for s in found] == [study_uid(1)]
         assert found[0].instances == 3 + more
     finally:
@@ -131,7 +132,7 @@ async def test_what_another_import_has_recorded_is_not_known_yet(tmp_path: Path)
             third = await run_import(store, examiner, tmp_path / "s")
             assert (third.carried, third.known) == (0, 30)
         studies = StudyStore(context)
-        (source,) = await studies.sources(await studies.search())
+        (source,) = await studies.sources(await listed(context))
         assert source.instances == 30
         packages = context.database.read_sync(
             lambda db: db.execute("SELECT state FROM packages").fetchall()

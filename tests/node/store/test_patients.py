@@ -24,6 +24,7 @@ from node.store.transfers import TransferStore
 from tests.node.store.test_exporting import bring
 from tests.node.store.test_import_resumes import Cut, CutImportStore, make_store, run_import
 from tests.support.actors import actor
+from tests.support.catalogue import listed
 from tests.support.dicom_files import encode, make_dataset, study_uid
 
 
@@ -56,8 +57,8 @@ async def test_second_patient_is_flagged_and_both_are_found_and_shown(
     assert (said, summary.flagged) == ([ANOTHER], 1)
     studies = StudyStore(context)
     for words in ("carter", "davis dora", "PC1", "pd2"):
-        assert [uid for uid, _ in await studies.search(words)] == [study_uid(1)]
-    (found,) = await studies.sources(await studies.search())
+        assert [uid for uid, _ in await listed(context, words)] == [study_uid(1)]
+    (found,) = await studies.sources(await listed(context))
     assert [(p.name, p.patient_id) for p in found.patients] == [
         ("CARTER^CARL", "PC1"),
         ("DAVIS^DORA", "PD2"),
@@ -85,7 +86,7 @@ async def test_name_and_id_of_different_patients_do_not_mix(
     nameless = of_patient(1, "CARTER^CARL", "")
     await bring(context, tmp_path / "s", {"1": nameless, "2": DAVIS})
     studies = StudyStore(context)
-    (found,) = await studies.sources(await studies.search())
+    (found,) = await studies.sources(await listed(context))
     assert (found.index["patient_name"], found.index["patient_id"]) == ("CARTER^CARL", "")
 
 
@@ -114,7 +115,7 @@ async def test_many_patients_with_costly_words_cost_little(context: StoreContext
     assert time.process_time() - begun < 3
     count, searched = context.database.read_sync(
         lambda db: db.execute(
-            "SELECT (SELECT COUNT(*) FROM patients), LENGTH(search) FROM study_index"
+            "SELECT (SELECT COUNT(*) FROM patients), LENGTH(words) FROM study_words"
         ).fetchone()
     )
     assert (count, searched <= MOST_FINDABLE) == (60, True)

@@ -17,6 +17,7 @@ from node.system import clock
 from tests.node.store.test_arrivals import make_signer
 from tests.node.store.test_import_resumes import make_store
 from tests.support.actors import actor
+from tests.support.catalogue import listed
 from tests.support.history import History, fill, study_of
 
 DAY = 86400.0
@@ -61,7 +62,7 @@ def look_at(context: StoreContext, count: int) -> None:
 
 
 async def here(context: StoreContext) -> int:
-    return len(await StudyStore(context).search())
+    return len(await listed(context))
 
 
 async def test_what_nobody_looked_at_is_kept_however_old(context: StoreContext, wall: Wall) -> None:

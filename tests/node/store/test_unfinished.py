@@ -23,6 +23,7 @@ from node.store.imports import ImportStore
 from node.store.studies import StudyStore
 from tests.node.store.test_import_resumes import Cut, CutImportStore, make_store
 from tests.support.actors import actor
+from tests.support.catalogue import listed
 from tests.support.dicom_files import make_instance, study_uid, write_study
 
 
@@ -81,7 +82,7 @@ async def test_import_that_was_cut_off_before_anything_was_recorded_leaves_nothi
     assert (await bring(ImportStore(context), folder)).carried == 3
     assert not await unfinished(context)
     studies = StudyStore(context)
-    (source,) = await studies.sources(await studies.search())
+    (source,) = await studies.sources(await listed(context))
     assert source.unfinished_imports == []
 
 
@@ -94,7 +95,7 @@ async def test_one_file_of_a_half_import_makes_no_whole_study(
     summary = await bring(ImportStore(context), tmp_path / "one")
     assert (summary.carried, summary.flagged, summary.known) == (1, 0, 0)
     studies = StudyStore(context)
-    (source,) = await studies.sources(await studies.search())
+    (source,) = await studies.sources(await listed(context))
     (one,) = await unfinished(context)
     assert (source.instances, source.unfinished_imports) == (1, [one.id])
     plan = await Exporter(context, studies).plan(
@@ -103,7 +104,7 @@ async def test_one_file_of_a_half_import_makes_no_whole_study(
     assert (len(plan.files), plan.unfinished_imports) == (1, [one.id])
     # The whole of it is one.
     await bring(ImportStore(context), tmp_path / "cd")
-    (source,) = await studies.sources(await studies.search())
+    (source,) = await studies.sources(await listed(context))
     assert (source.instances, source.unfinished_imports) == (3, [])
 
 

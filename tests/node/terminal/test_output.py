@@ -95,3 +95,8 @@ def test_output_that_cannot_be_encoded_is_shown_escaped() -> None:
     assert (done.returncode, done.stdout) == (0, b"M\xfcller \\u5c71\n"), done.stderr
     done = printed("show_json({'name': 'M\\u00fcller'})", PYTHONIOENCODING="latin-1")
     assert json.loads(done.stdout.decode("ascii")) == {"name": "Müller"}
+
+
+def test_map_is_an_object_in_json() -> None:
+    match = pb.Match(number=3, values={"PatientID": "P1", "Modality": "CT"})
+    assert as_dict(match)["values"] == {"Modality": "CT", "PatientID": "P1"}

@@ -22,6 +22,7 @@ from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore
 from tests.node.store.test_import_resumes import make_store
+from tests.support.catalogue import listed
 from tests.support.dicom_files import make_instance, study_uid
 
 MIB = 2**20
@@ -77,7 +78,7 @@ async def opened(
 async def instances_of(context: StoreContext) -> dict[str, int]:
     """Return how many instances each study shows."""
     studies = StudyStore(context)
-    found = await studies.search("", arrived_only=False, limit=100)
+    found = await listed(context, limit=100)
     return {s.study_uid: s.instances for s in await studies.sources(found)}
 
 

@@ -1,0 +1,131 @@
+"""Questions to the catalogue: what is written how, and what matches."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.domain.query import (
+    ATTRIBUTES,
+    MAX_VALUES,
+    MAX_WILDCARDS,
+    Kind,
+    Level,
+    attribute,
+    criterion,
+    make_query,
+    wildcard_matches,
+)
+from node.errors import UsageError
+
+
+def matches(name: str, wanted: str, value: str) -> bool:
+    found = criterion(name, wanted)
+    assert found is not None
+    return found.matches(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "value", "is_match"),
+    [
+        ("PatientName", "MULLER^ANNA", "Müller^Anna", True),
+        ("PatientName", "MUELLER^A*", "Müller^Anna", True),
+        ("PatientName", "Müller", "MULLER^ANNA^^", True),
+        ("PatientName", "Mull", "MULLER^ANNA", False),
+        ("PatientName", "*anna*", "MULLER^ANNA", True),
+        ("PatientName", "Yamada^Tarou", "Yamada^Tarou=山田^太郎=やまだ^たろう", True),
+        ("PatientName", "山田*", "Yamada^Tarou=山田^太郎", True),
+        ("PatientName", "MULLER^ANNA^", "MULLER^ANNA", True),
+        ("PatientID", "P12", "P12", True),
+        ("PatientID", "p12", "P12", False),
+        ("PatientID", "P1?", "P12", True),
+        ("PatientID", "P*2", "P2", True),
+        ("PatientID", "P1", "P12", False),
+        ("StudyDate", "20261124", "20261124", True),
+        ("StudyDate", "20261101-20261130", "20261124", True),
+        ("StudyDate", "-20261123", "20261124", False),
+        ("StudyDate", "20261124-", "20261124", True),
+        ("StudyDate", "20261101-", "2026.11.24", False),
+        ("StudyTime", "10", "103059.5", True),
+        ("StudyTime", "1000-1030", "103059", True),
+        ("StudyTime", "1000-1030", "1031", False),
+        ("StudyTime", "103000", "1030", True),
+        ("ModalitiesInStudy", "CT\\PT", "MR PT", True),
+        ("ModalitiesInStudy", "CT", "MR PT", False),
+        ("StudyDescription", "*SCHADEL*", "MRT Schädel nativ", True),
+        ("StudyDescription", "schaedel", "Schädel", True),
+        ("StudyInstanceUID", "1.2.3,1.2.4", "1.2.4", True),
+        ("StudyInstanceUID", "1.2.3\\1.2.4", "1.2.3", True),
+        ("StudyInstanceUID", "1.2", "1.2.4", False),
+        ("SeriesNumber", "2", "02", True),
+        ("SeriesNumber", "2", "12", False),
+        ("SeriesNumber", "2", "two", False),
+        ("PatientSex", "F", "", False),
+    ],
+)
+def test_values_match_as_the_standard_says(
+    name: str, wanted: str, value: str, *, is_match: bool
+) -> None:
+    assert matches(name, wanted, value) is is_match
+
+
+@pytest.mark.parametrize("wanted", ["", "*", "  ", "**"])
+def test_empty_key_matches_anything(wanted: str) -> None:
+    assert criterion("PatientName", wanted) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "said"),
+    [
+        ("StudyDate", "2026-11-24", "days are written"),
+        ("StudyDate", "-", "days are written"),
+        ("StudyTime", "10:30", "times are written"),
+        ("StudyInstanceUID", "1.2.*", "no wildcards"),
+        ("StudyInstanceUID", ",".join(["1.2"] * (MAX_VALUES + 1)), "at most"),
+        ("SeriesNumber", "1-5", "whole number"),
+        ("PatientName", "*a" * (MAX_WILDCARDS + 1), "asterisks"),
+        ("PatientID", "x" * 1000, "characters"),
+        ("NumberOfStudyRelatedSeries", "3", "no key to search by"),
+        ("PatientWeight", "70", "no such key"),
+    ],
+)
+def test_what_is_written_wrongly_is_said(name: str, wanted: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        criterion(name, wanted)
+
+
+def test_tag_names_an_attribute_as_its_keyword_does() -> None:
+    assert attribute("00100010") == attribute("PatientName") == ATTRIBUTES["PatientName"]
+
+
+def test_tags_and_keywords_are_those_of_the_dictionary() -> None:
+    from pydicom.datadict import keyword_for_tag
+
+    assert {a.keyword: keyword_for_tag(a.tag) for a in ATTRIBUTES.values()} == {
+        k: k for k in ATTRIBUTES
+    }
+
+
+def test_key_of_a_lower_level_is_refused() -> None:
+    with pytest.raises(UsageError, match="search at that level"):
+        make_query(Level.STUDY, {"Modality": "CT"})
+    assert make_query(Level.IMAGE, {"Modality": "CT", "Rows": ""}).at(Level.SERIES)
+
+
+@given(st.text("ab*?[", max_size=8), st.text("ab[", max_size=8))
+def test_wildcards_match_as_a_regular_expression_does(pattern: str, value: str) -> None:
+    parts = {"*": ".*", "?": "."}
+    wanted = "".join(parts.get(c) or re.escape(c) for c in pattern)
+    assert wildcard_matches(pattern, value) == bool(re.fullmatch(wanted, value))
+
+
+@given(st.sampled_from(sorted(ATTRIBUTES)), st.text(max_size=40))
+def test_no_text_makes_anything_but_a_criterion_or_an_error(name: str, text: str) -> None:
+    try:
+        found = criterion(name, text)
+    except UsageError:
+        return
+    assert found is None or found.attribute.kind is not Kind.COUNT
+    if found is not None:
+        found.matches(text)
