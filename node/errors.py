@@ -42,6 +42,7 @@ class Code(enum.StrEnum):
     PEER_UNREACHABLE = "peer-unreachable"
     PEER_TIMEOUT = "peer-timeout"
     PEER_REFUSED = "peer-refused"
+    PEER_LACKS = "peer-lacks"
     PEER_BUSY = "peer-busy"
     LINK_ALTERED = "link-altered"
     PEER_UNTRUSTED = "peer-untrusted"
@@ -273,6 +274,13 @@ class PeerRefused(PeerError):
     """The peer answered no, for good; its reason is in the message."""
 
     code = Code.PEER_REFUSED
+
+
+class PeerLacks(PeerError):
+    """The peer's version does not understand what would be sent; nothing was."""
+
+    code = Code.PEER_LACKS
+    is_final = True
 
 
 class PeerBusy(PeerError):

@@ -13,8 +13,9 @@ from node.admin import wire
 from node.admin.parts import Parts, actor_of, may_name_paths
 from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
 from node.domain.display_text import encodable
+from node.domain.exports import is_attached
 from node.errors import ConfigError, Conflict, UsageError, ungrouped
-from node.exchange.export.streams import Unchanged, ZeroedPreamble
+from node.exchange.export.streams import Overlay, Unchanged, ZeroedPreamble
 from node.rpc.serving import Call
 from node.store.export_folder import ExportFolder
 from node.store.exporting import ExportPlan, Sink
@@ -70,6 +71,7 @@ class _Export:
             bytes_total=plan.total_bytes,
             older_versions=plan.older_versions,
             unfinished_imports=plan.unfinished_imports,
+            attachments=plan.attachments,
         )
         await self._call.write(self._latest)
         for found in plan.left_out:
@@ -130,11 +132,16 @@ class _Export:
 
     async def _in_order(self) -> None:
         plan, is_zeroed, done = self._plan, self._request.safe_preamble, 0
+
+        def overlay(number: int) -> Overlay:
+            is_dicom = not is_attached(plan.files[number][0])
+            return ZeroedPreamble() if is_zeroed and is_dicom else Unchanged()
+
         async with self._parts.exports.stream(
             plan,
             actor=actor_of(self._call),
             destination=_destination(self._request),
-            overlay=lambda _: ZeroedPreamble() if is_zeroed else Unchanged(),
+            overlay=overlay,
         ) as pieces:
             async for one in pieces:
                 name, size = plan.files[one.instance]

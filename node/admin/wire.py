@@ -19,6 +19,7 @@ from node.store.import_rows import UnfinishedImport
 from node.store.studies import StudySource
 
 _PACKAGES, _SERIES = 50, 200
+_ATTACHMENTS = 100
 """Of a study in one entry of a list: each package may have a note of some kilobytes."""
 
 _PATIENTS, _STUDIES = 20, 20
@@ -245,6 +246,13 @@ def _package(row: dict[str, object], names: dict[bytes, str]) -> pb.Package:
         held_instances=row["held"],  # type: ignore[arg-type]
         flagged_instances=row["flagged"],  # type: ignore[arg-type]
         hold_reasons=row["hold_reasons"],  # type: ignore[arg-type]
+        attachments=[
+            pb.Attachment(
+                media_type=one.media_type, size_bytes=one.size_bytes, about_uids=one.about
+            )
+            for one in row["attachments"][:_ATTACHMENTS]  # type: ignore[index]
+        ],
+        attachments_total=len(row["attachments"]),  # type: ignore[arg-type]
         further_deliveries=[
             pb.PackageDelivery(
                 sender=names.get(further["peer"], "?"),

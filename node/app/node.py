@@ -47,6 +47,7 @@ from node.exchange.membership.record_cache import RecordCache
 from node.exchange.transfer.receiving import Receiver
 from node.exchange.transfer.sending import Sender
 from node.exchange.transfer.transfers import Transfers
+from node.federation.connections.capabilities import Capabilities
 from node.federation.connections.deletions import DeletionNews
 from node.federation.connections.introduction_client import IntroductionClient
 from node.federation.connections.introduction_service import IntroductionService
@@ -282,6 +283,7 @@ class _Node:
         self._sharing = ListExchange(self._memberships, self._networks.accept_passed_list)
         self._witnessing = Witnessing(self._heads)
         self._deletion_news = DeletionNews(self._deletions, self._current.tells_deletions)
+        self._capabilities = Capabilities()
         self._federation = Federation(
             identity=self._own.tls,
             trust=self._trust,
@@ -295,6 +297,7 @@ class _Node:
             sharing=self._sharing,
             witnessing=self._witnessing,
             deletions=self._deletion_news,
+            capabilities=self._capabilities,
             admit=self._networks.admit,
         )
 
@@ -433,6 +436,7 @@ class _Node:
             self._sharing,
             self._witnessing,
             self._deletion_news,
+            self._capabilities,
             self._peer_door,
         )
         peer_port = await stack.enter_async_context(

@@ -118,7 +118,8 @@ def export(
             {
                 "directory": str(target),
                 "origin": exported.origin,
-                "instances": exported.done,
+                "instances": exported.done - exported.attachments,
+                "attachments": exported.attachments,
                 "bytes": exported.size,
                 "is_byte_exact": not safe_preamble,
                 "held": [as_dict(found) for found in exported.held],
@@ -143,7 +144,7 @@ class _Exported:
         self.origin = ""
         self.held: list[pb.HeldInstance] = []
         self.unlisted: list[pb.UnlistedFile] = []
-        self.older_versions = 0
+        self.older_versions = self.attachments = 0
         self.unfinished_imports: list[int] = []
         self.lacks_dicomdir = False
         self.why_no_dicomdir = "the node's log says why"
@@ -167,6 +168,7 @@ class _Exported:
             self.done, self.size = event.instances_done, event.bytes_done
             self.older_versions = event.older_versions or self.older_versions
             self.unfinished_imports += event.unfinished_imports
+            self.attachments = event.attachments or self.attachments
 
     @property
     def is_partial(self) -> bool:
@@ -176,9 +178,10 @@ class _Exported:
 
     def show_end(self, directory: str, *, is_exact: bool) -> None:
         """Say what was done."""
+        attached = f" and {self.attachments} attachments" if self.attachments else ""
         print_line(
-            f"{self.done} instances, {show_bytes(self.size)} in {directory}; sealed by"
-            f" {self.origin}."
+            f"{self.done - self.attachments} instances{attached}, {show_bytes(self.size)} in"
+            f" {directory}; sealed by {self.origin}."
         )
         if not is_exact:
             print_line("Not byte for byte: the preambles were zeroed.")

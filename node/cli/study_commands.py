@@ -320,6 +320,13 @@ def _show_packages(source: pb.Study) -> None:
                 package.note,
             )
             print_line(f"{'':>12}  {'; '.join(filter(None, words))}")
+        for attachment in package.attachments[:_SHOWN]:
+            about = len(attachment.about_uids)
+            of_what = f"about {about} series or instances" if about else "about the study"
+            print_line(
+                f"{'':>12}  attached: {attachment.media_type},"
+                f" {show_bytes(attachment.size_bytes)}, {of_what}"
+            )
         for further in package.further_deliveries:
             recipient = further.recipient and f"for {further.recipient}"
             words = (recipient, further.priority, further.note)

@@ -36,6 +36,7 @@ from node.dicom import records
 from node.dicom.answering import load_codecs
 from node.dicom.dataset import LONG_VRS
 from node.dicom.walker import Walker
+from node.domain.exports import is_attached
 from node.sandbox.confine import confine_to_folder
 
 MEMORY_LIMIT_BYTES = 2 << 30
@@ -101,6 +102,8 @@ def make_file_set(folder: Path) -> None:
     unlisted: dict[str, str] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
+        if is_attached(name):
+            continue  # no DICOM, and nobody expects it in a DICOMDIR
         try:
             _add(root, path, name)
         except _Unlistable as exc:

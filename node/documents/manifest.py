@@ -1,13 +1,17 @@
 """The manifest as a signed document."""
 
+from collections.abc import Iterable
+
 from emix.documents.v1 import documents_pb2 as pb
 
 from node.documents.bodies import parse_body
 from node.documents.signed import Document, DocumentSigner, signed_as
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.manifest import (
+    MAX_ATTACHMENTS,
     MAX_CHUNKS,
     MAX_INSTANCES,
+    AttachmentEntry,
     ChunkEntry,
     Extent,
     InstanceEntry,
@@ -62,6 +66,16 @@ def encode_body(manifest: Manifest) -> bytes:
             )
             for chunk in manifest.chunks
         ],
+        attachments=[
+            pb.Attachment(
+                media_type=one.media_type,
+                size_bytes=one.size_bytes,
+                digest=one.digest,
+                extents=_extents_to_wire(one.extents),
+                about_uids=one.about,
+            )
+            for one in manifest.attachments
+        ],
     ).SerializeToString()
 
 
@@ -88,6 +102,16 @@ def decode_body(body: bytes) -> Manifest:
                 )
                 for chunk in wire.chunks
             ),
+            attachments=tuple(
+                AttachmentEntry(
+                    one.media_type,
+                    one.size_bytes,
+                    one.digest,
+                    _extents_from_wire(one.extents),
+                    tuple(one.about_uids),
+                )
+                for one in wire.attachments
+            ),
         )
     except ValueError as exc:
         raise BadManifest(f"the manifest is malformed: {exc}") from exc
@@ -96,13 +120,16 @@ def decode_body(body: bytes) -> Manifest:
 def _check_counts(wire: pb.Manifest) -> None:
     """Check the numbers of things, before an object is made of each.
 
-    Extents of an instance follow chunks, so there are never many more of them.
+    Extents of an entry follow chunks, so there are never many more of them.
     """
-    extents = sum(len(instance.extents) for instance in wire.instances)
-    if extents > len(wire.instances) + len(wire.chunks):
-        raise ValueError("more extents than instances and chunks can have")
     if len(wire.instances) > MAX_INSTANCES or len(wire.chunks) > MAX_CHUNKS:
         raise ValueError("too many instances or chunks for one package")
+    if len(wire.attachments) > MAX_ATTACHMENTS:
+        raise ValueError("too many attachments for one package")
+    extents = sum(len(instance.extents) for instance in wire.instances)
+    extents += sum(len(attachment.extents) for attachment in wire.attachments)
+    if extents > len(wire.instances) + len(wire.attachments) + len(wire.chunks):
+        raise ValueError("more extents than instances, attachments and chunks can have")
 
 
 def _instance_to_wire(instance: InstanceEntry) -> pb.Instance:
@@ -113,11 +140,16 @@ def _instance_to_wire(instance: InstanceEntry) -> pb.Instance:
         transfer_syntax_uid=instance.transfer_syntax_uid,
         size_bytes=instance.size_bytes,
         digest=instance.digest,
-        extents=[
-            pb.Extent(chunk_index=e.chunk_index, offset=e.offset, length=e.length)
-            for e in instance.extents
-        ],
+        extents=_extents_to_wire(instance.extents),
     )
+
+
+def _extents_to_wire(extents: Iterable[Extent]) -> list[pb.Extent]:
+    return [pb.Extent(chunk_index=e.chunk_index, offset=e.offset, length=e.length) for e in extents]
+
+
+def _extents_from_wire(extents: Iterable[pb.Extent]) -> tuple[Extent, ...]:
+    return tuple(Extent(e.chunk_index, e.offset, e.length) for e in extents)
 
 
 def _instance_from_wire(wire: pb.Instance) -> InstanceEntry:
@@ -128,5 +160,5 @@ def _instance_from_wire(wire: pb.Instance) -> InstanceEntry:
         TransferSyntaxUID(wire.transfer_syntax_uid),
         wire.size_bytes,
         wire.digest,
-        tuple(Extent(e.chunk_index, e.offset, e.length) for e in wire.extents),
+        _extents_from_wire(wire.extents),
     )

@@ -17,6 +17,28 @@ class Place:
     extents: Sequence[Extent]
 
 
+ATTACHED = "ATTACHED"
+"""The folder of what is not DICOM."""
+
+_ENDINGS = {
+    "application/pdf": ".pdf",
+    "application/json": ".json",
+    "application/xml": ".xml",
+    "text/plain": ".txt",
+    "text/xml": ".xml",
+}
+
+
+def attached_name(number: int, media_type: str) -> str:
+    """Return the path of an exported attachment; its ending is one of a few, whatever it says."""
+    return f"{ATTACHED}/AT{number:06d}{_ENDINGS.get(media_type, '.bin')}"
+
+
+def is_attached(path: str) -> bool:
+    """Whether an exported file is an attachment: of such a file no byte is changed."""
+    return path.startswith(f"{ATTACHED}/")
+
+
 def zeroed_preamble(offset: int, piece: bytes) -> bytes:
     """Return a piece of a file that begins at an offset, with zeroes for what is preamble."""
     zeroed = min(len(piece), max(0, PREAMBLE_BYTES - offset))

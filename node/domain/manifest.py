@@ -1,9 +1,10 @@
-"""What a package holds: instances, the chunks their bytes lie in, and where.
+"""What a package holds: instances, attachments, the chunks their bytes lie in, and where.
 
 These are checked values: `Manifest` refuses to exist with overlapping, missing or
 uncovered bytes, so that code which takes one need not doubt it.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NewType
@@ -27,6 +28,12 @@ _FREE_BYTES, _MAX_RATIO = 4 * 2**30, 256
 
 MAX_INSTANCES = 200_000
 MAX_CHUNKS = 250_000
+MAX_ATTACHMENTS = 1000
+MAX_ABOUT = 100
+"""Series or instances that one attachment names."""
+
+# RFC 6838 4.2, without parameters: what a file is does not depend on them.
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +75,31 @@ class InstanceEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachmentEntry:
+    """One file that is not DICOM, such as a report.
+
+    Attributes:
+        media_type: What it is, as its origin says (RFC 6838), without parameters, in lower case.
+        size_bytes: Its size.
+        digest: BLAKE3 of its bytes.
+        extents: Where they lie, in order.
+        about: UIDs of the series or instances that it is about; none for the whole study.
+    """
+
+    media_type: str
+    size_bytes: int
+    digest: bytes
+    extents: tuple[Extent, ...]
+    about: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """A closed package's content, as its origin facility signs it.
+
+    Attributes:
+        instances: In the order in which their bytes fill the chunks.
+        attachments: Likewise, after the instances.
 
     Raises:
         ValueError: on construction, if sizes, extents and chunks do not fit together.
@@ -81,20 +111,23 @@ class Manifest:
     created_time: float
     instances: tuple[InstanceEntry, ...]
     chunks: tuple[ChunkEntry, ...]
+    attachments: tuple[AttachmentEntry, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.instances) > MAX_INSTANCES or len(self.chunks) > MAX_CHUNKS:
             raise ValueError("too many instances or chunks for one package")
-        if not self.instances:
-            raise ValueError("a package without instances")
+        if not self.instances and not self.attachments:
+            raise ValueError("a package without instances and attachments")
         _check_uids(self.study_instance_uid, self.instances)
+        _check_attachments(self.attachments)
         _check_chunks(self.chunks)
-        _check_coverage(self.instances, self.chunks)
+        _check_coverage((*self.instances, *self.attachments), self.chunks)
 
     @property
     def plaintext_bytes(self) -> int:
-        """The size of all instances together."""
-        return sum(instance.size_bytes for instance in self.instances)
+        """The size of all instances and attachments together."""
+        instances = sum(instance.size_bytes for instance in self.instances)
+        return instances + sum(attachment.size_bytes for attachment in self.attachments)
 
     @property
     def is_out_of_proportion(self) -> bool:
@@ -122,6 +155,16 @@ def _check_uids(study: str, instances: Sequence[InstanceEntry]) -> None:
         raise ValueError("a UID is too long or malformed")
 
 
+def _check_attachments(attachments: Sequence[AttachmentEntry]) -> None:
+    if len(attachments) > MAX_ATTACHMENTS:
+        raise ValueError("too many attachments for one package")
+    for attachment in attachments:
+        if not _MEDIA_TYPE.fullmatch(attachment.media_type):
+            raise ValueError("an attachment's media type is malformed")
+        if len(attachment.about) > MAX_ABOUT or not all(map(is_loose_uid, attachment.about)):
+            raise ValueError("an attachment is about too much, or about what has no UID")
+
+
 def _check_chunks(chunks: Sequence[ChunkEntry]) -> None:
     seen = set()
     numbers = {chunk.number for chunk in chunks}
@@ -139,25 +182,27 @@ def _check_chunks(chunks: Sequence[ChunkEntry]) -> None:
         seen.add(chunk.chunk_id)
 
 
-def _check_coverage(instances: Sequence[InstanceEntry], chunks: Sequence[ChunkEntry]) -> None:
-    """Check that extents tile every chunk: no byte belongs to two instances or to none."""
-    # Each chunk is filled from its start, in the order of the instances.
+def _check_coverage(
+    entries: Sequence[InstanceEntry | AttachmentEntry], chunks: Sequence[ChunkEntry]
+) -> None:
+    """Check that extents tile every chunk: no byte belongs to two entries or to none."""
+    # Each chunk is filled from its start, in the order of the entries.
     filled = [0] * len(chunks)
-    for instance in instances:
-        if not instance.extents or instance.size_bytes <= 0:
-            raise ValueError("an instance without bytes")
-        if len(instance.digest) != DIGEST_BYTES:
-            raise ValueError("an instance's digest has the wrong length")
-        if sum(extent.length for extent in instance.extents) != instance.size_bytes:
-            raise ValueError("an instance's extents do not add up to its size")
-        for extent in instance.extents:
+    for entry in entries:
+        if not entry.extents or entry.size_bytes <= 0:
+            raise ValueError("an instance or attachment without bytes")
+        if len(entry.digest) != DIGEST_BYTES:
+            raise ValueError("an instance's or attachment's digest has the wrong length")
+        if sum(extent.length for extent in entry.extents) != entry.size_bytes:
+            raise ValueError("an instance's or attachment's extents do not add up to its size")
+        for extent in entry.extents:
             if not 0 <= extent.chunk_index < len(chunks) or extent.length <= 0:
                 raise ValueError("an extent lies outside the package")
             if extent.offset != filled[extent.chunk_index]:
                 raise ValueError("extents overlap or leave a gap")
             filled[extent.chunk_index] += extent.length
-        indexes = [extent.chunk_index for extent in instance.extents]
+        indexes = [extent.chunk_index for extent in entry.extents]
         if indexes != [*range(indexes[0], indexes[0] + len(indexes))]:
             raise ValueError("an instance's bytes do not lie in chunks that follow each other")
     if any(n != chunk.plaintext_bytes for n, chunk in zip(filled, chunks, strict=True)):
-        raise ValueError("a chunk has bytes that no instance names")
+        raise ValueError("a chunk has bytes that no instance or attachment names")

@@ -31,6 +31,7 @@ _STATUS = {
     Code.NOT_OFFERED: grpc.StatusCode.PERMISSION_DENIED,
     Code.PEER_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
     Code.PEER_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Code.PEER_LACKS: grpc.StatusCode.FAILED_PRECONDITION,
     Code.PEER_BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Code.LINK_ALTERED: grpc.StatusCode.UNAVAILABLE,
     Code.PEER_REFUSED: grpc.StatusCode.FAILED_PRECONDITION,

@@ -430,6 +430,7 @@ def _close_arrived(
     if package.state is PackageState.CLOSED:
         return
     package_rows.add_instances(db, package.id, 0, manifest.instances, checked.images)
+    package_rows.add_attachments(db, package.id, 0, manifest.attachments)
     package_rows.merge_index(db, package.id, checked.index, forms)
     findings.add(db, package.id, checked.doubts)
     encoded = package_rows.manifest_document(db, package.id)

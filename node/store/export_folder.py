@@ -23,12 +23,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
+from node.domain.exports import ATTACHED
 from node.errors import Conflict, StoreError
 from node.system import safe_paths
 from node.system.direct_files import write_direct
 
 _PARTIAL = ".emix-partial"
-_OUR_NAME = re.compile(r"SE\d{6}/(IM|OV)\d{6}")
+_OUR_NAME = re.compile(rf"SE\d{{6}}/(IM|OV)\d{{6}}|{ATTACHED}/AT\d{{6}}\.[a-z]{{3,4}}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SYNCING_THREADS = 8

@@ -7,9 +7,9 @@ import trio
 
 from node.chunks.format import open_chunk
 from node.domain.actors import Actor
-from node.domain.exports import Place, zeroed_preamble
+from node.domain.exports import Place, attached_name, is_attached, zeroed_preamble
 from node.domain.ids import FacilityId
-from node.domain.manifest import ChunkEntry, InstanceEntry, Manifest
+from node.domain.manifest import AttachmentEntry, ChunkEntry, InstanceEntry, Manifest
 from node.domain.packages import Package
 from node.domain.versions import older_versions
 from node.sql.database import Db
@@ -49,6 +49,7 @@ class ExportPlan:
         files: Their names and sizes.
         places: Where each of them lies.
         manifests: Of the packages.
+        attachments: How many of the files are not DICOM.
         older_versions: How many instances are left out, since a later version is written.
         unfinished_imports: Imports that brought a part of the study, which is left out.
         left_out: Instances that wait for a person.
@@ -61,6 +62,7 @@ class ExportPlan:
     places: list[Place] = field(default_factory=list)
     manifests: Sequence[Manifest] = ()
     chunks: list[_ExportChunk] = field(default_factory=list)
+    attachments: int = 0
     older_versions: int = 0
     unfinished_imports: list[int] = field(default_factory=list)
     left_out: list[HeldInstance] = field(default_factory=list)
@@ -184,7 +186,7 @@ class Exporter:
         begun = written = 0
         for path, file_offset, chunk_offset, length in job.pieces:
             piece = bytes(plaintext[chunk_offset : chunk_offset + length])
-            if safe_preamble:
+            if safe_preamble and not is_attached(path):
                 piece = zeroed_preamble(file_offset, piece)
             sink(path, file_offset, piece)
             begun += file_offset == 0
@@ -205,6 +207,7 @@ def _plan_export(
     plan = ExportPlan(packages[0].origin, packages, manifests=manifests)
     names = _Names()
     done: set[bytes] = set()
+    attached: set[tuple[bytes, str, tuple[str, ...]]] = set()
     # Of what is lost in one package another may have a copy.
     lost = {p.id: lost_instances(db, p.id) for p in packages}
     whole = {
@@ -232,11 +235,21 @@ def _plan_export(
             plan.files.append((path, instance.size_bytes))
             plan.places.append(Place(number, instance.extents))
             _add_pieces(pieces, path, instance)
+        for attachment in manifest.attachments:
+            what = (attachment.digest, attachment.media_type, attachment.about)
+            if what in attached:
+                continue
+            path = attached_name(len(attached) + 1, attachment.media_type)
+            attached.add(what)
+            plan.files.append((path, attachment.size_bytes))
+            plan.places.append(Place(number, attachment.extents))
+            _add_pieces(pieces, path, attachment)
         plan.chunks += [
             _ExportChunk(package, manifest, position, found)
             for position, found in sorted(pieces.items())
         ]
     plan.unfinished_imports = import_rows.of_study(db, packages[0].study_uid, plan.origin)
+    plan.attachments = len(attached)
     plan.older_versions = 0 if all_versions else len(older)
     plan.left_out = [found for digest, found in held_digests.items() if digest not in done]
     plan.left_out += [] if include_held else waiting
@@ -245,10 +258,12 @@ def _plan_export(
 
 
 def _add_pieces(
-    pieces: dict[int, list[tuple[str, int, int, int]]], path: str, instance: InstanceEntry
+    pieces: dict[int, list[tuple[str, int, int, int]]],
+    path: str,
+    entry: InstanceEntry | AttachmentEntry,
 ) -> None:
     offset = 0
-    for extent in instance.extents:
+    for extent in entry.extents:
         piece = (path, offset, extent.offset, extent.length)
         pieces.setdefault(extent.chunk_index, []).append(piece)
         offset += extent.length

@@ -314,7 +314,7 @@ class ImportStore:
         )
 
     async def close_packages(self, rows: Iterable[int], actor: Actor) -> dict[int, Package]:
-        """Sign and close packages that are flushed; return them. One without instances goes.
+        """Sign and close packages that are flushed; return them. One without anything in it goes.
 
         Durable once this returns: the envelopes first, then the rows, each as one batch.
 
@@ -350,7 +350,7 @@ class ImportStore:
         if not found:
             return []  # another import has closed it meanwhile
         package = found[0]
-        count = context.database.read_sync(lambda db: _count_instances(db, row))
+        count = context.database.read_sync(lambda db: _count_entries(db, row))
         if not count:
             context.database.write_sync(lambda db: db.execute(_REMOVE, (row,)))
             return []
@@ -547,8 +547,12 @@ def _find(db: Db, context: StoreContext, digests: Sequence[bytes]) -> list[_Foun
 _REMOVE = "DELETE FROM packages WHERE id = ?"
 
 
-def _count_instances(db: Db, package: int) -> int:
-    sql = "SELECT COUNT(*) FROM instances WHERE package = ?"
+def _count_entries(db: Db, package: int) -> int:
+    """Return how many instances and attachments are recorded of a package."""
+    sql = (
+        "SELECT (SELECT COUNT(*) FROM instances WHERE package = ?1)"
+        " + (SELECT COUNT(*) FROM attachments WHERE package = ?1)"
+    )
     return int(db.execute(sql, (package,)).fetchone()[0])
 
 

@@ -18,6 +18,7 @@ from node.domain.index import (
     PackageIndex,
 )
 from node.domain.manifest import (
+    AttachmentEntry,
     ChunkEntry,
     Extent,
     InstanceEntry,
@@ -218,12 +219,49 @@ def add_instances(
                 x.transfer_syntax_uid,
                 x.size_bytes,
                 x.digest,
-                b"".join(_EXTENT.pack(e.chunk_index, e.offset, e.length) for e in x.extents),
+                _packed(x.extents),
                 *images.get(first_position + i, _UNKNOWN_IMAGE),
             )
             for i, x in enumerate(instances)
         ],
     )
+
+
+def add_attachments(
+    db: Db, package: int, first_position: int, attachments: Iterable[AttachmentEntry]
+) -> None:
+    """Add attachment rows from a position on."""
+    db.conn.executemany(
+        "INSERT INTO attachments VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                package,
+                first_position + i,
+                x.media_type,
+                x.size_bytes,
+                x.digest,
+                _packed(x.extents),
+                " ".join(x.about),
+            )
+            for i, x in enumerate(attachments)
+        ],
+    )
+
+
+def get_attachments(db: Db, package: int) -> tuple[AttachmentEntry, ...]:
+    """Return a package's attachments by position."""
+    sql = (
+        "SELECT media_type, size_bytes, digest, extents, about FROM attachments"
+        " WHERE package = ? ORDER BY position"
+    )
+    return tuple(
+        AttachmentEntry(row[0], row[1], row[2], unpack_extents(row[3]), tuple(row[4].split()))
+        for row in db.execute(sql, (package,))
+    )
+
+
+def _packed(extents: Iterable[Extent]) -> bytes:
+    return b"".join(_EXTENT.pack(e.chunk_index, e.offset, e.length) for e in extents)
 
 
 _CHUNK = "number, chunk_id, plaintext_bytes, sealed_bytes, plaintext_digest"
@@ -308,6 +346,7 @@ def get_manifest(db: Db, package: Package, created_time: float) -> Manifest:
         created_time=created_time,
         instances=get_instances(db, package.id),
         chunks=get_chunks(db, package.id),
+        attachments=get_attachments(db, package.id),
     )
 
 

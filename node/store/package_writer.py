@@ -10,8 +10,9 @@ simply not used again.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import trio
 
@@ -23,6 +24,7 @@ from node.domain.ids import ChunkId, PackageId
 from node.domain.index import ImageIndex, PackageIndex
 from node.domain.manifest import (
     MAX_CHUNK_BYTES,
+    AttachmentEntry,
     ChunkEntry,
     Extent,
     InstanceEntry,
@@ -39,11 +41,15 @@ BATCH_BYTES = 64 * 2**20
 """Plaintext after which a batch is recorded: what a killed import does again at most."""
 
 
+_Entry = TypeVar("_Entry", InstanceEntry, AttachmentEntry)
+
+
 @dataclass
 class _Unit:
-    """Chunks and the instances whose bytes they hold, recorded together."""
+    """Chunks and the instances, or the attachment, whose bytes they hold, recorded together."""
 
     layout: PixelLayout
+    attachment: AttachmentEntry | None = None  # without its extents
     instances: list[InstanceEntry] = field(default_factory=list)  # without their extents
     images: list[ImageIndex] = field(default_factory=list)
     index: PackageIndex = field(default_factory=PackageIndex)
@@ -148,6 +154,41 @@ class PackageWriter:
         self._units.append(unit)
         return LargeInstance(self, unit)
 
+    async def attach(
+        self, media_type: str, windows: AsyncIterable[bytes], about: Sequence[str] = ()
+    ) -> bytes:
+        """Add a file that is not DICOM; it has chunks of its own. Return its digest.
+
+        It is recorded with some later batch, at the latest by `flush`.
+
+        Args:
+            media_type: What it is (RFC 6838), in lower case.
+            windows: Its bytes, at most a chunk's worth at a time.
+            about: The series or instances that it is about; none for the whole study.
+
+        Cancellation:
+            It is not in the package; its chunks are swept later.
+        """
+        unit, hasher = _Unit(PixelLayout.PLAIN), Hasher()
+        self._units.append(unit)
+        try:
+            async for window in windows:
+                await trio.to_thread.run_sync(hasher.update, window)
+                unit.plaintext_bytes += len(window)
+                await self._start_sealing(unit, [window])
+        except BaseException:
+            unit.is_dropped = True
+            self.note_change()
+            raise
+        unit.attachment = AttachmentEntry(
+            media_type, unit.plaintext_bytes, hasher.digest(), (), tuple(about)
+        )
+        unit.is_complete = True
+        self._unrecorded_bytes += unit.plaintext_bytes
+        self.note_change()
+        await self._record_if_due()
+        return unit.attachment.digest
+
     async def _start_sealing(self, unit: _Unit, pieces: list[bytes]) -> None:
         number, self._next_number = self._next_number, self._next_number + 1
         unit.chunks[number] = None
@@ -221,10 +262,15 @@ class PackageWriter:
     ) -> None:
         position = _count(db, "chunks", self.row_id)
         instance_position = _count(db, "instances", self.row_id)
+        attachment_position = _count(db, "attachments", self.row_id)
         for unit in units:
             chunks = _entries(unit)
-            instances = list(_lay_out(unit, chunks, position))
+            instances = _lay_out(unit.instances, chunks, position)
             package_rows.add_chunks(db, self.row_id, position, chunks, present=True)
+            if unit.attachment is not None:
+                attachments = _lay_out([unit.attachment], chunks, position)
+                package_rows.add_attachments(db, self.row_id, attachment_position, attachments)
+                attachment_position += 1
             images = dict(enumerate(unit.images, instance_position))
             package_rows.add_instances(db, self.row_id, instance_position, instances, images)
             position += len(chunks)
@@ -286,12 +332,12 @@ def _entries(unit: _Unit) -> list[ChunkEntry]:
 
 
 def _lay_out(
-    unit: _Unit, chunks: Sequence[ChunkEntry], first_position: int
-) -> "list[InstanceEntry]":
-    """Return the unit's instances with their extents over its chunks, in order."""
+    entries: Sequence[_Entry], chunks: Sequence[ChunkEntry], first_position: int
+) -> list[_Entry]:
+    """Return a unit's entries with their extents over its chunks, in order."""
     laid, index, offset = [], 0, 0
-    for instance in unit.instances:
-        extents, left = [], instance.size_bytes
+    for entry in entries:
+        extents, left = [], entry.size_bytes
         while left:
             room = chunks[index].plaintext_bytes - offset
             if room == 0:
@@ -300,7 +346,7 @@ def _lay_out(
             length = min(room, left)
             extents.append(Extent(first_position + index, offset, length))
             offset, left = offset + length, left - length
-        laid.append(replace(instance, extents=tuple(extents)))
+        laid.append(replace(entry, extents=tuple(extents)))
     return laid
 
 

@@ -126,6 +126,7 @@ def _add_rows(
     )
     package_rows.add_chunks(db, row, 0, manifest.chunks, present=True)
     package_rows.add_instances(db, row, 0, manifest.instances, images)
+    package_rows.add_attachments(db, row, 0, manifest.attachments)
     package_rows.close_package(db, row, PackageState.ARRIVING, envelope.manifest, document.digest())
     findings.add(db, row, findings.decode(envelope.findings))
     facts: dict[str, object] = {

@@ -414,4 +414,16 @@ ALTER TABLE instances ADD COLUMN pixel_rows INTEGER;
 ALTER TABLE instances ADD COLUMN pixel_columns INTEGER;
 ALTER TABLE instances ADD COLUMN bits_allocated INTEGER;
 ALTER TABLE instances ADD COLUMN number_of_frames INTEGER;
+
+-- Files of a package that are not DICOM; `about` is UIDs with spaces between.
+CREATE TABLE attachments (
+    package INTEGER NOT NULL REFERENCES packages (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    media_type TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    extents BLOB NOT NULL,
+    about TEXT NOT NULL,
+    PRIMARY KEY (package, position)
+) STRICT, WITHOUT ROWID;
 """

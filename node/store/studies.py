@@ -217,7 +217,7 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
         "SELECT p.id, p.package_id, p.created_time, p.received_from, s.*,"
         " t.recipient, t.note, t.priority, t.received_time,"
         " (SELECT COUNT(*) FROM instances WHERE package = p.id) AS instances,"
-        " (SELECT SUM(size_bytes) FROM instances WHERE package = p.id) AS plaintext_bytes,"
+        " (SELECT SUM(plaintext_bytes) FROM chunks WHERE package = p.id) AS plaintext_bytes,"
         " (SELECT SUM(sealed_bytes) FROM chunks WHERE package = p.id) AS sealed_bytes"
         f" FROM packages p LEFT JOIN study_index s ON s.package = p.id"
         f" LEFT JOIN transfers t ON t.id = ({_BROUGHT_BY}) WHERE {inside} ORDER BY p.id",
@@ -230,6 +230,7 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
                 "held": counts.get("hold", 0),
                 "flagged": counts.get("flag", 0),
                 "further": _further(db, origin, row),
+                "attachments": package_rows.get_attachments(db, row["id"]),
                 "hold_reasons": findings.reasons(db, row["id"]) if counts.get("hold") else (),
             }
         )

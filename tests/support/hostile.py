@@ -112,7 +112,7 @@ class HostilePeer:
             async def write(message: pb.CarryMessage) -> None:
                 await stream.write(pb.CarryRequest(message=message))
 
-            link = GrpcLink(identity.facility_id, Route.DIRECT, read, write)
+            link = GrpcLink(identity.facility_id, Route.DIRECT, read, write, lambda _: frozenset())
             async with open_link(link):
                 yield link
 

@@ -32,7 +32,7 @@ from node.documents.lists import (
     open_list,
     sign_list,
 )
-from node.documents.manifest import sign_manifest
+from node.documents.manifest import open_manifest, sign_manifest
 from node.documents.messages import (
     Answer,
     AnswerKind,
@@ -61,7 +61,7 @@ from node.documents.signed import Document, DocumentSigner, certify_node
 from node.documents.summary import open_summary, seal_summary
 from node.documents.tickets import Ticket, certify_tickets, open_ticket, read_ticket_signer
 from node.domain.ids import ChunkId, FacilityId, InvitationId, TransferId
-from node.domain.manifest import ChunkEntry, Extent, InstanceEntry, Manifest
+from node.domain.manifest import AttachmentEntry, ChunkEntry, Extent, InstanceEntry, Manifest
 from node.domain.patients import Patient
 from node.domain.summary import Summary
 from node.domain.transfers import Priority
@@ -167,6 +167,25 @@ def _manifest() -> Manifest:
 
 def _wrapped() -> bytes:
     return DATA_KEY.wrap(SECRETS.epoch_keys(EPOCH), EPOCH, SIGNER.facility_id)
+
+
+def _make_attachments() -> bytes:
+    """Return a manifest that names a file that is not DICOM, beside its instances."""
+    manifest = _manifest()
+    index = len(manifest.chunks)
+    chunk = ChunkEntry(77, ChunkId(_key("attached")), 70, 60, _key("attached plaintext"))
+    attachments = (
+        AttachmentEntry(
+            "application/pdf", 50, _key("a report"), (Extent(index, 0, 50),), ("1.2.3.4", "1.2.3.5")
+        ),
+        AttachmentEntry("text/plain", 20, _key("a text"), (Extent(index, 50, 20),)),
+    )
+    whole = dataclasses.replace(manifest, chunks=(*manifest.chunks, chunk), attachments=attachments)
+    return sign_manifest(whole, SIGNER).encode()
+
+
+def _open_manifest(data: bytes) -> Any:
+    return open_manifest(Document.decode(data))
 
 
 def _make_envelope() -> bytes:
@@ -349,6 +368,7 @@ VECTORS: dict[str, Vector] = {
     },
     "home": Vector(homes.make, homes.open_),
     "envelope": Vector(_make_envelope, _open_envelope),
+    "manifest-attachments": Vector(_make_attachments, _open_manifest),
     "wrapped-key": Vector(_wrapped, _open_wrapped),
     "sealed-key": Vector(lambda: DATA_KEY.seal_to(SEAL_KEY.public, TRANSFER), _open_sealed),
     "summary": Vector(

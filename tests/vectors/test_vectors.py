@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,17 @@ def test_nothing_of_what_was_written_has_changed() -> None:
 )
 def test_what_was_written_once_says_the_same(path: Path) -> None:
     says = json.loads((path.parent / "says.json").read_text())
-    assert described(VECTORS[path.name].open(path.read_bytes())) == says[path.name]
+    now = described(VECTORS[path.name].open(path.read_bytes()))
+    assert _as_before(now, says[path.name]) == says[path.name]
+
+
+def _as_before(now: Any, before: Any) -> Any:
+    """Return a value without fields that came since and are empty: formats are only added to."""
+    if isinstance(now, dict) and isinstance(before, dict):
+        return {k: _as_before(v, before.get(k)) for k, v in now.items() if k in before or v}
+    if isinstance(now, list) and isinstance(before, list) and len(now) == len(before):
+        return [_as_before(*pair) for pair in zip(now, before, strict=True)]
+    return now
 
 
 def test_everything_that_is_written_now_has_a_vector() -> None:

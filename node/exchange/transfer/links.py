@@ -1,9 +1,11 @@
 """What transfers need of the network: links to peers, and what comes in over them."""
 
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from node.documents.messages import Message
+from node.domain.capabilities import Capability
 from node.domain.connections import Route
 from node.domain.ids import FacilityId
 
@@ -18,6 +20,10 @@ class Link(Protocol):
     @property
     def route(self) -> Route:
         """How it is reached."""
+
+    @property
+    def capabilities(self) -> Collection[Capability]:
+        """What the other end understands, as it said last."""
 
     async def send(self, message: Message) -> None:
         """Send a message; waits while the other side is slow.

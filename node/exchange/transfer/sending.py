@@ -1,6 +1,6 @@
 """Sending one transfer over a link: from the offer to the kept receipt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import trio
@@ -18,10 +18,11 @@ from node.documents.messages import (
 )
 from node.documents.signed import Document
 from node.domain.actors import NODE, Actor
+from node.domain.capabilities import Capability
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.transfers import State, Transfer
-from node.errors import NodeError, PeerBusy, PeerRefused, PeerUnreachable, ungrouped
+from node.errors import NodeError, PeerBusy, PeerLacks, PeerRefused, PeerUnreachable, ungrouped
 from node.exchange.transfer import patience
 from node.exchange.transfer import sender_machine as machine
 from node.exchange.transfer.links import Link
@@ -163,7 +164,11 @@ class _Session:
         self._manifest = await self._store.sending_manifest(self._row)
         delivery = Document.decode(self._row.delivery)
         self._machine = await trio.to_thread.run_sync(
-            _make_machine, delivery, self._manifest, limiter=self._decoding
+            _make_machine,
+            delivery,
+            self._manifest,
+            self._link.capabilities,
+            limiter=self._decoding,
         )
         await self._link.send(Offer(delivery, self._row.sealed_key))
         async with trio.open_nursery() as nursery:
@@ -247,9 +252,20 @@ class _Session:
         self._carried += len(sealed)
 
 
-def _make_machine(delivery: Document, manifest: Document) -> machine.SenderMachine:
-    """Return the machine; that takes a second for a large study, so call it on a worker thread."""
+def _make_machine(
+    delivery: Document, manifest: Document, capabilities: Collection[Capability]
+) -> machine.SenderMachine:
+    """Return the machine; that takes a second for a large study, so call it on a worker thread.
+
+    Raises:
+        PeerLacks: the receiver would refuse the manifest.
+    """
     opened = open_manifest(manifest)
+    if opened.attachments and Capability.ATTACHMENTS not in capabilities:
+        raise PeerLacks(
+            "the package has attachments, which the receiver's emix does not take: nothing was"
+            " sent. Ask its facility to upgrade emix, then send again"
+        )
     return machine.SenderMachine(open_delivery(delivery), delivery.digest(), opened)
 
 

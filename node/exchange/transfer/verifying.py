@@ -14,7 +14,7 @@ import trio
 
 from node.crypto.digests import Hasher, digest
 from node.domain.index import ImageIndex, ImageIndexes, PackageIndex
-from node.domain.manifest import InstanceEntry, Manifest
+from node.domain.manifest import AttachmentEntry, InstanceEntry, Manifest
 from node.domain.verdicts import Checked, Doubt, Examined, Verdict
 from node.errors import BadManifest, StoreError
 from node.exchange.ports import Examiner, Slab
@@ -50,13 +50,18 @@ class Checker:
         self._whole: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
         self._split: list[int] = []
         self._split_positions: set[int] = set()
-        for i, instance in enumerate(manifest.instances):
-            if len(instance.extents) == 1:
-                extent = instance.extents[0]
+        # By position; of attachments after that of the last instance.
+        self._entries: Sequence[InstanceEntry | AttachmentEntry] = (
+            *manifest.instances,
+            *manifest.attachments,
+        )
+        for i, entry in enumerate(self._entries):
+            if len(entry.extents) == 1:
+                extent = entry.extents[0]
                 self._whole[extent.chunk_index].append((i, extent.offset, extent.length))
             else:
                 self._split.append(i)
-                self._split_positions.update(e.chunk_index for e in instance.extents)
+                self._split_positions.update(e.chunk_index for e in entry.extents)
         self._available: dict[int, trio.Event] = defaultdict(trio.Event)
         self._cache: dict[int, bytes] = {}
         self._needed: int | None = None  # where the task that follows is
@@ -88,8 +93,8 @@ class Checker:
             places = await trio.to_thread.run_sync(
                 self._digest_and_lay_out, slab, plaintext, extents, limiter=self._threads
             )
-            examined = await self._examiner.examine_files(slab, places)
-        for (i, _, _), found in zip(extents, examined, strict=True):
+            examined = await self._examiner.examine_files(slab, places) if places else []
+        for (i, _, _), found in zip(extents, examined, strict=False):  # attachments come last
             self._hold(i, found)
 
     async def _offer(self, position: int, plaintext: bytes) -> None:
@@ -119,9 +124,13 @@ class Checker:
     ) -> list[tuple[int, int]]:
         view = memoryview(plaintext)
         for i, offset, length in extents:
-            _check_digest(self._manifest.instances[i], digest(view[offset : offset + length]))
+            _check_digest(self._entries[i], digest(view[offset : offset + length]))
         slab.write(0, plaintext)
-        return [(offset, length) for _, offset, length in extents]
+        return [(offset, length) for i, offset, length in extents if self._is_instance(i)]
+
+    def _is_instance(self, position: int) -> bool:
+        """Whether it is examined; of an attachment nothing but its digest is looked at."""
+        return position < len(self._manifest.instances)
 
     async def follow(self) -> None:
         """Check the instances that span chunks, in order; ends when all are checked.
@@ -130,6 +139,9 @@ class Checker:
             BadManifest: an instance is not what the manifest says.
         """
         for i in self._split:
+            if not self._is_instance(i):
+                await self._digest(self._manifest.attachments[i - len(self._manifest.instances)])
+                continue
             instance = self._manifest.instances[i]
             found = await self._walk(instance)
             if found.is_failure:  # another instance may have ended the parser
@@ -156,6 +168,19 @@ class Checker:
         if found is None:
             raise BadManifest("an instance without bytes")
         return found
+
+    async def _digest(self, attachment: AttachmentEntry) -> None:
+        """Digest an attachment that spans chunks.
+
+        Raises:
+            BadManifest: it has other bytes than the manifest says.
+        """
+        hasher = Hasher()
+        for extent in attachment.extents:
+            plaintext = await self._plaintext(extent.chunk_index)
+            piece = plaintext[extent.offset : extent.offset + extent.length]
+            await trio.to_thread.run_sync(hasher.update, piece, limiter=self._threads)
+        _check_digest(attachment, hasher.digest())
 
     async def _plaintext(self, position: int) -> bytes:
         self._move_to(position)
@@ -194,6 +219,6 @@ class Checker:
             self._doubts[position] = Doubt(position, found.verdict, reasons)
 
 
-def _check_digest(instance: InstanceEntry, found: bytes) -> None:
-    if found != instance.digest:
-        raise BadManifest("an instance has other bytes than the manifest says")
+def _check_digest(entry: InstanceEntry | AttachmentEntry, found: bytes) -> None:
+    if found != entry.digest:
+        raise BadManifest("an instance or attachment has other bytes than the manifest says")

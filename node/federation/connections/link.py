@@ -7,6 +7,7 @@ import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.documents.messages import Message
+from node.domain.capabilities import Capability
 from node.domain.connections import Route
 from node.domain.ids import FacilityId
 from node.errors import PeerTimeout
@@ -28,12 +29,19 @@ class GrpcLink:
         route: Route,
         read: Callable[[], Awaitable[pb.CarryMessage | None]],
         write: Callable[[pb.CarryMessage], Awaitable[None]],
+        capabilities: Callable[[FacilityId], frozenset[Capability]],
     ) -> None:
+        self._capabilities = capabilities
         self.peer = peer
         self.route = route
         self._read = read
         self._write = write
         self._writing = trio.Lock()
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """See `Link.capabilities`."""
+        return self._capabilities(self.peer)
 
     async def send(self, message: Message) -> None:
         """See `Link.send`."""

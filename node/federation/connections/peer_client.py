@@ -11,10 +11,12 @@ import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.documents.peers import Peer
+from node.domain.capabilities import OURS
 from node.domain.connections import Route
 from node.domain.display_text import printable
 from node.domain.ids import FacilityId, TransferId
 from node.errors import PeerTimeout, PeerUnreachable, ungrouped
+from node.federation.connections.capabilities import Capabilities
 from node.federation.connections.connection import Connection
 from node.federation.connections.deletions import DeletionNews
 from node.federation.connections.link import SILENCE_SECONDS, GrpcLink, open_link
@@ -56,6 +58,7 @@ class PeerClient:
         sharing: ListExchange,
         witnessing: Witnessing,
         deletions: DeletionNews,
+        capabilities: Capabilities,
     ) -> None:
         """Prepare.
 
@@ -65,7 +68,9 @@ class PeerClient:
             sharing: Passes networks' lists on.
             witnessing: Has heads of audit logs kept.
             deletions: Tells what was deleted here, and hears it.
+            capabilities: Keeps what peers understand.
         """
+        self._capabilities = capabilities
         self._deletions = deletions
         self._witnessing = witnessing
         self._news = news
@@ -95,11 +100,13 @@ class PeerClient:
             kept_heads=await self._witnessing.tell(peer),
             deletions=await self._deletions.give(peer.facility_id),
             confirmed_deletions=self._deletions.confirmations(peer.facility_id),
+            capabilities=OURS,
         )
         started = trio.current_time()
         response = await channel.unary(_HELLO, request, timeout=seconds)
         connection.round_trip_seconds = trio.current_time() - started
         check_clock(peer.facility_id, response.time_milliseconds)
+        self._capabilities.note(peer.facility_id, response.capabilities)
         connection.software = printable(response.software[:64])
         await self._news.note_seen(peer.facility_id)
         await take_statements(self._news, peer.facility_id, response.statements)
@@ -185,6 +192,8 @@ class PeerClient:
                 async def write(message: pb.CarryMessage) -> None:
                     await stream.write(pb.CarryRequest(message=message))
 
-                async with open_link(GrpcLink(peer, route, read, write)) as link:
+                async with open_link(
+                    GrpcLink(peer, route, read, write, self._capabilities.of)
+                ) as link:
                     yield link
                     await stream.done_writing()

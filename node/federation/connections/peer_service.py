@@ -14,6 +14,7 @@ from emix.exchange.v1 import exchange_pb2 as pb
 from node.crypto.signing import facility_id
 from node.documents.identity import Identity
 from node.documents.peers import Peer
+from node.domain.capabilities import OURS
 from node.domain.connections import Route
 from node.domain.ids import FacilityId, TransferId
 from node.errors import (
@@ -26,6 +27,7 @@ from node.errors import (
     UsageError,
     ungrouped,
 )
+from node.federation.connections.capabilities import Capabilities
 from node.federation.connections.deletions import DeletionNews
 from node.federation.connections.link import GrpcLink, open_link
 from node.federation.connections.list_exchange import ListExchange
@@ -119,8 +121,10 @@ class ExchangeServer:
         sharing: ListExchange,
         witnessing: Witnessing,
         deletions: DeletionNews,
+        capabilities: Capabilities,
         door: "Door",
     ) -> None:
+        self._capabilities = capabilities
         self._witnessing = witnessing
         self._deletions = deletions
         self._door = door
@@ -175,6 +179,7 @@ class ExchangeServer:
                 f"no protocol version in common: this node speaks {PROTOCOL_VERSION}"
             )
         check_clock(call.caller.facility_id, request.time_milliseconds)
+        self._capabilities.note(call.caller.facility_id, request.capabilities)
         await take_statements(self._news, call.caller.facility_id, request.statements)
         await self._news.note_seen(call.caller.facility_id)
         await self._witnessing.accept(call.caller, request.audit_head, request.kept_heads)
@@ -191,6 +196,7 @@ class ExchangeServer:
             kept_heads=await self._witnessing.tell(call.caller),
             deletions=await self._deletions.give(call.caller.facility_id),
             confirmed_deletions=confirmed,
+            capabilities=OURS,
         )
 
     async def _watch(self, call: Call[Peer]) -> None:
@@ -271,7 +277,7 @@ class ExchangeServer:
             await call.write(pb.CarryResponse(message=message))
 
         peer = call.caller.facility_id
-        link = GrpcLink(peer, self._ways.route_of(call.address), read, write)
+        link = GrpcLink(peer, self._ways.route_of(call.address), read, write, self._capabilities.of)
         with waiting:
             async with open_link(link):
                 try:

@@ -37,6 +37,7 @@ from node.errors import (
     first_error,
     ungrouped,
 )
+from node.federation.connections.capabilities import Capabilities
 from node.federation.connections.connection import Connection
 from node.federation.connections.deletions import DeletionNews
 from node.federation.connections.introduction_client import IntroductionClient
@@ -112,6 +113,7 @@ class Federation:
         sharing: ListExchange,
         witnessing: Witnessing,
         deletions: DeletionNews,
+        capabilities: Capabilities,
         admit: Callable[[FacilityId], Awaitable[bool]],
     ) -> None:
         """Prepare.
@@ -129,6 +131,7 @@ class Federation:
             sharing: Passes networks' lists on.
             witnessing: Has heads of audit logs kept.
             deletions: Tells what was deleted here, and hears it.
+            capabilities: Keeps what peers understand.
             admit: Whether a facility is trusted, or is a member that can be met now.
         """
         self._admit = admit
@@ -136,7 +139,7 @@ class Federation:
         self._introducer = IntroductionClient(dialer)
         self._lan = lan
         self._relaying = relaying
-        self._client = PeerClient(news, statements, sharing, witnessing, deletions)
+        self._client = PeerClient(news, statements, sharing, witnessing, deletions, capabilities)
         self._witnessing = witnessing
         self._ask_dial_back = ask_dial_back
         self._memberships = memberships

@@ -23,7 +23,14 @@ from node.documents.signed import (
     claim_node,
 )
 from node.domain.ids import ChunkId, TransferId
-from node.domain.manifest import ChunkEntry, Extent, InstanceEntry, Manifest
+from node.domain.manifest import (
+    MAX_ATTACHMENTS,
+    AttachmentEntry,
+    ChunkEntry,
+    Extent,
+    InstanceEntry,
+    Manifest,
+)
 from node.domain.transfers import Priority
 from node.errors import (
     BadDataKey,
@@ -72,6 +79,19 @@ def make_manifest(signer: DocumentSigner = A) -> Manifest:
     )
 
 
+def with_attachments(**changed: object) -> Manifest:
+    """Return a manifest with two files that are not DICOM in a chunk of their own."""
+    manifest = make_manifest()
+    chunk = ChunkEntry(9, ChunkId(bytes([9]) * 32), 70, 60, bytes(32))
+    first = AttachmentEntry("application/pdf", 50, bytes(32), (Extent(2, 0, 50),), ("1.2.1", "1.3"))
+    second = AttachmentEntry("text/plain", 20, bytes(32), (Extent(2, 50, 20),))
+    return dataclasses.replace(
+        manifest,
+        chunks=(*manifest.chunks, chunk),
+        attachments=(dataclasses.replace(first, **changed), second),  # type: ignore[arg-type]
+    )
+
+
 def make_proof() -> tuple[Proof, Delivery, Receipt]:
     manifest = make_manifest()
     document = sign_manifest(manifest, A)
@@ -112,6 +132,52 @@ def test_manifest_comes_back_as_signed() -> None:
     assert open_manifest(document) == manifest
 
 
+def test_attachments_come_back_as_signed() -> None:
+    manifest = with_attachments()
+    assert open_manifest(Document.decode(sign_manifest(manifest, A).encode())) == manifest
+    assert manifest.plaintext_bytes == 270
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"media_type": "application/pdf; charset=x"}, "media type"),
+        ({"media_type": "PDF"}, "media type"),
+        ({"media_type": "../etc/passwd"}, "media type"),
+        ({"media_type": ""}, "media type"),
+        ({"about": ("1.2.3", "Müller")}, "no UID"),
+        ({"about": ("1.2",) * 101}, "too much"),
+        ({"digest": b""}, "digest"),
+        ({"size_bytes": 0, "extents": ()}, "without bytes"),
+        ({"size_bytes": 49}, "add up"),
+        ({"extents": (Extent(1, 0, 50),)}, "overlap"),
+        ({"extents": (Extent(3, 0, 50),)}, "outside"),
+        ({"size_bytes": 49, "extents": (Extent(2, 0, 49),)}, "gap"),
+    ],
+)
+def test_attachment_that_cannot_be_is_refused(changed: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        with_attachments(**changed)
+
+
+def test_attachments_and_their_extents_are_counted_before_they_are_believed() -> None:
+    wire = pb.Manifest.FromString(encode_body(with_attachments()))
+    for _ in range(1000):
+        wire.attachments[0].extents.add(chunk_index=0, offset=0, length=1)
+    with pytest.raises(BadManifest, match="more extents"):
+        decode_body(wire.SerializeToString())
+    wire = pb.Manifest.FromString(encode_body(with_attachments()))
+    for _ in range(MAX_ATTACHMENTS):
+        wire.attachments.add()
+    with pytest.raises(BadManifest, match="too many attachments"):
+        decode_body(wire.SerializeToString())
+
+
+def test_package_without_anything_in_it_is_refused() -> None:
+    with pytest.raises(ValueError, match="without instances and attachments"):
+        dataclasses.replace(make_manifest(), instances=(), chunks=())
+
+
 def test_manifest_signed_by_another_facility_is_refused() -> None:
     with pytest.raises(BadManifest, match="another facility"):
         open_manifest(sign_manifest(make_manifest(A), C))
@@ -136,7 +202,7 @@ def test_document_of_another_kind_or_changed_body_is_refused() -> None:
         ((Extent(0, 0, 100), Extent(0, 50, 100)), "overlap"),
         ((Extent(0, 0, 100), Extent(2, 0, 100)), "outside"),
         ((Extent(0, 0, 200), Extent(1, 0, 0)), "outside"),
-        ((Extent(0, 0, 110), Extent(1, 0, 90)), "no instance names"),
+        ((Extent(0, 0, 110), Extent(1, 0, 90)), "no instance or attachment names"),
     ],
 )
 def test_manifest_whose_bytes_do_not_tile_is_refused(

@@ -12,6 +12,7 @@ import trio
 from node.dicom.examiner import open_examiner
 from node.documents.identity import Identity
 from node.documents.messages import Message
+from node.domain.capabilities import Capability
 from node.domain.connections import Route
 from node.domain.ids import FacilityId
 from node.exchange.transfer.ports import ReceiverPolicy
@@ -28,6 +29,7 @@ class MemoryLink:
     """One end of a link without a network."""
 
     route = Route.DIRECT
+    capabilities = frozenset(Capability)
 
     def __init__(
         self,

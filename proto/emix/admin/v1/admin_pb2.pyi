@@ -721,7 +721,7 @@ class Series(_message.Message):
     def __init__(self, series_instance_uid: _Optional[str] = ..., series_number: _Optional[str] = ..., modality: _Optional[str] = ..., description: _Optional[str] = ..., instances: _Optional[int] = ...) -> None: ...
 
 class Package(_message.Message):
-    __slots__ = ("package_id", "instances", "created_seconds", "received_from", "sealed_bytes", "received_seconds", "recipient", "note", "held_instances", "flagged_instances", "hold_reasons", "priority", "further_deliveries")
+    __slots__ = ("package_id", "instances", "created_seconds", "received_from", "sealed_bytes", "received_seconds", "recipient", "note", "held_instances", "flagged_instances", "hold_reasons", "priority", "further_deliveries", "attachments", "attachments_total")
     PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     CREATED_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -735,6 +735,8 @@ class Package(_message.Message):
     HOLD_REASONS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     FURTHER_DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     package_id: str
     instances: int
     created_seconds: int
@@ -748,7 +750,19 @@ class Package(_message.Message):
     hold_reasons: _containers.RepeatedScalarFieldContainer[str]
     priority: str
     further_deliveries: _containers.RepeatedCompositeFieldContainer[PackageDelivery]
-    def __init__(self, package_id: _Optional[str] = ..., instances: _Optional[int] = ..., created_seconds: _Optional[int] = ..., received_from: _Optional[str] = ..., sealed_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., held_instances: _Optional[int] = ..., flagged_instances: _Optional[int] = ..., hold_reasons: _Optional[_Iterable[str]] = ..., priority: _Optional[str] = ..., further_deliveries: _Optional[_Iterable[_Union[PackageDelivery, _Mapping]]] = ...) -> None: ...
+    attachments: _containers.RepeatedCompositeFieldContainer[Attachment]
+    attachments_total: int
+    def __init__(self, package_id: _Optional[str] = ..., instances: _Optional[int] = ..., created_seconds: _Optional[int] = ..., received_from: _Optional[str] = ..., sealed_bytes: _Optional[int] = ..., received_seconds: _Optional[int] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., held_instances: _Optional[int] = ..., flagged_instances: _Optional[int] = ..., hold_reasons: _Optional[_Iterable[str]] = ..., priority: _Optional[str] = ..., further_deliveries: _Optional[_Iterable[_Union[PackageDelivery, _Mapping]]] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ..., attachments_total: _Optional[int] = ...) -> None: ...
+
+class Attachment(_message.Message):
+    __slots__ = ("media_type", "size_bytes", "about_uids")
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ABOUT_UIDS_FIELD_NUMBER: _ClassVar[int]
+    media_type: str
+    size_bytes: int
+    about_uids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, media_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., about_uids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PackageDelivery(_message.Message):
     __slots__ = ("sender", "received_seconds", "recipient", "note", "priority")
@@ -807,7 +821,7 @@ class ExportStudyRequest(_message.Message):
     def __init__(self, study: _Optional[str] = ..., directory: _Optional[str] = ..., dicomdir: _Optional[bool] = ..., safe_preamble: _Optional[bool] = ..., all_versions: _Optional[bool] = ..., parent_device: _Optional[int] = ..., parent_inode: _Optional[int] = ..., stream: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ..., in_order: _Optional[bool] = ...) -> None: ...
 
 class ExportStudyResponse(_message.Message):
-    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total", "unwritable", "piece", "origin", "held", "unlisted", "without_dicomdir", "older_versions", "unfinished_imports")
+    __slots__ = ("instances_done", "instances_total", "bytes_done", "bytes_total", "unwritable", "piece", "origin", "held", "unlisted", "without_dicomdir", "older_versions", "unfinished_imports", "attachments")
     INSTANCES_DONE_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
@@ -820,6 +834,7 @@ class ExportStudyResponse(_message.Message):
     WITHOUT_DICOMDIR_FIELD_NUMBER: _ClassVar[int]
     OLDER_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     UNFINISHED_IMPORTS_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
     instances_done: int
     instances_total: int
     bytes_done: int
@@ -832,7 +847,8 @@ class ExportStudyResponse(_message.Message):
     without_dicomdir: bool
     older_versions: int
     unfinished_imports: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., unwritable: _Optional[bool] = ..., piece: _Optional[_Union[ExportPiece, _Mapping]] = ..., origin: _Optional[str] = ..., held: _Optional[_Union[HeldInstance, _Mapping]] = ..., unlisted: _Optional[_Union[UnlistedFile, _Mapping]] = ..., without_dicomdir: _Optional[bool] = ..., older_versions: _Optional[int] = ..., unfinished_imports: _Optional[_Iterable[int]] = ...) -> None: ...
+    attachments: int
+    def __init__(self, instances_done: _Optional[int] = ..., instances_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., unwritable: _Optional[bool] = ..., piece: _Optional[_Union[ExportPiece, _Mapping]] = ..., origin: _Optional[str] = ..., held: _Optional[_Union[HeldInstance, _Mapping]] = ..., unlisted: _Optional[_Union[UnlistedFile, _Mapping]] = ..., without_dicomdir: _Optional[bool] = ..., older_versions: _Optional[int] = ..., unfinished_imports: _Optional[_Iterable[int]] = ..., attachments: _Optional[int] = ...) -> None: ...
 
 class UnlistedFile(_message.Message):
     __slots__ = ("name", "reason")

@@ -101,20 +101,36 @@ class Statements(_message.Message):
     def __init__(self, facility_key: _Optional[bytes] = ..., node_cert: _Optional[_Union[SignedBytes, _Mapping]] = ..., tls_bindings: _Optional[_Iterable[_Union[SignedBytes, _Mapping]]] = ..., seal_key: _Optional[_Union[SignedBytes, _Mapping]] = ..., profile: _Optional[_Union[SignedBytes, _Mapping]] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("package_id", "origin", "study_instance_uid", "created_milliseconds", "instances", "chunks")
+    __slots__ = ("package_id", "origin", "study_instance_uid", "created_milliseconds", "instances", "chunks", "attachments")
     PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     CREATED_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
     package_id: bytes
     origin: bytes
     study_instance_uid: str
     created_milliseconds: int
     instances: _containers.RepeatedCompositeFieldContainer[Instance]
     chunks: _containers.RepeatedCompositeFieldContainer[Chunk]
-    def __init__(self, package_id: _Optional[bytes] = ..., origin: _Optional[bytes] = ..., study_instance_uid: _Optional[str] = ..., created_milliseconds: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ...) -> None: ...
+    attachments: _containers.RepeatedCompositeFieldContainer[Attachment]
+    def __init__(self, package_id: _Optional[bytes] = ..., origin: _Optional[bytes] = ..., study_instance_uid: _Optional[str] = ..., created_milliseconds: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ...) -> None: ...
+
+class Attachment(_message.Message):
+    __slots__ = ("media_type", "size_bytes", "digest", "extents", "about_uids")
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EXTENTS_FIELD_NUMBER: _ClassVar[int]
+    ABOUT_UIDS_FIELD_NUMBER: _ClassVar[int]
+    media_type: str
+    size_bytes: int
+    digest: bytes
+    extents: _containers.RepeatedCompositeFieldContainer[Extent]
+    about_uids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, media_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., digest: _Optional[bytes] = ..., extents: _Optional[_Iterable[_Union[Extent, _Mapping]]] = ..., about_uids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Instance(_message.Message):
     __slots__ = ("sop_class_uid", "sop_instance_uid", "series_instance_uid", "transfer_syntax_uid", "size_bytes", "digest", "extents")

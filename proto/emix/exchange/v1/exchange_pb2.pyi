@@ -60,7 +60,7 @@ class Deletion(_message.Message):
     def __init__(self, transfer_id: _Optional[bytes] = ..., deleted_milliseconds: _Optional[int] = ...) -> None: ...
 
 class HelloRequest(_message.Message):
-    __slots__ = ("min_version", "max_version", "time_milliseconds", "software", "statements", "lists", "audit_head", "kept_heads", "deletions", "confirmed_deletions")
+    __slots__ = ("min_version", "max_version", "time_milliseconds", "software", "statements", "lists", "audit_head", "kept_heads", "deletions", "confirmed_deletions", "capabilities")
     MIN_VERSION_FIELD_NUMBER: _ClassVar[int]
     MAX_VERSION_FIELD_NUMBER: _ClassVar[int]
     TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class HelloRequest(_message.Message):
     KEPT_HEADS_FIELD_NUMBER: _ClassVar[int]
     DELETIONS_FIELD_NUMBER: _ClassVar[int]
     CONFIRMED_DELETIONS_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     min_version: int
     max_version: int
     time_milliseconds: int
@@ -81,10 +82,11 @@ class HelloRequest(_message.Message):
     kept_heads: _containers.RepeatedCompositeFieldContainer[KeptHead]
     deletions: _containers.RepeatedCompositeFieldContainer[Deletion]
     confirmed_deletions: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, min_version: _Optional[int] = ..., max_version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ..., audit_head: _Optional[_Union[GivenHead, _Mapping]] = ..., kept_heads: _Optional[_Iterable[_Union[KeptHead, _Mapping]]] = ..., deletions: _Optional[_Iterable[_Union[Deletion, _Mapping]]] = ..., confirmed_deletions: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    capabilities: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, min_version: _Optional[int] = ..., max_version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ..., audit_head: _Optional[_Union[GivenHead, _Mapping]] = ..., kept_heads: _Optional[_Iterable[_Union[KeptHead, _Mapping]]] = ..., deletions: _Optional[_Iterable[_Union[Deletion, _Mapping]]] = ..., confirmed_deletions: _Optional[_Iterable[bytes]] = ..., capabilities: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HelloResponse(_message.Message):
-    __slots__ = ("version", "time_milliseconds", "software", "statements", "lists", "audit_head", "kept_heads", "deletions", "confirmed_deletions")
+    __slots__ = ("version", "time_milliseconds", "software", "statements", "lists", "audit_head", "kept_heads", "deletions", "confirmed_deletions", "capabilities")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TIME_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +96,7 @@ class HelloResponse(_message.Message):
     KEPT_HEADS_FIELD_NUMBER: _ClassVar[int]
     DELETIONS_FIELD_NUMBER: _ClassVar[int]
     CONFIRMED_DELETIONS_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     version: int
     time_milliseconds: int
     software: str
@@ -103,7 +106,8 @@ class HelloResponse(_message.Message):
     kept_heads: _containers.RepeatedCompositeFieldContainer[KeptHead]
     deletions: _containers.RepeatedCompositeFieldContainer[Deletion]
     confirmed_deletions: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ..., audit_head: _Optional[_Union[GivenHead, _Mapping]] = ..., kept_heads: _Optional[_Iterable[_Union[KeptHead, _Mapping]]] = ..., deletions: _Optional[_Iterable[_Union[Deletion, _Mapping]]] = ..., confirmed_deletions: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    capabilities: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[int] = ..., time_milliseconds: _Optional[int] = ..., software: _Optional[str] = ..., statements: _Optional[bytes] = ..., lists: _Optional[_Iterable[_Union[KnownList, _Mapping]]] = ..., audit_head: _Optional[_Union[GivenHead, _Mapping]] = ..., kept_heads: _Optional[_Iterable[_Union[KeptHead, _Mapping]]] = ..., deletions: _Optional[_Iterable[_Union[Deletion, _Mapping]]] = ..., confirmed_deletions: _Optional[_Iterable[bytes]] = ..., capabilities: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetListRequest(_message.Message):
     __slots__ = ("network_id",)

@@ -9,12 +9,12 @@ import trio
 import trio.testing
 
 from node.documents.identity import Identity
-from node.documents.manifest import decode_body
+from node.documents.manifest import decode_body, sign_manifest
 from node.documents.messages import Answer, AnswerKind, ChunkFrame, Message, Offer, Want
 from node.documents.signed import Document
-from node.domain.manifest import ChunkEntry
+from node.domain.manifest import AttachmentEntry, ChunkEntry
 from node.domain.transfers import State, Transfer
-from node.errors import PeerUnreachable
+from node.errors import PeerLacks, PeerUnreachable
 from node.exchange.transfer import sender_machine
 from node.exchange.transfer.priority_gate import PriorityGate
 from node.exchange.transfer.sending import Sender
@@ -27,6 +27,8 @@ class FastLink:
     """Answers every chunk with a want for the next one before the sending of it returns."""
 
     route = "direct"
+    capabilities = frozenset[Any]()
+    is_offered = False
 
     def __init__(self, peer: Any, wants: list[Want], window: int) -> None:
         self.peer = peer
@@ -37,6 +39,7 @@ class FastLink:
     async def send(self, message: Message) -> None:
         match message:
             case Offer():
+                self.is_offered = True
                 self._to_sender.send_nowait(Answer(AnswerKind.ACCEPTED, is_manifest_needed=False))
                 for _ in range(self._window):
                     self._want()
@@ -83,6 +86,28 @@ def make_sending(peer: HostilePeer) -> tuple[Transfer, Any]:
     forgery = promise(peer, Identity.decode(peer.statements()), chunks=8, chunk_bytes=100)
     row = replace(make_row(), delivery=forgery.delivery.encode(), sealed_key=forgery.sealed_key)
     return row, PromisedStore(forgery.manifest)
+
+
+async def test_attachments_are_not_sent_to_a_peer_that_does_not_take_them(tmp_path: Path) -> None:
+    peer = HostilePeer(tmp_path)
+    row, store = make_sending(peer)
+    manifest = decode_body(store.manifest.body)
+    (*kept, last) = manifest.instances
+    attachment = AttachmentEntry("text/plain", last.size_bytes, last.digest, last.extents)
+    changed = replace(manifest, instances=tuple(kept), attachments=(attachment,))
+    store.manifest = sign_manifest(changed, peer.keys.signer)
+    states: list[tuple[State, object]] = []
+
+    async def set_state(row: Transfer, state: State, *more: object) -> Transfer:
+        states.append((state, *more))  # type: ignore[arg-type]
+        return row
+
+    store.set_state = set_state
+    link: Any = FastLink(peer.facility, [], 1)
+    with trio.fail_after(30), pytest.raises(PeerLacks, match="upgrade emix"):
+        await Sender(store, store).send(link, row, PriorityGate())
+    assert [state for state, _ in states] == [State.FAILED]
+    assert not link.is_offered
 
 
 async def test_receiver_may_want_more_as_soon_as_a_chunk_is_whole(

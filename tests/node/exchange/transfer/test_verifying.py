@@ -15,6 +15,7 @@ from node.crypto.digests import digest
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.index import SERIES_KEYWORDS, STUDY_KEYWORDS
 from node.domain.manifest import (
+    AttachmentEntry,
     ChunkEntry,
     Extent,
     InstanceEntry,
@@ -145,6 +146,16 @@ def make_package(sizes: Sequence[int]) -> tuple[Manifest, list[bytes]]:
     return manifest, plaintexts
 
 
+def with_attachments(manifest: Manifest, count: int) -> Manifest:
+    """Return a manifest whose last instances are files that are not DICOM."""
+    kept = len(manifest.instances) - count
+    attachments = tuple(
+        AttachmentEntry("application/pdf", i.size_bytes, i.digest, i.extents)
+        for i in manifest.instances[kept:]
+    )
+    return replace(manifest, instances=manifest.instances[:kept], attachments=attachments)
+
+
 async def check(
     manifest: Manifest,
     plaintexts: Sequence[bytes],
@@ -223,16 +234,50 @@ async def test_instance_with_other_bytes_is_refused() -> None:
     assert caught.group_contains(BadManifest, match="other bytes")
 
 
+class CountingExaminer(StubExaminer):
+    """Counts what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__(FOUND)
+        self.shown = 0
+
+    async def examine_files(self, _: object, extents: Sequence[tuple[int, int]]) -> list[Examined]:
+        self.shown += len(extents)
+        return await super().examine_files(_, extents)
+
+    @asynccontextmanager
+    async def large(self, size: int, source: str = "") -> AsyncGenerator[StubExaminer]:
+        self.shown += 1
+        yield self
+
+
+@pytest.mark.parametrize("damaged", [None, 0, 2])
+async def test_attachments_are_digested_and_no_parser_sees_them(damaged: int | None) -> None:
+    manifest, plaintexts = make_package([100, 150, 3 * CHUNK])
+    manifest = with_attachments(manifest, 2)
+    examiner = CountingExaminer()
+    if damaged is None:
+        await check(manifest, plaintexts, range(4), in_hand=5, examiner=examiner)
+        assert examiner.shown == 1
+        return
+    plaintexts[damaged] = plaintexts[damaged][:240] + bytes(len(plaintexts[damaged]) - 240)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await check(manifest, plaintexts, range(4), in_hand=5, examiner=examiner)
+    assert caught.group_contains(BadManifest, match="attachment has other bytes")
+
+
 @given(
     st.lists(st.integers(1, 6 * CHUNK), min_size=1, max_size=8),
+    st.integers(0, 8),
     st.randoms(use_true_random=False),
     st.integers(1, 6),
 )
 @settings(max_examples=60, deadline=None)
 def test_whatever_the_order_it_ends(
-    sizes: list[int], shuffler: random.Random, in_hand: int
+    sizes: list[int], attachments: int, shuffler: random.Random, in_hand: int
 ) -> None:
     manifest, plaintexts = make_package(sizes)
+    manifest = with_attachments(manifest, min(attachments, len(sizes)))
     order = list(range(len(plaintexts)))
     shuffler.shuffle(order)
     # No bound is asserted: out of order, chunks are opened again rather than kept.

@@ -20,6 +20,7 @@ from node.domain.connections import Route
 from node.domain.ids import FacilityId, NodeId, TransferId
 from node.errors import PeerBusy, PeerTimeout, PeerUntrusted, RemoteProtocolError
 from node.federation.connections import wire
+from node.federation.connections.capabilities import Capabilities
 from node.federation.connections.link import GrpcLink
 from node.federation.connections.peer_service import (
     BEGIN_SECONDS,
@@ -37,8 +38,10 @@ A, B = FacilityId(b"a" * 32), FacilityId(b"b" * 32)
 NOBODY: Any = None
 
 
-def make_server() -> ExchangeServer:
-    return ExchangeServer(*[NOBODY] * 9)
+def make_server(trust: Any = NOBODY, exchange: Any = NOBODY, ways: Any = NOBODY) -> ExchangeServer:
+    return ExchangeServer(
+        trust, exchange, NOBODY, NOBODY, ways, NOBODY, NOBODY, NOBODY, Capabilities(), NOBODY
+    )
 
 
 async def test_newer_watch_of_a_peer_ends_the_older_and_no_other(
@@ -103,7 +106,7 @@ async def test_running_transfer_ends_when_its_peer_is_trusted_no_longer(
 
     exchange: Any = Exchange()
     ways: Any = SimpleNamespace(route_of=lambda _: Route.DIRECT)
-    server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, *[NOBODY] * 4)
+    server = make_server(trust, exchange, ways)
     call: Any = SimpleNamespace(caller=peer, address="ipv4:127.0.0.1:1")
 
     async def dialled() -> None:
@@ -185,7 +188,7 @@ async def test_transfer_that_nobody_begins_gives_its_place_back(
         return SimpleNamespace(caller=peer, address="ipv4:127.0.0.1:1", read=read, write=write)
 
     ways, exchange = SimpleNamespace(route_of=lambda _: Route.DIRECT), Exchange()
-    server = ExchangeServer(trust, exchange, NOBODY, NOBODY, ways, *[NOBODY] * 4)  # type: ignore[arg-type]
+    server = make_server(trust, exchange, ways)
     started = trio.current_time()
     with pytest.raises(PeerTimeout):
         await server._carry(caller(wire.heartbeat(), 1000))

@@ -74,6 +74,7 @@ def make_federation(folder: Any) -> tuple[Federation, FacilityId]:
         sharing=nobody,
         witnessing=nobody,
         deletions=nobody,
+        capabilities=nobody,
         admit=nobody,
     )
     return federation, identity.facility_id
