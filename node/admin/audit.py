@@ -12,11 +12,10 @@ from node.documents.signed import Document, DocumentSigner
 from node.domain.audit import AuditEntry, AuditFilter
 from node.domain.heads import Witness, own_problem, witnesses
 from node.domain.ids import FacilityId
-from node.domain.transfers import Transfer
+from node.domain.transfers import Transfer, transfer_facts
 from node.errors import Conflict, UsageError
 from node.rpc.pages import PAGE_BYTES, Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
-from node.store.transfer_rows import facts as transfer_facts
 
 
 class AuditHandlers:

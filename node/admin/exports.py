@@ -16,8 +16,8 @@ from node.domain.display_text import encodable
 from node.domain.exports import is_attached
 from node.errors import ConfigError, Conflict, UsageError, ungrouped
 from node.exchange.export.streams import Overlay, Unchanged, ZeroedPreamble
+from node.outside.export_folder import ExportFolder
 from node.rpc.serving import Call
-from node.store.export_folder import ExportFolder
 from node.store.exporting import ExportPlan, Sink
 from node.system import safe_paths
 

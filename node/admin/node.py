@@ -7,6 +7,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin.parts import Parts, actor_of
 from node.domain.audit import AuditEntry, alarm_text
+from node.domain.backups import Piece
 from node.domain.display_text import encodable
 from node.domain.ids import FacilityId, PackageId
 from node.domain.retention import Aged
@@ -14,7 +15,6 @@ from node.domain.transfers import State
 from node.errors import PeerTimeout
 from node.rpc.pages import Pages
 from node.rpc.serving import Call, Service, allow_all
-from node.store.backup import Piece
 from node.system import clock
 from node.version import SOFTWARE
 

@@ -20,6 +20,7 @@ from node.admin.parts import MOST_HELD, Parts, actor_of, may_name_paths
 from node.dicom.media import find_files
 from node.domain.display_text import encodable, words_to_find
 from node.domain.query import Level, make_query
+from node.domain.studies import StudySource
 from node.errors import DicomError, UsageError, ungrouped
 from node.exchange.ingest.job import Finding, ImportJob, Progress, Summary
 from node.exchange.ingest.reading import WINDOW_BYTES
@@ -27,7 +28,6 @@ from node.exchange.ports import IncomingFile
 from node.rpc.bounds import Bound
 from node.rpc.pages import Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
-from node.store.studies import StudySource
 
 log = structlog.get_logger()
 _IMPORT = Bound(2 * 2**20, fields=64 * 1024)

@@ -7,16 +7,16 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.documents.peers import Peer
 from node.domain.catalogue import Found
 from node.domain.connections import ConnectionState, Route
+from node.domain.held import HeldInstance
 from node.domain.ids import PackageId
+from node.domain.imports import UnfinishedImport
 from node.domain.patients import Patient
 from node.domain.query import Level
+from node.domain.studies import StudySource
 from node.domain.transfers import Priority, Transfer
 from node.domain.waiting import advice_on
 from node.errors import UsageError
 from node.federation.connections.connection import Connection
-from node.store.findings import HeldInstance
-from node.store.import_rows import UnfinishedImport
-from node.store.studies import StudySource
 
 _PACKAGES, _SERIES = 50, 200
 _ATTACHMENTS = 100

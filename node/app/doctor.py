@@ -29,11 +29,11 @@ from node.exchange.membership.networks import Networks
 from node.federation.connections.supervisor import Federation
 from node.federation.connections.trust import Trust
 from node.federation.directory.directories import Directories
+from node.outside.copies import DATABASE
 from node.sandbox.confine import LAYERS
 from node.sql.database import EARLIER_SECONDS, earlier_path, sqlite_version
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
-from node.store.copies import DATABASE
 from node.store.heads import HeadStore
 from node.store.imports import ImportStore
 from node.store.lost import count_lost

@@ -18,7 +18,7 @@ from node.app.home import Home, check_length, load_keyring, with_new_host_key
 from node.crypto.digests import Hasher
 from node.crypto.keyring import RecoveryKit
 from node.errors import ConfigError, UsageError
-from node.store.copies import (
+from node.outside.copies import (
     CONFIG,
     DATABASE,
     KEYRING,

@@ -232,7 +232,7 @@ def _export_streamed(
 ) -> None:
     """Write the files here, for a node that may not."""
     from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
-    from node.store.export_folder import ExportFolder
+    from node.outside.export_folder import ExportFolder
 
     request.stream = True
     with (
@@ -265,7 +265,7 @@ def _export_zip(
     context: click.Context, request: pb.ExportStudyRequest, target: Path, exported: _Exported
 ) -> None:
     """Write a ZIP file here, of what the node streams in order."""
-    from node.store.export_zip import ExportZip
+    from node.outside.export_zip import ExportZip
 
     request.stream = request.in_order = True
     with (

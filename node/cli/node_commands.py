@@ -29,7 +29,7 @@ from node.terminal.output import (
 )
 
 if TYPE_CHECKING:
-    from node.store.copies import BackupFolder
+    from node.outside.copies import BackupFolder
 
 
 @click.command("id")
@@ -264,7 +264,7 @@ def make_backup(
       emix backup --mounted /mnt/backup/emix-2026-11-24 --json
       emix backup --base /mnt/backup/emix-2026-11-24 /mnt/backup/emix-2026-11-25
     """
-    from node.store.copies import BackupFolder, read_base
+    from node.outside.copies import BackupFolder, read_base
 
     home, target = home_path(context), safe_paths.absolute(Path(directory))
     earlier = None if base is None else read_base(safe_paths.absolute(Path(base)))
@@ -353,7 +353,7 @@ def verify_backup(directory: str, json_: bool) -> None:
     Example:
       emix backup verify /mnt/backup/emix-2026-11-24
     """
-    from node.store.copies import read_inventory, verify
+    from node.outside.copies import read_inventory, verify
 
     source = safe_paths.absolute(Path(directory))
     files = read_inventory(source)

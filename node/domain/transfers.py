@@ -142,3 +142,20 @@ class Transfer:
     def bytes_a_second(self) -> float:
         """Sealed bytes a second while links carried them; 0 until it is known."""
         return self.bytes_carried / self.carried_seconds if self.carried_seconds else 0.0
+
+
+def transfer_facts(row: Transfer) -> dict[str, object]:
+    """Return what an audit entry about a transfer names.
+
+    The transfer by its number, since its id is the sender's to choose; what it carries, and with
+    whom.
+    """
+    return {
+        "transfer": str(row.transfer_id),
+        "number": row.id,
+        "direction": row.direction,
+        "peer": str(row.peer),
+        "study": row.study_uid,
+        "origin": str(row.origin),
+        "package": str(row.package_id),
+    }

@@ -14,7 +14,7 @@ from node.domain.ids import FacilityId
 from node.domain.manifest import Manifest
 from node.domain.packages import Package, PackageState
 from node.domain.summary import Summary
-from node.domain.transfers import Direction, State, Transfer
+from node.domain.transfers import Direction, State, Transfer, transfer_facts
 from node.domain.verdicts import Checked
 from node.errors import (
     BadDelivery,
@@ -100,7 +100,7 @@ class ArrivalStore:
             )
             transfer_rows.keep_summary(db, row_id, summary)
             added = transfer_rows.by_id(db, row_id)
-            audit_rows.append(db, "offer.received", {**transfer_rows.facts(added), "state": state})
+            audit_rows.append(db, "offer.received", {**transfer_facts(added), "state": state})
             return added
 
         row = await self._context.database.write(work)
@@ -466,5 +466,5 @@ def _deliver(
             len(now.delivery) + len(receipt.encode()),
         ),
     )
-    facts = {**transfer_rows.facts(now), "receipt": receipt.digest().hex()}
+    facts = {**transfer_facts(now), "receipt": receipt.digest().hex()}
     audit_rows.append(db, "transfer.received", facts)

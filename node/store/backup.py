@@ -4,34 +4,20 @@ import os
 import secrets
 from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from node.domain.backups import Piece
 from node.domain.ids import ChunkId
 from node.errors import ChunkNotFound, StoreError
+from node.outside.copies import CONFIG, DATABASE, KEYRING, is_name
 from node.store import package_rows
 from node.store.context import StoreContext
-from node.store.copies import CONFIG, DATABASE, KEYRING, is_name
 from node.system.durable_files import TEMPORARY_SUFFIX, translated
 
 _PIECE_BYTES = 1 << 20
 _SLICE = 500
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A piece of a file of the copy; the first of a file has its name, the others none.
-
-    `problem` says why a file cannot be read: nothing comes of it. `had` is a chunk instead, that
-    whoever writes the copy has.
-    """
-
-    name: str
-    data: bytes
-    problem: str = ""
-    had: ChunkId | None = None
 
 
 class Backup:

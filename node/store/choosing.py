@@ -3,15 +3,14 @@
 Messages name studies by their numbers, never by what was looked for: that may be a patient's name.
 """
 
-import enum
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from node.domain.display_text import words_to_find
 from node.domain.ids import FacilityId
 from node.domain.manifest import StudyInstanceUID
 from node.domain.query import Query
+from node.domain.studies import Chosen, Means
 from node.domain.uids import MAX_UID
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
@@ -22,28 +21,6 @@ _NUMBER = re.compile(r"[sS]([0-9]{1,18})")
 _UID = re.compile(rf"[0-9.]{{1,{MAX_UID}}}")
 _SHORT_UID = re.compile(r"([0-9.]{1,64})(?:…|\.\.\.)([0-9.]{1,64})")
 _MOST_NAMED = 10
-
-
-class Means(enum.StrEnum):
-    """By what a study was chosen."""
-
-    UID = "uid"
-    NUMBER = "number"
-    ACCESSION = "accession"
-    WORDS = "words"
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The one study that a person means.
-
-    Attributes:
-        origin: Whose, where the number of one origin's was given; else None.
-    """
-
-    study_uid: StudyInstanceUID
-    means: Means
-    origin: FacilityId | None = None
 
 
 def choose_study(db: Db, text: str) -> Chosen:

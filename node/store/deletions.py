@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from node.domain.deletions import MOST_AT_ONCE, Deletion
 from node.domain.ids import FacilityId, PackageId, TransferId
-from node.domain.transfers import Transfer
+from node.domain.transfers import Transfer, transfer_facts
 from node.sql.database import Db
 from node.store import audit_rows, transfer_rows
 from node.store.context import StoreContext, marks
@@ -79,5 +79,5 @@ def _take(db: Db, peer: FacilityId, told: Deletion) -> list[Transfer]:
     for row in rows:
         when = min(max(told.time, row.created_time), clock.now())
         db.execute("UPDATE transfers SET deleted_time = ? WHERE id = ?", (when, row.id))
-        audit_rows.append(db, "transfer.deleted-there", transfer_rows.facts(row))
+        audit_rows.append(db, "transfer.deleted-there", transfer_facts(row))
     return [transfer_rows.by_id(db, row.id) for row in rows]

@@ -8,6 +8,7 @@ import trio
 from node.chunks.format import open_chunk
 from node.domain.actors import Actor
 from node.domain.exports import Place, attached_name, is_attached, zeroed_preamble
+from node.domain.held import HeldInstance
 from node.domain.ids import FacilityId
 from node.domain.manifest import AttachmentEntry, ChunkEntry, InstanceEntry, Manifest
 from node.domain.packages import Package
@@ -15,7 +16,6 @@ from node.domain.versions import older_versions
 from node.sql.database import Db
 from node.store import audit_rows, findings, import_rows, package_rows
 from node.store.context import StoreContext
-from node.store.findings import HeldInstance
 from node.store.lost import lost_instances, noted_if_lost
 from node.store.studies import StudyStore
 

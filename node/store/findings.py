@@ -5,8 +5,8 @@ Every function on rows runs inside a caller's transaction.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from node.domain.held import HeldInstance
 from node.domain.ids import FacilityId
 from node.domain.verdicts import Doubt, Verdict
 from node.errors import StoreError
@@ -19,28 +19,6 @@ HELD = (
     " WHERE f.verdict = 'hold' AND p.state IN ('held', 'closed')"
 )
 """SQL: the instances that wait for a person."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldInstance:
-    """An instance that waits for a person.
-
-    Attributes:
-        id: Its number, by which it is decided about.
-        received_from: Who sent it, as part of a package; None for one that was imported.
-        label: The file, as the importer named it; empty for one that was sent.
-    """
-
-    id: int
-    package: int
-    position: int
-    reasons: tuple[str, ...]
-    label: str
-    found_time: float
-    size_bytes: int
-    sop_instance_uid: str
-    study_uid: str
-    received_from: FacilityId | None
 
 
 def add(db: Db, package: int, doubts: Iterable[Doubt], label: str = "") -> None:

@@ -6,45 +6,15 @@ that name it; only an import of the same sources goes on in them, and closes the
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from node.domain.actors import Actor
 from node.domain.ids import FacilityId
-from node.domain.patients import Patient
+from node.domain.imports import PartialStudy, UnfinishedImport
 from node.errors import NotFound
 from node.sql.database import Db
 from node.store import patients
 from node.store.context import marks
 from node.system import clock
-
-
-@dataclass(frozen=True, slots=True)
-class PartialStudy:
-    """What an import that is not finished has kept of a study."""
-
-    study_uid: str
-    patients: Sequence[Patient]
-    instances: int
-    sealed_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnfinishedImport:
-    """An import that runs, or was not finished.
-
-    Attributes:
-        id: Its number.
-        sources: What the person named, as absolute paths.
-        problem: Why it ended, as far as it could still be noted.
-        studies: What it has kept.
-    """
-
-    id: int
-    sources: tuple[str, ...]
-    operator: str
-    begun_time: float
-    problem: str
-    studies: Sequence[PartialStudy]
 
 
 def begin(

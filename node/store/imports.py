@@ -12,7 +12,9 @@ from node.documents.manifest import sign_manifest
 from node.documents.signed import Document
 from node.domain.actors import Actor
 from node.domain.display_text import encodable
+from node.domain.held import HeldInstance
 from node.domain.ids import ChunkId, FacilityId, PackageId
+from node.domain.imports import UnfinishedImport
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package, PackageState
 from node.domain.patients import Patient
@@ -23,8 +25,6 @@ from node.sql.database import Db
 from node.store import audit_rows, findings, import_rows, package_rows, patients
 from node.store.context import StoreContext, marks
 from node.store.envelopes import Envelope
-from node.store.findings import HeldInstance
-from node.store.import_rows import UnfinishedImport
 from node.store.lost import find_lost, is_whole
 from node.store.mending import is_superfluous, mend_study
 from node.store.package_writer import PackageWriter

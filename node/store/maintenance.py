@@ -9,15 +9,16 @@ import trio
 
 from node.chunks.format import open_chunk
 from node.chunks.storage import Requests
+from node.domain.backups import Piece
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
 from node.errors import ChunkDamaged, StoreAway, StoreError
+from node.outside.copies import DATABASE
 from node.sql.database import Db, forget_earlier
 from node.store import audit_rows, findings, package_rows
-from node.store.backup import Backup, Piece
+from node.store.backup import Backup
 from node.store.context import StoreContext
-from node.store.copies import DATABASE
 from node.store.lost import count_lost, lost_positions, note_found, noted_if_lost
 from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans

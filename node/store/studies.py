@@ -1,7 +1,6 @@
 """Studies as people see them: listed, searched, read, deleted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import trio
 
@@ -10,6 +9,7 @@ from node.domain.ids import FacilityId
 from node.domain.manifest import StudyInstanceUID
 from node.domain.packages import Package
 from node.domain.patients import Patient
+from node.domain.studies import Chosen, Deleted, SentTo, StudySource
 from node.errors import Conflict
 from node.sql.database import Db
 from node.store import (
@@ -22,63 +22,9 @@ from node.store import (
     patients,
 )
 from node.store.catalogue import images_by_series, series_of
-from node.store.choosing import Chosen
 from node.store.context import StoreContext
-from node.store.findings import HeldInstance
 from node.store.removal import remove_packages
 from node.system import clock
-
-
-@dataclass
-class StudySource:
-    """One study as one origin facility sealed it, with all its packages here."""
-
-    study_uid: StudyInstanceUID
-    origin: FacilityId
-    number: int = 0
-    index: dict[str, str] = field(default_factory=dict)
-    patients: list[Patient] = field(default_factory=list)
-    unfinished_imports: list[int] = field(default_factory=list)
-    series_rows: list[dict[str, str]] = field(default_factory=list)
-    packages: list[dict[str, object]] = field(default_factory=list)
-    sent_to: list["SentTo"] = field(default_factory=list)
-    series: int = 0
-    instances: int = 0
-    versioned_instances: int = 0
-    plaintext_bytes: int = 0
-    sealed_bytes: int = 0
-    newest_time: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class SentTo:
-    """A facility that gave receipts for a study.
-
-    Attributes:
-        delivered_time: When the last of them was kept here.
-        deleted_time: When it deleted all of the study's packages, as it says; 0 where it does not.
-        instances: How many it has of those in the packages that are here.
-    """
-
-    peer: bytes
-    delivered_time: float
-    deleted_time: float
-    instances: int
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """What a deletion took, and what is still here of the study, from that origin.
-
-    Attributes:
-        held: Imported instances that wait for a person, in no package.
-        unfinished_imports: Imports that have kept a part of it.
-    """
-
-    packages: int
-    instances: int
-    held: Sequence[HeldInstance]
-    unfinished_imports: Sequence[int]
 
 
 class StudyStore:

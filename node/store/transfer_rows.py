@@ -85,23 +85,6 @@ def add_transfer(
     return int(cursor.lastrowid or 0)
 
 
-def facts(row: Transfer) -> dict[str, object]:
-    """Return what an audit entry about a transfer names.
-
-    The transfer by its number, since its id is the sender's to choose; what it carries, and with
-    whom.
-    """
-    return {
-        "transfer": str(row.transfer_id),
-        "number": row.id,
-        "direction": row.direction,
-        "peer": str(row.peer),
-        "study": row.study_uid,
-        "origin": str(row.origin),
-        "package": str(row.package_id),
-    }
-
-
 def alarm_ended(db: Db, row: Transfer, state: State, reason: str, actor: Actor) -> None:
     """Raise an alarm where a transfer came to an end that a person has to know of.
 

@@ -16,7 +16,14 @@ from node.domain.display_text import printable
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.packages import Package, PackageState
 from node.domain.patients import Patient
-from node.domain.transfers import OVERDUE_SECONDS, Direction, State, Transfer, can_follow
+from node.domain.transfers import (
+    OVERDUE_SECONDS,
+    Direction,
+    State,
+    Transfer,
+    can_follow,
+    transfer_facts,
+)
 from node.errors import Conflict, NotFound
 from node.sql.database import Db
 from node.store import (
@@ -330,7 +337,7 @@ class TransferStore:
                     plaintext_bytes=outgoing.plaintext_bytes,
                 )
                 added = transfer_rows.by_id(db, row_id)
-                facts = {**transfer_rows.facts(added), "recipient": delivery.recipient}
+                facts = {**transfer_facts(added), "recipient": delivery.recipient}
                 if outgoing.held:
                     facts["held"] = outgoing.held
                 audit_rows.append(db, "transfer.offered", facts, actor)
@@ -377,7 +384,7 @@ class TransferStore:
                 (state, receipt.encode(), state, clock.now(), row.id),
             )
             transfer_rows.keep_manifest(db, row)
-            facts = {**transfer_rows.facts(now), "receipt": receipt.digest().hex()}
+            facts = {**transfer_facts(now), "receipt": receipt.digest().hex()}
             kind = "transfer.delivered" if state is State.DELIVERED else "receipt.late"
             audit_rows.append(db, kind, facts)
 
@@ -412,7 +419,7 @@ class TransferStore:
                 )
                 transfer_rows.forget_offer(db, row.id)
             kind = "offer.accepted" if accept else "offer.declined"
-            audit_rows.append(db, kind, transfer_rows.facts(now), actor)
+            audit_rows.append(db, kind, transfer_facts(now), actor)
 
         return await self.change(row.id, work)
 
@@ -517,6 +524,6 @@ def _move(db: Db, row: Transfer, state: State, reason: str, actor: Actor) -> Non
     if state.is_final:
         transfer_rows.forget_offer(db, row.id)
     if now.state is not state and state.is_final:
-        facts = {**transfer_rows.facts(now), "state": state}
+        facts = {**transfer_facts(now), "state": state}
         audit_rows.append(db, f"transfer.{state}", facts, actor)
         transfer_rows.alarm_ended(db, now, state, reason, actor)

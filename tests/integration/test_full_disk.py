@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.node.outside.test_copies import mounted
 from tests.node.store.test_ballast import fill
-from tests.node.store.test_copies import mounted
 from tests.support.dicom_files import study_uid, write_study
 from tests.support.nodes import CommandFailed, Node, pair, wait_until
 

@@ -6,9 +6,9 @@ from node.app.home import Home, NewNode, make_home, unlock
 from node.crypto.digests import digest
 from node.crypto.keyring import RecoveryKit
 from node.domain.ids import ChunkId
+from node.outside.copies import BackupFolder
 from node.store.backup import Backup
 from node.store.context import StoreContext, open_store
-from node.store.copies import BackupFolder
 
 
 def make_node(folder: Path) -> tuple[Home, RecoveryKit]:

@@ -16,7 +16,7 @@ from node.app.moving_chunks import move_chunks, moving_finding
 from node.app.opening import open_home_store
 from node.cli.main import cli
 from node.errors import ConfigError, StoreDenied, StoreError
-from node.store.copies import BackupFolder
+from node.outside.copies import BackupFolder
 from node.store.maintenance import Maintenance
 from tests.node.chunks.contract import chunk
 from tests.support.backups import make_node, write_context

@@ -10,11 +10,11 @@ from node.domain.exports import attached_name
 from node.domain.query import Query
 from node.errors import StoreError
 from node.exchange.export.exports import Exports
+from node.outside.export_folder import ExportFolder
 from node.store import package_rows, repair
 from node.store.audit import AuditStore
 from node.store.catalogue import CatalogueStore
 from node.store.context import StoreContext
-from node.store.export_folder import ExportFolder
 from node.store.exporting import Exporter
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore

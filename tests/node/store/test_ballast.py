@@ -18,7 +18,7 @@ from node.store.audit import AuditStore
 from node.store.ballast import Ballast
 from node.store.context import StoreContext, open_store
 from node.store.maintenance import Maintenance
-from tests.node.store.test_copies import as_root, mounted
+from tests.node.outside.test_copies import as_root, mounted
 from tests.support.backups import make_node
 
 MIB = 1 << 20

@@ -8,8 +8,9 @@ import pytest
 
 from node.dicom.examiner import open_examiner
 from node.domain.display_text import findable, folded, forms, words_to_find
+from node.domain.studies import Means
 from node.errors import Conflict, NotFound
-from node.store.choosing import Means, choose_study
+from node.store.choosing import choose_study
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore

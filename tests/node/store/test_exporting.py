@@ -8,6 +8,7 @@ import pytest
 from node.dicom.examiner import open_examiner
 from node.dicom.media import find_files
 from node.domain.manifest import InstanceEntry
+from node.domain.studies import StudySource
 from node.domain.versions import older_versions
 from node.exchange.events import Events
 from node.exchange.ingest.imports import Imports
@@ -15,7 +16,7 @@ from node.exchange.ingest.job import Finding, Summary
 from node.store.context import StoreContext
 from node.store.exporting import Exporter, ExportPlan
 from node.store.imports import ImportStore
-from node.store.studies import StudySource, StudyStore
+from node.store.studies import StudyStore
 from tests.node.store.test_import_resumes import make_store
 from tests.support.actors import actor
 from tests.support.catalogue import listed

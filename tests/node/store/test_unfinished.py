@@ -12,13 +12,13 @@ from node.chunks.files import FileChunkStorage
 from node.dicom.examiner import open_examiner
 from node.dicom.media import find_files
 from node.domain.ids import ChunkId
+from node.domain.imports import UnfinishedImport
 from node.errors import NotFound, StoreFull, ungrouped
 from node.exchange.events import Events
 from node.exchange.ingest.imports import Imports
 from node.exchange.ingest.job import Finding, Progress, Summary
 from node.store.context import StoreContext
 from node.store.exporting import Exporter
-from node.store.import_rows import UnfinishedImport
 from node.store.imports import ImportStore
 from node.store.studies import StudyStore
 from tests.node.store.test_import_resumes import Cut, CutImportStore, make_store

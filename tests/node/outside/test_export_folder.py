@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from node.errors import Conflict, StoreError
-from node.store.export_folder import ExportFolder
+from node.outside.export_folder import ExportFolder
 
 
 def test_nothing_has_its_name_before_all_is_published(tmp_path: Path) -> None:

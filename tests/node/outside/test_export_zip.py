@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from node.errors import ConfigError, Conflict, StoreError, StoreFull
-from node.store.export_zip import ExportZip
-from tests.node.store.test_copies import as_root, mounted
+from node.outside.export_zip import ExportZip
+from tests.node.outside.test_copies import as_root, mounted
 
 FILES = {
     "SE000001/IM000001": os.urandom(70_000),

@@ -13,7 +13,7 @@ from node.app.home import Home
 from node.crypto.digests import digest
 from node.domain.ids import ChunkId
 from node.errors import ConfigError, StoreError, StoreFull
-from node.store.copies import (
+from node.outside.copies import (
     INVENTORY,
     BackupFolder,
     Listed,
