@@ -4,21 +4,24 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import structlog
 import trio
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
-from node.admin.parts import Parts, actor_of, may_name_paths
+from node.admin.callers import actor_of, may_name_paths
 from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
 from node.domain.display_text import encodable
-from node.domain.exports import is_attached
+from node.domain.exports import Sink, is_attached
 from node.errors import ConfigError, Conflict, UsageError, ungrouped
+from node.exchange.export.exports import Exports
 from node.exchange.export.streams import Overlay, Unchanged, ZeroedPreamble
+from node.exchange.membership.facilities import Facilities
+from node.exchange.ports import ExportPlan
 from node.outside.export_folder import ExportFolder
 from node.rpc.serving import Call
-from node.store.exporting import ExportPlan, Sink
 from node.system import safe_paths
 
 log = structlog.get_logger()
@@ -27,30 +30,54 @@ _PIECE_BYTES = 2 << 20
 _QUEUED = 8
 
 
-async def export(parts: Parts, call: Call[None]) -> None:
-    """Handle a call."""
-    request: pb.ExportStudyRequest = call.request
-    if not request.stream:
-        if not Path(request.directory).is_absolute():
-            raise UsageError("the directory must be an absolute path")
-        is_ours = may_name_paths(call)
-        if not is_ours or await trio.to_thread.run_sync(_is_unwritable, request):
-            await call.write(pb.ExportStudyResponse(unwritable=True))
-            return
-    plan = await parts.exporter.plan(
-        request.study,
-        parts.origin_named(request.origin),
-        all_versions=request.all_versions,
-        include_held=request.include_held,
-    )
-    await _Export(parts, call, plan).run()
+class Exporting:
+    """Handles ExportStudy."""
+
+    def __init__(self, exports: Exports[Any], facilities: Facilities, home: Path) -> None:
+        """Prepare.
+
+        Args:
+            exports: Gives studies away.
+            facilities: Who is meant by an origin's name.
+            home: Into which nothing is exported.
+        """
+        self._exports = exports
+        self._facilities = facilities
+        self._home = home
+
+    async def export(self, call: Call[None]) -> None:
+        """Handle a call."""
+        request: pb.ExportStudyRequest = call.request
+        if not request.stream:
+            if not Path(request.directory).is_absolute():
+                raise UsageError("the directory must be an absolute path")
+            is_ours = may_name_paths(call)
+            if not is_ours or await trio.to_thread.run_sync(_is_unwritable, request):
+                await call.write(pb.ExportStudyResponse(unwritable=True))
+                return
+        plan = await self._exports.plan(
+            request.study,
+            self._facilities.origin_named(request.origin),
+            all_versions=request.all_versions,
+            include_held=request.include_held,
+        )
+        await _Export(self._exports, self._facilities.names(), self._home, call, plan).run()
 
 
 class _Export:
     """One export, and what is told of it."""
 
-    def __init__(self, parts: Parts, call: Call[None], plan: ExportPlan) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        exports: Exports[Any],
+        names: dict[bytes, str],
+        home: Path,
+        call: Call[None],
+        plan: ExportPlan,
+    ) -> None:
+        self._exports = exports
+        self._names = names
+        self._home = home
         self._call = call
         self._request: pb.ExportStudyRequest = call.request
         self._plan = plan
@@ -64,7 +91,7 @@ class _Export:
         Raises:
             Conflict: every instance is held.
         """
-        plan, names = self._plan, self._parts.names()
+        plan, names = self._plan, self._names
         self._latest = pb.ExportStudyResponse(
             origin=str(plan.origin),
             instances_total=len(plan.files),
@@ -121,7 +148,7 @@ class _Export:
             trio.from_thread.run(self._send.send, piece)
 
     async def _in_any_order(self, sink: Sink) -> None:
-        await self._parts.exporter.export(
+        await self._exports.scatter(
             self._plan,
             sink,
             actor=actor_of(self._call),
@@ -137,7 +164,7 @@ class _Export:
             is_dicom = not is_attached(plan.files[number][0])
             return ZeroedPreamble() if is_zeroed and is_dicom else Unchanged()
 
-        async with self._parts.exports.stream(
+        async with self._exports.stream(
             plan,
             actor=actor_of(self._call),
             destination=_destination(self._request),
@@ -158,7 +185,7 @@ class _Export:
         """
         unlisted: list[pb.ExportStudyResponse] = []
         folder = ExportFolder(Path(self._request.directory), self._sizes)
-        await trio.to_thread.run_sync(_check_outside, folder.partial, self._parts.home)
+        await trio.to_thread.run_sync(_check_outside, folder.partial, self._home)
         await trio.to_thread.run_sync(folder.open)
         try:
             total, files = self._plan.total_bytes, len(self._plan.files)

@@ -1,12 +1,16 @@
 """NetworkService: joining, listing, leaving, finding."""
 
+from collections.abc import Callable
+
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.admin.parts import Parts, actor_of
+from node.admin.callers import actor_of
 from node.documents.network import Network
-from node.domain.connections import ConnectionState
+from node.domain.connections import ConnectionState, PeerWay
+from node.domain.ids import NetworkId
 from node.domain.network import Standing
-from node.exchange.membership.networks import Found
+from node.exchange.membership.facilities import Facilities
+from node.exchange.membership.networks import Found, Networks
 from node.rpc.pages import write_list
 from node.rpc.serving import Call, Handler, Service, allow_all
 from node.system import clock
@@ -17,8 +21,15 @@ _FOUND = 20
 class NetworkHandlers:
     """Handlers of NetworkService."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        networks: Networks,
+        facilities: Facilities,
+        directory: Callable[[NetworkId], PeerWay],
+    ) -> None:
+        self._networks = networks
+        self._facilities = facilities
+        self._directory = directory
 
     def service(self) -> Service:
         """Return the service to serve."""
@@ -32,7 +43,7 @@ class NetworkHandlers:
 
     def _wire(self, network: Network) -> pb.Network:
         latest = network.view.latest
-        state = self._parts.directories.state(network.id)
+        state = self._directory(network.id)
         return pb.Network(
             network_id=str(network.id),
             name=network.name,
@@ -48,24 +59,24 @@ class NetworkHandlers:
         )
 
     async def _join(self, call: Call[None]) -> pb.JoinNetworkResponse:
-        network = await self._parts.networks.join(call.request.letter, actor_of(call))
+        network = await self._networks.join(call.request.letter, actor_of(call))
         return pb.JoinNetworkResponse(network=self._wire(network))
 
     async def _list(self, call: Call[None]) -> None:
-        networks = map(self._wire, self._parts.networks.all())
+        networks = map(self._wire, self._networks.all())
         await write_list(call, pb.ListNetworksResponse(), "networks", networks)
 
     async def _leave(self, call: Call[None]) -> pb.LeaveNetworkResponse:
-        network = await self._parts.networks.leave(call.request.network, actor_of(call))
+        network = await self._networks.leave(call.request.network, actor_of(call))
         return pb.LeaveNetworkResponse(network=self._wire(network))
 
     async def _find(self, call: Call[None]) -> None:
         request = call.request
-        found = await self._parts.networks.find(request.words, request.limit or _FOUND)
-        state = self._parts.directories.state
-        all_networks = self._parts.networks.all()
+        found = await self._networks.find(request.words, request.limit or _FOUND)
         silent = [
-            n.name for n in all_networks if state(n.id).state is not ConnectionState.CONNECTED
+            network.name
+            for network in self._networks.all()
+            if self._directory(network.id).state is not ConnectionState.CONNECTED
         ]
         first = pb.FindFacilitiesResponse(silent_networks=silent)
         await write_list(call, first, "facilities", map(self._found, found))
@@ -73,7 +84,7 @@ class NetworkHandlers:
     def _found(self, found: Found) -> pb.FoundFacility:
         record, network = found.record, found.network
         facility = record.identity.facility_id
-        peer = self._parts.trust.peers.get(facility)
+        peer = self._facilities.pin_of(facility)
         return pb.FoundFacility(
             facility_id=str(facility),
             display_name=record.identity.profile.display_name,

@@ -1,18 +1,28 @@
 """NodeService: status, identity, doctor, store check, backup."""
 
 import time
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.admin.parts import Parts, actor_of
+from node.admin.callers import actor_of
 from node.domain.audit import AuditEntry, alarm_text
 from node.domain.backups import Piece
-from node.domain.display_text import encodable
-from node.domain.ids import FacilityId, PackageId
+from node.domain.findings import Finding
+from node.domain.ids import FacilityId, NodeId, PackageId
 from node.domain.retention import Aged
 from node.domain.transfers import State
 from node.errors import PeerTimeout
+from node.exchange.auditing import Auditing
+from node.exchange.ingest.waiting import WaitingImports
+from node.exchange.keeping import Keeping
+from node.exchange.membership.facilities import Facilities
+from node.exchange.membership.pairing import Pairing
+from node.exchange.transfer.lists import TransferLists
 from node.rpc.pages import Pages
 from node.rpc.serving import Call, Service, allow_all
 from node.system import clock
@@ -26,18 +36,61 @@ _HAD_AT_ONCE, _MOST_HAD = 1000, 1_000_000
 _STALL_SECONDS = 600.0  # for a person who stopped the command, or a disk that hangs
 
 
+class Diagnose(Protocol):
+    """Looks for what is wrong; `node.app.doctor` does."""
+
+    async def __call__(self, *, is_quick: bool) -> list[Finding]:
+        """Return one finding for everything that was looked at; quickly, nothing is dialled."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What the node is.
+
+    Attributes:
+        facility: Whose it is.
+        started_time: When it started.
+        statements: Returns what it states about itself, signed.
+        endpoints: Returns where its peer and introduction services are bound.
+    """
+
+    facility: FacilityId
+    node: NodeId
+    display_name: str
+    started_time: float
+    statements: Callable[[], bytes]
+    endpoints: Callable[[], tuple[str, str]]
+
+
 class NodeHandlers:
     """Handlers of NodeService."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        about: About,
+        keeping: Keeping,
+        auditing: Auditing,
+        facilities: Facilities,
+        pairing: Pairing,
+        transfers: TransferLists,
+        imports: WaitingImports,
+        diagnose: Diagnose,
+    ) -> None:
+        self._about = about
+        self._keeping = keeping
+        self._auditing = auditing
+        self._facilities = facilities
+        self._pairing = pairing
+        self._transfers = transfers
+        self._imports = imports
+        self._diagnose = diagnose
 
     def service(self) -> Service:
         """Return the service to serve."""
         handlers = {
             "GetStatus": self._status,
             "GetIdentity": self._identity,
-            "Diagnose": self._diagnose,
+            "Diagnose": self._look_for_problems,
             "CheckStore": self._check_store,
             "Backup": self._backup,
             "ConfirmClock": self._confirm_clock,
@@ -47,17 +100,16 @@ class NodeHandlers:
         return Service(pb.DESCRIPTOR.services_by_name["NodeService"], handlers, allow_all)
 
     async def _status(self, _: Call[None]) -> pb.GetStatusResponse:
-        parts = self._parts
-        counts = await parts.maintenance.counts()
-        open_ones = await parts.transfer_store.open_ones()
-        peer_endpoint, introduction_endpoint = parts.endpoints()
-        findings = await parts.diagnose(is_quick=True)
+        about, counts = self._about, await self._keeping.counts()
+        open_ones = await self._transfers.open_ones()
+        peer_endpoint, introduction_endpoint = about.endpoints()
+        findings = await self._diagnose(is_quick=True)
         alarms = [f"{f.subject}: {f.text}" for f in findings if f.level == "problem"]
         alarms += await self._recorded(counts["alarms"])
         return pb.GetStatusResponse(
-            facility_id=str(parts.signer.facility_id),
-            display_name=parts.display_name,
-            node_id=str(parts.signer.node_id),
+            facility_id=str(about.facility),
+            display_name=about.display_name,
+            node_id=str(about.node),
             software=SOFTWARE,
             peer_endpoint=peer_endpoint,
             introduction_endpoint=introduction_endpoint,
@@ -65,7 +117,7 @@ class NodeHandlers:
             instances=counts["instances"],
             sealed_bytes=counts["sealed_bytes"],
             free_bytes=counts["free_bytes"],
-            chunk_place=parts.maintenance.chunk_place,
+            chunk_place=self._keeping.chunk_place,
             open_transfers=len(open_ones),
             held_instances=counts["held_instances"],
             held_offers=sum(
@@ -73,19 +125,17 @@ class NodeHandlers:
                 for r in open_ones
             ),
             alarms=alarms,
-            started_seconds=int(parts.started_time),
-            waiting_pairings=len(parts.pairing.pending()),
-            asking_facilities=len(parts.pairing.strangers.all()),
-            unfinished_imports=sum(
-                not is_running for _, is_running in await parts.import_store.list_imports()
-            ),
+            started_seconds=int(about.started_time),
+            waiting_pairings=len(self._pairing.pending()),
+            asking_facilities=len(self._pairing.strangers.all()),
+            unfinished_imports=await self._imports.count_unfinished(),
         )
 
     async def _recorded(self, count: int) -> list[str]:
         """Return what the audit log's open alarms say, each once, and where the rest are."""
         if not count:
             return []
-        newest = await self._parts.audit.open_alarms(_LOOKED_AT)
+        newest = await self._auditing.open_alarms(_LOOKED_AT)
         last = {alarm_text(entry): _moment(entry) for entry in newest}
         texts = [f"{text} ({moment})" for text, moment in sorted(last.items(), key=_by_moment)]
         more = f"{count} alarms in the audit log; `emix audit --alarms` shows them all"
@@ -93,15 +143,15 @@ class NodeHandlers:
 
     async def _identity(self, _: Call[None]) -> pb.GetIdentityResponse:
         return pb.GetIdentityResponse(
-            facility_id=str(self._parts.signer.facility_id),
-            statements=self._parts.statements(),
+            facility_id=str(self._about.facility),
+            statements=self._about.statements(),
         )
 
-    async def _diagnose(self, _: Call[None]) -> pb.DiagnoseResponse:
+    async def _look_for_problems(self, _: Call[None]) -> pb.DiagnoseResponse:
         return pb.DiagnoseResponse(
             findings=[
                 pb.Finding(subject=f.subject, level=f.level, text=f.text, advice=f.advice)
-                for f in await self._parts.diagnose(is_quick=False)
+                for f in await self._diagnose(is_quick=False)
             ]
         )
 
@@ -111,7 +161,7 @@ class NodeHandlers:
                 pb.CheckStoreResponse(chunks_done=done, chunks_total=total, problem=problem)
             )
 
-        await self._parts.maintenance.check(read_data=call.request.read_data, tell=tell)
+        await self._keeping.check(read_data=call.request.read_data, tell=tell)
 
     async def _backup(self, call: Call[None]) -> None:
         destination, had = "", set[bytes]()
@@ -119,9 +169,6 @@ class NodeHandlers:
             destination = destination or request.destination
             if len(had) < _MOST_HAD:
                 had.update(request.had_chunks)
-        # Before it begins: cut off, more is recorded than left.
-        facts: dict[str, object] = {"destination": encodable(destination)}
-        await self._parts.audit.append("node.backed-up", facts, actor_of(call))
         files = 0
 
         async def write(event: pb.BackupResponse) -> None:
@@ -158,29 +205,26 @@ class NodeHandlers:
                 sent = pb.BackupPiece(name=name, data=data)
                 await write(pb.BackupResponse(piece=sent))
 
-        await self._parts.maintenance.backup(tell, send, had)
+        await self._keeping.backup(destination, had, tell, send, actor_of(call))
         await tell_had()
         await write(pb.BackupResponse(end=pb.BackupEnd(files=files)))
 
     async def _confirm_clock(self, call: Call[None]) -> pb.ConfirmClockResponse:
-        jump = clock.CLOCK.jump
-        if jump:
-            clock.CLOCK.confirm()
-            await self._parts.clock_notes.confirmed("a person", actor_of(call))
-        return pb.ConfirmClockResponse(was_ahead_seconds=round(jump))
+        ahead = await self._keeping.confirm_clock(actor_of(call))
+        return pb.ConfirmClockResponse(was_ahead_seconds=round(ahead))
 
     async def _preview_retention(self, call: Call[None]) -> None:
-        parts, retention = self._parts, self._parts.retention
-        await parts.audit.note_list("retention.listed", {}, actor_of(call))
-        first = pb.PreviewRetentionResponse(days=retention.days, suspended=clock.CLOCK.doubt)
-        pages, names, now, last = Pages(call, first, "entries"), parts.names(), clock.now(), 0
-        while found := await retention.page(last):
-            last = found[-1].number
-            await pages.add(_aged_to_wire(aged, names, now) for aged in found)
+        days = self._keeping.retention_days
+        first = pb.PreviewRetentionResponse(days=days, suspended=clock.CLOCK.doubt)
+        pages, names = Pages(call, first, "entries"), self._facilities.names()
+        aged, now = self._keeping.aged(actor_of(call)), clock.now()
+        async with aclosing(aged):
+            async for found in aged:
+                await pages.add(_aged_to_wire(one, names, now) for one in found)
         await pages.end()
 
     async def _apply_retention(self, call: Call[None]) -> pb.ApplyRetentionResponse:
-        step = await self._parts.retention.step(actor_of(call))
+        step = await self._keeping.apply_retention(actor_of(call))
         return pb.ApplyRetentionResponse(announced=step.announced, deleted=step.deleted)
 
 

@@ -3,13 +3,15 @@
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
-from node.admin.parts import Parts, actor_of
-from node.documents.identity import Identity
-from node.documents.peers import Peer, alike_warning
+from node.admin.callers import actor_of
+from node.documents.peers import Peer
 from node.domain.ids import FacilityId
-from node.errors import DocumentError, NodeError, PeerError, UsageError
-from node.exchange.membership.pairing import HowToPair, StringPairing
+from node.errors import UsageError
+from node.exchange.membership.facilities import Facilities
+from node.exchange.membership.meeting import Meeting
+from node.exchange.membership.pairing import HowToPair, Pairing, StringPairing
 from node.exchange.membership.strangers import Stranger
+from node.exchange.transfer.lists import TransferLists, Ways
 from node.rpc.pages import write_list
 from node.rpc.serving import Call, Service, allow_all
 from node.system import clock
@@ -18,8 +20,19 @@ from node.system import clock
 class PeerHandlers:
     """Handlers of PeerService."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        facilities: Facilities,
+        pairing: Pairing,
+        meeting: Meeting,
+        ways: Ways,
+        transfers: TransferLists,
+    ) -> None:
+        self._facilities = facilities
+        self._pairing = pairing
+        self._meeting = meeting
+        self._ways = ways
+        self._transfers = transfers
 
     def service(self) -> Service:
         """Return the service to serve."""
@@ -34,83 +47,51 @@ class PeerHandlers:
         return Service(pb.DESCRIPTOR.services_by_name["PeerService"], handlers, allow_all)
 
     def _wire(self, peer: Peer, bytes_a_second: float = 0) -> pb.Peer:
-        connection = self._parts.federation.connection(peer.facility_id)
-        why_not = self._parts.trust.why_not(peer)
-        warning = alike_warning(peer, self._parts.trust.peers.values())
-        return wire.peer_to_wire(peer, connection, why_not, bytes_a_second, warning)
+        way = self._ways.way(peer.facility_id)
+        why_not = self._facilities.why_distrusted(peer)
+        warning = self._facilities.warning_of(peer)
+        return wire.peer_to_wire(peer, way, why_not, bytes_a_second, warning)
 
     async def _list(self, call: Call[None]) -> None:
-        peers = sorted(await self._parts.peer_store.all(), key=lambda p: p.name.casefold())
-        rates = await self._parts.transfer_store.rates()
+        peers, rates = await self._facilities.all(), await self._transfers.rates()
         entries = (self._wire(peer, rates.get(peer.facility_id, 0)) for peer in peers)
-        waiting = map(_string, self._parts.pairing.pending())
-        asking = map(_stranger, self._parts.pairing.strangers.all())
+        waiting = map(_string, self._pairing.pending())
+        asking = map(_stranger, self._pairing.strangers.all())
         first = pb.ListPeersResponse(waiting_pairings=waiting, asking_facilities=asking)
         await write_list(call, first, "peers", entries)
 
     async def _pair(self, call: Call[None]) -> pb.PairPeerResponse:
         request: pb.PairPeerRequest = call.request
-        pairing, actor = self._parts.pairing, actor_of(call)
+        actor = actor_of(call)
         how = HowToPair(request.endpoint, request.restore_removed, request.refuse_alike)
         if request.statements:
-            peer = await pairing.pair_by_statements(request.statements, actor=actor, how=how)
+            peer = await self._pairing.pair_by_statements(request.statements, actor=actor, how=how)
             return await self._paired(peer)
         try:
             facility = FacilityId.parse(request.facility_id)
         except ValueError as exc:
             raise UsageError(str(exc)) from exc
-        near = self._parts.lan.introductions(facility)
-        for at in [request.at] if request.at else near:
-            try:
-                peer = await pairing.pair_by_id(facility, at, actor=actor, how=how)
-            except (PeerError, DocumentError):  # whoever is near can say to be anyone
-                if request.at:
-                    raise
-                continue
-            return await self._paired(peer)
-        identity, name = await self._shown(facility)
-        peer = await pairing.pair_by_identity(identity, name, actor=actor, how=how)
+        peer = await self._meeting.pair(facility, request.at, actor=actor, how=how)
         return await self._paired(peer)
 
-    async def _shown(self, facility: FacilityId) -> tuple[Identity, str]:
-        """Return the newest that a facility's directory shows of it, or it has shown itself here.
-
-        With it comes the name that its network gave it; empty where it is in none.
-        """
-        asking = self._parts.pairing.strangers.identity(facility)
-        if asking is None and not self._parts.networks.all():
-            raise UsageError(
-                "say where its introduction service is: --at HOST:PORT (or pair with its"
-                " file, or join a network whose directory knows it)"
-            )
-        try:
-            found = await self._parts.networks.lookup(facility)
-        except NodeError:  # no network knows it, or no directory is reached
-            if asking is None:
-                raise
-            return asking, ""
-        listed = found.record.identity
-        newest = max(listed, asking or listed, key=lambda shown: shown.order)
-        return newest, found.record.membership.invitation.display_name
-
     async def _paired(self, peer: Peer) -> pb.PairPeerResponse:
-        warnings = await self._parts.pairing.warnings(peer.facility_id, peer.name)
+        warnings = await self._pairing.warnings(peer.facility_id, peer.name)
         return pb.PairPeerResponse(peer=self._wire(peer), warnings=warnings)
 
     async def _begin_string(self, call: Call[None]) -> pb.BeginStringPairingResponse:
-        return _string(await self._parts.pairing.begin(call.request.at))
+        return _string(await self._pairing.begin(call.request.at))
 
     async def _list_strings(self, call: Call[None]) -> None:
-        pending = self._parts.pairing.pending()
+        pending = self._pairing.pending()
         await write_list(call, pb.ListStringPairingsResponse(), "pairings", map(_string, pending))
 
     async def _confirm_string(self, call: Call[None]) -> pb.ConfirmStringPairingResponse:
-        peer = await self._parts.pairing.confirm(call.request.short_string, actor_of(call))
-        warnings = await self._parts.pairing.warnings(peer.facility_id, peer.name)
+        peer = await self._pairing.confirm(call.request.short_string, actor_of(call))
+        warnings = await self._pairing.warnings(peer.facility_id, peer.name)
         return pb.ConfirmStringPairingResponse(peer=self._wire(peer), warnings=warnings)
 
     async def _remove(self, call: Call[None]) -> pb.RemovePeerResponse:
-        peer = await self._parts.pairing.remove(call.request.facility, actor_of(call))
+        peer = await self._pairing.remove(call.request.facility, actor_of(call))
         return pb.RemovePeerResponse(peer=self._wire(peer))
 
 

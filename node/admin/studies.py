@@ -15,16 +15,21 @@ import trio
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
-from node.admin.exports import export
-from node.admin.parts import MOST_HELD, Parts, actor_of, may_name_paths
+from node.admin.callers import actor_of, may_name_paths
+from node.admin.exports import Exporting
 from node.dicom.media import find_files
 from node.domain.display_text import encodable, words_to_find
 from node.domain.query import Level, make_query
 from node.domain.studies import StudySource
 from node.errors import DicomError, UsageError, ungrouped
+from node.exchange.catalogue import Catalogue
+from node.exchange.ingest.imports import Imports
 from node.exchange.ingest.job import Finding, ImportJob, Progress, Summary
 from node.exchange.ingest.reading import WINDOW_BYTES
+from node.exchange.ingest.waiting import WaitingImports
+from node.exchange.membership.facilities import Facilities
 from node.exchange.ports import IncomingFile
+from node.exchange.studies import Studies
 from node.rpc.bounds import Bound
 from node.rpc.pages import Pages, write_list
 from node.rpc.serving import Call, Service, allow_all
@@ -44,8 +49,21 @@ _PIECE_BYTES = 2 << 20
 class StudyHandlers:
     """Handlers of StudyService."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        imports: Imports,
+        waiting: WaitingImports,
+        studies: Studies,
+        catalogue: Catalogue,
+        exports: Exporting,
+        facilities: Facilities,
+    ) -> None:
+        self._imports = imports
+        self._waiting = waiting
+        self._studies = studies
+        self._catalogue = catalogue
+        self._exports = exports
+        self._facilities = facilities
 
     def service(self) -> Service:
         """Return the service to serve."""
@@ -79,7 +97,7 @@ class StudyHandlers:
             await call.write(pb.ImportResponse(unreadable=event))
             return
         teller = _Teller(call)
-        job = self._parts.imports.job(
+        job = self._imports.job(
             teller.tell,
             actor_of(call),
             sources=first.paths.paths or first.file.sources,
@@ -120,15 +138,15 @@ class StudyHandlers:
         raise UsageError("an import begins with paths or a file")
 
     async def _list(self, call: Call[None]) -> None:
-        studies, request = self._parts.studies, call.request
+        request: pb.ListStudiesRequest = call.request
         query = replace(
             make_query(Level.STUDY, {}, words_to_find(request.query), limit=request.limit),
             arrived_only=request.arrived_only,
         )
-        found = await self._parts.catalogue.studies(query, actor_of(call))
+        found = await self._catalogue.studies(query, actor_of(call))
         pages = Pages(call, pb.ListStudiesResponse(), "studies")
         for i in range(0, len(found), _STUDIES_AT_ONCE):
-            sources = await studies.sources(found[i : i + _STUDIES_AT_ONCE])
+            sources = await self._studies.sources(found[i : i + _STUDIES_AT_ONCE])
             await pages.add(chain.from_iterable(map(self._study, sources)))
         await pages.end()
 
@@ -144,12 +162,11 @@ class StudyHandlers:
             ),
             arrived_only=request.arrived_only,
         )
-        found = await self._parts.catalogue.find(query, actor_of(call))
+        found = await self._catalogue.find(query, actor_of(call))
         await write_list(call, pb.QueryResponse(), "matches", map(wire.match_to_wire, found))
 
     async def _get(self, call: Call[None]) -> None:
-        chosen, sources = await self._parts.studies.get(call.request.study)
-        await self._parts.studies.note_shown(sources, actor_of(call))
+        chosen, sources = await self._studies.look_at(call.request.study, actor_of(call))
         entries = chain.from_iterable(map(self._study, sources))
         first = pb.GetStudyResponse(
             chosen_by=chosen.means, chosen_origin=str(chosen.origin) if chosen.origin else ""
@@ -157,49 +174,44 @@ class StudyHandlers:
         await write_list(call, first, "sources", entries)
 
     def _study(self, source: StudySource) -> Iterator[pb.Study]:
-        names = self._parts.names()
+        names = self._facilities.names()
         name = names.get(source.origin.digest, "")
         return wire.study_to_wire(source, name, names, is_pinned=bool(name))
 
     async def _export(self, call: Call[None]) -> None:
-        await export(self._parts, call)
+        await self._exports.export(call)
 
     async def _delete(self, call: Call[None]) -> pb.DeleteStudyResponse:
-        deleted = await self._parts.studies.delete(
-            call.request.study, self._parts.origin_named(call.request.origin), actor_of(call)
+        deleted = await self._studies.delete(
+            call.request.study, call.request.origin, actor_of(call)
         )
         return pb.DeleteStudyResponse(
             packages=deleted.packages,
             instances=deleted.instances,
-            held=[wire.held_to_wire(found, {}) for found in deleted.held[:MOST_HELD]],
+            held=[wire.held_to_wire(found, {}) for found in deleted.held[: wire.MOST_HELD]],
             held_instances=len(deleted.held),
             unfinished_imports=deleted.unfinished_imports,
         )
 
     async def _list_held(self, call: Call[None]) -> None:
-        names = self._parts.names()
-        held = await self._parts.import_store.list_held()
-        await self._parts.audit.note_list("held.listed", {"held": len(held)}, actor_of(call))
+        names = self._facilities.names()
+        held = await self._waiting.held(actor_of(call))
         entries = (wire.held_to_wire(found, names) for found in held)
         await write_list(call, pb.ListHeldResponse(), "held", entries)
 
     async def _decide_held(self, call: Call[None]) -> pb.DecideHeldResponse:
-        package = await self._parts.import_store.decide_held(
+        package = await self._waiting.decide(
             call.request.held_id, release=call.request.release, actor=actor_of(call)
         )
         return pb.DecideHeldResponse(package_id=str(package) if package else "")
 
     async def _list_imports(self, call: Call[None]) -> None:
-        found = await self._parts.import_store.list_imports()
-        facts: dict[str, object] = {"imports": len(found)}
-        await self._parts.audit.note_list("imports.listed", facts, actor_of(call))
+        found = await self._waiting.unfinished(actor_of(call))
         entries = (wire.import_to_wire(one, is_running=runs) for one, runs in found)
         await write_list(call, pb.ListImportsResponse(), "imports", entries)
 
     async def _discard_import(self, call: Call[None]) -> pb.DiscardImportResponse:
-        packages = await self._parts.import_store.discard_import(
-            call.request.number, actor_of(call)
-        )
+        packages = await self._waiting.discard(call.request.number, actor_of(call))
         return pb.DiscardImportResponse(packages=packages)
 
 

@@ -6,7 +6,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.documents.peers import Peer
 from node.domain.catalogue import Found
-from node.domain.connections import ConnectionState, Route
+from node.domain.connections import PeerWay
 from node.domain.held import HeldInstance
 from node.domain.ids import PackageId
 from node.domain.imports import UnfinishedImport
@@ -16,7 +16,6 @@ from node.domain.studies import StudySource
 from node.domain.transfers import Priority, Transfer
 from node.domain.waiting import advice_on
 from node.errors import UsageError
-from node.federation.connections.connection import Connection
 
 _PACKAGES, _SERIES = 50, 200
 _ATTACHMENTS = 100
@@ -24,18 +23,17 @@ _ATTACHMENTS = 100
 
 _PATIENTS, _STUDIES = 20, 20
 
+MOST_HELD = 100
+"""So many held instances are named beside what was done with a study."""
+
 
 def peer_to_wire(
-    peer: Peer, connection: Connection, why_not: str, bytes_a_second: float, warning: str
+    peer: Peer, way: PeerWay, why_not: str, bytes_a_second: float, warning: str
 ) -> pb.Peer:
     """Return a peer with what is known of the way to it."""
-    state: str = connection.state
-    route: str = connection.route or ""
-    problem = why_not or advice_on(connection.problem)
-    if connection.is_inbound_only:
-        state, problem = ConnectionState.CONNECTED, ""
-        is_direct = Route.DIRECT in connection.inbound
-        route = Route.DIAL_BACK if is_direct else Route.RELAY
+    state: str = way.state
+    route: str = way.route or ""
+    problem = why_not or advice_on(way.problem)
     if peer.is_removed:
         state, route, problem = "removed", "", ""
     return pb.Peer(
@@ -44,13 +42,13 @@ def peer_to_wire(
         node_id=str(peer.identity.node_id),
         state=state,
         route=route,
-        endpoint=connection.endpoint or (peer.endpoints[0] if peer.endpoints else ""),
+        endpoint=way.endpoint or (peer.endpoints[0] if peer.endpoints else ""),
         last_seen_seconds=int(peer.last_seen_time),
-        round_trip_milliseconds=connection.round_trip_seconds * 1000,
+        round_trip_milliseconds=way.round_trip_seconds * 1000,
         pinned_how=peer.pinned_how,
         pinned_seconds=int(peer.pinned_time),
         problem=problem,
-        software="" if peer.is_removed else connection.software,
+        software="" if peer.is_removed else way.software,
         bytes_a_second=int(bytes_a_second),
         warning=warning,
     )

@@ -9,19 +9,14 @@ import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 import trio
 import trio_asyncio
 
-from node.admin.audit import AuditHandlers
-from node.admin.networks import NetworkHandlers
-from node.admin.node import NodeHandlers
-from node.admin.parts import Parts
-from node.admin.peers import PeerHandlers
-from node.admin.studies import StudyHandlers
-from node.admin.transfers import TransferHandlers
+from node.admin.node import About
+from node.app.admin import AdminStores, admin_services, guarded
 from node.app.config import Config, changed_settings, load_config
 from node.app.current import Current
 from node.app.doctor import Doctor
@@ -35,11 +30,10 @@ from node.dicom.examiner import Examiner, open_examiner
 from node.domain.events import DialBackAsked, NetworksChanged, PinsChanged, TicketShown
 from node.domain.ids import FacilityId
 from node.errors import NodeError, ungrouped
-from node.exchange.catalogue import Catalogue
 from node.exchange.events import Events, Feed, TransferFeed
-from node.exchange.export.exports import Exports
 from node.exchange.ingest.imports import Imports
 from node.exchange.membership.authority import Authority
+from node.exchange.membership.facilities import Facilities
 from node.exchange.membership.memberships import Memberships
 from node.exchange.membership.networks import Networks
 from node.exchange.membership.pairing import Pairing
@@ -68,20 +62,16 @@ from node.rpc.serving import (
     AGE_OPTIONS,
     INTRODUCTION_OPTIONS,
     PEER_OPTIONS,
-    Guard,
     Service,
     serve,
 )
-from node.rpc.standard import with_standard_services
 from node.rpc.warden import ConnectionBounds, Warden
 from node.store.arrivals import ArrivalStore
 from node.store.audit import AuditStore
-from node.store.catalogue import CatalogueStore
 from node.store.chunk_access import ChunkAccess
 from node.store.clock_notes import ClockNotes
 from node.store.context import StoreContext
 from node.store.deletions import DeletionStore
-from node.store.exporting import Exporter
 from node.store.heads import HeadStore
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
@@ -335,7 +325,7 @@ class _Node:
         relaying = await stack.enter_async_context(trio.open_nursery())
         stack.callback(relaying.cancel_scope.cancel)
         relaying.start_soon(self._relaying.run)
-        await self._serve(stack, self._parts(examiner))
+        await self._serve(stack, self._admin_services(examiner))
         gauges = NodeGauges(
             self._home.root,
             self._maintenance,
@@ -425,7 +415,7 @@ class _Node:
                 await self._audit.append("node.stopped", {})
                 await self._clock_notes.note()
 
-    async def _serve(self, stack: AsyncExitStack, parts: Parts) -> None:
+    async def _serve(self, stack: AsyncExitStack, own: list[Service]) -> None:
         config = self._current.config
         exchange = ExchangeServer(
             self._trust,
@@ -475,12 +465,12 @@ class _Node:
         )
         door = await stack.enter_async_context(opened_door(self._home.door))
         await stack.enter_async_context(
-            serve(admin_services(parts, door.guard), door.inside, max_calls=MAX_CALLS)
+            serve(guarded(own, door.guard), door.inside, max_calls=MAX_CALLS)
         )
         group = await trio.to_thread.run_sync(self._home.admit_group, config.admin_group)
         await stack.enter_async_context(door.accepting(self._home.socket, group))
 
-    def _parts(self, examiner: Examiner) -> Parts:
+    def _admin_services(self, examiner: Examiner) -> list[Service]:
         config = self._current.config
         doctor = Doctor(
             self._home,
@@ -497,49 +487,44 @@ class _Node:
             config.admin_group,
             self._statements.announced,
         )
-        exporter = Exporter(self._context, self._studies)
-        return Parts(
+        signer = self._unlocked.signer
+        stores = AdminStores(
+            self._audit,
+            self._heads,
+            self._studies,
+            self._import_store,
+            self._transfer_store,
+            self._maintenance,
+            self._retention,
+            self._clock_notes,
+        )
+        about = About(
+            signer.facility_id,
+            signer.node_id,
+            config.display_name,
+            self._started_time,
+            self._statements.encoded,
+            self._statements.bound,
+        )
+        facilities = Facilities(
+            signer.facility_id, config.display_name, self._trust, self._peers, self._networks
+        )
+        return admin_services(
+            about=about,
             home=self._home.root,
-            display_name=config.display_name,
-            signer=self._unlocked.signer,
-            started_time=self._started_time,
+            context=self._context,
+            stores=stores,
+            facilities=facilities,
             imports=Imports(self._import_store, examiner, self._events.publish),
-            import_store=self._import_store,
-            studies=self._studies,
-            catalogue=Catalogue(CatalogueStore(self._context, self._audit)),
-            exporter=exporter,
-            exports=Exports(exporter),
-            transfer_store=self._transfer_store,
             transfers=self._transfers,
-            peer_store=self._peers,
+            changes=self._changes,
             pairing=self._pairing,
-            lan=self._lan,
             networks=self._networks,
-            directories=self._directories,
+            near=self._lan,
             federation=self._federation,
-            trust=self._trust,
-            audit=self._audit,
-            heads=self._heads,
-            maintenance=self._maintenance,
-            retention=self._retention,
-            clock_notes=self._clock_notes,
-            statements=self._statements.encoded,
-            endpoints=self._statements.bound,
+            directories=self._directories,
             diagnose=doctor.diagnose,
         )
-
-
-def admin_services(parts: Parts, guard: Guard) -> list[Service]:
-    """Return what the admin socket serves, reflection and health included, behind its guard."""
-    own = [
-        NodeHandlers(parts).service(),
-        PeerHandlers(parts).service(),
-        NetworkHandlers(parts).service(),
-        StudyHandlers(parts).service(),
-        TransferHandlers(parts).service(),
-        AuditHandlers(parts).service(),
-    ]
-    return [replace(service, guard=guard) for service in with_standard_services(own)]
 
 
 def _with_port(listen: str, port: int) -> str:

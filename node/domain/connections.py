@@ -1,6 +1,7 @@
 """How peers are reached, as values: states of a connection, and routes."""
 
 import enum
+from dataclasses import dataclass
 
 
 class ConnectionState(enum.StrEnum):
@@ -28,3 +29,25 @@ class Route(enum.StrEnum):
 
     RELAY = "relay"
     """Through a network's relay."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerWay:
+    """What is known now of the way to a peer.
+
+    Attributes:
+        route: How it is reached, or was at last; None before the first time.
+        endpoint: Where; empty where that is not known.
+        round_trip_seconds: How long a word there and back takes; 0 if it is not known.
+        problem: Why there is no connection; empty while there is one.
+        software: What it runs, as it says.
+        is_connected: Whether either side has a connection to the other.
+    """
+
+    state: ConnectionState = ConnectionState.WAITING
+    route: Route | None = None
+    endpoint: str = ""
+    round_trip_seconds: float = 0.0
+    problem: str = ""
+    software: str = ""
+    is_connected: bool = False

@@ -1,9 +1,15 @@
 """What leaves the store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from node.domain.manifest import Extent
+
+Sink = Callable[[str, int, bytes], None]
+"""Takes a piece of a file: its name (ours, relative), where in it, the bytes. On worker threads."""
+
+Tell = Callable[[int, int, int, int], None]
+"""Called with files begun and in all, bytes given away and in all."""
 
 PREAMBLE_BYTES = 128
 """What stands before DICM in a file (PS3.10 7.1)."""

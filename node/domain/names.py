@@ -12,6 +12,9 @@ from node.domain.display_text import printable
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
 from node.errors import Conflict, NotFound
 
+OWN = "own"
+"""How a person names this facility as an origin."""
+
 MAX_NAME_CHARACTERS = 100
 _MOST_NAMED = 4  # of several facilities, in a message of bounded length
 

@@ -61,3 +61,11 @@ class Aged:
         if self.expiring_time is None:
             return Fate.DUE
         return Fate.ANNOUNCED if now < self.expiring_time else Fate.DELETED
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did: packages announced, and packages deleted."""
+
+    announced: int
+    deleted: int

@@ -7,12 +7,23 @@ from typing import BinaryIO, Protocol, TypeVar
 import trio
 
 from node.domain.actors import Actor
-from node.domain.exports import Place
-from node.domain.ids import ChunkId, PackageId
+from node.domain.exports import Place, Sink, Tell
+from node.domain.held import HeldInstance
+from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.packages import Package, PackageState
 from node.domain.patients import Patient
 from node.domain.verdicts import Examined, PixelLayout
 from node.domain.versions import Namesake
+
+
+class AuditTrail(Protocol):
+    """The audit log, for what has no transaction of its own."""
+
+    async def append(self, kind: str, facts: dict[str, object], actor: Actor) -> None:
+        """Record a fact, durably."""
+
+    async def note_list(self, kind: str, facts: dict[str, object], actor: Actor) -> None:
+        """Record that somebody was shown a list; the same list again within minutes is not."""
 
 
 class LargeWriter(Protocol):
@@ -117,14 +128,57 @@ class ExportPlan(Protocol):
 
     @property
     def places(self) -> Sequence[Place]:
-        """Where each instance lies, in the order in which they go."""
+        """Where each file lies, in the order in which they go."""
+
+    @property
+    def files(self) -> Sequence[tuple[str, int]]:
+        """Their names and sizes."""
+
+    @property
+    def total_bytes(self) -> int:
+        """The size of all files together."""
+
+    @property
+    def origin(self) -> FacilityId:
+        """Whose packages they are of."""
+
+    @property
+    def attachments(self) -> int:
+        """How many of the files are not DICOM."""
+
+    @property
+    def older_versions(self) -> int:
+        """How many instances are left out, since a later version is given away."""
+
+    @property
+    def unfinished_imports(self) -> Sequence[int]:
+        """Imports that brought a part of the study, which is left out."""
+
+    @property
+    def left_out(self) -> Sequence[HeldInstance]:
+        """Instances that are left out, since they wait for a person."""
 
 
-P = TypeVar("P", bound=ExportPlan, contravariant=True)
+P = TypeVar("P", bound=ExportPlan)
 
 
 class ExportStore(Protocol[P]):
     """What export needs of the store."""
+
+    async def plan(self, study: str, origin: str, *, all_versions: bool, include_held: bool) -> P:
+        """Decide what an export is to give away."""
+
+    async def export(
+        self,
+        plan: P,
+        sink: Sink,
+        *,
+        actor: Actor,
+        destination: str,
+        safe_preamble: bool,
+        tell: Tell,
+    ) -> None:
+        """Give every byte of what was planned to a sink, in any order."""
 
     async def note_begun(self, plan: P, actor: Actor, destination: str) -> None:
         """Record an export, durably: before its first byte leaves."""

@@ -1,13 +1,13 @@
 """Export: a study's instances out of their chunks, piece by piece, byte for byte as they came."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import trio
 
 from node.chunks.format import open_chunk
 from node.domain.actors import Actor
-from node.domain.exports import Place, attached_name, is_attached, zeroed_preamble
+from node.domain.exports import Place, Sink, Tell, attached_name, is_attached, zeroed_preamble
 from node.domain.held import HeldInstance
 from node.domain.ids import FacilityId
 from node.domain.manifest import AttachmentEntry, ChunkEntry, InstanceEntry, Manifest
@@ -22,12 +22,6 @@ from node.store.studies import StudyStore
 READING_THREADS = 4
 MOST_NAMED = 100
 """So many held instances stand in one audit entry."""
-
-Sink = Callable[[str, int, bytes], None]
-"""Takes a piece of a file: its name (ours, relative), where in it, the bytes. On worker threads."""
-
-Tell = Callable[[int, int, int, int], None]
-"""Called with instances begun and in all, bytes written and in all."""
 
 
 @dataclass(eq=False)

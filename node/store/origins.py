@@ -6,11 +6,9 @@ export, or what is sent, is of one origin; where it matters which, a person says
 
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
 from node.domain.manifest import StudyInstanceUID
+from node.domain.names import OWN
 from node.errors import NotFound, SeveralOrigins
 from node.sql.database import Db
-
-OWN = "own"
-"""How a person names this facility as an origin."""
 
 
 def choose_origin(

@@ -8,7 +8,7 @@ import trio
 
 from node.domain.actors import NODE, Actor
 from node.domain.ids import FacilityId, PackageId
-from node.domain.retention import DAY_SECONDS, MOST_AT_ONCE, WARNING_SECONDS, Aged, Fate
+from node.domain.retention import DAY_SECONDS, MOST_AT_ONCE, WARNING_SECONDS, Aged, Fate, Step
 from node.errors import Conflict
 from node.sql.database import Db
 from node.store import audit_rows, deletions
@@ -33,14 +33,6 @@ class Outlook:
     unseen: int
     announced: int
     first_time: float
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step did: packages announced, and packages deleted."""
-
-    announced: int
-    deleted: int
 
 
 class RetentionStore:

@@ -859,10 +859,9 @@ def test_attributes_find_studies_series_and_instances_that_came_from_elsewhere_t
         assert {m["values"]["Rows"] for m in images} == {"64"}
         assert {m["values"]["Modality"] for m in images} == {series["values"]["Modality"]}
         shown = node.run("query", "--level", "image", *keys, "--limit", "2").splitlines()
-        assert len(shown) == 4
+        assert len(shown) == 3
         assert max(map(len, shown)) <= 80
         assert "SOP INSTANCE UID" in shown[0]
-        assert "--limit 0 shows all" in shown[-1]
     assert a.run("query", "PatientID=nobody").strip() == "Nothing matches."
     for wrong, said in (
         ("Modality=CT", "search at that level"),

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from node.domain.actors import Actor
+from node.domain.exports import Sink, Tell
 from node.exchange.export.schedule import schedule
 from node.exchange.export.streams import Overlay, Piece, Unchanged, instance_stream
 from node.exchange.ports import ExportPlan, ExportStore
@@ -18,6 +19,52 @@ class Exports(Generic[P]):
 
     def __init__(self, store: ExportStore[P]) -> None:
         self._store = store
+
+    async def plan(self, study: str, origin: str, *, all_versions: bool, include_held: bool) -> P:
+        """Decide what an export is to give away.
+
+        Args:
+            study: How a person names it.
+            origin: Whose packages of it; empty where it is all the same.
+            all_versions: Every version of an instance instead of the latest.
+            include_held: Also instances that wait for a person.
+
+        Raises:
+            NotFound, Conflict: no study is meant, or several.
+            SeveralOrigins: a person must say whose packages are meant.
+        """
+        return await self._store.plan(
+            study, origin, all_versions=all_versions, include_held=include_held
+        )
+
+    async def scatter(
+        self,
+        plan: P,
+        sink: Sink,
+        *,
+        actor: Actor,
+        destination: str,
+        safe_preamble: bool,
+        tell: Tell,
+    ) -> None:
+        """Give every byte of what was planned to a sink, in the order of chunks: the fastest.
+
+        The audit log has it before the first byte leaves.
+
+        Raises:
+            StoreError: a chunk is lost or damaged; what the sink raises passes through.
+
+        Cancellation:
+            More is recorded than left; what the sink has is its owner's to remove.
+        """
+        await self._store.export(
+            plan,
+            sink,
+            actor=actor,
+            destination=destination,
+            safe_preamble=safe_preamble,
+            tell=tell,
+        )
 
     @asynccontextmanager
     async def stream(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from node.domain.connections import ConnectionState, Route
+from node.domain.connections import ConnectionState, PeerWay, Route
 from node.federation.routes.race import Won
 from node.rpc.calling import Channel
 
@@ -38,6 +38,23 @@ class Connection:
         """Return the way that was found while another was held; whoever takes it closes it."""
         found, self.better = self.better, None
         return found
+
+    @property
+    def way(self) -> PeerWay:
+        """What others are told of it; a connection that only the peer has is one, too."""
+        state, route, problem = self.state, self.route, self.problem
+        if self.is_inbound_only:
+            state, problem = ConnectionState.CONNECTED, ""
+            route = Route.DIAL_BACK if Route.DIRECT in self.inbound else Route.RELAY
+        return PeerWay(
+            state,
+            route,
+            self.endpoint,
+            self.round_trip_seconds,
+            problem,
+            self.software,
+            is_connected=self.channel is not None or bool(self.inbound),
+        )
 
     @property
     def is_inbound_only(self) -> bool:

@@ -24,7 +24,7 @@ import trio
 from node.crypto.certificates import TlsIdentity, server_name
 from node.documents.identity import Identity
 from node.documents.peers import Peer
-from node.domain.connections import ConnectionState, Route
+from node.domain.connections import ConnectionState, PeerWay, Route
 from node.domain.events import DialBackAsked
 from node.domain.ids import FacilityId, TransferId
 from node.errors import (
@@ -157,6 +157,10 @@ class Federation:
     def connection(self, facility: FacilityId) -> Connection:
         """Return what is known of the way to a peer."""
         return self._connections.setdefault(facility, Connection())
+
+    def way(self, facility: FacilityId) -> PeerWay:
+        """Return what is known of the way to a peer, for whoever shows it."""
+        return self.connection(facility).way
 
     def is_connected(self, peer: FacilityId) -> bool:
         """See `Links.is_connected`."""

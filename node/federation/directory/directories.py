@@ -31,7 +31,7 @@ from node.documents.network import (
     sign_listing,
 )
 from node.documents.signed import DocumentSigner
-from node.domain.connections import ConnectionState
+from node.domain.connections import ConnectionState, PeerWay
 from node.domain.events import DialBackAsked, Publish, TicketShown
 from node.domain.ids import FacilityId, NetworkId
 from node.errors import (
@@ -147,6 +147,11 @@ class Directories:
     def state(self, network: NetworkId) -> DirectoryState:
         """Return what is known of the way to a network's directory."""
         return self._states.setdefault(network, DirectoryState())
+
+    def way(self, network: NetworkId) -> PeerWay:
+        """Return what is known of the way to a network's directory, for whoever shows it."""
+        known = self.state(network)
+        return PeerWay(known.state, endpoint=known.endpoint, problem=known.problem)
 
     def refresh(self, networks: Sequence[Network]) -> None:
         """Take over which networks there are; watch anew, since interests may have changed."""

@@ -1,6 +1,7 @@
 """The node opens no path for who has other rights than it: the answer has them open it."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from emix.admin.v1 import admin_pb2 as pb
 from google.protobuf.descriptor import Descriptor
 
+from node.admin.exports import Exporting
 from node.admin.studies import StudyHandlers
 from node.domain.actors import Visitor
 
@@ -45,7 +47,9 @@ class _Parts:
 async def ask(handler: str, uid: int, request: Any) -> list[Any]:
     call = Caller(uid, request)
     parts: Any = _Parts()
-    await getattr(StudyHandlers(parts), handler)(call)
+    exporting = Exporting(parts, parts, Path())
+    handlers = StudyHandlers(parts, parts, parts, parts, exporting, parts)
+    await getattr(handlers, handler)(call)
     return call.got
 
 
@@ -79,25 +83,25 @@ def test_no_other_request_names_a_path() -> None:
     """What looks like one is known; a new one has to be refused likewise."""
     words = ("path", "director", "folder", "file", "destination", "source", "home")
     found = {
-        f"{name}.{field.name}"
-        for name in _requested()
-        for field in pb.DESCRIPTOR.message_types_by_name[name].fields
+        f"{message.name}.{field.name}"
+        for message in _requested()
+        for field in message.fields
         if field.type == field.TYPE_STRING and any(word in field.name for word in words)
     }
     assert found == _OPENED | _NAMED_FOR_THE_LOG_ONLY
 
 
-def _requested() -> set[str]:
+def _requested() -> Collection[Descriptor]:
     """Return the messages that callers send, and those in them."""
     left: list[Descriptor] = [
         method.input_type
         for service in pb.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     ]
-    found: set[str] = set()
+    found: dict[str, Descriptor] = {}
     while left:
         message = left.pop()
-        if message.name not in found and message.file == pb.DESCRIPTOR:
-            found.add(message.name)
+        if message.full_name not in found and message.file == pb.DESCRIPTOR:
+            found[message.full_name] = message
             left += [field.message_type for field in message.fields if field.message_type]
-    return found
+    return found.values()

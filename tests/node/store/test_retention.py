@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from node.domain.retention import MOST_AT_ONCE, WARNING_SECONDS, Fate
+from node.domain.retention import MOST_AT_ONCE, WARNING_SECONDS, Fate, Step
 from node.errors import Conflict
 from node.sql.database import Db
 from node.store import package_rows, retention
 from node.store.context import StoreContext
-from node.store.retention import RetentionStore, Step
+from node.store.retention import RetentionStore
 from node.store.studies import StudyStore
 from node.system import clock
 from tests.node.store.test_arrivals import make_signer
