@@ -46,6 +46,7 @@ class Code(enum.StrEnum):
     PEER_BUSY = "peer-busy"
     LINK_ALTERED = "link-altered"
     PEER_UNTRUSTED = "peer-untrusted"
+    DENIED = "denied"
 
 
 class NodeError(Exception):
@@ -95,6 +96,13 @@ class Conflict(NodeError):
 
     code = Code.CONFLICT
     exit_code = 5
+
+
+class Denied(NodeError):
+    """Who asks may not do that here."""
+
+    code = Code.DENIED
+    exit_code = 6
 
 
 class SeveralOrigins(Conflict):
@@ -326,7 +334,7 @@ for _cls in _tree(NodeError):
     _BY_CODE.setdefault(_cls.code.value, _cls)
 
 
-_TOLD = (UsageError, NotFound, Conflict, ProtocolError, DocumentError, PeerError, StoreAway)
+_TOLD = (UsageError, NotFound, Conflict, Denied, ProtocolError, DocumentError, PeerError, StoreAway)
 """What is about the caller's own words, or was said for it: told as it is, but for the ways."""
 _TOLD_WORDS = {
     Code.STORE_FULL: "there is no room on the disk there",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from node.admin.audit import AuditHandlers
+from node.admin.deeds import allowing
 from node.admin.exports import Exporting
 from node.admin.networks import NetworkHandlers
 from node.admin.node import About, Diagnose, NodeHandlers
@@ -103,5 +104,9 @@ def admin_services(
 
 
 def guarded(own: Sequence[Service], guard: Guard) -> list[Service]:
-    """Return services behind a door's guard, reflection and health included."""
+    """Return services behind a door's guard, reflection and health included.
+
+    Each method asks whether its caller's roles allow it.
+    """
+    guard = allowing(guard)
     return [replace(service, guard=guard) for service in with_standard_services(list(own))]

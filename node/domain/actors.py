@@ -27,6 +27,16 @@ class Door(enum.Enum):
     """A command that works on the home itself, in which no node runs."""
 
 
+class Role(enum.StrEnum):
+    """As what somebody asks; `node.access` says what each may do."""
+
+    NODE = "node"
+    """The node itself."""
+
+    ADMIN = "admin"
+    """Whoever may use the admin socket or the home: the node's user, root, the admin group."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who asks.
@@ -34,13 +44,15 @@ class Actor:
     Attributes:
         door: By which way.
         text: As the audit log has it, such as `uid 1000 (alice), says: bob`.
+        roles: As what, as the door knows; without one, nothing is allowed.
     """
 
     door: Door
     text: str
+    roles: frozenset[Role] = frozenset()
 
 
-NODE = Actor(Door.NODE, "node")
+NODE = Actor(Door.NODE, "node", frozenset({Role.NODE}))
 """The node itself: what it does without being asked."""
 
 
@@ -58,6 +70,11 @@ class Visitor:
     name: str
     pid: int
 
+    @property
+    def roles(self) -> frozenset[Role]:
+        """As what it asks: the socket lets nobody in but those who administer the node."""
+        return frozenset({Role.ADMIN})
+
     def shares_rights_with(self, node_uid: int) -> bool:
         """Whether whatever a node of that user opens, this user could open as well.
 
@@ -69,9 +86,10 @@ class Visitor:
         """Return this visitor as who asks; `said` is what its client says of itself."""
         name = self.name if _NAME.fullmatch(self.name) else "?"
         said = printable(said)[:_MOST_SAID]
-        return Actor(Door.ADMIN, f"uid {self.uid} ({name}){f', says: {said}' if said else ''}")
+        text = f"uid {self.uid} ({name}){f', says: {said}' if said else ''}"
+        return Actor(Door.ADMIN, text, self.roles)
 
 
 def at_home(said: str) -> Actor:
     """Return who runs a command on a home, by what the command says."""
-    return Actor(Door.HOME, said)
+    return Actor(Door.HOME, said, frozenset({Role.ADMIN}))

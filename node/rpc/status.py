@@ -27,6 +27,7 @@ _STATUS = {
     Code.STORE_LOCKED: grpc.StatusCode.UNAVAILABLE,
     Code.CHUNK_NOT_FOUND: grpc.StatusCode.DATA_LOSS,
     Code.CHUNK_DAMAGED: grpc.StatusCode.DATA_LOSS,
+    Code.DENIED: grpc.StatusCode.PERMISSION_DENIED,
     Code.PEER_UNTRUSTED: grpc.StatusCode.PERMISSION_DENIED,
     Code.NOT_OFFERED: grpc.StatusCode.PERMISSION_DENIED,
     Code.PEER_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,

@@ -17,7 +17,8 @@ from node.terminal.output import is_json_asked, print_error, print_line, take_an
 
 EXIT_STATUS = (
     "Exit status: 0 done, 1 something failed or was not carried, 2 wrong usage,"
-    " 3 configuration, 4 not found, 5 conflict, 10 to 14 store, keys, files, protocol, documents,"
+    " 3 configuration, 4 not found, 5 conflict, 6 not allowed, 10 to 14 store, keys, files,"
+    " protocol, documents,"
     " 20 peer not reachable, 21 peer not trusted."
 )
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

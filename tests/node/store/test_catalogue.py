@@ -11,7 +11,6 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.domain.actors import Actor, Door
 from node.domain.audit import AuditFilter
 from node.domain.catalogue import Found
 from node.domain.query import ATTRIBUTES, Kind, Level, criterion, make_query
@@ -23,6 +22,7 @@ from node.store.catalogue import CatalogueStore
 from node.store.context import StoreContext
 from tests.node.store.test_exporting import bring
 from tests.node.store.test_import_resumes import make_store
+from tests.support.actors import actor
 from tests.support.dicom_files import encode, make_dataset, study_uid
 
 NAMES = {
@@ -32,7 +32,7 @@ NAMES = {
     4: "Mu%ller^[x]_y",
     5: "",
 }
-ALICE = Actor(Door.ADMIN, "alice")
+ALICE = actor("alice")
 
 
 def instance(study: int, number: int) -> bytes:
