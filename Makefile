@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 SPREAD := --dist loadfile --no-loadscope-reorder
+COVERAGE := COVERAGE_FILE=$(CURDIR)/build/coverage/data $(VENV)/bin/coverage
+TESTED = $(PY) -m pytest
 
 .PHONY: demo test test-all torture check proto bench bench-setup wheel clean
 
@@ -17,10 +19,16 @@ demo: $(VENV)/.ready
 
 # Every step: under ten minutes on two cores.
 test: $(VENV)/.ready check
-	$(PY) -m pytest -m "not slow and not alone and not torture" -n 3 $(SPREAD)
+	mkdir -p -m 1777 build/coverage
+	$(TESTED) -m "not slow and not alone and not torture" -n 3 $(SPREAD)
 
-# What CI runs: kills, storms and attacks beside; some forty minutes.
+# What CI runs: the same, with what it covers held against floors; then kills, storms and attacks.
+# Some forty minutes.
+test-all: TESTED = rm -f build/coverage/data*; $(COVERAGE) run -m pytest
 test-all: test
+	$(COVERAGE) combine -q
+	$(COVERAGE) json -q -o build/coverage/found.json
+	$(PY) -m tests.coverage build/coverage/found.json
 	$(PY) -m pytest -m "slow and not alone" -n 4 $(SPREAD)  # they wait more than they compute
 	$(PY) -m pytest -m alone
 

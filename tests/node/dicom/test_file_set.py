@@ -314,3 +314,22 @@ def test_builder_that_fails_at_its_end_has_touched_no_file(
     assert capfd.readouterr() == ("", "")
     assert sorted(p.name for p in tmp_path.rglob("IM*")) == ["IM000001", "IM000002", "IM000003"]
     assert bytes_of(tmp_path) == set(files)
+
+
+def test_child_that_writes_it_writes_what_is_written_here(tmp_path: Path) -> None:
+    """Here, what it takes is counted as covered; in the child nothing is."""
+    ds = make_dataset(1, 9)
+    ds.PatientName, ds.SpecificCharacterSet = "山田^太郎", "ISO_IR 192"
+    files = [make_instance(s, n) for s in (1, 2) for n in (1, 2)]
+    files += [encode(ds), *(odd_file(3, n, odd) for n, odd in enumerate(_ODD.values(), 1)), b"x"]
+    written = []
+    for name in ("here", "child"):
+        (tmp_path / name).mkdir()
+        folder = exported(tmp_path / name, files)
+        if name == "here":
+            file_set.make_file_set(folder)
+        else:
+            write_dicomdir(folder)
+        written.append(dcmread(folder / "DICOMDIR").DirectoryRecordSequence)
+    assert written[0] == written[1]
+    assert levels_of(tmp_path / "here").count("IMAGE") >= 5
