@@ -119,12 +119,9 @@ def test_release_installs_by_digests_and_upgrades_a_home_of_before(
     config = re.sub(r'"127\.0\.0\.1:\d+"', lambda _: f'"127.0.0.1:{free_port()}"', config)
     (home / "emix.toml").write_text(config)
     node: tuple[str | Path, ...] = (emix, "--home", home)
-    serving = subprocess.Popen(
-        [*node, "serve", "--passphrase-file", secret],
-        env=bare,
-        cwd="/",
-        stderr=(tmp_path / "log").open("w"),
-    )
+    with (tmp_path / "log").open("w") as log:
+        serve = [*node, "serve", "--passphrase-file", secret]
+        serving = subprocess.Popen(serve, env=bare, cwd="/", stderr=log)
     try:
         _wait_for(node, bare, serving)
         assert (home / "metadata.db.earlier").exists()
