@@ -1,56 +1,94 @@
 """What each method of the admin services does, and the guard that asks whether its caller may."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from node.access.deeds import Deed, check
 from node.domain.actors import Visitor
+from node.errors import Denied
 from node.rpc.serving import Call, Guard
 
-_BY_DEED = {
-    Deed.SEE_NODE: "NodeService: GetStatus GetIdentity Diagnose PeerService: ListPeers"
-    " ListStringPairings NetworkService: ListNetworks FindFacilities TransferService: ListTransfers"
-    " WatchTransfers",
-    Deed.SEE_STUDIES: "StudyService: ListStudies Query GetStudy ListHeld ListImports",
-    Deed.SEE_AUDIT: "AuditService: ListReceipts ExportReceipt ListAudit VerifyAudit GetAuditHead",
-    Deed.BRING_IN: "StudyService: Import",
-    Deed.DECIDE: "StudyService: DecideHeld DiscardImport TransferService: DecideOffer",
-    Deed.SEND: "TransferService: Send CancelTransfer",
-    Deed.TAKE_OUT: "StudyService: ExportStudy",
-    Deed.DELETE: "StudyService: DeleteStudy",
-    Deed.TRUST: "PeerService: PairPeer BeginStringPairing ConfirmStringPairing RemovePeer"
-    " NetworkService: JoinNetwork LeaveNetwork AuditService: AcceptPeerLog",
-    Deed.KEEP: "NodeService: CheckStore Backup ConfirmClock PreviewRetention ApplyRetention"
-    " AuditService: AcknowledgeAlarms",
+_BY_DEED: Mapping[Deed, Mapping[str, Sequence[str]]] = {
+    Deed.SEE_NODE: {
+        "NodeService": ("GetStatus", "GetIdentity", "Diagnose"),
+        "PeerService": ("ListPeers", "ListStringPairings"),
+        "NetworkService": ("ListNetworks", "FindFacilities"),
+    },
+    Deed.SEE_STUDIES: {
+        "StudyService": ("ListStudies", "Query", "GetStudy", "ListHeld", "ListImports"),
+        "TransferService": ("ListTransfers", "WatchTransfers"),  # offers say whom they are of
+    },
+    Deed.SEE_AUDIT: {
+        "AuditService": (
+            "ListReceipts",
+            "ExportReceipt",
+            "ListAudit",
+            "VerifyAudit",
+            "GetAuditHead",
+        ),
+    },
+    Deed.BRING_IN: {"StudyService": ("Import",)},
+    Deed.DECIDE: {
+        "StudyService": ("DecideHeld", "DiscardImport"),
+        "TransferService": ("DecideOffer",),
+    },
+    Deed.SEND: {"TransferService": ("Send", "CancelTransfer")},
+    Deed.TAKE_OUT: {"StudyService": ("ExportStudy",)},
+    Deed.DELETE: {"StudyService": ("DeleteStudy",)},
+    Deed.TRUST: {
+        "PeerService": ("PairPeer", "BeginStringPairing", "ConfirmStringPairing", "RemovePeer"),
+        "NetworkService": ("JoinNetwork", "LeaveNetwork"),
+        "AuditService": ("AcceptPeerLog",),
+    },
+    Deed.KEEP: {
+        "NodeService": (
+            "CheckStore",
+            "Backup",
+            "ConfirmClock",
+            "PreviewRetention",
+            "ApplyRetention",
+        ),
+        "AuditService": ("AcknowledgeAlarms",),
+    },
 }
 
-
-def _table() -> dict[str, Deed]:
-    found, service = {}, ""
-    for deed, text in _BY_DEED.items():
-        for word in text.split():
-            if word.endswith(":"):
-                service = word.removesuffix(":")
-            else:
-                found[f"emix.admin.v1.{service}/{word}"] = deed
-    return found
-
-
-DEEDS: Mapping[str, Deed] = MappingProxyType(_table())
+DEEDS: Mapping[str, Deed] = MappingProxyType(
+    {
+        f"emix.admin.v1.{service}/{method}": deed
+        for deed, services in _BY_DEED.items()
+        for service, methods in services.items()
+        for method in methods
+    }
+)
 """By the path of the method, without its first slash."""
+
+
+_STANDARD = ("grpc.health.", "grpc.reflection.")  # they show how the node is, and no more
+
+
+def _deed(path: str) -> Deed:
+    """Return what a method does.
+
+    Raises:
+        Denied: nobody has said; so nobody may.
+    """
+    if path.startswith(_STANDARD):
+        return Deed.SEE_NODE
+    if path not in DEEDS:
+        raise Denied("nobody may do that here: nothing says who may")
+    return DEEDS[path]
 
 
 def allowing(guard: Guard) -> Guard:
     """Return a guard that lets in whom a door's guard knows and whose roles allow the method.
 
-    What is in no table, such as health and reflection, shows how the node is. The roles are those
-    that the door gives; what a client says of itself gives none.
+    The roles are those that the door gives; what a client says of itself gives none.
     """
 
     async def allowed(call: Call[Any]) -> Visitor:
         visitor: Visitor = await guard(call)
-        check(visitor.roles, DEEDS.get(call.method.path.removeprefix("/"), Deed.SEE_NODE))
+        check(visitor.roles, _deed(call.method.path.removeprefix("/")))
         return visitor
 
     return allowed

@@ -18,7 +18,6 @@ from node.domain.waiting import advice_on
 from node.errors import UsageError
 
 _PACKAGES, _SERIES = 50, 200
-_ATTACHMENTS = 100
 """Of a study in one entry of a list: each package may have a note of some kilobytes."""
 
 _PATIENTS, _STUDIES = 20, 20
@@ -248,9 +247,9 @@ def _package(row: dict[str, object], names: dict[bytes, str]) -> pb.Package:
             pb.Attachment(
                 media_type=one.media_type, size_bytes=one.size_bytes, about_uids=one.about
             )
-            for one in row["attachments"][:_ATTACHMENTS]  # type: ignore[index]
+            for one in row.get("attachments", ())  # type: ignore[attr-defined]
         ],
-        attachments_total=len(row["attachments"]),  # type: ignore[arg-type]
+        attachments_total=row["attachments_total"],  # type: ignore[arg-type]
         further_deliveries=[
             pb.PackageDelivery(
                 sender=names.get(further["peer"], "?"),

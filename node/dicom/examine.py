@@ -44,7 +44,6 @@ _TEXT_TAGS = {
     0x00080020: "StudyDate",
     0x00080030: "StudyTime",
     0x00200010: "StudyID",
-    0x00100021: "IssuerOfPatientID",
     0x00081030: "StudyDescription",
     0x00080050: "AccessionNumber",
     0x00080060: "Modality",

@@ -8,6 +8,7 @@ from node.documents.bodies import parse_body
 from node.documents.signed import Document, DocumentSigner, signed_as
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.manifest import (
+    MAX_ABOUT,
     MAX_ATTACHMENTS,
     MAX_CHUNKS,
     MAX_INSTANCES,
@@ -126,6 +127,8 @@ def _check_counts(wire: pb.Manifest) -> None:
         raise ValueError("too many instances or chunks for one package")
     if len(wire.attachments) > MAX_ATTACHMENTS:
         raise ValueError("too many attachments for one package")
+    if any(len(attachment.about_uids) > MAX_ABOUT for attachment in wire.attachments):
+        raise ValueError("an attachment is about too much")
     extents = sum(len(instance.extents) for instance in wire.instances)
     extents += sum(len(attachment.extents) for attachment in wire.attachments)
     if extents > len(wire.instances) + len(wire.attachments) + len(wire.chunks):

@@ -61,7 +61,9 @@ def folded(text: str) -> str:
         return text.lower()
     # An accent takes one character more, a Hangul syllable two; some characters take 17.
     plain = unicodedata.normalize("NFKD", text.casefold())[: 64 + 4 * len(text)]
-    return "".join(c for c in plain if not unicodedata.combining(c)).translate(_LETTERS)
+    bare = "".join(c for c in plain if not unicodedata.combining(c))
+    # Syllables of Hangul were taken apart with the accents, and are no accents.
+    return unicodedata.normalize("NFC", bare).translate(_LETTERS)
 
 
 def forms(text: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """What a package is listed and found by, merged instance by instance; its size has a bound."""
 
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ STUDY_KEYWORDS = (
     "InstitutionName",
     "StudyTime",
     "StudyID",
-    "IssuerOfPatientID",
 )
 SERIES_KEYWORDS = (
     "SeriesNumber",
@@ -78,9 +78,11 @@ class ImageIndexes:
         return ImageIndex(*(value if known >> i & 1 else None for i, value in enumerate(values)))
 
 
+_INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
+
+
 def _integer(text: str) -> int | None:
-    digits = text.removeprefix("-").removeprefix("+")
-    if not (digits.isascii() and digits.isdigit() and len(text) <= _MOST_CODE):
+    if not _INTEGER.fullmatch(text):
         return None
     number = int(text)
     return number if _LEAST_INTEGER <= number <= _MOST_INTEGER else None

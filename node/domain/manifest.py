@@ -28,8 +28,8 @@ _FREE_BYTES, _MAX_RATIO = 4 * 2**30, 256
 
 MAX_INSTANCES = 200_000
 MAX_CHUNKS = 250_000
-MAX_ATTACHMENTS = 1000
-MAX_ABOUT = 100
+MAX_ATTACHMENTS = 200
+MAX_ABOUT = 20
 """Series or instances that one attachment names."""
 
 # RFC 6838 4.2, without parameters: what a file is does not depend on them.
@@ -91,6 +91,11 @@ class AttachmentEntry:
     digest: bytes
     extents: tuple[Extent, ...]
     about: tuple[str, ...] = ()
+
+    @property
+    def content(self) -> tuple[bytes, str, tuple[str, ...]]:
+        """What makes it this one, wherever its bytes lie."""
+        return self.digest, self.media_type, self.about
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +164,19 @@ def _check_attachments(attachments: Sequence[AttachmentEntry]) -> None:
     if len(attachments) > MAX_ATTACHMENTS:
         raise ValueError("too many attachments for one package")
     for attachment in attachments:
-        if not _MEDIA_TYPE.fullmatch(attachment.media_type):
-            raise ValueError("an attachment's media type is malformed")
-        if len(attachment.about) > MAX_ABOUT or not all(map(is_loose_uid, attachment.about)):
-            raise ValueError("an attachment is about too much, or about what has no UID")
+        check_attached(attachment.media_type, attachment.about)
+
+
+def check_attached(media_type: str, about: Sequence[str]) -> None:
+    """Check what is said of an attachment.
+
+    Raises:
+        ValueError: it cannot be.
+    """
+    if not _MEDIA_TYPE.fullmatch(media_type):
+        raise ValueError("an attachment's media type is malformed")
+    if len(about) > MAX_ABOUT or not all(map(is_loose_uid, about)):
+        raise ValueError("an attachment is about too much, or about what has no UID")
 
 
 def _check_chunks(chunks: Sequence[ChunkEntry]) -> None:

@@ -69,7 +69,6 @@ ATTRIBUTES: Mapping[str, Attribute] = {
         ("StudyInstanceUID", 0x0020000D, Kind.UID),
         ("PatientName", 0x00100010, Kind.NAME),
         ("PatientID", 0x00100020, Kind.CODE),
-        ("IssuerOfPatientID", 0x00100021, Kind.CODE),
         ("PatientBirthDate", 0x00100030, Kind.DATE),
         ("PatientSex", 0x00100040, Kind.CODE),
         ("StudyDate", 0x00080020, Kind.DATE),
@@ -231,7 +230,9 @@ def _uids(key: Attribute, wanted: str) -> tuple[str, ...]:
 def _patterns(key: Attribute, patterns: Sequence[str]) -> tuple[str, ...]:
     if len(patterns) > MAX_VALUES:
         raise UsageError(f"{key.keyword}: at most {MAX_VALUES} values are looked for at once")
-    shorter = tuple(re.sub(r"\*+", "*", pattern.strip()) for pattern in patterns)
+    shorter = tuple(re.sub(r"\*+", "*", p.strip()) for p in patterns if p.strip())
+    if not shorter:
+        raise UsageError(f"{key.keyword}: no value is between the separators")
     if any(len(p) > MAX_PATTERN or p.count("*") > MAX_WILDCARDS for p in shorter):
         raise UsageError(
             f"{key.keyword}: a pattern has at most {MAX_PATTERN} characters and {MAX_WILDCARDS}"
@@ -264,8 +265,8 @@ def _groups(name: str) -> list[str]:
 
 
 def _ended(group: str) -> str:
-    """Return a component group without what ends it and means nothing (PS3.5 6.2.1.1)."""
-    return group.strip().rstrip("^ ")
+    """Return a component group without padding and what ends it (PS3.5 6.2, 6.2.1.1)."""
+    return "^".join(component.strip() for component in group.split("^")).rstrip("^")
 
 
 def _range(key: Attribute, wanted: str, form: re.Pattern[str], written: str) -> tuple[str, str]:
@@ -274,6 +275,8 @@ def _range(key: Attribute, wanted: str, form: re.Pattern[str], written: str) -> 
         high = low
     if not (low or high) or any(end and not form.fullmatch(end) for end in (low, high)):
         raise UsageError(f"{key.keyword}: {written} or with one end left out")
+    if low and high and low > high:
+        raise UsageError(f"{key.keyword}: a range begins with its lower end")
     return low, high
 
 
@@ -354,6 +357,8 @@ def make_query(
         raise UsageError(f"at most {MAX_WORDS} words are looked for at once")
     criteria = [criterion(name, text) for name, text in keys.items()]
     found = [one for one in criteria if one is not None]
+    if len({attribute(name).keyword for name in keys}) < len(keys):
+        raise UsageError("a key is given twice, by its keyword and by its tag")
     for one in found:
         if _LEVELS.index(one.attribute.level) > _LEVELS.index(level):
             raise UsageError(

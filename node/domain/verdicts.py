@@ -18,6 +18,11 @@ class Verdict(enum.StrEnum):
     MISSING = "missing"  # named by a DICOMDIR, and not there
     NOT_DICOM = "not-dicom"  # nothing of DICOM's: a viewer, a picture; no image is lost with it
 
+    @property
+    def keeps_out(self) -> bool:
+        """Whether an instance is kept byte-exact, and out of its package until a person decides."""
+        return self is Verdict.HOLD
+
 
 class PixelLayout(enum.IntEnum):
     """How an instance's bytes are best grouped before compression."""
@@ -56,7 +61,7 @@ class Examined:
     @property
     def is_instance(self) -> bool:
         """Whether it is one DICOM instance, whatever else is said of it."""
-        return self.verdict in (Verdict.CARRY, Verdict.FLAG, Verdict.HOLD)
+        return self.verdict in (Verdict.CARRY, Verdict.FLAG) or self.verdict.keeps_out
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,11 @@ from node.store.context import StoreContext, marks
 MOST_WALKED = 10_000
 """Studies whose series or instances are looked through for one question."""
 
+MOST_ANSWERS = 20_000
+"""Answers to one question: all of them are in memory at once."""
+
+_MOST_PATTERNS = 100  # of one key: SQLite bounds how deep a condition is
+
 _LAST = "\U0010ffff"
 _LEAST_RUN = 2  # characters of a pattern that are looked for in all words; fewer are in most
 _UID_BEGINNING = re.compile(r"[0-9]+\.[0-9.]*")
@@ -36,6 +41,8 @@ _ONE_PATIENT = {
     "PatientSex": "sex",
 }
 """What is asked of one patient, by column."""
+
+_IMAGE_UIDS = {"SeriesInstanceUID": "series_uid", "SOPInstanceUID": "sop_instance_uid"}
 
 _OF_STUDY = {k: c for k, c in package_rows.STUDY_COLUMNS.items() if k not in _ONE_PATIENT}
 _OF_STUDY = {k: c for k, c in _OF_STUDY.items() if k != "PatientName"}
@@ -57,7 +64,8 @@ class CatalogueStore:
 
         def work(db: Db) -> list[tuple[StudyInstanceUID, FacilityId]]:
             end = query.offset + query.limit if query.limit else None
-            return list(islice(matching_studies(db, query), query.offset, end))
+            found = islice(matching_studies(db, query), query.offset, end)
+            return [(uid, origin) for uid, origin, _ in found]
 
         return await self._database.read(work)
 
@@ -69,8 +77,14 @@ class CatalogueStore:
         """
 
         def work(db: Db) -> list[Found]:
-            end = query.offset + query.limit if query.limit else None
-            return list(islice(_matching(db, query), query.offset, end))
+            end = query.offset + (query.limit or MOST_ANSWERS + 1)
+            found = list(islice(_matching(db, query), query.offset, end))
+            if len(found) > MOST_ANSWERS:
+                raise UsageError(
+                    f"the {query.level} search is too wide: it has more than {MOST_ANSWERS}"
+                    " answers; name a patient, a study or a day, or set a limit"
+                )
+            return found
 
         return await self._database.read(work)
 
@@ -82,29 +96,36 @@ class CatalogueStore:
             "query": encodable(" ".join(query.words)),
             "keys": {keyword: encodable(text) for keyword, text in keys.items()},
             "arrived": query.arrived_only,
+            "offset": query.offset,
+            "limit": query.limit,
             "answers": answers,
         }
         await self._audit.note_list("catalogue.queried", facts, actor)
 
 
 def _matching(db: Db, query: Query) -> Iterator[Found]:
-    for walked, (uid, origin) in enumerate(matching_studies(db, query)):
+    for walked, (uid, origin, package) in enumerate(matching_studies(db, query)):
         if query.level is not Level.STUDY and walked == MOST_WALKED:
             raise UsageError(
                 f"the {query.level} search is too wide: it would look through more than"
                 f" {MOST_WALKED} studies; name a patient, a study or a day"
             )
-        number, study = _study_values(db, uid, origin, query)
+        number, study = _study_values(db, uid, origin, package, query)
         if query.level is Level.STUDY:
             yield Found(uid, origin, number, study)
             continue
-        for series in series_of(db, uid, origin):
-            if not _all_match(query.at(Level.SERIES), series):
-                continue
-            if query.level is Level.SERIES:
+        matching = [
+            series
+            for series in series_of(db, uid, origin)
+            if _all_match(query.at(Level.SERIES), series)
+        ]
+        if query.level is Level.SERIES:
+            for series in matching:
                 yield Found(uid, origin, number, {**study, **series})
-                continue
-            for image in images_of(db, uid, origin, series["SeriesInstanceUID"]):
+            continue
+        images = images_of(db, uid, origin, query) if matching else {}
+        for series in matching:
+            for image in images.get(series["SeriesInstanceUID"], ()):
                 if _all_match(query.at(Level.IMAGE), image):
                     yield Found(uid, origin, number, {**study, **series, **image})
 
@@ -116,26 +137,29 @@ def _all_match(criteria: Sequence[Criterion], values: Mapping[str, str]) -> bool
 # -- studies --------------------------------------------------------------------------------------
 
 
-def matching_studies(db: Db, query: Query) -> Iterator[tuple[StudyInstanceUID, FacilityId]]:
-    """Yield the studies that match, newest first, each of an origin once."""
+def matching_studies(db: Db, query: Query) -> Iterator[tuple[StudyInstanceUID, FacilityId, int]]:
+    """Yield the studies that match, newest first, each of an origin once.
+
+    With each comes the row of the newest of its packages that matches.
+    """
     seen: set[tuple[str, bytes]] = set()
     checked = [one for one in query.at(Level.STUDY) if one.attribute.keyword in _OF_STUDY]
     columns = "".join(f", i.{_OF_STUDY[one.attribute.keyword]}" for one in checked)
     tables, conditions, args = _asked(query)
     newest = "w.package" if tables.startswith("study_words") else "p.id"
     rows = db.execute(
-        f"SELECT p.study_uid, p.origin{columns} FROM {tables}"
+        f"SELECT p.study_uid, p.origin, p.id{columns} FROM {tables}"
         f" {'LEFT JOIN study_index i ON i.package = p.id' if checked else ''}"
         f" WHERE {' AND '.join(conditions)} ORDER BY {newest} DESC",
         args,
     )
     # No GROUP BY: all of it would be read before the newest are known.
-    for uid, origin, *values in rows:
+    for uid, origin, package, *values in rows:
         if (uid, origin) in seen:
             continue
         if all(c.matches(value or "") for c, value in zip(checked, values, strict=True)):
             seen.add((uid, origin))
-            yield StudyInstanceUID(uid), FacilityId(origin)
+            yield StudyInstanceUID(uid), FacilityId(origin), int(package)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +179,7 @@ class _Condition:
     rank: int
 
 
-_UNIQUE, _TELLING, _SOME, _MANY = range(4)
+_TELLING, _SOME, _MANY = range(3)
 
 
 def _asked(query: Query) -> tuple[str, list[str], list[object]]:
@@ -167,16 +191,25 @@ def _asked(query: Query) -> tuple[str, list[str], list[object]]:
     for values in uids:
         conditions.append(f"p.study_uid IN ({marks(values)})")
         args += values
+    for one in query.criteria:
+        if column := _IMAGE_UIDS.get(one.attribute.keyword):
+            # Of the study, not of the package: the other keys may hold in another one.
+            conditions.append(
+                "p.study_uid IN (SELECT q.study_uid FROM instances x JOIN packages q"
+                f" ON q.id = x.package WHERE x.{column} IN ({marks(one.values)}))"
+            )
+            args += one.values
+            uids.append(one.values)
     through = sorted(_through(query), key=lambda one: one.rank)
     is_first_asked = bool(through) and not uids and through[0].rank < _MANY
-    for i, one in enumerate(through):
+    for i, asked in enumerate(through):
         if i == 0 and is_first_asked:
-            conditions.append(f"p.id IN (SELECT x.package FROM {one.table} WHERE {one.where})")
+            conditions.append(f"p.id IN (SELECT x.package FROM {asked.table} WHERE {asked.where})")
         else:
             conditions.append(
-                f"EXISTS (SELECT 1 FROM {one.table} WHERE x.package = p.id AND {one.where})"
+                f"EXISTS (SELECT 1 FROM {asked.table} WHERE x.package = p.id AND {asked.where})"
             )
-        args += one.args
+        args += asked.args
     words, word_args = _words(query)
     if not words:
         return "packages p", conditions, args
@@ -196,21 +229,27 @@ def _asked(query: Query) -> tuple[str, list[str], list[object]]:
     return tables, conditions, args + word_args
 
 
+def _asked_of_patient(query: Query) -> _Condition | None:
+    """Return what is asked of one patient; None if nothing is."""
+    asked = [
+        _of_patient(one)
+        for one in query.at(Level.STUDY)
+        if one.attribute.keyword in (*_ONE_PATIENT, "PatientName")
+    ]
+    if not asked:
+        return None
+    return _Condition(
+        "patients x",
+        " AND ".join(where for where, _, _ in asked),
+        [arg for _, args, _ in asked for arg in args],
+        min(rank for _, _, rank in asked),
+    )
+
+
 def _through(query: Query) -> Iterator[_Condition]:
     """Yield what is asked through other tables; each has to hold, and need not say all."""
-    of_patient = [
-        one
-        for one in query.at(Level.STUDY)
-        if one.attribute.keyword in _ONE_PATIENT or one.attribute.keyword == "PatientName"
-    ]
-    if of_patient:
-        parts = [_of_patient(one) for one in of_patient]
-        yield _Condition(
-            "patients x",
-            " AND ".join(where for where, _, _ in parts),
-            [arg for _, args, _ in parts for arg in args],
-            min(rank for _, _, rank in parts),
-        )
+    if of_patient := _asked_of_patient(query):
+        yield of_patient
     for one in query.criteria:
         keyword = one.attribute.keyword
         match keyword:
@@ -221,12 +260,6 @@ def _through(query: Query) -> Iterator[_Condition]:
             case "StudyDate":
                 where, args = _between("x.study_date", one)
                 yield _Condition("study_index x", where, args, _SOME)
-            case "SeriesInstanceUID":
-                where = f"x.series_uid IN ({marks(one.values)})"
-                yield _Condition("series_index x", where, one.values, _UNIQUE)
-            case "SOPInstanceUID":
-                where = f"x.sop_instance_uid IN ({marks(one.values)})"
-                yield _Condition("instances x", where, one.values, _UNIQUE)
 
 
 def _of_patient(one: Criterion) -> tuple[str, Sequence[object], int]:
@@ -244,18 +277,24 @@ def _of_patient(one: Criterion) -> tuple[str, Sequence[object], int]:
 
 def _between(column: str, one: Criterion) -> tuple[str, list[object]]:
     low, high = one.low or "00000000", one.high or "99999999"
-    return f"{column} BETWEEN ? AND ? AND LENGTH({column}) = 8", [low, high]
+    is_day = f"LENGTH({column}) = 8 AND {column} NOT GLOB '*[^0-9]*'"
+    return f"({column} BETWEEN ? AND ? AND {is_day})", [low, high]
 
 
 def _in_column(column: str, one: Criterion, collation: str = "") -> tuple[str, list[object], int]:
     """Return the condition that a column has one of some values or patterns, and its rank."""
-    parts, args, rank = list[str](), list[object](), _TELLING
-    for pattern in one.values:
+    patterns = [one_of for one_of in one.values if set(one_of) & set("*?")]
+    if len(patterns) > _MOST_PATTERNS:
+        raise UsageError(
+            f"{one.attribute.keyword}: at most {_MOST_PATTERNS} values with wildcards are looked"
+            " for at once"
+        )
+    plain = [one_of for one_of in one.values if not set(one_of) & set("*?")]
+    parts, args, rank = list[str](), list[object](plain), _TELLING
+    if plain:
+        parts.append(f"{column} {collation} IN ({marks(plain)})")
+    for pattern in patterns:
         beginning = re.split(r"[*?]", pattern, maxsplit=1)[0]
-        if beginning == pattern:
-            parts.append(f"{column} = ? {collation}")
-            args.append(pattern)
-            continue
         parts.append(f"({column} >= ? AND {column} < ? AND {column} GLOB ?)")
         args += [beginning, beginning + _LAST, pattern.replace("[", "[[]")]
         rank = max(rank, _TELLING if len(beginning) > 1 else _SOME)
@@ -296,9 +335,12 @@ _PACKAGES = "p.state = 'closed' AND p.study_uid = ? AND p.origin = ?"
 
 
 def _study_values(
-    db: Db, uid: StudyInstanceUID, origin: FacilityId, query: Query
+    db: Db, uid: StudyInstanceUID, origin: FacilityId, package: int, query: Query
 ) -> tuple[int, dict[str, str]]:
-    """Return a study's number and values: of each the first that was said."""
+    """Return a study's number and values.
+
+    Of each value what the package says that was found, or else the first that was said.
+    """
     columns = {**package_rows.STUDY_COLUMNS, "ModalitiesInStudy": "modalities"}
     rows = db.execute(
         f"SELECT p.id, p.instances, {', '.join(f's.{c}' for c in columns.values())}"
@@ -306,10 +348,23 @@ def _study_values(
         " ORDER BY p.id",
         (uid, origin.digest),
     ).fetchall()
-    values = {k: next((row[i] for row in rows if row[i]), "") for i, k in enumerate(columns, 2)}
+    found_first = sorted(rows, key=lambda row: row["id"] != package)
+    values = {
+        k: next((row[i] for row in found_first if row[i]), "") for i, k in enumerate(columns, 2)
+    }
     modalities = {word for row in rows for word in (row["modalities"] or "").split()}
     values["ModalitiesInStudy"] = " ".join(sorted(modalities))
-    values |= _patient_values(patients.of_study(db, uid, origin), query)
+    if len(patients.of_study(db, uid, origin)) > 1:
+        # What one package says of its patient's examination is nothing to another patient.
+        mine = next((row for row in rows if row["id"] == package), None)
+        values |= {k: (mine[i] or "") if mine else "" for i, k in enumerate(columns, 2)}
+        values |= _values_of(
+            _patient(db, uid, origin, package, query)
+            if query.level is Level.STUDY
+            else Patient()  # of which of them a series is, is not known
+        )
+    else:
+        values |= _values_of(_patient(db, uid, origin, package, query))
     values["StudyInstanceUID"] = uid
     if len(rows) == 1:
         sql = "SELECT COUNT(DISTINCT series_uid) FROM instances WHERE package = ?"
@@ -322,11 +377,20 @@ def _study_values(
     return int(rows[0]["id"]) if rows else 0, values
 
 
-def _patient_values(known: Sequence[Patient], query: Query) -> dict[str, str]:
-    """Return the values of the patient that was asked for: those of several do not mix."""
-    named = [_values_of(patient) for patient in known] or [_values_of(Patient())]
-    asked = [one for one in query.at(Level.STUDY) if one.attribute.keyword in named[0]]
-    return next((values for values in named if _all_match(asked, values)), named[0])
+def _patient(
+    db: Db, uid: StudyInstanceUID, origin: FacilityId, package: int, query: Query
+) -> Patient:
+    """Return the patient of a study who was asked for, as one row says: several do not mix."""
+    where, args = "1", list[object]()
+    if asked := _asked_of_patient(query):
+        where, args = asked.where, list(asked.args)
+    row = db.execute(
+        "SELECT x.name, x.patient_id, x.birth_date, x.sex FROM packages p"
+        f" JOIN patients x ON x.package = p.id WHERE {_PACKAGES} AND {where}"
+        " ORDER BY p.id != ?, x.id LIMIT 1",
+        (uid, origin.digest, *args, package),
+    ).fetchone()
+    return Patient(*row) if row else Patient()
 
 
 def _values_of(patient: Patient) -> dict[str, str]:
@@ -342,8 +406,8 @@ def _values_of(patient: Patient) -> dict[str, str]:
 
 # Instances without older versions; as `node.domain.versions` decides it.
 _CURRENT = (
-    "WITH mine AS (SELECT i.* FROM instances i JOIN packages p ON p.id = i.package"
-    f" WHERE {_PACKAGES}),"
+    "WITH mine AS (SELECT i.{} FROM instances i JOIN packages p ON p.id = i.package"
+    f" WHERE {_PACKAGES} {{}}),"
     " per AS (SELECT series_uid, sop_instance_uid, package, COUNT(DISTINCT digest) AS images"
     " FROM mine GROUP BY 1, 2, 3),"
     " names AS (SELECT series_uid, sop_instance_uid, MAX(package) AS newest, MAX(images) AS most"
@@ -353,10 +417,23 @@ _CURRENT = (
 )
 
 
+def _current(columns: Sequence[str] = (), wanted: str = "") -> str:
+    """Return the beginning of a statement on a study's instances without older versions.
+
+    Args:
+        columns: What it needs beside series, name, package and digest.
+        wanted: A condition on instances `i`: on their series and names only, by which versions are
+            told apart.
+    """
+    return _CURRENT.format(
+        ", i.".join(("series_uid", "sop_instance_uid", "package", "digest", *columns)), wanted
+    )
+
+
 def images_by_series(db: Db, uid: str, origin: FacilityId) -> dict[str, int]:
     """Return how many images each series of a study has, without older versions."""
     rows = db.execute(
-        f"{_CURRENT} SELECT series_uid, COUNT(DISTINCT digest) FROM current GROUP BY series_uid",
+        f"{_current()} SELECT series_uid, COUNT(DISTINCT digest) FROM current GROUP BY series_uid",
         (uid, origin.digest),
     )
     return {str(series): int(images) for series, images in rows}
@@ -385,30 +462,39 @@ def series_of(db: Db, uid: str, origin: FacilityId) -> list[dict[str, str]]:
     return sorted(found, key=lambda s: (_number(s["SeriesNumber"]), s["SeriesInstanceUID"]))
 
 
-def images_of(db: Db, uid: str, origin: FacilityId, series: str) -> list[dict[str, str]]:
-    """Return the instances of a series without older versions, by their number.
+def images_of(
+    db: Db, uid: str, origin: FacilityId, query: Query
+) -> dict[str, list[dict[str, str]]]:
+    """Return a study's instances without older versions, by series, in order of their number.
 
-    Images of one SOP Instance UID that differ are each in it, as `node.domain.versions` says.
+    Images of one SOP Instance UID that differ are each in it, as `node.domain.versions` says. Those
+    that a UID of the query leaves out are not read.
     """
-    numbers = ", ".join(package_rows.IMAGE_COLUMNS.values())
+    said = tuple(package_rows.IMAGE_COLUMNS.values())
+    columns = ("sop_class_uid", "transfer_syntax_uid", *said)
+    wanted, args = "", list[str]()
+    for one in query.criteria:
+        if one.attribute.keyword in _IMAGE_UIDS:
+            column = _IMAGE_UIDS[one.attribute.keyword]
+            wanted += f" AND i.{column} IN ({marks(one.values)})"
+            args += one.values
     rows = db.execute(
-        f"{_CURRENT} SELECT sop_instance_uid, sop_class_uid, transfer_syntax_uid, {numbers}"
-        " FROM current WHERE series_uid = ? GROUP BY sop_instance_uid, digest"
+        f"{_current(columns, wanted)} SELECT series_uid, sop_instance_uid, {', '.join(columns)}"
+        " FROM current GROUP BY series_uid, sop_instance_uid, digest"
         " ORDER BY instance_number IS NULL, instance_number, sop_instance_uid, digest",
-        (uid, origin.digest, series),
+        (uid, origin.digest, *args),
     )
-    return [
-        {
-            "SOPInstanceUID": row[0],
-            "SOPClassUID": row[1],
-            "AvailableTransferSyntaxUID": row[2],
-            **{
-                keyword: "" if number is None else str(number)
-                for keyword, number in zip(IMAGE_KEYWORDS, row[3:], strict=True)
-            },
+    found: dict[str, list[dict[str, str]]] = {}
+    for series, sop_instance, sop_class, syntax, *numbers in rows:
+        image = {
+            "SOPInstanceUID": sop_instance,
+            "SOPClassUID": sop_class,
+            "AvailableTransferSyntaxUID": syntax,
         }
-        for row in rows
-    ]
+        for keyword, number in zip(IMAGE_KEYWORDS, numbers, strict=True):
+            image[keyword] = "" if number is None else str(number)
+        found.setdefault(str(series), []).append(image)
+    return found
 
 
 def _number(text: str) -> tuple[int, str]:

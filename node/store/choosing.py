@@ -131,7 +131,7 @@ def _by_words(db: Db, wanted: str) -> set[str]:
         return set()
     found = matching_studies(db, Query(words=words_to_find(wanted)))
     uids: set[str] = set()
-    for uid, _ in found:
+    for uid, _, _ in found:
         uids.add(uid)
         if len(uids) > _MOST_NAMED:
             break

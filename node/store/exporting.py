@@ -16,7 +16,7 @@ from node.domain.versions import older_versions
 from node.sql.database import Db
 from node.store import audit_rows, findings, import_rows, package_rows
 from node.store.context import StoreContext
-from node.store.lost import lost_instances, noted_if_lost
+from node.store.lost import lost_instances, noted_if_lost, whole_attachments
 from node.store.studies import StudyStore
 
 READING_THREADS = 4
@@ -210,6 +210,8 @@ def _plan_export(
         for i in manifest.instances
         if i.digest not in lost[package.id]
     }
+    whole_of = {p.id: whole_attachments(db, p.id) for p in packages}
+    whole_attached = frozenset[object]().union(*whole_of.values())
     held_digests: dict[bytes, HeldInstance] = {}
     for number, (package, manifest) in enumerate(zip(packages, manifests, strict=True)):
         held = {h.position: h for h in findings.held(db, "f.package = ?", (package.id,))}
@@ -230,9 +232,11 @@ def _plan_export(
             plan.places.append(Place(number, instance.extents))
             _add_pieces(pieces, path, instance)
         for attachment in manifest.attachments:
-            what = (attachment.digest, attachment.media_type, attachment.about)
+            what = attachment.content
             if what in attached:
                 continue
+            if what in whole_attached and what not in whole_of[package.id]:
+                continue  # another package has it whole
             path = attached_name(len(attached) + 1, attachment.media_type)
             attached.add(what)
             plan.files.append((path, attachment.size_bytes))

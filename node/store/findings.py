@@ -16,7 +16,7 @@ from node.system import clock
 HELD = (
     "findings f JOIN packages p ON p.id = f.package JOIN instances i"
     " ON i.package = f.package AND i.position = f.position"
-    " WHERE f.verdict = 'hold' AND p.state IN ('held', 'closed')"
+    " WHERE f.verdict != 'flag' AND p.state IN ('held', 'closed')"
 )
 """SQL: the instances that wait for a person."""
 
@@ -62,23 +62,27 @@ def held_imports(db: Db, study_uid: str, origin: FacilityId) -> list[HeldInstanc
 
 
 def counts(db: Db, package: int) -> dict[str, int]:
-    """Return how many of a package's instances are on hold and how many are flagged."""
-    sql = "SELECT verdict, COUNT(*) FROM findings WHERE package = ? GROUP BY verdict"
-    return {row[0]: row[1] for row in db.execute(sql, (package,))}
+    """Return how many of a package's instances are held and how many are flagged."""
+    sql = (
+        "SELECT COUNT(*) FILTER (WHERE verdict != 'flag'), COUNT(*) FILTER (WHERE verdict = 'flag')"
+        " FROM findings WHERE package = ?"
+    )
+    held, flagged = db.execute(sql, (package,)).fetchone()
+    return {"held": held, "flagged": flagged}
 
 
 def reasons(db: Db, package: int, limit: int = 5) -> tuple[str, ...]:
     """Return why instances of a package are on hold, each reason once, some of them."""
     sql = (
         "SELECT DISTINCT j.value FROM findings f, json_each(f.reasons) j"
-        " WHERE f.package = ? AND f.verdict = 'hold' LIMIT ?"
+        " WHERE f.package = ? AND f.verdict != 'flag' LIMIT ?"
     )
     return tuple(row[0] for row in db.execute(sql, (package, limit)))
 
 
 def release(db: Db, found: HeldInstance) -> bool:
     """Let an instance go; False if somebody has decided about it meanwhile."""
-    sql = "UPDATE findings SET verdict = 'flag' WHERE id = ? AND verdict = 'hold'"
+    sql = "UPDATE findings SET verdict = 'flag' WHERE id = ? AND verdict != 'flag'"
     return db.execute(sql, (found.id,)).rowcount == 1
 
 

@@ -85,7 +85,8 @@ def empty_rows(db: Db, number: int) -> list[int]:
     """Return those of the packages that an import has left open in which nothing is recorded."""
     sql = (
         "SELECT id FROM packages p WHERE import_id = ? AND state = 'open' AND NOT EXISTS"
-        " (SELECT 1 FROM instances WHERE package = p.id)"
+        " (SELECT 1 FROM instances WHERE package = p.id) AND NOT EXISTS"
+        " (SELECT 1 FROM attachments WHERE package = p.id)"
     )
     return [int(row[0]) for row in db.execute(sql, (number,))]
 

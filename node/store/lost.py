@@ -93,6 +93,16 @@ def count_lost(db: Db) -> int:
     return int(db.execute(sql).fetchone()[0])
 
 
+def whole_attachments(db: Db, package: int) -> frozenset[tuple[bytes, str, tuple[str, ...]]]:
+    """Return what a package has attached, by content, all of whose chunks are here."""
+    lost = lost_positions(db, package)
+    return frozenset(
+        attachment.content
+        for attachment in package_rows.get_attachments(db, package)
+        if not any(extent.chunk_index in lost for extent in attachment.extents)
+    )
+
+
 def lost_instances(db: Db, package: int) -> frozenset[bytes]:
     """Return the digests of a package's instances that lie in chunks which are not here."""
     lost = lost_positions(db, package)

@@ -20,7 +20,13 @@ from node.errors import StoreError
 from node.sql.database import Db
 from node.store import audit_rows, package_rows
 from node.store.context import StoreContext
-from node.store.lost import lost_instances, lost_positions, note_found, noted_if_lost
+from node.store.lost import (
+    lost_instances,
+    lost_positions,
+    note_found,
+    noted_if_lost,
+    whole_attachments,
+)
 
 _DAMAGED = (
     "origin = ? AND study_uid = ? AND state = 'closed' AND EXISTS"
@@ -155,7 +161,8 @@ def _find_copies(name: bytes, db: Db) -> list[tuple[Package, int]]:
 def is_superfluous(db: Db, package: Package) -> bool:
     """Return whether everything in a package is whole in other closed packages of ours."""
     me = package.origin.digest
-    wanted = {instance.digest for instance in package_rows.get_instances(db, package.id)}
+    wanted: set[object] = {i.digest for i in package_rows.get_instances(db, package.id)}
+    attached = {a.content for a in package_rows.get_attachments(db, package.id)}
     others = package_rows.find_packages(
         db,
         "origin = ? AND study_uid = ? AND state = 'closed' AND id != ?",
@@ -164,4 +171,5 @@ def is_superfluous(db: Db, package: Package) -> bool:
     for other in others:
         here = {instance.digest for instance in package_rows.get_instances(db, other.id)}
         wanted -= here - lost_instances(db, other.id)
-    return not wanted
+        attached -= whole_attachments(db, other.id)
+    return not wanted and not attached

@@ -59,9 +59,12 @@ def _origins(db: Db, study_uid: StudyInstanceUID) -> list[FacilityId]:
 
 
 def _digests(db: Db, study_uid: StudyInstanceUID, origin: FacilityId) -> set[bytes]:
+    """Return the digests of an origin's instances of a study, and of what is attached to it."""
+    inside = "p.state = 'closed' AND p.study_uid = ?1 AND p.origin = ?2"
     rows = db.execute(
-        "SELECT i.digest FROM packages p JOIN instances i ON i.package = p.id"
-        " WHERE p.state = 'closed' AND p.study_uid = ? AND p.origin = ?",
+        f"SELECT i.digest FROM packages p JOIN instances i ON i.package = p.id WHERE {inside}"
+        f" UNION SELECT a.digest FROM packages p JOIN attachments a ON a.package = p.id"
+        f" WHERE {inside}",
         (study_uid, origin.digest),
     )
     return {row[0] for row in rows}

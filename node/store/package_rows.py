@@ -52,12 +52,11 @@ _STUDY_NAMES = (
     "institution",
     "study_time",
     "study_id",
-    "issuer_of_patient_id",
 )
 STUDY_COLUMNS = dict(zip(STUDY_KEYWORDS, _STUDY_NAMES, strict=True))
 """What is kept of a study, by DICOM keyword; modalities beside it."""
 
-_NO_WORDS = frozenset({"StudyTime", "IssuerOfPatientID"})
+_NO_WORDS = frozenset({"StudyTime"})
 """Nobody means these by a word."""
 
 _SERIES_NAMES = (
@@ -248,15 +247,15 @@ def add_attachments(
     )
 
 
-def get_attachments(db: Db, package: int) -> tuple[AttachmentEntry, ...]:
-    """Return a package's attachments by position."""
+def get_attachments(db: Db, package: int, limit: int = -1) -> tuple[AttachmentEntry, ...]:
+    """Return a package's attachments by position, or the first of them."""
     sql = (
         "SELECT media_type, size_bytes, digest, extents, about FROM attachments"
-        " WHERE package = ? ORDER BY position"
+        " WHERE package = ? ORDER BY position LIMIT ?"
     )
     return tuple(
         AttachmentEntry(row[0], row[1], row[2], unpack_extents(row[3]), tuple(row[4].split()))
-        for row in db.execute(sql, (package,))
+        for row in db.execute(sql, (package, limit))
     )
 
 
@@ -449,13 +448,16 @@ def summary_of(db: Db, package: Package, everybody: tuple[Patient, ...]) -> Summ
 def _merge_series(db: Db, package: int, index: PackageIndex) -> None:
     columns = list(SERIES_COLUMNS.values())
     kept = ", ".join(f"{c} = CASE WHEN {c} = '' THEN excluded.{c} ELSE {c} END" for c in columns)
-    sql = "SELECT COUNT(*) FROM series_index WHERE package = ?"
-    room = MOST_SERIES - db.execute(sql, (package,)).fetchone()[0]
+    sql = "SELECT series_uid FROM series_index WHERE package = ?"
+    known = {row[0] for row in db.execute(sql, (package,))}
+    new = islice((uid for uid in index.series if uid not in known), MOST_SERIES - len(known))
+    kept_uids = known.union(new)
     db.conn.executemany(
         f"INSERT INTO series_index (package, series_uid, {', '.join(columns)})"
         f" VALUES (?, ?, {marks(columns)}) ON CONFLICT DO UPDATE SET {kept}",
         [
             (package, uid, *(values.get(keyword, "") for keyword in SERIES_COLUMNS))
-            for uid, values in islice(index.series.items(), room)
+            for uid, values in index.series.items()
+            if uid in kept_uids
         ],
     )

@@ -23,6 +23,7 @@ from node.crypto.keys import DataKey
 from node.domain.ids import ChunkId, PackageId
 from node.domain.index import ImageIndex, PackageIndex
 from node.domain.manifest import (
+    MAX_ATTACHMENTS,
     MAX_CHUNK_BYTES,
     AttachmentEntry,
     ChunkEntry,
@@ -32,8 +33,10 @@ from node.domain.manifest import (
     SOPClassUID,
     SOPInstanceUID,
     TransferSyntaxUID,
+    check_attached,
 )
 from node.domain.verdicts import Examined, PixelLayout
+from node.errors import UsageError
 from node.sql.database import Database, Db
 from node.store import package_rows
 
@@ -115,6 +118,7 @@ class PackageWriter:
         self._filling: dict[PixelLayout, tuple[_Unit, list[bytes]]] = {}
         self._unrecorded_bytes = 0
         self._changed = trio.Event()
+        self._attachments = 0
         self._recording = trio.Lock()
         self._adding = trio.Lock()
 
@@ -166,9 +170,19 @@ class PackageWriter:
             windows: Its bytes, at most a chunk's worth at a time.
             about: The series or instances that it is about; none for the whole study.
 
+        Raises:
+            UsageError: it is empty, or cannot be what is said of it, or there are too many.
+
         Cancellation:
             It is not in the package; its chunks are swept later.
         """
+        try:
+            check_attached(media_type, about)
+        except ValueError as exc:
+            raise UsageError(str(exc)) from exc
+        if self._attachments == MAX_ATTACHMENTS:
+            raise UsageError(f"a package has at most {MAX_ATTACHMENTS} attachments")
+        self._attachments += 1
         unit, hasher = _Unit(PixelLayout.PLAIN), Hasher()
         self._units.append(unit)
         try:
@@ -177,9 +191,11 @@ class PackageWriter:
                 unit.plaintext_bytes += len(window)
                 await self._start_sealing(unit, [window])
         except BaseException:
-            unit.is_dropped = True
-            self.note_change()
+            self._forget(unit)
             raise
+        if not unit.plaintext_bytes:
+            self._forget(unit)
+            raise UsageError("an empty file cannot be attached")
         unit.attachment = AttachmentEntry(
             media_type, unit.plaintext_bytes, hasher.digest(), (), tuple(about)
         )
@@ -188,6 +204,12 @@ class PackageWriter:
         self.note_change()
         await self._record_if_due()
         return unit.attachment.digest
+
+    def _forget(self, unit: _Unit) -> None:
+        """Give an attachment up; its chunks are swept later."""
+        self._attachments -= 1
+        unit.is_dropped = True
+        self.note_change()
 
     async def _start_sealing(self, unit: _Unit, pieces: list[bytes]) -> None:
         number, self._next_number = self._next_number, self._next_number + 1

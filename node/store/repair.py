@@ -64,7 +64,9 @@ def find_orphans(context: StoreContext) -> list[Path]:
             for p in package_rows.find_packages(db, "1", ())
         }
     )
-    return [path for path in context.envelopes.paths() if path.name not in named]
+    orphans = [path for path in context.envelopes.paths() if path.name not in named]
+    # As they came: what is listed newest first is numbered in this order.
+    return sorted(orphans, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 async def repair(context: StoreContext, index: Indexer) -> list[Repaired]:

@@ -387,7 +387,6 @@ INSERT INTO study_words SELECT package, search FROM study_index;
 ALTER TABLE study_index DROP COLUMN search;
 ALTER TABLE study_index ADD COLUMN study_time TEXT NOT NULL DEFAULT '';
 ALTER TABLE study_index ADD COLUMN study_id TEXT NOT NULL DEFAULT '';
-ALTER TABLE study_index ADD COLUMN issuer_of_patient_id TEXT NOT NULL DEFAULT '';
 CREATE INDEX study_index_date ON study_index (study_date);
 -- What is here, newest first, and nothing beside: a package's row is wide.
 CREATE INDEX packages_listed ON packages (id, study_uid, origin, received_from)
@@ -407,13 +406,28 @@ CREATE INDEX patients_id ON patients (patient_id);
 ALTER TABLE series_index ADD COLUMN step_start_date TEXT NOT NULL DEFAULT '';
 ALTER TABLE series_index ADD COLUMN step_start_time TEXT NOT NULL DEFAULT '';
 ALTER TABLE series_index ADD COLUMN body_part TEXT NOT NULL DEFAULT '';
-CREATE INDEX series_index_uid ON series_index (series_uid);
+CREATE INDEX instances_series ON instances (series_uid, package);
 
 ALTER TABLE instances ADD COLUMN instance_number INTEGER;
 ALTER TABLE instances ADD COLUMN pixel_rows INTEGER;
 ALTER TABLE instances ADD COLUMN pixel_columns INTEGER;
 ALTER TABLE instances ADD COLUMN bits_allocated INTEGER;
 ALTER TABLE instances ADD COLUMN number_of_frames INTEGER;
+
+-- What is no flag keeps its instance out, however the verdict is called.
+CREATE TABLE new_findings (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    package INTEGER NOT NULL REFERENCES packages (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    verdict TEXT NOT NULL,
+    reasons TEXT NOT NULL,
+    label TEXT NOT NULL,
+    found_time REAL NOT NULL,
+    UNIQUE (package, position)
+) STRICT;
+INSERT INTO new_findings SELECT * FROM findings;
+DROP TABLE findings;
+ALTER TABLE new_findings RENAME TO findings;
 
 -- Files of a package that are not DICOM; `about` is UIDs with spaces between.
 CREATE TABLE attachments (

@@ -26,6 +26,9 @@ from node.store.context import StoreContext
 from node.store.removal import remove_packages
 from node.system import clock
 
+_SHOWN_ATTACHMENTS = 20
+"""Of each package, where one study is shown."""
+
 
 class StudyStore:
     """Closed packages, grouped by study and origin."""
@@ -57,6 +60,10 @@ class StudyStore:
             sources = [_source(db, chosen.study_uid, FacilityId(row[0])) for row in rows]
             for source in sources:
                 source.series_rows = series_of(db, source.study_uid, source.origin)
+                for row in source.packages:
+                    row["attachments"] = package_rows.get_attachments(
+                        db, int(str(row["id"])), _SHOWN_ATTACHMENTS
+                    )
             return chosen, sources
 
         return await self._context.database.read(work)
@@ -163,6 +170,7 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
         "SELECT p.id, p.package_id, p.created_time, p.received_from, s.*,"
         " t.recipient, t.note, t.priority, t.received_time,"
         " (SELECT COUNT(*) FROM instances WHERE package = p.id) AS instances,"
+        " (SELECT COUNT(*) FROM attachments WHERE package = p.id) AS attachments_total,"
         " (SELECT SUM(plaintext_bytes) FROM chunks WHERE package = p.id) AS plaintext_bytes,"
         " (SELECT SUM(sealed_bytes) FROM chunks WHERE package = p.id) AS sealed_bytes"
         f" FROM packages p LEFT JOIN study_index s ON s.package = p.id"
@@ -173,11 +181,10 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
         source.packages.append(
             {
                 **row,
-                "held": counts.get("hold", 0),
-                "flagged": counts.get("flag", 0),
+                "held": counts["held"],
+                "flagged": counts["flagged"],
                 "further": _further(db, origin, row),
-                "attachments": package_rows.get_attachments(db, row["id"]),
-                "hold_reasons": findings.reasons(db, row["id"]) if counts.get("hold") else (),
+                "hold_reasons": findings.reasons(db, row["id"]) if counts["held"] else (),
             }
         )
         source.plaintext_bytes += row["plaintext_bytes"]

@@ -167,12 +167,12 @@ class TransferStore:
 
     def _outgoing(self, db: Db, package: Package, everybody: tuple[Patient, ...]) -> Outgoing:
         document = Document.decode(package_rows.manifest_document(db, package.id))
-        instances, plaintext_bytes = db.execute(
-            "SELECT COUNT(*), SUM(size_bytes) FROM instances WHERE package = ?", (package.id,)
+        sql = "SELECT COUNT(*) FROM instances WHERE package = ?"
+        instances = db.execute(sql, (package.id,)).fetchone()[0]
+        plaintext_bytes, sealed_bytes = db.execute(
+            "SELECT SUM(plaintext_bytes), SUM(sealed_bytes) FROM chunks WHERE package = ?",
+            (package.id,),
         ).fetchone()
-        sealed_bytes = db.execute(
-            "SELECT SUM(sealed_bytes) FROM chunks WHERE package = ?", (package.id,)
-        ).fetchone()[0]
         return Outgoing(
             package=package,
             data_key=self._context.data_key(package),
@@ -181,7 +181,7 @@ class TransferStore:
             instances=instances,
             sealed_bytes=sealed_bytes,
             plaintext_bytes=plaintext_bytes,
-            held=findings.counts(db, package.id).get("hold", 0),
+            held=findings.counts(db, package.id)["held"],
             summary=package_rows.summary_of(db, package, everybody),
         )
 

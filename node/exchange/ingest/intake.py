@@ -224,7 +224,7 @@ class Intake:
             if taking is None:
                 return await self._known(found, digest)
             found = await self._compared(study, found, digest, versions)
-            is_held = found.verdict is Verdict.HOLD
+            is_held = found.verdict.keeps_out
             writer = await (self._open_held(uid) if is_held else self._writer(study))
             await writer.add(found, digest, file.content)
             if is_held:
@@ -260,14 +260,14 @@ class Intake:
             found: What is known of it after its first bytes: its study, and whether it is held.
         """
         async with self._studies.using(found.study_instance_uid) as study:
-            is_held = found.verdict is Verdict.HOLD
+            is_held = found.verdict.keeps_out
             writer = await (self._open_held(study.uid) if is_held else self._writer(study))
             large = writer.begin_large(found.layout)
 
             async def finish(at_end: Examined) -> Taken:
                 if at_end.study_instance_uid != study.uid:
                     raise DicomError("two Study Instance UIDs")
-                if (at_end.verdict is Verdict.HOLD) != is_held:
+                if at_end.verdict.keeps_out != is_held:
                     raise DicomError("only its end says whether a person has to look at it")
                 return await self._finish(study, writer, large, at_end, label)
 
@@ -289,14 +289,14 @@ class Intake:
             versions = await self._store.find_versions([found.sop_instance_uid], self._rows)
             found = await self._compared(study, found, digest, versions)
             await large.finish(found)
-            if found.verdict is Verdict.HOLD:
+            if found.verdict.keeps_out:
                 await self._hold(writer, found, label)
             taking.is_taken = True
-        return Taken(Outcome.HELD if found.verdict is Verdict.HOLD else Outcome.CARRIED, found)
+        return Taken(Outcome.HELD if found.verdict.keeps_out else Outcome.CARRIED, found)
 
     async def _known(self, found: Examined, digest: bytes) -> Taken:
         """Return what is said of one that is here; one that waits for a person waits still."""
-        if found.verdict is Verdict.HOLD and await self._store.is_held(digest):
+        if found.verdict.keeps_out and await self._store.is_held(digest):
             return Taken(Outcome.HELD_ALREADY, found)
         return Taken(Outcome.KNOWN, found)
 

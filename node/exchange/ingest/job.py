@@ -384,10 +384,10 @@ class ImportJob:
                     self._known_studies[found.study_instance_uid] = None
             case Outcome.HELD:
                 summary.held += 1
-                self._tell(Finding(label, Verdict.HOLD, found.reasons))
+                self._tell(Finding(label, found.verdict, found.reasons))
             case Outcome.HELD_ALREADY:
                 summary.held += 1
-                self._tell(Finding(label, Verdict.HOLD, (*found.reasons, "held already")))
+                self._tell(Finding(label, found.verdict, (*found.reasons, "held already")))
             case Outcome.NOT_TAKEN:
                 await self._note_other(label, found)
 

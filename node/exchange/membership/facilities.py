@@ -1,17 +1,13 @@
 """What facilities are called here, and which one a person means."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from node.documents.peers import Peer, alike_warning, find_peer
-from node.domain.ids import LEAST_CHARACTERS, FacilityId
-from node.domain.names import OWN, several_named
+from node.domain.ids import FacilityId
+from node.domain.names import OWN, beginning_of_id, several_named
 from node.domain.waiting import HOW_TO_TRUST
 from node.errors import NodeError, NotFound, PeerUntrusted
-
-_ID = re.compile(rf"[A-Z2-7]{{{LEAST_CHARACTERS},}}", re.IGNORECASE)
-"""What begins an ID is one, whoever is called so."""
 
 
 class TrustView(Protocol):
@@ -107,7 +103,7 @@ class Facilities:
         Raises:
             Conflict: several are called so.
         """
-        if text.casefold() == OWN or _ID.fullmatch(text):
+        if text.casefold() == OWN or beginning_of_id(text):
             return text
         names = {FacilityId(digest): name for digest, name in self.names().items()}
         found = {f: name for f, name in names.items() if name.casefold() == text.casefold()}

@@ -96,7 +96,7 @@ class TransferLists:
     ) -> AsyncGenerator[list[Transfer]]:
         """Yield transfers, newest first, some at a time.
 
-        Whom an offer is of is looked at as a study is: the audit log has it after the last.
+        Whom an offer is of is looked at as a study is: the audit log has it before it is shown.
 
         Args:
             actor: Who asked.
@@ -104,14 +104,14 @@ class TransferLists:
             held_only: Only offers that a person here decides about.
             limit: At most so many; 0 for all.
         """
-        told = 0
+        is_told = False
         pages = self._rows.search(open_only=open_only, held_only=held_only, limit=limit)
         async with aclosing(pages):
             async for some in pages:
-                told += sum(row.summary is not None for row in some)
+                if not is_told and any(row.summary is not None for row in some):
+                    is_told = True
+                    await self._audit.note_list("offers.listed", {}, actor)
                 yield some
-        if told:
-            await self._audit.note_list("offers.listed", {"offers": told}, actor)
 
     async def rates(self) -> Mapping[FacilityId, float]:
         """Return how fast each peer was, in bytes a second."""

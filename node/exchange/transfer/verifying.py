@@ -94,7 +94,8 @@ class Checker:
                 self._digest_and_lay_out, slab, plaintext, extents, limiter=self._threads
             )
             examined = await self._examiner.examine_files(slab, places) if places else []
-        for (i, _, _), found in zip(extents, examined, strict=False):  # attachments come last
+        instances = [i for i, _, _ in extents if self._is_instance(i)]
+        for i, found in zip(instances, examined, strict=True):
             self._hold(i, found)
 
     async def _offer(self, position: int, plaintext: bytes) -> None:

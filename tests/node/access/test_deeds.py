@@ -47,6 +47,18 @@ class Radiologist(enum.StrEnum):
     ROLE = "radiologist"
 
 
+async def test_method_that_nobody_has_said_anything_of_is_denied_to_everybody() -> None:
+    visitor: Any = SimpleNamespace(roles=set(Role))
+
+    async def door(_: Any) -> Any:
+        return visitor
+
+    for path in ("/emix.admin.v1.StudyService/PurgeEverything", "/other.Service/Do", ""):
+        call: Any = SimpleNamespace(method=SimpleNamespace(path=path))
+        with pytest.raises(Denied, match="nothing says who may"):
+            await allowing(door)(call)
+
+
 @pytest.mark.parametrize("path", sorted(METHODS | {"grpc.health.v1.Health/Check"}))
 async def test_guard_lets_a_role_do_what_it_may_and_no_more(
     path: str, monkeypatch: pytest.MonkeyPatch

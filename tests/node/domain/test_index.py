@@ -1,6 +1,16 @@
 """What a package is found by: the first word counts, and there is an end of words."""
 
-from node.domain.index import MOST_KEPT_PATIENTS, MOST_SERIES, PackageIndex
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.domain.index import (
+    MOST_KEPT_PATIENTS,
+    MOST_SERIES,
+    ImageIndex,
+    ImageIndexes,
+    PackageIndex,
+)
 from node.domain.patients import Patient
 
 
@@ -46,3 +56,32 @@ def test_what_is_kept_has_a_bound() -> None:
     assert len(index.series) == MOST_SERIES
     assert len(index.modalities) == 32
     assert max(len(values["SeriesDescription"]) for values in index.series.values()) == 64
+
+
+@given(st.text())
+def test_number_of_an_instance_is_a_number_or_nothing(text: str) -> None:
+    image = ImageIndex.of({"InstanceNumber": text, "Rows": text})
+    assert image.instance_number is None or -(2**31) <= image.instance_number < 2**31
+    images = ImageIndexes(2)
+    images.put(1, image)
+    assert images.get(1, ImageIndex()) == image
+    assert images.get(0, ImageIndex()) == images.get(2, ImageIndex()) == ImageIndex()
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("5", 5),
+        ("+5", 5),
+        ("-5", -5),
+        ("-+5", None),
+        ("", None),
+        ("5.0", None),
+        ("٣", None),
+        (str(2**31), None),
+        (str(-(2**31)), -(2**31)),
+        ("9" * 300, None),
+    ],
+)
+def test_number_of_an_instance_is_read_as_it_is_written(text: str, number: int | None) -> None:
+    assert ImageIndex.of({"InstanceNumber": text}).instance_number == number

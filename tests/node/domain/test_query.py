@@ -37,6 +37,9 @@ def matches(name: str, wanted: str, value: str) -> bool:
         ("PatientName", "Yamada^Tarou", "Yamada^Tarou=山田^太郎=やまだ^たろう", True),
         ("PatientName", "山田*", "Yamada^Tarou=山田^太郎", True),
         ("PatientName", "MULLER^ANNA^", "MULLER^ANNA", True),
+        ("PatientName", "muller^*", "Muller ^Anna", True),
+        ("PatientName", "홍^길?", "Hong^Gildong=洪^吉洞=홍^길동", True),
+        ("PatientName", "호*", "Hong^Gildong=洪^吉洞=홍^길동", False),
         ("PatientID", "P12", "P12", True),
         ("PatientID", "p12", "P12", False),
         ("PatientID", "P1?", "P12", True),
@@ -86,6 +89,8 @@ def test_empty_key_matches_anything(wanted: str) -> None:
         ("SeriesNumber", "1-5", "whole number"),
         ("PatientName", "*a" * (MAX_WILDCARDS + 1), "asterisks"),
         ("PatientID", "x" * 1000, "characters"),
+        ("PatientID", "\\", "no value"),
+        ("StudyDate", "20261130-20261101", "lower end"),
         ("NumberOfStudyRelatedSeries", "3", "no key to search by"),
         ("PatientWeight", "70", "no such key"),
     ],
@@ -111,6 +116,11 @@ def test_key_of_a_lower_level_is_refused() -> None:
     with pytest.raises(UsageError, match="search at that level"):
         make_query(Level.STUDY, {"Modality": "CT"})
     assert make_query(Level.IMAGE, {"Modality": "CT", "Rows": ""}).at(Level.SERIES)
+
+
+def test_key_is_given_once_by_whatever_name() -> None:
+    with pytest.raises(UsageError, match="given twice"):
+        make_query(Level.STUDY, {"PatientID": "1", "00100020": "2"})
 
 
 @given(st.text("ab*?[", max_size=8), st.text("ab[", max_size=8))

@@ -8,10 +8,10 @@ import trio
 
 from node.domain.exports import attached_name
 from node.domain.query import Query
-from node.errors import StoreError
+from node.errors import StoreError, UsageError
 from node.exchange.export.exports import Exports
 from node.outside.export_folder import ExportFolder
-from node.store import package_rows, repair
+from node.store import mending, package_rows, repair
 from node.store.audit import AuditStore
 from node.store.catalogue import CatalogueStore
 from node.store.context import StoreContext
@@ -101,6 +101,57 @@ class NoIndex:
     async def beginning(self, _: int, windows: object) -> dict[str, str]:
         await trio.lowlevel.checkpoint()
         return {}
+
+
+async def test_report_is_never_superfluous(context: StoreContext, tmp_path: Path) -> None:
+    """Whatever images it comes with are whole elsewhere, too."""
+    await put_package(context, 1, [])
+    package = await put_package(context, 1, ATTACHMENTS[:1])
+    alone = await put_package(context, 1, ATTACHMENTS[2:], instances=0)
+    again = await put_package(context, 1, ATTACHMENTS[:1])
+    superfluous = context.database.read_sync(
+        lambda db: [mending.is_superfluous(db, p) for p in (package, alone)]
+    )
+    assert superfluous == [True, False]  # the first one's report is in another package, too
+    context.database.write_sync(
+        lambda db: db.execute("DELETE FROM packages WHERE id = ?", (again.id,))
+    )
+    assert not context.database.read_sync(lambda db: mending.is_superfluous(db, package))
+
+
+async def test_report_that_is_lost_in_one_package_comes_from_another(
+    context: StoreContext, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        await put_package(context, 1, ATTACHMENTS[:1])
+    first = context.database.read_sync(
+        lambda db: db.execute("SELECT extents FROM attachments ORDER BY package").fetchone()[0]
+    )
+    position = package_rows.unpack_extents(first)[0].chunk_index
+    context.database.write_sync(
+        lambda db: db.execute(
+            "UPDATE chunks SET present = 0 WHERE package = 1 AND position = ?", (position,)
+        )
+    )
+    await export(context, tmp_path / "out")
+    assert (tmp_path / "out" / NAMES[0]).read_bytes() == REPORT
+
+
+@pytest.mark.parametrize(
+    ("media_type", "content", "about", "said"),
+    [
+        ("text/plain; charset=utf-8", REPORT, (), "media type"),
+        ("text/plain", b"", (), "empty"),
+        ("text/plain", REPORT, ("abc def",), "no UID"),
+        ("text/plain", REPORT, ("1.2",) * 21, "too much"),
+    ],
+)
+async def test_what_could_never_be_closed_is_not_attached(
+    context: StoreContext, media_type: str, content: bytes, about: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await put_package(context, 1, [(media_type, content, about)])
+    assert caught.group_contains(UsageError, match=said)
 
 
 async def test_repair_brings_attachments_back(context: StoreContext, tmp_path: Path) -> None:
