@@ -20,6 +20,7 @@ from node.dicom.examiner import Examiner
 from node.documents.identity import Identity
 from node.documents.network import Network
 from node.documents.peers import alike_warning
+from node.domain.audit import alarm_text
 from node.domain.connections import ConnectionState, Route
 from node.domain.findings import Finding
 from node.domain.heads import Confirmed
@@ -97,7 +98,17 @@ class Doctor:
         ports = [] if is_quick else await self._ports()
         networks = [self._network(network) for network in self._networks.all()]
         unfinished = await self._unfinished()
-        return [_clock(), *local, *unfinished, *ports, *networks, *self._peers()]
+        # Status says itself what they are.
+        alarms = [] if is_quick else await self._alarms()
+        return [_clock(), *alarms, *local, *unfinished, *ports, *networks, *self._peers()]
+
+    async def _alarms(self) -> list[Finding]:
+        found = await self._audit.open_alarms()
+        if not found:
+            return []
+        text = f"{len(found)} that nobody has acknowledged; the last: {alarm_text(found[-1])}"
+        advice = "`emix audit --alarms` shows them; once you have acted: `emix audit acknowledge`"
+        return [Finding("alarms", "problem", text, advice)]
 
     async def _unfinished(self) -> list[Finding]:
         found = await self._imports.list_imports()

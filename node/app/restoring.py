@@ -16,7 +16,7 @@ from typing import BinaryIO, Self
 
 from node.app.home import Home, check_length, load_keyring, with_new_host_key
 from node.crypto.digests import Hasher
-from node.crypto.keyring import RecoveryKit
+from node.crypto.keyring import RecoveryKit, unlock_with_kit
 from node.errors import ConfigError, UsageError
 from node.outside.copies import (
     CONFIG,
@@ -63,7 +63,7 @@ def restore_home(
     Args:
         source: The backup.
         home: A folder that is there and empty, or the last of a path.
-        kit: Makes a new host key, which no backup has.
+        kit: Makes a new host key, which no backup has, where there is no passphrase.
         takes_incomplete: Restore what is left of a backup that lacks parts.
         tell: Called with the bytes written, and those in all.
 
@@ -123,14 +123,16 @@ def _not_empty(root: Path, source: Path) -> ConfigError:
 def _keys(source: Path, kit: RecoveryKit | None) -> Mapping[str, bytes]:
     """Return the files that a kit makes; they take the place of the backup's."""
     ring = load_keyring(Home(source))
+    if ring.has_slot("passphrase"):
+        if kit is not None:
+            unlock_with_kit(ring, kit)
+        return {}  # a host key beside it would open the home to whoever has its disk
     if kit is not None:
         keyring, host_key = with_new_host_key(ring, kit)
         return {_HOST_KEY: host_key, KEYRING: keyring.encode()}
-    if not ring.has_slot("passphrase"):
-        raise UsageError(
-            "the backup is of a node with a host key, which no backup holds: give --recovery-kit"
-        )
-    return {}
+    raise UsageError(
+        "the backup is of a node with a host key, which no backup holds: give --recovery-kit"
+    )
 
 
 class _Unreadable(Exception):

@@ -173,7 +173,7 @@ def _command(home: Path) -> str:
 @click.command()
 @click.argument("directory")
 @click.option(
-    "--recovery-kit", metavar="FILE", help="Makes a new host key, where no passphrase was set."
+    "--recovery-kit", metavar="FILE", help="Makes a new host key; only where no passphrase is set."
 )
 @click.option("--incomplete", is_flag=True, help="Restore what is left of a damaged backup.")
 @as_json

@@ -59,7 +59,7 @@ def studies(context: click.Context, query: tuple[str, ...], limit: int | None, j
 @click.argument("keys", nargs=-1, metavar="[KEY=VALUE | WORD]...")
 @click.option(
     "--level",
-    type=click.Choice(["study", "series", "image"]),
+    type=click.Choice(["study", "series", "image"], case_sensitive=False),
     default="study",
     show_default=True,
     help="What is looked for.",
@@ -79,9 +79,23 @@ def query(
     """Find studies, series or instances by DICOM attributes, as C-FIND and QIDO-RS do.
 
     A KEY is a keyword such as PatientID, or a tag in 8 hexadecimal digits. A VALUE may have the
-    wildcards * and ?, dates and times may be ranges, several UIDs are separated by commas. Names
-    and descriptions match without regard to case and accents, IDs and codes as they are written.
-    Every WORD must occur in the study, too, as in `emix studies`.
+    wildcards * and ?; dates and times may be ranges; of several codes or UIDs, which are separated
+    by backslashes (UIDs by commas, too), one has to match. Names and descriptions match without
+    regard to case and accents, IDs and codes as they are written. A family name alone finds whoever
+    is called so. Every WORD must occur in the study, too, as in `emix studies`.
+
+    \b
+    Keys of a study:
+      PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime
+      StudyID AccessionNumber StudyDescription ReferringPhysicianName
+      InstitutionName ModalitiesInStudy StudyInstanceUID
+    Of a series, with --level series or image:
+      Modality SeriesNumber SeriesDescription BodyPartExamined
+      PerformedProcedureStepStartDate PerformedProcedureStepStartTime
+      SeriesInstanceUID
+    Of an image, with --level image:
+      SOPInstanceUID SOPClassUID InstanceNumber Rows Columns BitsAllocated
+      NumberOfFrames AvailableTransferSyntaxUID
 
     \b
     Examples:
@@ -114,9 +128,11 @@ def query(
             )
             for m in answer.matches
         ],
-        "Nothing matches.",
+        f"Nothing matches after the first {offset}." if offset else "Nothing matches.",
     )
-    note_limit(request.limit, answer.matches)
+    if request.limit and len(answer.matches) == request.limit:
+        more = offset + request.limit
+        print_line(f"More may match: --offset {more}, or --limit 0 for all.", is_error=True)
 
 
 _MATCHES = {

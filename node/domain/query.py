@@ -10,6 +10,9 @@ import enum
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+
+from rapidfuzz import process
 
 from node.domain.display_text import folded, forms
 from node.domain.uids import MAX_UID, is_loose_uid
@@ -107,9 +110,11 @@ ATTRIBUTES: Mapping[str, Attribute] = {
 }
 """By keyword, in the order of their levels."""
 
+_BY_KEYWORD = {keyword.casefold(): one for keyword, one in ATTRIBUTES.items()}
 _LEVELS = list(Level)
 _DATE = re.compile(r"[0-9]{8}")
-_TIME = re.compile(r"[0-9]{2}([0-9]{2}([0-9]{2}(\.[0-9]{1,6})?)?)?")
+_HYPHENATED = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
+_TIME = re.compile(r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9]|60)?(\.[0-9]{1,6})?)?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
 _MOST_GROUPS = 3  # alphabetic, ideographic, phonetic: PS3.5 6.2.1.2
 _LAST_DIGITS = "235959.999999"
@@ -121,14 +126,21 @@ def attribute(name: str) -> Attribute:
     Raises:
         UsageError: the catalogue has none of that name.
     """
-    if found := ATTRIBUTES.get(name):
+    if found := _BY_KEYWORD.get(name.casefold()):
         return found
     if re.fullmatch(r"[0-9A-Fa-f]{8}", name):
         for one in ATTRIBUTES.values():
             if one.tag == int(name, 16):
                 return one
-    known = ", ".join(sorted(k for k, a in ATTRIBUTES.items() if a.kind is not Kind.COUNT))
-    raise UsageError(f"the catalogue has no such key; it has {known}")
+    named = f" called {name}" if re.fullmatch(r"[A-Za-z0-9,()]{1,64}", name) else ""
+    close = [
+        known for known, *_ in process.extract(name, list(ATTRIBUTES), limit=3, score_cutoff=70)
+    ]
+    meant = f"; perhaps {' or '.join(close)}" if close and named else ""
+    raise UsageError(
+        f"the catalogue has no such key{named}{meant}. `emix query --help` lists its keys; a tag"
+        " is 8 hexadecimal digits"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,15 +216,27 @@ def criterion(name: str, text: str) -> Criterion | None:
         case Kind.NAME:
             values = _patterns(key, _name_patterns(wanted))
         case Kind.DATE:
-            low, high = _range(key, wanted, _DATE, "days are written 20261124, 20261101-20261130,")
+            plain = _HYPHENATED.sub(r"\1\2\3", wanted)
+            low, high = _range(key, plain, _DATE, "days are written 20261124, 20261101-20261130,")
+            if not all(map(_is_day, filter(None, (low, high)))):
+                raise UsageError(f"{key.keyword}: there is no such day")
         case Kind.TIME:
-            low, high = _range(key, wanted, _TIME, "times are written 1030, 1000-1200,")
+            plain = wanted.replace(":", "")
+            low, high = _range(key, plain, _TIME, "times are written 1030, 1000-1200,")
             low, high = low and full_time(low), high and _last_time(high)
         case Kind.NUMBER:
             values = tuple(_number(key, one) for one in wanted.split("\\"))
         case Kind.COUNT:
             raise UsageError(f"{key.keyword} is answered, and is no key to search by")
     return Criterion(key, values, low, high, wanted)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _uids(key: Attribute, wanted: str) -> tuple[str, ...]:
@@ -353,16 +377,19 @@ def make_query(
     Raises:
         UsageError: a key is unknown, or belongs to a level below, or is written wrongly.
     """
-    if len(words) > MAX_WORDS:
-        raise UsageError(f"at most {MAX_WORDS} words are looked for at once")
+    if len(words) > MAX_WORDS or any(len(word) > MAX_PATTERN for word in words):
+        raise UsageError(
+            f"at most {MAX_WORDS} words of {MAX_PATTERN} characters are looked for at once"
+        )
     criteria = [criterion(name, text) for name, text in keys.items()]
     found = [one for one in criteria if one is not None]
     if len({attribute(name).keyword for name in keys}) < len(keys):
         raise UsageError("a key is given twice, by its keyword and by its tag")
     for one in found:
         if _LEVELS.index(one.attribute.level) > _LEVELS.index(level):
+            instead = ", or for ModalitiesInStudy" if one.attribute.keyword == "Modality" else ""
             raise UsageError(
                 f"{one.attribute.keyword} is said of each {one.attribute.level}; search at that"
-                " level"
+                f" level{instead}"
             )
     return Query(level, tuple(found), tuple(words), limit=limit, offset=offset)

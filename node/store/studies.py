@@ -57,7 +57,8 @@ class StudyStore:
                 "SELECT DISTINCT origin FROM packages WHERE state = 'closed' AND study_uid = ?",
                 (chosen.study_uid,),
             ).fetchall()
-            sources = [_source(db, chosen.study_uid, FacilityId(row[0])) for row in rows]
+            origins = sorted((FacilityId(row[0]) for row in rows), key=lambda o: o != chosen.origin)
+            sources = [_source(db, chosen.study_uid, origin) for origin in origins]
             for source in sources:
                 source.series_rows = series_of(db, source.study_uid, source.origin)
                 for row in source.packages:

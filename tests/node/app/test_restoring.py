@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from node.app.home import Home
+from node.app import restoring
+from node.app.home import Home, NewNode, make_home
 from node.app.restoring import restore_home
 from node.crypto.keyring import RecoveryKit
 from node.errors import ConfigError, KeysError, NodeError, UsageError
@@ -197,3 +198,16 @@ def test_folder_that_cannot_be_changed_has_to_keep_others_out(
     else:
         restore_home(backup, Home(tmp_path / "there"), kit)
         hold_restored(tmp_path / "there", backup)
+
+
+def test_home_with_a_passphrase_gets_no_host_key_beside_it(tmp_path: Path) -> None:
+    kits = {}
+    for name in ("mine", "other"):
+        kit = tmp_path / f"{name}.kit"
+        new = NewNode(name, kit, b"a passphrase of some length", "127.0.0.1:0", "127.0.0.1:0")
+        make_home(Home(tmp_path / name), new)
+        kits[name] = RecoveryKit.decode(kit.read_bytes())
+    assert restoring._keys(tmp_path / "mine", kits["mine"]) == {}
+    assert restoring._keys(tmp_path / "mine", None) == {}
+    with pytest.raises(KeysError, match="does not open this home"):
+        restoring._keys(tmp_path / "mine", kits["other"])

@@ -54,6 +54,9 @@ def matches(name: str, wanted: str, value: str) -> bool:
         ("StudyTime", "1000-1030", "103059", True),
         ("StudyTime", "1000-1030", "1031", False),
         ("StudyTime", "103000", "1030", True),
+        ("StudyTime", "10:00-10:30", "1015", True),
+        ("StudyDate", "2026-11-01-2026-11-30", "20261124", True),
+        ("StudyDate", "2026-11-24", "20261124", True),
         ("ModalitiesInStudy", "CT\\PT", "MR PT", True),
         ("ModalitiesInStudy", "CT", "MR PT", False),
         ("StudyDescription", "*SCHADEL*", "MRT Schädel nativ", True),
@@ -81,9 +84,11 @@ def test_empty_key_matches_anything(wanted: str) -> None:
 @pytest.mark.parametrize(
     ("name", "wanted", "said"),
     [
-        ("StudyDate", "2026-11-24", "days are written"),
+        ("StudyDate", "20261324", "no such day"),
+        ("StudyDate", "20260230-", "no such day"),
         ("StudyDate", "-", "days are written"),
-        ("StudyTime", "10:30", "times are written"),
+        ("StudyTime", "2530", "times are written"),
+        ("StudyTime", "1060", "times are written"),
         ("StudyInstanceUID", "1.2.*", "no wildcards"),
         ("StudyInstanceUID", ",".join(["1.2"] * (MAX_VALUES + 1)), "at most"),
         ("SeriesNumber", "1-5", "whole number"),
@@ -92,7 +97,9 @@ def test_empty_key_matches_anything(wanted: str) -> None:
         ("PatientID", "\\", "no value"),
         ("StudyDate", "20261130-20261101", "lower end"),
         ("NumberOfStudyRelatedSeries", "3", "no key to search by"),
-        ("PatientWeight", "70", "no such key"),
+        ("PatientWeight", "70", "no such key called PatientWeight"),
+        ("PatientNam", "x", "perhaps PatientName"),
+        ("Patient Name = doe", "x", r"no such key\. `emix query --help`"),
     ],
 )
 def test_what_is_written_wrongly_is_said(name: str, wanted: str, said: str) -> None:
@@ -101,7 +108,8 @@ def test_what_is_written_wrongly_is_said(name: str, wanted: str, said: str) -> N
 
 
 def test_tag_names_an_attribute_as_its_keyword_does() -> None:
-    assert attribute("00100010") == attribute("PatientName") == ATTRIBUTES["PatientName"]
+    for name in ("00100010", "PatientName", "patientname", "PATIENTNAME"):
+        assert attribute(name) == ATTRIBUTES["PatientName"]
 
 
 def test_tags_and_keywords_are_those_of_the_dictionary() -> None:
