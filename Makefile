@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 SPREAD := --dist loadfile --no-loadscope-reorder
+DURATIONS := --durations=20
 COVERAGE := COVERAGE_FILE=$(CURDIR)/build/coverage/data $(VENV)/bin/coverage
 TESTED = $(PY) -m pytest
 
@@ -20,7 +21,7 @@ demo: $(VENV)/.ready
 # Every step: under ten minutes on two cores.
 test: $(VENV)/.ready check
 	mkdir -p -m 1777 build/coverage
-	$(TESTED) -m "not slow and not alone and not torture" -n 3 $(SPREAD)
+	$(TESTED) -m "not slow and not alone and not torture" -n 3 $(SPREAD) $(DURATIONS)
 
 # What CI runs: the same, with what it covers held against floors; then kills, storms and attacks.
 # Some forty minutes.
@@ -29,8 +30,8 @@ test-all: test
 	$(COVERAGE) combine -q
 	$(COVERAGE) json -q -o build/coverage/found.json
 	$(PY) -m tests.coverage build/coverage/found.json
-	$(PY) -m pytest -m "slow and not alone" -n 4 $(SPREAD)  # they wait more than they compute
-	$(PY) -m pytest -m alone
+	$(PY) -m pytest -m "slow and not alone" -n 4 $(SPREAD) $(DURATIONS)  # they wait more than they compute
+	$(PY) -m pytest -m alone $(DURATIONS)
 
 # Long sweeps; writes docs/reliability.md.
 torture: $(VENV)/.ready

@@ -13,7 +13,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -189,7 +188,7 @@ async def _ask(store: CatalogueStore, studies: StudyStore, name: str, query: Que
     if query.criteria:
         await store.find(query)
     else:
-        await studies.sources(await store.studies(replace(query, offset=0)))
+        await studies.sources(await store.studies(query))
     return time.perf_counter() - begun
 
 
@@ -211,11 +210,7 @@ async def _measure(context: StoreContext) -> dict[str, tuple[list[float], list[f
 
     async def writer() -> None:
         while True:
-            await context.database.write(
-                lambda db: db.execute(
-                    "INSERT OR REPLACE INTO meta VALUES ('bench', randomblob(900))"
-                )
-            )
+            await context.database.write(lambda db: db.execute(_WRITTEN))
             await trio.sleep(0.01)
 
     async with trio.open_nursery() as nursery:

@@ -11,7 +11,7 @@ from node.exchange.membership.facilities import Facilities
 from node.exchange.membership.meeting import Meeting
 from node.exchange.membership.pairing import HowToPair, Pairing, StringPairing
 from node.exchange.membership.strangers import Stranger
-from node.exchange.transfer.lists import TransferLists, Ways
+from node.exchange.transfer.lists import PeerWays, TransferLists
 from node.rpc.pages import write_list
 from node.rpc.serving import Call, Service, allow_all
 from node.system import clock
@@ -25,7 +25,7 @@ class PeerHandlers:
         facilities: Facilities,
         pairing: Pairing,
         meeting: Meeting,
-        ways: Ways,
+        ways: PeerWays,
         transfers: TransferLists,
     ) -> None:
         self._facilities = facilities

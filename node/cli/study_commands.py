@@ -121,13 +121,7 @@ def query(
     columns = _MATCHES[level]
     show_table(
         (">NO", *(Column(*heading) for heading, _ in columns)),
-        [
-            (
-                f"s{m.number}",
-                *(_shown(keyword, m.values.get(keyword, "")) for _, keyword in columns),
-            )
-            for m in answer.matches
-        ],
+        [_match_row(match, [keyword for _, keyword in columns]) for match in answer.matches],
         f"Nothing matches after the first {offset}." if offset else "Nothing matches.",
     )
     if request.limit and len(answer.matches) == request.limit:

@@ -54,9 +54,10 @@ _TEXT_TAGS = {
     0x00400244: "PerformedProcedureStepStartDate",
     0x00400245: "PerformedProcedureStepStartTime",
     0x00180015: "BodyPartExamined",
-    0x00200013: "InstanceNumber",
-    0x00280008: "NumberOfFrames",
 }
+_DIGIT_TAGS = {0x00200013: "InstanceNumber", 0x00280008: "NumberOfFrames"}
+"""Of each instance others, and ASCII: decoded apart from what is equal for a series."""
+
 _NUMBER_TAGS = {0x00280010: "Rows", 0x00280011: "Columns", 0x00280100: "BitsAllocated"}
 _NAME_TAGS = {0x00100010: "PatientName", 0x00080090: "ReferringPhysicianName"}
 _HALF_SAMPLES = {b"YBR_FULL_422": 4, b"YBR_PARTIAL_422": 4, b"YBR_PARTIAL_420": 3}
@@ -219,9 +220,16 @@ def _index(walker: Walker) -> dict[str, str]:
         if tag in values
     }
     numbers = {
-        keyword: str(_number(walker, tag)) for tag, keyword in _NUMBER_TAGS.items() if tag in values
+        keyword: str(_number(walker, tag))
+        for tag, keyword in _NUMBER_TAGS.items()
+        if len(values.get(tag, b"")) >= 2
     }
-    return index | names | numbers
+    digits = {
+        keyword: values[tag][:_MAX_TEXT].decode("ascii", "replace").strip("\0 ")
+        for tag, keyword in _DIGIT_TAGS.items()
+        if tag in values
+    }
+    return index | names | numbers | digits
 
 
 @lru_cache(maxsize=256)

@@ -24,9 +24,6 @@ class StudyRows(Protocol):
     async def delete(self, text: str, origin: str, actor: Actor) -> Deleted:
         """Delete one origin's packages of a study."""
 
-    async def uid_or_beginning(self, text: str) -> tuple[str, bool]:
-        """Return a study's UID, or the beginning of some, and whether it is whole."""
-
 
 class Studies:
     """What is here, for people."""

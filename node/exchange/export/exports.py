@@ -47,7 +47,7 @@ class Exports(Generic[P]):
         safe_preamble: bool,
         tell: Tell,
     ) -> None:
-        """Give every byte of what was planned to a sink, in the order of chunks: the fastest.
+        """Give every byte of what was planned to a sink, in any order: the fastest.
 
         The audit log has it before the first byte leaves.
 

@@ -45,14 +45,14 @@ class Running(Protocol):
         """Whether more urgent ones to the same peer go first."""
 
 
-class Ways(Protocol):
+class PeerWays(Protocol):
     """How peers are reached now; `node.federation.connections.supervisor` knows."""
 
     def way(self, facility: FacilityId) -> PeerWay:
         """Return what is known of the way to a peer."""
 
 
-class Pins(Protocol):
+class PinView(Protocol):
     """The peers, as `Facilities` has them."""
 
     def pin_of(self, facility: FacilityId) -> Peer | None:
@@ -70,8 +70,8 @@ class TransferLists:
         rows: TransferRows,
         running: Running,
         changes: Feed[Transfer],
-        ways: Ways,
-        pins: Pins,
+        ways: PeerWays,
+        pins: PinView,
         audit: AuditTrail,
     ) -> None:
         """Prepare.

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import ssl
-import struct
 from typing import Any
 
 import pytest
@@ -106,7 +105,7 @@ def test_certificate_of_another_kind_of_key_is_no_nodes(kind: str) -> None:
     builder = certificates._node_certificate(NODE, key.public_key(), 7, certificates._start(NOW))
     made = builder.sign(key, hashes.SHA256())
     der = made.public_bytes(serialization.Encoding.DER)
-    with pytest.raises(ValueError, match=r".*"):
+    with pytest.raises(ValueError, match="certificate"):
         certificates.check_own(der, NODE)
 
 
@@ -165,11 +164,3 @@ def test_sealed_object_of_another_magic_or_version_has_an_unknown_format(
         return
     with pytest.raises(OpenFailed, match="unknown format"):
         open_small(keys, "kind", b"context", changed)
-
-
-def test_header_of_a_sealed_object_is_magic_version_and_suite() -> None:
-    sealed = seal_small(SealingKeys(b"k" * 32, "epoch"), "kind", b"", b"x")
-    magic, version, suite = struct.unpack_from(">4sBB", sealed)
-    assert len(magic) == 4
-    assert version
-    assert suite

@@ -95,10 +95,12 @@ class Retained:
 
     days = 30
 
-    def __init__(self) -> None:
+    def __init__(self, calls: list[Any]) -> None:
         self._pages = {0: [1, 2], 2: [3], 3: []}
+        self._calls = calls
 
     async def page(self, after: int) -> list[Any]:
+        self._calls.append(("page", (after,)))
         return [type("Aged", (), {"number": n}) for n in self._pages[after]]
 
     async def step(self, _: Any) -> Step:
@@ -106,11 +108,13 @@ class Retained:
 
 
 async def test_retention_is_listed_in_pages_and_that_is_recorded_first() -> None:
-    kept, calls = keeping(retention=Retained())
+    calls: list[Any] = []
+    kept = Keeping(None, Retained(calls), None, RecordedTrail(calls))  # type: ignore[arg-type]
     assert kept.retention_days == 30
     found = [one.number async for page in kept.aged(ALICE) for one in page]
     assert found == [1, 2, 3]
-    assert calls == [("retention.listed", ({}, ALICE))]
+    assert calls[0] == ("retention.listed", ({}, ALICE))
+    assert [name for name, _ in calls[1:]] == ["page"] * 3
     assert await kept.apply_retention(ALICE) == Step(1, 2)
 
 
