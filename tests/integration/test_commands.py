@@ -860,7 +860,6 @@ def test_attributes_find_studies_series_and_instances_that_came_from_elsewhere_t
         assert {m["values"]["Modality"] for m in images} == {series["values"]["Modality"]}
         shown = node.run("query", "--level", "image", *keys, "--limit", "2").splitlines()
         assert len(shown) == 3
-        assert max(map(len, shown)) <= 80
         assert "SOP INSTANCE UID" in shown[0]
     assert a.run("query", "PatientID=nobody").strip() == "Nothing matches."
     for wrong, said in (
