@@ -76,6 +76,8 @@ class ArrivalStore:
 
         A summary is kept for the person who decides about it, and no longer.
 
+        Durable once this returns; cancelled, it was done whole or not at all.
+
         Raises:
             BadDelivery: the peer used this transfer id for another delivery before.
             PeerBusy: so many of its offers wait here, or ended here, that no more are kept.
@@ -334,6 +336,8 @@ class ArrivalStore:
 
         None, while another transfer that is not final is about the same package. Looked at and
         marked in one transaction: whoever begins the package after it is asked to come again.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
         """
 
         def work(db: Db) -> list[int]:

@@ -15,7 +15,10 @@ class ClockNotes:
         self._database = database
 
     async def note(self) -> None:
-        """Keep the time that is believed now."""
+        """Keep the time that is believed now.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
+        """
         await self._database.write(_note)
 
     async def alarm(self, doubt: str) -> None:

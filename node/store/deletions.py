@@ -48,7 +48,10 @@ class DeletionStore:
         return [Deletion(TransferId(transfer_id), time) for transfer_id, time in rows]
 
     async def confirmed(self, peer: FacilityId, transfers: Sequence[TransferId]) -> None:
-        """Forget what a peer knows now."""
+        """Forget what a peer knows now.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
+        """
         if transfers:
             ids = [transfer.value for transfer in transfers]
             sql = f"DELETE FROM deletions WHERE peer = ? AND transfer_id IN ({marks(ids)})"

@@ -155,7 +155,10 @@ class Exporter:
         )
 
     async def note_ended(self, plan: ExportPlan) -> None:
-        """Note that somebody has what was planned: retention may delete it."""
+        """Note that somebody has what was planned: retention may delete it.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
+        """
         numbers = [package.id for package in plan.packages]
         await self._context.database.write(lambda db: package_rows.note_looked(db, numbers))
 

@@ -79,6 +79,8 @@ class HeadStore:
 
         A head that the log contradicts is an alarm. Others' heads are left out, and those of an
         earlier node of this facility, whose log may have been another.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
         """
         me = self._facility, self._signer.node_id
         ours = [k for k in kept if (k.head.facility, k.head.node) == me]
@@ -145,6 +147,8 @@ class HeadStore:
         """Let a facility's log begin anew here: its heads so far count no longer.
 
         They stay as evidence until this is done again. Returns how many they were.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
         """
 
         def work(db: Db) -> int:

@@ -61,6 +61,8 @@ class ImportStore:
         It goes on with an earlier one of the same sources that was not finished, or with the one
         that is named.
 
+        Durable once this returns; cancelled, it was done whole or not at all.
+
         Raises:
             NotFound: none of that number waits to be resumed.
         """
@@ -98,6 +100,8 @@ class ImportStore:
 
     async def discard_import(self, number: int, actor: Actor) -> int:
         """Delete what an import kept that was not finished; return how many packages that were.
+
+        Durable once this returns; cancelled, what is left of it is discarded with the next try.
 
         Raises:
             NotFound: there is none of that number, or it runs.
@@ -414,7 +418,10 @@ class ImportStore:
         await trio.to_thread.run_sync(delete_unnamed, self._context, list(chunk_ids))
 
     async def hold(self, row: int, examined: Examined, label: str) -> int:
-        """Note why the one instance in a held package waits for a person; return its number."""
+        """Note why the one instance in a held package waits for a person; return its number.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
+        """
 
         def work(db: Db) -> int:
             doubt = Doubt(0, examined.verdict, tuple(examined.reasons))
@@ -441,6 +448,9 @@ class ImportStore:
 
         An imported one becomes a package of its own. One that arrived is part of its sender's
         package, which stays whole: released, it is exported and sent on with it.
+
+        Durable once this returns. Cancelled, it is decided as asked, or waits still; what is
+        discarded may be in the log before it goes.
 
         Raises:
             NotFound: nothing is held under that number, or somebody decided meanwhile.

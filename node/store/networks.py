@@ -30,7 +30,10 @@ class NetworkStore:
         )
 
     async def add(self, letter: JoinLetter, membership: Membership, actor: Actor) -> None:
-        """Keep a network that the facility has joined; joining again replaces the membership."""
+        """Keep a network that the facility has joined; joining again replaces the membership.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
+        """
         network = letter.invitation.network
 
         def work(db: Db) -> None:
@@ -84,6 +87,8 @@ class NetworkStore:
 
     async def leave(self, network: NetworkId, actor: Actor) -> None:
         """Forget a network.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
 
         Raises:
             NotFound: the facility has not joined it.

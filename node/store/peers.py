@@ -62,6 +62,8 @@ class PeerStore:
     ) -> Peer:
         """Pin a facility, or renew the statements of one that is pinned.
 
+        Durable once this returns; cancelled, it was done whole or not at all.
+
         Args:
             identity: The facility's.
             endpoint: Where a person says that it is; empty for what it states.
@@ -128,6 +130,8 @@ class PeerStore:
     async def renew(self, identity: Identity) -> bool:
         """Keep newer statements of a pinned facility: a new certificate, a new name.
 
+        Durable once this returns; cancelled, it was done whole or not at all.
+
         Returns:
             False: newer ones than these are kept, or the facility is not pinned any more.
 
@@ -190,7 +194,10 @@ class PeerStore:
         return await self._database.write(work)
 
     async def note_seen(self, facility: FacilityId, when: float) -> None:
-        """Keep when a peer was last heard of."""
+        """Keep when a peer was last heard of.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
+        """
         await self._database.write(
             lambda db: db.execute(
                 "UPDATE peers SET last_seen_time = ? WHERE facility = ?", (when, facility.digest)

@@ -76,6 +76,9 @@ class RetentionStore:
     async def step(self, actor: Actor = NODE) -> Step:
         """Announce what has become old enough, and delete some of what was announced a week ago.
 
+        What it announced and deleted is durable once this returns; cancelled, the rest is left to
+        the next step.
+
         Raises:
             Conflict: the clock is suspect: nothing is deleted by it.
         """

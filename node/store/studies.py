@@ -110,6 +110,9 @@ class StudyStore:
     async def delete(self, text: str, origin: str, actor: Actor) -> Deleted:
         """Delete a study here: one origin's packages, and nothing that is in no package.
 
+        Durable once this returns; cancelled after its transaction, the chunks go with the next
+        sweep.
+
         Raises:
             NotFound: no such study, or none from that origin.
             SeveralOrigins: it came from several facilities and none is named.

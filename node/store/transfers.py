@@ -65,7 +65,10 @@ class TransferStore:
         self.publish = publish
 
     async def change(self, row_id: int, work: Callable[[Db], None]) -> Transfer:
-        """Change a transfer in one transaction, tell of it, and return it."""
+        """Change a transfer in one transaction, tell of it, and return it.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
+        """
 
         def run(db: Db) -> Transfer:
             work(db)
@@ -266,7 +269,10 @@ class TransferStore:
         return await self.change(row.id, work)
 
     async def note_overdue(self, now: float) -> int:
-        """Raise alarms, each once, about transfers that are overdue; return how many."""
+        """Raise alarms, each once, about transfers that are overdue; return how many.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
+        """
         since = now - min(OVERDUE_SECONDS.values())
         rows = await self.find(f"state IN ({OPEN}) AND created_time < ?", (since,))
         overdue = [row for row in rows if row.is_overdue(now)]
@@ -370,6 +376,8 @@ class TransferStore:
 
         A transfer that has come to another end stays what it is. Its receipt is kept all the
         same: the receiver has the package, and we have its word.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
         """
 
         def work(db: Db) -> None:
@@ -396,6 +404,8 @@ class TransferStore:
         self, row: Transfer, *, accept: bool, reason: str, actor: Actor
     ) -> Transfer:
         """Keep a person's decision on a held offer.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
 
         Raises:
             Conflict: it is not held.
@@ -453,6 +463,8 @@ class TransferStore:
         """Remove offers to us that ended without a receipt and stand no longer.
 
         Shown again, they are refused for their age.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
         """
         sql = (
             f"DELETE FROM transfers WHERE direction = 'receive' AND state IN ({FINAL})"
@@ -472,6 +484,8 @@ class TransferStore:
 
         With them go their documents: whoever wants to keep proofs exports receipts first. What
         can be shown again, since its delivery still stands, is kept.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
 
         Returns:
             How many; at most a thousand at once.

@@ -126,6 +126,8 @@ class Authority:
     async def report_forgery(self, network_id: NetworkId, problem: str) -> None:
         """Raise an alarm: a directory, a relay or a peer showed what it should not have.
 
+        Durable once this returns; cancelled, it was done whole or not at all.
+
         Args:
             network_id: Whose directory, relay or member it is.
             problem: In our own words: others' would get around the bound on equal alarms.

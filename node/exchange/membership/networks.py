@@ -236,6 +236,9 @@ class Networks:
     async def leave(self, text: str, actor: Actor) -> Network:
         """Leave a network, by its name, id or the id's beginning. Its operator can revoke it too.
 
+        Durable, and in force, once this returns; cancelled in between, it is in force with the next
+        start.
+
         Raises:
             NotFound: this facility is in no such network.
             Conflict: several are called so.

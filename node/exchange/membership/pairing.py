@@ -183,6 +183,9 @@ class Pairing:
     ) -> Peer:
         """Pin a member of a network for as long as it is one, by the name that the network gave it.
 
+        Durable, and in force, once this returns; cancelled in between, it is in force with the next
+        change of pins.
+
         Raises:
             Conflict: a person removed it here; that holds.
             UsageError: it is this facility itself, or its clock is far ahead.
@@ -234,7 +237,11 @@ class Pairing:
         return found
 
     async def remove(self, text: str, actor: Actor) -> Peer:
-        """Remove a peer for good; its running calls end before this returns."""
+        """Remove a peer for good; its running calls end before this returns.
+
+        Durable, and in force, once this returns; cancelled in between, it is in force with the next
+        change of pins.
+        """
         peer = find_peer([p for p in await self._pins.all() if not p.is_removed], text)
         removed = await self._pins.remove(peer.facility_id, actor)
         await self._publish(PinsChanged())
@@ -251,6 +258,9 @@ class Pairing:
 
         That is a facility that is not pinned, a node that its facility has replaced or cannot have
         taken yet, and one whose node key or certificate is another peer's.
+
+        What is kept is durable, and in force, once this returns; cancelled in between, it is in
+        force with the next change of pins.
         """
         peer = await self._pins.get(identity.facility_id)
         if peer is None or peer.is_removed:
@@ -290,7 +300,10 @@ class Pairing:
         return identity.order > known.order and time.monotonic() - last >= _RENEW_SECONDS
 
     async def report_forged(self, facility: FacilityId, problem: str) -> None:
-        """Note that a facility signed what it must not; an alarm, if it is pinned here."""
+        """Note that a facility signed what it must not; an alarm, if it is pinned here.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
+        """
         peer = await self._pins.get(facility)
         if peer is None or peer.is_removed:  # anybody can make a key up, and fill the log
             log.warning("statements refused", facility=facility.short(), reason=problem)
@@ -306,7 +319,10 @@ class Pairing:
         return await self._pins.get(facility)
 
     async def note_seen(self, facility: FacilityId) -> None:
-        """Keep that a peer was heard of just now."""
+        """Keep that a peer was heard of just now.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
+        """
         await self._pins.note_seen(facility, clock.now())
 
     # -- by short string ------------------------------------------------------------------

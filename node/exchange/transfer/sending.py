@@ -110,7 +110,10 @@ class Sender:
             raise
 
     async def withdraw(self, link: Link, row: Transfer) -> None:
-        """Tell the receiver that a transfer was taken back."""
+        """Tell the receiver that a transfer was taken back.
+
+        That it was told is durable once this returns; cancelled, it is told again.
+        """
         await link.send(Withdraw(row.transfer_id))
         with patience.for_checking(0).waiting():
             await expect(link, Answer)
@@ -146,7 +149,10 @@ class _Session:
         self._queue, self._queued = trio.open_memory_channel[ChunkEntry](10_000)
 
     async def note_carried(self) -> None:
-        """Keep what went over the link since the last time."""
+        """Keep what went over the link since the last time.
+
+        Durable once this returns; cancelled, it was done whole or not at all.
+        """
         carried, self._carried = self._carried, 0
         before, self._carried_since = self._carried_since, trio.current_time()
         seconds = self._carried_since - before

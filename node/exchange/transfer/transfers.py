@@ -314,6 +314,8 @@ class Transfers:
     async def cancel(self, name: str, actor: Actor) -> Transfer:
         """Take back a transfer of ours, or stop one that comes in.
 
+        Durable once this returns; cancelled, it was decided or not, and nothing of it is lost.
+
         Raises:
             Conflict: it is final already.
         """
@@ -330,7 +332,10 @@ class Transfers:
         return row
 
     async def expire(self) -> int:
-        """End transfers to us that never completed in their time; return how many."""
+        """End transfers to us that never completed in their time; return how many.
+
+        Each is durable by itself; cancelled, the rest is left to the next time.
+        """
         rows = await self._book.expired(clock.now() - MAX_CLOCK_SKEW_SECONDS)
         for row in rows:
             with suppress(Conflict):  # it came to an end just now
@@ -350,7 +355,10 @@ class Transfers:
             await trio.sleep(_OVERDUE_LOOK_SECONDS)
 
     async def decide(self, name: str, *, accept: bool, reason: str, actor: Actor) -> Transfer:
-        """Accept or decline a held offer; the sender is told if it can be reached."""
+        """Accept or decline a held offer; the sender is told if it can be reached.
+
+        Durable once this returns; cancelled, it was decided or not, and nothing of it is lost.
+        """
         row = await self._book.get(name, direction=Direction.RECEIVE)
         return await self._book.decide_offer(row, accept=accept, reason=reason, actor=actor)
 
