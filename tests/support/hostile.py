@@ -1,6 +1,6 @@
 """A peer whose keys the test has, so that it can send what no honest node would."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from node.documents.signed import Document
 from node.domain.connections import Route
 from node.domain.ids import FacilityId, TransferId
 from node.domain.manifest import (
+    AttachmentEntry,
     ChunkEntry,
     Extent,
     InstanceEntry,
@@ -166,14 +167,19 @@ def forge(
     chunk_changes: dict[str, object] | None = None,
     origin: HostilePeer | None = None,
     split_at: int = 0,
+    attachments: Sequence[tuple[str, bytes, Sequence[str]]] = (),
 ) -> Forgery:
-    """Make a package of one instance for a real node; the changes make its manifest lie."""
+    """Make a package of one instance for a real node; the changes make its manifest lie.
+
+    Attachments are media type, bytes, and what they are about; each has a chunk of its own.
+    """
     content = make_instance(study, 1) if instance is None else instance
     key = DataKey.new()
     parts = [content[:split_at], content[split_at:]] if split_at else [content]
     keys = key.sealing_keys()
     made = [
-        seal_chunk(keys, key.package_id, n, part, PixelLayout.WORDS) for n, part in enumerate(parts)
+        seal_chunk(keys, key.package_id, n, part, PixelLayout.WORDS)
+        for n, part in enumerate([*parts, *(attached for _, attached, _ in attachments)])
     ]
     chunks = [replace(c, **(chunk_changes or {})) for c, _ in made]  # type: ignore[arg-type]
     entry = InstanceEntry(
@@ -194,6 +200,16 @@ def forge(
         time(),
         (entry,),
         tuple(chunks),
+        tuple(
+            AttachmentEntry(
+                media_type,
+                len(attached),
+                digest(attached),
+                (Extent(n, 0, len(attached)),),
+                tuple(about),
+            )
+            for n, (media_type, attached, about) in enumerate(attachments, len(parts))
+        ),
     )
     document = sign_manifest(manifest, signer)
     transfer_id = TransferId.new()
