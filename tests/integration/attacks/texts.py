@@ -13,6 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescr
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from node.domain.query import ATTRIBUTES
 from node.rpc.serving import Call, Service, allow_all, serve
 from tests.support.loop import call_soon, run
 
@@ -43,6 +44,9 @@ def filled(kind: Descriptor, choice: int = 0, depth: int = 4) -> Message:
 
 def _fill(message: Message, field: FieldDescriptor, choice: int, depth: int) -> None:
     value: Any
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        getattr(message, field.name).update(dict.fromkeys([*ATTRIBUTES, HOSTILE], HOSTILE))
+        return
     if field.message_type is not None:
         if depth == 0:
             return
