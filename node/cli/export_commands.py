@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from emix.admin.v1 import admin_pb2 as pb
@@ -24,6 +25,9 @@ from node.terminal.output import (
     show_json,
     yes_option,
 )
+
+if TYPE_CHECKING:
+    from node.dicom.dicomdir import NoDicomdir, Unlisted
 
 _NAMED_FILES = 10
 
@@ -65,7 +69,7 @@ def export(
     that find no other study: then it is shown, and asked about unless --yes is given.
 
     The folder must be yours, and no other user may be able to write in it or above it. A name that
-    ends with .zip is a ZIP file's: nothing in it is compressed, and it has no DICOMDIR.
+    ends with .zip is a ZIP file's: nothing in it is compressed.
 
     Where several facilities sealed different images of the study, --origin says whose. Instances
     that this node holds (an executable in the preamble, say) are left out and named; the exit
@@ -77,12 +81,10 @@ def export(
     Examples:
       emix export s12 ~/for-the-pacs
       emix export 1.2.840.113619.2 ~/ours --origin own
-      emix export s12 ~/for-the-portal.zip
+      emix export s12 ~/for-the-portal.zip --dicomdir
     """
     target = safe_paths.absolute(Path(directory))
     is_zip = target.suffix.lower() == ".zip"
-    if is_zip and dicomdir:
-        raise UsageError("a DICOMDIR is written into a folder only; export into one, and pack it")
     if is_zip and target.resolve().is_relative_to(home_path(context).resolve()):
         raise UsageError("a home is encrypted and an export is not; choose another folder")
     uid = chosen(context, uid, is_sure=yes)
@@ -170,6 +172,16 @@ class _Exported:
             self.unfinished_imports += event.unfinished_imports
             self.attachments = event.attachments or self.attachments
 
+    def note_unlisted(self, unlisted: "Sequence[Unlisted]") -> None:
+        """Take in what the DICOMDIR does not list."""
+        self.unlisted = [pb.UnlistedFile(name=one.name, reason=one.reason) for one in unlisted]
+
+    def note_no_dicomdir(self, why: "NoDicomdir") -> None:
+        """Take in why there is none."""
+        self.note_unlisted(why.unlisted)
+        self.lacks_dicomdir = True
+        self.why_no_dicomdir = str(why)
+
     @property
     def is_partial(self) -> bool:
         """Whether something was left out that a person may expect."""
@@ -231,7 +243,7 @@ def _export_streamed(
     exported: _Exported,
 ) -> None:
     """Write the files here, for a node that may not."""
-    from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
+    from node.dicom.dicomdir import NoDicomdir, write_dicomdir
     from node.outside.export_folder import ExportFolder
 
     request.stream = True
@@ -251,13 +263,9 @@ def _export_streamed(
             bar.update(event.bytes_done, event.bytes_total)
         if request.dicomdir:
             try:
-                unlisted: Sequence[Unlisted] = write_dicomdir(folder.partial)
+                exported.note_unlisted(write_dicomdir(folder.partial))
             except NoDicomdir as exc:
-                unlisted, exported.lacks_dicomdir = exc.unlisted, True
-                exported.why_no_dicomdir = str(exc)
-            exported.unlisted = [
-                pb.UnlistedFile(name=found.name, reason=found.reason) for found in unlisted
-            ]
+                exported.note_no_dicomdir(exc)
         folder.publish()
 
 
@@ -265,6 +273,7 @@ def _export_zip(
     context: click.Context, request: pb.ExportStudyRequest, target: Path, exported: _Exported
 ) -> None:
     """Write a ZIP file here, of what the node streams in order."""
+    from node.dicom.dicomdir import NoDicomdir, dicomdir_of_zip
     from node.outside.export_zip import ExportZip
 
     request.stream = request.in_order = True
@@ -283,6 +292,15 @@ def _export_zip(
                 archive.check_room(event.bytes_total, event.instances_total)
             exported.note(event)
             bar.update(event.bytes_done, event.bytes_total)
+        if request.dicomdir:
+            try:
+                with archive.written() as handle:
+                    made, unlisted = dicomdir_of_zip(handle)
+            except NoDicomdir as exc:
+                exported.note_no_dicomdir(exc)
+            else:
+                archive.add("DICOMDIR", made)
+                exported.note_unlisted(unlisted)
         archive.publish()
 
 

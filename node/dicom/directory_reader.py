@@ -4,9 +4,7 @@ What the process says is bounded here once more: whoever takes it over may write
 """
 
 import json
-import select
-import time
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from node.dicom.archive_reader import Unreadable
 from node.sandbox import children
@@ -15,7 +13,6 @@ _SECONDS = 60.0  # a scratched disc may be long in reading
 _MOST_BYTES = 8 * 2**20
 _MOST_NAMES, _LONGEST_NAME = 200_000, 256
 _MAX_PROBLEM = 120
-_PIECE_BYTES = 64 * 1024
 
 
 def names_in(handle: BinaryIO, size: int) -> list[str] | None:
@@ -31,8 +28,9 @@ def names_in(handle: BinaryIO, size: int) -> list[str] | None:
     handle.seek(0)
     try:
         with children.reading("node.dicom.directory_worker", str(size), given=handle) as output:
-            said = _said(_all_of(output))
-    except OSError as exc:
+            found = children.all_of(output, most_bytes=_MOST_BYTES, seconds=_SECONDS)
+        said = _said(found)
+    except (OSError, ValueError) as exc:
         raise _failed() from exc
     if said.get("problem"):
         raise Unreadable(str(said["problem"])[:_MAX_PROBLEM])
@@ -42,18 +40,6 @@ def names_in(handle: BinaryIO, size: int) -> list[str] | None:
     if said.get("is_directory") is not True:
         return None
     return [str(name)[:_LONGEST_NAME] for name in names[:_MOST_NAMES]]
-
-
-def _all_of(stream: IO[bytes]) -> bytes:
-    """Return all that a process writes, if that is not too much and comes in time."""
-    poll, end, output = select.poll(), time.monotonic() + _SECONDS, bytearray()
-    poll.register(stream, select.POLLIN)
-    while len(output) <= _MOST_BYTES and poll.poll(max(0.0, end - time.monotonic()) * 1000):
-        piece = stream.read(_PIECE_BYTES)
-        if not piece:
-            return bytes(output)
-        output += piece
-    raise _failed()
 
 
 def _said(output: bytes) -> dict[str, Any]:

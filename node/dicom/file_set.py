@@ -1,9 +1,11 @@
-"""Giving an exported folder a DICOMDIR (PS3.10 §8), in a process of its own.
+"""Giving exported files a DICOMDIR (PS3.10 §8), in a process of its own.
 
 `python -m node.dicom.file_set FOLDER` reads the headers of the files in FOLDER and writes a
-directory of them. No file is moved, opened for writing or removed: a failure costs the DICOMDIR,
-or one file's entry in it, never a file. It runs pydicom on foreign headers, so it runs confined in
-memory, in time, and to FOLDER.
+directory of them. Without FOLDER it reads a ZIP file, its standard input, and writes what it made
+to its standard output: a line of JSON with its size and the reasons by name, then the DICOMDIR. No
+file is moved, opened for writing or removed: a failure costs the DICOMDIR, or one file's entry in
+it, never a file. It runs pydicom on foreign headers, so it is confined in memory, in time, and to
+FOLDER, or to its standard input.
 
 How this works. Each file yields the encoded elements of four records: of its patient, study,
 series, and its own (`node.dicom.records`). Values are copied as the file has them, in its own
@@ -12,17 +14,21 @@ patients, studies and series are joined. A record's length is known then, and fr
 offsets by which records point at each other.
 """
 
+import codecs
 import json
 import re
 import struct
 import sys
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
@@ -37,7 +43,10 @@ from node.dicom.answering import load_codecs
 from node.dicom.dataset import LONG_VRS
 from node.dicom.walker import Walker
 from node.domain.exports import is_attached
-from node.sandbox.confine import confine_to_folder
+from node.sandbox.confine import confine_to_computing, confine_to_folder
+
+Opener = Callable[[], AbstractContextManager[BinaryIO]]
+"""Opens a file for reading."""
 
 MEMORY_LIMIT_BYTES = 2 << 30
 SCRATCH = "FILESET"
@@ -98,25 +107,65 @@ def make_file_set(folder: Path) -> None:
     """
     scratch = folder / SCRATCH
     scratch.mkdir()
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    made, unlisted = make_dicomdir((name, partial(_opened, folder / name)) for name in names)
+    (scratch / UNLISTED).write_text(json.dumps(unlisted))
+    if made:
+        (scratch / "DICOMDIR").write_bytes(made)
+        (scratch / "DICOMDIR").rename(folder / "DICOMDIR")
+
+
+def write_file_set(source: BinaryIO, output: BinaryIO) -> None:
+    """Write the DICOMDIR of a ZIP file's entries, as the module's docstring has it.
+
+    Raises:
+        Exception: it cannot be made.
+    """
+    with zipfile.ZipFile(source) as archive:
+        names = sorted(archive.namelist())
+        made, unlisted = make_dicomdir((name, partial(_entry, archive, name)) for name in names)
+    first = json.dumps({"bytes": len(made), "unlisted": unlisted})
+    output.write(first.encode() + b"\n" + made)
+    output.flush()
+
+
+def _opened(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> BinaryIO:
+    return cast("BinaryIO", archive.open(name))
+
+
+def make_dicomdir(files: Iterable[tuple[str, Opener]]) -> tuple[bytes, dict[str, str]]:
+    """Return the DICOMDIR of files, and why it does not list some of them.
+
+    Args:
+        files: Their names, in the order of the records, and what opens them.
+
+    Returns:
+        The encoded DICOMDIR, empty if it would list nothing, and reasons by name.
+
+    Raises:
+        Refused, ValueError: what was encoded cannot be read.
+    """
     root = _Record(b"")
     unlisted: dict[str, str] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
+    for name, opened in files:
         if is_attached(name):
             continue  # no DICOM, and nobody expects it in a DICOMDIR
         try:
-            _add(root, path, name)
+            with opened() as handle:
+                _add(root, handle, name)
         except _Unlistable as exc:
             unlisted[name] = str(exc)
         except Exception:  # of any kind: a foreign file's values reach deep into pydicom
             unlisted[name] = "its header cannot be read"
-    (scratch / UNLISTED).write_text(json.dumps(unlisted))
     if not root.below:
-        return
+        return b"", unlisted
     encoded = _encode(root)
     _check_readable(encoded, root)
-    (scratch / "DICOMDIR").write_bytes(encoded)
-    (scratch / "DICOMDIR").rename(folder / "DICOMDIR")
+    return encoded, unlisted
 
 
 # -- what a file says -------------------------------------------------------------------------
@@ -230,20 +279,21 @@ def _checked(vr: str, value: bytes) -> bytes:
 # -- records ----------------------------------------------------------------------------------
 
 
-def _add(root: _Record, path: Path, name: str) -> None:
+def _add(root: _Record, handle: BinaryIO, name: str) -> None:
     """Add one file's records to those that are there.
 
     Raises:
         _Unlistable: it is none that a DICOMDIR can list; nothing was added.
     """
-    if _OLDER.fullmatch(path.name):
+    own_name = name.rpartition("/")[2]
+    if _OLDER.fullmatch(own_name):
         raise _Unlistable("an older version of an instance")
-    with path.open("rb") as handle:
-        if handle.read(132)[128:] != b"DICM":
-            raise _Unlistable("it has not the form of a DICOM file (PS3.10 7.1)")
-    values = _Values(dcmread(path, stop_before_pixels=True, specific_tags=list(records.READ)))
+    if handle.read(132)[128:] != b"DICM":
+        raise _Unlistable("it has not the form of a DICOM file (PS3.10 7.1)")
+    handle.seek(0)
+    values = _Values(dcmread(handle, stop_before_pixels=True, specific_tags=list(records.READ)))
     study, series = values.uid("StudyInstanceUID"), values.uid("SeriesInstanceUID")
-    leaf = _leaf(values, name, number=int(path.name[2:]))
+    leaf = _leaf(values, name, number=int(own_name[2:]))
     nameless = sum(not patient_id for patient_id, _ in root.below)
     patient = (values.get("PatientID"), values.get("PatientName").strip(b"^ "))
     if patient not in root.below:
@@ -433,12 +483,17 @@ def _with_following(above: _Record) -> Iterator[tuple[_Record, int]]:
 
 
 def main() -> None:
-    """Do it for the folder that is named."""
+    """Do it for the folder that is named, or for the ZIP file that is given."""
     warnings.simplefilter("ignore")
-    folder = Path(sys.argv[1])
     load_codecs()
-    confine_to_folder(MEMORY_LIMIT_BYTES, folder)
-    make_file_set(folder)
+    if len(sys.argv) > 1:
+        folder = Path(sys.argv[1])
+        confine_to_folder(MEMORY_LIMIT_BYTES, folder)
+        make_file_set(folder)
+    else:
+        codecs.lookup("cp437")  # what ZIP files call their entries in
+        confine_to_computing(MEMORY_LIMIT_BYTES)
+        write_file_set(sys.stdin.buffer, sys.stdout.buffer)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,16 @@ that leaves the hidden file, which the next export names.
 
 import os
 import zipfile
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, BinaryIO, Self
 
 from node.errors import Conflict, StoreError
 from node.system import safe_paths
 
 _FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENDS, _PER_FILE_BYTES = 1024, 256
 """What a ZIP has beside the files: names, sums and places, twice for each."""
 
@@ -116,6 +118,35 @@ class ExportZip:
             self._offset += len(piece)
         except OSError as exc:
             raise self._failed(exc) from exc
+
+    @contextmanager
+    def written(self) -> Iterator[BinaryIO]:
+        """Lend what was written so far, a whole ZIP file, for reading alone.
+
+        Raises:
+            StoreError: it cannot be written, or read.
+        """
+        try:
+            self._end_file()
+            self._archive.close()
+            self._handle.flush()
+            fd = os.open(self._hidden, _READING, dir_fd=self._fd)
+        except OSError as exc:
+            raise self._failed(exc) from exc
+        with os.fdopen(fd, "rb") as handle:
+            yield handle
+
+    def add(self, name: str, content: bytes) -> None:
+        """Write one more file, behind those that were lent; `publish` follows.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        try:
+            self._archive = zipfile.ZipFile(self._handle, "a", zipfile.ZIP_STORED)
+        except OSError as exc:
+            raise self._failed(exc) from exc
+        self.write(name, 0, content, len(content))
 
     def _end_file(self) -> None:
         if self._file is not None:

@@ -7,9 +7,11 @@ stick included, whatever files lie there.
 """
 
 import os
+import select
 import site
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 TookTooLong = subprocess.TimeoutExpired
 _END_SECONDS = 15.0
+_PIECE_BYTES = 64 * 1024
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
 # A thread of numpy's would keep a child from leaving its namespaces: that takes a single one.
 _SET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -135,6 +138,27 @@ def reading(module: str, *arguments: str, given: BinaryIO) -> Iterator[IO[bytes]
         with suppress(TookTooLong):  # a disk holds it, and will let it go
             process.wait(_END_SECONDS)
         process.stdout.close()
+
+
+def all_of(output: IO[bytes], *, most_bytes: int, seconds: float) -> bytes:
+    """Return all that a child writes. Blocks.
+
+    Args:
+        output: As `reading` yields it.
+        most_bytes: What is too much.
+        seconds: What is too long, from now on.
+
+    Raises:
+        ValueError: it is too much, or it did not end in time.
+    """
+    poll, end, found = select.poll(), time.monotonic() + seconds, bytearray()
+    poll.register(output, select.POLLIN)
+    while len(found) <= most_bytes and poll.poll(max(0.0, end - time.monotonic()) * 1000):
+        piece = output.read(_PIECE_BYTES)
+        if not piece:
+            return bytes(found)
+        found += piece
+    raise ValueError("a process of ours wrote too much, or for too long")
 
 
 def _process_group() -> int | None:

@@ -1,6 +1,9 @@
 """The builder of the DICOMDIR: every file is listed as what it is, or named with a reason."""
 
+import io
+import json
 import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.fileset import FileSet
 
-from node.dicom import file_set, records
-from node.dicom.dicomdir import Unlisted, write_dicomdir
+from node.dicom import dicomdir, file_set, records
+from node.dicom.dicomdir import NoDicomdir, Unlisted, dicomdir_of_zip, write_dicomdir
 from node.dicom.stream import Refused
 from node.errors import StoreError
 from tests.support.dicom_files import encode, make_dataset, make_instance
@@ -333,3 +336,74 @@ def test_child_that_writes_it_writes_what_is_written_here(tmp_path: Path) -> Non
         written.append(dcmread(folder / "DICOMDIR").DirectoryRecordSequence)
     assert written[0] == written[1]
     assert levels_of(tmp_path / "here").count("IMAGE") >= 5
+
+
+def zipped(folder: Path) -> Path:
+    """Return a ZIP file of a folder's files, as an export writes it."""
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for found in sorted(p for p in folder.rglob("*") if p.is_file()):
+            archive.write(found, found.relative_to(folder).as_posix())
+    return path
+
+
+def test_zip_file_gets_the_dicomdir_that_its_folder_would_get(tmp_path: Path) -> None:
+    report = encode(of_class(uid.BasicTextSRStorage, 2))
+    folder = tmp_path / "study"
+    folder.mkdir()
+    exported(folder, [make_instance(s, n) for s in (1, 2) for n in (1, 2)] + [report, b"x"])
+    (folder / "ATTACHED").mkdir()
+    (folder / "ATTACHED" / "AT000001.pdf").write_bytes(b"%PDF")
+    with zipped(folder).open("rb") as handle:
+        made, unlisted = dicomdir_of_zip(handle)
+    assert unlisted == write_dicomdir(folder)
+    assert [one.name for one in unlisted] == ["SE000001/IM000005", "SE000001/IM000006"]
+    read = dcmread(io.BytesIO(made)).DirectoryRecordSequence
+    assert read == dcmread(folder / "DICOMDIR").DirectoryRecordSequence
+    with zipped(folder).open("rb") as source:
+        here = io.BytesIO()
+        file_set.write_file_set(source, here)  # here it is counted as covered
+    assert len(here.getvalue().split(b"\n", 1)[1]) == len(made)
+
+
+def test_zip_file_of_which_nothing_can_be_listed_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    exported(folder, [b"x"])
+    with (
+        zipped(folder).open("rb") as handle,
+        pytest.raises(NoDicomdir, match="none of the exported files") as caught,
+    ):
+        dicomdir_of_zip(handle)
+    assert [one.name for one in caught.value.unlisted] == ["SE000001/IM000001"]
+
+
+def test_builder_that_cannot_read_the_zip_file_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "no.zip").write_bytes(b"PK, and nothing of it")
+    with (
+        (tmp_path / "no.zip").open("rb") as handle,
+        pytest.raises(NoDicomdir, match="could not be made"),
+    ):
+        dicomdir_of_zip(handle)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"[]\nx",
+        b'{"bytes": 2, "unlisted": {}}\nx',
+        b'{"bytes": 1, "unlisted": {}}',
+        b'{"bytes": 1, "unlisted": []}\nx',
+        b"[" * 100_000 + b"\n",
+    ],
+)
+def test_builder_that_was_taken_over_or_killed_is_not_believed(said: bytes) -> None:
+    with pytest.raises((ValueError, RecursionError)):
+        dicomdir._made(said)
+
+
+def test_reasons_of_a_builder_that_was_taken_over_are_bounded() -> None:
+    unlisted = {"SE000001/IM000001": "w" * 500, "../../etc/passwd": "no", "SE000001/IM000002": 5}
+    said = json.dumps({"bytes": 0, "unlisted": unlisted}).encode() + b"\n"
+    assert dicomdir._made(said) == (b"", [Unlisted("SE000001/IM000001", "w" * 100)])

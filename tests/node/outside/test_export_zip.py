@@ -99,3 +99,39 @@ def test_folder_that_others_may_write_in_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError), ExportZip(tmp_path / "study.zip"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_file_is_added_that_is_made_of_those_before(tmp_path: Path) -> None:
+    target = tmp_path / "study.zip"
+    with ExportZip(target) as archive:
+        fill(archive)
+        with archive.written() as handle:
+            with zipfile.ZipFile(handle) as found:
+                made = "\n".join(found.namelist()).encode()
+            assert not handle.writable()
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.write(handle.fileno(), b"x")
+        archive.add("DICOMDIR", made)
+        archive.publish()
+    with zipfile.ZipFile(target) as found:
+        assert found.testzip() is None
+        assert {name: found.read(name) for name in found.namelist()} == {**FILES, "DICOMDIR": made}
+        assert {info.date_time for info in found.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+@pytest.mark.filterwarnings("error")
+def test_zip_that_was_lent_and_got_nothing_more_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "study.zip"
+    with ExportZip(target) as archive:
+        fill(archive)
+        with archive.written():
+            pass
+        archive.publish()
+    with zipfile.ZipFile(target) as found:
+        assert {name: found.read(name) for name in found.namelist()} == FILES
+    with ExportZip(tmp_path / "other.zip") as archive:
+        fill(archive)
+        with archive.written():
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["study.zip"]
