@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from emix.documents.v1 import documents_pb2 as emix_dot_documents_dot_v1_dot_documents__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65mix/exchange/v1/exchange.proto\x12\x10\x65mix.exchange.v1\x1a!emix/documents/v1/documents.proto\">\n\tKnownList\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\r\"@\n\tGivenHead\x12\x0c\n\x04head\x18\x01 \x01(\x0c\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x12\r\n\x05links\x18\x03 \x01(\x0c\"J\n\x08KeptHead\x12\x0c\n\x04head\x18\x01 \x01(\x0c\x12\x1a\n\x12taken_milliseconds\x18\x02 \x01(\x03\x12\x14\n\x0c\x63ontradicted\x18\x03 \x01(\x08\"=\n\x08\x44\x65letion\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\x12\x1c\n\x14\x64\x65leted_milliseconds\x18\x02 \x01(\x03\"\xe8\x02\n\x0cHelloRequest\x12\x13\n\x0bmin_version\x18\x01 \x01(\r\x12\x13\n\x0bmax_version\x18\x02 \x01(\r\x12\x19\n\x11time_milliseconds\x18\x03 \x01(\x03\x12\x10\n\x08software\x18\x04 \x01(\t\x12\x12\n\nstatements\x18\x05 \x01(\x0c\x12*\n\x05lists\x18\x06 \x03(\x0b\x32\x1b.emix.exchange.v1.KnownList\x12/\n\naudit_head\x18\n \x01(\x0b\x32\x1b.emix.exchange.v1.GivenHead\x12.\n\nkept_heads\x18\x0b \x03(\x0b\x32\x1a.emix.exchange.v1.KeptHead\x12-\n\tdeletions\x18\x0c \x03(\x0b\x32\x1a.emix.exchange.v1.Deletion\x12\x1b\n\x13\x63onfirmed_deletions\x18\r \x03(\x0c\x12\x14\n\x0c\x63\x61pabilities\x18\x0e \x03(\t\"\xd0\x02\n\rHelloResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x19\n\x11time_milliseconds\x18\x02 \x01(\x03\x12\x10\n\x08software\x18\x03 \x01(\t\x12\x12\n\nstatements\x18\x04 \x01(\x0c\x12*\n\x05lists\x18\x05 \x03(\x0b\x32\x1b.emix.exchange.v1.KnownList\x12/\n\naudit_head\x18\n \x01(\x0b\x32\x1b.emix.exchange.v1.GivenHead\x12.\n\nkept_heads\x18\x0b \x03(\x0b\x32\x1a.emix.exchange.v1.KeptHead\x12-\n\tdeletions\x18\x0c \x03(\x0b\x32\x1a.emix.exchange.v1.Deletion\x12\x1b\n\x13\x63onfirmed_deletions\x18\r \x03(\x0c\x12\x14\n\x0c\x63\x61pabilities\x18\x0e \x03(\t\"$\n\x0eGetListRequest\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\"\x1f\n\x0fGetListResponse\x12\x0c\n\x04list\x18\x01 \x01(\x0c\"3\n\x0fGiveListRequest\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x0c\n\x04list\x18\x02 \x01(\x0c\"\x12\n\x10GiveListResponse\"\x16\n\x14GetAuditHeadsRequest\"G\n\x15GetAuditHeadsResponse\x12.\n\nkept_heads\x18\x01 \x03(\x0b\x32\x1a.emix.exchange.v1.KeptHead\"\x0e\n\x0cWatchRequest\"A\n\rWatchResponse\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\x12\x1b\n\x13\x64\x65\x63ided_transfer_id\x18\x02 \x01(\x0c\"?\n\x0c\x43\x61rryRequest\x12/\n\x07message\x18\x01 \x01(\x0b\x32\x1e.emix.exchange.v1.CarryMessage\"@\n\rCarryResponse\x12/\n\x07message\x18\x01 \x01(\x0b\x32\x1e.emix.exchange.v1.CarryMessage\"\xe1\x04\n\x0c\x43\x61rryMessage\x12,\n\x07\x63ollect\x18\x01 \x01(\x0b\x32\x19.emix.exchange.v1.CollectH\x00\x12(\n\x05offer\x18\x02 \x01(\x0b\x32\x17.emix.exchange.v1.OfferH\x00\x12*\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x18.emix.exchange.v1.AnswerH\x00\x12\x39\n\x0emanifest_frame\x18\x04 \x01(\x0b\x32\x1f.emix.exchange.v1.ManifestFrameH\x00\x12&\n\x04want\x18\x05 \x01(\x0b\x32\x16.emix.exchange.v1.WantH\x00\x12\x33\n\x0b\x63hunk_frame\x18\x06 \x01(\x0b\x32\x1c.emix.exchange.v1.ChunkFrameH\x00\x12.\n\x08progress\x18\x07 \x01(\x0b\x32\x1a.emix.exchange.v1.ProgressH\x00\x12\x33\n\x07receipt\x18\x08 \x01(\x0b\x32 .emix.exchange.v1.ReceiptMessageH\x00\x12\x35\n\x0creceipt_kept\x18\t \x01(\x0b\x32\x1d.emix.exchange.v1.ReceiptKeptH\x00\x12,\n\x07problem\x18\n \x01(\x0b\x32\x19.emix.exchange.v1.ProblemH\x00\x12\x30\n\theartbeat\x18\x0b \x01(\x0b\x32\x1b.emix.exchange.v1.HeartbeatH\x00\x12.\n\x08withdraw\x18\x0c \x01(\x0b\x32\x1a.emix.exchange.v1.WithdrawH\x00\x42\t\n\x07message\"\x1e\n\x07\x43ollect\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\"J\n\x05Offer\x12-\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x1b.emix.documents.v1.Document\x12\x12\n\nsealed_key\x18\x02 \x01(\x0c\"\x1f\n\x08Withdraw\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\"t\n\x06\x41nswer\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.emix.exchange.v1.AnswerKind\x12\x15\n\rretry_seconds\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x0fmanifest_needed\x18\x04 \x01(\x08\"\x1d\n\rManifestFrame\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x19\n\x04Want\x12\x11\n\tchunk_ids\x18\x01 \x03(\x0c\",\n\nChunkFrame\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"6\n\x08Progress\x12\x15\n\rdurable_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\">\n\x0eReceiptMessage\x12,\n\x07receipt\x18\x01 \x01(\x0b\x32\x1b.emix.documents.v1.Document\"\r\n\x0bReceiptKept\"\x0b\n\tHeartbeat\"7\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66inal\x18\x03 \x01(\x08*\x8a\x01\n\nAnswerKind\x12\x1b\n\x17\x41NSWER_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41NSWER_KIND_ACCEPTED\x10\x01\x12\x14\n\x10\x41NSWER_KIND_HELD\x10\x02\x12\x15\n\x11\x41NSWER_KIND_LATER\x10\x03\x12\x18\n\x14\x41NSWER_KIND_DECLINED\x10\x04\x32\xfc\x03\n\x0f\x45xchangeService\x12H\n\x05Hello\x12\x1e.emix.exchange.v1.HelloRequest\x1a\x1f.emix.exchange.v1.HelloResponse\x12N\n\x07GetList\x12 .emix.exchange.v1.GetListRequest\x1a!.emix.exchange.v1.GetListResponse\x12S\n\x08GiveList\x12!.emix.exchange.v1.GiveListRequest\x1a\".emix.exchange.v1.GiveListResponse(\x01\x12`\n\rGetAuditHeads\x12&.emix.exchange.v1.GetAuditHeadsRequest\x1a\'.emix.exchange.v1.GetAuditHeadsResponse\x12J\n\x05Watch\x12\x1e.emix.exchange.v1.WatchRequest\x1a\x1f.emix.exchange.v1.WatchResponse0\x01\x12L\n\x05\x43\x61rry\x12\x1e.emix.exchange.v1.CarryRequest\x1a\x1f.emix.exchange.v1.CarryResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65mix/exchange/v1/exchange.proto\x12\x10\x65mix.exchange.v1\x1a!emix/documents/v1/documents.proto\">\n\tKnownList\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\r\"@\n\tGivenHead\x12\x0c\n\x04head\x18\x01 \x01(\x0c\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x12\r\n\x05links\x18\x03 \x01(\x0c\"J\n\x08KeptHead\x12\x0c\n\x04head\x18\x01 \x01(\x0c\x12\x1a\n\x12taken_milliseconds\x18\x02 \x01(\x03\x12\x14\n\x0c\x63ontradicted\x18\x03 \x01(\x08\"=\n\x08\x44\x65letion\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\x12\x1c\n\x14\x64\x65leted_milliseconds\x18\x02 \x01(\x03\"\xe8\x02\n\x0cHelloRequest\x12\x13\n\x0bmin_version\x18\x01 \x01(\r\x12\x13\n\x0bmax_version\x18\x02 \x01(\r\x12\x19\n\x11time_milliseconds\x18\x03 \x01(\x03\x12\x10\n\x08software\x18\x04 \x01(\t\x12\x12\n\nstatements\x18\x05 \x01(\x0c\x12*\n\x05lists\x18\x06 \x03(\x0b\x32\x1b.emix.exchange.v1.KnownList\x12/\n\naudit_head\x18\n \x01(\x0b\x32\x1b.emix.exchange.v1.GivenHead\x12.\n\nkept_heads\x18\x0b \x03(\x0b\x32\x1a.emix.exchange.v1.KeptHead\x12-\n\tdeletions\x18\x0c \x03(\x0b\x32\x1a.emix.exchange.v1.Deletion\x12\x1b\n\x13\x63onfirmed_deletions\x18\r \x03(\x0c\x12\x14\n\x0c\x63\x61pabilities\x18\x0e \x03(\t\"\xd0\x02\n\rHelloResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x19\n\x11time_milliseconds\x18\x02 \x01(\x03\x12\x10\n\x08software\x18\x03 \x01(\t\x12\x12\n\nstatements\x18\x04 \x01(\x0c\x12*\n\x05lists\x18\x05 \x03(\x0b\x32\x1b.emix.exchange.v1.KnownList\x12/\n\naudit_head\x18\n \x01(\x0b\x32\x1b.emix.exchange.v1.GivenHead\x12.\n\nkept_heads\x18\x0b \x03(\x0b\x32\x1a.emix.exchange.v1.KeptHead\x12-\n\tdeletions\x18\x0c \x03(\x0b\x32\x1a.emix.exchange.v1.Deletion\x12\x1b\n\x13\x63onfirmed_deletions\x18\r \x03(\x0c\x12\x14\n\x0c\x63\x61pabilities\x18\x0e \x03(\t\"$\n\x0eGetListRequest\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\"\x1f\n\x0fGetListResponse\x12\x0c\n\x04list\x18\x01 \x01(\x0c\"3\n\x0fGiveListRequest\x12\x12\n\nnetwork_id\x18\x01 \x01(\x0c\x12\x0c\n\x04list\x18\x02 \x01(\x0c\"\x12\n\x10GiveListResponse\"\x16\n\x14GetAuditHeadsRequest\"G\n\x15GetAuditHeadsResponse\x12.\n\nkept_heads\x18\x01 \x03(\x0b\x32\x1a.emix.exchange.v1.KeptHead\"\x0e\n\x0cWatchRequest\"A\n\rWatchResponse\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\x12\x1b\n\x13\x64\x65\x63ided_transfer_id\x18\x02 \x01(\x0c\"?\n\x0c\x43\x61rryRequest\x12/\n\x07message\x18\x01 \x01(\x0b\x32\x1e.emix.exchange.v1.CarryMessage\"@\n\rCarryResponse\x12/\n\x07message\x18\x01 \x01(\x0b\x32\x1e.emix.exchange.v1.CarryMessage\"\x82\x05\n\x0c\x43\x61rryMessage\x12,\n\x07\x63ollect\x18\x01 \x01(\x0b\x32\x19.emix.exchange.v1.CollectH\x00\x12(\n\x05offer\x18\x02 \x01(\x0b\x32\x17.emix.exchange.v1.OfferH\x00\x12*\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x18.emix.exchange.v1.AnswerH\x00\x12\x39\n\x0emanifest_frame\x18\x04 \x01(\x0b\x32\x1f.emix.exchange.v1.ManifestFrameH\x00\x12&\n\x04want\x18\x05 \x01(\x0b\x32\x16.emix.exchange.v1.WantH\x00\x12\x33\n\x0b\x63hunk_frame\x18\x06 \x01(\x0b\x32\x1c.emix.exchange.v1.ChunkFrameH\x00\x12.\n\x08progress\x18\x07 \x01(\x0b\x32\x1a.emix.exchange.v1.ProgressH\x00\x12\x33\n\x07receipt\x18\x08 \x01(\x0b\x32 .emix.exchange.v1.ReceiptMessageH\x00\x12\x35\n\x0creceipt_kept\x18\t \x01(\x0b\x32\x1d.emix.exchange.v1.ReceiptKeptH\x00\x12,\n\x07problem\x18\n \x01(\x0b\x32\x19.emix.exchange.v1.ProblemH\x00\x12\x30\n\theartbeat\x18\x0b \x01(\x0b\x32\x1b.emix.exchange.v1.HeartbeatH\x00\x12.\n\x08withdraw\x18\x0c \x01(\x0b\x32\x1a.emix.exchange.v1.WithdrawH\x00\x42\t\n\x07messageJ\x04\x08\r\x10\x10R\x08\x61nnounceR\x07\x65ntriesR\x06\x63losed\"\x1e\n\x07\x43ollect\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\"J\n\x05Offer\x12-\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x1b.emix.documents.v1.Document\x12\x12\n\nsealed_key\x18\x02 \x01(\x0c\"\x1f\n\x08Withdraw\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x0c\"\x89\x01\n\x06\x41nswer\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.emix.exchange.v1.AnswerKind\x12\x15\n\rretry_seconds\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x0fmanifest_needed\x18\x04 \x01(\x08J\x04\x08\x05\x10\x06R\rknown_entries\"\x1d\n\rManifestFrame\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x19\n\x04Want\x12\x11\n\tchunk_ids\x18\x01 \x03(\x0c\",\n\nChunkFrame\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"6\n\x08Progress\x12\x15\n\rdurable_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\">\n\x0eReceiptMessage\x12,\n\x07receipt\x18\x01 \x01(\x0b\x32\x1b.emix.documents.v1.Document\"\r\n\x0bReceiptKept\"\x0b\n\tHeartbeat\"7\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66inal\x18\x03 \x01(\x08*\x8a\x01\n\nAnswerKind\x12\x1b\n\x17\x41NSWER_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41NSWER_KIND_ACCEPTED\x10\x01\x12\x14\n\x10\x41NSWER_KIND_HELD\x10\x02\x12\x15\n\x11\x41NSWER_KIND_LATER\x10\x03\x12\x18\n\x14\x41NSWER_KIND_DECLINED\x10\x04\x32\xfc\x03\n\x0f\x45xchangeService\x12H\n\x05Hello\x12\x1e.emix.exchange.v1.HelloRequest\x1a\x1f.emix.exchange.v1.HelloResponse\x12N\n\x07GetList\x12 .emix.exchange.v1.GetListRequest\x1a!.emix.exchange.v1.GetListResponse\x12S\n\x08GiveList\x12!.emix.exchange.v1.GiveListRequest\x1a\".emix.exchange.v1.GiveListResponse(\x01\x12`\n\rGetAuditHeads\x12&.emix.exchange.v1.GetAuditHeadsRequest\x1a\'.emix.exchange.v1.GetAuditHeadsResponse\x12J\n\x05Watch\x12\x1e.emix.exchange.v1.WatchRequest\x1a\x1f.emix.exchange.v1.WatchResponse0\x01\x12L\n\x05\x43\x61rry\x12\x1e.emix.exchange.v1.CarryRequest\x1a\x1f.emix.exchange.v1.CarryResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'emix.exchange.v1.exchange_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ANSWERKIND']._serialized_start=2695
-  _globals['_ANSWERKIND']._serialized_end=2833
+  _globals['_ANSWERKIND']._serialized_start=2750
+  _globals['_ANSWERKIND']._serialized_end=2888
   _globals['_KNOWNLIST']._serialized_start=88
   _globals['_KNOWNLIST']._serialized_end=150
   _globals['_GIVENHEAD']._serialized_start=152
@@ -67,31 +67,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CARRYRESPONSE']._serialized_start=1448
   _globals['_CARRYRESPONSE']._serialized_end=1512
   _globals['_CARRYMESSAGE']._serialized_start=1515
-  _globals['_CARRYMESSAGE']._serialized_end=2124
-  _globals['_COLLECT']._serialized_start=2126
-  _globals['_COLLECT']._serialized_end=2156
-  _globals['_OFFER']._serialized_start=2158
-  _globals['_OFFER']._serialized_end=2232
-  _globals['_WITHDRAW']._serialized_start=2234
-  _globals['_WITHDRAW']._serialized_end=2265
-  _globals['_ANSWER']._serialized_start=2267
-  _globals['_ANSWER']._serialized_end=2383
-  _globals['_MANIFESTFRAME']._serialized_start=2385
-  _globals['_MANIFESTFRAME']._serialized_end=2414
-  _globals['_WANT']._serialized_start=2416
-  _globals['_WANT']._serialized_end=2441
-  _globals['_CHUNKFRAME']._serialized_start=2443
-  _globals['_CHUNKFRAME']._serialized_end=2487
-  _globals['_PROGRESS']._serialized_start=2489
-  _globals['_PROGRESS']._serialized_end=2543
-  _globals['_RECEIPTMESSAGE']._serialized_start=2545
-  _globals['_RECEIPTMESSAGE']._serialized_end=2607
-  _globals['_RECEIPTKEPT']._serialized_start=2609
-  _globals['_RECEIPTKEPT']._serialized_end=2622
-  _globals['_HEARTBEAT']._serialized_start=2624
-  _globals['_HEARTBEAT']._serialized_end=2635
-  _globals['_PROBLEM']._serialized_start=2637
-  _globals['_PROBLEM']._serialized_end=2692
-  _globals['_EXCHANGESERVICE']._serialized_start=2836
-  _globals['_EXCHANGESERVICE']._serialized_end=3344
+  _globals['_CARRYMESSAGE']._serialized_end=2157
+  _globals['_COLLECT']._serialized_start=2159
+  _globals['_COLLECT']._serialized_end=2189
+  _globals['_OFFER']._serialized_start=2191
+  _globals['_OFFER']._serialized_end=2265
+  _globals['_WITHDRAW']._serialized_start=2267
+  _globals['_WITHDRAW']._serialized_end=2298
+  _globals['_ANSWER']._serialized_start=2301
+  _globals['_ANSWER']._serialized_end=2438
+  _globals['_MANIFESTFRAME']._serialized_start=2440
+  _globals['_MANIFESTFRAME']._serialized_end=2469
+  _globals['_WANT']._serialized_start=2471
+  _globals['_WANT']._serialized_end=2496
+  _globals['_CHUNKFRAME']._serialized_start=2498
+  _globals['_CHUNKFRAME']._serialized_end=2542
+  _globals['_PROGRESS']._serialized_start=2544
+  _globals['_PROGRESS']._serialized_end=2598
+  _globals['_RECEIPTMESSAGE']._serialized_start=2600
+  _globals['_RECEIPTMESSAGE']._serialized_end=2662
+  _globals['_RECEIPTKEPT']._serialized_start=2664
+  _globals['_RECEIPTKEPT']._serialized_end=2677
+  _globals['_HEARTBEAT']._serialized_start=2679
+  _globals['_HEARTBEAT']._serialized_end=2690
+  _globals['_PROBLEM']._serialized_start=2692
+  _globals['_PROBLEM']._serialized_end=2747
+  _globals['_EXCHANGESERVICE']._serialized_start=2891
+  _globals['_EXCHANGESERVICE']._serialized_end=3399
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import pytest
 from emix.exchange.v1 import exchange_pb2 as pb
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from node.documents.messages import (
 )
 from node.documents.signed import Document, Signer
 from node.domain.ids import ChunkId, TransferId
-from node.errors import NodeError
+from node.errors import NodeError, RemoteProtocolError
 from node.federation.connections.wire import from_wire, heartbeat, to_wire
 
 small = st.binary(max_size=100)
@@ -91,3 +92,17 @@ def test_problem_of_a_peer_cannot_fool_a_terminal() -> None:
     assert isinstance(found, Problem)
     assert found.message.isprintable()
     assert len(found.message) <= 500
+
+
+@pytest.mark.parametrize("name", ["announce", "entries", "closed"])
+def test_messages_of_a_later_version_have_their_place_and_are_refused_here(name: str) -> None:
+    """A version that knows them sends them to peers that say so; another must not go on."""
+    kept = FileDescriptorProto()
+    pb.DESCRIPTOR.CopyToProto(kept)
+    (carried,) = (message for message in kept.message_type if message.name == "CarryMessage")
+    assert name in carried.reserved_name
+    (numbers,) = carried.reserved_range
+    for number in range(numbers.start, numbers.end):
+        sent = bytes([number << 3 | 2, 2]) + b"xx"
+        with pytest.raises(RemoteProtocolError, match="malformed"):
+            from_wire(pb.CarryMessage.FromString(sent))
