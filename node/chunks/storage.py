@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from node.domain.ids import ChunkId
+from node.errors import ChunkDamaged, ChunkNotFound, StoreAway, StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +121,23 @@ class ChunkStorage(Protocol):
 
     def folders(self) -> Sequence[Path]:
         """Return the folders of this machine that hold chunks; none if they are elsewhere."""
+
+
+def raise_if_general(storage: ChunkStorage, error: StoreError) -> None:
+    """Raise what keeps all chunks from being used; return where an error is about one alone.
+
+    A loop over many chunks calls it: where nobody answers, or credentials are refused, each chunk
+    would be waited for, and called a problem of its own.
+
+    Args:
+        storage: What raised the error.
+        error: What it raised about one chunk.
+
+    Raises:
+        StoreError: no chunk can be used now.
+    """
+    if isinstance(error, (ChunkDamaged, ChunkNotFound)):
+        return
+    if isinstance(error, StoreAway):
+        raise error
+    storage.check()

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from node.chunks.storage import raise_if_general
 from node.domain.backups import Piece
 from node.domain.ids import ChunkId
 from node.errors import ChunkNotFound, StoreError
@@ -109,7 +110,11 @@ class Backup:
                     yield piece
 
     def _chunk(self, chunk_id: ChunkId) -> Piece | None:
-        """Return a chunk; None if it is not there. Where it cannot be read, the others go on."""
+        """Return a chunk; None if it is not there. Where it cannot be read, the others go on.
+
+        Raises:
+            StoreError: none can be read now.
+        """
         if chunk_id.digest in self._had:
             return Piece("", b"", had=chunk_id)
         try:
@@ -117,6 +122,7 @@ class Backup:
         except ChunkNotFound:
             return None
         except StoreError as exc:
+            raise_if_general(self._context.storage, exc)
             return Piece(_chunk_name(chunk_id), b"", str(exc))
 
     @contextmanager

@@ -8,12 +8,12 @@ from pathlib import Path
 import trio
 
 from node.chunks.format import open_chunk
-from node.chunks.storage import Requests
+from node.chunks.storage import Requests, raise_if_general
 from node.domain.backups import Piece
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import Package
-from node.errors import ChunkDamaged, StoreAway, StoreError
+from node.errors import ChunkDamaged, StoreError
 from node.outside.copies import DATABASE
 from node.sql.database import Db, forget_earlier
 from node.store import audit_rows, findings, package_rows
@@ -137,7 +137,7 @@ class Maintenance:
             How many problems were found.
 
         Raises:
-            StoreAway: what keeps the chunks does not answer.
+            StoreError: what keeps the chunks does not answer, or refuses this node.
         """
         context, problems, done = self._context, 0, 0
         packages = await context.database.read(
@@ -156,9 +156,8 @@ class Maintenance:
                     await trio.to_thread.run_sync(
                         self._look, package, entry, read_data, position in noted
                     )
-                except StoreAway:
-                    raise  # or every chunk would be waited for
                 except StoreError as exc:
+                    await trio.to_thread.run_sync(raise_if_general, context.storage, exc)
                     problems += 1
                     await tell(done, total, f"chunk {entry.chunk_id.short()}: {exc}")
                 done += 1

@@ -24,7 +24,7 @@ from node.domain.index import ImageIndex, ImageIndexes, PackageIndex
 from node.domain.manifest import ChunkEntry, InstanceEntry, Manifest
 from node.domain.packages import PackageState
 from node.domain.transfers import Direction, State
-from node.errors import DocumentError, StoreError
+from node.errors import ChunkDamaged, ChunkNotFound, DocumentError, StoreError
 from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows, transfer_rows
 from node.store.context import StoreContext
@@ -182,20 +182,24 @@ def _reissue(
 async def _said(
     context: StoreContext, key: DataKey, manifest: Manifest, index: Indexer
 ) -> tuple[PackageIndex, ImageIndexes]:
-    """Return the searchable values of those instances whose chunks can be opened."""
+    """Return the searchable values of those instances whose chunks are not lost.
+
+    Raises:
+        StoreError: a chunk cannot be read now, though it may be there.
+    """
     merged, images = PackageIndex(), ImageIndexes(len(manifest.instances))
     whole: dict[int, list[int]] = {}
     for i, instance in enumerate(manifest.instances):
         if len(instance.extents) == 1:
             whole.setdefault(instance.extents[0].chunk_index, []).append(i)
             continue
-        with suppress(StoreError):
+        with suppress(ChunkDamaged, ChunkNotFound):
             beginning = _beginning(context, key, manifest, instance)
             said = await index.beginning(instance.size_bytes, beginning)
             merged.add(said)
             images.put(i, ImageIndex.of(said))
     for position, instances in sorted(whole.items()):
-        with suppress(StoreError):
+        with suppress(ChunkDamaged, ChunkNotFound):
             plaintext = await _open(context, key, manifest.chunks[position])
             extents = [manifest.instances[i].extents[0] for i in instances]
             found = await index.whole(plaintext, [(e.offset, e.length) for e in extents])

@@ -130,7 +130,7 @@ def check_room(fd: int, needed_bytes: int, files: int, where: Path) -> None:
     needed = needed_bytes + files * _FILE_BYTES
     if needed > free:
         raise StoreFull(
-            f"{where} has room for {max(0, free) // 10**6} MB, and {needed // 10**6} MB are to be"
+            f"{where} has room for {max(0, free) / 1e6:.1f} MB, and {needed / 1e6:.1f} MB are to be"
             " written; choose another disk, or free space there"
         )
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.node.outside.test_copies import mounted
-from tests.node.store.test_ballast import fill
 from tests.support.dicom_files import study_uid, write_study
+from tests.support.disks import fill, mounted
 from tests.support.nodes import CommandFailed, Node, pair, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]  # a transfer comes again after a minute

@@ -21,6 +21,7 @@ from tests.integration.test_directory import metrics_at
 from tests.support.confined import read_unit
 from tests.support.dicom_files import study_uid, write_study
 from tests.support.nodes import CommandFailed, Directory, Node, free_port, pair
+from tests.support.seaweed import seaweed
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -123,6 +124,66 @@ def test_backup_is_written_by_its_caller_where_the_node_may_not(
     restored.start()
     try:
         assert "0 problems" in restored.run("store", "check", "--read-data")
+    finally:
+        assert restored.stop() == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs two users")
+def test_node_with_its_chunks_in_a_bucket_works_under_its_unit(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The node's user has the credentials; the admin, who has none, makes the backups."""
+    (tmp_path / "weed").mkdir()
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    a, b = Node(folder, "one", "One"), Node(folder, "two", "Two")
+    with seaweed(tmp_path / "weed") as server:
+        credentials = folder / "credentials"
+        shutil.copy(server.credentials, credentials)
+        os.chown(credentials, folder.stat().st_uid, folder.stat().st_gid)
+        place = ["--chunks", server.text("two"), "--chunks-credentials", str(credentials)]
+        for node, options in ((a, []), (b, place)):
+            node.prefix = under("emix", folder)
+            node.log = folder / f"{node.home.name}.log"
+            node.make(options=options)
+        write_study(folder / "study", study=63, instances=5)
+        try:
+            for node in (a, b):
+                node.start()
+            pair(a, b)
+            a.run("import", str(folder / "study"))
+            a.run("send", study_uid(63), "Two", "--wait")
+            b.kill()
+            b.start()
+            b.run("export", study_uid(63), str(folder / "exported"))
+            assert contents(folder / "exported") == contents(folder / "study")
+            b.run("store", "check", "--read-data")
+            shown = b.run("doctor", statuses=(0, 1)).splitlines()
+            assert not [line for line in shown if "warning" in line and "chunk" in line], shown
+            b.prefix = []  # from here on, commands are the admin's
+            first = b.json("backup", str(private / "first"))
+            b.run("import", str(write_study(private / "more", study=64, instances=5)))
+            later = b.json("backup", str(private / "later"), "--base", str(private / "first"))
+            for made in (first, later):
+                assert (made["damaged"], made["unreadable"]) == ([], [])
+            assert {p.stat().st_uid for p in (private / "later").rglob("*")} == {0}
+            credentials.chmod(0o644)
+            with pytest.raises(CommandFailed, match=r"others can read .*: chmod 600") as caught:
+                b.run("store", "check", "--read-data")
+            assert "PROBLEM" not in str(caught.value)  # all of it, and no chunk of its own
+        finally:
+            b.prefix = under("emix", folder)
+            assert [node.stop() for node in (a, b)] == [0, 0]
+    # The bucket is gone with its server: what was backed up is all there is.
+    restored = Node(private, "restored", "Two")
+    restored.run("restore", str(private / "later"), "--recovery-kit", str(b.kit))
+    config = (restored.home / "emix.toml").read_text()
+    (restored.home / "emix.toml").write_text(re.sub(r"(?m)^chunks.*\n", "", config))
+    restored.start()
+    try:
+        assert "0 problems" in restored.run("store", "check", "--read-data")
+        restored.run("export", study_uid(64), str(private / "out"))
+        assert contents(private / "out") == contents(private / "more")
     finally:
         assert restored.stop() == 0
 

@@ -11,8 +11,8 @@ from node.app.restoring import restore_home
 from node.crypto.keyring import RecoveryKit
 from node.errors import ConfigError, KeysError, NodeError, UsageError
 from node.outside.copies import INVENTORY, BackupFolder
-from tests.node.outside.test_copies import as_root, mounted
 from tests.support.backups import make_node, names, open_home, write_backup
+from tests.support.disks import as_root, mounted
 
 Made = tuple[Path, RecoveryKit]
 

@@ -2,9 +2,6 @@
 
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,26 +21,12 @@ from node.outside.copies import (
     verify,
 )
 from tests.support.backups import make_node, names, open_home, write_backup
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a file system")
+from tests.support.disks import as_root, fill, mounted
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return make_node(tmp_path)[0]
-
-
-@contextmanager
-def mounted(folder: Path, size: str = "200m") -> Iterator[Path]:
-    """Mount a small file system for the time of the block."""
-    folder.mkdir(exist_ok=True)
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", folder], check=True
-    )
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def problems(folder: Path) -> list[tuple[str, str]]:
@@ -111,6 +94,30 @@ def test_backup_on_another_disk_than_the_earlier_one_is_copied(home: Home, tmp_p
         assert written.linked == 0
         assert problems(disk / "2") == []
         assert chunks_of(disk / "2").keys() == chunks_of(first).keys()
+
+
+@as_root
+def test_disk_that_is_full_leaves_the_earlier_backup_as_it_was(home: Home, tmp_path: Path) -> None:
+    """Links need no room; the database does, and it comes after them."""
+    with mounted(tmp_path / "disk", "200m") as disk:
+        write_backup(home, BackupFolder(disk / "1"))
+        before = chunks_of(disk / "1")
+        base = read_base(disk / "1")
+        fill(disk)
+        with pytest.raises(StoreError, match=r"has room for 0\.0 MB, and 0\.\d MB are"):
+            write_backup(home, BackupFolder(disk / "2", base=base))
+        assert not (disk / "2").exists()
+        assert chunks_of(disk / "1").keys() == before.keys()
+        assert problems(disk / "1") == []
+
+        with BackupFolder(disk / "3", base=base) as folder:  # what only failed at a later file
+            for chunk in base.chunks:
+                folder.keep(chunk)
+            with pytest.raises(ConfigError, match="No space left on device"):
+                folder.add("metadata.db", bytes(1 << 20))
+        assert not (disk / "3").exists()
+        assert {one.st_nlink for one in chunks_of(disk / "1").values()} == {1}
+        assert problems(disk / "1") == []
 
 
 def test_what_is_no_whole_backup_is_no_base(home: Home, tmp_path: Path) -> None:

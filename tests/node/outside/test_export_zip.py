@@ -8,7 +8,7 @@ import pytest
 
 from node.errors import ConfigError, Conflict, StoreError, StoreFull
 from node.outside.export_zip import ExportZip
-from tests.node.outside.test_copies import as_root, mounted
+from tests.support.disks import as_root, mounted
 
 FILES = {
     "SE000001/IM000001": os.urandom(70_000),

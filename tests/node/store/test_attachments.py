@@ -8,7 +8,7 @@ import trio
 
 from node.domain.exports import attached_name
 from node.domain.query import Query
-from node.errors import StoreError, UsageError
+from node.errors import StoreAway, StoreError, UsageError
 from node.exchange.export.exports import Exports
 from node.outside.export_folder import ExportFolder
 from node.store import mending, package_rows, repair
@@ -166,6 +166,24 @@ async def test_repair_brings_attachments_back(context: StoreContext, tmp_path: P
     assert [(tmp_path / "out" / name).read_bytes() for name in NAMES] == [
         content for _, content, _ in ATTACHMENTS
     ]
+
+
+async def test_package_is_repaired_later_where_its_chunks_cannot_be_read_now(
+    context: StoreContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Repaired without them, it would have lost what it is found by."""
+    await put_package(context, 1, ATTACHMENTS)
+    context.database.write_sync(lambda db: db.execute("DELETE FROM packages"))
+
+    def fail(_: object) -> bytes:
+        raise StoreAway("the server does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(context.storage, "get", fail)
+        (failed,) = await repair.repair(context, NoIndex())
+    assert failed.problem == "the server does not answer"
+    (repaired,) = await repair.repair(context, NoIndex())
+    assert (repaired.problem, repaired.missing_chunks) == ("", 0)
 
 
 async def test_attachment_that_breaks_off_is_not_in_the_package(context: StoreContext) -> None:

@@ -1,6 +1,7 @@
 """Which chunks come into a backup: by the rows and through the port, wherever they are kept."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from node.chunks.testing import MemoryChunkStorage
 from node.domain.ids import ChunkId
+from node.errors import StoreError
 from node.store.backup import Backup
 from node.store.context import StoreContext
 from tests.node.chunks.contract import chunk
@@ -82,3 +84,19 @@ def test_what_no_row_names_comes_too_and_all_is_counted(
     assert len(chunks(context, home)) == 604
     assert str(extra) in chunks(context, home)
     assert Backup(context, home).size() == (before[0] + 1, before[1] + len(content))
+
+
+def test_server_that_goes_away_ends_a_backup_instead_of_leaving_all_the_rest_out(
+    context: StoreContext, home: Path, storage: MemoryChunkStorage
+) -> None:
+    for chunk_id in named(context):
+        storage.put(chunk_id, b"sealed")
+    seen = 0
+    with Backup(context, home).begun() as backup, closing(backup.pieces()) as pieces:
+        for piece in pieces:
+            seen += piece.name.startswith("chunks/")
+            if seen == 10:
+                break
+        storage.problem = "the server does not answer"
+        with pytest.raises(StoreError, match="does not answer"):
+            next(pieces)

@@ -18,8 +18,8 @@ from node.store.audit import AuditStore
 from node.store.ballast import Ballast
 from node.store.context import StoreContext, open_store
 from node.store.maintenance import Maintenance
-from tests.node.outside.test_copies import as_root, mounted
 from tests.support.backups import make_node
+from tests.support.disks import as_root, fill, mounted
 
 MIB = 1 << 20
 BALLAST = 8 * MIB
@@ -29,18 +29,6 @@ BALLAST = 8 * MIB
 def disk(tmp_path: Path) -> Iterator[Path]:
     with mounted(tmp_path / "disk", "40m") as folder:
         yield folder
-
-
-def fill(disk: Path) -> None:
-    """Take every block that is left."""
-    with (disk / "others").open("ab", buffering=0) as handle:
-        for size in (MIB, 4096, 1):
-            try:
-                while handle.write(bytes(size)) == size:
-                    pass
-            except OSError:
-                continue
-    assert os.statvfs(disk).f_bavail == 0
 
 
 def opened(home: Home) -> StoreContext:

@@ -9,8 +9,9 @@ import pytest
 
 from node.chunks.files import FileChunkStorage
 from node.chunks.testing import MemoryChunkStorage
+from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
-from node.errors import ChunkDamaged, StoreAway, StoreError
+from node.errors import ChunkDamaged, StoreAway, StoreDenied, StoreError
 from node.store.context import StoreContext
 from node.store.lost import count_lost, find_lost
 from node.store.maintenance import Maintenance
@@ -70,6 +71,47 @@ async def test_check_ends_at_once_where_nobody_answers(
 
     with pytest.raises(StoreAway):
         await Maintenance(context, tmp_path).check(read_data=False, tell=tell)
+    assert context.database.read_sync(count_lost) == 0
+
+
+class Denied(MemoryChunkStorage):
+    """A server that refuses this node's credentials, or one chunk of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuses_all = False
+
+    def size(self, chunk_id: ChunkId) -> int | None:
+        raise StoreDenied(f"nobody may read {chunk_id.short()}")
+
+    def get(self, chunk_id: ChunkId) -> bytes:
+        raise StoreDenied(f"nobody may read {chunk_id.short()}")
+
+    def check(self) -> None:
+        if self.refuses_all:
+            raise StoreDenied("others can read the credentials")
+
+
+async def test_refused_credentials_end_a_check_and_one_refused_chunk_does_not(
+    context: StoreContext, tmp_path: Path
+) -> None:
+    fill(context, History(make_signer().facility_id, 3, 2))
+    storage = Denied()
+    maintenance = Maintenance(replace(context, storage=storage), tmp_path)
+    told: list[str] = []
+
+    async def tell(done: int, total: int, problem: str) -> None:
+        told.append(problem)
+
+    assert await maintenance.check(read_data=True, tell=tell) > 1
+    assert all(
+        "nobody may read" in problem or "no envelope" in problem for problem in told if problem
+    )
+    storage.refuses_all = True
+    told.clear()
+    with pytest.raises(StoreDenied, match="others can read the credentials"):
+        await maintenance.check(read_data=True, tell=tell)
+    assert not [problem for problem in told if "nobody" in problem]
     assert context.database.read_sync(count_lost) == 0
 
 
