@@ -5,10 +5,18 @@ import zlib
 from typing import Any
 
 import pytest
+from pydicom.datadict import tag_for_keyword
 
 from node.dicom import dataset, walker
 from node.dicom.dataset import IMPLICIT_LITTLE
-from node.dicom.examine import examine, examine_bytes
+from node.dicom.examine import (
+    _DIGIT_TAGS,
+    _NAME_TAGS,
+    _NUMBER_TAGS,
+    _TEXT_TAGS,
+    examine,
+    examine_bytes,
+)
 from node.dicom.stream import Refused
 from node.dicom.walker import Walker
 from node.domain.verdicts import Verdict
@@ -226,3 +234,195 @@ def test_directory_says_what_it_names_once_it_is_whole() -> None:
     walk.feed(data[:-4], is_last=False)
     partial = examine(walk, is_whole=False)
     assert (partial.verdict, partial.references) == (Verdict.DIRECTORY, ())
+
+
+# -- what is looked at ----------------------------------------------------------------------------
+
+
+def test_values_are_kept_under_the_tags_of_their_keywords() -> None:
+    kept = {**_TEXT_TAGS, **_DIGIT_TAGS, **_NUMBER_TAGS, **_NAME_TAGS}
+    assert kept == {tag_for_keyword(keyword): keyword for keyword in kept.values()}
+    judged_by = "PhotometricInterpretation", "SamplesPerPixel", "SpecificCharacterSet"
+    assert {*kept, *map(tag_for_keyword, judged_by)} <= dataset.WANTED
+
+
+def bare(*elements: bytes) -> bytes:
+    """Return an image without SamplesPerPixel, with these elements."""
+    return part10(IDENTITY + b"".join(elements))
+
+
+def us(number: int, value: bytes) -> bytes:
+    return element(0x28, number, b"US", value)
+
+
+def pixels(size: int) -> bytes:
+    return element(0x7FE0, 0x10, b"OW", bytes(size))
+
+
+@pytest.mark.parametrize(("size", "is_short"), [(32, False), (30, True)])
+def test_image_that_says_nothing_of_samples_has_one(size: int, *, is_short: bool) -> None:
+    image = (us(0x10, b"\4\0"), us(0x11, b"\4\0"), us(0x100, b"\x10\0"))
+    assert (SHORT in judged(bare(*image, pixels(size)))[1]) is is_short
+
+
+def test_bits_that_fill_no_byte_are_not_missed() -> None:
+    """Nine of them are one byte and a bit: what a device leaves out there is no image's."""
+    image = (us(2, b"\1\0"), us(0x10, b"\3\0"), us(0x11, b"\3\0"), us(0x100, b"\1\0"))
+    assert SHORT not in judged(bare(*image, element(0x7FE0, 0x10, b"OB", b"\1")))[1]
+    assert SHORT in judged(bare(*image, element(0x7FE0, 0x10, b"OB", b"")))[1]
+
+
+def test_first_of_several_rows_counts() -> None:
+    image = (us(2, b"\1\0"), us(0x10, b"\4\0\4\0"), us(0x11, b"\4\0"), us(0x100, b"\x10\0"))
+    assert SHORT not in judged(bare(*image, pixels(32)))[1]
+    assert SHORT in judged(bare(*image, pixels(30)))[1]
+
+
+@pytest.mark.parametrize("frames", [b"A ", b"1\\2", b"12345678901 "])
+def test_number_of_frames_that_is_none_is_flagged(frames: bytes) -> None:
+    image = (us(2, b"\1\0"), element(0x28, 8, b"IS", frames), us(0x10, b"\4\0"), us(0x11, b"\4\0"))
+    assert SHORT in judged(bare(*image, us(0x100, b"\x10\0"), pixels(32)))[1]
+
+
+def encapsulated(*fragments: bytes, end: bytes = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)) -> bytes:
+    head = struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OB", 0, 2**32 - 1)
+    return head + b"".join(map(item, (b"", *fragments))) + end
+
+
+def test_encapsulated_image_is_not_measured_and_what_follows_it_is_odd() -> None:
+    whole = image(encapsulated(b"jpeg"))
+    assert judged(whole) == (Verdict.CARRY, ())
+    for junk in (bytes(8), bytes(100)):
+        assert judged(whole + junk) == (Verdict.FLAG, ("bytes after the dataset",))
+
+
+def test_last_tag_of_the_groups_before_the_identity_is_junk_behind_pixels() -> None:
+    whole = image(element(0x7FE0, 0x10, b"OW", bytes(32)))
+    late = element(7, 0xFFFF, b"LO", b"late")
+    assert judged(whole + late + b"?" * 40) == (Verdict.FLAG, ("bytes after the dataset",))
+
+
+# -- items, further -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vr", [b"OB", b"UT", b"UN"])
+def test_long_explicit_element_begins_an_item_inside_implicit_vr(vr: bytes) -> None:
+    before = implicit(8, 0x16, uid("1.2.840.1")) + implicit(8, 0x18, uid("1.2.3.4"))
+    after = implicit(0x20, 0xD, uid("1.2.3")) + implicit(0x20, 0xE, uid("1.2.3.5"))
+    inner = element(8, 0x1150, vr, b"value ") + element(8, 0x1155, b"UI", b"1.3\0")
+    odd = before + implicit(8, 0x1111, item(inner)) + after
+    assert judged(part10(odd, syntax=IMPLICIT_LITTLE)) == (
+        Verdict.FLAG,
+        ("items in explicit VR inside implicit VR",),
+    )
+
+
+def test_open_sequence_begins_an_item_inside_implicit_vr() -> None:
+    before = implicit(8, 0x16, uid("1.2.840.1")) + implicit(8, 0x18, uid("1.2.3.4"))
+    after = implicit(0x20, 0xD, uid("1.2.3")) + implicit(0x20, 0xE, uid("1.2.3.5"))
+    inner = struct.pack("<HH2sHI", 8, 0x1140, b"SQ", 0, 2**32 - 1)
+    inner += item(element(8, 0x1150, b"UI", b"1.2\0")) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    odd = before + implicit(8, 0x1111, item(inner)) + after
+    assert judged(part10(odd, syntax=IMPLICIT_LITTLE)) == (
+        Verdict.FLAG,
+        ("items in explicit VR inside implicit VR",),
+    )
+
+
+def test_element_without_a_vr_may_be_the_last_of_its_open_item() -> None:
+    inner = element(8, 0x1150, b"UI", b"1.2\0") + struct.pack("<HHI", 8, 0x1155, 4) + b"1.3\0"
+    found = judged(part10(BEFORE + sequence(item(inner, is_open=True)) + AFTER))
+    assert found == (Verdict.FLAG, ("an element without a VR",))
+
+
+def test_item_without_its_delimiter_ends_where_the_next_begins() -> None:
+    open_item = struct.pack("<HHI", 0xFFFE, 0xE000, 2**32 - 1)
+    inner = element(8, 0x1150, b"UI", b"1.2\0")
+    for content in (open_item + inner + item(inner), open_item + inner + item(inner, is_open=True)):
+        found = judged(part10(BEFORE + sequence(content) + AFTER))
+        assert found == (Verdict.FLAG, ("an item without its delimiter",))
+    # Where a sequence has a length, what ends one without a length does not end it.
+    stray = open_item + inner + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    stray += struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+    found = judged(part10(BEFORE + sequence(stray) + AFTER))
+    assert found == (Verdict.FLAG, ("a stray delimiter",))
+
+
+# -- bounds of the walk ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_plain_elements_are_counted_like_others(*, is_refused: bool) -> None:
+    """They are stepped over in a loop of their own, which counts them, too."""
+    plain = b"".join(element(0x4001, n, b"LO", b"ab") for n in range(50))
+    data = part10(IDENTITY + plain + element(0x4001, 0x100, b"UT", b"long"))
+    walk = Walker(len(data))
+    walk._most_elements = 40 if is_refused else 70
+    if is_refused:
+        with pytest.raises(Refused, match="more elements than"):
+            walk.feed(data, is_last=True)
+    else:
+        walk.feed(data, is_last=True)
+
+
+def test_deflated_bytes_may_stand_for_two_elements_each_and_a_thousand() -> None:
+    private = b"".join(element(0x4001, 0, b"LO", b"") for _ in range(900))
+    made = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    few = part10(made.compress(IDENTITY + private) + made.flush(), syntax=DEFLATED)
+    assert judged(few)[0] is Verdict.FLAG  # one tag again and again
+    made = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    many = part10(made.compress(IDENTITY + private * 4) + made.flush(), syntax=DEFLATED)
+    assert len(many) - len(few) < 100
+    assert judged(many) == (
+        Verdict.REFUSE,
+        ("more elements than a file of its size may have",),
+    )
+
+
+# -- how a file begins ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("zeros", "said"), [(132, "copies do that failed"), (131, "not DICOM")])
+def test_file_that_begins_with_zeros_is_called_a_copy_that_failed(zeros: int, said: str) -> None:
+    found = examine_bytes(bytes(zeros) + b"x" * 100)
+    assert said in found.reasons[0]
+    assert (found.verdict is Verdict.NOT_DICOM) is (zeros == 131)
+
+
+@pytest.mark.parametrize(("length", "is_dicom"), [(4096, True), (4097, False)])
+def test_bare_dataset_in_implicit_vr_begins_with_a_value_of_four_kibibytes_at_most(
+    length: int, *, is_dicom: bool
+) -> None:
+    start = struct.pack("<HHI", 8, 0x16, length)
+    assert walker._begins_like_dataset(start) is is_dicom
+    assert walker._begins_like_dataset(start[:7]) is False
+    assert not walker._begins_like_dataset(struct.pack("<HHI", 7, 0x16, 4))
+    assert not walker._begins_like_dataset(struct.pack("<HHI", 9, 0x16, 4))
+    assert walker._begins_like_dataset(struct.pack("<HHI", 8, 0, 4))
+    assert not walker._begins_like_dataset(struct.pack("<HHI", 8, 0x9FFF, 4))
+
+
+def test_header_of_zlib_is_told_from_a_stored_block() -> None:
+    assert walker._begins_like_zlib(zlib.compress(b"x")[:8])
+    for first in range(256):
+        for second in range(0, 256, 5):
+            start = bytes((first, second, 1, 2, 3, 4, 5, 6))
+            is_header = first % 16 == 8 and (first * 256 + second) % 31 == 0
+            assert walker._begins_like_zlib(start) is is_header
+    stored = bytes((0x78, 0x01)) + bytes(1) + bytes((0xFE, 0xFF)) + bytes(3)
+    assert not walker._begins_like_zlib(stored)
+    unlike = bytes((0x78, 0x01)) + bytes(1) + bytes((0xFE, 0xFE)) + bytes(3)
+    assert walker._begins_like_zlib(unlike)
+
+
+def test_meta_element_without_a_vr_and_with_a_long_length_is_refused() -> None:
+    for length in (dataset.MAX_WANTED_VALUE, dataset.MAX_WANTED_VALUE + 1):
+        odd = struct.pack("<HHI", 2, 0x12, length) + bytes(length)
+        verdict, reasons = judged(with_meta(b"", odd))
+        if length <= dataset.MAX_WANTED_VALUE:
+            assert "file meta in implicit VR" in reasons
+        else:
+            assert (verdict, reasons) == (
+                Verdict.REFUSE,
+                ("a file meta element has no valid VR",),
+            )
