@@ -3,6 +3,7 @@
 Reasons are shown to people and written to logs, so they never hold a value from the file.
 """
 
+import re
 import struct
 from functools import lru_cache
 
@@ -61,6 +62,8 @@ _DIGIT_TAGS = {0x00200013: "InstanceNumber", 0x00280008: "NumberOfFrames"}
 _NUMBER_TAGS = {0x00280010: "Rows", 0x00280011: "Columns", 0x00280100: "BitsAllocated"}
 _NAME_TAGS = {0x00100010: "PatientName", 0x00080090: "ReferringPhysicianName"}
 _HALF_SAMPLES = {b"YBR_FULL_422": 4, b"YBR_PARTIAL_422": 4, b"YBR_PARTIAL_420": 3}
+_ACR_DATE = re.compile(r"[0-9]{4}\.[0-9]{2}\.[0-9]{2}")  # PS3.5 6.2, of DA and TM
+_ACR_TIME = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?")
 _MAX_TEXT = 256
 _DAMAGED_DIRECTORY = "the DICOMDIR is damaged: what it names cannot be told"
 _LARGE_DIRECTORY = "the DICOMDIR names more than is looked for: what else it names cannot be told"
@@ -212,7 +215,9 @@ def _index(walker: Walker) -> dict[str, str]:
     values = walker.values
     charset = values.get(0x00080005, b"")
     index = {
-        keyword: _text(values[tag], charset) for tag, keyword in _TEXT_TAGS.items() if tag in values
+        keyword: _plain(keyword, _text(values[tag], charset))
+        for tag, keyword in _TEXT_TAGS.items()
+        if tag in values
     }
     names = {
         keyword: _person_name(values[tag], charset)
@@ -230,6 +235,15 @@ def _index(walker: Walker) -> dict[str, str]:
         if tag in values
     }
     return index | names | numbers | digits
+
+
+def _plain(keyword: str, text: str) -> str:
+    """Return a date or time as DA and TM have it, where ACR-NEMA's separators are in it."""
+    if "." in text and keyword.endswith("Date") and _ACR_DATE.fullmatch(text):
+        return text.replace(".", "")
+    if ":" in text and keyword.endswith("Time") and _ACR_TIME.fullmatch(text):
+        return text.replace(":", "")
+    return text
 
 
 @lru_cache(maxsize=256)

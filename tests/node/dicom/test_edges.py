@@ -302,6 +302,26 @@ def test_last_tag_of_the_groups_before_the_identity_is_junk_behind_pixels() -> N
     assert judged(whole + late + b"?" * 40) == (Verdict.FLAG, ("bytes after the dataset",))
 
 
+@pytest.mark.parametrize(
+    ("date", "time", "found"),
+    [
+        (b"1994.11.05", b"10:15:00.5", ("19941105", "101500.5")),
+        (b"1994.11.05", b"10:15 ", ("19941105", "1015")),
+        (b"19941105", b"101500", ("19941105", "101500")),
+        (b"1994.11.5 ", b"10:5:0", ("1994.11.5", "10:5:0")),
+        (b"5.11.1994 ", b"noon", ("5.11.1994", "noon")),
+    ],
+)
+def test_dates_and_times_of_acr_nemas_are_found_like_others(
+    date: bytes, time: bytes, found: tuple[str, str]
+) -> None:
+    """PS3.5 6.2 has readers take them; what is no such date stays as it is."""
+    elements = element(8, 0x20, b"DA", date) + element(8, 0x30, b"TM", time)
+    at = IDENTITY.index(struct.pack("<HH", 0x20, 0xD))
+    index = examine_bytes(part10(IDENTITY[:at] + elements + IDENTITY[at:])).index
+    assert (index["StudyDate"], index["StudyTime"]) == found
+
+
 # -- items, further -------------------------------------------------------------------------------
 
 
