@@ -9,6 +9,7 @@ from emix.admin.v1 import admin_pb2 as pb
 
 from node.cli.client import run_call
 from node.cli.verifying import VerifyReport
+from node.domain.audit_kinds import KINDS
 from node.errors import UsageError
 from node.system import safe_paths
 from node.terminal.commands import as_json
@@ -42,7 +43,12 @@ _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
 )
 @click.option("--peer", default="", metavar="FACILITY", help="About a facility: name or ID.")
 @click.option("--operator", default="", metavar="USER", help="A user's name or number.")
-@click.option("--action", default="", metavar="KIND", help="What happened, or its beginning.")
+@click.option(
+    "--action",
+    default="",
+    metavar="KIND",
+    help="A kind of entry, or its beginning; see `emix audit kinds`.",
+)
 @click.option("--since", type=_MOMENT, help="From this day or time on (local).")
 @click.option("--until", type=_MOMENT, help="Before this day or time (local).")
 @as_json
@@ -108,6 +114,22 @@ def _show_audit(answer: pb.ListAuditResponse, empty: str) -> None:
         ],
         empty,
     )
+
+
+@audit.command()
+@as_json
+def kinds(json_: bool) -> None:
+    """List the kinds of entries: what `--action` takes, and what the audit log records.
+
+    \b
+    Examples:
+      emix audit kinds
+      emix audit kinds --json
+    """
+    if json_:
+        show_json({"kinds": dict(KINDS)})
+    else:
+        show_table(("KIND", Column("MEANS", is_note=True)), list(KINDS.items()), "")
 
 
 @audit.command()

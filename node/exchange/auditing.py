@@ -9,6 +9,7 @@ from node.documents.audit_head import open_head
 from node.documents.signed import Document
 from node.domain.actors import Actor
 from node.domain.audit import AuditEntry, AuditFilter, ChainWalk
+from node.domain.audit_kinds import check_beginning
 from node.domain.heads import ToldHead, Witness, own_problem, witnesses
 from node.domain.ids import FacilityId
 from node.domain.transfers import Transfer, transfer_facts
@@ -158,7 +159,9 @@ class Auditing:
 
         Raises:
             NotFound, Conflict: nothing is meant by a name, or several are.
+            UsageError: there is no such kind of entry.
         """
+        check_beginning(wanted.kind)
         uid, is_whole = await self._studies.uid_or_beginning(study) if study else ("", False)
         with_whom = str((await self._facilities.named(peer)).facility_id) if peer else ""
         found = self._log.search(

@@ -77,15 +77,25 @@ async def collected(pages: AsyncGenerator[list[Any]]) -> list[Any]:
     return [entry async for page in pages for entry in page]
 
 
+async def test_kind_of_entry_that_there_is_none_of_is_said_to_be_so() -> None:
+    """Before, the answer was that the log has no such entry."""
+    auditing, log = make()
+    with pytest.raises(UsageError, match=r"perhaps study\.exported"):
+        await collected(auditing.search(AuditFilter(kind="study.export3d"), "", "", 0))
+    assert log.calls == []
+
+
 async def test_names_of_studies_and_facilities_become_what_the_log_has() -> None:
     auditing, log = make()
-    assert await collected(auditing.search(AuditFilter(kind="x"), "muller", "Billings", 7)) == [
+    assert await collected(
+        auditing.search(AuditFilter(kind="study."), "muller", "Billings", 7)
+    ) == [
         1,
         2,
     ]
     [(_, (wanted, limit))] = log.calls
     assert (wanted.study, wanted.is_whole_study, wanted.peer) == ("1.2.3", True, str(OTHER))
-    assert (wanted.kind, limit) == ("x", 7)
+    assert (wanted.kind, limit) == ("study.", 7)
 
 
 async def test_what_is_not_asked_for_restricts_nothing() -> None:
