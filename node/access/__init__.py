@@ -1,1 +1,1 @@
-"""Who may do what, the same for every door."""
+"""Authorisation: which role may do what, the same at every door."""

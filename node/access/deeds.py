@@ -1,6 +1,6 @@
 """What can be done with a node, and which roles may do it.
 
-A door says which roles whoever comes in by it has; what is not allowed to one of them is denied.
+A door assigns roles to its callers. A deed that none of the caller's roles allows is denied.
 """
 
 import enum
@@ -12,7 +12,7 @@ from node.errors import Denied
 
 
 class Deed(enum.Enum):
-    """A kind of thing to do; the value is how it is called in an error."""
+    """A kind of action; the value is its name in error messages."""
 
     SEE_NODE = "see how the node is"
     SEE_STUDIES = "see studies"

@@ -1,4 +1,4 @@
-"""AuditService: receipts, the audit log, and what others keep of it."""
+"""AuditService: receipts, the audit log, and the heads of it that others keep."""
 
 from contextlib import aclosing
 

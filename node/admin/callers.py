@@ -1,4 +1,4 @@
-"""Who calls an admin service, as its door knows."""
+"""The caller of an admin service, as its door has authenticated it."""
 
 import os
 from typing import Any
@@ -13,7 +13,7 @@ def may_name_paths(call: Call[Any]) -> bool:
 
 
 def actor_of(call: Call[Any]) -> Actor:
-    """Return who asks: whom the door knows, and what the command says."""
+    """Return the actor: the user that the door has authenticated, and the command's own claim."""
     return _visitor(call).actor(call.metadata.get("emix-operator", ""))
 
 

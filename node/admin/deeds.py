@@ -1,4 +1,4 @@
-"""What each method of the admin services does, and the guard that asks whether its caller may."""
+"""The deed of each method of the admin services, and the guard that checks the caller's roles."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -17,7 +17,7 @@ _BY_DEED: Mapping[Deed, Mapping[str, Sequence[str]]] = {
     },
     Deed.SEE_STUDIES: {
         "StudyService": ("ListStudies", "Query", "GetStudy", "ListHeld", "ListImports"),
-        "TransferService": ("ListTransfers", "WatchTransfers"),  # offers say whom they are of
+        "TransferService": ("ListTransfers", "WatchTransfers"),  # offers name patients
     },
     Deed.SEE_AUDIT: {
         "AuditService": (
@@ -61,17 +61,17 @@ DEEDS: Mapping[str, Deed] = MappingProxyType(
         for method in methods
     }
 )
-"""By the path of the method, without its first slash."""
+"""The deed of each method, by its path without the first slash."""
 
 
 _STANDARD = ("grpc.health.", "grpc.reflection.")  # they show how the node is, and no more
 
 
 def _deed(path: str) -> Deed:
-    """Return what a method does.
+    """Return the deed of a method.
 
     Raises:
-        Denied: nobody has said; so nobody may.
+        Denied: the method has no deed, so nobody may call it.
     """
     if path.startswith(_STANDARD):
         return Deed.SEE_NODE
@@ -81,9 +81,9 @@ def _deed(path: str) -> Deed:
 
 
 def allowing(guard: Guard) -> Guard:
-    """Return a guard that lets in whom a door's guard knows and whose roles allow the method.
+    """Return a guard that accepts callers whom the door's guard accepts and whose roles suffice.
 
-    The roles are those that the door gives; what a client says of itself gives none.
+    The door assigns the roles; the client's own claims do not.
     """
 
     async def allowed(call: Call[Any]) -> Visitor:

@@ -1,4 +1,4 @@
-"""ExportStudy: a study's files into a folder of this node's, or to its caller."""
+"""ExportStudy: writes a study's files into a folder, or streams them to the caller."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -37,9 +37,9 @@ class Exporting:
         """Prepare.
 
         Args:
-            exports: Gives studies away.
-            facilities: Who is meant by an origin's name.
-            home: Into which nothing is exported.
+            exports: Exports studies.
+            facilities: Resolves the name of an origin.
+            home: The home, into which nothing may be exported.
         """
         self._exports = exports
         self._facilities = facilities
@@ -65,7 +65,7 @@ class Exporting:
 
 
 class _Export:
-    """One export, and what is told of it."""
+    """One export, and its responses."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class _Export:
         self._send, self._receive = trio.open_memory_channel[pb.ExportStudyResponse](_QUEUED)
 
     async def run(self) -> None:
-        """Tell what is planned, and do it.
+        """Report the plan, then export.
 
         Raises:
             Conflict: every instance is held.
@@ -179,9 +179,9 @@ class _Export:
                 self._tell(one.instance + is_whole, len(plan.files), done, plan.total_bytes)
 
     async def _into_folder(self) -> list[pb.ExportStudyResponse]:
-        """Export into a folder that this node may write; cut off, nothing is left of it.
+        """Export into a folder that this node may write; if interrupted, nothing is left.
 
-        A failing DICOMDIR costs no file. Returns what there is to say about it.
+        Files are exported even if the DICOMDIR fails. Returns the responses about the DICOMDIR.
         """
         unlisted: list[pb.ExportStudyResponse] = []
         folder = ExportFolder(Path(self._request.directory), self._sizes)
@@ -218,7 +218,7 @@ def _write_dicomdir(folder: Path) -> list[pb.ExportStudyResponse]:
 
 
 def _destination(request: pb.ExportStudyRequest) -> str:
-    """Return where an export goes: a folder of this machine, or what its client says."""
+    """Return the destination for the audit log: a folder, or the client's own claim."""
     said = encodable(request.directory)
     return f"streamed to the client, which says: {said}" if request.stream else said
 
@@ -242,5 +242,5 @@ def _is_unwritable(request: pb.ExportStudyRequest) -> bool:
         with suppress(FileNotFoundError), safe_paths.folder(directory, is_ours=True):
             pass
     except (OSError, ConfigError):
-        return True  # the caller says what is wrong, where it may not either
+        return True  # the caller then tries itself, and reports the error
     return False

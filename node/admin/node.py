@@ -29,7 +29,7 @@ from node.system import clock
 from node.version import SOFTWARE
 
 _LOOKED_AT, _SHOWN = 100, 5
-"""Of the alarms that nobody has acknowledged: the newest."""
+"""How many of the newest open alarms are read, and how many are shown."""
 
 _PIECE_BYTES = 2 << 20
 _HAD_AT_ONCE, _MOST_HAD = 1000, 1_000_000
@@ -37,21 +37,21 @@ _STALL_SECONDS = 600.0  # for a person who stopped the command, or a disk that h
 
 
 class Diagnose(Protocol):
-    """Looks for what is wrong; `node.app.doctor` does."""
+    """Diagnoses the node; `node.app.doctor` implements it."""
 
     async def __call__(self, *, is_quick: bool) -> list[Finding]:
-        """Return one finding for everything that was looked at; quickly, nothing is dialled."""
+        """Return a finding for each check; quick checks make no connections."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What the node is.
+    """Facts about the node.
 
     Attributes:
-        facility: Whose it is.
+        facility: The facility that it belongs to.
         started_time: When it started.
-        statements: Returns what it states about itself, signed.
-        endpoints: Returns where its peer and introduction services are bound.
+        statements: Returns its signed statements.
+        endpoints: Returns the addresses of its peer and introduction services.
     """
 
     facility: FacilityId
@@ -132,7 +132,7 @@ class NodeHandlers:
         )
 
     async def _recorded(self, count: int) -> list[str]:
-        """Return what the audit log's open alarms say, each once, and where the rest are."""
+        """Return the texts of the newest open alarms, each once, and where to see all of them."""
         if not count:
             return []
         newest = await self._auditing.open_alarms(_LOOKED_AT)

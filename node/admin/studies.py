@@ -231,7 +231,7 @@ class _Teller:
         self._writing = trio.Lock()
 
     def tell(self, event: Progress | Finding) -> None:
-        """Take an event; see `wait_room`."""
+        """Queue a finding, or replace the progress; see `wait_room`."""
         if isinstance(event, Finding):
             self._findings.append(event)
         else:
@@ -239,14 +239,14 @@ class _Teller:
         self._changed.set()
 
     async def wait_room(self) -> None:
-        """Wait until so many findings have been read that more may come."""
+        """Wait while the queue of findings is full."""
         while len(self._findings) >= _MOST_FINDINGS:
             if self._taken.is_set():
                 self._taken = trio.Event()
             await self._taken.wait()
 
     async def run(self) -> None:
-        """Write what is told, for ever."""
+        """Write the events, for ever."""
         while True:
             await self._changed.wait()
             self._changed = trio.Event()
@@ -276,7 +276,7 @@ class _Teller:
         await self._call.write(pb.ImportResponse(progress=progress))
 
     async def finish(self, summary: Summary) -> None:
-        """Write what is left to tell, and the end."""
+        """Write the remaining events, the studies and the summary."""
         async with self._writing:
             await self._write_findings()
             await self._write_progress()
@@ -300,7 +300,7 @@ class _Teller:
 
 
 def _tellable(count: int) -> int:
-    """Return a sum of what others say as far as a message can hold it."""
+    """Return a count, bounded to what a message can hold: it may be a sum of stated sizes."""
     return max(0, min(count, 2**64 - 1))
 
 

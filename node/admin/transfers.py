@@ -20,7 +20,7 @@ from node.rpc.serving import Call, Service, allow_all
 
 _MANY_IDS = Bound(4 * 2**20, fields=100_000)
 _LOOK_SECONDS = 2.0
-"""How often a watch looks whether what waits still waits for the same."""
+"""How often a watch checks whether the reason for which a transfer waits has changed."""
 
 
 class TransferHandlers:
@@ -130,7 +130,7 @@ class TransferHandlers:
                     if not wanted or row.id in wanted:
                         await tell(row)
                     continue
-                # That a way is there or gone changes no transfer, and why it waits.
+                # A connection that comes or goes does not change a transfer, but its reason.
                 for row, reason in list(open_ones.values()):
                     if self._wire(row).reason != reason:
                         await tell(row)

@@ -1,4 +1,4 @@
-"""Values of the node to the admin services' messages."""
+"""Converts values of the node to messages of the admin services."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ _PACKAGES, _SERIES = 50, 200
 _PATIENTS, _STUDIES = 20, 20
 
 MOST_HELD = 100
-"""So many held instances are named beside what was done with a study."""
+"""How many held instances are named in the response about a study."""
 
 
 def peer_to_wire(
@@ -153,7 +153,7 @@ def level_of(text: str) -> Level:
     """Return the level that a request names.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: no level has that name.
     """
     try:
         return Level(text or Level.STUDY)

@@ -1,1 +1,1 @@
-"""The node as a program: its home, its settings, and the one place that joins the parts."""
+"""The node as a program: its home, its settings, and the composition of its parts."""

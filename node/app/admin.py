@@ -106,7 +106,7 @@ def admin_services(
 def guarded(own: Sequence[Service], guard: Guard) -> list[Service]:
     """Return services behind a door's guard, reflection and health included.
 
-    Each method asks whether its caller's roles allow it.
+    For each call, the guard checks that the caller's roles allow the method.
     """
     guard = allowing(guard)
     return [replace(service, guard=guard) for service in with_standard_services(list(own))]

@@ -1,4 +1,4 @@
-"""Buckets that the settings name for chunks: what speaks S3 is loaded only where one is."""
+"""Buckets for chunks, as the settings name them; the S3 client is loaded only if one is named."""
 
 from contextlib import closing
 from importlib.util import find_spec
@@ -18,11 +18,11 @@ _MIB = 2**20
 
 
 def claim_place(home: Home, config: Config, root_key: RootKey) -> None:
-    """Take the place for chunks that the settings name for this node; none is no error.
+    """Claim the bucket for chunks that the settings name, if any, for this node.
 
     Raises:
-        ConfigError: it cannot be used with these settings.
-        StoreError: it is another node's, or does not answer.
+        ConfigError: the bucket cannot be used with these settings.
+        StoreError: the bucket is claimed by another node, or does not answer.
     """
     if config.chunks:
         with closing(open_bucket(home, config, root_key, config.chunks)) as storage:
@@ -30,10 +30,10 @@ def claim_place(home: Home, config: Config, root_key: RootKey) -> None:
 
 
 def check_chunk_credentials(config: Config) -> None:
-    """Check that the file with credentials for chunks can be used; none is no error.
+    """Check the credentials file for chunks, if the settings name one.
 
     Raises:
-        ConfigError: it cannot be read, has none, or others can read it too.
+        ConfigError: it cannot be read, has no credentials, or other users can read it.
     """
     if config.chunks_credentials:
         check_installed()
@@ -43,7 +43,7 @@ def check_chunk_credentials(config: Config) -> None:
 
 
 def check_installed() -> None:
-    """Check that what speaks S3 is installed; it is loaded only where it is used."""
+    """Check that the S3 client is installed, without loading it."""
     if find_spec("botocore") is None:
         raise ConfigError("chunks in a bucket need more software: pip install 'emix[s3]'")
 

@@ -28,7 +28,7 @@ from node.settings import (
 )
 
 HOME = "home"
-"""A home's own folder of chunks, in the setting of where they were before."""
+"""The value of `chunks_before` that means the home's own chunk folder."""
 
 
 def _chunk_place(value: Any) -> str:
@@ -52,8 +52,8 @@ class Config:
         city: `[facility]` and departments, recipients: how members of a network find it.
         peer_listen: `[listen]` address of the peer service.
         introduction_listen: `[listen]` address of the introduction service.
-        announce: `[listen]` where peers are told to reach the peer service.
-        announce_introduction: `[listen]` where they are told to reach the introduction service.
+        announce: `[listen]` addresses of the peer service that are told to peers.
+        announce_introduction: `[listen]` the same for the introduction service.
         trust: `[federation]` who may exchange: paired facilities, or members of networks too.
         relay: `[federation]` whether relays may be used where no direct way is found.
         only_relays: `[federation]` only these; empty for all.
@@ -62,9 +62,9 @@ class Config:
         proxy: `[proxy] address` of an HTTP proxy that leads out; empty for none.
         proxy_credentials: `[proxy] credentials` a file with `user:password`; empty for none.
         incoming: `[policy]` whether a paired peer's packages arrive at once.
-        offer_summary: `[policy]` whether offers tell what they are before they are accepted.
+        offer_summary: `[policy]` whether offers include a sealed summary of the study.
         offer_days: `[policy]` for how long our deliveries stand.
-        tell_deletions: `[policy]` whether senders are told that what they sent was deleted here.
+        tell_deletions: `[policy]` whether deletions here are reported to senders.
         required_layers: `[parsers] require` layers of confinement without which no parser runs.
         chunks: `[store]` the place in an object store where chunks are; empty for the home.
         chunks_before: `[store]` from where chunks move there: a place, or "home"; empty for none.
@@ -74,8 +74,8 @@ class Config:
         reserve_mib: `[store]` kept free on the disk.
         ballast_mib: `[store]` a file of that size is given up where the disk is full all the same.
         retention_days: `[store]` received packages older than this are deleted; 0 for never.
-        transfers_days: `[store]` ended transfers of what is not here any more are forgotten after
-            so many days; 0 for never.
+        transfers_days: `[store]` after so many days, ended transfers of packages that are no longer
+            here are forgotten; 0 for never.
         admin_group: `[admin] group` whose people use the admin services; empty for the owner alone.
         metrics_listen: `[metrics]` address of the Prometheus page; empty for none.
         log_level: `[log]` how much is logged.
@@ -215,7 +215,7 @@ def default_text(
     chunks: str = "",
     chunks_credentials: str = "",
 ) -> str:
-    """Return a new configuration file, every setting in it with a word about it."""
+    """Return the text of a new configuration file, with a comment on every setting."""
     chosen = {"chunks": chunks, "chunks_credentials": chunks_credentials}
     lines = {key: f"{key} = {quoted(value)}" for key, value in chosen.items()}
     return _TEMPLATE.format(

@@ -8,7 +8,7 @@ _GIB = 2**30
 
 
 class Current:
-    """The settings as they are now; every part asks anew, and keeps none.
+    """The present settings; each part reads them from here and keeps no copy.
 
     Attributes:
         config: All of them.
@@ -18,7 +18,7 @@ class Current:
         self.config = config
 
     def use(self, config: Config) -> list[str]:
-        """Take over what can change while the node runs; return the settings that changed."""
+        """Apply the settings that can change while the node runs; return those that changed."""
         before, self.config = self.config, taken_while_running(self.config, config)
         return changed_settings(before, self.config)
 
@@ -31,5 +31,5 @@ class Current:
         return RelayPolicy(self.config.relay == "never", self.config.only_relays)
 
     def receiver_policy(self) -> ReceiverPolicy:
-        """Return how offers are received."""
+        """Return the policy for incoming offers."""
         return ReceiverPolicy(self.config.incoming == "ask", self.config.quota_gib * _GIB)

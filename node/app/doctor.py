@@ -1,4 +1,4 @@
-"""What `emix doctor` looks at."""
+"""The checks of `emix doctor`."""
 
 import grp
 import os
@@ -53,7 +53,7 @@ _WARN_DAYS, _URGENT_DAYS = 60, 14  # before the facility's certificate for the n
 
 
 class Doctor:
-    """Looks at a running node."""
+    """Checks a running node."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Doctor:
         admin_group: str,
         announced: Callable[[], Mapping[str, Sequence[str]]],
     ) -> None:
-        """Prepare; `announced` has what peers are told to connect to, by service.
+        """Prepare; `announced` returns the addresses that peers are told, by service.
 
         `admin_group` is the group whose people may use the node; empty for none.
         """
@@ -90,7 +90,7 @@ class Doctor:
         self._announced = announced
 
     async def diagnose(self, *, is_quick: bool) -> list[Finding]:
-        """Return one finding for everything that was looked at; quickly, nothing is dialled."""
+        """Return a finding for each check; quick checks make no connections."""
         local = await trio.to_thread.run_sync(list, self._local())
         if not is_quick:
             local += await self._ask_storage()
@@ -98,7 +98,7 @@ class Doctor:
         ports = [] if is_quick else await self._ports()
         networks = [self._network(network) for network in self._networks.all()]
         unfinished = await self._unfinished()
-        # Status says itself what they are.
+        # `emix status`, the quick caller, lists the alarms itself.
         alarms = [] if is_quick else await self._alarms()
         return [_clock(), *alarms, *local, *unfinished, *ports, *networks, *self._peers()]
 
@@ -135,7 +135,7 @@ class Doctor:
             yield _retention(self._retention.days, self._retention.outlook_sync())
 
     async def _ports(self) -> list[Finding]:
-        """Try to connect to what peers are told, from here; to all of it at once."""
+        """Try to connect from here to all addresses that peers are told, at once."""
         told = [(name, at) for name, places in self._announced().items() for at in places]
         found: dict[tuple[str, str], Finding] = {}
 
@@ -160,7 +160,7 @@ class Doctor:
         )
 
     async def _ask_storage(self) -> list[Finding]:
-        """Ask the chunk storage, but not for as long as a call of it may take."""
+        """Check the chunk storage, with a shorter time limit than its own calls have."""
         with trio.move_on_after(_STORAGE_SECONDS):
             return await trio.to_thread.run_sync(
                 list, self._chunk_storage(), abandon_on_cancel=True
@@ -206,7 +206,7 @@ class Doctor:
         return Finding("disk", "ok", f"{free / 2**30:.0f} GiB free")
 
     def _admins(self) -> Iterator[Finding]:
-        """Say who uses the node beside its own user and root."""
+        """Report the users of the admin group."""
         if not self._admin_group:
             return
         try:
@@ -247,7 +247,7 @@ class Doctor:
         return Finding("permissions", "ok", "only the node's user can read its home")
 
     def _foreign(self) -> list[Path]:
-        """Return what lies in the home and belongs to others: of a command that root ran, say."""
+        """Return files in the home that another user owns, for example after a command as root."""
         root = self._home.root
         found = sorted({*root.iterdir(), *self._context.storage.folders()})
         return [p for p in found if p.lstat().st_uid != os.geteuid() and p.name != "lost+found"]

@@ -1,4 +1,4 @@
-"""The metrics that are read when they are asked for."""
+"""The metrics that are read at each request of the metrics page."""
 
 import shutil
 from collections import Counter
@@ -29,9 +29,10 @@ _COUNTS = {
 
 
 class NodeGauges:
-    """Made in trio's thread; called on a thread of the HTTP server's.
+    """Reads the metrics. Create it in trio's thread; it is called on the HTTP server's threads.
 
-    What the database says is read there, what the node's tasks change in trio's thread.
+    The database is read on the calling thread; state that the node's tasks change is read in
+    trio's thread.
     """
 
     def __init__(

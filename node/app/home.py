@@ -3,7 +3,7 @@
 ```
 emix.toml        configuration
 keyring          slots and sealed keys; statements in the clear
-host.key         only with a host slot: what opens it
+host.key         only with a host slot: the key that opens it
 metadata.db      SQLCipher
 chunks/ envelopes/
 admin.sock       while the node runs; admin.d/ has what is behind it
@@ -97,7 +97,7 @@ class Home:
 
         Raises:
             StoreLocked: another process holds it.
-            ConfigError: it is no home, or not ours to use.
+            ConfigError: it is not a home, or this user may not use it.
         """
         if not self.keyring.exists():
             raise ConfigError(f"{self.root} is not a node's home; make one with `emix init`")
@@ -126,7 +126,7 @@ def check_group(group: str, user: int) -> None:
     try:
         known = pwd.getpwuid(user)
         groups = os.getgrouplist(known.pw_name, known.pw_gid)
-    except KeyError:  # a user of no name, whose groups only its processes have
+    except KeyError:  # a user without a name: only its processes know its groups
         groups = [number] if user != os.geteuid() else [os.getegid(), *os.getgroups()]
     if user and number not in groups:
         raise _not_in(group, user, "")
@@ -175,9 +175,9 @@ def make_home(
     """Make a new home with fresh keys; write the recovery kit outside it.
 
     Args:
-        home: Where.
-        new: What is wanted.
-        claim: Called before anything is written, to take the place for chunks; its errors pass.
+        home: The home to make.
+        new: The options of the new node.
+        claim: Called before any key is written, to claim the place for chunks; its errors pass.
 
     Raises:
         ConfigError: the home exists, the kit exists or would lie inside the home.
@@ -258,7 +258,7 @@ def unlock_root_key(
     """Return a home's root key by its recovery kit, else its passphrase, else its host key.
 
     Raises:
-        KeysError: what is given opens nothing; the message says which way is left.
+        KeysError: the given secret opens no slot; the message says what else can be tried.
     """
     ring = load_keyring(home)
     if kit is not None:
@@ -338,7 +338,7 @@ def save_identity(
     """Replace the node's certificate, and its secrets, in one step; durable once this returns.
 
     Raises:
-        BadSignature: nobody would believe the certificate; nothing was written.
+        BadSignature: the certificate does not verify, or is from the future; nothing was written.
         KeysError: it is for another node key; nothing was written.
     """
     cert = signer.verified()

@@ -1,4 +1,4 @@
-"""What the node looks after by itself while it runs: trust, its clock, its store."""
+"""Periodic tasks of the running node: trust, clock, store."""
 
 import math
 
@@ -29,7 +29,7 @@ _NOTE_SECONDS = 600.0
 
 
 class TrustKeeper:
-    """Keeps trust and connections in step with pins and networks."""
+    """Updates trust and connections when pins or networks change."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class TrustKeeper:
         self._directories = directories
 
     async def pins_changed(self, _: Event) -> None:
-        """Take over the pins as they now are."""
+        """Update trust and connections from the stored pins."""
         for peer in await self._pinned.refresh():
             await self._peers.alarm(peer.facility_id, self._trust.why_not(peer))
         self._federation.refresh()
 
     async def networks_changed(self, event: Event) -> None:
-        """Take over the networks as they now are, and who is trusted for them."""
+        """Update directories, trust and connections from the networks in memory."""
         self._directories.refresh(self._memberships.all())
         await self.pins_changed(event)
 
@@ -66,7 +66,7 @@ class TrustKeeper:
 
 
 class ClockWatch:
-    """Raises an alarm where the clock is suspect, and notes the time that is believed."""
+    """Raises an alarm when the clock becomes suspect, and records the trusted time."""
 
     def __init__(self, notes: ClockNotes) -> None:
         self._notes = notes

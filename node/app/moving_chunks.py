@@ -1,4 +1,4 @@
-"""Moving chunks to where the settings have them, while the node serves."""
+"""Moves chunks to the place in the settings, while the node serves."""
 
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -31,7 +31,7 @@ async def move_chunks(
         record: Writes an entry of the audit log.
 
     Cancellation:
-        At a batch's end; the next start goes on.
+        Takes effect at the end of a batch; the next start continues.
     """
     if not isinstance(storage, MovingChunkStorage):
         return
@@ -50,7 +50,7 @@ async def move_chunks(
 
 
 def moving_finding(storage: ChunkStorage) -> list[Finding]:
-    """Return what the doctor says of chunks that move; nothing where none do."""
+    """Return the doctor's finding about moving chunks; none if they are not moving."""
     if not isinstance(storage, MovingChunkStorage):
         return []
     to = storage.where() or "the home"

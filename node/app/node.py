@@ -1,7 +1,8 @@
-"""The running node: joins the parts and nothing else.
+"""The running node: composes the parts, and nothing else.
 
-One nursery tree: a peer's failure stays in that peer's supervisor, a failing store stops the
-node loudly. Shutdown: stop accepting, give running calls two seconds, close the store.
+There is one nursery tree: a peer's failure stays in that peer's supervisor, and a failing store
+stops the node with an error. Shutdown: stop accepting, give running calls two seconds, close the
+store.
 """
 
 import gc
@@ -177,9 +178,10 @@ async def open_node(home: Home, config: Config, unlocked: Unlocked) -> AsyncGene
 
 
 class _Node:
-    """The parts of one node while it runs: made in an order in which each knows earlier ones only.
+    """The parts of one running node, made in an order in which each depends on earlier ones only.
 
-    What a later part does about an earlier one's changes it subscribes to (`node.domain.events`).
+    A later part learns of an earlier part's changes by subscribing to events
+    (`node.domain.events`).
     """
 
     def __init__(
@@ -249,7 +251,7 @@ class _Node:
         self._import_store = ImportStore(context)
 
     def _connect(self, authority: Authority) -> None:
-        """Make what reaches peers, and is reached by them."""
+        """Make the parts that connect to peers."""
         context, config = self._context, self._current.config
         self._relaying = Relaying(
             me=self._unlocked.signer.node_id,
@@ -397,7 +399,7 @@ class _Node:
                 self._federation.dial(await seen.next(), by_peer=False)
 
     async def use(self, config: Config) -> list[str]:
-        """Take what can change of these settings; return what needs a restart."""
+        """Apply the settings that can change now; return those that need a restart."""
         changed = self._current.use(config)
         if changed:
             await self._audit.append("node.settings-changed", {"settings": changed})

@@ -1,4 +1,4 @@
-"""Opening the store of a home: its database, and its chunks where the settings have them."""
+"""Opens the store of a home: its database, and its chunks in the place that the settings name."""
 
 from contextlib import ExitStack
 

@@ -1,7 +1,7 @@
 """New keys for a home in which no node runs: node key, its certificate, seal key, epoch key.
 
-Each is one replacement of the keyring, or can be cut off anywhere: what has begun is in the audit
-log before, and the same command completes it.
+Each is a single replacement of the keyring, or can be interrupted anywhere: it is recorded in the
+audit log before it begins, and the same command completes it.
 """
 
 import secrets
@@ -49,7 +49,7 @@ class Rotated:
 
 @dataclass(frozen=True)
 class KeyFacts:
-    """What of a home's keys need not be secret."""
+    """The public facts about a home's keys."""
 
     node: NodeId
     generation: int
@@ -68,16 +68,16 @@ def key_facts(home: Home) -> KeyFacts:
 def replace_node(
     home: Home, kit: RecoveryKit, actor: Actor, *, is_clock_right: bool = False
 ) -> KeyFacts:
-    """Give a home a new node key, TLS key and seal key; the old node key is worth nothing then.
+    """Give a home a new node key, TLS key and seal key in place of the old ones.
 
-    Peers and directories refuse the old one from when they hear of the new one: at its next start
-    it presents itself.
+    Peers and directories refuse the old key once they have seen the new one; the node presents it
+    at its next start.
 
     Args:
-        home: Of a node that does not run.
-        kit: The facility's.
-        actor: Who asks.
-        is_clock_right: Somebody looked, although the present node key is of a time to come.
+        home: The home; no node may run in it.
+        kit: The facility's recovery kit.
+        actor: Who asked.
+        is_clock_right: A person has checked the clock, although the node doubts it.
 
     Raises:
         KeysError: the recovery kit is another node's, or a clock is or was wrong.
@@ -103,10 +103,10 @@ def replace_node(
 
 
 def _certain_now(*, is_clock_right: bool) -> float:
-    """Return the time, for what others look at; the store is open.
+    """Return the time for documents that others verify; the store is open.
 
     Raises:
-        KeysError: the clock is suspect, and nobody has looked.
+        KeysError: the clock is suspect, and no person has confirmed it.
     """
     if is_clock_right:
         clock.CLOCK.confirm()
@@ -196,10 +196,11 @@ def rotate_seal(home: Home, passphrase: bytes | None, actor: Actor) -> tuple[int
 
 
 def _with_new_seal_key(seal_keys: Sequence[SealKey]) -> tuple[SealKey, ...]:
-    """Retire what is in use, and leave out what no standing delivery can be sealed to.
+    """Add a new seal key, retire the present one, and leave out expired ones.
 
-    Of the time that is believed and the clock's, the later one retires a key and the earlier one
-    destroys it: whichever is wrong, none goes too early. The store is open.
+    A key is expired if no standing delivery can be sealed to it. Of the trusted time and the wall
+    clock, the later retires a key and the earlier destroys it. So no key is destroyed too early,
+    whichever time is wrong. The store is open.
     """
     moments = clock.now(), clock.CLOCK.wall()
     retired = [SealKey(k.private, k.retired_seconds or int(max(moments))) for k in seal_keys]
@@ -214,7 +215,8 @@ def _with_new_seal_key(seal_keys: Sequence[SealKey]) -> tuple[SealKey, ...]:
 def rotate_epoch(home: Home, passphrase: bytes | None, actor: Actor) -> Rotated:
     """Make a new epoch key, move every package to it, and destroy all older ones.
 
-    Killed in between, all keys are there that anything names; run again, it completes.
+    After a kill in between, every key that a package needs is still there; running it again
+    completes it.
 
     Raises:
         StoreError: some package could not be moved; nothing was destroyed.
@@ -223,10 +225,10 @@ def rotate_epoch(home: Home, passphrase: bytes | None, actor: Actor) -> Rotated:
 
 
 def shred(home: Home, passphrase: bytes | None, actor: Actor) -> Rotated:
-    """Complete the deletion of what was deleted: no key is left that opens it.
+    """Destroy all keys that open deleted data.
 
-    Removals are completed, all that is left moves to a new epoch, what the database had in free
-    pages and in its log is overwritten, and then the older epoch keys are destroyed.
+    Pending removals are completed, and the remaining packages move to a new epoch. Free pages and
+    the log of the database are overwritten. Then the older epoch keys are destroyed.
 
     Raises:
         StoreError: some package could not be moved; nothing was destroyed.
@@ -290,5 +292,5 @@ def _store(home: Home, unlocked: Unlocked) -> Iterator[StoreContext]:
 
 
 def _append(context: StoreContext, kind: str, facts: dict[str, object], actor: Actor) -> None:
-    """Record what is about to be done: cut off, more is recorded than was done."""
+    """Record a step before it is done: after a kill, the log may have more than was done."""
     context.database.write_sync(lambda db: audit_rows.append(db, kind, facts, actor))

@@ -1,9 +1,9 @@
-"""Making a home from a backup: all that can be wrong is found before anything is written.
+"""Makes a home from a backup. The backup is checked before anything is written.
 
-The files are written in the home itself, in a folder of their own, and moved to their names when
-all of them are there and synced. The keyring comes last: a home without one is no home. So the
-home may be a folder on which a disk is mounted, or to which a link leads. An error leaves nothing
-there; after a kill the next try removes what is left.
+The files are written into a hidden folder inside the home, and renamed when all of them are
+complete and synced. So the home may be a mount point or the target of a link. The keyring is
+renamed last: without it the folder is not a home. An error leaves nothing there; after a kill, the
+next attempt removes what is left.
 """
 
 import os
@@ -62,10 +62,10 @@ def restore_home(
 
     Args:
         source: The backup.
-        home: A folder that is there and empty, or the last of a path.
-        kit: Makes a new host key, which no backup has, where there is no passphrase.
-        takes_incomplete: Restore what is left of a backup that lacks parts.
-        tell: Called with the bytes written, and those in all.
+        home: An empty folder, or a new one in a folder that exists.
+        kit: Makes a new host key, needed if the node has no passphrase: backups have none.
+        takes_incomplete: Restore the rest of a backup that lacks parts.
+        tell: Called with the bytes written and the bytes in all.
 
     Raises:
         ConfigError: the backup is not whole, or the home cannot be made there. Nothing is left.
@@ -100,7 +100,7 @@ def restore_home(
 
 
 def _check_empty(root: Path, source: Path) -> None:
-    """Say first where nothing can be restored, before anything is said of the backup."""
+    """Check that the home is empty, before the backup is checked."""
     if not root.is_dir():
         return
     found = {path.name for path in root.iterdir()} - {safe_paths.LOST_AND_FOUND}
@@ -109,7 +109,7 @@ def _check_empty(root: Path, source: Path) -> None:
 
 
 def _is_of_killed(names: set[str]) -> bool:
-    """Return whether a folder has what a restore left that was killed."""
+    """Return whether a folder has the remains of a killed restore."""
     return _ASIDE in names and KEYRING not in names
 
 
@@ -126,7 +126,7 @@ def _keys(source: Path, kit: RecoveryKit | None) -> Mapping[str, bytes]:
     if ring.has_slot("passphrase"):
         if kit is not None:
             unlock_with_kit(ring, kit)
-        return {}  # a host key beside it would open the home to whoever has its disk
+        return {}  # with a host key, anyone who has the disk could open the home
     if kit is not None:
         keyring, host_key = with_new_host_key(ring, kit)
         return {_HOST_KEY: host_key, KEYRING: keyring.encode()}
@@ -216,7 +216,7 @@ class _Place:
         safe_paths.check_room(self._fd, total_bytes, files, self._root)
 
     def copy(self, source: Path, name: str, listed: Listed) -> Problem | None:
-        """Copy a file of a backup; one that is not as it was written is left out, and told."""
+        """Copy a file of a backup; a damaged one is left out and returned as a problem."""
         try:
             with open_listed(source, name) as handle:
                 hasher = Hasher()

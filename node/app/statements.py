@@ -1,8 +1,8 @@
-"""What this node states of itself, and its TLS certificate: renewed while the node runs.
+"""This node's statements, and its TLS certificate, which is renewed while the node runs.
 
-The next certificate is made when the last has 30 days left. From then on the statements name both,
-which connected peers hear of with the next Hello; the last one stays in use until it has 20 days
-left, so that hardly anybody meets a certificate that it does not know.
+The next certificate is made when the present one has 30 days left. From then on the statements name
+both, and connected peers get them with the next Hello. The present one stays in use until it has 20
+days left, so that hardly any peer meets a certificate that it does not know.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,10 +31,10 @@ LOOK_SECONDS = 30.0
 
 
 class OwnIdentity:
-    """The keys by which this node is known. `keep_fresh` must run for the life of the node."""
+    """This node's keys and certificates. `keep_fresh` must run for the life of the node."""
 
     def __init__(self, home: Home, unlocked: Unlocked) -> None:
-        """Prepare; renews the certificate if it is due: what is used may have run out."""
+        """Prepare; renews the certificate if that is due, since it may have expired."""
         self._home = home
         self._unlocked = unlocked
         self._stated_seconds = int(clock.now())
@@ -43,7 +43,7 @@ class OwnIdentity:
 
     @property
     def stated_seconds(self) -> int:
-        """Since when what is stated is so, in seconds since 1970."""
+        """The issue time of the present statements, in seconds since 1970."""
         return self._stated_seconds
 
     def tls(self) -> TlsIdentity:
@@ -59,8 +59,8 @@ class OwnIdentity:
     def statements(self, profile: Profile) -> bytes:
         """Return the encoded statements of this node as they now are.
 
-        A profile that differs from the last, since this machine has another address, say, is
-        stated later than that: peers take later ones only.
+        A changed profile, for example with another address of this machine, gets a later issue
+        time: peers accept later statements only.
         """
         secrets = self._unlocked.secrets
         stated = replace(profile, issued_seconds=0)
@@ -121,7 +121,7 @@ class Addresses:
 
 
 class Statements:
-    """What this node states of itself to peers and directories, as it now is."""
+    """This node's present statements to peers and directories."""
 
     def __init__(self, own: OwnIdentity, current: Current) -> None:
         self._own = own

@@ -1,4 +1,4 @@
-"""Commands about what is proven: receipts."""
+"""Commands about receipts."""
 
 from pathlib import Path
 

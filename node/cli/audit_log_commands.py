@@ -1,4 +1,4 @@
-"""Commands about what is recorded: the audit log."""
+"""Commands about the audit log."""
 
 import time
 from datetime import datetime
@@ -65,7 +65,7 @@ def audit(
     until: datetime | None,
     json_: bool,
 ) -> None:
-    """List the audit log's latest entries: all of them, or those that are asked for.
+    """List the latest entries of the audit log; options select which.
 
     \b
     Examples:
@@ -170,14 +170,14 @@ def acknowledge(context: click.Context, json_: bool) -> None:
 def verify_audit(
     context: click.Context, witnesses: bool, head_file: str | None, entry: str | None, json_: bool
 ) -> None:
-    """Verify the audit log: its hash chain, and what other facilities keep of it.
+    """Verify the audit log: its hash chain, and the heads of it that other facilities keep.
 
-    Exit status 1 if the chain is broken, or the log contradicts what somebody keeps of it; 20 if
-    nobody could be asked.
+    Exit status 1 if the chain is broken or the log contradicts a kept head; 20 if no facility could
+    be asked.
 
-    Whoever holds this machine's keys can write the whole log anew, and what is kept here beside
-    it. Only what others answer (--witnesses), or a head that was kept elsewhere (--head, --entry),
-    speaks against that.
+    Anyone who holds this machine's keys can rewrite the whole log, and the copies of heads on this
+    machine. Only answers of other facilities (--witnesses), or a head that was kept elsewhere
+    (--head, --entry), reveal that.
 
     \b
     Examples:
@@ -259,10 +259,10 @@ def head(context: click.Context, file: str | None, json_: bool) -> None:
 @as_json
 @click.pass_context
 def accept(context: click.Context, facility: str, json_: bool) -> None:
-    """Let a paired facility's audit log begin anew here, after an alarm about it.
+    """Accept a paired facility's audit log as it is now, after an alarm about it.
 
-    Do so when a person there has told you why, by telephone: an old backup was put back, or its
-    database was rebuilt. What was kept of the log before counts no longer.
+    Do so only after a person there has told you the reason by telephone: an old backup was
+    restored, or the database was rebuilt. The heads kept of its log so far count no longer.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Which study a command is about: what a person typed, and a look at it where words chose it."""
+"""Resolves what a person typed to a study; a study found by words is shown and confirmed."""
 
 import re
 from pathlib import Path
@@ -20,15 +20,15 @@ def is_path(text: str) -> bool:
 
 
 def chosen(context: click.Context, text: str, *, is_sure: bool) -> str:
-    """Return what names the study to the node, once a person has seen which it is.
+    """Return the text that names the study to the node, after a person has confirmed it if needed.
 
-    A UID or number is taken as it is. Where search words found the study, it is shown and asked
-    about: they may fit another patient than the one that was meant.
+    A UID or number is returned unchanged. A study found by search words is shown, and the person
+    confirms it: the words may match another patient than the intended one.
 
     Raises:
-        NotFound, Conflict: none is meant, or several.
-        NotMeant: it is another.
-        UsageError: nobody is there to look, and --yes was not given.
+        NotFound, Conflict: the text matches no study, or several.
+        NotMeant: the person did not confirm it.
+        UsageError: there is no terminal to ask at, and --yes was not given.
     """
     if _PLAIN.fullmatch(text.strip()):
         return text
@@ -47,14 +47,14 @@ def chosen(context: click.Context, text: str, *, is_sure: bool) -> str:
 
 
 def name_of_patients(study: pb.Study) -> str:
-    """Return whom a study is of; of several, how many they are, and the first."""
+    """Return the name of a study's patient; if there are several, their number and the first."""
     return of_several(study.patients_total, study.patient_name)
 
 
 def of_several(count: int, first: str) -> str:
-    """Return a patient's name, with how many there are where it is not the only one.
+    """Return a patient's name, after the number of patients if there are several.
 
-    The number first: what is cut off a table is the end.
+    The number comes first, since tables cut off the end.
     """
     return f"{count} patients: {first}" if count > 1 else first
 
@@ -66,7 +66,7 @@ def of_patient(patient: pb.Patient) -> str:
 
 
 def incomplete(number: int) -> str:
-    """Return what is said of a study of which an import has not brought everything."""
+    """Return the note about a study that an unfinished import is of."""
     return f"Incomplete: import i{number} of this study is not finished; see `emix imports`."
 
 

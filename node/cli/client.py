@@ -67,7 +67,7 @@ class Client:
     ) -> AbstractContextManager[Iterator[Any]]:
         """Run a streaming call for the time of the block; see `BlockingChannel.stream`.
 
-        How long it takes nobody knows, so the node is asked first whether it answers at all.
+        Its duration is unknown, so a short call first checks that the node answers.
         """
         self.call("NodeService.GetIdentity", pb.GetIdentityRequest())
         return self._channel.stream(_METHODS[name], requests, timeout=timeout)
@@ -90,9 +90,9 @@ def _join(studies: Any) -> None:
 
 
 def operator() -> str:
-    """Return who runs the command, for the audit log: plain ASCII, as metadata must be.
+    """Return the name of the person who runs the command, for the audit log, in ASCII.
 
-    The node knows the user of this process; here is who became that user.
+    The node knows the user of this process; this names the user who became that user by sudo.
     """
     try:
         name = os.environ.get("SUDO_USER") or getpass.getuser()
@@ -154,7 +154,7 @@ def node_client(context: click.Context) -> Generator[Client]:
         start = safe_paths.by_owner(home, f"emix --home {shlex.quote(str(home))} serve")
         raise PeerUnreachable(f"no node runs in {home}; start it: {start}")
     with suppress(OSError):  # then the connection says what is wrong
-        # Whoever could put another socket there would be told what this command says.
+        # A user who could replace the socket would receive the requests of this command.
         safe_paths.real_folder(home, owner=home.stat().st_uid)
     try:
         metadata = (("emix-operator", operator()),)

@@ -138,7 +138,7 @@ def export(
 
 
 class _Exported:
-    """What an export has told so far."""
+    """What the node has reported about an export so far."""
 
     def __init__(self, *, is_told: bool) -> None:
         self._is_told = is_told
@@ -152,7 +152,7 @@ class _Exported:
         self.why_no_dicomdir = "the node's log says why"
 
     def note(self, event: pb.ExportStudyResponse) -> None:
-        """Take in what is not a piece of a file."""
+        """Process a response that is not a piece of a file."""
         self.origin = event.origin or self.origin
         if event.HasField("held"):
             self.held.append(event.held)

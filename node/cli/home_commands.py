@@ -1,4 +1,4 @@
-"""Commands that work on a home themselves: init, serve, passphrase, restore."""
+"""Commands that work directly on a home: init, serve, passphrase, restore."""
 
 import shlex
 from contextlib import suppress

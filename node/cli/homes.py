@@ -1,4 +1,4 @@
-"""Which home a command is about, and what unlocks it."""
+"""The home that a command works on, and the secrets that unlock it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

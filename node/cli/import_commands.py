@@ -1,4 +1,4 @@
-"""The import command, and what shows how an import goes."""
+"""The import command, and the output of an import."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -74,11 +74,11 @@ def import_and_show(
     resumes: int = 0,
     json_: bool,
 ) -> dict[str, Any]:
-    """Import paths, show what there is to say unless as JSON, and return it.
+    """Import paths, show findings and summary unless `json_`, and return them.
 
     Raises:
-        UsageError: nothing can be there; nothing was imported.
-        SystemExit: it was cancelled.
+        UsageError: a path cannot be examined; nothing was imported.
+        SystemExit: the import was cancelled.
     """
     absolute = [safe_paths.absolute(path) for path in paths]
     for path in absolute:
@@ -105,7 +105,7 @@ def import_and_show(
 
 
 def _kept(context: click.Context, paths: Sequence[Path], resumes: int) -> str:
-    """Return what is said of what a cancelled import has left, which went on with another."""
+    """Return the note about what remains of an earlier import that a cancelled one had resumed."""
     sources = {encodable(str(path)) for path in paths}
     answer = run_call(context, "StudyService.ListImports", pb.ListImportsRequest())
     for one in answer.imports:
@@ -120,7 +120,7 @@ def _kept(context: click.Context, paths: Sequence[Path], resumes: int) -> str:
 
 @dataclass
 class _Imported:
-    """What an import told; no summary if it was cancelled."""
+    """What the node reported about an import; no summary if it was cancelled."""
 
     summary: pb.ImportSummary | None = None
     findings: list[pb.ImportFinding] = field(default_factory=list)
@@ -131,7 +131,7 @@ class _Imported:
 def _import(
     context: click.Context, paths: list[Path], *, is_streamed: bool, resumes: int, json_: bool
 ) -> _Imported:
-    """Run an import; at Ctrl-C the node is told to leave behind nothing that it brought."""
+    """Run an import; on Ctrl-C the node is asked to discard what this import has added."""
     done = _Imported()
 
     def note(finding: pb.ImportFinding) -> None:
@@ -227,7 +227,7 @@ def _name_paths(paths: list[Path], said: Said) -> Iterator[pb.ImportRequest]:
 def _beginning(
     requests: Iterator[pb.ImportRequest], paths: Sequence[Path], number: int
 ) -> Iterator[pb.ImportRequest]:
-    """Yield the requests of an import; the first says what it is of, and what it goes on with."""
+    """Yield the requests of an import; the first has its sources and the import to resume."""
     first = next(requests, None)
     if first is not None:
         if first.HasField("file"):

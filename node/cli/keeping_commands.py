@@ -1,4 +1,4 @@
-"""Commands about time: whether the clock is right, and what is deleted when it is old."""
+"""Commands about time: the clock, and retention."""
 
 import click
 from emix.admin.v1 import admin_pb2 as pb

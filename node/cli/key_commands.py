@@ -63,11 +63,11 @@ _clock_is_right = click.option(
 @as_json
 @click.pass_context
 def replace(context: click.Context, recovery_kit: str, clock_is_right: bool, json_: bool) -> None:
-    """Make a new node key: the old one was stolen, or may have been. The node must not run.
+    """Make a new node key, if the old one was or may have been stolen. The node must not run.
 
-    Peers and directories refuse the old node from when they hear of the new one, which presents
-    itself at its next start. What the old node signed before stays verifiable. Whoever had the
-    old keys may have read the store: rotate the epoch, too, and set another passphrase.
+    Peers and directories refuse the old key once they have seen the new one, which the node
+    presents at its next start. Documents that the old key signed before stay verifiable. A thief
+    of the old keys may have read the store: rotate the epoch, too, and set another passphrase.
 
     \b
     Examples:
@@ -254,10 +254,10 @@ def rotate_epoch(context: click.Context, passphrase_file: str | None, json_: boo
 def shred(context: click.Context, passphrase_file: str | None, json_: bool) -> None:
     """Destroy the keys of everything that was deleted. The node must not run.
 
-    Before that, what was deleted can be brought back by whoever has the keyring and an old copy of
-    chunks and database. Afterwards it cannot, but from copies of the keyring: backups of before,
-    which you have to destroy, and what a disk keeps of replaced files. What other facilities have
-    received, they have.
+    Before that, anyone with the keyring and an old copy of chunks and database can restore deleted
+    studies. Afterwards only old copies of the keyring allow that: destroy earlier backups, and
+    remember that a disk may keep the contents of replaced files. Other facilities keep what they
+    have received.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""What moves, told in lines: a transfer's change of state, and how it gets on."""
+"""Lines about transfers: changes of state, and progress."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ _STEP_PERCENT, _STEP_SECONDS = 10, 5.0
 
 @dataclass
 class _Last:
-    """What was told of a transfer at last, and when it had how many bytes."""
+    """The last line about a transfer, and its bytes and time then."""
 
     state: str
     reason: str
@@ -26,14 +26,14 @@ class Moves:
     """Decides which changes of transfers are worth a line, and writes it."""
 
     def __init__(self, started: float) -> None:
-        """Begin; what had ended before that time is no news."""
+        """Begin; transfers that ended before that time get no line."""
         self._started = started
         self._last: dict[int, _Last] = {}
 
     def line(self, t: pb.Transfer, now: float, *, is_terse: bool = False) -> str:
         """Return the line to print about a transfer that changed; empty for none.
 
-        Tersely, only states and reasons are news: a bar shows how it gets on.
+        If `is_terse`, only changes of state or reason get a line: a progress bar shows the rest.
         """
         last = self._last.get(t.number)
         percent = 100 * t.bytes_done // (t.bytes_total or 1)
@@ -77,7 +77,7 @@ def _line(t: pb.Transfer, percent: int, rate: int) -> str:
 
 
 def why(t: pb.Transfer) -> str:
-    """Return why a transfer is as it is, and whether what it brought is still there."""
+    """Return the reason for a transfer's state, or when the receiver deleted the package."""
     if t.deleted_seconds:
         return f"deleted there since, on {show_time(t.deleted_seconds)}"
     return t.reason

@@ -126,9 +126,9 @@ def leave(context: click.Context, network: str, json_: bool) -> None:
 @as_json
 @click.pass_context
 def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool) -> None:
-    """Find facilities of the networks by name, city or department; typing errors are forgiven.
+    """Find facilities of the networks by name, city or department, tolerating typing errors.
 
-    Those whose node is away, or whose directory is, are found if they were seen within 30 days.
+    A facility whose node or directory is offline is found if it was seen within 30 days.
 
     \b
     Examples:

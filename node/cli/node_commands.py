@@ -62,7 +62,7 @@ def show_id(context: click.Context, export: str | None, qr: bool | None, json_: 
 @as_json
 @click.pass_context
 def status(context: click.Context, json_: bool) -> None:
-    """Show how the node fares, and what an admin should know now.
+    """Show the state of the node, and its alarms.
 
     \b
     Examples:
@@ -171,8 +171,8 @@ def check(context: click.Context, read_data: bool, json_: bool) -> None:
 def repair_store(context: click.Context, passphrase_file: str | None, json_: bool) -> None:
     """Rebuild a lost database from the envelopes; the node must not run.
 
-    Studies and receipts come back (receipts say that they were reissued). Pairings, the audit
-    log, and what was on its way do not: pair again with each facility.
+    Studies and receipts are restored; receipts are marked as reissued. Pairings, the audit log and
+    unfinished transfers are lost: pair again with each facility.
 
     \b
     Example:
@@ -203,16 +203,16 @@ _HAD_AT_ONCE = 1000
 
 
 class _BackupGroup(click.Group):
-    """`backup DIRECTORY` makes one: what is not the name of another command is a folder."""
+    """Makes `backup DIRECTORY` short for `backup make DIRECTORY`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Name the command that is meant."""
+        """Insert `make` if the first argument is not a command or --help."""
         if args and args[0] not in {*self.commands, *ctx.help_option_names}:
             args.insert(0, "make")
         return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Say how it is used most."""
+        """Show the most common usage."""
         formatter.write_usage(ctx.command_path, "[OPTIONS] DIRECTORY | verify DIRECTORY")
 
 
@@ -250,13 +250,13 @@ def make_backup(
 ) -> None:
     """Write a copy of the whole node, as encrypted as the original, while it runs.
 
-    The command writes it, as the user who runs it; the folder is new, or empty, and what it lies
-    in is there already. Interrupted, it leaves nothing. Exit status 1 if a file of the node could
-    not be read or was damaged already: it is named, and the rest is there.
+    The command itself writes the files, as the user who runs it, into an empty folder or a new one
+    in a folder that exists. If interrupted, it leaves nothing. Exit status 1 if a file of the node
+    could not be read or was damaged already: it is named, and all other files are written.
 
-    With --base only what is new is written: chunks never change. Either backup may be deleted. A
-    chunk that is linked lies on the disk once, and is not read: what has damaged it in the earlier
-    backup has damaged it in this one. `emix backup verify` reads all of them.
+    With --base, chunks of the earlier backup are linked instead of written: chunks never change.
+    Either backup may be deleted. A linked chunk is on the disk once and is not read, so damage in
+    the earlier backup affects this one, too. `emix backup verify` reads all chunks.
 
     \b
     Examples:
@@ -317,7 +317,7 @@ def _receive_backup(
     unreadable: list[pb.BackupUnreadable],
     bar: ProgressBar,
 ) -> None:
-    """Write what a node sends of a backup; `StoreError` if that is not all of it."""
+    """Write the backup that the node sends; `StoreError` if it is not complete."""
     total = done = 0
     sent: int | None = None
     for event in events:
@@ -345,7 +345,7 @@ def _receive_backup(
 @click.argument("directory")
 @as_json
 def verify_backup(directory: str, json_: bool) -> None:
-    """Read every file of a backup and say what is not as it was written.
+    """Read every file of a backup and report missing and damaged ones.
 
     It needs no node and no key. Exit status 1 if something is missing or damaged.
 

@@ -1,4 +1,4 @@
-"""Whose packages a command is about, and what is said where a person must say it."""
+"""The --origin option, and the question if a study has several origins."""
 
 import shlex
 from collections.abc import Generator
@@ -21,9 +21,9 @@ origin_option = click.option(
 
 @contextmanager
 def asking_for_origin(context: click.Context, uid: str, *arguments: str) -> Generator[None]:
-    """Where the block ends because several origins are possible, list them with the commands.
+    """If the block raises `SeveralOrigins`, list the origins with the command for each.
 
-    No patient's name is shown: the question is whose images, and `emix study` shows them.
+    No patient's name is shown: the question is only which origin, and `emix study` shows the rest.
     """
     try:
         yield

@@ -205,7 +205,7 @@ _NOT_PAIRED = "not paired with this facility"
 
 
 def _what_is_left(peer: pb.Peer) -> str:
-    """Return what is still to be done until studies can be exchanged."""
+    """Return the next step until studies can be exchanged."""
     if peer.state == "connected":
         return f"It has paired with this facility, too: connected ({peer.route}). Nothing is left."
     if _NOT_PAIRED in peer.problem:

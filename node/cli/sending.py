@@ -1,4 +1,4 @@
-"""Sending several studies with one command: each is sent whatever becomes of the others."""
+"""Sends several studies with one command; an error with one does not stop the others."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -28,7 +28,7 @@ from node.terminal.output import (
 
 
 class Sending:
-    """What one command sends, and what has become of it."""
+    """The studies that one command sends, and their results."""
 
     def __init__(self, context: click.Context, order: pb.SendRequest, *, json_: bool) -> None:
         """Begin; the order has everything but the study."""
@@ -41,10 +41,10 @@ class Sending:
         self._errors: list[tuple[str, NodeError]] = []
 
     def send(self, texts: Sequence[str], *, is_sure: bool) -> None:
-        """Send what is named; an error is told, and ends nothing but what it is about.
+        """Send the named studies; an error is reported, and the others are still sent.
 
-        What words chose, and several patients under a Study Instance UID, are asked about, unless
-        `is_sure`. A path is imported first.
+        Unless `is_sure`, a person is asked to confirm a study found by words, and one with several
+        patients. A path is imported first.
         """
         for number, text in enumerate(texts, 1):
             place = f"{number} of {len(texts)}: " if len(texts) > 1 else ""
@@ -56,9 +56,9 @@ class Sending:
 
     @contextmanager
     def _noting(self, text: str, place: str) -> Generator[None]:
-        """Tell of an error in the block, and note it.
+        """Report an error in the block, and note it.
 
-        People are told which of what they named it is about by its place: it may be a patient.
+        The message names the argument by its position, not by its text, which may name a patient.
         """
         try:
             yield
@@ -92,11 +92,11 @@ class Sending:
         return answer
 
     def _ask_about_patients(self, study: str) -> None:
-        """Show who is in a study, and have a person say that all are meant.
+        """Show the patients of a study, and ask a person to confirm all of them.
 
         Raises:
-            SeveralPatients: they are not.
-            UsageError: nobody is there to say it.
+            SeveralPatients: the person declined.
+            UsageError: there is no terminal to ask at.
         """
         request = pb.GetStudyRequest(study=study)
         for source in run_call(self._context, "StudyService.GetStudy", request).sources:
@@ -108,9 +108,9 @@ class Sending:
             raise SeveralPatients("several patients are in this study; it was not sent") from exc
 
     def _import_and_send(self, path: str, place: str, *, is_sure: bool) -> None:
-        """Import what is at a path, and send every study of it.
+        """Import a path, and send every study of it.
 
-        Nothing is imported where nothing can be sent to that facility.
+        First checks that the facility can be sent to: otherwise nothing is imported.
         """
         studies: list[str] = []
         with self._noting(path, place):
@@ -124,7 +124,7 @@ class Sending:
                 self._send(study, is_sure=is_sure)
 
     def wait(self, seconds: int | None) -> None:
-        """Wait until everything is final, saying for what; at most so long."""
+        """Wait until all transfers are final, showing progress; at most `seconds`."""
         if not self._open():
             return
         try:
@@ -165,7 +165,7 @@ class Sending:
                     return
 
     def show_end(self) -> None:
-        """Say what is on its way, or has arrived."""
+        """Show the transfers, and what was not sent."""
         answer = self._answer
         if self._is_json:
             del answer.transfers[:]

@@ -1,4 +1,4 @@
-"""Reading here what an import is of, for a node that cannot read it itself."""
+"""Reads the files of an import in this process, for a node that cannot read them itself."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -13,7 +13,7 @@ from node.errors import DicomError
 
 _DATA_BYTES = 1 << 20
 Said = SimpleQueue[pb.ImportRequest | None]
-"""What the person says meanwhile: that the import is to be cancelled."""
+"""Requests that a person makes meanwhile: to cancel the import."""
 
 
 class _Cancelled(Exception):
@@ -28,7 +28,7 @@ def stream_files(paths: Iterable[Path], said: Said) -> Iterator[pb.ImportRequest
 
     Args:
         paths: What to import.
-        said: What was put into it ends the stream, being sent last.
+        said: A request put into it is sent last, and ends the stream.
     """
     from node.dicom.media import find_files
 

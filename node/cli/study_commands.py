@@ -349,7 +349,7 @@ def _show_packages(source: pb.Study) -> None:
 
 
 def _doubts(package: pb.Package) -> str:
-    """Return what this node's own examination says of a received package; empty for nothing."""
+    """Return how many instances this node's own examination holds or flags; empty for none."""
     held = f", {package.held_instances} held" if package.held_instances else ""
     return held + (f", {package.flagged_instances} odd" if package.flagged_instances else "")
 
@@ -363,11 +363,11 @@ def _doubts(package: pb.Package) -> str:
 def delete(context: click.Context, uid: str, origin: str, yes: bool, json_: bool) -> None:
     """Delete a study here. Facilities that it was sent to keep it.
 
-    Imported instances of it that are held, and what an unfinished import has kept of it, stay, and
-    are named; the exit status is 1 then.
+    Held imported instances of it, and instances that an unfinished import has kept, stay and are
+    named; the exit status is then 1.
 
-    It shows what is meant, and asks first. --yes answers for a script, which has to name the study
-    by its number in a list, its UID or the beginning of it, or its accession number.
+    It shows the study and asks first. For scripts, --yes answers the question; the study must then
+    be named by its number in a list, its UID or the beginning of it, or its accession number.
 
     \b
     Examples:
@@ -395,7 +395,7 @@ def delete(context: click.Context, uid: str, origin: str, yes: bool, json_: bool
 
 
 def _show_left(done: pb.DeleteStudyResponse) -> None:
-    """Say what is still here of a study that was deleted, and how that is deleted."""
+    """Show what remains here of a deleted study, and how to delete that."""
     if done.held_instances:
         numbers = " ".join(str(found.held_id) for found in done.held[:_NAMED_HELD])
         more = done.held_instances - _NAMED_HELD

@@ -84,8 +84,8 @@ def send(
     --wait the exit status is 0 only when the receiver's signed receipt was verified here; until
     then it says what it waits for.
 
-    --to, --note and --priority stay as they were when a study was sent there last, unless they are
-    given; where they differ, what is there already is promised anew, and its images are not sent
+    Unless given, --to, --note and --priority are those with which the study was sent there last. If
+    they differ, packages that the receiver has already are offered again; their images are not sent
     twice.
 
     Where several patients are under a study's Study Instance UID, they are shown and asked about.
@@ -114,7 +114,7 @@ def send(
         sent.send(studies, is_sure=yes)
         if wait or timeout is not None:
             sent.wait(timeout)
-    finally:  # interrupted, too: what was promised by then goes on
+    finally:  # also if interrupted: transfers made by then continue
         sent.show_end()
     if status := sent.status(is_waited=wait or timeout is not None):
         raise SystemExit(status)
@@ -195,7 +195,7 @@ def _show_transfers(found: object, empty: str) -> None:
 
 
 def _watch(client: Client, open_only: bool, json_: bool) -> None:
-    """Show changes until the watch is ended: what is open first, then whatever moves."""
+    """Show open transfers first, then changes until the watch is ended."""
     request = pb.WatchTransfersRequest()
     shown: set[int] = set()
     moves = Moves(time.time())
@@ -372,7 +372,7 @@ def _deliveries(package: pb.Package) -> list[pb.PackageDelivery]:
 
 
 def _told(summary: pb.OfferSummary) -> tuple[str, ...]:
-    """Return what an offer is, in its sender's words; empty where it tells nothing."""
+    """Return the cells of an offer's summary, as its sender states it; empty if it has none."""
     first = summary.patients[0] if summary.patients else pb.Patient()
     return (
         of_several(len(summary.patients), first.name),
@@ -385,7 +385,7 @@ def _told(summary: pb.OfferSummary) -> tuple[str, ...]:
 
 
 def _show_coming(coming: Sequence[pb.Transfer]) -> None:
-    """Show what is on its way here, and what of it waits for whom."""
+    """Show incoming transfers, and why each of them waits."""
     show_table(
         (
             ">NO",
@@ -419,7 +419,7 @@ def _show_coming(coming: Sequence[pb.Transfer]) -> None:
 
 
 def _held_and_flagged(package: pb.Package) -> str:
-    """Return what this node's own examination says of what arrived; empty for nothing."""
+    """Return what this node's own examination holds or flags in a package; empty for nothing."""
     parts = []
     if package.held_instances:
         parts.append(f"{package.held_instances}: {'; '.join(package.hold_reasons)}")

@@ -42,10 +42,10 @@ class _Number(click.ParamType[int]):
 @as_json
 @click.pass_context
 def imports(context: click.Context, json_: bool) -> None:
-    """List imports that run, or ended before their time.
+    """List imports that are running or were not finished.
 
-    What such an import has kept is no study yet: it is not listed, exported or sent, and what else
-    is here of its studies is called incomplete. Resume it, or discard it to have the room back.
+    Instances that an unfinished import has kept are not listed, exported or sent, and other
+    packages of its studies are marked as incomplete. Resume it, or discard it to free the space.
     Importing the same paths again resumes it, too.
 
     \b
@@ -96,7 +96,7 @@ def _all(context: click.Context) -> pb.ListImportsResponse:
 
 
 def _patients(one: pb.UnfinishedImport) -> str:
-    """Return whom an import is about: the first, and how many more studies."""
+    """Return the first patient of an import, and how many more there are."""
     patients = [patient for study in one.studies for patient in study.patients]
     names = list(dict.fromkeys(patient.name or patient.patient_id for patient in patients))
     more = len(names) - 1
@@ -112,11 +112,12 @@ def _patients(one: pb.UnfinishedImport) -> str:
 def resume(
     context: click.Context, number: int, paths: tuple[str, ...], stream: bool, json_: bool
 ) -> None:
-    """Go on with an import, from PATHS if they are elsewhere now.
+    """Resume an import, from PATHS if the files have moved.
 
-    What it has kept is not done again. As for `emix import`, the exit status is 1 if a file was
-    held or refused, if a DICOMDIR names one that is not there, or if there was no DICOM at all;
-    and if something that it has kept is not in PATHS.
+    Instances that it has kept are not imported again. As for `emix import`, the exit status is 1 if
+    a file was held or refused, if a DICOMDIR names a missing file, or if there was no DICOM at all;
+    also if something that it has kept is not in PATHS.
+
     Ctrl-C leaves it with what it had before.
 
     \b
@@ -150,7 +151,7 @@ def _left_of(context: click.Context, number: int) -> int:
 @as_json
 @click.pass_context
 def discard(context: click.Context, number: int, yes: bool, json_: bool) -> None:
-    """Delete what an import has kept; the room comes back. It shows what that is, and asks.
+    """Delete what an unfinished import has kept, to free the space. It shows that and asks first.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""What `emix audit verify` says."""
+"""The report of `emix audit verify`."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,13 +7,13 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.terminal.output import show_ago
 
 _LIVE_SECONDS = 60
-"""Whoever was heard within this time counts as asked: a connected peer says Hello oftener."""
+"""A facility heard within this time counts as asked: connected peers say Hello more often."""
 
 _UNREACHABLE = 20
 
 
 class VerifyReport:
-    """Says how far a verified log is proven, by whom, and what contradicts it."""
+    """Reports up to which entry others confirm the log, who does, and who contradicts it."""
 
     def __init__(self, answer: pb.VerifyAuditResponse, *, is_asked: bool, now: float) -> None:
         """Prepare; `is_asked`: only what facilities say now counts."""
@@ -32,7 +32,7 @@ class VerifyReport:
         return _UNREACHABLE if self._is_asked and not self._counted else 0
 
     def lines(self) -> Iterator[str]:
-        """Yield what people read."""
+        """Yield the lines of the report."""
         answer = self._answer
         yield f"{answer.entries} entries, head {answer.head.hex()}"
         if answer.problem:

@@ -1,4 +1,4 @@
-"""The audit log, what others keep of it, and receipts: searched, acknowledged, verified."""
+"""The audit log, the heads of it that others keep, and receipts: search, acknowledge, verify."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
@@ -38,13 +38,13 @@ class Heads(Protocol):
     """Signed heads of logs, as the store has them."""
 
     async def told(self) -> list[ToldHead]:
-        """Return what others told that they keep of ours."""
+        """Return the heads of our log that other facilities have reported to keep."""
 
     async def own_head(self) -> bytes:
         """Return the newest head of our own log, signed."""
 
     async def settle(self, facility: FacilityId, actor: Actor) -> int:
-        """Take a facility's log as it now is, for all that was kept of it before."""
+        """Accept a facility's log as it now is: the heads kept of it so far count no longer."""
 
 
 class Receipts(Protocol):
@@ -61,7 +61,7 @@ class Receipts(Protocol):
 
 
 class Naming(Protocol):
-    """Studies as a person names them, those that are gone too."""
+    """Resolves what a person typed to a study, deleted ones included."""
 
     async def uid_or_beginning(self, text: str) -> tuple[str, bool]:
         """Return a study's UID, or the beginning of some, and whether it is whole."""
@@ -75,7 +75,7 @@ class Verified:
         walk: The walk itself.
         witnesses: What others keep of it, and whether it agrees.
         silent: Who was asked and did not answer.
-        given_problem: What is wrong with the entry that a person gave; empty for nothing.
+        given_problem: How the entry that a person gave contradicts the log, or empty.
     """
 
     walk: ChainWalk
@@ -85,7 +85,7 @@ class Verified:
 
 
 class Auditing:
-    """What people ask of the log."""
+    """The use cases of the audit log and of receipts."""
 
     def __init__(
         self,
@@ -104,7 +104,8 @@ class Auditing:
             receipts: Transfers with receipts.
             studies: Finds those that a person names.
             facilities: Finds those that a person names.
-            ask_witnesses: Asks peers what they keep; returns why one did not answer, or nothing.
+            ask_witnesses: Asks peers for the heads that they keep; returns, for each peer, why it
+                did not answer, or an empty text.
         """
         self._log = log
         self._heads = heads
@@ -158,7 +159,7 @@ class Auditing:
             limit: At most so many; 0 for all.
 
         Raises:
-            NotFound, Conflict: nothing is meant by a name, or several are.
+            NotFound, Conflict: a name matches nothing, or more than one study or facility.
             UsageError: there is no such kind of entry.
         """
         check_beginning(wanted.kind)
@@ -172,7 +173,7 @@ class Auditing:
                 yield some
 
     async def verify(self, given: Mapping[int, bytes], *, asks: bool) -> Verified:
-        """Walk the whole log, and hold it against what others keep.
+        """Verify the whole log, and compare it with the heads that others keep.
 
         Args:
             given: At most one entry that a person has kept: its number and digest.
@@ -209,10 +210,10 @@ class Auditing:
         """Take a facility's log as it now is; durable once this returns.
 
         Returns:
-            What it is called here, and how many heads were settled.
+            The facility's name here, and the number of heads that were settled.
 
         Raises:
-            NotFound, Conflict: nobody is meant, or several.
+            NotFound, Conflict: the text matches no facility, or several.
         """
         peer = await self._facilities.named(facility)
         return peer.name, await self._heads.settle(peer.facility_id, actor)

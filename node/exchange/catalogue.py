@@ -1,4 +1,7 @@
-"""What is here, found by what is said of it. Every door asks this; each question is recorded."""
+"""The catalogue: finds studies, series and instances by their attributes; records each query.
+
+Every interface that searches uses it.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -20,11 +23,11 @@ class CatalogueStore(Protocol):
         """Return what matches, the newest study first; of a study its series by their number."""
 
     async def note_queried(self, query: Query, answers: int, actor: Actor) -> None:
-        """Record what was asked by whom, durably; what is repeated within minutes is not."""
+        """Record a query and its actor, durably; a repetition within minutes is not recorded."""
 
 
 class Catalogue:
-    """Answers questions about what is here."""
+    """Answers queries about the studies, series and instances of this node."""
 
     def __init__(self, store: CatalogueStore) -> None:
         self._store = store

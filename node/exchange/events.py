@@ -1,4 +1,4 @@
-"""Publish and subscribe: what happens in the node reaches whoever acts on it.
+"""Publish/subscribe within the node.
 
 `Events` awaits every subscriber before `publish` returns: once a removal has returned, the removed
 peer is refused. A `Feed` queues instead, the latest value for each key: a slow subscriber loses
@@ -21,7 +21,7 @@ E = TypeVar("E", bound=Event)
 
 
 class Events:
-    """Tells subscribers what has happened, by the type of the event."""
+    """Calls subscribers by the type of the event."""
 
     def __init__(self) -> None:
         self._handlers: defaultdict[type[Event], list[Callable[[Any], Awaitable[None]]]]
@@ -90,7 +90,7 @@ class Feed(Generic[T]):
 
 
 class TransferFeed(Feed[Transfer]):
-    """Every transfer as it was committed last. Made in trio's thread."""
+    """Every transfer, as last committed. Create it in trio's thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,13 +103,13 @@ class TransferFeed(Feed[Transfer]):
 
 
 class Poke:
-    """Wakes one waiter; however often it is poked meanwhile, once."""
+    """Wakes one waiter; several pokes before it waits wake it once."""
 
     def __init__(self) -> None:
         self._event = trio.Event()
 
     def poke(self) -> None:
-        """Wake who waits, or who waits next."""
+        """Wake the waiter, or the next one if nobody waits."""
         self._event.set()
 
     async def wait(self, deadline: float = math.inf) -> None:

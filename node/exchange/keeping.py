@@ -1,4 +1,4 @@
-"""The node's own upkeep, as its admin asks for it: backup, check of the store, retention, clock."""
+"""Maintenance of the node on an admin's request: backup, check of the store, retention, clock."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from typing import Protocol
@@ -32,11 +32,11 @@ class Maintained(Protocol):
         send: Callable[[Piece], Awaitable[None]],
         had: Collection[bytes] = frozenset(),
     ) -> None:
-        """Hand a copy of the whole node to whoever writes it."""
+        """Pass a copy of the whole node to `send`, piece by piece."""
 
 
 class Retained(Protocol):
-    """What the policy keeps, and for how long."""
+    """The retention policy."""
 
     @property
     def days(self) -> int:
@@ -50,14 +50,14 @@ class Retained(Protocol):
 
 
 class ClockNotes(Protocol):
-    """What is recorded of the clock."""
+    """Audit entries about the clock."""
 
     async def confirmed(self, by: str, actor: Actor) -> None:
         """Record who confirmed it, and the time that is believed since."""
 
 
 class Keeping:
-    """Upkeep of one node."""
+    """The use cases of maintaining one node."""
 
     def __init__(
         self, store: Maintained, retention: Retained, clock_notes: ClockNotes, audit: AuditTrail
@@ -79,13 +79,13 @@ class Keeping:
     async def check(
         self, *, read_data: bool, tell: Callable[[int, int, str], Awaitable[None]]
     ) -> int:
-        """Hold every closed package against its envelope and its chunks; return the problems.
+        """Check every closed package against its envelope and its chunks; return how many problems.
 
-        What is damaged is noted as it is found, and told: chunks done and in all, and a problem or
-        an empty text.
+        Damage is recorded as it is found. `tell` is called with the chunks done, the chunks in all,
+        and a problem or an empty text.
 
         Cancellation:
-            What was found so far is noted.
+            The damage found so far is recorded.
         """
         return await self._store.check(read_data=read_data, tell=tell)
 
@@ -97,12 +97,12 @@ class Keeping:
         send: Callable[[Piece], Awaitable[None]],
         actor: Actor,
     ) -> None:
-        """Hand a copy of the whole node over, piece by piece; the audit log has it first.
+        """Pass a copy of the whole node to `send`, piece by piece; recorded in the audit log first.
 
         Args:
-            destination: Where it goes, as its client says.
-            had: Digests of chunks that whoever writes it has: they are only named.
-            tell: Called with how many files and bytes it has, about, before the first.
+            destination: Where the backup goes, according to the client.
+            had: Digests of chunks that the client already has: these are named, not sent.
+            tell: Called before the first piece with the approximate number of files and bytes.
             send: Called with each piece; the next is read when it returns.
             actor: Who asked.
 
@@ -119,7 +119,7 @@ class Keeping:
         return self._retention.days
 
     async def aged(self, actor: Actor) -> AsyncGenerator[list[Aged]]:
-        """Yield what is older than the policy keeps it, some at a time, by number."""
+        """Yield pages of what is older than the policy's days, by number."""
         await self._audit.note_list("retention.listed", {}, actor)
         last = 0
         while found := await self._retention.page(last):
@@ -135,9 +135,10 @@ class Keeping:
         return await self._retention.step(actor)
 
     async def confirm_clock(self, actor: Actor) -> float:
-        """Take a person's word that the clock is right; return by how much it was ahead, seconds.
+        """Record a person's confirmation that the clock is right; return its jump in seconds.
 
-        Durable once this returns, and believed before: a kill in between asks again.
+        Durable once this returns. The clock is trusted before that: after a kill in between, a
+        person must confirm it again.
         """
         jump = clock.CLOCK.jump
         if jump:

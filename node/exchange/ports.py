@@ -1,4 +1,4 @@
-"""What import and checking need of the store, of the parsers, and of who hands files over."""
+"""Protocols for import, checking and export: the store, the parsers, incoming files."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -17,13 +17,13 @@ from node.domain.versions import Namesake
 
 
 class AuditTrail(Protocol):
-    """The audit log, for what has no transaction of its own."""
+    """The audit log, for use cases that have no transaction of their own."""
 
     async def append(self, kind: str, facts: dict[str, object], actor: Actor) -> None:
         """Record a fact, durably."""
 
     async def note_list(self, kind: str, facts: dict[str, object], actor: Actor) -> None:
-        """Record that somebody was shown a list; the same list again within minutes is not."""
+        """Record that a list was shown; a repetition within minutes is not recorded."""
 
 
 class LargeWriter(Protocol):
@@ -102,10 +102,10 @@ class ImportStore(Protocol):
     async def find_versions(
         self, sop_instance_uids: Sequence[str], mine: Collection[int]
     ) -> dict[str, set[Namesake]]:
-        """Return what was imported under SOP Instance UIDs, by them."""
+        """Return what was imported under each of the SOP Instance UIDs."""
 
     async def find_patient(self, study_uid: str, import_id: int) -> Patient | None:
-        """Return whom a study that was imported before is of; None if it was not."""
+        """Return the patient of a study as imported before; None if it was not imported."""
 
     async def is_held(self, digest: bytes) -> bool:
         """Return whether an instance with that digest waits for a person."""
@@ -124,7 +124,7 @@ class ImportStore(Protocol):
 
 
 class ExportPlan(Protocol):
-    """What an export gives away."""
+    """The contents of an export."""
 
     @property
     def places(self) -> Sequence[Place]:
@@ -140,7 +140,7 @@ class ExportPlan(Protocol):
 
     @property
     def origin(self) -> FacilityId:
-        """Whose packages they are of."""
+        """The origin of the exported packages."""
 
     @property
     def attachments(self) -> int:
@@ -152,11 +152,11 @@ class ExportPlan(Protocol):
 
     @property
     def unfinished_imports(self) -> Sequence[int]:
-        """Imports that brought a part of the study, which is left out."""
+        """Unfinished imports of the study; their instances are left out."""
 
     @property
     def left_out(self) -> Sequence[HeldInstance]:
-        """Instances that are left out, since they wait for a person."""
+        """Held instances, which are left out."""
 
 
 P = TypeVar("P", bound=ExportPlan)
@@ -166,7 +166,7 @@ class ExportStore(Protocol[P]):
     """What export needs of the store."""
 
     async def plan(self, study: str, origin: str, *, all_versions: bool, include_held: bool) -> P:
-        """Decide what an export is to give away."""
+        """Decide what an export contains."""
 
     async def export(
         self,
@@ -178,13 +178,13 @@ class ExportStore(Protocol[P]):
         safe_preamble: bool,
         tell: Tell,
     ) -> None:
-        """Give every byte of what was planned to a sink, in any order."""
+        """Write every planned byte to a sink, in any order."""
 
     async def note_begun(self, plan: P, actor: Actor, destination: str) -> None:
         """Record an export, durably: before its first byte leaves."""
 
     async def note_ended(self, plan: P) -> None:
-        """Note that somebody has what was planned."""
+        """Note that the planned export has completed."""
 
     def open_chunk(self, plan: P, package: int, position: int) -> bytes:
         """Return a chunk's plaintext. Blocks."""
@@ -199,7 +199,7 @@ class Slab(Protocol):
 
     @property
     def source(self) -> str:
-        """Whose bytes are in it; see `Arena.slab`."""
+        """The source of its bytes: a peer, or empty for this node; see `Arena.slab`."""
 
     def write(self, start: int, data: bytes) -> None:
         """Copy bytes into it."""
@@ -220,7 +220,7 @@ class Arena(Protocol):
 
 
 class Examiner(Protocol):
-    """Has files examined."""
+    """Examines files."""
 
     @property
     def arena(self) -> Arena:
@@ -234,7 +234,7 @@ class Examiner(Protocol):
 
 
 class ArchivedFile(Protocol):
-    """A file in an archive, whose bytes come as they are asked for."""
+    """A file in an archive; its bytes are extracted as they are read."""
 
     @property
     def label(self) -> str:
@@ -253,11 +253,11 @@ class ArchivedFile(Protocol):
 
 
 class IncomingFile(Protocol):
-    """A file to look at, on this node's disk or on its way from the caller."""
+    """A file to import, on this node's disk or streamed by the client."""
 
     @property
     def is_archive(self) -> bool:
-        """Whether there are files in it, which `members` reads."""
+        """Whether it is an archive; `members` reads the files in it."""
 
     def members(self) -> AbstractContextManager[Iterator[ArchivedFile]]:
         """Read an archive's files one after the other; blocks. Raises `DicomError`."""

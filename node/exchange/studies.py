@@ -1,4 +1,4 @@
-"""Studies as people look at them and delete them."""
+"""The use cases of looking at and deleting studies."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -19,14 +19,14 @@ class StudyRows(Protocol):
         """Return the study that a person means, once per origin, with its series."""
 
     async def note_shown(self, sources: Sequence[StudySource], actor: Actor) -> None:
-        """Record that somebody was shown a study."""
+        """Record that a study was shown."""
 
     async def delete(self, text: str, origin: str, actor: Actor) -> Deleted:
         """Delete one origin's packages of a study."""
 
 
 class Studies:
-    """What is here, for people."""
+    """Shows and deletes the studies of this node."""
 
     def __init__(self, rows: StudyRows, facilities: Facilities) -> None:
         self._rows = rows
@@ -56,7 +56,7 @@ class Studies:
 
         Args:
             text: How a person names the study.
-            origin: Whose packages: an ID, "own", or what the facility is called here.
+            origin: The origin of the packages: an ID, "own", or a facility's name here.
             actor: Who asked.
 
         Raises:

@@ -1,4 +1,5 @@
 """Peers on the wire: server, client, introduction, trust, supervision.
 
-Decides who is at the other end and whether it may be; what is done then, `node.exchange` does.
+Authenticates the other end and decides whether it is trusted; the use cases are in
+`node.exchange`.
 """

@@ -1,1 +1,1 @@
-"""What is written outside of the home: exports in the clear, and copies of the node."""
+"""Files outside the home: unencrypted exports, and backups of the node."""

@@ -1,7 +1,7 @@
-"""Backups as they lie on a disk: written, verified and read without a key or a node.
+"""Writes, verifies and reads backups on a disk, without a key or a node.
 
-A backup has the files of a home, as encrypted as there, but for the host key; and last of all an
-`inventory`, so that a backup which was cut off has none:
+A backup has the files of a home, as encrypted as there, except the host key. The `inventory` is
+written last, so an interrupted backup has none:
 
 ```
 emix backup 1
@@ -43,7 +43,7 @@ _MOST_BYTES = 1 << 32
 
 _PIECE_BYTES = 1 << 20
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""What is said by disks, or between two, that have no second name for a file."""
+"""Errors of file systems without hard links, and of links across file systems."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file of a backup that is not as it was written, and how."""
+    """A file of a backup that is missing or damaged, and how."""
 
     name: str
     what: str
@@ -149,10 +149,10 @@ def find_missing(directory: Path, files: Mapping[str, Listed]) -> list[Problem]:
 def verify(
     directory: Path, files: Mapping[str, Listed], tell: Callable[[int], None]
 ) -> Iterator[Problem]:
-    """Read every file of a backup; yield what is not as it was written.
+    """Read every file of a backup; yield the missing and damaged ones.
 
     Args:
-        directory: Where it is.
+        directory: The folder of the backup.
         files: Its inventory.
         tell: Called with how many bytes were read so far.
     """
@@ -176,7 +176,7 @@ def verify(
 
 
 def was_damaged(name: str, taken: bytes) -> bool:
-    """Return whether a chunk's bytes are not those that its name is the digest of."""
+    """Return whether a file is a chunk whose digest differs from its name."""
     kind, _, rest = name.partition("/")
     return kind == "chunks" and ChunkId.parse(rest.rpartition("/")[2]).digest != taken
 
@@ -213,10 +213,10 @@ class Base:
 
 
 def read_base(directory: Path) -> Base:
-    """Return an earlier backup; what is in it is looked at, and not read.
+    """Return an earlier backup; sizes are checked, contents are not read.
 
     Raises:
-        ConfigError: it is no whole backup, or others could exchange what is in it.
+        ConfigError: the backup is incomplete, or other users could replace its files.
     """
     files = read_inventory(directory)
     real = safe_paths.real_folder(directory, is_ours=True)
@@ -233,15 +233,15 @@ def read_base(directory: Path) -> Base:
 
 @dataclass
 class BackupFolder:
-    """A backup that is being written. Use it in a `with` block; unfinished, nothing is left.
+    """A backup that is being written. Use it in a `with` block; if unfinished, nothing is left.
 
     Attributes:
-        directory: Where it is to be: a folder that is there and empty, or the last of a path.
-        home: Of the node, if it can be seen: no backup may lie in it.
-        is_elsewhere: Another disk than the system's and the home's must be mounted there.
+        directory: An empty folder, or a new one in a folder that exists.
+        home: The node's home, if it can be seen: a backup must not be inside it.
+        is_elsewhere: Whether a disk other than the system's and the home's must be mounted there.
         damaged: Chunks that were damaged in the node already.
-        base: An earlier backup, whose chunks are not written again.
-        linked: Files that are links to those of it.
+        base: An earlier backup, whose chunks are linked instead of written.
+        linked: How many files are links to those of `base`.
     """
 
     directory: Path
@@ -315,7 +315,7 @@ class BackupFolder:
         """Write a piece of a file: of the next one, if it has a name.
 
         Raises:
-            StoreError: no backup has such a file.
+            StoreError: the name is not one of a backup's files, or the file was written already.
             ConfigError: it cannot be written.
         """
         with self._named_errors():
@@ -329,7 +329,7 @@ class BackupFolder:
             self._size += len(piece)
 
     def keep(self, chunk_id: ChunkId) -> None:
-        """Take a chunk over from `base`: by a link, or a copy where its disk has none.
+        """Add a chunk of `base`: as a hard link, or as a copy if that is not possible.
 
         Raises:
             StoreError: the earlier backup has no such chunk.

@@ -1,13 +1,13 @@
-"""A folder that fills out of sight: nothing has its name before everything is complete.
+"""Exports into a folder whose files appear only when all of them are complete.
 
-A watched folder must never see half a study: files are written below a hidden folder in the
-target, and moved to their names, series by series, when all of them are complete and on the disk:
-what is told as exported is there when a stick is pulled. Whatever ends it, it leaves nothing, but
-for a kill: that leaves the hidden folder, which the next export names. What a failing disk keeps
-all the same is named.
+A program that watches the folder must never see half a study. So files are written into a hidden
+folder in the target, and renamed, series by series, when all are complete and synced: a reported
+export survives pulling the stick. An export that ends early leaves nothing, except after a kill:
+the hidden folder then remains, and the next export names it. An error names the files that a
+failing disk did not let us remove.
 
-What lies there is patients' images in the clear: the folder is this user's alone, on a path that
-no other user can change (`node.system.safe_paths`), and all work goes through its descriptor.
+The files are patients' images, unencrypted. So the folder is accessible to this user only, on a
+path that no other user can change (`node.system.safe_paths`), and all access uses its descriptor.
 """
 
 import errno
@@ -112,10 +112,10 @@ class ExportFolder:
         self._is_open = True
 
     def check_room(self, total_bytes: int, files: int) -> None:
-        """Check that there is room for what is to be written, with a reserve left.
+        """Check that there is room for the files and a reserve.
 
         Raises:
-            StoreFull: there is not; nothing was written.
+            StoreFull: there is not enough room; nothing was written.
         """
         safe_paths.check_room(self._fd, total_bytes, files, self._directory)
 
@@ -220,7 +220,7 @@ class ExportFolder:
                 list(threads.map(_sync_one, paths, repeat(self._partial_fd)))
 
     def _take_back(self, published: list[str]) -> list[str]:
-        """Take the names away again; return those with which that fails."""
+        """Undo the renaming; return the names with which that fails."""
         left = []
         for name in published:
             try:

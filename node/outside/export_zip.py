@@ -1,8 +1,8 @@
 """A ZIP file of a study that appears whole or not at all.
 
-It is written under a hidden name beside its own, on a path that no other user can change, and gets
-its name when it is complete and on the disk. Whatever ends it, it leaves nothing, but for a kill:
-that leaves the hidden file, which the next export names.
+It is written under a hidden name in the same folder, on a path that no other user can change, and
+renamed when it is complete and synced. An export that ends early leaves nothing, except after a
+kill: the hidden file then remains, and the next export names it.
 """
 
 import os

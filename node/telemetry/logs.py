@@ -1,7 +1,7 @@
 """Structured logs: one JSON line an event, ids and numbers only.
 
-The rule is at the call: nothing read from a DICOM file, a path or a note is ever passed to a
-logger. As a second line, values that are not plain are replaced by their type.
+The caller must never pass anything to a logger that comes from a DICOM file, a path or a note. As
+a second line of defence, values that are not of plain types are replaced by their type.
 """
 
 import logging
@@ -16,9 +16,9 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 class _Unfailing:
-    """Standard error that is written to as long as somebody takes it.
+    """Standard error, with write errors ignored.
 
-    A terminal that was closed, a reader that has gone and a full disk end no node.
+    A closed terminal, a reader that has ended or a full disk must not end the node.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -35,7 +35,7 @@ class _Unfailing:
 
 
 class _Libraries(logging.Handler):
-    """Turn libraries' own log records into lines of ours: who and where, not what."""
+    """Turns libraries' log records into lines with their source and place, without their text."""
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().warning(

@@ -1,4 +1,4 @@
-"""Prometheus metrics: counts of what is here and what moves; never an id, never patient data."""
+"""Prometheus metrics: numbers only, never an ID, never patient data."""
 
 import socket
 import socketserver
@@ -32,9 +32,9 @@ class _NodeCollector(Collector):
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    """Serves HTTP. Unlike the library's own, it looks no name up when it starts.
+    """An HTTP server that, unlike the library's, does not look up its host name at start.
 
-    With a resolver that does not answer, that would hold the start up for many seconds.
+    With an unresponsive resolver, that would delay the start by many seconds.
     """
 
     daemon_threads = True

@@ -1,1 +1,1 @@
-"""What commands have in common: how they show things, and how they end."""
+"""Shared code of commands: output, errors, exit status."""

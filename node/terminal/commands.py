@@ -1,4 +1,4 @@
-"""How commands end: one line for people, a status for scripts, no traces."""
+"""How commands end: one line for people, an exit status for scripts, no tracebacks."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ def home_of(text: str, variable: str) -> Path:
     """Return the home that an option, the environment or the default names.
 
     Raises:
-        UsageError: it cannot be told where that is; or its name is not UTF-8, as SQLite wants it.
+        UsageError: the user has no home directory; or the path is not UTF-8, which SQLite needs.
         ConfigError: it is relative to a folder that may not be used.
     """
     try:
@@ -47,12 +47,12 @@ def home_of(text: str, variable: str) -> Path:
 
 
 class CommandGroup(click.Group):
-    """Turn our errors into a line and an exit status.
+    """Turns our errors into a line and an exit status.
 
     Attributes:
-        interrupted: What is said after Ctrl-C.
-        modules: Commands that are loaded when they are asked for, and the modules that have them
-            in `COMMANDS`.
+        interrupted: The message after Ctrl-C.
+        modules: Commands that are loaded on demand: each with the module that has it in
+            `COMMANDS`.
     """
 
     interrupted = "interrupted"
@@ -63,7 +63,7 @@ class CommandGroup(click.Group):
         return sorted({*super().list_commands(ctx), *self.modules})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command; `help COMMAND` is what people try first."""
+        """Return a command; provides `help COMMAND`, too, which people often try first."""
         if cmd_name in self.modules and cmd_name not in self.commands:
             for command in import_module(self.modules[cmd_name]).COMMANDS:
                 self.add_command(command)
@@ -71,7 +71,7 @@ class CommandGroup(click.Group):
 
     def main(self, args: Sequence[str] | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Run the command line; what cannot be read or written is a line and a status, too."""
-        if sys.stdin is None:  # closed by whoever called: nobody answers a question
+        if sys.stdin is None:  # closed by the caller: questions get no answer
             sys.stdin = open(os.devnull, encoding="ascii")  # noqa: SIM115, PTH123  # to the end
         take_any_text()
         arguments = list(sys.argv[1:] if args is None else args)
@@ -116,7 +116,7 @@ class CommandGroup(click.Group):
             _leave_pipe()
 
     def _end_of(self, error: BaseException) -> None:
-        """End as a person expects who pressed Ctrl-C or closed the pipe; return for the rest."""
+        """Exit quietly after Ctrl-C or a closed pipe; return for any other error."""
         kinds = {type(leaf) for leaf in _leaves(error)}
         if BrokenPipeError in kinds:
             _leave_pipe()
@@ -193,7 +193,7 @@ def _leave_output(error: OSError) -> NoReturn:
 
 
 def _drop_output() -> None:
-    """Have Python flush nowhere what nobody takes; it would complain once more at the end."""
+    """Discard the rest of the output; else Python reports an error when it flushes at exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""Libraries that ask for the working folder as they are loaded, and end where it has no name."""
+"""Loads libraries that call `os.getcwd` at import and fail if the working folder has no name."""
 
 import errno
 import os
@@ -6,11 +6,11 @@ from contextlib import suppress
 
 
 def load_anywhere() -> None:
-    """Have rich loaded where the working folder may not be named; first thing in a process.
+    """Load rich even if the working folder's name cannot be read; call this first in a process.
 
-    It bears a folder that is gone, and no other that the system does not name: one on a disk that
-    was taken away, or above which this user may not look. We never name files by that folder
-    without asking ourselves (`node.system.safe_paths.absolute`).
+    Rich tolerates a working folder that was deleted, but not one above which this user may not
+    search. We never resolve paths against that folder without checking it ourselves
+    (`node.system.safe_paths.absolute`).
     """
     with suppress(FileNotFoundError):
         try:

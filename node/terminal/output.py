@@ -1,8 +1,8 @@
 """How commands show things: lines and tables for people, JSON for machines.
 
-Everything that commands print goes through here, and nothing goes out as it came: names, notes,
-UIDs and reasons come from peers, directories and files, and a terminal obeys what it is sent. So
-`print_line` escapes all of it; only `Styled` has colours, which are ours.
+All output of commands goes through here and is escaped. Names, notes, UIDs and reasons come from
+peers, directories and files, and could contain terminal control sequences. So `print_line` escapes
+all control characters; only `Styled` adds colours of ours.
 """
 
 import base64
@@ -66,7 +66,7 @@ def show_json(value: Message | dict[str, Any] | list[Any]) -> None:
 
 
 def show_done(value: Message | dict[str, Any], text: str, *, json_: bool) -> None:
-    """Print what an action came to: as a line, or as JSON."""
+    """Print the result of an action: as a line, or as JSON."""
     if json_:
         show_json(value)
     else:
@@ -74,11 +74,11 @@ def show_done(value: Message | dict[str, Any], text: str, *, json_: bool) -> Non
 
 
 def ask(question: str, *, is_sure: bool) -> None:
-    """Ask a person before something that cannot be taken back; return if it may be done.
+    """Ask a person to confirm an action that cannot be undone; return if confirmed.
 
     Raises:
-        NotMeant: they said no.
-        UsageError: nobody is there to answer; `--yes` says beforehand what they would.
+        NotMeant: the person declined.
+        UsageError: there is no terminal to ask at, and `--yes` was not given.
     """
     if is_sure:
         return
@@ -104,9 +104,9 @@ def print_json_line(value: object, *, is_error: bool = False) -> None:
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """Return a value as JSON in which what a terminal would obey is escaped, as JSON can.
+    """Return a value as JSON with control characters escaped.
 
-    Where the output takes ASCII only, or another national encoding, so is every other character.
+    If the output's encoding is not a Unicode one, all non-ASCII characters are escaped, too.
     """
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
     is_ascii = not encoding.startswith(_TEXT_ENCODINGS)
@@ -139,9 +139,9 @@ class Styled:
 
 
 def print_line(*parts: object, is_error: bool = False) -> None:
-    """Print one line of these parts, with what a terminal would obey made visible.
+    """Print one line of these parts, with control characters made visible.
 
-    A newline in a part is no newline: what comes from others cannot make lines of its own.
+    A newline in a part is escaped, too: text from others cannot add lines.
     """
     if is_error and is_json_asked.get():
         print_json_line(
@@ -182,14 +182,14 @@ def show_list_place(epoch: int, number: int) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table, and how it gives way where the terminal is narrow.
+    """A column of a table, and how it shrinks on a narrow terminal.
 
     Attributes:
-        name: Its heading; `>` before it aligns to the right.
+        name: Its heading; a leading `>` aligns it to the right.
         least: The width to which it may be shortened; 0 for never.
-        is_middle: What is shortened loses its middle, as UIDs do: both ends tell them apart.
-        spare: The columns with the highest number are left out first; 0 for never.
-        is_note: It goes below its row, on lines of its own, where the table is limited in width.
+        is_middle: Shorten in the middle, as for UIDs, whose ends distinguish them.
+        spare: Columns with the highest number are left out first; 0 for never.
+        is_note: If the width is limited, print it below its row, on lines of its own.
     """
 
     name: str
@@ -233,9 +233,9 @@ def show_table(
 
 
 def show_facts(facts: Iterable[tuple[str, object]], indent: int) -> None:
-    """Print names and values below each other, the names ending at a column; without empty ones.
+    """Print names and values, one pair a line, the names right-aligned; empty values are left out.
 
-    On a terminal a value goes on below itself.
+    On a terminal, long values are wrapped.
     """
     width = output_width()
     for name, value in facts:
@@ -406,7 +406,7 @@ def show_time(seconds: int) -> str:
 
 
 def show_day(dicom_date: str) -> str:
-    """Return a DICOM date as people write it; what is no date stays what it is."""
+    """Return a DICOM date as YYYY-MM-DD; other text is returned unchanged."""
     if len(dicom_date) == 8 and dicom_date.isascii() and dicom_date.isdigit():
         return f"{dicom_date[:4]}-{dicom_date[4:6]}-{dicom_date[6:]}"
     return dicom_date
@@ -482,6 +482,6 @@ class ProgressBar:
             self._bar.console.print(clean(line), markup=False, highlight=False)
 
     def update(self, done: int, total: int) -> None:
-        """Show how far it is."""
+        """Show the progress."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total or None)

@@ -33,7 +33,7 @@ def prompted(label: str, otherwise: NodeError, *, is_new: bool = False) -> bytes
     """Return a passphrase that a person types; twice, if it is new.
 
     Raises:
-        NodeError: there is no terminal, and this is what to say then.
+        NodeError: there is no terminal; `otherwise` is raised.
     """
     if not sys.stdin.isatty():
         raise otherwise

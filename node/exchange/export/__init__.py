@@ -1,1 +1,1 @@
-"""Export: instances leave the store, in order."""
+"""Export: reads instances from the store, in any order or as a stream."""

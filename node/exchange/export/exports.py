@@ -1,4 +1,4 @@
-"""Exports, as whoever gives a study away asks for them."""
+"""The use cases of export: plan one, write it in any order, or stream it."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,23 +15,23 @@ P = TypeVar("P", bound=ExportPlan)
 
 
 class Exports(Generic[P]):
-    """Gives away what the store has."""
+    """Exports studies from the store."""
 
     def __init__(self, store: ExportStore[P]) -> None:
         self._store = store
 
     async def plan(self, study: str, origin: str, *, all_versions: bool, include_held: bool) -> P:
-        """Decide what an export is to give away.
+        """Decide what an export contains.
 
         Args:
-            study: How a person names it.
-            origin: Whose packages of it; empty where it is all the same.
+            study: The study, as a person names it.
+            origin: The facility whose packages to export; empty for any.
             all_versions: Every version of an instance instead of the latest.
-            include_held: Also instances that wait for a person.
+            include_held: Also held instances.
 
         Raises:
-            NotFound, Conflict: no study is meant, or several.
-            SeveralOrigins: a person must say whose packages are meant.
+            NotFound, Conflict: the text matches no study, or several.
+            SeveralOrigins: the study has packages of several origins; a person must name one.
         """
         return await self._store.plan(
             study, origin, all_versions=all_versions, include_held=include_held
@@ -47,15 +47,15 @@ class Exports(Generic[P]):
         safe_preamble: bool,
         tell: Tell,
     ) -> None:
-        """Give every byte of what was planned to a sink, in any order: the fastest.
+        """Write every planned byte to a sink, in whatever order is fastest.
 
-        The audit log has it before the first byte leaves.
+        The export is in the audit log before the first byte leaves.
 
         Raises:
             StoreError: a chunk is lost or damaged; what the sink raises passes through.
 
         Cancellation:
-            More is recorded than left; what the sink has is its owner's to remove.
+            The audit log has more than was exported; the caller removes what the sink wrote.
         """
         await self._store.export(
             plan,
@@ -75,12 +75,13 @@ class Exports(Generic[P]):
         destination: str,
         overlay: Callable[[int], Overlay] = lambda _: Unchanged(),
     ) -> AsyncGenerator[AsyncIterator[Piece]]:
-        """Give away what was planned, for the time of the block, one instance after the other.
+        """Stream what was planned, one instance after the other, for the time of the block.
 
-        The audit log has it before the first byte leaves: cut off, more is recorded than left.
+        The export is in the audit log before the first byte leaves; if it is interrupted, the log
+        has more than was exported.
 
         Args:
-            plan: What.
+            plan: What to export.
             actor: Who asked for it.
             destination: Where it goes, for the audit log.
             overlay: Returns what changes an instance, by its number in the plan.

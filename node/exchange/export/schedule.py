@@ -1,8 +1,8 @@
-"""In which order chunks are opened so that instances come one after the other, each in order.
+"""The order in which chunks are opened so that instances can be streamed one after the other.
 
-A few chunks are kept at hand, so that one that several instances share is opened once. A stranger's
-manifest may scatter its instances so that no few are enough; how often chunks would have to be
-opened is known before the first one is.
+A few opened chunks are cached, so that a chunk that several instances share is opened once. The
+manifest of another facility may scatter its instances over so many chunks that the cache does not
+help. The number of openings is computed before the first chunk is opened, to detect that.
 """
 
 from collections import OrderedDict
@@ -17,7 +17,7 @@ _SPARE_OPENINGS = 64
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A run of an instance's bytes, in what an opening gave."""
+    """A run of an instance's bytes within one opened chunk; `opening` is an index of `openings`."""
 
     opening: int
     offset: int
@@ -26,7 +26,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What is opened, in order, and what is read of that.
+    """Which chunks are opened, in order, and which runs of bytes are read of each.
 
     Attributes:
         openings: Package and chunk of each.

@@ -1,7 +1,7 @@
 """Instances as a stream: one after the other, each from its first byte to its last.
 
-Chunks are opened ahead on worker threads; what waits is bounded by a few chunks. An overlay changes
-what goes out; what is kept stays as it is.
+Chunks are opened ahead on worker threads, at most a few at a time. An overlay changes the bytes
+that are exported; the stored ones stay as they are.
 """
 
 from collections import Counter
@@ -61,7 +61,12 @@ class ZeroedPreamble:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The next bytes of an instance: which, counted from 0; where in what goes out of it."""
+    """The next exported bytes of an instance.
+
+    Attributes:
+        instance: The instance, counted from 0.
+        offset: Where the bytes are in the instance as exported.
+    """
 
     instance: int
     offset: int
@@ -77,7 +82,7 @@ async def instance_stream(
     """Read instances in order, for the time of the block.
 
     Args:
-        schedule: Which, and how.
+        schedule: The instances, and how to read them.
         open_chunk: Returns a chunk's plaintext, by package and position; on worker threads.
         overlay: Returns what changes an instance, by its number.
 
@@ -95,7 +100,7 @@ async def instance_stream(
             reader = _Reader(schedule, open_chunk, nursery)
             async with aclosing(reader.pieces(overlay)) as pieces:
                 yield pieces
-            nursery.cancel_scope.cancel()  # what was opened ahead in vain
+            nursery.cancel_scope.cancel()  # chunks opened ahead that nobody reads
 
 
 class _Reader:

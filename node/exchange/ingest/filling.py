@@ -1,7 +1,7 @@
-"""What waits in the open packages of an intake, and in which of them the most does.
+"""How many bytes wait in memory in each open package of an intake, and which has the most.
 
-Packages are kept in classes by how much waits, each class up to twice the one before. So noting an
-amount and finding one of the largest cost the same however many packages are open.
+Packages are kept in classes by size, each class twice as large as the one before. So noting a size
+and finding one of the largest take constant time, however many packages are open.
 """
 
 _CLASSES = 64  # sizes below 2**64
@@ -11,7 +11,7 @@ class Filling:
     """How many bytes wait in each of many packages.
 
     Attributes:
-        total_bytes: What waits in all of them.
+        total_bytes: The bytes that wait in all of them.
     """
 
     def __init__(self) -> None:

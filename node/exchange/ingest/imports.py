@@ -1,4 +1,4 @@
-"""Imports, as people ask for them."""
+"""The use case of import: makes import jobs."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -31,11 +31,11 @@ class Imports:
         """Return a job, to be run once.
 
         Args:
-            tell: Takes what there is to tell.
+            tell: Is called with progress and findings.
             actor: Who asked.
             sources: What the person named: an import that was cut off goes on with the same.
             resumes: The number of the import that is to go on, if the person named it; else 0.
-            wait_room: Returns once whoever is told can take more; asked before each batch.
+            wait_room: Returns once the receiver of `tell` can take more; awaited per batch.
         """
         intake = Intake(self._store, self._publish, actor, sources=sources, resumes=resumes)
         return ImportJob(intake, self._examiner, tell, wait_room=wait_room)

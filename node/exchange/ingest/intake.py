@@ -1,14 +1,14 @@
 """Intake: instances come by a door, and each goes into the open package of its study.
 
-A door is whatever hands instances over: an import of files, a stream. Files that are no instances
-are its own matter, and so is whom it tells what became of each. The intake knows what is here
-already, notes what is odd beside what came before, bounds what waits in memory, and closes
-packages: by command, at once, or once nothing has come for a study for a while.
+A door hands instances over: an import of files, a stream. The door handles files that are not
+instances, and reports what became of each file. The intake recognises instances that are here
+already, flags those that contradict earlier ones, and bounds what waits in memory. It closes
+packages on command, or when nothing has come for a study for a while.
 
-How this works. Packing, sealing and recording go on behind `take`, in the nursery of `opened`. What
-is kept of a study in memory goes when it closes. What was recorded and not closed is found again by
-the next intake of the same sources, which goes on in those packages. An intake of something else
-never closes them: then half a study would look whole.
+How this works. Packing, sealing and recording run behind `take`, in the nursery of `opened`. The
+memory of a study is freed when the study closes. The next intake of the same sources finds packages
+that were recorded and not closed, and continues them. An intake of other sources never closes them:
+half a study would look complete.
 """
 
 import enum
@@ -46,7 +46,7 @@ _CLOSED_AT_ONCE = 100
 
 
 class Outcome(enum.StrEnum):
-    """What became of a file that came."""
+    """What became of an incoming file."""
 
     CARRIED = "carried"
     KNOWN = "known"  # it is here already
@@ -57,12 +57,12 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A file that comes, of at most a chunk's size.
+    """An incoming file of at most a chunk's size.
 
     Attributes:
-        label: What the door calls it; whoever decides about a held one is shown it.
+        label: The door's name for it; shown to the person who decides about a held instance.
         found: What the examination found.
-        digest: Its content's.
+        digest: The digest of its content.
     """
 
     label: str
@@ -73,7 +73,7 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of one; `found` says, too, what is odd beside what is here."""
+    """What became of a file; `found` also has the reasons that came from comparing it."""
 
     outcome: Outcome
     found: Examined
@@ -83,8 +83,8 @@ class Intake:
     """Takes instances. Use it within `opened`.
 
     Attributes:
-        plaintext_bytes: Of what was recorded in studies that have closed.
-        sealed_bytes: The same, as it lies on the disk.
+        plaintext_bytes: The size of the instances recorded in studies that have closed.
+        sealed_bytes: Their size on the disk, sealed.
     """
 
     def __init__(
@@ -102,11 +102,12 @@ class Intake:
         Args:
             store: Where instances go.
             publish: Is given a `StudyClosed` for each study that closes.
-            actor: Who brings them.
-            sources: What they come from: an intake that was cut off goes on with the same.
-            resumes: The number of the import that is to go on, if a person named it.
-            quiet_seconds: A study closes once nothing has come for it for so long; None for
-                never.
+            actor: Who imports.
+            sources: What instances come from. An intake of the same sources continues an
+                interrupted one.
+            resumes: The number of the import to resume, if a person named it.
+            quiet_seconds: How long nothing may have come for a study before it closes; None for
+                no limit.
         """
         self._store = store
         self._publish = publish
@@ -130,13 +131,13 @@ class Intake:
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
-        """Take instances for the time of the block, which closes what is to be closed.
+        """Accept instances for the time of the block; the block itself calls `close`.
 
         On an error or when the node stops, what was recorded stays in open packages for the next
-        intake of the same sources, unless it was given up, or the disk is full.
+        intake of the same sources, unless the intake was given up or the disk is full.
 
         Raises:
-            NotFound: no import of the number to resume waits for that.
+            NotFound: no import with the number to resume waits to be resumed.
         """
         self._number = await self._store.begin_import(self._sources, self._actor, self._resumes)
         error: BaseException | None = None
@@ -158,18 +159,18 @@ class Intake:
             self._store.leave_import(self._number)
 
     def give_up(self) -> None:
-        """Have no package kept that this intake made; its task is to be cancelled then.
+        """Have the packages that this intake made discarded; the caller then cancels its task.
 
-        Those that it goes on with stay open, as they were last flushed.
+        Packages that it continues stay open, as they were last flushed.
         """
         self._is_given_up = True
 
     async def _settle(self, error: BaseException | None) -> None:
-        """Note how it ended, and give back the room that nothing needs any more."""
+        """Record how the intake ended, and free the disk space of what is discarded."""
         problem = first_of_ours(error) if error is not None else None
         try:
             if isinstance(problem, StoreFull):
-                # Or the disk would stay full of what is of no use to anybody.
+                # Else an incomplete import would keep the disk full.
                 await self._discard(self._rows)
             elif self._is_given_up:
                 await self._discard(self._rows - self._adopted)
@@ -183,7 +184,7 @@ class Intake:
             log.info("an intake was not tidied up", code=exc.code.value)
 
     async def _discard(self, rows: Collection[int]) -> None:
-        """Forget packages, and everything else that this intake recorded and did not close."""
+        """Discard packages, held ones that were not completed, and chunks that no row names."""
         await self._store.discard_packages([*rows, *self._held])
         await self._forget_chunks()
 
@@ -238,11 +239,14 @@ class Intake:
     async def find_large(
         self, found: Examined, digest: Callable[[], Awaitable[bytes]]
     ) -> Taken | None:
-        """Return what is said of a large instance if it is here; it is not sealed again then.
+        """Return the outcome for a large instance that is here already; None if it is not here.
+
+        A known instance is not sealed again.
 
         Args:
             found: What is known of it after its first bytes.
-            digest: Digests it, which takes reading it whole: awaited where it may be here.
+            digest: Reads the whole instance and returns its digest; awaited only if its SOP
+                Instance UID is known here.
         """
         uids = [found.sop_instance_uid] if found.sop_instance_uid else []
         if not await self._store.find_versions(uids, self._rows):
@@ -295,14 +299,14 @@ class Intake:
         return Taken(Outcome.HELD if found.verdict.keeps_out else Outcome.CARRIED, found)
 
     async def _known(self, found: Examined, digest: bytes) -> Taken:
-        """Return what is said of one that is here; one that waits for a person waits still."""
+        """Return the outcome for an instance that is here already, which may still be held."""
         if found.verdict.keeps_out and await self._store.is_held(digest):
             return Taken(Outcome.HELD_ALREADY, found)
         return Taken(Outcome.KNOWN, found)
 
     async def _find_known(self, files: Sequence[tuple[str, bytes]]) -> Collection[bytes]:
         """Look up digests, and take over the packages that a killed intake left around them."""
-        async with self._finding:  # or two would want one package, and one of them in vain
+        async with self._finding:  # else two tasks would try to adopt the same package
             known = await self._store.find_known(
                 [digest for _, digest in files], self._rows, self._number
             )
@@ -395,9 +399,9 @@ class Intake:
     async def close(
         self, uids: Iterable[str] | None = None, why: Closing = Closing.COMMAND
     ) -> list[StudyClosed]:
-        """Sign and close the packages of studies, all by default; return which, as is published.
+        """Sign and close the packages of studies, all by default; return the published events.
 
-        Durable once this returns. What comes for them meanwhile waits.
+        Durable once this returns. Instances that come for these studies meanwhile wait.
 
         Cancellation:
             Some are closed; the others stay open for the next intake of the same sources.
@@ -430,7 +434,7 @@ class Intake:
             self._store.release_packages(study.rows)
             self._rows -= study.rows
             self._adopted -= study.rows
-            # What was adopted around a file that no parser could tell is of whichever study it is.
+            # A package adopted for a file that could not be parsed may be of another study.
             made: dict[str, list[PackageId]] = {}
             for package in (packages[row] for row in sorted(study.rows) if row in packages):
                 made.setdefault(package.study_uid, []).append(package.package_id)
@@ -463,10 +467,10 @@ class LargeIncoming:
         await self._large.add(window)
 
     async def finish(self, found: Examined) -> Taken:
-        """Take it, all of whose bytes have come; return what became of it.
+        """Take the instance, after its last bytes were added; return what became of it.
 
         Raises:
-            DicomError: its end contradicts its beginning, so that it is not taken.
+            DicomError: its end contradicts its beginning; it is not taken.
         """
         taken = await self._finish(found)
         self.is_taken = taken.outcome in (Outcome.CARRIED, Outcome.HELD)

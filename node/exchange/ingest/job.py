@@ -1,14 +1,15 @@
-"""Import: every file is looked at, and each gets a verdict.
+"""Import: every file is examined and gets a verdict.
 
 How this works. A scanner lists the files in batches that fit a slab of shared memory. A few
-lanes take batches: one reads the files and digests them on a worker thread, has a parser
-process examine them, and hands them to the intake, behind which packing, sealing and recording go
-on. So reading, parsing and sealing overlap, and memory is bounded by the lanes, the slabs and the
-sealing threads.
+lanes take batches. A lane reads and digests the files on a worker thread, has a parser process
+examine them, and hands them to the intake, which packs, seals and records them in other tasks. So
+reading, parsing and sealing overlap, and memory is bounded by the lanes, the slabs and the sealing
+threads.
 
-At the end all packages are signed and closed. A job that is cancelled by a person discards those
-that it made, and one that finds the disk full all of them; one that is killed leaves them open, and
-the next import of the same sources goes on in them (`node.exchange.ingest.intake`).
+At the end all packages are signed and closed. A job that a person cancels discards the packages
+that it made. A job that finds the disk full also discards those that it continued. A job that is
+killed leaves them open; the next import of the same sources continues them
+(`node.exchange.ingest.intake`).
 """
 
 from collections.abc import (
@@ -48,7 +49,7 @@ LANES = 3
 _BEGINNING_BYTES = 64 * 2**20
 _ARCHIVE_BATCHES = 2
 _NAMED_AT_ONCE = 1000
-_TOLD_MISSING_BYTES = 16 * 2**20  # of labels; whoever is told keeps them
+_TOLD_MISSING_BYTES = 16 * 2**20  # of labels; whoever receives the findings keeps them in memory
 _TOO_MUCH_TO_COMPARE = (
     "too much is on it, or named by it: which of these files are missing cannot be told"
 )
@@ -110,7 +111,7 @@ class ImportJob:
             intake: Where instances go; of this job alone.
             examiner: Examines files.
             tell: Takes what there is to tell.
-            wait_room: Returns once whoever is told can take more; asked before each batch.
+            wait_room: Returns once the receiver of `tell` can take more; awaited per batch.
         """
         self._intake = intake
         self._examiner = examiner
@@ -162,7 +163,7 @@ class ImportJob:
         return self._summary
 
     async def _tell_of_media(self) -> None:
-        """Tell what DICOMDIRs name in vain, and what is no DICOM, named by one or not."""
+        """Report files that a DICOMDIR names and that are missing, and files that are not DICOM."""
         for label, is_named in self._media.others():
             await self._wait_room()
             self._set_aside(label, is_named=is_named)
@@ -208,7 +209,7 @@ class ImportJob:
                     await self._take_batch(batch)
 
     async def _take_archive(self, archive: IncomingFile) -> None:
-        """Take the files in an archive as they come out of it; what is damaged costs itself only.
+        """Take the files of an archive as they are extracted; a damaged one stops no other.
 
         Small ones are gathered to batches, of which a few are examined while others come.
         """
@@ -369,7 +370,7 @@ class ImportJob:
     # -- bookkeeping ----------------------------------------------------------------------
 
     async def _note(self, label: str, taken: Taken) -> None:
-        """Count a file, and tell what is to be told of it."""
+        """Count a file, and report a finding if there is one."""
         found, summary = taken.found, self._summary
         match taken.outcome:
             case Outcome.CARRIED:
@@ -408,7 +409,7 @@ class ImportJob:
             self._refuse(label, found.reasons)
 
     def _set_aside(self, label: str, *, is_named: bool) -> None:
-        """Tell of a file that is no DICOM, which is a loss only where it should be."""
+        """Report a file that is not DICOM; refuse it if its name or a DICOMDIR says that it is."""
         if is_named:
             self._refuse(label, ("not DICOM, but a DICOMDIR names it",))
         elif is_called_dicom(label):
@@ -434,7 +435,7 @@ class ImportJob:
 
 
 class _ExaminationFailed(Exception):
-    """The parser failed; the file may have nothing to do with it."""
+    """The parser failed, possibly because of another file."""
 
 
 class _RaisingExamination:

@@ -1,10 +1,10 @@
-"""What the DICOMDIRs among imported files say: which files there ought to be. No I/O.
+"""Compares the files that DICOMDIRs name with the files that were imported. No I/O.
 
-A disc that was copied has files under other names than its DICOMDIR: see `node.domain.media_names`.
+A copied disc may have other file names than its DICOMDIR: see `node.domain.media_names`.
 
-A megabyte of an archive can have a hundred thousand names of thousands of characters. So of a file
-that is seen a hash is kept, of one that is named what its DICOMDIR says, and all within bounds:
-what goes beyond makes the comparison incomplete, and that is said.
+One megabyte of an archive can have a hundred thousand names of thousands of characters. So a hash
+is kept of each file that is seen, and the name of each file that a DICOMDIR names, all within
+bounds. Beyond the bounds the comparison is incomplete, and the import reports that.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _MOST_NESTED = 200  # folders and archives, to the DICOMDIR
 MOST_KEPT = 200_000
 """Files of each sort that are kept beside DICOMDIRs; discs have far fewer."""
 ROOM_BYTES = 64 * 2**20
-"""What is kept of names, as Python has them in memory."""
+"""The memory for names, as Python measures it."""
 _OVERHEAD = 200  # of an entry, beside its text
 
 
@@ -32,11 +32,11 @@ def is_called_dicom(label: str) -> bool:
 
 
 class MediaDirectories:
-    """What DICOMDIRs name, held against the files that are seen.
+    """Compares what DICOMDIRs name with the files that are seen.
 
     Attributes:
         first: The label of a DICOMDIR; empty if none was seen.
-        is_whole: Whether all was kept that this takes; if not, what is missing cannot be told.
+        is_whole: Whether everything was within bounds; if not, missing files cannot be determined.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class MediaDirectories:
         self._are_all_seen = True
 
     def see(self, label: str) -> None:
-        """Note that there is such a file; a DICOMDIR before what lies beside it, if possible."""
+        """Note that a file exists; a DICOMDIR should be noted before the files beside it."""
         folder, name = _split(label)
         if is_directory_name(name):
             self.first = self.first or label
@@ -66,9 +66,9 @@ class MediaDirectories:
                 self._seen.add(_place(label))
 
     def put_off(self, label: str) -> bool:
-        """Take a file that is no DICOM, if a DICOMDIR may name it; `others` has it at the end.
+        """Keep a file that is not DICOM for `others`, if a DICOMDIR may name it.
 
-        Where no more are kept, `is_named` has what is known so far.
+        Returns whether it was kept. If not, `is_named` answers from the DICOMDIRs read so far.
         """
         if not self._is_covered(label):
             return False
@@ -79,7 +79,7 @@ class MediaDirectories:
         return True
 
     def name(self, label: str, references: Iterable[str]) -> None:
-        """Take some of what the DICOMDIR of that label names; a thousand take milliseconds."""
+        """Add names from the DICOMDIR with that label; a thousand take milliseconds."""
         self.first = self.first or label
         folder, _ = _split(label)
         if folder not in self._paths and not self._has_room(folder):
@@ -139,11 +139,11 @@ def _hashed(path: str) -> "hashlib.blake2b":
 
 
 def _place(path: str, begun: "hashlib.blake2b | None" = None) -> bytes:
-    """Return the same for every way in which a place is written.
+    """Return a hash that is the same for every spelling of a path.
 
     Args:
-        path: The place.
-        begun: The hash of the folder that it is below, if it does not name that itself.
+        path: The path.
+        begun: The hash of its folder, if `path` is relative to that.
     """
     found = _hashed("") if begun is None else begun.copy()
     found.update(plain_file(path).encode("utf-8", "surrogatepass"))

@@ -1,7 +1,7 @@
-"""Which studies of an intake are open, who uses each, and for which nothing has come for long.
+"""The open studies of an intake, their users, and which of them have been idle.
 
-Whoever uses a study keeps it from closing; while one closes, whoever comes for it waits, and then
-finds it open anew, with nothing in it. No work here grows with the number of open studies.
+A study does not close while it has users. A task that needs a study which is closing waits, and
+then gets a new, empty one. No operation takes longer the more studies are open.
 """
 
 from collections import OrderedDict
@@ -18,7 +18,7 @@ from node.exchange.ports import Writer
 
 @dataclass(eq=False, slots=True)
 class Taking:
-    """An instance that is being taken; who takes it sets `is_taken`."""
+    """An instance that is being taken; the task that takes it sets `is_taken`."""
 
     is_taken: bool = False
     over: trio.Event = field(default_factory=trio.Event)
@@ -26,15 +26,15 @@ class Taking:
 
 @dataclass(eq=False, slots=True)
 class OpenStudy:
-    """A study that is open, or closes.
+    """A study that is open or closing.
 
     Attributes:
-        writer: Of the package that fills, once there is one.
+        writer: The writer of the package that is being filled, once there is one.
         rows: The packages that close with it.
-        late_rows: Those that were adopted while it closed; they stay for another time.
-        instances: The SOP Instance UIDs of what came.
-        patient: Whom it is of, once that is known.
-        users: How many use it.
+        late_rows: Packages that were adopted while it closed; they close with the next one.
+        instances: The SOP Instance UIDs of its instances.
+        patient: Its patient, once known.
+        users: How many tasks use it.
         used_time: When it was used last, by trio's clock.
         unused: Set when a user has left.
         closed: Set once it has closed; None until it begins to.
@@ -56,9 +56,9 @@ class OpenStudy:
 
     @asynccontextmanager
     async def taking(self, digest: bytes) -> AsyncGenerator[Taking | None]:
-        """Take an instance for the time of the block; one that was taken before gives None.
+        """Take an instance for the time of the block; yield None if it was taken before.
 
-        Who comes with the same one meanwhile waits for what becomes of it.
+        Another task with the same instance waits until the first has finished.
         """
         while digest in self._taking:
             await self._taking[digest].over.wait()
@@ -75,7 +75,7 @@ class OpenStudy:
             taking.over.set()
 
     def note_patient(self, patient: Patient) -> None:
-        """Note whom it is of, unless that is known."""
+        """Note its patient, unless one is known."""
         if self.patient is None:
             self.patient = patient
 
@@ -128,7 +128,7 @@ class OpenStudies:
             self._note_use(study)
 
     def note_instance(self, study: OpenStudy, sop_instance_uid: str) -> bool:
-        """Note that one came; return whether one of its UID came before, to any open study."""
+        """Note an instance of a study; return whether any open study has one of the same UID."""
         is_repeated = sop_instance_uid in self._instances
         self._instances.add(sop_instance_uid)
         study.instances.add(sop_instance_uid)
@@ -147,7 +147,7 @@ class OpenStudies:
         return mine, others
 
     def end_closing(self, study: OpenStudy) -> None:
-        """Forget one that has closed, or failed to; whoever waits for it goes on."""
+        """Forget a study that has closed or failed to close; wake the tasks that wait for it."""
         if study.closed is None or study.closed.is_set():
             return
         self._instances -= study.instances

@@ -1,6 +1,6 @@
 """Reading what is imported: files in batches that fit a window, large ones window by window.
 
-All of it blocks, but for `read_windows`; call it on worker threads.
+Everything here that is not async blocks; call it on worker threads.
 """
 
 from collections.abc import (
@@ -30,11 +30,11 @@ _CLOSING_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class ReadFile:
-    """A file after reading: its content and digest, or why not.
+    """A file after reading: its content and digest, or why it could not be read.
 
     Attributes:
-        is_larger: It holds more than was said or than a window: read it window by window. So what
-            is said of the files of a batch bounds what is held of them, also while they grow.
+        is_larger: The file is larger than it was listed, or than a window: read it window by
+            window. So the listed sizes bound the memory of a batch even if its files grow.
     """
 
     file: IncomingFile
@@ -58,7 +58,7 @@ class FileInMemory:
 
     @property
     def is_archive(self) -> bool:
-        """No: an archive that is streamed is read by who streams it."""
+        """False: a streamed archive is extracted by the client that streams it."""
         return False
 
     def members(self) -> AbstractContextManager[Iterator[ArchivedFile]]:
@@ -190,10 +190,10 @@ async def open_members(
     """Read an archive for the time of the block, with a function that returns the next file.
 
     Cancellation:
-        At once: what reads it is ended, and then the thread that waits for it.
+        Takes effect at once: the reader is ended, and with it the thread that waits for it.
 
     Raises:
-        DicomError: it cannot be read; from the function, too.
+        DicomError: the archive cannot be read. The function raises it, too.
     """
     stack = ExitStack()
     # Opening a file may take its time, on a network's disk for example.

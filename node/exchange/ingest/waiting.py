@@ -1,4 +1,4 @@
-"""What of imports waits for a person: held instances, and imports that were not finished."""
+"""Imports that wait for a person: held instances and unfinished imports."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -17,7 +17,7 @@ class WaitingRows(Protocol):
         """Return instances that wait for a person, oldest first."""
 
     async def held_of(self, study_uid: str, origin: FacilityId) -> Sequence[HeldInstance]:
-        """Return what was imported of a study and waits for a person."""
+        """Return the held instances that were imported for a study."""
 
     async def decide_held(self, held_id: int, *, release: bool, actor: Actor) -> PackageId | None:
         """Release an instance into a package of its study, or discard it."""
@@ -26,14 +26,14 @@ class WaitingRows(Protocol):
         """Return imports that run or were not finished, and whether each runs."""
 
     async def unfinished_of(self, study_uid: str, origin: FacilityId) -> Sequence[int]:
-        """Return the imports that brought a part of a study and are not finished."""
+        """Return the unfinished imports that have instances of a study."""
 
     async def discard_import(self, number: int, actor: Actor) -> int:
-        """Delete what an import kept that was not finished."""
+        """Delete what an unfinished import has kept."""
 
 
 class WaitingImports:
-    """Shows what waits, and takes decisions about it."""
+    """Lists what waits for a person, and carries out the decisions about it."""
 
     def __init__(self, rows: WaitingRows, audit: AuditTrail) -> None:
         self._rows = rows
@@ -46,20 +46,20 @@ class WaitingImports:
         return held
 
     async def held_of(self, study_uid: str, origin: FacilityId) -> Sequence[HeldInstance]:
-        """Return what was imported of a study and waits for a person, in no package yet."""
+        """Return the held instances that were imported for a study; no package has them yet."""
         return await self._rows.held_of(study_uid, origin)
 
     async def decide(self, held_id: int, *, release: bool, actor: Actor) -> PackageId | None:
         """Release an instance into a package of its study, or discard it; durable on return.
 
         Returns:
-            The package that it is in now; None for one that was discarded.
+            The package that has it now; None if it was discarded.
 
         Raises:
-            NotFound: nothing of that number waits.
+            NotFound: no held instance has that number.
 
         Cancellation:
-            It was decided as asked, or it waits still.
+            The decision was carried out, or the instance is still held.
         """
         return await self._rows.decide_held(held_id, release=release, actor=actor)
 
@@ -78,10 +78,10 @@ class WaitingImports:
         return await self._rows.unfinished_of(study_uid, origin)
 
     async def discard(self, number: int, actor: Actor) -> int:
-        """Delete what an import kept that was not finished; return how many packages that were.
+        """Delete what an unfinished import has kept; return the number of packages deleted.
 
         Raises:
-            NotFound: there is none of that number, or it runs.
+            NotFound: no unfinished import has that number, or it is running.
 
         Cancellation:
             Some of its packages may be gone; the import is listed until all are.

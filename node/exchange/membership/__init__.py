@@ -1,1 +1,1 @@
-"""Who exchanges with whom: pairing, networks and what is remembered of their members."""
+"""Trust between facilities: pairing, networks, and remembered records of their members."""

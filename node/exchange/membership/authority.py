@@ -1,8 +1,7 @@
-"""What directories and peers show of networks: accepted, or an alarm.
+"""Verifies the lists and records that directories and peers show; accepts them or raises an alarm.
 
-A directory is asked and never believed. Each list is verified here, once; whoever brought it
-learns from the return value whether it is the newest known now. What contradicts what was seen
-before raises an alarm and changes nothing.
+A directory is not trusted. Each list is verified here, once; the return value says whether it is
+the newest one known. A list that contradicts an earlier one raises an alarm and changes nothing.
 """
 
 import time
@@ -24,14 +23,14 @@ from node.system import clock
 
 log = structlog.get_logger()
 _LATE = (ListProblem.OLDER.value, ListProblem.EXPIRED.value)
-"""What an honest peer may show: it has not heard of ours yet, or it was off for a week."""
+"""Problems that an honest peer may have: it does not have our list yet, or was off for a week."""
 
 _SAME_ALARMS = 20
 """Of one text a minute; the audit log has each once, until an admin has seen it."""
 
 
 class Authority:
-    """Judges lists, records and forgeries."""
+    """Accepts lists and records, and reports forged ones."""
 
     def __init__(
         self,
@@ -115,7 +114,7 @@ class Authority:
     # -- records --------------------------------------------------------------------------
 
     async def accept_record(self, network_id: NetworkId, record: Record) -> None:
-        """Accept what a member states anew: remember it, and renew its pin if it has one."""
+        """Accept a member's new record: remember it, and renew the member's pin if it has one."""
         network = self._memberships.get(network_id)
         if network is not None:
             await self._remembered.take(network, [record])
@@ -124,7 +123,7 @@ class Authority:
     # -- alarms ---------------------------------------------------------------------------
 
     async def report_forgery(self, network_id: NetworkId, problem: str) -> None:
-        """Raise an alarm: a directory, a relay or a peer showed what it should not have.
+        """Raise an alarm: a directory, a relay or a peer presented a forged or invalid document.
 
         Durable once this returns; cancelled, it was done whole or not at all.
 

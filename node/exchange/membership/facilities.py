@@ -1,4 +1,4 @@
-"""What facilities are called here, and which one a person means."""
+"""Names of facilities, and which facility a person means by a name or an ID."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -11,7 +11,7 @@ from node.errors import NodeError, NotFound, PeerUntrusted
 
 
 class TrustView(Protocol):
-    """Who is trusted now; `node.federation.connections.trust` knows."""
+    """Which peers are trusted now; `node.federation.connections.trust` implements it."""
 
     @property
     def peers(self) -> Mapping[FacilityId, Peer]:
@@ -32,7 +32,7 @@ class PeerBook(Protocol):
 
 
 class Members(Protocol):
-    """Members of networks whom nobody pinned."""
+    """Members of networks that no person pinned."""
 
     async def meet(self, text: str) -> Peer:
         """Return the member that a person means, pinned as one."""
@@ -50,11 +50,11 @@ class Facilities:
         """Prepare.
 
         Args:
-            me: This facility.
-            own_name: What it is called.
-            trust: Who is trusted.
+            me: The ID of this facility.
+            own_name: The name of this facility.
+            trust: Which peers are trusted.
             book: The pins.
-            members: Whom nobody pinned.
+            members: Members of networks that no person pinned.
         """
         self.me = me
         self.own_name = own_name
@@ -69,7 +69,7 @@ class Facilities:
         return names
 
     def name_of(self, facility: FacilityId) -> str:
-        """Return a peer's name; empty for nobody's."""
+        """Return a facility's name; empty if it has no pin."""
         peer = self._trust.peers.get(facility)
         return peer.name if peer else ""
 
@@ -82,7 +82,7 @@ class Facilities:
         return self._trust.why_not(peer)
 
     def warning_of(self, peer: Peer) -> str:
-        """Return what a person should know of a peer whose name looks like another's."""
+        """Return a warning if a peer's name looks like another's; else empty."""
         return alike_warning(peer, self._trust.peers.values())
 
     async def all(self) -> list[Peer]:
@@ -98,10 +98,10 @@ class Facilities:
         return find_peer(await self._book.all(), text)
 
     def origin_named(self, text: str) -> str:
-        """Return an origin as the store takes it: a facility's name here becomes its ID.
+        """Return an origin in the form that the store accepts: a name is replaced by the ID.
 
         Raises:
-            Conflict: several are called so.
+            Conflict: several facilities have that name.
         """
         if text.casefold() == OWN or beginning_of_id(text):
             return text
@@ -135,7 +135,7 @@ class Facilities:
         return peer
 
     def _explain_untrusted(self, peers: Sequence[Peer], text: str) -> None:
-        """Raise what keeps a facility from being sent to that is known and not trusted."""
+        """Raise `PeerUntrusted` with the reason if the text names a known, untrusted facility."""
         try:
             peer = find_peer(peers, text)
         except NodeError:

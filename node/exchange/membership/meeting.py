@@ -1,4 +1,4 @@
-"""Pairing with a facility by its ID: found at an address, near by, or through a directory."""
+"""Pairing with a facility by its ID: found at an address, on the LAN, or in a directory."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,10 +13,10 @@ from node.exchange.membership.pairing import HowToPair, Pairing
 
 
 class Near(Protocol):
-    """Who seems to be on the own network."""
+    """Facilities announced on this node's LAN; announcements are not authenticated."""
 
     def introductions(self, facility: FacilityId) -> Sequence[str]:
-        """Return where its introduction service seems to be."""
+        """Return the announced addresses of its introduction service."""
 
 
 class Meeting:
@@ -31,22 +31,22 @@ class Meeting:
         """Pin a facility; durable once this returns.
 
         Args:
-            facility: Which.
-            at: Where its introduction service is; empty to look for it.
+            facility: The facility.
+            at: The address of its introduction service; empty to look for it.
             actor: Who asked.
-            how: What a person says beside it.
+            how: The options that a person gave.
 
         Raises:
-            UsageError: it was looked for, and nothing says where it is.
-            NodeError: it was not found, does not answer, or shows what it must not.
+            UsageError: no address was given, and there is no other way to find it.
+            NodeError: it was not found, does not answer, or presents invalid statements.
 
         Cancellation:
-            It is pinned, or it is not; whichever, `all` says so.
+            It is pinned or not; `Facilities.all` shows which.
         """
         for address in [at] if at else self._near.introductions(facility):
             try:
                 return await self._pairing.pair_by_id(facility, address, actor=actor, how=how)
-            except (PeerError, DocumentError):  # whoever is near can say to be anyone
+            except (PeerError, DocumentError):  # anyone on the LAN can announce any facility
                 if at:
                     raise
         identity, name = await self._shown(facility)

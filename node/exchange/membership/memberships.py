@@ -1,4 +1,4 @@
-"""The networks of this facility as they are known now, and who is trusted as a member of one."""
+"""The networks that this facility has joined, and which members of them are trusted."""
 
 from typing import Protocol
 
@@ -27,14 +27,14 @@ class NetworkBook(Protocol):
         """Forget a network."""
 
     async def alarm(self, network: NetworkId, problem: str) -> None:
-        """Record that a directory showed what it should not have, unless that is an open alarm."""
+        """Record that a forged or invalid document was presented, unless that is an open alarm."""
 
 
 class Memberships:
-    """All networks of this facility, in memory. `load` takes over what the store holds.
+    """All networks of this facility, in memory. `load` reads them from the store.
 
     Attributes:
-        trusts_members: The policy: whether members of a network need not be paired.
+        trusts_members: The policy: whether members of a network are trusted without pairing.
     """
 
     def __init__(self, book: NetworkBook, *, trusts_members: bool) -> None:
@@ -44,7 +44,7 @@ class Memberships:
         self._listed: dict[NetworkId, frozenset[FacilityId]] = {}
 
     async def load(self) -> None:
-        """Take over what the store holds; everything else answers from that."""
+        """Read all networks from the store; all other methods answer from memory."""
         self._known = {network.id: network for network in await self._book.all()}
         lists = [(n.id, n.view.latest) for n in self._known.values()]
         self._listed = {n: frozenset(one.members.values()) for n, one in lists if one}
@@ -85,9 +85,9 @@ class Memberships:
         return {n.id: n.view.place for n in self._known.values()}
 
     def list_places_for(self, facility: FacilityId) -> dict[NetworkId, ListPlace]:
-        """Return the same, of those lists that name a facility: nobody else learns of them.
+        """Return the same for the lists that name a facility, which alone may learn of them.
 
-        One that has expired is not among them: nobody accepts it any more.
+        Expired lists are left out: nobody accepts them any more.
         """
         now = clock.now()
         lists = {n: self._known[n].view.latest for n, f in self._listed.items() if facility in f}

@@ -1,4 +1,4 @@
-"""Networks: joining one, finding and meeting its members."""
+"""The use cases of networks: join, leave, find members, pin a member as a peer."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -62,7 +62,7 @@ class Found:
 
 
 class Networks:
-    """What people and peers ask for in networks. Each change of them is published."""
+    """What people and peers request of networks; publishes each change of the networks."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Networks:
     # -- members that nobody pinned -------------------------------------------------------
 
     async def presented(self, identity: Identity, memberships: Sequence[bytes]) -> bool:
-        """Take what a stranger or a peer shows of itself; return whether it is trusted now."""
+        """Process the statements and memberships of a caller; return whether it is trusted now."""
         peer = await self._pairing.pin_of(identity.facility_id)
         if peer is not None and peer.is_removed:
             return False
@@ -170,7 +170,7 @@ class Networks:
         return await self._pairing.pin_member(identity, invitation.display_name, member)
 
     async def _explain_unpaired(self, text: str) -> None:
-        """Raise what to do where a member is meant with whom nobody has paired here."""
+        """Raise `PeerUntrusted` with the next step if the text names an unpaired member."""
         found: list[Found] = []
         with suppress(NodeError):  # no directory answers: nobody is found
             found = await self._named(text)
@@ -215,7 +215,7 @@ class Networks:
         """Join a network with its operator's letter; durable once this returns.
 
         Raises:
-            DocumentError: it is no join letter.
+            DocumentError: the text is not a join letter.
             PeerUntrusted: the invitation has expired, or was revoked.
             Conflict: another facility has used it.
             PeerUnreachable: no directory answers.
@@ -271,7 +271,7 @@ class Networks:
             self._directories.expect_list(network_id)
 
     async def keep_remembering(self) -> None:
-        """Ask for members' records now and then, for when no directory answers; for ever."""
+        """Refresh the remembered records of members, for times without a directory; for ever."""
 
         async def ask(network: Network, facilities: Sequence[FacilityId]) -> Sequence[Record]:
             records = await self._directories.lookup(network, facilities)
@@ -301,7 +301,7 @@ class Networks:
         )
 
     async def lookup(self, facility: FacilityId) -> Found:
-        """Return a facility's newest record, a remembered one of who is not found otherwise.
+        """Return a facility's newest record; a remembered one if no directory shows it.
 
         Raises:
             UsageError: this facility is in no network.
@@ -347,7 +347,7 @@ class Networks:
 
 
 def _rank(found: Found) -> tuple[bool, int]:
-    """Return how good a record of a facility is: one network may have revoked it, another not."""
+    """Return the rank of a record: first whether the facility is a member, then how new it is."""
     identity, invitation = found.record.identity, found.record.membership.invitation
     why_not = objection(found.network, invitation.id, identity.facility_id)
     return not why_not, identity.profile.issued_seconds

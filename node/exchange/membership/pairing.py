@@ -1,8 +1,8 @@
 """Pairing: from an ID, a file or a short string to a pin; and statements renewed later.
 
-A full Facility ID compared out of band is 256 bits, so fetching the statements from anywhere
-and comparing is enough. Without an ID, two people compare eight characters: the caller commits
-to its nonce before it sees the other's, so neither side can search for a collision, and one
+A Facility ID has 256 bits. A person who has it from elsewhere can fetch the statements from any
+place: comparing the ID proves them. Without an ID, two people compare eight characters. The caller
+commits to its nonce before it sees the other's, so neither side can search for a collision. One
 attempt a minute, three in all, leave an attacker 3 chances in 2^40.
 """
 
@@ -65,14 +65,14 @@ class Pins(Protocol):
         """Remove a peer for good."""
 
     async def alarm(self, facility: FacilityId, problem: str) -> None:
-        """Record what a pinned facility shows that it should not."""
+        """Record that a pinned facility presented something invalid."""
 
     async def note_seen(self, facility: FacilityId, when: float) -> None:
         """Keep when a peer was last heard of."""
 
 
 class Introductions(Protocol):
-    """Asks other introduction services; `federation.connections.introduction_client` does."""
+    """Calls introduction services; `federation.connections.introduction_client` implements it."""
 
     async def fetch_statements(self, address: str) -> Identity:
         """Return the verified statements of whoever answers there."""
@@ -88,12 +88,12 @@ class Introductions(Protocol):
 
 @dataclass(frozen=True)
 class HowToPair:
-    """What a person says beside whom to pair with.
+    """The options that a person gives when pairing.
 
     Attributes:
-        endpoint: Where its peer service is; empty for what it states.
-        restores: Bring back a facility that was removed.
-        refuses_alike: Do not pin one whose name looks like another's.
+        endpoint: The address of its peer service; empty for the address in its statements.
+        restores: Restore a facility that was removed.
+        refuses_alike: Do not pin a facility whose name looks like another's.
     """
 
     endpoint: str = ""
@@ -119,10 +119,10 @@ class _Committed:
 
 
 class Pairing:
-    """Pins and their changes, each of which is published.
+    """Changes pins, and publishes each change.
 
     Attributes:
-        strangers: Who has paired with this facility, and is not paired with here.
+        strangers: Facilities that have paired with this one and are not paired here.
     """
 
     def __init__(
@@ -150,11 +150,11 @@ class Pairing:
     async def pair_by_id(
         self, facility: FacilityId, at: str, *, actor: Actor, how: "HowToPair"
     ) -> Peer:
-        """Fetch a facility's statements where it is said to be, compare, and pin.
+        """Fetch a facility's statements from an address, compare the Facility ID, and pin.
 
         Raises:
             PeerUnreachable: no node answers there.
-            PeerUntrusted: another facility does.
+            PeerUntrusted: the node there is of another facility.
         """
         identity = await self._introductions.fetch_statements(at)
         if identity.facility_id != facility:
@@ -167,14 +167,14 @@ class Pairing:
     async def pair_by_identity(
         self, identity: Identity, name: str, *, actor: Actor, how: "HowToPair"
     ) -> Peer:
-        """Pin the facility that a person named by its full ID, as others show it.
+        """Pin the facility that a person named by its full ID, with statements from others.
 
-        A member is called as its network calls it: what it calls itself could be another's name.
+        A member gets the name in its network's invitation: it could call itself by another's name.
         """
         return await self._pin(identity, "id", actor, how, name=name)
 
     async def pair_by_statements(self, encoded: bytes, *, actor: Actor, how: "HowToPair") -> Peer:
-        """Pin the facility whose exported statements these are."""
+        """Pin the facility that exported these statements."""
         identity = Identity.decode(encoded)
         return await self._pin(identity, "file", actor, how)
 
@@ -224,7 +224,7 @@ class Pairing:
         return peer
 
     async def warnings(self, facility: FacilityId, name: str) -> list[str]:
-        """Return what a person should look at before a facility is pinned by a name."""
+        """Return the names that look like this one, as warnings before a facility is pinned."""
         peers = [p for p in await self._pins.all() if not p.is_removed]
         found = [
             f"the name {name!r} of {facility} looks like that of {other.name!r}, Facility ID"
@@ -254,13 +254,13 @@ class Pairing:
         await self.presented(identity)
 
     async def presented(self, identity: Identity) -> bool:
-        """Do as `accept_statements`; return False for whom nothing is taken of.
+        """Do as `accept_statements`; return False if the statements are refused.
 
-        That is a facility that is not pinned, a node that its facility has replaced or cannot have
-        taken yet, and one whose node key or certificate is another peer's.
+        They are refused if the facility is not pinned, if its node was replaced or is certified for
+        a future time, or if its node key or certificate is another peer's.
 
-        What is kept is durable, and in force, once this returns; cancelled in between, it is in
-        force with the next change of pins.
+        What is kept is durable and in force once this returns; if cancelled after it is durable, it
+        is in force with the next change of pins.
         """
         peer = await self._pins.get(identity.facility_id)
         if peer is None or peer.is_removed:
@@ -300,7 +300,7 @@ class Pairing:
         return identity.order > known.order and time.monotonic() - last >= _RENEW_SECONDS
 
     async def report_forged(self, facility: FacilityId, problem: str) -> None:
-        """Note that a facility signed what it must not; an alarm, if it is pinned here.
+        """Report an invalid document signed by a facility; raise an alarm if it is pinned here.
 
         Durable once this returns; cancelled, it was done whole or not at all.
         """
@@ -342,8 +342,8 @@ class Pairing:
         """Answer a stranger's commitment.
 
         Raises:
-            PeerBusy: there was an attempt within the last minute, or three since a person
-                looked.
+            PeerBusy: there was an attempt within the last minute, or there were three that no
+                person confirmed, and no ten minutes without one since.
         """
         now = time.monotonic()
         self._forget_old(now)
@@ -359,7 +359,7 @@ class Pairing:
         return attempt, nonce
 
     async def open_string(self, attempt: bytes, nonce: bytes, identity: Identity) -> None:
-        """Take a stranger's opened commitment; a person here compares the string."""
+        """Accept a stranger's opened commitment; the pairing then waits for a person here."""
         committed = self._committed.pop(attempt, None)
         if committed is None:
             raise NotFound("no such attempt, or it is too old")
@@ -369,7 +369,7 @@ class Pairing:
         self._add(attempt, _short_string(nonce, committed.nonce, identity, me), identity)
 
     def pending(self) -> list[StringPairing]:
-        """Return what waits for a person here."""
+        """Return the pairings that wait for a person here."""
         self._forget_old(time.monotonic())
         return list(self._pending.values())
 

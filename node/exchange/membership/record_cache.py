@@ -1,8 +1,8 @@
-"""What directories showed of members, for when none answers.
+"""Remembered records of members, used when no directory answers.
 
-A record is signed by the facility and its membership by the network, so an old one is as good as
-a new one: it may lead to an address that is no longer right, and nowhere else. Whether who it
-names is a member still, the newest signed list says.
+A record is signed by the facility, and its membership by the network. So an old record is safe: at
+worst its address is out of date. The newest signed list says whether the facility is still a
+member.
 """
 
 import random
@@ -52,7 +52,7 @@ Lookup = Callable[[Network, Sequence[FacilityId]], Awaitable[Sequence[Record]]]
 
 
 class RecordCache:
-    """Records of listed members, as they were shown last."""
+    """The last record that a directory showed of each listed member."""
 
     def __init__(self, book: RecordBook, me: FacilityId) -> None:
         self._book = book
@@ -60,14 +60,14 @@ class RecordCache:
         self._asked: dict[tuple[NetworkId, FacilityId], float] = {}
 
     async def take(self, network: Network, records: Sequence[Record]) -> None:
-        """Remember verified records that a directory shows, of whom the list names."""
+        """Remember verified records of listed members; records from the future are skipped."""
         now = clock.now()
         listed = [r for r in records if _is_listed(network, r) and not _is_ahead(r, now)]
         if listed:
             await self._book.keep(network.id, listed, now)
 
     async def listed(self, network: Network) -> None:
-        """Forget whom a newer list names no longer."""
+        """Forget the facilities that the newest list does not name."""
         if network.view.latest is not None:
             await self._book.keep_only(network.id, network.view.latest.members.values())
 
@@ -109,7 +109,7 @@ class RecordCache:
         await self.take(network, records)
 
     async def _due(self, network: Network, now: float) -> list[FacilityId]:
-        """Return whom to ask for: who was never seen first, nobody twice a day."""
+        """Return the members to ask for, those never seen first; none twice a day."""
         latest = network.view.latest
         if latest is None:
             return []

@@ -1,8 +1,8 @@
-"""Facilities that have paired with this one, and nobody here with them: a few, for a day.
+"""Facilities that have paired with this one and are not paired here: a few, kept for a day.
 
-Their nodes show their statements at the introduction service again and again. What a stranger shows
-is signed by its own facility key and proves no more than that: its name is what it calls itself,
-and anybody who has seen its statements can show them.
+Their nodes present their statements at the introduction service repeatedly. Statements are signed
+by the stranger's own facility key and prove only that: the stranger chose its name, and anybody who
+has seen the statements can present them.
 """
 
 import time
@@ -18,14 +18,14 @@ _KEPT_SECONDS = 86400.0
 
 @dataclass(frozen=True)
 class Stranger:
-    """A facility that asks to be paired with; it was here so many seconds ago."""
+    """A facility that waits to be paired here, and how long ago it called."""
 
     identity: Identity
     seconds_ago: float
 
 
 class Strangers:
-    """Remembers them, in memory. A newcomer takes the place of who was away for longest."""
+    """Remembers strangers, in memory. A new one replaces the one that called longest ago."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -40,7 +40,7 @@ class Strangers:
             del self._seen[next(iter(self._seen))]
 
     def forget(self, facility: FacilityId) -> None:
-        """Forget one that is paired now, or that a person does not want."""
+        """Forget a stranger; it is paired now."""
         self._seen.pop(facility, None)
 
     def all(self) -> list[Stranger]:
@@ -50,6 +50,6 @@ class Strangers:
         return [Stranger(identity, now - seen) for seen, identity in reversed(self._seen.values())]
 
     def identity(self, facility: FacilityId) -> Identity | None:
-        """Return what one of them showed of itself."""
+        """Return the statements of a stranger; None if it is not remembered."""
         found = [s.identity for s in self.all() if s.identity.facility_id == facility]
         return found[0] if found else None

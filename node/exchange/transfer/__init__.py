@@ -1,1 +1,1 @@
-"""How packages go from facility to facility: offers, both machines, verification."""
+"""Transfers between facilities: offers, the sender's and receiver's machines, verification."""

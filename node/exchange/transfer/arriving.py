@@ -1,10 +1,9 @@
-"""The carrying of one package's chunks over one link, with their checking.
+"""Receives and checks the chunks of one package over one link.
 
-How this works. A reader takes frames off the link and gives whole chunks to a few tasks; each
-of those, on a worker thread, holds the chunk against its id, opens it, and writes it; then
-the checker rebuilds the instances in it. So opening and checking overlap the carrying. Every
-16 MiB the chunk directories are synced and the chunks recorded, so that a kill costs at most
-what the window holds.
+How this works. A reader takes frames off the link and passes whole chunks to a few tasks. Each
+task, on a worker thread, checks the chunk against its id, opens it and writes it; then the checker
+rebuilds the instances in it. So opening and checking overlap with receiving. Every 16 MiB the chunk
+directories are synced and the chunks recorded, so that a kill loses at most a window.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +29,7 @@ from node.exchange.transfer.receiver_machine import ReceiverMachine, WholeChunk
 from node.exchange.transfer.shares import ChunkPlaces
 from node.exchange.transfer.verifying import Checker
 
-_NOTE_SECONDS = 15.0  # for what was carried to be recorded, though we are cancelled
+_NOTE_SECONDS = 15.0  # to record what was carried, shielded from cancellation
 BATCH_BYTES, BATCH_CHUNKS = 16 * 2**20, 1000
 CHUNKS_IN_HAND = 5
 """So many chunks are stored or checked at once; the others wait on the line, not in memory.
@@ -69,7 +68,7 @@ class TransferStates(Protocol):
     async def note_progress(
         self, row: Transfer, done: int, carried: int, seconds: float
     ) -> Transfer:
-        """Keep how far it is."""
+        """Record the progress of a transfer."""
 
 
 class ChunkKeeper(Protocol):
@@ -85,7 +84,7 @@ class ChunkKeeper(Protocol):
         """Return positions of chunks that a kill left here unrecorded."""
 
     def delete_damaged(self, chunk_id: ChunkId) -> None:
-        """Delete a chunk whose bytes are not what its name says."""
+        """Delete a chunk whose bytes do not match its id."""
 
     def sync(self, chunk_ids: Iterable[ChunkId]) -> None:
         """Make chunks durable."""
@@ -188,7 +187,7 @@ class Arriving:
         return self._checker.checked
 
     async def _check_present(self, positions: Sequence[int]) -> None:
-        """Check what an earlier link brought: nothing of it is believed but its digest."""
+        """Check the chunks that an earlier link brought, as if they had come now."""
         for position in positions:
             is_recorded = position in self._arrival.present
             if await self._check_one(position):
@@ -232,10 +231,10 @@ class Arriving:
                 nursery.start_soon(self._store_chunk, link, whole, token)
 
     async def _is_due(self) -> bool:
-        """Wait until a frame is to come; return False if none will.
+        """Wait until a frame is due; return False if none will come.
 
-        While nothing is wanted (what has come is still stored, or what is here looked at) the
-        sender owes nothing.
+        While nothing is wanted, because chunks are being stored or checked, no frame is due from
+        the sender.
         """
         while not self._machine.is_due and (self._is_looking or self._machine.is_receiving):
             await self._moved.wait()
@@ -269,13 +268,13 @@ class Arriving:
         finally:
             self._places.release(self._row.peer, token)
             self._in_hand.release_on_behalf_of(token)
-        # Only now the window opens: what is not checked yet counts as outstanding, so memory
-        # stays bounded however slow checking is.
+        # The window opens only now: unchecked chunks count as outstanding, so memory stays
+        # bounded however slow checking is.
         self._machine.stored(chunk.position)
         self._opened.set()
 
     async def _record(self, link: Link) -> None:
-        """Sync what was stored and record it; then the sender may forget that it sent it."""
+        """Sync and record what was stored, then report the progress to the sender."""
         async with self._recording:
             positions, self._unsynced, self._unsynced_bytes = self._unsynced, [], 0
             if not positions:

@@ -1,4 +1,4 @@
-"""What transfers need of the network: links to peers, and what comes in over them."""
+"""What transfers need of the network: links to peers."""
 
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
@@ -15,7 +15,7 @@ class Link(Protocol):
 
     @property
     def peer(self) -> FacilityId:
-        """Who is at the other end."""
+        """The facility at the other end."""
 
     @property
     def route(self) -> Route:
@@ -23,7 +23,7 @@ class Link(Protocol):
 
     @property
     def capabilities(self) -> Collection[Capability]:
-        """What the other end understands, as it said last."""
+        """The capabilities that the other end stated last."""
 
     async def send(self, message: Message) -> None:
         """Send a message; waits while the other side is slow.
@@ -38,7 +38,7 @@ class Link(Protocol):
         Raises:
             PeerError: the link broke, made no progress in time, or the peer is trusted
                 no longer.
-            RemoteProtocolError: what came is no message.
+            RemoteProtocolError: the bytes are not a valid message.
         """
 
 

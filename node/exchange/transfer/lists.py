@@ -1,4 +1,4 @@
-"""Transfers as people see them: listed, watched, and why each waits."""
+"""The use cases of listing and watching transfers, and of explaining why one waits."""
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing
@@ -63,7 +63,7 @@ class PinView(Protocol):
 
 
 class TransferLists:
-    """Answers what there is, what moves, and why the rest does not."""
+    """Lists transfers, and says why one does not move."""
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class TransferLists:
             running: Those that run.
             changes: Every transfer that changes.
             ways: How peers are reached.
-            pins: Who they are.
-            audit: Has it that somebody was shown whom offers are of.
+            pins: The peers.
+            audit: Records that offers, which may name patients, were shown.
         """
         self._audit = audit
         self._changes = changes
@@ -96,7 +96,7 @@ class TransferLists:
     ) -> AsyncGenerator[list[Transfer]]:
         """Yield transfers, newest first, some at a time.
 
-        Whom an offer is of is looked at as a study is: the audit log has it before it is shown.
+        An offer may name a patient, so showing it is audited first, as for a study.
 
         Args:
             actor: Who asked.
@@ -130,11 +130,11 @@ class TransferLists:
         return self._changes.subscribed()
 
     def round_trip_seconds(self, row: Transfer) -> float:
-        """Return how long a word to a transfer's peer and back takes; 0 if it is not known."""
+        """Return the round-trip time to a transfer's peer; 0 if it is not known."""
         return self._ways.way(row.peer).round_trip_seconds
 
     def reason(self, row: Transfer) -> str:
-        """Return why a transfer does not move, and what can be done; empty for one that moves."""
+        """Return why a transfer does not move, and what to do about it; empty if it moves."""
         peer, way = self._pins.pin_of(row.peer), self._ways.way(row.peer)
         return why_waiting(
             row,

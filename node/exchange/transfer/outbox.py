@@ -1,8 +1,8 @@
-"""When what waits for one peer is offered to it, without I/O: changes in, what is due out.
+"""Schedules the offers to one peer, without I/O: changes go in, due transfers come out.
 
-An offer that a person there is to decide about waits for the peer's word, which comes as soon as
-that person has decided. It is offered again by itself only as a slow fallback, for a word that
-was lost; so however many wait, they cost nothing.
+A held offer waits until the peer reports a person's decision, which it does at once. It is offered
+again unprompted only as a slow fallback, in case that report was lost. So held offers cost nothing,
+however many there are.
 """
 
 import math
@@ -23,11 +23,11 @@ class _Entry:
     """One transfer that waits.
 
     Attributes:
-        transfer_id: By which the peer knows it.
-        priority: A lower one goes first.
+        transfer_id: The ID by which the peer knows it.
+        priority: A lower value goes first.
         due: When it is offered next.
-        pause: Before it is offered again by itself, where it was not this time.
-        held_pause: The same, where a person there decides.
+        pause: The pause after a failed offer.
+        held_pause: The pause after an offer that is held at the peer.
         offered: When it was offered last.
     """
 
@@ -40,7 +40,7 @@ class _Entry:
 
     @property
     def is_rung(self) -> bool:
-        """Whether the peer said that it has decided, while this was under way."""
+        """Whether it became due again, by a decision or withdrawal, while it was offered."""
         return self.due < math.inf
 
 
@@ -82,16 +82,17 @@ class Outbox:
         return number not in self._going and (is_stat or not is_full)
 
     def found(self, row: Transfer, now: float) -> None:
-        """Take a transfer that was here before anybody listened.
+        """Add a transfer that was stored before changes were subscribed to.
 
-        Of what is decided already the peer tells at once; the others are spread over minutes.
+        The first offers of held transfers are spread over minutes: the peer reports at once those
+        that are decided.
         """
         self.changed(row, now)
         if row.id in self._entries and row.state is State.HELD and not row.untold:
             self._entries[row.id].due += self._jitter(0.1, 1.0) * FIRST_HELD_PAUSE
 
     def changed(self, row: Transfer, now: float) -> None:
-        """Take a transfer as it now stands; what does not wait any more leaves the outbox."""
+        """Note a transfer's new state; one that does not wait any more is removed."""
         if row.direction is not Direction.SEND:
             return
         entry = self._entries.get(row.id)
@@ -116,7 +117,7 @@ class Outbox:
         return taken
 
     def offered(self, number: int, row: Transfer, now: float) -> None:
-        """Take a transfer as it stands after it was offered: ended, or held for a person there."""
+        """Note a transfer's state after a successful offer: ended, or held by the peer."""
         entry = self._ended(number, row, now)
         if entry is not None and not entry.is_rung:
             entry.due = now + self._jitter(0.8, 1.2) * entry.held_pause
@@ -124,13 +125,13 @@ class Outbox:
             entry.held_pause = min(2 * entry.held_pause, LONGEST_HELD_PAUSE)
 
     def failed(self, number: int, row: Transfer | None, now: float, later: float = 0) -> None:
-        """Take that an offer came to nothing, though a second may come to something.
+        """Note an offer that failed and may succeed later.
 
         Args:
-            number: Of the transfer.
-            row: As it now stands; None if nobody knows.
+            number: The number of the transfer.
+            row: The transfer's present state; None if it could not be read.
             now: The time.
-            later: In about so many seconds it is offered again; 0 for growing pauses.
+            later: The seconds until the next offer, approximately; 0 for growing pauses.
         """
         entry = self._ended(number, row, now)
         if entry is not None and not entry.is_rung:
@@ -150,7 +151,7 @@ class Outbox:
         return entry
 
     def rung(self, transfer_id: TransferId, now: float) -> bool:
-        """Take a peer's word that it has decided; return whether anything waited for it."""
+        """Make a transfer due since the peer has decided; return whether it was waiting."""
         number = self._numbers.get(transfer_id)
         if number is None:
             return False

@@ -1,7 +1,7 @@
-"""How long one side of a transfer waits for the other: what comes earns time, signs of life none.
+"""How long one side of a transfer waits for the other. Data extends the time; heartbeats do not.
 
-What a transfer reserves (room, a share of memory, a package's name) others do not get. So who
-only keeps the line alive, or sends a byte a minute, loses it in the end.
+A transfer reserves resources (room, memory, a package's name) that others cannot use meanwhile. So
+a peer that only sends heartbeats, or a byte a minute, times out.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ LEAST_BYTES_A_SECOND = 16 * 2**10
 
 ANSWER_SECONDS = 600.0
 LEAST_CHECKED_A_SECOND = 4 * 2**20
-"""By a receiver that reads and checks what is there already, and says nothing meanwhile."""
+"""The least rate at which a receiver checks what it has already; it is silent meanwhile."""
 
 
 class Patience:
@@ -36,7 +36,7 @@ class Patience:
         """Note that the other side was waited for.
 
         Raises:
-            PeerTimeout: longer than it may take.
+            PeerTimeout: the time is used up.
         """
         self._spent += seconds
         if self._spent >= self._seconds:
@@ -55,10 +55,10 @@ class Patience:
 
 
 def for_bytes(size: int) -> Patience:
-    """Return the patience with one who is to send so many bytes, a window at a time."""
+    """Return the patience with a peer that has to send `size` bytes, a window at a time."""
     return Patience(max(LEAST_SECONDS, min(size, WINDOW_BYTES) / LEAST_BYTES_A_SECOND))
 
 
 def for_checking(size: int) -> Patience:
-    """Return the patience with one who answers, and may have so many bytes to check first."""
+    """Return the patience with a peer that has to answer, and may check `size` bytes first."""
     return Patience(ANSWER_SECONDS + size / LEAST_CHECKED_A_SECOND)

@@ -1,4 +1,4 @@
-"""What receiving needs of the store, and what the facility wants of it."""
+"""What receiving needs of the store, and the facility's policy for incoming packages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ class ReceiverStore(ArrivingStore, Protocol):
         """Return the package that a transfer is about."""
 
     async def is_whole(self, row: Transfer, reading: trio.CapacityLimiter | None) -> bool:
-        """Return whether what a receipt was given for is here, or was deleted by our will.
+        """Return whether the package of a receipt is complete here, or was deleted on purpose.
 
-        Its chunks are read if there is a limiter for that; else only looked at.
+        With a limiter its chunks are read; without one they are only looked up.
         """
 
     async def begin_arrival(
@@ -73,7 +73,7 @@ class Carrier(ChunkKeeper, Protocol):
 
 @dataclass(frozen=True)
 class ReceiverPolicy:
-    """What this facility wants of incoming packages."""
+    """This facility's policy for incoming packages."""
 
     asks_first: bool = False
     quota_bytes: int = 0  # 0: none

@@ -10,7 +10,7 @@ from node.domain.transfers import Priority
 
 
 class PriorityGate:
-    """Lets a chunk pass only while nothing more urgent is on its way to the same peer."""
+    """Delays a transfer's chunks while a more urgent transfer to the same peer is running."""
 
     def __init__(self) -> None:
         self._active: Counter[Priority] = Counter()

@@ -1,4 +1,4 @@
-"""What goes wrong on a link: told to the other side, heard from it, final or not."""
+"""Problems on a link: reported to the other side, received from it, final or not."""
 
 from typing import TypeVar
 
@@ -73,12 +73,12 @@ def is_ours(error: NodeError) -> bool:
 
 
 async def tell_error(link: Link, error: NodeError, *, is_final: bool) -> None:
-    """Tell the other side what went wrong, but for what is of this machine; see `errors.told`."""
+    """Report an error to the other side, without details of this machine; see `errors.told`."""
     await tell(link, Problem(error.code.value, told(error), is_final=is_final))
 
 
 async def tell(link: Link, problem: Problem) -> None:
-    """Tell the other side, if it still listens."""
+    """Send a problem to the other side; do nothing if the link is broken."""
     with trio.move_on_after(5, shield=True):
         try:
             await link.send(problem)

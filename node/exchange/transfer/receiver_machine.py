@@ -1,7 +1,7 @@
-"""The receiver's carrying of chunks, without I/O: frames in, whole chunks out, wants out.
+"""The receiver's state machine, without I/O: frames go in, whole chunks and wants come out.
 
-It wants chunks in the manifest's order, at most a window of them at once, and takes frames
-only for what it wanted, in the order wanted, and never a byte more than the manifest says.
+It wants chunks in the manifest's order, at most a window at once. It accepts frames only of wanted
+chunks, in that order, and not a byte more than the manifest says.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ from node.errors import ChunkDamaged, RemoteProtocolError
 from node.exchange.transfer.sender_machine import WINDOW_BYTES
 
 MOST_WANTED = 1000
-"""In one message; what else fits the window is wanted next."""
+"""How many chunks one message wants at most; the next message wants more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class WholeChunk:
 
 
 class ReceiverMachine:
-    """Carries the chunks that are missing. `next_want` and `got_frame` until `is_complete`."""
+    """Receives missing chunks. Call `next_want` and `got_frame` until `is_complete`."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class ReceiverMachine:
         return WholeChunk(position, entry, sealed)
 
     def lost(self, position: int) -> None:
-        """Note that a chunk which was here is not as it was: it is wanted, too."""
+        """Note that a stored chunk is lost or damaged: it is wanted again."""
         self._missing.append(position)
         self._unstored.add(position)
 

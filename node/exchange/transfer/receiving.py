@@ -1,8 +1,8 @@
 """Receiving one transfer over a link: from the offer to the receipt.
 
-An offer is held against the rules and the facility's policy, its manifest fetched, its chunks
-carried and checked (`node.exchange.transfer.arriving`). When the last instance is checked, one
-transaction commits the package with its receipt, and only then the receipt leaves.
+The offer is checked against the rules and the facility's policy. Then its manifest is fetched, and
+its chunks are carried and checked (`node.exchange.transfer.arriving`). After the last instance is
+checked, one transaction commits the package with its receipt; only then is the receipt sent.
 """
 
 import math
@@ -71,9 +71,10 @@ _DOCUMENTS_BYTES = 2**17  # delivery, receipt, what is shown of them, and audit 
 # Of at most 4 MiB in plain: 32 MiB for a peer, whose one transfer has five in hand.
 _CHUNKS_PER_PEER, _CHUNKS_IN_ALL = 8, 64
 OFFERS_A_SECOND, OFFERS_AT_ONCE = 20.0, 50.0
-# So many offers more one counts for that brought nothing new (a hundred urgent ones that find no
-# room come again each half minute), failed, or whose link broke. What is here already and is looked
-# at once more counts by its bytes: those read, or listed where they were read within the hour.
+# How many additional offers a fruitless, failed or broken one counts as. Fruitless: it brought
+# nothing new; a hundred urgent offers that find no room come again every half minute. An offer of a
+# package that is here already counts by its bytes: those read again, or those of its manifest if
+# they were read within the hour.
 _FRUITLESS, _FAILED, _BROKEN = 3.0, 100.0, 20.0
 READ_AGAIN_SECONDS = 3600.0
 _LISTED_BYTES, _READ_BYTES = 2.0**16, 2.0**22
@@ -81,7 +82,7 @@ _LISTED_BYTES, _READ_BYTES = 2.0**16, 2.0**22
 
 @dataclass(frozen=True, eq=False)
 class _Carrying:
-    """A transfer that some link carries: whose, how it is ended, and when it has ended."""
+    """A transfer that a link carries: its peer, its cancel scope, and the event of its end."""
 
     peer: FacilityId
     scope: trio.CancelScope
@@ -150,7 +151,7 @@ class Receiver:
         await self._offers.turn(peer)
 
     async def withdrawn(self, link: Link, message: Withdraw) -> None:
-        """Forget what a sender has taken back; a receipt that was given stands."""
+        """Cancel a transfer that its sender has withdrawn; a receipt that was given stands."""
         await self.turn(link.peer)
         self._offers.charge(link.peer, _FRUITLESS)
         row = await self._transfers.find_received(link.peer, message.transfer_id)
@@ -160,9 +161,9 @@ class Receiver:
         await link.send(Answer(AnswerKind.DECLINED, reason="withdrawn"))
 
     async def receive(self, link: Link, offer: Offer) -> None:
-        """Receive what is offered, as far as it goes on this link.
+        """Receive what is offered, as far as this link lasts.
 
-        Broken off, the transfer stays as it is, and the next offer of it goes on where it was.
+        If it is interrupted, the next offer of the transfer continues where it stopped.
 
         Raises:
             NodeError: the peer broke a rule (it has been told) or the link broke.
@@ -224,7 +225,7 @@ class Receiver:
         return False
 
     async def _is_whole(self, row: Transfer, delivery: Delivery) -> bool:
-        """Whether a receipt may be repeated: what it is about was read, here, within the hour."""
+        """Whether a receipt may be repeated: its package is complete here; read once an hour."""
         key, now = (delivery.origin, delivery.package_id), trio.current_time()
         self._read = {k: until for k, until in self._read.items() if until > now}
         if key in self._read:
@@ -239,9 +240,10 @@ class Receiver:
     def _is_by_replaced_node(
         self, document: Document, signer: FacilityId, signed_time: float
     ) -> bool:
-        """Whether a facility had replaced the node that signed, by the document's own time.
+        """Whether the signing node had been replaced at the time stated in the document.
 
-        What the old node signed before stands. The time is its word: who has its key can go back.
+        Documents that the old node signed before its replacement stay valid. The time is stated by
+        the signer: a holder of the old key can antedate a document.
         """
         since = self._replaced_since(signer)
         return document.signer.verified().generation < since <= signed_time
@@ -258,10 +260,10 @@ class Receiver:
         raise BadDataKey("this node has no seal key")
 
     async def end(self, row: Transfer) -> None:
-        """End the carrying of a transfer on whatever link it is, and remove what arrived.
+        """Stop receiving a transfer, on whichever link, and remove what arrived.
 
-        Returns when nothing of it is at work any more: what a thread was writing is removed,
-        too.
+        Returns when none of its tasks and threads run any more; what a thread was writing is
+        removed, too.
         """
         carrying = self._active_transfers.get((row.peer, row.transfer_id))
         if carrying is not None:
@@ -333,11 +335,11 @@ class Receiver:
             return await self._take(link, row, delivery, data_key, promise)
 
     async def _reserve(self, stack: AsyncExitStack, row: Transfer, delivery: Delivery) -> Promise:
-        """Reserve what an arrival takes, until the stack is closed.
+        """Reserve the memory and room of an arrival, until the stack is closed.
 
         Raises:
-            PeerBusy: there is not so much, for this peer or for anybody.
-            BadManifest: its manifest cannot be so large.
+            PeerBusy: there is not enough, for this peer or for anybody.
+            BadManifest: its manifest is stated larger than it can be.
         """
         _check_manifest_bytes(delivery)
         stack.enter_context(self._manifests.taken(row.peer, delivery.manifest_bytes))
@@ -454,7 +456,7 @@ class Receiver:
 
 
 async def _ask_later(link: Link, why: PeerBusy) -> None:
-    """Ask a sender to come again, and tell it why: people there wait for it."""
+    """Ask a sender to retry later, with the reason, which is shown to people there."""
     seconds = math.ceil(why.retry_seconds)
     await link.send(Answer(AnswerKind.LATER, retry_seconds=seconds, reason=str(why)))
 

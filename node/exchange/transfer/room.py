@@ -1,10 +1,10 @@
-"""Room for what arrives: promised before it is accepted, so that two offers never get the same.
+"""Room for arrivals, promised before an offer is accepted, so that no room is promised twice.
 
-Of a promise as much is given back as has been written: that the disk counts by itself.
+A promise shrinks by what has been written, since the disk's free space shrinks by itself.
 
-Among peers. Who has no promise yet may get all that is left, so that a large study comes whenever
-it fits; who has one gets at most half of what is left. Who was refused, and has no promise, is
-next: nobody behind it gets what it waits for.
+Fairness among peers. A peer without a promise may get all room that is left, so that a large study
+comes as soon as it fits; a peer with a promise gets at most half of what is left. A peer that was
+refused and has no promise is next in line: peers behind it do not get the room that it waits for.
 """
 
 import math
@@ -30,7 +30,7 @@ class Promise:
     quota_bytes: int
 
     def wrote(self, size: int) -> None:
-        """Note that so many bytes were written: the disk has less free by itself."""
+        """Note bytes that were written: they reduce the disk's free space by themselves."""
         self.disk_bytes = max(0, self.disk_bytes - size)
 
     def is_counted(self) -> None:
@@ -39,7 +39,7 @@ class Promise:
 
 
 class Room:
-    """The room on the disk, and a quota; 0 is none."""
+    """The room on the disk and of the quota; a quota of 0 means no quota."""
 
     def __init__(
         self, free_bytes: Callable[[], int], used_bytes: Callable[[], int], quota_bytes: int
@@ -52,11 +52,11 @@ class Room:
         self._looking = trio.Lock()
 
     def use_quota(self, quota_bytes: int) -> None:
-        """Have another quota from now on; what was promised stands."""
+        """Use another quota from now on; earlier promises stand."""
         self._quota_bytes = quota_bytes
 
     def unpromised_bytes(self) -> int:
-        """Return what is free on the disk and promised to nobody."""
+        """Return the free bytes on the disk that are not promised."""
         return self._free_bytes() - sum(p.disk_bytes for p in self._promises)
 
     @asynccontextmanager
@@ -66,12 +66,12 @@ class Room:
         """Promise a peer room for the time of the block.
 
         Args:
-            peer: Whose arrival it is for.
-            disk_bytes: What is to be written.
-            quota_bytes: What is to be counted anew against the quota.
+            peer: The peer whose arrival it is for.
+            disk_bytes: How much will be written.
+            quota_bytes: How much will newly count against the quota.
 
         Raises:
-            PeerBusy: there is not so much.
+            PeerBusy: there is not enough room.
         """
         promise = Promise(peer, disk_bytes, quota_bytes)
         async with self._looking:

@@ -1,8 +1,8 @@
-"""The sender's side of one transfer, without I/O: messages in, actions out.
+"""The sender's state machine for one transfer, without I/O: messages go in, actions come out.
 
-The receiver drives. This machine only holds that it does so by the rules: it answers once,
-wants chunks that the manifest names, never more than the window at once, and gives a receipt
-that is its word on exactly this delivery.
+The receiver drives. This machine checks that it follows the rules: it answers once, wants only
+chunks that the manifest names and at most a window at once, and gives a receipt for exactly this
+delivery.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ MAX_WANTS = 3
 """How often one chunk may be wanted on one link: a disk may lose it twice, and no oftener."""
 
 WINDOW_BYTES = 16 * 2**20
-"""The most that may be wanted and not yet sent: what a broken link can cost."""
+"""How many bytes may be wanted and not yet sent: the most that a broken link loses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class SendChunk:
 
 @dataclass(frozen=True, slots=True)
 class NoteProgress:
-    """The receiver has so many sealed bytes safe."""
+    """Note how many sealed bytes the receiver has stored durably."""
 
     durable_bytes: int
 
@@ -91,7 +91,7 @@ Action = (
 
 
 class SenderMachine:
-    """Begins when the offer has been sent; feed it every message with `got`."""
+    """Starts after the offer was sent; pass it every message with `got`."""
 
     def __init__(self, delivery: Delivery, delivery_digest: bytes, manifest: Manifest) -> None:
         self._delivery = delivery
@@ -112,8 +112,8 @@ class SenderMachine:
 
         Raises:
             RemoteProtocolError: it may not come now.
-            NotOffered: it wants what this delivery does not name, or wants it for ever.
-            BadSignature, BadReceipt: the receipt is not what it must be.
+            NotOffered: it wants a chunk that this delivery lacks, or wants one too often.
+            BadSignature, BadReceipt: the receipt is not valid for this delivery.
         """
         match message:
             case Problem():

@@ -36,7 +36,7 @@ from node.exchange.transfer.shares import (
 )
 from node.pace import Pace
 
-_NOTE_SECONDS = 15.0  # for what was carried to be recorded, though we are cancelled
+_NOTE_SECONDS = 15.0  # to record what was carried, shielded from cancellation
 _READ_AHEAD = 3
 _LOOK_SECONDS = 10.0  # at whether the receiver still does something
 
@@ -55,7 +55,7 @@ class SenderStore(Protocol):
     async def note_progress(
         self, row: Transfer, done: int, carried: int, seconds: float
     ) -> Transfer:
-        """Keep how far it is."""
+        """Record the progress of a transfer."""
 
     async def keep_receipt(self, row: Transfer, receipt: Document) -> Transfer:
         """Keep a verified receipt durably."""
@@ -83,18 +83,18 @@ class Sender:
         self._decoding = trio.CapacityLimiter(1)
 
     async def send(self, link: Link, row: Transfer, gate: PriorityGate) -> None:
-        """Offer a transfer on a link and serve what the receiver wants, to the receipt.
+        """Offer a transfer on a link and send the wanted chunks, until the receipt is stored.
 
-        Returns when it is delivered, held for a person there, or declined.
+        Returns when it is delivered, held at the receiver, or declined.
 
         Raises:
-            PeerBusy: the receiver asks to come later.
+            PeerBusy: the receiver asks to retry later.
             NodeError: the link broke, or something is wrong; a final error has been recorded.
         """
         size = open_delivery(Document.decode(row.delivery)).manifest_bytes
         try:
             with gate.active(row.priority), self._manifests.taken(link.peer, size), ungrouped():
-                # Who collects the same again and again has it read so often, and no oftener.
+                # Bounds how often a peer has a manifest read by collecting it repeatedly.
                 await self._manifest_bytes.turn(link.peer, size)
                 threads = self._threads.of(link.peer)
                 session = _Session(
@@ -110,9 +110,9 @@ class Sender:
             raise
 
     async def withdraw(self, link: Link, row: Transfer) -> None:
-        """Tell the receiver that a transfer was taken back.
+        """Tell the receiver that a transfer was withdrawn.
 
-        That it was told is durable once this returns; cancelled, it is told again.
+        Once this returns, it is durable that the receiver knows; if cancelled, it is told again.
         """
         await link.send(Withdraw(row.transfer_id))
         with patience.for_checking(0).waiting():

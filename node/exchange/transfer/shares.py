@@ -1,7 +1,7 @@
-"""What one peer may take of this node, so that there is enough for the others.
+"""Each peer's share of this node's resources, so that enough is left for the others.
 
-Everything here is reserved before it is used and given back at the end, so that a bound holds
-when many come at once. A peer that has taken its share is told to come later, or goes slower.
+Resources are reserved before use and released at the end, so that bounds hold under concurrent
+requests. A peer that has used its share is told to retry later, or is slowed down.
 """
 
 import os
@@ -22,13 +22,13 @@ PLACE_SECONDS = 180.0
 """So long a place in a line is kept: who is told to come later does so within 75 seconds."""
 
 MANIFEST_BYTES_A_SECOND, MANIFEST_BYTES_AT_ONCE = 2.0**19, 2.0**20
-"""Of one peer: a manifest of a thousand images has 300 KiB, and a mebibyte takes 100 ms in all."""
+"""Limits for one peer: 1,000 images make a manifest of 300 KiB; one MiB takes 100 ms to process."""
 
 
 class Share:
-    """So much of something in all, and so much of it for one peer at most.
+    """A limited resource: an amount in all, and at most an amount for each peer.
 
-    Nobody takes more than half of what is left, so that something is left for who comes next.
+    No request gets more than half of what is left, so that something is left for the next one.
     """
 
     def __init__(self, what: str, *, in_all: int, per_peer: int) -> None:
@@ -56,24 +56,24 @@ class Share:
 
 
 class Line(Generic[T]):
-    """Who was refused, in that order, so that nobody goes before them for ever.
+    """Peers that were refused, in order, so that others cannot overtake them for ever.
 
-    Who does not come back in time has left.
+    A peer that does not retry in time loses its place.
     """
 
     def __init__(self) -> None:
         self._places: dict[Hashable, tuple[float, T]] = {}
 
     def wait(self, name: Hashable, wish: T) -> None:
-        """Give somebody the last place, or keep the one that it has; note what it wishes."""
+        """Add a name at the end, or keep its place; note its wish."""
         self._places[name] = (trio.current_time() + PLACE_SECONDS, wish)
 
     def leave(self, name: Hashable) -> None:
-        """Give a place up, if there is one."""
+        """Remove a name from the line, if it is there."""
         self._places.pop(name, None)
 
     def before(self, name: Hashable) -> list[T]:
-        """Return what those wish who go before somebody."""
+        """Return the wishes of those ahead of a name, which may be in the line or not."""
         now = trio.current_time()
         self._places = {n: p for n, p in self._places.items() if p[0] > now}
         ahead = takewhile(lambda item: item[0] != name, self._places.items())
@@ -81,7 +81,7 @@ class Line(Generic[T]):
 
 
 class Limiters:
-    """One limiter for each peer: its work runs side by side with others', not before it."""
+    """One limiter for each peer, so that no peer's work waits for another's."""
 
     def __init__(self, tokens: int) -> None:
         self._tokens = tokens
@@ -95,10 +95,10 @@ class Limiters:
 
 
 class ChunkPlaces:
-    """Memory for chunks in plain: so many for each peer, so many in all, waited for in turn.
+    """Bounds the opened chunks in memory, for each peer and in all; places are given in turn.
 
-    A chunk that seals to a kilobyte may open to 4 MiB and wait long to be checked. Of a peer's
-    transfers each asks for one place after the other, so that they have turns.
+    A chunk of one sealed kilobyte may open to 4 MiB and wait long to be checked. Each transfer of
+    a peer requests one place at a time, so that they take turns.
     """
 
     def __init__(self, *, in_all: int, per_peer: int) -> None:
@@ -126,8 +126,8 @@ class ChunkPlaces:
 
 
 def chunk_threads() -> Limiters:
-    """Return limiters for reading, opening and writing chunks: as many as help one peer.
+    """Return limiters for reading, opening and writing chunks, a few threads for each peer.
 
-    Trio's own 40 threads would be taken by one peer with eight links, and commands would wait.
+    One peer with eight links would occupy all 40 threads of trio, and commands would wait.
     """
     return Limiters(max(4, os.cpu_count() or 1))

@@ -1,10 +1,10 @@
-"""The transfers of this node: asked for by people, carried by whoever can dial.
+"""The transfers of this node: requested by people, carried by whichever side can dial.
 
-How this works. One worker per peer that can be dialled takes what waits for that peer, most
+How this works. One worker for each peer that can be dialled takes the waiting transfers, most
 urgent first, opens a link for each and sends. A peer that cannot be dialled watches here and
-collects instead; then the same sending runs on the link that it opened. A transfer is on one
-link at a time. `outbox` says when each is offered: now, when the peer's word comes that a person
-has decided, or again with growing pauses after an error that a second try can mend.
+collects instead; the same sending then runs on the link that it opened. A transfer is on one
+link at a time. `outbox` schedules the offers: at once, when the peer reports a person's decision,
+and with growing pauses after an error that a retry can mend.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -57,15 +57,15 @@ class SendOrder:
     """What a person asked to be sent.
 
     Attributes:
-        study: How a person names it: by UID, number, accession number or words.
-        origin: Whose packages of it; empty where it is all the same.
-        has_held: Also packages in which an instance waits for a person.
-        has_several_patients: Even if several patients are under the Study Instance UID.
-        receiver: The facility.
-        seal_key: That facility's node's X25519 key.
-        recipient, note, priority: None leaves what it was when the package was sent there last.
+        study: The study as a person names it: UID, number, accession number or words.
+        origin: The facility whose packages to send; empty for any.
+        has_held: Also send packages with held instances.
+        has_several_patients: Send even if the study has several patients.
+        receiver: The facility to send to.
+        seal_key: The X25519 key of the receiver's node.
+        recipient, note, priority: None keeps the value of the package's last transfer there.
         actor: Who asked.
-        is_again: Also what the receiver has given a receipt for and does not say to have deleted.
+        is_again: Also send packages that the receiver gave a receipt for and has not deleted.
     """
 
     study: str
@@ -100,7 +100,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """What a delivery says to people."""
+    """The parts of a delivery that are meant for people."""
 
     recipient: str = ""
     note: str = ""
@@ -112,9 +112,9 @@ def _words_of(row: Transfer) -> _Words:
 
 
 def _words(order: SendOrder, earlier: Sequence[Transfer]) -> _Words:
-    """Return what a new delivery is to say; what the order leaves open, the last one said.
+    """Return the words of a new delivery; what the order leaves open comes from the last one.
 
-    What a person took back said nothing that is to last.
+    Deliveries that a person has cancelled are ignored.
     """
     lasting = (_words_of(row) for row in earlier if row.state is not State.CANCELLED)
     last = next(lasting, _Words())
@@ -171,7 +171,7 @@ class TransferBook(Protocol):
         """Keep new deliveries of ours."""
 
     async def set_route(self, row: Transfer, route: Route) -> Transfer:
-        """Keep how the peer is reached."""
+        """Record the route to the peer."""
 
     async def set_state(
         self, row: Transfer, state: State, reason: str = "", *, actor: Actor = NODE
@@ -214,8 +214,8 @@ class Transfers:
             receiver: Receives one package.
             links: Reaches peers.
             offer_seconds: How long an offer stands.
-            changes: Every transfer that `book` changes; one of our own if nobody else publishes.
-            has_summaries: Whether offers tell what they are.
+            changes: Publishes each transfer that `book` changes; a new feed if None.
+            has_summaries: Whether offers include a summary of the study.
         """
         self._signer = signer
         self._book = book
@@ -242,9 +242,9 @@ class Transfers:
 
         Raises:
             NotFound: no such study.
-            SeveralOrigins: a person must say whose packages are meant.
-            SeveralPatients: a person must say that all of them are.
-            UsageError: note or recipient are too long, or it is to ourselves.
+            SeveralOrigins: the study has packages of several origins; a person must name one.
+            SeveralPatients: the study has several patients; a person must confirm all of them.
+            UsageError: note or recipient is too long, or the receiver is this facility.
         """
         if order.receiver == self._signer.facility_id:
             raise UsageError("that is this facility itself")
@@ -312,9 +312,9 @@ class Transfers:
         return delivery, document, sealed_key, outgoing
 
     async def cancel(self, name: str, actor: Actor) -> Transfer:
-        """Take back a transfer of ours, or stop one that comes in.
+        """Cancel a transfer of ours, or stop an incoming one.
 
-        Durable once this returns; cancelled, it was decided or not, and nothing of it is lost.
+        Durable once this returns; cancelled, the decision was recorded whole or not at all.
 
         Raises:
             Conflict: it is final already.
@@ -426,7 +426,7 @@ class Transfers:
         return gate is not None and gate.is_yielding(row.priority)
 
     def watch_waiting(self, peer: FacilityId) -> "Waiting":
-        """Return what waits for a peer, now and as it comes."""
+        """Return the transfers that wait for a peer, present and future."""
 
         def is_carried(row: Transfer) -> bool:
             return row.id in self._sending or self._links.is_connected(peer)
@@ -495,7 +495,7 @@ class Transfers:
         outbox.failed(number, await self._seen(number), trio.current_time(), later)
 
     async def _ended_by_time(self, row: Transfer) -> Transfer:
-        """Return a transfer, ended if nobody would take it any more."""
+        """Return a transfer, after ending it if its delivery has expired."""
         if row.expires_time >= clock.now() or clock.CLOCK.doubt:
             return row
         if row.untold:
@@ -558,9 +558,9 @@ class Waiting:
         self._is_carried = is_carried
 
     async def run(self, tell_one: Callable[[TransferId], Awaitable[None]]) -> None:
-        """Tell of every transfer that waits, now and later, and again while it still waits.
+        """Call `tell_one` for each waiting transfer, now and later, and again while it waits.
 
-        Of one that a person there is to decide about rarely: the peer comes by itself then.
+        For a held one rarely: the peer collects it by itself once a person there has decided.
         """
         outbox, rows = Outbox(_TOLD_AT_ONCE), dict[int, Transfer]()
         with self._changes.subscribed() as changed:

@@ -1,10 +1,10 @@
-"""Checking what arrived: every instance rebuilt, digested, examined, held against the manifest.
+"""Checks arriving instances: each is rebuilt, digested, examined and compared to the manifest.
 
 How this works. Plaintext comes chunk by chunk, in any order. Instances that lie whole in one
-chunk are checked at once. An instance that spans chunks must be digested and walked in order,
-so one task follows such instances through their extents; it takes a chunk's plaintext from a
-small cache when it is there (it nearly always is), and opens the chunk again if not. While it
-is at work and the cache is full, `add` waits for it: carrying goes at the pace of checking.
+chunk are checked at once. An instance that spans chunks must be digested and parsed in order, so
+one task, `follow`, reads such instances extent by extent. It takes a chunk's plaintext from a small
+cache if it is there (nearly always), and else opens the chunk again. While `follow` is working and
+the cache is full, `add` waits for it, so that carrying is no faster than checking.
 """
 
 from collections import defaultdict
@@ -36,11 +36,11 @@ class Checker:
         """Prepare for a manifest.
 
         Args:
-            manifest: What is to be held.
-            examiner: Looks at instances.
-            reopen: Returns the plaintext at a position once more.
-            source: The peer that carries it here.
-            threads: Does the digesting; trio's own where none is given.
+            manifest: What the instances are compared to.
+            examiner: Examines instances.
+            reopen: Opens the chunk at a position again; returns its plaintext.
+            source: The peer that sends the package.
+            threads: Limits the threads that digest; trio's default limiter if None.
         """
         self._source = source
         self._threads = threads
@@ -74,7 +74,7 @@ class Checker:
 
     @property
     def checked(self) -> Checked:
-        """What the instances checked so far hold, and what is odd about them."""
+        """The index of the instances checked so far, and the doubts about them."""
         doubts = sorted(self._doubts.values(), key=lambda doubt: doubt.position)
         return Checked(self._index, doubts, self._images)
 

@@ -1,4 +1,4 @@
-"""What each peer understands, as it said with its last Hello."""
+"""The capabilities that each peer stated in its last Hello."""
 
 from collections.abc import Iterable
 
@@ -7,15 +7,15 @@ from node.domain.ids import FacilityId
 
 
 class Capabilities:
-    """Of each peer that has said Hello since this node started; of others nothing is known."""
+    """The capabilities of each peer that has said Hello since this node started."""
 
     def __init__(self) -> None:
         self._of: dict[FacilityId, frozenset[Capability]] = {}
 
     def note(self, peer: FacilityId, names: Iterable[str]) -> None:
-        """Take what a peer says; an older version that takes its place says less."""
+        """Note a peer's capabilities; they replace earlier ones, so a downgrade is noticed."""
         self._of[peer] = known(names)
 
     def of(self, peer: FacilityId) -> frozenset[Capability]:
-        """Return what a peer understands."""
+        """Return a peer's capabilities; empty if it has not said Hello."""
         return self._of.get(peer, frozenset())

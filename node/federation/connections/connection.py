@@ -13,7 +13,7 @@ from node.rpc.calling import Channel
 
 @dataclass
 class Connection:
-    """What is known of the way to one peer."""
+    """The state of the connection to one peer."""
 
     state: ConnectionState = ConnectionState.WAITING
     route: Route | None = None
@@ -30,18 +30,18 @@ class Connection:
     dialled: float = -math.inf  # when it was last tried because somebody asked
 
     def leave(self) -> None:
-        """Have the present way left for another."""
+        """End the present connection, so that another is looked for."""
         if self.holding is not None:
             self.holding.cancel()
 
     def take_better(self) -> Won | None:
-        """Return the way that was found while another was held; whoever takes it closes it."""
+        """Return the better connection found meanwhile, if any; the caller closes it."""
         found, self.better = self.better, None
         return found
 
     @property
     def way(self) -> PeerWay:
-        """What others are told of it; a connection that only the peer has is one, too."""
+        """The state to show; a connection that only the peer has opened counts, too."""
         state, route, problem = self.state, self.route, self.problem
         if self.is_inbound_only:
             state, problem = ConnectionState.CONNECTED, ""

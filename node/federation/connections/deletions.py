@@ -1,7 +1,7 @@
-"""Telling senders what was deleted here, and hearing it from receivers.
+"""Reports deletions to senders, and receives them from receivers.
 
-Every Hello carries it both ways. What is told is told again until the other side confirms it: the
-answer confirms what the request told, the next request what the answer told.
+Every Hello carries deletions both ways. A deletion is repeated until the other side confirms it:
+the response confirms those of the request, the next request confirms those of the response.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,20 +15,20 @@ from node.federation.connections.wire import transfer_id
 
 
 class DeletionBook(Protocol):
-    """Keeps it; `node.store.deletions` does."""
+    """Stores deletions; `node.store.deletions` implements it."""
 
     async def untold(self, peer: FacilityId) -> Sequence[Deletion]:
-        """Return some of what a peer is still to be told of."""
+        """Return some of the deletions that a peer has not confirmed."""
 
     async def confirmed(self, peer: FacilityId, transfers: Sequence[TransferId]) -> None:
-        """Forget what a peer knows now."""
+        """Forget the deletions that a peer has confirmed."""
 
     async def take(self, peer: FacilityId, told: Sequence[Deletion]) -> None:
-        """Keep what a peer says that it deleted of ours; durable once this returns."""
+        """Record which transfers of ours a peer reports as deleted; durable once this returns."""
 
 
 class DeletionNews:
-    """Both sides of it. `is_told` says whether this facility's policy tells its senders."""
+    """Both sides of the exchange. `is_told`: whether the policy is to report to senders."""
 
     def __init__(self, book: DeletionBook, is_told: Callable[[], bool]) -> None:
         self._book = book
@@ -36,7 +36,7 @@ class DeletionNews:
         self._to_confirm: dict[FacilityId, list[bytes]] = {}
 
     async def give(self, peer: FacilityId) -> list[pb.Deletion]:
-        """Return what a Hello tells a peer."""
+        """Return the deletions that a Hello reports to a peer."""
         if not self._is_told():
             return []
         return [
@@ -50,10 +50,10 @@ class DeletionNews:
     async def accept(
         self, peer: FacilityId, told: Sequence[pb.Deletion], confirmed: Sequence[bytes]
     ) -> list[bytes]:
-        """Take what a peer's Hello tells and confirms; return what is to be confirmed to it.
+        """Process the deletions and confirmations in a peer's Hello; return what to confirm to it.
 
         Raises:
-            RemoteProtocolError: what it names is no transfer.
+            RemoteProtocolError: it names something that is not a transfer ID.
         """
         await self._book.confirmed(peer, [transfer_id(name) for name in confirmed[:MOST_AT_ONCE]])
         news = [_from_wire(wire) for wire in told[:MOST_AT_ONCE]]
@@ -63,13 +63,13 @@ class DeletionNews:
     async def answered(
         self, peer: FacilityId, told: Sequence[pb.Deletion], confirmed: Sequence[bytes]
     ) -> None:
-        """Take what a peer's answer tells and confirms; the next request confirms it."""
+        """Process a peer's response; the next request confirms its deletions."""
         self._to_confirm[peer] = await self.accept(peer, told, confirmed)
 
     def confirmations(self, peer: FacilityId) -> list[bytes]:
-        """Return what the next request to a peer confirms.
+        """Return the confirmations for the next request to a peer.
 
-        They are lost with a connection: then the peer tells again.
+        If that request is lost, the peer repeats its report.
         """
         return self._to_confirm.pop(peer, [])
 

@@ -1,8 +1,8 @@
-"""Asking other nodes' introduction services: who answers there, and short strings.
+"""Client of other nodes' introduction services: statements, and pairing by short string.
 
-The channel proves nothing here: only the signature chain in the statements does. A caller
-cannot skip verification in gRPC for Python, so it fetches the server's certificate over TLS that
-verifies nobody first, and uses that as the channel's root.
+The channel authenticates nothing; only the signature chain in the statements does. gRPC for
+Python cannot skip the verification of a server certificate. So the client first fetches the
+certificate over unverified TLS, and then uses it as the channel's root.
 """
 
 from collections.abc import Sequence
@@ -28,19 +28,19 @@ CALL_SECONDS = 10.0
 
 
 class IntroductionClient:
-    """Asks introduction services."""
+    """Calls introduction services."""
 
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
 
     async def fetch_statements(self, address: str) -> Identity:
-        """Return the verified statements that a node at an address gives.
+        """Return the verified statements of the node at an address.
 
-        The caller must check whose they are.
+        The caller must check the Facility ID.
 
         Raises:
             PeerUnreachable: nobody answers there.
-            DocumentError: what answers is no node, or its statements do not verify.
+            DocumentError: the statements do not verify, or the answer is not a node's.
         """
         response = await self._call(address, _GET, pb.GetStatementsRequest())
         return Identity.decode(response.statements)

@@ -1,6 +1,6 @@
-"""First contact: served to anyone, trusting nobody.
+"""The introduction service, for first contact: open to anyone.
 
-The channel proves nothing here: only the signature chain in the statements does.
+The channel authenticates nothing; only the signature chain in the statements does.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -38,7 +38,7 @@ class IntroductionService:
         strings: StringPairings,
         presented: Callable[[Identity, Sequence[bytes]], Awaitable[bool]],
     ) -> None:
-        """Prepare; `presented` takes what peers and members show, and refuses anyone else."""
+        """Prepare; `presented` processes presented statements, and returns False for strangers."""
         self._statements = statements
         self._strings = strings
         self._presented = presented

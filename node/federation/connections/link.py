@@ -1,4 +1,4 @@
-"""A transfer's stream to a peer, the same for the side that dialled and the side that was."""
+"""A transfer's stream to a peer, the same on the side that dialled and on the other."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -81,7 +81,7 @@ async def open_link(link: GrpcLink) -> AsyncGenerator[GrpcLink]:
 
 @contextmanager
 def _timeout(seconds: float, what: str) -> Iterator[None]:
-    """Turn too long a wait into `PeerTimeout`."""
+    """Raise `PeerTimeout` if the block takes too long."""
     with trio.move_on_after(seconds) as scope:
         yield
     if scope.cancelled_caught:

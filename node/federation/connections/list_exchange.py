@@ -1,8 +1,8 @@
-"""Passing a network's lists on between peers, so that no directory decides alone who learns what.
+"""Passes networks' lists on between peers, so that a directory cannot withhold one.
 
-With every Hello both sides say which lists they have, of networks in which the other one is
-listed. Who has an older one gets the newer from the other: at once where a connection begins, else
-at the next Hello, since a directory that does its work is faster.
+In every Hello each side says which lists it has, of networks in which the other side is listed. The
+side with the older list gets the newer one: at once when a connection begins, else at the next
+Hello, since an honest directory is faster.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -35,14 +35,14 @@ _LISTS_A_MINUTE = 20
 """Of one peer: each is a signature to verify, and up to four megabytes."""
 
 _LISTS_AT_ONCE, _LISTS_AT_ONCE_IN_ALL = 1, 16
-"""That are on their way here: of one peer, and of all."""
+"""How many lists may be arriving at once: from one peer, and from all."""
 
 Places = Mapping[NetworkId, ListPlace]
 """Of the newest lists known, by network."""
 
 
 class KnownLists(Protocol):
-    """Knows the lists of this node's networks; `node.exchange.membership.memberships` does."""
+    """The lists of this node's networks; `node.exchange.membership.memberships` implements it."""
 
     def list_places(self) -> Places:
         """Return where the newest lists stand; `NO_LIST` where there is none yet."""
@@ -51,7 +51,7 @@ class KnownLists(Protocol):
         """Return the same, of those lists that name a facility as a member."""
 
     def list_for(self, facility: FacilityId, network_id: NetworkId) -> bytes:
-        """Return a newest list, as signed, for whom it names; `NotFound` for anybody else."""
+        """Return a newest list, as signed; `NotFound` if it does not name the facility."""
 
 
 Accept = Callable[[FacilityId, NetworkId, bytes], Awaitable[None]]
@@ -68,7 +68,7 @@ class Plan:
 
 @dataclass
 class Compared:
-    """What both sides of a connection had at the last Hello; None before the first."""
+    """The lists of both sides at the last Hello; `ours` is None before the first."""
 
     ours: Places | None = None
     theirs: Places = field(default_factory=dict)
@@ -93,7 +93,7 @@ def plan(last: Compared, all_ours: Places, for_them: Places, theirs: Places) -> 
 
 
 class ListExchange:
-    """Both sides of passing lists on."""
+    """Client and server of passing lists on."""
 
     def __init__(self, lists: KnownLists, accept: Accept) -> None:
         self._lists = lists
@@ -104,16 +104,16 @@ class ListExchange:
         )
 
     def known(self, facility: FacilityId) -> list[pb.KnownList]:
-        """Return what a peer is told."""
+        """Return the lists to report to a peer."""
         places = list(self._lists.list_places_for(facility).items())[:_MOST_LISTS]
         return [pb.KnownList(network_id=n.digest, epoch=e, number=m) for n, (e, m) in places]
 
     async def compare(
         self, peer: FacilityId, channel: Channel, shown: Sequence[pb.KnownList], last: Compared
     ) -> None:
-        """Pass lists on, after a Hello that we said; `last` is brought up to date.
+        """Pass lists on after a Hello of ours; updates `last`.
 
-        What does not work is left for another Hello, or another peer.
+        A failure is logged only: another Hello or another peer may succeed.
         """
         try:
             await self._pass_on(peer, channel, _places(shown), last)

@@ -1,6 +1,6 @@
-"""What a node says on a connection that it has made to a peer: Hello, who waits, transfers.
+"""Client of the peer service on one connection: Hello, watch, transfers.
 
-Which connections there are is for `supervisor`; what the other side answers is `peer_service`.
+`supervisor` makes the connections; `peer_service` is the server side.
 """
 
 import time
@@ -49,7 +49,7 @@ _MAX_COLLECTS = 8
 
 
 class PeerClient:
-    """Says what is to be said to peers."""
+    """Calls the peer service of peers."""
 
     def __init__(
         self,
@@ -63,12 +63,12 @@ class PeerClient:
         """Prepare.
 
         Args:
-            news: Takes what peers state anew.
+            news: Accepts new statements of peers.
             statements: Returns our own present statements.
             sharing: Passes networks' lists on.
-            witnessing: Has heads of audit logs kept.
-            deletions: Tells what was deleted here, and hears it.
-            capabilities: Keeps what peers understand.
+            witnessing: Exchanges heads of audit logs.
+            deletions: Exchanges reports of deletions.
+            capabilities: Keeps the capabilities of peers.
         """
         self._capabilities = capabilities
         self._deletions = deletions
@@ -132,8 +132,8 @@ class PeerClient:
         while True:
             await self._sharing.compare(peer.facility_id, channel, lists, compared)
             await trio.sleep(HELLO_SECONDS)
-            # On a slow line it waits behind megabytes of chunks. Who is gone is noticed otherwise:
-            # by gRPC's pings, and by the watch.
+            # On a slow line a Hello waits behind megabytes of chunks. gRPC's pings and the watch
+            # detect a lost peer.
             with suppress(PeerTimeout):
                 lists = await self.hello(peer, channel, connection, SILENCE_SECONDS)
 
@@ -143,9 +143,9 @@ class PeerClient:
         collect: Callable[[TransferId], Awaitable[None]],
         decided: Callable[[TransferId], None],
     ) -> None:
-        """Collect what waits for us at a peer, as it tells us, for ever; a few at a time.
+        """Watch a peer, for ever: collect the transfers that it reports, a few at a time.
 
-        What it has decided about our offers is passed on to `decided`.
+        Its reports of decisions about our offers are passed to `decided`.
 
         Raises:
             NodeError: the peer ends it, or has gone silent.

@@ -1,4 +1,4 @@
-"""The peer service: what paired nodes may call, and nobody else."""
+"""The peer service, which only trusted peers may call."""
 
 import math
 import time
@@ -45,7 +45,7 @@ PROTOCOL_VERSION = 1
 MAX_CLOCK_SKEW_SECONDS = 600
 WATCH_HEARTBEAT_SECONDS = 10.0
 HELLOS_A_MINUTE = 120
-"""Of one peer, whose nodes say one every 15 seconds on each connection."""
+"""Limit for one peer; its node says one every 15 seconds on each connection."""
 
 MAX_CARRIES = 16
 """Of one peer at once."""
@@ -54,7 +54,7 @@ BEGIN_SECONDS = 60.0
 """Within which a transfer's first message comes."""
 
 MAX_CALLS = 48
-"""Of one peer at once: its transfers, its watch, and what else it asks."""
+"""Calls of one peer at once: its transfers, its watch, and all others."""
 
 WATCHES_A_SECOND, WATCHES_AT_ONCE = 0.5, 10.0
 """How fast one peer may open watches; each looks through what waits for it."""
@@ -74,13 +74,13 @@ class Waiting(Protocol):
 
 
 class Exchange(Protocol):
-    """What a peer's calls do here; `node.exchange` has it."""
+    """The use cases behind a peer's calls; `node.exchange` implements it."""
 
     async def serve_link(self, link: GrpcLink) -> None:
         """Run the transfer that a peer comes with or comes for."""
 
     def watch_waiting(self, peer: FacilityId) -> Waiting:
-        """Return what waits for a peer."""
+        """Return the transfers that wait for a peer."""
 
     async def watch_decided(self, peer: FacilityId, tell_one: Any) -> None:
         """Call `tell_one` for each offer of a peer that a person decides about, for ever."""
@@ -96,16 +96,16 @@ class Exchange(Protocol):
 
 
 class PeerNews(Protocol):
-    """Takes what peers state anew about themselves."""
+    """Accepts new statements of peers."""
 
     async def accept_statements(self, identity: Identity) -> None:
         """Keep newer statements of a pinned facility; ignore others."""
 
     async def report_forged(self, facility: FacilityId, problem: str) -> None:
-        """Note that a facility signed what it must not."""
+        """Report an invalid document that a facility signed."""
 
     async def note_seen(self, facility: FacilityId) -> None:
-        """Note a word from a peer."""
+        """Record that a peer was seen just now."""
 
 
 class ExchangeServer:
@@ -309,7 +309,7 @@ class Door(Protocol):
 
 
 class Ways(Protocol):
-    """Knows how peers have come here; `node.federation.connections.supervisor` does."""
+    """The routes of incoming calls; `node.federation.connections.supervisor` implements it."""
 
     def route_of(self, address: str) -> Route:
         """Return the route by which a call from an address came."""
@@ -328,8 +328,8 @@ class Statements(Protocol):
 def check_clock(facility: FacilityId, time_milliseconds: int) -> None:
     """Check that a peer's clock is not far from ours; `UsageError` says by how much.
 
-    The wall clock is meant, believed or not: one that agrees confirms it. The other side may be
-    shown the words, too, so they name whose clock is meant.
+    The comparison uses the wall clock, even if it is suspect: an agreeing peer confirms it. The
+    error may be shown on either side, so it names the facility whose clock differs.
     """
     told = time_milliseconds / 1000
     clock.CLOCK.heard(facility, told)
@@ -353,7 +353,9 @@ async def take_statements(news: PeerNews, facility: FacilityId, encoded: bytes) 
 
 
 async def decode_statements(news: PeerNews, encoded: bytes) -> Identity:
-    """Return the verified identity in statements; note who certified another's node.
+    """Return the verified identity in statements.
+
+    A facility that certified another facility's node is reported.
 
     Raises:
         DocumentError: as `Identity.decode`.

@@ -1,8 +1,8 @@
 """Connections to peers: one supervisor each, which keeps a channel up while it can.
 
-A peer's failure stays in its supervisor. When a connection cannot be made, both sides' present
-statements are exchanged at the introduction service and tried again, so a peer that was away
-for longer than a certificate lives comes back by itself.
+A peer's failure stays in its supervisor. When a connection cannot be made, the two sides exchange
+their present statements at the introduction service and try again. So a peer that was offline for
+longer than a certificate is valid reconnects by itself.
 """
 
 import random
@@ -69,10 +69,10 @@ _ASKED_AT_ONCE = 32
 
 
 class Hints(Protocol):
-    """Where peers seem to be on the own network; `node.federation.routes.lan` knows."""
+    """Announced addresses of peers on the LAN; `node.federation.routes.lan` implements it."""
 
     def endpoints(self, facility: FacilityId) -> Sequence[str]:
-        """Return where a facility's peer service seems to be."""
+        """Return the announced addresses of a facility's peer service."""
 
     def avoid(self, endpoint: str) -> None:
         """Leave an endpoint alone for a while."""
@@ -83,7 +83,7 @@ class _Supervised:
     """A peer's supervisor.
 
     Attributes:
-        peer: As it is to be reached, and what else is known of it by now.
+        peer: The peer, with its newest statements.
     """
 
     peer: Peer
@@ -91,7 +91,7 @@ class _Supervised:
     ended: trio.Event = field(default_factory=trio.Event)
 
     def is_for(self, peer: Peer) -> bool:
-        """Whether it goes on, and reaches the peer as it is to be reached now."""
+        """Whether it is still running, with the peer's present endpoints and certificates."""
         return not self.scope.cancel_called and _same_way(self.peer, peer)
 
 
@@ -120,19 +120,19 @@ class Federation:
 
         Args:
             identity: Returns our own TLS identity as it now is.
-            trust: Whom to connect to.
-            news: Takes what peers state anew.
+            trust: Which peers to connect to.
+            news: Accepts new statements of peers.
             statements: Returns our own present statements.
-            ask_dial_back: Asks a facility's directory to have it dial us.
-            memberships: Returns what shows us to other members of networks.
+            ask_dial_back: Asks the directories to have a facility dial us.
+            memberships: Returns our memberships, which prove us to other members of networks.
             dialer: Makes the connections.
-            lan: Where peers seem to be on the own network.
-            relaying: Ways through relays.
+            lan: Announced addresses of peers on the LAN.
+            relaying: Connections through relays.
             sharing: Passes networks' lists on.
-            witnessing: Has heads of audit logs kept.
-            deletions: Tells what was deleted here, and hears it.
-            capabilities: Keeps what peers understand.
-            admit: Whether a facility is trusted, or is a member that can be met now.
+            witnessing: Exchanges heads of audit logs.
+            deletions: Exchanges reports of deletions.
+            capabilities: Keeps the capabilities of peers.
+            admit: Whether a facility is trusted; a member may be looked up and pinned for that.
         """
         self._admit = admit
         self._dialer = dialer
@@ -155,11 +155,11 @@ class Federation:
         self._asked: set[FacilityId] = set()  # who wants to be dialled, and need not be asked to
 
     def connection(self, facility: FacilityId) -> Connection:
-        """Return what is known of the way to a peer."""
+        """Return the state of the connection to a peer."""
         return self._connections.setdefault(facility, Connection())
 
     def way(self, facility: FacilityId) -> PeerWay:
-        """Return what is known of the way to a peer, for whoever shows it."""
+        """Return the state of the connection to a peer, to be shown."""
         return self.connection(facility).way
 
     def is_connected(self, peer: FacilityId) -> bool:
@@ -184,7 +184,7 @@ class Federation:
             yield
         finally:
             inbound[route] -= 1
-            inbound += Counter()  # without those that came to nothing
+            inbound += Counter()  # removes routes with a count of 0
 
     async def dial_back(self, asked: DialBackAsked) -> None:
         """Dial a facility that asks for it, if it is trusted, or is a member."""
@@ -207,8 +207,8 @@ class Federation:
         """Ask all peers that are connected which heads of our audit log they keep, at once.
 
         Returns:
-            Who was asked, and why it did not answer; empty where it did. Who has dialled us and
-            cannot be dialled says with its next Hello, by itself.
+            For each peer that was asked, why it did not answer; empty if it did. Peers that can
+            only dial us are not asked: they report with their next Hello.
         """
         answers: dict[FacilityId, str] = {}
         limit = trio.CapacityLimiter(_ASKED_AT_ONCE)
@@ -275,7 +275,7 @@ class Federation:
                 await self._guarded(self._introduce, this.peer, connection)
                 if not is_asked:  # or two that cannot dial each other would ask without end
                     await self._guarded(self._ask, this.peer, connection)
-                # Who asked while we tried is heard, too.
+                # A request to dial that came during the attempt ends the pause, too.
                 with trio.move_on_after(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
                     await self._wanted[facility].wait()
                 self._wanted.pop(facility, None)
@@ -312,7 +312,7 @@ class Federation:
         connection.problem = str(error)
 
     async def _connect(self, peer: Peer, connection: Connection) -> None:
-        """Hold one way to a peer after the other, as long as each is left for a better one."""
+        """Keep a connection to a peer; replace it as long as a better one is found."""
         try:
             while await self._keep_a_way(peer, connection):
                 log.info("going another way", peer=peer.facility_id.short())
@@ -342,13 +342,13 @@ class Federation:
             except (PeerUnreachable, PeerTimeout) as exc:
                 error = exc
                 if endpoint in near and not isinstance(exc, PeerLeft):
-                    self._lan.avoid(endpoint)  # whoever announced it may stand between
+                    self._lan.avoid(endpoint)  # it may have been announced by a man in the middle
                 if not endpoint or connection.connected_time >= started:
                     break
                 endpoints.remove(endpoint)  # its TLS stands, and nothing else: try the others
             else:
                 return True
-        if not connection.inbound:  # else the peer collects what waits, and brings what it has
+        if not connection.inbound:  # else the peer's own connection serves both directions
             try:
                 return await self._keep_by_relay(peer, connection)
             except NodeError as exc:

@@ -1,8 +1,7 @@
-"""Who is trusted, now: decided on every handshake, every call, and while a call runs.
+"""Which peers are trusted: checked on every handshake, on every call, and while a call runs.
 
-`Trust` is an in-memory snapshot of the pins. A removal takes effect at once: handshakes see
-the new set, calls are refused, and leases of the removed peer are cancelled, also on channels
-that are open.
+`Trust` is an in-memory snapshot of the pins. A removal takes effect at once, even on open channels:
+handshakes use the new set, calls are refused, and leases of the removed peer are cancelled.
 """
 
 from collections import defaultdict
@@ -32,7 +31,7 @@ class Trust:
         self._distrust = distrust
         self._peers: dict[FacilityId, Peer] = {}
         self._by_certificate: dict[bytes, FacilityId] = {}
-        self._contested: dict[FacilityId, FacilityId] = {}  # whose what it calls its own is
+        self._contested: dict[FacilityId, FacilityId] = {}  # owner of its key
         self._snapshot = TrustSnapshot(identity, frozenset())
         self._leases: dict[FacilityId, set[trio.CancelScope]] = defaultdict(set)
 
@@ -42,12 +41,12 @@ class Trust:
         return self._peers
 
     def update(self, peers: Sequence[Peer]) -> list[Peer]:
-        """Take over a new set of pins; leases of those no longer trusted end.
+        """Use a new set of pins; leases of peers that are no longer trusted end.
 
-        So do those of a node that its facility has replaced, or whose certificate has expired.
+        Leases also end if the peer's node was replaced or its certificate has expired.
 
         Returns:
-            Those whose node key or certificate is an earlier peer's: they are not trusted.
+            Peers whose node key or certificate is that of a peer pinned earlier: not trusted.
         """
         earlier, self._peers = self._peers, {peer.facility_id: peer for peer in peers}
         self._contested = {}
@@ -83,7 +82,7 @@ class Trust:
         self._snapshot = TrustSnapshot(identity, self._snapshot.certificates)
 
     def trusted_facilities(self) -> list[FacilityId]:
-        """Return everybody who is trusted now."""
+        """Return all facilities that are trusted now."""
         return [p.facility_id for p in self._peers.values() if self.is_trusted(p)]
 
     def snapshot(self) -> TrustSnapshot:
@@ -148,11 +147,11 @@ class Trust:
 
     @contextmanager
     def lease(self, facility: FacilityId) -> Iterator[Peer]:
-        """Work with a peer for the time of the block, as long as it is trusted.
+        """Cancel the block as soon as a peer is not trusted any more.
 
         Raises:
-            PeerUntrusted: it is not, or it was removed meanwhile: then what runs in the
-                block is cancelled.
+            PeerUntrusted: it is not trusted, or stopped being trusted in the block, which was
+                cancelled then.
         """
         peer = self.trusted(facility)
         with trio.CancelScope() as scope:
@@ -175,7 +174,7 @@ def _node_of(peer: Peer) -> NodeId:
 
 
 class Pinned:
-    """Keeps trust in step with the pins that the store has."""
+    """Updates `Trust` from the pins in the store."""
 
     def __init__(self, trust: Trust, pins: Callable[[], Awaitable[list[Peer]]]) -> None:
         self._trust = trust
@@ -183,13 +182,13 @@ class Pinned:
         self._reading = trio.Lock()
 
     async def refresh(self) -> list[Peer]:
-        """Take over the pins as they now are; returns as `Trust.update`.
+        """Update trust from the stored pins; returns as `Trust.update`.
 
-        One reading at a time: else an older one could come last, and bring back whom a person has
-        just removed.
+        Reads are serialised: else an older read could be applied last, and restore a peer that a
+        person has just removed.
 
         Cancellation:
-            Trust is as it was; the next refresh takes over what has changed.
+            Trust is as it was; the next refresh applies the changes.
         """
         async with self._reading:
             return self._trust.update(await self._pins())

@@ -26,7 +26,7 @@ from node.errors import RemoteProtocolError
 from node.rpc.bounds import Bound
 
 CARRY = Bound(FRAME_BYTES + 64 * 1024)
-"""What a message of a transfer is at most: a frame, or a list of chunks that are wanted."""
+"""The largest message of a transfer: a frame, or a list of wanted chunks."""
 
 MAX_PROBLEM_TEXT = 500
 MAX_SEALED_KEY_BYTES = 256
@@ -73,7 +73,7 @@ def to_wire(message: Message) -> pb.CarryMessage:
 
 
 def heartbeat() -> pb.CarryMessage:
-    """Return the message that says nothing but that we are here."""
+    """Return a heartbeat message."""
     return pb.CarryMessage(heartbeat=pb.Heartbeat())
 
 
@@ -81,7 +81,7 @@ def from_wire(wire: pb.CarryMessage) -> Message | None:
     """Return the message in a protobuf form; None for a heartbeat.
 
     Raises:
-        RemoteProtocolError: it is none that we know, or malformed.
+        RemoteProtocolError: the message is unknown or malformed.
     """
     try:
         return _from_wire(wire)

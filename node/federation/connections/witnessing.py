@@ -1,7 +1,7 @@
-"""Keeping heads of each other's audit logs, so that nobody changes a log and is believed.
+"""Exchanges heads of audit logs between peers, so that a changed log can be detected.
 
-With every Hello both sides give the head of their own log and tell what they keep of the other's.
-What is given goes on from what was told; how a head is judged is for `node.domain.heads`.
+In every Hello each side gives the head of its own log, and tells which heads of the other's log it
+keeps. A given head comes with a proof from the last one told; `node.domain.heads` checks it.
 """
 
 from collections.abc import Sequence
@@ -30,13 +30,13 @@ _MOST_LISTED = 24
 
 
 class HeadBook(Protocol):
-    """Keeps heads; `node.store.heads` does."""
+    """Stores heads; `node.store.heads` implements it."""
 
     async def give(self, witness: FacilityId) -> GivenHead:
         """Return the newest head of our log for a witness, with the proof it needs."""
 
     async def note_told(self, witness: FacilityId, kept: Sequence[KeptHead]) -> None:
-        """Keep what a witness tells of our log, and hold the log against it."""
+        """Record the heads of our log that a witness keeps, and check the log against them."""
 
     async def take(self, head: Head, given: GivenHead) -> None:
         """Keep a head that a facility gave of its own log."""
@@ -46,29 +46,30 @@ class HeadBook(Protocol):
 
 
 class Witnessing:
-    """Both sides of it."""
+    """Client and server of exchanging heads."""
 
     def __init__(self, book: HeadBook) -> None:
         self._book = book
         self._asked = RateLimit(_ASKED_A_MINUTE, in_all=10**6)
 
     async def give(self, peer: FacilityId) -> pb.GivenHead:
-        """Return what a Hello to a peer carries of our own log."""
+        """Return the head of our own log for a Hello to a peer."""
         given = await self._book.give(peer)
         return pb.GivenHead(head=given.encoded, after_sequence=given.after, links=given.links)
 
     async def tell(self, peer: Peer) -> list[pb.KeptHead]:
-        """Return what a Hello to a peer carries of the peer's log."""
+        """Return the kept heads of a peer's log for a Hello to it."""
         kept = await self._book.kept(peer.facility_id, peer.identity.node_id)
         return [_kept_to_wire(found) for found in kept[:MOST_TOLD]]
 
     async def accept(self, peer: Peer, given: pb.GivenHead, told: Sequence[pb.KeptHead]) -> None:
-        """Take what a peer's Hello carries.
+        """Process the heads in a peer's Hello.
+
+        A head's time is not checked: else a node whose clock was ahead once could not connect to
+        anybody until that time.
 
         Raises:
-            RemoteProtocolError: it is no head, or not of the peer's own log; or what is said to be
-                ours is not. What time it says is that node's own: a head that was made while its
-                clock was ahead is taken, or nobody would be connected to it until that time.
+            RemoteProtocolError: a head is malformed, or is not of the log that it must be of.
         """
         kept = [_kept_from_wire(wire) for wire in told[:MOST_TOLD]]
         await self._book.note_told(peer.facility_id, kept)

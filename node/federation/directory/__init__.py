@@ -1,1 +1,1 @@
-"""What a node asks of its networks' directories, and the lists that they sign."""
+"""Clients of the directories of this node's networks, and the lists that they show."""

@@ -1,8 +1,8 @@
 """Directories on the wire: one supervisor a network, which logs in, announces, and watches.
 
-While a directory is away everything goes on with what is known; it is tried again, with jitter,
-so that a restart does not bring all nodes back at one moment. One that has lost what it knew gets
-it back from its nodes: the newest list, and that they are members.
+While a directory is unreachable, the node continues with what it knows, and tries again, with
+jitter, so that not all nodes return at once after a directory's restart. A directory that has lost
+its data gets it back from its nodes: the newest list, and their memberships.
 """
 
 import random
@@ -79,7 +79,7 @@ _MOST_ANSWERING = 8
 
 
 class Authority(ListAuthority, Protocol):
-    """Judges what directories show; `node.exchange.membership.authority` does."""
+    """Verifies what directories show; `node.exchange.membership.authority` implements it."""
 
     async def accept_record(self, network_id: NetworkId, record: Record) -> None:
         """Accept a verified record."""
@@ -87,7 +87,7 @@ class Authority(ListAuthority, Protocol):
 
 @dataclass
 class DirectoryState:
-    """What is known of the way to one directory."""
+    """The state of the connection to one directory."""
 
     state: ConnectionState = ConnectionState.WAITING
     endpoint: str = ""
@@ -121,9 +121,9 @@ class Directories:
             signer: Signs for this node.
             statements: Returns this node's present statements.
             listing: Returns how this facility wishes to be found.
-            interests: Returns the facilities whose records matter here.
-            authority: Judges what directories show.
-            publish: Is told that a facility waits to be dialled, and of relay tickets.
+            interests: Returns the facilities whose records this node needs.
+            authority: Verifies what directories show.
+            publish: Gets an event for each request to dial back and each relay ticket.
             dialer: Makes the connections.
         """
         self._authority = authority
@@ -149,12 +149,12 @@ class Directories:
         return self._states.setdefault(network, DirectoryState())
 
     def way(self, network: NetworkId) -> PeerWay:
-        """Return what is known of the way to a network's directory, for whoever shows it."""
+        """Return the state of the connection to a network's directory, to be shown."""
         known = self.state(network)
         return PeerWay(known.state, endpoint=known.endpoint, problem=known.problem)
 
     def refresh(self, networks: Sequence[Network]) -> None:
-        """Take over which networks there are; watch anew, since interests may have changed."""
+        """Set the networks; `run` then starts and ends their supervisors."""
         self._networks = {network.id: network for network in networks}
         self._changed.set()
 
@@ -222,15 +222,15 @@ class Directories:
     async def ask_ticket(
         self, facility: FacilityId, relays: Sequence[str], avoid: Sequence[str]
     ) -> tuple[Network, bytes]:
-        """Return our half of a ticket to a facility's node, of whichever directory has one.
+        """Return our half of a ticket to a facility's node, from the first directory that has one.
 
         Args:
-            facility: Whom to meet.
-            relays: Where; empty for any relay.
-            avoid: Where only if there is no other.
+            facility: The facility to meet.
+            relays: The relays to choose from; empty for any.
+            avoid: Relays to use only if there is no other.
 
         Raises:
-            NodeError: none has; the message of the last says why.
+            NodeError: no directory gave one; the error is the last directory's.
         """
         request = pb.AskTicketRequest(facility_id=facility.digest, relays=relays, avoid=avoid)
         error: NodeError = PeerUnreachable("no directory is connected")
@@ -329,7 +329,7 @@ class Directories:
             self._states.pop(network_id, None)
 
     async def _try_hold(self, network_id: NetworkId, state: DirectoryState) -> NodeError | None:
-        """Connect and stay connected; return why it ended, None if it is to begin anew."""
+        """Connect and stay connected; return the error that ended it, or None."""
         error: NodeError | None = None
         try:
             await self._hold(self._networks[network_id], state)
@@ -380,7 +380,7 @@ class Directories:
             try:
                 await channel.unary(_JOIN, request, timeout=CALL_SECONDS)
             except PeerUntrusted:
-                raise refusal from None  # what was said first says why
+                raise refusal from None  # the first refusal has the reason
             except Conflict:
                 problem = "our invitation is another's there"
                 await self._authority.report_forgery(network.id, problem)
@@ -437,7 +437,7 @@ class Directories:
             await trio.sleep(pause)
             try:
                 pause = _within_bounds(await self._announce(session))
-            except StoreError:  # its database is away; what it knows of us stands for a while
+            except StoreError:  # its database is unavailable; our last announcement stands
                 pause = _within_bounds(0)
 
     def _wanted(self) -> list[FacilityId]:
@@ -446,9 +446,9 @@ class Directories:
     async def _watch(
         self, network: Network, session: _Session, deadline: float, nursery: trio.Nursery
     ) -> bool:
-        """Take what a directory tells; return whether to watch again, for other facilities.
+        """Process a directory's events; return whether to watch again, since interests changed.
 
-        What somebody waits for is done in `nursery`: it may take asking the directory.
+        Dial-backs and tickets are handled in `nursery`, since they may call the directory.
         """
         interests = self._wanted()
         request = pb.WatchRequest(
@@ -489,7 +489,7 @@ class Directories:
         return time.monotonic() < deadline
 
     async def _answer(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do what somebody waits for; a few at a time, and nothing of it ends the connection."""
+        """Handle a peer's request; a few at a time, and errors do not end the connection."""
         if self._answering >= _MOST_ANSWERING:
             return  # whoever waits asks again
         self._answering += 1

@@ -1,8 +1,8 @@
 """Keeping a node's and a directory's list in step, whichever is the newer.
 
-Who has the newest is sent nothing; who has one of the last few is sent what makes the newest of it.
-A directory that has gone back, or has lost what it knew, is given ours; one that does not show what
-peers have is told of.
+A directory sends nothing to a node that has the newest list, and only the change to a node that has
+one of the last few. A directory that has gone back to an older list, or has lost its data, gets
+ours. One that withholds a list that peers have raises an alarm.
 """
 
 from collections import defaultdict
@@ -41,11 +41,11 @@ _PUBLISH = method(_SERVICE, "Publish", pb.PublishRequest, pb.PublishResponse)
 _CALL_SECONDS = 10.0
 Metadata = tuple[tuple[str, str], ...]
 SHOWN_SECONDS = 30.0
-"""Within which a directory shows what peers have, or is told of."""
+"""How long a directory may take to show a list that came from a peer, before an alarm."""
 
 
 class ListAuthority(Protocol):
-    """Judges lists; `node.exchange.membership.authority` does."""
+    """Verifies lists; `node.exchange.membership.authority` implements it."""
 
     async def accept_list(self, network_id: NetworkId, encoded: bytes) -> bool:
         """Verify a list and accept it if it is newer; return whether it is the one known now."""
@@ -55,7 +55,7 @@ class ListAuthority(Protocol):
 
 
 class Lists:
-    """The lists of this node's networks, as its directories are told of them."""
+    """Compares the lists of this node's networks with those of the directories."""
 
     def __init__(
         self, network: Callable[[NetworkId], Network | None], authority: ListAuthority
@@ -80,10 +80,10 @@ class Lists:
         return latest.digest if latest else b""
 
     def tell(self, network_id: NetworkId) -> bytes:
-        """Return the digest for a directory to be told of.
+        """Return the digest of the list that a directory is told we have.
 
-        While it has not shown what a peer brought, it is told of what it has shown itself: or it
-        could say that it knows whatever we have.
+        While the directory has not shown a list that came from a peer, it is told only of the list
+        that it has shown itself. Otherwise it could claim to have ours without showing it.
         """
         is_passed = network_id in self._passed
         told = self._shown.get(network_id, b"") if is_passed else self.known(network_id)
@@ -100,7 +100,7 @@ class Lists:
     async def keep_honest(
         self, channel: Channel, network_id: NetworkId, metadata: Metadata
     ) -> None:
-        """Notice what a directory does not show, for the time of a session that is named so."""
+        """Detect a withheld list, for the time of the session that `metadata` names."""
         while True:
             await self._was_passed[network_id].wait()
             if network_id in self._passed:
@@ -112,13 +112,13 @@ class Lists:
     async def compare(
         self, channel: Channel, network_id: NetworkId, metadata: Metadata = ()
     ) -> bytes:
-        """Take a directory's list if it is newer; give it ours if that is.
+        """Accept the directory's list if it is newer; give it ours if ours is newer.
 
-        Before the login we are shown what our list lacks, and the whole only if that revokes our
-        membership.
+        Before the login, a directory shows only the change of our list, and its whole list only if
+        that revokes our membership.
 
         Returns:
-            A challenge for the login, which came with the list; empty if none did.
+            The challenge for the login that came with the answer; empty if there is none.
 
         Raises:
             NodeError: the directory does not answer.
@@ -137,7 +137,7 @@ class Lists:
         return shown.challenge
 
     async def _report_withheld(self, channel: Channel, network_id: NetworkId) -> None:
-        """Tell of a directory that has had time to show what a peer brought, and give it that."""
+        """Report a directory that has not shown a peer's list in time, and give it that list."""
         passed = self._passed.get(network_id)
         if passed is not None and trio.current_time() >= passed + SHOWN_SECONDS:
             await self._authority.report_forgery(network_id, ListProblem.WITHHELD.value)
@@ -147,9 +147,10 @@ class Lists:
     async def _compare_places(
         self, channel: Channel, network_id: NetworkId, theirs: ListPlace
     ) -> None:
-        """Give a directory our list if that is newer; a newer one of its own it shows later.
+        """Give a directory our list if it is newer than the directory's.
 
-        It knows then whether we are a member, and who else is, is nobody else's concern.
+        If the directory's is newer, it shows it after the login, when it knows that we are a
+        member: only members may see the list.
         """
         network = self._network(network_id)
         if network is None or theirs >= network.view.place:
@@ -176,12 +177,12 @@ class Lists:
     async def take_change(
         self, channel: Channel, network_id: NetworkId, change: bytes, metadata: Metadata = ()
     ) -> None:
-        """Take a list as a change of the one that is known; ask for the whole if it is none.
+        """Process a change of the known list; ask for the whole list if it does not apply.
 
         Args:
-            channel: To the directory.
-            network_id: Whose list it is.
-            change: What the directory shows.
+            channel: The channel to the directory.
+            network_id: The network.
+            change: The change that the directory shows.
             metadata: Names our session.
 
         Raises:
@@ -202,13 +203,13 @@ class Lists:
             await self.take_whole(network_id, encoded)
 
     def _changed(self, network: Network, change: bytes) -> bytes:
-        """Return the verified list that a change makes of the one that is known.
+        """Return the verified list that results from applying a change to the known list.
 
-        Returns:
-            Nothing if it is of an earlier one than a peer has brought meanwhile.
+        If a peer's list has replaced the base meanwhile, return the known list if the change leads
+        to it, else nothing.
 
         Raises:
-            DocumentError: it makes none of it.
+            DocumentError: the change does not apply to the known list, or the result is invalid.
         """
         latest = network.view.latest
         if latest is None:

@@ -1,1 +1,1 @@
-"""Ways to a peer: dialling, the LAN, relays."""
+"""Routes to peers: dialling, the LAN, relays."""

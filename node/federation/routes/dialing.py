@@ -1,7 +1,7 @@
-"""Ways out of this facility: TCP connections, made directly or through an HTTP proxy's CONNECT.
+"""Outbound TCP connections, made directly or through an HTTP proxy's CONNECT.
 
-Where a proxy is set, everything goes through it but what lies on this machine's own networks.
-The proxy learns addresses and sees TLS; it is trusted with nothing.
+If a proxy is set, all connections use it, except those to this machine's own networks. The proxy
+sees addresses and TLS records; it is not trusted.
 """
 
 import base64
@@ -33,25 +33,25 @@ class Dialer:
         self._proxy = proxy
 
     def grpc_options(self, endpoint: str) -> Sequence[tuple[str, int | str]]:
-        """Return what a gRPC channel to an endpoint needs, so that it goes the right way."""
+        """Return the gRPC channel options for an endpoint: those of the proxy, if it is used."""
         if self._proxy is None or is_on_own_network(endpoint):
             return ()
         return (("grpc.enable_http_proxy", 1), ("grpc.http_proxy", self._proxy.url))
 
     def where(self, stream: trio.SocketStream, endpoint: str) -> str:
-        """Return at which address of an endpoint a connection of ours ends."""
+        """Return the address to which a connection leads; through a proxy, the endpoint itself."""
         if self.grpc_options(endpoint):
             return endpoint
         host, port = stream.socket.getpeername()[:2]
         return _endpoint(str(host), int(port))
 
     async def addresses(self, endpoint: str) -> Sequence[str]:
-        """Return the addresses of an endpoint, best first: itself, where it has no name.
+        """Return the addresses of an endpoint, best first; an IP address is returned as it is.
 
-        What goes through the proxy keeps its name: the proxy looks it up.
+        A name is not looked up if the connection goes through the proxy, which does that.
 
         Raises:
-            PeerUnreachable: nobody knows the name, or nobody answers for it in time.
+            PeerUnreachable: the name cannot be resolved, or not in time.
         """
         host, port = split(endpoint)
         if _is_address(host) or self.grpc_options(endpoint):
@@ -64,7 +64,10 @@ class Dialer:
         return tuple(dict.fromkeys(_endpoint(str(at[4][0]), port) for at in found))
 
     async def objection(self, endpoint: str) -> str:
-        """Return what the proxy has against a connection to an endpoint; empty without one."""
+        """Return why a connection to an endpoint fails through the proxy; empty if it does not.
+
+        Empty also if no proxy is used for the endpoint.
+        """
         try:
             if self.grpc_options(endpoint):
                 await trio.aclose_forcefully(await self.connect(endpoint))
@@ -166,10 +169,10 @@ def resolve_names_apart() -> None:
 
 
 async def within_tls(stream: trio.SocketStream, endpoint: str) -> trio.SSLStream[trio.SocketStream]:
-    """Return a connection within TLS that verifies nobody: who answers shows itself otherwise.
+    """Return a connection in unverified TLS; the other side is authenticated by other means.
 
     Raises:
-        PeerUnreachable: what answers there speaks no TLS; the connection is closed.
+        PeerUnreachable: the TLS handshake fails; the connection is closed.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -228,10 +231,10 @@ def own_ips() -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
 
 
 def reachable(listen: str) -> tuple[str, ...]:
-    """Return where others reach what is bound: itself, or this machine's addresses for all of them.
+    """Return the addresses at which others reach a bound address.
 
-    No name is looked up, and none is returned that was not bound: what a machine calls itself is
-    often known to nobody else. Nobody is told of localhost, which is everybody's own machine.
+    For a wildcard these are the machine's own addresses. The machine's host name is not used, since
+    others often cannot resolve it. For localhost nothing is returned: others cannot reach it.
     """
     host, port = split(listen)
     if host == "localhost":

@@ -1,7 +1,7 @@
-"""Nodes of the own network, by multicast DNS: hints where to try, never whom to trust.
+"""Finds nodes on the LAN by multicast DNS: hints where to connect, never whom to trust.
 
-Whoever is on the network can announce anything; what comes of it is one more address of this
-network at which a peer is tried, whose certificate is pinned as always.
+Anyone on the LAN can announce anything. An announcement only adds an address on the LAN at which a
+peer is tried; the peer's certificate is still pinned.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _MAX_OF_FACILITY = 4
 _MAX_RESOLVING = 32
 _MAX_ADDRESSES = 4
 _CLOSE_SECONDS = 3.0
-_SHUN_SECONDS = 120.0
+_AVOID_SECONDS = 120.0
 _AGAIN_SECONDS = 60.0  # after which discovery is tried again where it could not be had
 LOOK_SECONDS = 5.0
 """How often this machine's addresses are looked at."""
@@ -39,12 +39,12 @@ LOOK_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Hint:
-    """What somebody on the own network announces.
+    """An announcement on the LAN, not authenticated.
 
     Attributes:
-        facility: Who it says to be.
-        endpoints: Where its peer service would be.
-        introductions: Where its introduction service would be.
+        facility: The facility that it claims to be.
+        endpoints: The claimed addresses of its peer service.
+        introductions: The claimed addresses of its introduction service.
     """
 
     facility: FacilityId
@@ -53,7 +53,7 @@ class Hint:
 
 
 class Lan:
-    """What is known of the own network."""
+    """Announces this node on the LAN, and keeps the announcements of others."""
 
     def __init__(
         self, facility: FacilityId, node: NodeId, on_hint: Callable[[FacilityId], None]
@@ -75,19 +75,20 @@ class Lan:
 
     def endpoints(self, facility: FacilityId) -> list[str]:
         """Return where a facility's peer service seems to be on the own network."""
-        # Few: whoever announces them falsely must not crowd out those that the peer has published.
+        # Only a few: false announcements must not displace the endpoints that the peer has stated.
         now = time.monotonic()
         self._avoided = {e: until for e, until in self._avoided.items() if until > now}
         found = [e for hint in self._of(facility) for e in hint.endpoints]
         return [e for e in found if e not in self._avoided][:_MAX_ADDRESSES]
 
     def avoid(self, endpoint: str) -> None:
-        """Leave an endpoint alone for a while: it was lost, or nothing moves there.
+        """Do not return an endpoint for a while: its connection was lost or stalled.
 
-        Who only passes the peer's bytes on wins the race, and drops or delays them afterwards.
+        A man in the middle can forward the peer's handshake, win the race, and then drop or delay
+        the bytes.
         """
         if len(self._avoided) < _MAX_HINTS:
-            self._avoided[endpoint] = time.monotonic() + _SHUN_SECONDS
+            self._avoided[endpoint] = time.monotonic() + _AVOID_SECONDS
 
     def introductions(self, facility: FacilityId) -> list[str]:
         """Return where a facility's introduction service seems to be on the own network."""
@@ -97,10 +98,10 @@ class Lan:
         return [hint for hint in self._hints.values() if hint.facility == facility]
 
     async def run(self, peer: str, introduction: str) -> None:
-        """Announce where our services are bound, and listen, for ever.
+        """Announce our services and listen to announcements, for ever.
 
-        Anew with each change of this machine's addresses: an interface may come later. Where
-        there is no network to speak of, nothing happens; nobody waits for this.
+        Starts again when this machine's addresses change, for example when an interface comes up.
+        Without a usable address it only waits.
         """
         ports = split(peer)[1], split(introduction)[1]
         while True:
@@ -190,7 +191,7 @@ class Lan:
         port: int,
         properties: dict[bytes, bytes | None],
     ) -> None:
-        """Take what somebody announces under a name; nonsense is left alone."""
+        """Process an announcement; invalid ones, and those beyond the bounds, are ignored."""
         try:
             facility = FacilityId.parse((properties.get(b"facility") or b"").decode("ascii"))
             introduction = int(properties.get(b"introduction") or 0)
@@ -213,7 +214,7 @@ class Lan:
 
 
 def neighbours(addresses: Sequence[str]) -> list[str]:
-    """Return those addresses at which another machine of the own networks can be."""
+    """Return the addresses that can belong to another machine on this machine's networks."""
     networks, mine = own_networks(), own_ips()
     found = []
     for text in addresses:

@@ -1,4 +1,4 @@
-"""Finding the way to a peer: its endpoints raced, staggered, and the addresses of a name too."""
+"""Races connections to a peer's endpoints, staggered; also to the addresses of each name."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
@@ -20,11 +20,11 @@ MAX_ADDRESSES = 12
 
 @dataclass(frozen=True)
 class Won:
-    """A connection that was made first. It is open, and whoever has it closes it.
+    """The connection that was made first. It is open; its holder closes it.
 
     Attributes:
-        endpoint: Where it leads.
-        channel: It.
+        endpoint: The endpoint to which it leads.
+        channel: The open channel.
     """
 
     endpoint: str

@@ -1,11 +1,12 @@
-"""Ways through a relay: gRPC connects to a socket in our home, or is connected to from here.
+"""Connections through a relay.
 
-The side that asked for a ticket listens on a Unix socket, and joins whoever connects there, which
-is its own gRPC channel, with the relay. The other side joins the relay with its own peer service.
-Both pipes are spliced in the kernel, and neither is trusted: the peers' mutual TLS runs inside.
+The side that asked for a ticket listens on a Unix socket in its home. Its own gRPC channel connects
+there, and that connection is joined with the relay. The other side joins the relay with its own
+peer service. Both pipes are spliced in the kernel. Neither is trusted: the peers' mutual TLS runs
+inside.
 
-Where a firewall lets only TLS through, a TLS of its own runs around that. It disguises and does
-not protect, so it verifies nobody: a relay is trusted with nothing.
+For firewalls that let only TLS through, an outer TLS session runs around that. It is a disguise and
+no protection, so it verifies nobody: a relay is not trusted.
 """
 
 import errno
@@ -56,23 +57,23 @@ TLS_PORT = 443
 JOIN_SECONDS = 10.0  # the other side is online, or we would have no ticket
 MAX_ACCEPTED = 64
 SHARE = 1 / 8
-"""Of the descriptors, for what peers send through relays."""
+"""The share of the file descriptors for connections that peers make through relays."""
 MAX_ACCEPTED_OF_FACILITY = 2
 _AVOID_SECONDS = 60.0
 _MAX_AVOIDED = 16
 _NOTICE_SECONDS = 1.0
-_SILENT_SECONDS = 30.0  # gRPC's pings are answered oftener, and who answers none is given up, too
+_SILENT_SECONDS = 30.0  # more than gRPC's pings take, which end a silent connection
 _BREAKS, _BREAKS_SECONDS, _ONE_BREAK_SECONDS = 3, 3600.0, 0.5
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way through a relay.
+    """A connection through a relay.
 
     Attributes:
-        address: Where gRPC can connect, once.
-        relay: Which relay it is.
-        is_leaving: Set when the relay asks us to go to another.
+        address: The local address to which gRPC can connect, once.
+        relay: The relay's address.
+        is_leaving: Set when the relay asks us to use another.
     """
 
     address: str
@@ -81,10 +82,10 @@ class Way:
     _pipe: "_Pipe" = field(default_factory=lambda: _Pipe())
 
     async def was_given_up(self) -> bool:
-        """Whether our own end was closed first, though the relay's stood and was not silent.
+        """Whether our own end was closed first, while the relay's was open and not silent.
 
-        gRPC does that when what came is not what the other side's TLS made. Asked before we close
-        the connection ourselves.
+        gRPC closes it when the received bytes are not what the other side's TLS sent. Call this
+        before closing the connection.
         """
         with trio.move_on_after(_NOTICE_SECONDS):
             await self._pipe.ended.wait()
@@ -94,12 +95,12 @@ class Way:
 
 @dataclass
 class _Pipe:
-    """What is seen of a way's bytes, which nobody here looks into.
+    """Joins the two ends of a way, and observes when they close and when bytes come.
 
     Attributes:
-        ended: Set once one of its ends was closed.
-        is_ended_here: That was ours, and not the relay's.
-        heard_time: When something came at last, by trio's clock.
+        ended: Set once one of the ends was closed.
+        is_ended_here: Whether that was our end, not the relay's.
+        heard_time: When bytes came last, by trio's clock.
     """
 
     ended: trio.Event = field(default_factory=trio.Event)
@@ -107,7 +108,7 @@ class _Pipe:
     heard_time: float = -math.inf
 
     async def carry(self, listener: trio.socket.SocketType, relay: Connection) -> None:
-        """Join whoever connects here with a relay, until both have ended."""
+        """Join the connection that is made here with the relay's, until both have ended."""
         connection, _ = await listener.accept()
         async with trio.SocketStream(connection) as ours:
 
@@ -126,7 +127,7 @@ class _Pipe:
 
 
 class KnownNetworks(Protocol):
-    """Knows this facility's networks; `node.exchange.membership.memberships` does."""
+    """This facility's networks; `node.exchange.membership.memberships` implements it."""
 
     def get(self, network: NetworkId) -> Network | None:
         """Return a network; None for one that this facility is not in."""
@@ -149,9 +150,9 @@ class OwnTicket:
     """Our half of a ticket that was verified, for one way.
 
     Attributes:
-        network: Whose directory gave it.
-        relay: Where the other side waits, or comes.
-        encoded: What the relay is shown.
+        network: The network whose directory gave it.
+        relay: The relay where the two sides meet.
+        encoded: The half of the ticket to show to the relay.
     """
 
     network: NetworkId
@@ -189,10 +190,10 @@ class Relaying:
             report_forgery: Raises an alarm about a network's directory or relay.
             policy: Returns which relays may be used, as it is set now.
             dialer: Makes the connections.
-            tls: Where relays are spoken to within TLS: `always`, `never`, or `auto`: where their
-                port is that of HTTPS.
-            brought: Has a connection to the peer service, from an address of ours, count for
-                whoever came by relay.
+            tls: When to use TLS to a relay: `always`, `never`, or `auto`: if its port is that of
+                HTTPS.
+            brought: Counts a connection from an address of ours to the peer service for the
+                facility that came by relay.
         """
         self._brought = brought
         self._dialer = dialer
@@ -214,7 +215,7 @@ class Relaying:
         self._accepted: set[str] = set()  # our own ends of connections that came by relay
 
     async def run(self) -> None:
-        """Carry what comes by relay, for ever."""
+        """Run the connections that peers make through relays, for ever."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await trio.sleep_forever()
@@ -290,10 +291,11 @@ class Relaying:
             self._avoided[relay] = trio.current_time() + _AVOID_SECONDS
 
     def suspicion(self, relay: str, error: NodeError, *, was_connected: bool) -> str:
-        """Return what a connection that ended with an error says of its relay; empty if nothing.
+        """Return why a connection's error makes its relay suspect; empty if it does not.
 
-        A relay that alters bytes towards us is caught at once. One that alters them towards the
-        other side looks like one that breaks off, which any may do now and then.
+        A relay that alters bytes towards us is detected at once. One that alters bytes towards the
+        other side looks like a broken connection, which an honest relay may have now and then; only
+        several within an hour are suspect.
         """
         if isinstance(error, PeerLeft):
             return ""
@@ -389,8 +391,8 @@ class Relaying:
                 path.unlink(missing_ok=True)
 
     async def _look_out(self, way: Way, half: bytes) -> None:
-        """Hear from a relay, on a second connection, that it is about to stop."""
-        # Without, a relay's stop is a connection that breaks, and that is looked after too.
+        """Listen, on a second connection, for the relay's notice that it is about to stop."""
+        # If this fails, the relay's stop breaks the connection, which is handled anyway.
         with suppress(PeerUnreachable, trio.BrokenResourceError, OSError):
             async with _closed_after(await self._connected(way.relay)) as stream:
                 await stream.send_all(TICKET_LENGTH.pack(LOOK_OUT | len(half)) + half)
@@ -441,7 +443,7 @@ async def _closed_after(stream: Connection) -> AsyncGenerator[Connection]:
 
 
 async def _bound(home: Path) -> tuple[trio.socket.SocketType, Path]:
-    """Return a socket that nobody else has; its path is no longer than the admin socket's."""
+    """Return a socket bound to a new path in the home, no longer than the admin socket's."""
     listener = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     while True:
         path = home / f"w{secrets.token_hex(2)}.sock"
