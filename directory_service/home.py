@@ -141,46 +141,46 @@ _TEMPLATE = """\
 # emix directory. Restart after a change. Lines that begin with # show the defaults.
 
 [network]
-# What nodes are told.
+# The network's name, as nodes show it.
 name = {name}
-# The network's public key. All invitations and lists are held against it.
+# The network's public key. It verifies all invitations and lists.
 key = "{key}"
 
 [listen]
-# Where nodes connect (TLS).
+# The address to which nodes connect (TLS).
 nodes = "{listen}"
 
 [relay]
-# Where this process relays, for nodes that cannot reach each other, for example "0.0.0.0:7421".
-# Empty: it does not.
+# The address of this process's relay, for nodes that cannot reach each other, for example
+# "0.0.0.0:7421". Empty: no relay.
 listen = {relay_listen}
-# All relays of the network, as nodes reach them: this one's public address first. After a change:
-# `emix-directory renew --network-key FILE`: nodes go to no relay that the network has not named.
+# The public addresses of all relays of the network, this one's first. After a change, run
+# `emix-directory renew --network-key FILE`: nodes use only relays that the network has named.
 addresses = {relays}
-# How many pairs of connections a facility may have at once, and how many GiB it may send a day
-# (0: no bound).
+# How many relayed pairs of connections a facility may have at once, and how many GiB it may send a
+# day (0: no limit).
 # streams_of_facility = 16
 # gib_a_day_of_facility = 0
-# What all pairs together may use of the line, in Mbit/s (0: no bound). They share it evenly,
-# however many connections each has.
+# The rate of all pairs together, in Mbit/s (0: no limit). They share it evenly, however many
+# connections each has.
 # mbit_a_second = 0
 
 [database]
 # Empty: an embedded database in this home. Several processes share a PostgreSQL:
 # "postgresql://emix@db.example.org/emix?sslmode=verify-full&sslrootcert=/etc/emix/postgres-ca.pem"
-# (the password rather in a PGPASSFILE). On another machine its certificate has to be verified.
+# (put the password into a PGPASSFILE). On another machine its certificate must be verified.
 url = {database}
 
 [limits]
-# What strangers may do from one address. Behind a reverse proxy all nodes come from one: then
-# about four calls a minute for each node, and let the proxy bound each address.
+# Calls that one address may make without a session. Behind a reverse proxy all nodes share one
+# address: then allow about four calls a minute for each node, and limit addresses in the proxy.
 # strangers_a_minute = 120
-# Connections to the relay that have shown no ticket yet; to the directory, four times as many
-# that have not logged in:
+# Connections from one address to the relay that have presented no ticket yet; to the directory,
+# four times as many that have not logged in.
 # strangers_at_once = 16
 
 [metrics]
-# Where Prometheus may ask, for example "127.0.0.1:7422". Empty: nowhere.
+# The address for Prometheus, for example "127.0.0.1:7422". Empty: no metrics.
 # listen = ""
 
 [log]

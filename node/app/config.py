@@ -231,97 +231,97 @@ _TEMPLATE = """\
 # Lines that begin with # show the defaults.
 
 [facility]
-# What other facilities see. Not what looks like a Facility ID: it would be taken for one.
+# The name that other facilities see. It must not look like a Facility ID.
 display_name = {name}
-# How members of a network find it, beside the name. Never a patient's name.
+# Members of a network can search for these, too. Never enter a patient's name.
 # city = ""
 # departments = ["Radiology", "Emergency"]
-# Whom a study may be addressed to here.
+# The recipients here that senders may choose.
 # recipients = ["Radiology on call"]
 
 [listen]
-# Where other nodes connect (mutual TLS; open this port to your partners).
+# The address to which other nodes connect (mutual TLS; open this port to your partners).
 peer = "{peer}"
-# Where nodes introduce themselves before they are paired (TLS, no patient data).
+# The address for nodes that are not paired yet (TLS, no patient data).
 introduction = "{introduction}"
-# What partners are told to connect to, where it differs from the above: public names. Without it,
-# and where "peer" is bound to all addresses, they are told this machine's addresses as they are.
+# The public addresses that partners connect to, if they differ from the above. Without them, and if
+# "peer" listens on all addresses, partners get this machine's own addresses.
 # announce = ["imaging.example.org:7410"]
 # announce_introduction = ["imaging.example.org:7411"]
 
 [federation]
-# "paired": only facilities that a person paired with. "network": also members of the networks
-# that this facility has joined, as long as the network's signed list names them.
+# "paired": exchange with paired facilities only. "network": also with members of the networks that
+# this facility has joined, as long as the network's signed list names them.
 # trust = "paired"
-# Whether a relay may carry what cannot go directly: "allowed" or "never". It sees ciphertext only.
+# "allowed": use a relay if there is no direct way; it sees ciphertext only. "never": use none.
 # relay = "allowed"
-# Only these relays, for example ["relay.example.org:7421"]. Empty: all of the network.
+# Use only these relays, for example ["relay.example.org:7421"]. Empty: all of the network's.
 # only_relays = []
-# Whether relays are spoken to within TLS, for firewalls that let only TLS through: "always",
-# "never", or "auto": where a relay's port is 443.
+# Speak TLS to relays, for firewalls that allow only TLS: "always", "never", or "auto", which does
+# so if the relay's port is 443.
 # relay_tls = "auto"
-# Whether nodes of this network find each other by multicast DNS: "on" or "off". What they say is
-# a hint where to try and no more.
+# Find nodes on the own LAN by multicast DNS: "on" or "off". Their answers are only hints where to
+# connect; certificates decide.
 # lan = "on"
 
 [proxy]
-# Where only an HTTP proxy leads out, for example "proxy.example.org:3128": all connections but
-# those to this machine's own networks go through its CONNECT. Empty: none.
+# An HTTP proxy, for example "proxy.example.org:3128", if it is the only way out: all connections
+# except those to this machine's own networks use its CONNECT. Empty: no proxy.
 # address = ""
-# Where it wants Basic authentication: a file that holds user:password, for this user alone.
+# For Basic authentication: a file with user:password that only this user may read.
 # credentials = ""
 
 [policy]
-# "accept": a paired peer's packages arrive at once. "ask": a person accepts each offer.
+# "accept": packages of peers arrive without a question. "ask": a person accepts each offer.
 # incoming = "accept"
-# "sealed": an offer of ours tells whom and what it is of, sealed to the receiving facility, for the
-# person there who accepts it. "none": it tells how many instances, and what you write with it.
+# "sealed": our offers include the patient and the study, sealed to the receiving facility, for the
+# person there who accepts them. "none": only the number of instances and your own note.
 # offer_summary = "sealed"
-# For how many days a delivery of ours stands when the other side cannot be reached; 30 at most,
-# since nobody takes an older one.
+# For how many days we try to deliver if the other side cannot be reached; at most 30, since no node
+# accepts an older delivery.
 # offer_days = 30
-# "senders": who sent a package here is told when it is deleted here, so that it does not count on
-# it. "nobody": it is not.
+# "senders": the sender of a package is notified when it is deleted here, so that the sender does
+# not rely on it. "nobody": no notice.
 # tell_deletions = "senders"
 
 [parsers]
-# Processes that look at foreign files give up what they do not need, as far as the kernel lets
-# them (`emix doctor` shows it). What is named here has to hold, or the node does not start:
-# "privileges", "network", "mounts", "files", "syscalls".
+# Processes that read foreign files give up all rights that they do not need, as far as the kernel
+# allows (`emix doctor` shows it). The node does not start unless the layers that are named here are
+# in force: "privileges", "network", "mounts", "files", "syscalls".
 # require = []
 
 [store]
-# Where sealed chunks are kept. Empty: in the home. In an object store that speaks S3, one prefix a
-# node: "s3://bucket/prefix?endpoint=https://s3.example.org&region=eu-central-1" (no endpoint:
-# Amazon's). What is there is ciphertext. `emix init --chunks` takes the prefix for this node.
+# The place of sealed chunks. Empty: the home. An object store with the S3 protocol, one prefix for
+# each node: "s3://bucket/prefix?endpoint=https://s3.example.org&region=eu-central-1" (without an
+# endpoint: Amazon's). It gets ciphertext only. `emix init --chunks` claims the prefix for a node.
 {chunks}
-# Where chunks were before: "home", or a place as above. They move from there while the node serves;
-# `emix doctor` says when all have moved, and this can be emptied. Empty: nothing moves.
+# The earlier place of chunks: "home", or a place as above. The node moves them from there while it
+# serves; `emix doctor` says when all have moved, then empty this. Empty: nothing to move.
 # chunks_before = ""
-# A file with [default], aws_access_key_id and aws_secret_access_key, for this user alone; it is
-# read again with each call. Empty: AWS_ACCESS_KEY_ID and so on, or a role that the machine has.
+# A file with [default], aws_access_key_id and aws_secret_access_key that only this user may read;
+# it is read for each call. Empty: AWS_ACCESS_KEY_ID and so on, or the machine's role.
 {chunks_credentials}
-# Above so many GiB of sealed data and database, senders are asked to come later. 0: no quota.
+# Above so many GiB of sealed data and database, senders are asked to try later. 0: no quota.
 # quota_gib = 0
-# Kept free on the disk, in MiB, so that a full disk can still record what happened.
+# MiB that stay free on the disk, so that a full disk can still record what happened.
 # reserve_mib = 64
-# Other programs may fill the disk all the same. Then a file of so many MiB is given up, so that
-# deleting, stopping and starting work. 0: no such file.
+# Size in MiB of a ballast file in the home. If other programs fill the disk, the node deletes it,
+# so that deleting studies, stopping and starting still work. 0: no such file.
 # ballast_mib = 32
 # Received packages that are older than so many days are announced, and deleted a week later, if
-# somebody has looked at them or exported them: emix retention --dry-run. 0: never.
+# somebody has viewed or exported them: see emix retention --dry-run. 0: never.
 # retention_days = 0
-# Transfers that ended so many days ago are forgotten, with their receipts, once their package is
-# not here any more. 0: never.
+# Records of transfers that ended so many days ago are deleted, with their receipts, once their
+# package is no longer here. 0: never.
 # transfers_days = 0
 
 [admin]
-# A group of this machine whose people may use `emix` for this node, each under their own name. The
-# node's user has to be in it. Empty: only the user that runs the node, and root.
+# A group of this machine whose members may use `emix` for this node, each under their own name. The
+# node's user must be in it. Empty: only the node's user, and root.
 # group = ""
 
 [metrics]
-# Where Prometheus may ask, for example "127.0.0.1:7412". Empty: nowhere.
+# The address for Prometheus, for example "127.0.0.1:7412". Empty: no metrics.
 # listen = ""
 
 [log]
