@@ -1,1 +1,1 @@
-"""The directory of a regional network: who is who, where, and a bell and a relay between them."""
+"""The directory of a regional network: identity, discovery, the bell, relay tickets, the relay."""

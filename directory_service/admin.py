@@ -1,4 +1,4 @@
-"""The admin service of a directory: for whoever may open its socket."""
+"""The admin service of a directory, for the users who may open its socket."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,6 +1,7 @@
-"""What somebody tried and did not get: counted, and shown for a week, for the operator's eyes.
+"""Alarms about refused attempts: counted, and shown to the operator for a week.
 
-Only what takes a stolen secret or a recorded message is noted, so nobody can raise alarms at will.
+Only an attempt that needs a stolen secret or a recorded message raises an alarm, so nobody can
+raise alarms at will.
 """
 
 import time
@@ -12,7 +13,7 @@ import structlog
 log = structlog.get_logger()
 _MOST = 100
 SHOWN_SECONDS = 7 * 86400
-"""For so long after it was tried last an alarm is shown; the log has it for good."""
+"""How long an alarm is shown after the last attempt; it stays in the log."""
 
 
 class Alarms:
@@ -39,7 +40,7 @@ class Alarms:
             self._last[text] = self._clock()
 
     def acknowledge(self) -> int:
-        """Show no more what was tried so far, since somebody has seen it; return how many."""
+        """Hide all present alarms, because a person has seen them; return how many."""
         self._forget_old()
         seen = len(self._counts)
         log.info("directory alarms acknowledged", alarms=seen)
@@ -48,7 +49,7 @@ class Alarms:
         return seen
 
     def texts(self) -> list[str]:
-        """Return what was tried of late, how often, and when at last."""
+        """Return the recent alarms, each with its count and last time."""
         self._forget_old()
         return [
             f"{text} (refused; {count} times, last {_moment(self._last[text])})"

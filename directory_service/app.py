@@ -70,7 +70,7 @@ async def _serve_until_stopped(home: Home, config: Config, stop: Stop) -> None:
 def run_relay(
     address: str, listen: str, network_key: bytes, limits: Limits, metrics_listen: str = ""
 ) -> None:
-    """Run a relay alone until SIGINT or SIGTERM: for any facility that the network trusts.
+    """Run a standalone relay until SIGINT or SIGTERM, at any facility that the network trusts.
 
     Raises:
         NodeError: it could not start.
@@ -138,7 +138,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         stack.callback(nursery.cancel_scope.cancel)
         nursery.start_soon(knowledge.run)
         service = server.service()
-        # Who can only be answered from memory can neither join nor log in.
+        # Without the database calls are answered from memory only: no node can join or log in.
         health = {service.descriptor.full_name: lambda: not knowledge.is_database_away}
         port = await stack.enter_async_context(
             serve(

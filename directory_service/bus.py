@@ -1,8 +1,8 @@
-"""What the processes of one directory tell each other: who has come, and what has changed.
+"""Publish/subscribe between the processes of one directory: presence, and changes of records.
 
-News says what to look at, or carries what is small and passing (presence, a dial-back, a ticket);
-what lasts is read from the database, and told in the transaction that keeps it. A process that may
-have missed some looks at everything.
+A message (`News`) names what has changed, or carries small transient data (presence, a dial-back, a
+ticket). Durable data is read from the database; its message is sent in the transaction that keeps
+it. A process that may have missed messages reads everything again.
 """
 
 import base64
@@ -22,13 +22,13 @@ _MAC_CHARACTERS = 64
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One thing that another process should know.
+    """One message to the other processes.
 
     Attributes:
-        process: Who says so.
-        kind: member, node, list, tell; or one of `directory_service.presence`.
-        ids: What it is about.
-        data: What goes with it.
+        process: The sending process.
+        kind: member, node, list, tell; or a kind of `directory_service.presence`.
+        ids: The ids that it concerns.
+        data: Its payload.
     """
 
     process: str
@@ -44,9 +44,10 @@ class News:
 
     @classmethod
     def decode(cls, text: str, key: bytes) -> Self | None:
-        """Return the news in a text; None for what another made, or a later version says.
+        """Return the message in a text; None if it was not made with the key, or is not known.
 
-        Whoever may connect to the database can notify: nothing is read before the key is proven.
+        Every user of the database can send notifications, so nothing is parsed before the MAC is
+        verified.
         """
         mac, text = text[:_MAC_CHARACTERS], text[_MAC_CHARACTERS:]
         if not hmac.compare_digest(mac.encode("utf-8", "replace"), _mac(key, text).encode()):

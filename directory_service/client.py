@@ -1,4 +1,4 @@
-"""The operator's calls to a directory, from wherever the key is."""
+"""The operator's calls to a directory, made from the machine that has the key."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -48,11 +48,10 @@ class OperatorClient:
             raise PeerUntrusted("the directory there is another network's")
 
     def members(self) -> tuple[bytes, list[Membership]]:
-        """Return what the directory shows to who signs its lists.
+        """Return the list and the memberships, which the directory shows only to a list signer.
 
         Returns:
-            The newest list, of which nothing is verified yet, empty for none; and all memberships,
-            verified.
+            The newest list, not verified yet, empty for none; and all memberships, verified.
 
         Raises:
             RemoteProtocolError: there are more than a network can have.
@@ -80,7 +79,7 @@ class OperatorClient:
         return encoded, found
 
     def publish(self, encoded: bytes) -> None:
-        """Bring a signed list."""
+        """Publish a signed list."""
         requests = (pb.PublishRequest(list=piece) for piece in pieces(encoded))
         self._channel.bring(_PUBLISH, requests, timeout=CALL_SECONDS)
 

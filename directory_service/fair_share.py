@@ -1,8 +1,8 @@
-"""Who may pass on bytes next, where a line's rate is given.
+"""Fair scheduling of a relay's configured rate between pairs.
 
-Pairs take turns, however many connections each has: of a pair one connection at a time stands in
-the line, and the line is first come, first served. Without a rate there is no line: the kernel
-and the loop share between connections, of which a pair has a few at most.
+Pairs take turns, however many connections each has: one connection of a pair at a time waits in the
+queue, which is first come, first served. Without a configured rate there is no queue: the kernel
+and the event loop divide the capacity between connections, of which a pair has a few at most.
 """
 
 from collections.abc import Hashable
@@ -12,7 +12,7 @@ import trio
 _LEAST_PIECE, _LARGEST_PIECE = 1 << 14, 1 << 20
 _PIECES_A_SECOND = 50  # so that who waits for others does not wait long
 _BUFFERS_A_SECOND, _LEAST_BUFFER, _LARGEST_BUFFER = 4, 1 << 16, 1 << 22
-_SAVED_SECONDS = 0.05  # what nobody used may be used so much later: timers are late
+_SAVED_SECONDS = 0.05  # how long unused capacity can be made up for, since timers are late
 
 
 class FairShare:

@@ -3,7 +3,7 @@
 ```
 directory.toml            configuration, the network's public key in it
 directory.key             32 bytes: sessions and the embedded database derive from it
-ticket.cert               the network's word that this directory signs relay tickets
+ticket.cert               the network's certificate for this directory's ticket key
 tls.key tls.pem root.pem  TLS identity of the service, and the root that signed it
 newest.list               the newest signed list, in case that the database is lost
 directory.db              SQLCipher, unless PostgreSQL is used
@@ -76,8 +76,8 @@ class Config:
     """All settings, checked.
 
     Attributes (by section of the file):
-        name: `[network]` what nodes are told.
-        network_key: `[network] key` what all documents are held against.
+        name: `[network]` the network's name for nodes.
+        network_key: `[network] key` verifies all documents.
         listen: `[listen] nodes` address of the service.
         relay_listen: `[relay] listen` address of a relay in this process; empty for none.
         relays: `[relay] addresses` all relays that nodes are sent to, as they reach them.
@@ -273,7 +273,7 @@ class ListFile:
     path: Path
 
     def load(self) -> bytes:
-        """Return the list; empty for none. It is verified by whoever uses it."""
+        """Return the list, empty for none; the caller must verify it."""
         return self.path.read_bytes()[: MAX_LIST_BYTES + 1] if self.path.exists() else b""
 
     def keep(self, encoded: bytes) -> None:
@@ -342,7 +342,7 @@ def database_key(secret: bytes) -> bytes:
 
 
 def bus_key(secret: bytes) -> bytes:
-    """Return what the processes of a directory make their news with, of the directory's key."""
+    """Return the MAC key of messages between processes, derived from the directory's key."""
     return derive_key("emix 2026-11 directory bus v1", secret)
 
 
@@ -351,7 +351,7 @@ def _ticket_key(secret: bytes) -> SigningKey:
 
 
 def certify_ticket_key(key: OperatorKey, secret: bytes, relays: Sequence[str], now: float) -> bytes:
-    """Return the network's word for the ticket key that derives from a directory's key."""
+    """Return the network's certificate for the ticket key derived from a directory's key."""
     expires = now + DIRECTORY_DAYS * 86400
     return certify_tickets(key.key, _ticket_key(secret).public, relays, expires)
 

@@ -1,6 +1,6 @@
-"""The letters that were made with a key file: noted beside it, so that a revocation covers all.
+"""The join letters that were made with a key file, noted beside it: a revocation covers them all.
 
-A facility that is revoked and has another letter, never used, would come back with it.
+Otherwise a revoked facility could join again with another letter that was never used.
 """
 
 import json

@@ -1,12 +1,12 @@
 """The operator's side: the network's key file, and what is signed with it.
 
-A key file is kept where the operator is, never on the directory. A *list key* file, which the
-network key certified for a time, can sign lists only: it is for the machine that does so weekly.
-Beside the key file lies the newest list that was signed with it, so that a directory that shows
-an older one cannot make a revocation disappear.
+A key file is kept by the operator, never on the directory. A *list key* file, which the network key
+certified for a limited time, can sign only lists: it is for the machine that does so weekly. The
+newest list that was signed with a key file is kept beside it, so that a directory cannot undo a
+revocation by showing an older list.
 
-A list key is for one epoch of the lists. The network key begins the next one where a list key was
-stolen: that ends all list keys, and overrules whatever they signed.
+A list key is valid for one epoch of the lists. If a list key is stolen, the network key begins the
+next epoch: that ends all list keys, and overrules everything they signed.
 """
 
 import base64
@@ -45,9 +45,9 @@ from node.errors import ConfigError, Conflict, DocumentError, KeysError, NotFoun
 from node.system import safe_paths
 
 CONFIRM_SECONDS = 7 * 86400
-"""For so long after a letter's time a facility that used it can still be confirmed. Who joined is
-what the directory says, and when, what the letter's holder says: without an end, any stray letter
-would make a member years later."""
+"""How long after a letter's expiry a facility that used it can still be confirmed. The joining time
+is stated by the letter's holder, and the membership is reported by the directory. So without this
+limit a stray letter could make a member years later."""
 
 KEY_FORMAT = "emix-network-key/1"
 LIST_KEY_FORMAT = "emix-list-key/1"
@@ -61,7 +61,7 @@ class OperatorKey:
 
     Attributes:
         key: The network key, or a list key.
-        certificate: The network's word for a list key; empty for the network key.
+        certificate: The network's certificate for a list key; empty for the network key.
         endpoints: Where the directory is reached.
         root: Signs the directory's TLS certificates; None in a list key file.
     """
@@ -201,21 +201,23 @@ class OperatorKey:
         above: Iterable[NetworkList] = (),
         begins_epoch: bool = False,
     ) -> bytes:
-        """Return the next list: who was listed stays, who alone came with an invitation is added.
+        """Return the next list.
 
-        An invitation adds nobody any more seven days after its end.
+        Listed members stay. A facility that is the only user of its invitation is added, until
+        seven days after the invitation's expiry.
 
         Args:
             latest: The list before, whose members and revocations stay.
-            memberships: What facilities have shown to the directory.
-            revoked: Whose invitations are revoked now.
-            now: The present.
-            above: Other lists that are known: the next one is newer than these, too.
-            begins_epoch: It ends all list keys, and overrules all lists that there are.
+            memberships: The memberships that facilities have shown to the directory.
+            revoked: The invitations that are revoked now.
+            now: The present time.
+            above: Other known lists, than which the next list must be newer, too.
+            begins_epoch: Whether it begins an epoch: that ends all list keys, and overrules all
+                present lists.
 
         Raises:
-            ConfigError: this is a list key whose time is over, or one that was revoked.
-            UsageError: it is a list key, and a new epoch needs the network key.
+            ConfigError: this is a list key that has expired or was revoked.
+            UsageError: this is a list key, and a new epoch needs the network key.
         """
         known = [one for one in (latest, *above) if one is not None]
         epoch, number = self._next_place(known, now, begins_epoch=begins_epoch)
@@ -268,11 +270,11 @@ def is_late(membership: Membership, now: float) -> bool:
 def newest(
     ours: NetworkList | None, theirs: NetworkList | None, now: float
 ) -> tuple[NetworkList | None, bool]:
-    """Return the newest list there is, and whether the directory shows an older one than we know.
+    """Return the newest list, and whether the directory shows an older one than is known here.
 
     Raises:
-        Conflict: it shows another list under the place of ours, or a later one that cannot be told
-            from what a thief would sign: a person has to find out.
+        Conflict: the directory shows another list at the same place as ours, or a later one that
+            the thief of a list key could have signed: a person has to find out.
     """
     if theirs is None:
         return ours, ours is not None
@@ -317,7 +319,7 @@ def known_list(path: Path, key: OperatorKey, now: float) -> NetworkList | None:
 
 
 def signed_list(path: Path, key: OperatorKey, now: float) -> bytes:
-    """Return the same as it was signed; empty before the first.
+    """Return the newest list that was signed with a key file, as signed; empty before the first.
 
     Raises:
         ConfigError: what is kept there is no list of that network.
@@ -358,13 +360,13 @@ def find_facility(
     """Return the facility that an operator means by a Facility ID, its beginning, or a name.
 
     Args:
-        memberships: Those that the directory holds: it knows their names.
-        listed: Whom a list names. A directory that has lost what it knew holds fewer.
-        text: What was typed.
+        memberships: Those that the directory has; they contain the names.
+        listed: The facilities in a list. A directory that has lost data has fewer memberships.
+        text: The text that was typed.
 
     Raises:
-        NotFound: none is meant.
-        Conflict: several are.
+        NotFound: no facility matches.
+        Conflict: several match.
     """
     beginning = beginning_of_id(text)
     all_of = list(memberships)

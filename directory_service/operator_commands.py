@@ -437,7 +437,7 @@ def revoke(facility: str, key_file: str, json_: bool) -> None:
     now = time.time()
     with open_operator_client(key) as client:
         encoded, memberships = client.members()
-    # The directory might hold some back: what was listed from here counts, too.
+    # The directory might withhold memberships, so the members of our own last list count too.
     lists = [known_list(path, key, now), _shown_list(key, encoded, now)]
     listed = [pair for one in lists if one is not None for pair in one.members.items()]
     gone = {i for one in lists if one is not None for i in one.revoked}
@@ -474,15 +474,16 @@ def _sign(
     is_confirming: bool = True,
     is_preview: bool = False,
 ) -> tuple[NetworkList, list[Membership]]:
-    """Sign and publish the next list; return it, and who is confirmed by it.
+    """Sign and publish the next list; return it, and the memberships that it confirms.
 
     Args:
         path: The key's file.
-        revoked: Whose invitations are revoked by it.
-        base: The list that it goes on from; the newest there is, if none is named.
-        begins_epoch: It ends all list keys, and what they signed.
-        is_confirming: Who waits to be confirmed is. Only where a person is shown who that is.
-        is_preview: It is neither kept nor published.
+        revoked: The invitations that it revokes.
+        base: The list on which it is based; by default the newest.
+        begins_epoch: Whether it begins an epoch, which ends all list keys and what they signed.
+        is_confirming: Whether it confirms waiting facilities. Use it only if a person is shown
+            which ones.
+        is_preview: Whether it is neither kept nor published.
     """
     key, now = read_key(path), time.time()
     with open_operator_client(key) as client:
@@ -500,8 +501,8 @@ def _sign(
             above=[one for one in (known_list(path, key, now), theirs) if one is not None],
             begins_epoch=begins_epoch,
         )
-        # Before it is published: a directory that takes it and says that it failed must not
-        # make the next one go without what this one revokes.
+        # Kept before it is published: if a directory accepts it but reports a failure, the next
+        # list must still contain the revocations of this one.
         if not is_preview:
             replace_all({list_beside(path): encoded}, 0o600)
             client.publish(encoded)
@@ -574,7 +575,7 @@ def _latest(
 def _warn_of_overruled(
     memberships: Iterable[Membership], theirs: NetworkList, shown: NetworkList
 ) -> None:
-    """Say what the directory's list had that the new one has not: some may have been right."""
+    """Warn of entries in the directory's list that the new one lacks: some may have been right."""
     names = {m.invitation.id: m.invitation.display_name for m in memberships}
 
     def named(invitations: Iterable[InvitationId]) -> str:

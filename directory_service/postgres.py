@@ -28,7 +28,7 @@ _ANSWER_SECONDS = 8.0  # less than nodes wait
 _AWAY = "the directory's database does not answer; try again soon"
 _STATEMENT_MILLISECONDS = 10_000
 _CONNECTIONS = 4
-# A server that is gone without a word is noticed.
+# Detects a server that disappeared without closing the connection.
 _SILENCE: Any = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -38,10 +38,10 @@ _SILENCE: Any = {
 
 
 def channel_of(key: bytes) -> str:
-    """Return where the processes of a directory notify each other: nobody else knows the name.
+    """Return the secret name of the channel on which a directory's processes notify each other.
 
-    Whoever may connect to the database can notify, and whoever knew could send what cannot even
-    be decoded, again and again.
+    Every user of the database can send notifications; with the name, one could flood the processes
+    with undecodable ones.
     """
     return "emix_" + keyed_digest(key, b"channel").hex()[:32]
 
@@ -97,7 +97,7 @@ class PostgresBus:
     is_shared = True
 
     def __init__(self, url: str, engine: PostgresEngine, key: bytes) -> None:
-        """Prepare; `key` is shared by the processes and keeps others out."""
+        """Prepare; `key` authenticates the messages and is shared by the processes."""
         self._url = url
         self._engine = engine
         self._key = key
@@ -131,14 +131,14 @@ class PostgresBus:
 
 
 def check_private(url: str, environment: Mapping[str, str]) -> None:
-    """Check that what goes to a database and comes from it is read and altered by nobody.
+    """Check that the connection to a database is confidential and authenticated.
 
-    Members, records and used challenges go there: who alters them lets a login be used twice, or
-    takes a facility away. libpq takes whatever a server offers if it is not told to verify it.
+    It carries members, records and used challenges: an attacker who alters them can replay a login
+    or remove a facility. libpq does not verify the server unless it is configured to.
 
     Args:
         url: As in `open_postgres`.
-        environment: Where libpq looks for what the URL does not say.
+        environment: The environment, from which libpq takes settings that the URL lacks.
 
     Raises:
         ConfigError: the server is on another machine, and its certificate would not be verified.
@@ -155,7 +155,7 @@ def check_private(url: str, environment: Mapping[str, str]) -> None:
     if not setting("service") and all(map(_is_local, hosts)):
         return
     mode, roots = setting("sslmode"), setting("sslrootcert")
-    # Any public authority signs for who asks: of those, the name has to be looked at.
+    # A public authority issues certificates to anybody, so then the host name must be verified.
     if mode == "verify-full" or (mode == "verify-ca" and roots not in ("", "system")):
         return
     raise ConfigError(
@@ -179,10 +179,10 @@ async def open_postgres(url: str, key: bytes) -> PostgresEngine:
 
     Args:
         url: `postgresql://user@host/name`; passwords rather in a passfile (PGPASSFILE).
-        key: What the processes tell each other is made with it.
+        key: Authenticates the messages between the processes.
 
     Raises:
-        ConfigError: it is not reachable, not ours to use, or elsewhere without verified TLS.
+        ConfigError: it cannot be reached or used, or is on another machine without verified TLS.
     """
     check_private(url, os.environ)
     pool: psycopg_pool.ConnectionPool[Any] = psycopg_pool.ConnectionPool(
@@ -225,7 +225,7 @@ def _prepare(pool: psycopg_pool.ConnectionPool[Any]) -> None:
             "CREATE TABLE IF NOT EXISTS steps (number BIGINT PRIMARY KEY, done_seconds BIGINT)"
         )
     with pool.connection() as connection:
-        # A lock that only who may write here can hold; anybody can hold an advisory one.
+        # A table lock needs write access; any user could take an advisory lock.
         connection.execute("LOCK TABLE steps IN EXCLUSIVE MODE")
         done = {number for (number,) in connection.execute("SELECT number FROM steps")}
         if max(done, default=0) > len(SCHEMA):

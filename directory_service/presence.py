@@ -1,8 +1,9 @@
-"""Who is online, at which process: told to the other processes, and held in step with them.
+"""Presence: which nodes are online at which process, replicated between the processes.
 
-Coming and going is told as it happens, a hundred nodes at a time. With every sign of life goes a
-digest of all who are here; whoever finds that it knows otherwise asks for the whole. So nothing
-that got lost on the way is believed for long, and nobody who comes waits for the way.
+Arrivals and departures are sent as they happen, at most a hundred nodes in a message. Every
+heartbeat carries a digest of the nodes at the process; a process whose own copy differs asks for
+the complete set. So lost messages are corrected soon, and a connecting node never waits for the
+bus.
 """
 
 import struct
@@ -20,10 +21,10 @@ from node.domain.ids import NodeId
 log = structlog.get_logger()
 ALIVE_SECONDS, DEAD_SECONDS = 5.0, 20.0
 _MOST_PROCESSES = 64
-_NODES_OF_NEWS = 100  # PostgreSQL takes 8,000 bytes
-_UNLIKE = 2  # so many signs of life in a row: what is on its way is not missing
+_NODES_OF_NEWS = 100  # PostgreSQL accepts 8,000 bytes in a notification
+_UNLIKE = 2  # differing heartbeats in a row; after one, messages may still be on their way
 _PART = struct.Struct(">QHH")
-"""Which telling of all it is, which part of it, of how many."""
+"""Number of the complete set, number of this part, number of parts."""
 
 
 @dataclass
@@ -49,10 +50,10 @@ class Presence:
         """Prepare.
 
         Args:
-            process: Names this process.
-            registry: Knows who is online.
-            tell: Tells the other processes; returns whether it could.
-            changed: Called for a node that has come online or has gone.
+            process: The name of this process.
+            registry: Keeps which nodes are online.
+            tell: Sends a message to the other processes; returns whether it could.
+            changed: Called for a node that came online or went offline.
         """
         self._process = process
         self._registry = registry
@@ -78,7 +79,7 @@ class Presence:
         self._wake.set()
 
     def tell_all(self) -> None:
-        """Have the others told of everybody who is here."""
+        """Request that the complete set of nodes here is sent to the others."""
         self._is_asked = True
         self._wake.set()
 
@@ -104,7 +105,7 @@ class Presence:
                 self._drop_silent()
 
     async def _tell_pending(self) -> None:
-        """Tell who has come and gone; what cannot be told now is told later."""
+        """Send pending changes; those that cannot be sent now are sent later."""
         while self._pending:
             some = dict(list(self._pending.items())[:_NODES_OF_NEWS])
             for is_online, kind in ((True, "online"), (False, "offline")):
@@ -135,10 +136,10 @@ class Presence:
     # -- what the others say ------------------------------------------------------------------
 
     async def take(self, news: News) -> bool:
-        """Take news of another process; return whether it is one that is listened to.
+        """Handle a message of another process; return whether its kind belongs to presence.
 
         Raises:
-            ValueError: it makes no sense.
+            ValueError: it is malformed.
         """
         other = self._others.get(news.process)
         if other is None:

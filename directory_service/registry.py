@@ -23,7 +23,7 @@ MAX_NODES = 16
 """Of one facility."""
 
 _EARLIER_LISTS = 3
-"""From so many a change leads to the newest; who has an older one is sent the whole."""
+"""Earlier lists from which a change to the newest is kept; older ones need the whole list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +142,9 @@ class Registry:
         return [m for known in self._memberships.values() for m in known.values()]
 
     def take_list(self, shown: NetworkList, encoded: bytes) -> frozenset[FacilityId]:
-        """Take over a verified list; return the facilities that are members no longer.
+        """Put a verified list in force; return the facilities that are no longer members.
 
-        Whether it had expired was decided when somebody brought it, before it was kept.
+        Its expiry was checked when it was published, before it was kept.
 
         Raises:
             Conflict: it is not newer than the one known.
@@ -165,10 +165,10 @@ class Registry:
         )
 
     def list_for(self, known: bytes, *, may_have_whole: bool) -> ListNews:
-        """Return the newest list as it is needed by who has the one that this digest names.
+        """Return the newest list in the form needed by a node that has the list with this digest.
 
-        Who may not have it whole is given none, unless it has one of the last few: who was a
-        member learns why it is one no longer.
+        A node that may not have the whole list gets none, unless it has one of the last few lists:
+        then it gets the change, so that a former member learns why it is no longer one.
         """
         latest = self.view.latest
         if latest is None:
@@ -229,7 +229,7 @@ class Registry:
         return self._generations.get(facility, 0)
 
     def replace_nodes(self, facility: FacilityId, generation: int) -> bool:
-        """Let go of a facility's earlier nodes for good; return whether it had any."""
+        """Drop a facility's earlier nodes permanently; return whether it had any."""
         before = self.generation(facility)
         if generation <= before:
             return False
@@ -287,7 +287,7 @@ class Registry:
             self._nodes[record.facility].discard(node)
 
     def expire(self, now: float) -> None:
-        """Drop the records whose time is over and whose node is not here."""
+        """Drop expired records of nodes that are not online."""
         for node, record in list(self._records.items()):
             if record.expires_time <= now and node not in self._online:
                 self.forget(node)

@@ -1,8 +1,8 @@
-"""What the processes of a directory know together: kept in the database, told on the bus.
+"""The replicated state of a directory's processes: kept in the database, announced on the bus.
 
-Each process holds all of it in memory and answers from there. What lasts is told in the transaction
-that makes it durable, and looked for now and then: news can be lost. Who is online is in
-`directory_service.presence`.
+Each process has all of it in memory and answers from there. A durable change is announced in the
+transaction that keeps it; since messages can be lost, each process also polls the database.
+Presence is replicated by `directory_service.presence`.
 """
 
 import secrets
@@ -30,7 +30,7 @@ from node.errors import Conflict, DocumentError, NodeError, StoreError, first_er
 log = structlog.get_logger()
 EXPIRE_SECONDS = 60.0
 LOOK_SECONDS = 20.0
-"""How often a process looks for what it was not told: a revocation is known within a minute."""
+"""How often a process polls for missed changes: a revocation is known within a minute."""
 
 
 class KeptList(Protocol):
@@ -75,8 +75,8 @@ class Replica:
     async def enroll(self, membership: Membership, *, is_listed: bool) -> None:
         """Use an invitation; durable once this returns.
 
-        Whom the list names takes it back from whoever has used it: a directory that has lost
-        what it knew may have let in a thief.
+        The facility that the list names for it replaces any other user of it: a directory that has
+        lost its data may have admitted a thief.
 
         Raises:
             Conflict: another facility has used it.
@@ -111,7 +111,7 @@ class Replica:
         known = self.registry.record(record.node)
         half = (now + record.expires_time) / 2
         if known is not None and known.says_the_same(record) and known.expires_time > half:
-            return  # what is kept stands for long enough: a restart costs no writing for each node
+            return  # the stored announcement is valid long enough: no write per node at a restart
         kept = StoredNode(
             record.node,
             record.facility,
@@ -198,7 +198,7 @@ class Replica:
             await trio.lowlevel.checkpoint()
 
     async def _look(self) -> None:
-        """Look for what other processes have kept and could not tell, or we could not hear."""
+        """Poll the database for other processes' changes whose messages were lost."""
         now = self._clock()
         with self._asking_database():
             members, place = await self._storage.counts()
@@ -285,7 +285,7 @@ class Replica:
             await self._guarded(self.load if is_behind else self._look)
 
     async def _told_others(self, news: News) -> bool:
-        """Tell the other processes; without them, they will look when they can."""
+        """Send a message to the other processes; if the bus is down, they find it by polling."""
         try:
             with self._asking_database():
                 await self._bus.tell(news)
@@ -297,7 +297,7 @@ class Replica:
         await self._guarded(lambda: self._take(news))
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something with what others say; nothing of that ends the process."""
+        """Handle a message of another process; no error in it ends this process."""
         try:
             await work()
         except* NodeError as group:
@@ -342,7 +342,7 @@ class Replica:
         await self._bus.tell(News(self._process, "tell", ids, news.SerializeToString()))
 
     def news(self, record: Record) -> pb.WatchResponse:
-        """Return a record as news of its node."""
+        """Return a record as a Watch message."""
         return pb.WatchResponse(record=self.wire(record))
 
     def wire(self, record: Record) -> pb.NodeRecord:
@@ -373,7 +373,7 @@ class Replica:
 
 @contextmanager
 def _left_out(what: str) -> Iterator[None]:
-    """Leave out what does not verify any more, or is another network's, and say so."""
+    """Skip, and log, a stored item that does not verify any more or is another network's."""
     try:
         yield
     except DocumentError as exc:

@@ -1,9 +1,10 @@
-"""New keys for what a directory holds: its TLS identity, its tickets' key, its own key.
+"""Rotating a directory's keys: its TLS identity, its ticket key, its own key.
 
-The directory's own key makes sessions, challenges and relay tickets, keeps strangers out of what
-its processes tell each other, and encrypts the embedded database. It is replaced in steps that can
-be cut off anywhere: the next key is written first, and goes into its place once the database has
-it. Whoever opens the home next finishes what was begun.
+From the directory's own key derive sessions, challenges, relay tickets, the authentication of
+messages between its processes, and the encryption of the embedded database. The key is replaced in
+steps that may be interrupted at any point: the next key is written first, and takes the old one's
+place once the database is encrypted with it. The next process that opens the home completes an
+interrupted rotation.
 """
 
 import secrets
@@ -18,9 +19,9 @@ from node.sql.database import change_key, opens
 
 
 def renew(home: Home, key: OperatorKey) -> None:
-    """Give the service a new TLS identity, and its tickets the network's word for the relays.
+    """Give the service a new TLS identity, and a new network certificate for its ticket key.
 
-    Both are used from the next start on.
+    The certificate names the present relays. Both are used from the next start on.
 
     Raises:
         ConfigError: no home is there, it is another network's, or it cannot be written.
@@ -37,10 +38,10 @@ def renew(home: Home, key: OperatorKey) -> None:
 
 
 def rotate(home: Home, key: OperatorKey) -> None:
-    """Give a directory that does not run new keys for everything.
+    """Replace all keys of a directory that does not run.
 
-    All sessions end with it. What a thief has of the old ones is good for nothing here any more;
-    see docs/operations-directory.md for what it is good for elsewhere.
+    All sessions end. Stolen old keys are then useless at this directory;
+    docs/operations-directory.md says where they can still be misused.
 
     Raises:
         StoreLocked: it runs.
@@ -62,7 +63,7 @@ def settle(home: Home) -> None:
     if home.database.exists() and not opens(home.database, database_key(home.key())):
         secret = following.read_bytes()
         if not opens(home.database, database_key(secret)):
-            return  # of neither key: whoever opens it says what to do
+            return  # neither key opens it: opening the database will report what to do
         replace_all({home.key_file: secret})
     following.unlink()
 

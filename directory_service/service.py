@@ -44,7 +44,7 @@ _OPEN_CALLS = {"GetNetwork", "GetChallenge", "Login", "Join", "Publish", "ListMe
 """Calls without a session: what they need they carry in themselves."""
 
 _CONFIRMED_CALLS = {"Lookup", "Find", "AskDialBack", "AskTicket"}
-"""For whom the newest list names: a letter alone, stolen perhaps, shows nobody the network."""
+"""Calls only for members in the newest list: a join letter, perhaps stolen, reveals no members."""
 
 OPEN_CALLS_A_MINUTE_IN_ALL = 60_000
 CALLS_A_MINUTE = 1200
@@ -58,7 +58,7 @@ LISTS_AT_ONCE = 8
 
 _MOST_LISTS_AT_ONCE = 500
 _LISTS_BROUGHT, _LISTS_BROUGHT_IN_ALL = 2, 8
-"""That are on their way here at once: from one address, and in all. Anybody may bring one."""
+"""Lists being received at once, from one address and in all. Anybody may publish one."""
 
 ANNOUNCEMENT_SECONDS = 2 * 3600
 _MOST_CALLS_A_MINUTE = 10**6
@@ -149,7 +149,7 @@ class DirectoryServer:
     # -- who calls ----------------------------------------------------------------------------
 
     async def guard_stranger(self, call: Call[Any]) -> None:
-        """Let in whoever does not call too often."""
+        """Admit any caller within its rate limit."""
         self._rate.count(caller_origin(call.address))
 
     async def _guard(self, call: Call[Any]) -> Session | None:
@@ -170,9 +170,9 @@ class DirectoryServer:
         return session
 
     async def _prove(self, proof: bytes, key: bytes, signature: bytes, *, is_known: bool) -> None:
-        """Check that a key signed a challenge of ours, made for this directory, used once.
+        """Check that a key signed a challenge of this directory that was not used before.
 
-        Whose key is not known raises no alarm: anybody can make one up.
+        A failure with an unknown key raises no alarm, since anybody can make one up.
         """
         verify(key, "directory-login", proof, signature)
         try:
@@ -218,10 +218,12 @@ class DirectoryServer:
             raise PeerUntrusted("the facility has replaced this node: its key is refused")
 
     def _open_statements(self, statements: bytes) -> Identity:
-        """Return the verified identity in statements; note which member certified another's node.
+        """Return the verified identity in statements.
+
+        A member that certified another facility's node raises an alarm.
 
         Raises:
-            DocumentError: as `Identity.decode`, or its facility cannot have taken the node yet.
+            DocumentError: as `Identity.decode`, or the node's generation is in the future.
         """
         try:
             identity = Identity.decode(statements)
@@ -252,13 +254,13 @@ class DirectoryServer:
         )
 
     def _list_for(self, call: Call[None]) -> ListNews:
-        """Return the newest list, as who calls may have it.
+        """Return the newest list in the form that the caller may have.
 
-        Who was revoked has no session, and no list perhaps from which a change leads to the newest:
-        this directory may be made anew. It learns of it by the membership that it shows.
+        A revoked facility has no session, and there may be no change from its list to the newest,
+        for example after this directory was rebuilt. It gets the list by showing its membership.
 
         Raises:
-            DocumentError: what it shows is no membership of this network.
+            DocumentError: the caller shows something that is no membership of this network.
         """
         known, shown = call.request.known_list, call.request.membership
         is_confirmed = self._is_session_of_confirmed(call)
@@ -332,7 +334,7 @@ class DirectoryServer:
         if listed not in (None, facility):
             self._note_second_use(invitation)
             raise Conflict("the invitation was used by another facility; ask for a new one")
-        # Whom the network listed is a member, whatever this directory has forgotten.
+        # A facility in the network's list is a member, even if this directory has lost its data.
         is_known = listed is not None or self._registry.has_joined(facility, invitation.id)
         if self._clock() >= invitation.expires_seconds and not is_known:
             raise PeerUntrusted("the invitation has expired; ask the network for a new one")
@@ -460,9 +462,9 @@ class DirectoryServer:
             self._knowledge.has_gone(session.node)
 
     async def _wait_confirmed(self, call: Call[Session]) -> bool:
-        """Wait until the newest list names who watches; False if its stream is to end before.
+        """Wait until the newest list names the watcher; False if its stream must end before.
 
-        It hears that the directory is there, and when that is about to stop; nothing else.
+        Until then it gets heartbeats and the request to leave, nothing else.
         """
         session = call.caller
         if self._registry.is_confirmed(session.facility):
@@ -479,7 +481,7 @@ class DirectoryServer:
         return False
 
     async def _tell(self, call: Call[Session], interests: Sequence[FacilityId]) -> None:
-        """Tell a confirmed member what changes, until its stream is to end."""
+        """Send changes to a confirmed member, until its stream must end."""
         session = call.caller
         with self._watchers.watching(session.node, session.facility, interests) as watcher:
             self._knowledge.has_come(session.node)

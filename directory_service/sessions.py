@@ -1,8 +1,8 @@
 """Challenges and sessions that any process of a directory can check, without asking another.
 
-Both are MACs over what they say, under a key that derives from the directory's key; nothing is
-kept of them but spent challenges: in the database, where several processes take them, else in
-memory, under a key that ends with the process.
+Both are MACs over their content, under keys derived from the directory's key. Only used challenges
+are stored: in the database if there may be several processes; otherwise in memory, and then the
+challenge key ends with the process.
 """
 
 import base64
@@ -62,9 +62,9 @@ class Sessions:
         """Prepare.
 
         Args:
-            key: The directory's.
-            is_alone: No other process takes this one's challenges, nor the next one after a
-                restart, which would not know which were used.
+            key: The directory's key.
+            is_alone: Use a challenge key of this process alone: no other process, nor this one
+                after a restart, accepts its challenges, since it would not know which were used.
         """
         secret = key + secrets.token_bytes(32) if is_alone else key
         self._challenge_key = derive_key("emix 2026-11 directory challenge v1", secret)
@@ -76,10 +76,10 @@ class Sessions:
         return body + keyed_digest(self._challenge_key, body)
 
     def check_challenge(self, challenge: bytes, now: float) -> float:
-        """Return until when a challenge of ours stands. Spending it is for the storage.
+        """Check a challenge's MAC and return its expiry; `Spend` uses it up.
 
         Raises:
-            PeerUntrusted: it is none of ours, or too old.
+            PeerUntrusted: it is not ours, or has expired.
         """
         body, mac = challenge[:-_MAC_BYTES], challenge[-_MAC_BYTES:]
         is_ours = hmac.compare_digest(mac, keyed_digest(self._challenge_key, body))
@@ -97,10 +97,10 @@ class Sessions:
         return base64.b64encode(body + keyed_digest(self._session_key, body)).decode("ascii")
 
     def check(self, text: str, now: float) -> Session:
-        """Return whose session `text` is.
+        """Return the session in `text`.
 
         Raises:
-            PeerUntrusted: nobody's, or it has expired.
+            PeerUntrusted: it is no session of this directory, or has expired.
         """
         try:
             data = base64.b64decode(text, validate=True)

@@ -40,7 +40,7 @@ class SqliteEngine:
         forget_earlier(path, time.time())
 
     async def run(self, work: Callable[[Transaction], T], news: News | None = None) -> T:
-        """See `Engine.run`; there is nobody to tell."""
+        """See `Engine.run`; `news` is ignored, since there is no other process."""
         del news
         return await self._database.write(lambda db: work(_Transaction(db)))
 

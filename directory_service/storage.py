@@ -1,9 +1,9 @@
-"""What a directory keeps, on whichever database: members, nodes, lists, spent challenges.
+"""A directory's durable data, on either database: members, nodes, lists, used challenges.
 
-One implementation on two engines (`directory_service.sqlite`, `directory_service.postgres`),
-because both speak the few words of SQL that are needed here. Everything kept is either a signed
-document, an id, or a time: there is no column that could take patient or study data, and a test
-reads both schemas to hold that.
+There is one implementation for two engines (`directory_service.sqlite`,
+`directory_service.postgres`), because both understand the little SQL that is needed. Each value is
+a signed document, an id or a time. No column can hold patient or study data; a test reads both
+schemas to ensure that.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,10 +55,10 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
 
 _KEPT_LISTS = 10
 _CLOCKS_SECONDS = 3600
-"""The processes' clocks may differ by so much: what one takes for over is kept for so long."""
+"""By how much the processes' clocks may differ: expired rows are kept for so long."""
 
 _LATE_SECONDS = 300
-"""And by so much, where one looks for what others have just kept."""
+"""The allowance for clock differences when polling for rows that others have just written."""
 
 
 class Transaction(Protocol):
@@ -76,8 +76,8 @@ class Engine(Protocol):
 
         Args:
             work: What to do.
-            news: What the other processes are told once it is committed, and only then: neither
-                without the other, whoever dies.
+            news: The message to the other processes, sent atomically with the commit: never one
+                without the other.
 
         Raises:
             StoreError: the database failed, or is away; nothing was kept, as far as is known.
@@ -121,13 +121,13 @@ class Storage:
         """Use an invitation; False if this facility had used it before.
 
         Args:
-            member: Who uses it.
-            is_listed: The network's list names it for that invitation: whoever else has used it
-                does so no longer.
+            member: The facility that uses it.
+            is_listed: Whether the network's list names the facility for that invitation; then it
+                replaces any other user of it.
             news: As in `Engine.run`.
 
         Raises:
-            Conflict: another facility has.
+            Conflict: another facility has used it.
         """
 
         def work(tx: Transaction) -> bool:
@@ -176,9 +176,9 @@ class Storage:
     async def put_node(
         self, node: StoredNode, news: News | None = None, *, generation: int = 0
     ) -> None:
-        """Keep what a node announced, in place of what it announced before.
+        """Keep a node's announcement in place of its earlier one.
 
-        Its facility's nodes of a lower generation are replaced by that, which is never forgotten.
+        This permanently replaces its facility's nodes of lower generations.
         """
 
         def work(tx: Transaction) -> None:

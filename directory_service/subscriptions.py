@@ -1,6 +1,6 @@
-"""What waits to be told to each node that watches: the newest of each thing, never a queue.
+"""Publish/subscribe for watching nodes: the latest value for each key, never a queue.
 
-A slow node costs a bounded amount of memory: later news of one thing replaces earlier.
+A slow node costs a bounded amount of memory: a later value for a key replaces an earlier one.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ import trio
 from node.domain.ids import FacilityId, NodeId
 
 LIST = object()
-"""News of a newer list: what of it a node needs depends on which one it has."""
+"""The key for a newer list; a node needs it whole or as a change, depending on its own list."""
 
 
 class Subscription:
@@ -26,13 +26,13 @@ class Subscription:
         self._scope = trio.CancelScope()
 
     def tell(self, thing: Hashable, news: object) -> None:
-        """Have something told, in place of older news of the same thing."""
+        """Set the value to send for a key, in place of an older one."""
         self._news.pop(thing, None)
         self._news[thing] = news
         self._arrived.set()
 
     async def next(self) -> object:
-        """Return the next news."""
+        """Return the next value to send."""
         while not self._news:
             self._arrived = trio.Event()
             await self._arrived.wait()
@@ -91,17 +91,17 @@ class Subscriptions:
         return node in self._by_node
 
     def tell_interested(self, facility: FacilityId, thing: Hashable, news: object) -> None:
-        """Tell something about a facility to all who want to know."""
+        """Send a value to all watchers that are interested in a facility."""
         for watcher in self._interested.get(facility, ()):
             watcher.tell(thing, news)
 
     def tell_all(self, thing: Hashable, news: object) -> None:
-        """Tell everyone."""
+        """Send a value to all watchers."""
         for watcher in self._by_node.values():
             watcher.tell(thing, news)
 
     def tell(self, node: NodeId, thing: Hashable, news: object) -> None:
-        """Tell one node, if it is here."""
+        """Send a value to one node, if it watches here."""
         watcher = self._by_node.get(node)
         if watcher is not None:
             watcher.tell(thing, news)

@@ -1,1 +1,1 @@
-"""The relay: it joins two ways that meet, and cannot read what they carry."""
+"""The relay: it joins two connections, and cannot read what they carry."""

@@ -1,12 +1,12 @@
 """The relay: joins two connections that show the two halves of a ticket, and sees ciphertext only.
 
-The bytes are spliced in the kernel, through a pipe a direction; they never get into this process.
-What a connection says before that is one length-prefixed message of at most 2 KiB, within ten
-seconds. Everything has a bound: connections in all and from one address, waiting halves, streams
-and bytes of a facility, idle time.
+The bytes are spliced in the kernel, through one pipe per direction, and never enter this process.
+Before that a connection sends one length-prefixed message of at most 2 KiB, within ten seconds.
+Everything is bounded: connections in all and from one address, waiting halves, streams and bytes of
+a facility, idle time.
 
-A connection may be within TLS, for firewalls that let nothing else through. That disguises it and
-protects nothing; its bytes are copied.
+A connection may be wrapped in TLS, for firewalls that pass nothing else. That TLS only disguises
+the connection and protects nothing; its bytes are copied instead of spliced.
 """
 
 import math
@@ -60,7 +60,7 @@ LOOK_OUT_SECONDS = 30.0
 _DAY_SECONDS = 86400.0
 _CONNECTIONS_A_MINUTE = 60_000
 A_MINUTE_OF_STRANGER = 40
-"""So often one place of an address can be used anew in a minute."""
+"""How often one connection place of an address can be reused within a minute."""
 
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of every TLS connection (RFC 8446, section 5.1); no ticket begins so."""
@@ -68,17 +68,19 @@ _TLS_HANDSHAKE = b"\x16"
 
 @dataclass(frozen=True)
 class Limits:
-    """What the relay lets through.
+    """Bounds of the relay.
 
     Attributes:
-        connections: In all.
-        unknown_of_address: From one address, before they have shown a ticket.
-        a_minute_of_address: New ones from one address; a proxy before the relay is one, too.
-        streams_of_facility: Pairs in which a facility takes part at once.
-        streams_of_pair: So that one partner does not take all of a facility's.
-        waiting_of_facility: Halves that wait for their other side.
-        bytes_of_facility: What it sends in a day; 0 for no bound.
-        bytes_a_second: Of all pairs together, which then share it evenly; 0 for no bound.
+        connections: Connections in all.
+        unknown_of_address: Connections from one address before they have shown a ticket.
+        a_minute_of_address: New connections from one address per minute; a proxy in front of the
+            relay counts as one address.
+        streams_of_facility: Concurrent pairs of one facility.
+        streams_of_pair: Concurrent pairs of the same two facilities, so that one partner cannot use
+            all of a facility's.
+        waiting_of_facility: Halves that wait for the other side.
+        bytes_of_facility: Bytes that a facility sends in a day; 0 for no bound.
+        bytes_a_second: The rate of all pairs together, shared evenly; 0 for no bound.
     """
 
     connections: int = 2000
@@ -149,7 +151,7 @@ class Relay:
         self._streams: Counter[FacilityId] = Counter()
         self._pairs: Counter[frozenset[FacilityId]] = Counter()
         self._day = 0
-        self._started = clock()  # what was spent before is not known any more
+        self._started = clock()  # tickets used before the start are not known any more
         self._leaving = trio.Event()
         self._open: dict[tuple[bytes, bool], trio.Event] = {}  # halves that are joined: their end
         self._looking_out: set[tuple[bytes, bool]] = set()
@@ -175,10 +177,9 @@ class Relay:
                 log.exception("relaying failed")
 
     def bound_buffers(self, connection: trio.socket.SocketType) -> None:
-        """Keep what waits here for its turn small, where a rate makes it wait.
+        """Limit the socket buffers if a rate is configured, so that little data queues here.
 
-        Megabytes in the kernel would hold up the peers' own signs of life for longer than they
-        wait for them.
+        Megabytes in kernel buffers would delay the peers' heartbeats beyond their timeouts.
         """
         if self._turns.buffer_bytes:
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
@@ -192,7 +193,7 @@ class Relay:
                 await next(iter(self._open.values())).wait()
 
     async def _look_out(self, stream: Connection, ticket: Ticket) -> None:
-        """Tell who has a connection here when to leave, on a second one."""
+        """Serve a second connection, on which a node is told when to leave."""
         key = (ticket.id, ticket.is_caller)
         end = self._open.get(key)
         if end is None or key in self._looking_out:
@@ -202,7 +203,7 @@ class Relay:
             async with trio.open_nursery() as nursery:
 
                 async def tell() -> None:
-                    # Signs of life, or what stands between ends a connection that is silent.
+                    # Heartbeats: a firewall in between would end a silent connection.
                     while not self._leaving.is_set():
                         with trio.move_on_after(LOOK_OUT_SECONDS):
                             await self._leaving.wait()
@@ -224,7 +225,7 @@ class Relay:
         self, stream: Connection, error: NodeError, *, is_stranger: bool = False
     ) -> None:
         self.figures.refused += 1
-        # Whoever has shown no ticket fills no log.
+        # A client without a ticket must not be able to fill the log.
         (log.debug if is_stranger else log.info)(
             "relay refused", code=error.code.value, reason=str(error)
         )
@@ -326,7 +327,7 @@ class Relay:
             try:
                 await self._splice_both(ticket, half.stream, stream)
             except* PeerBusy:
-                pass  # its bytes are used up: no word of ours may come between theirs
+                pass  # the day's bytes are used up; nothing of ours may be mixed into the stream
 
     @contextmanager
     def _opened(self, ticket: Ticket) -> Iterator[None]:
@@ -451,7 +452,7 @@ async def _take(relay: Relay, stream: trio.SocketStream) -> None:
 
 
 def _notice_silence(connection: trio.socket.SocketType) -> None:
-    """Have the kernel end a connection whose other end is gone without a word."""
+    """Have the kernel end a connection whose other end has disappeared (TCP keepalive)."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)

@@ -22,7 +22,7 @@ from node.errors import ChunkDamaged
 # threads then do 1.8 to 2.0 times the work of one, and 1.0 times before.
 blosc2.set_releasegil(True)
 
-# Compression must take at least this part away, or it is not worth opening again.
+# The compressed size must be at most this fraction of the plaintext; else it is not used.
 _WORTH = 0.97
 
 

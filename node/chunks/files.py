@@ -118,7 +118,7 @@ class FileChunkStorage:
             with durable_files.translated():
                 names = [entry.name for entry in os.scandir(folder)]
             for name in names:
-                with suppress(ValueError):  # a file that somebody put there is not ours to judge
+                with suppress(ValueError):  # a foreign file, which is ignored
                     chunk_id = ChunkId.parse(name)
                     if (size := self.size(chunk_id)) is not None:
                         yield chunk_id, size
@@ -134,7 +134,7 @@ class FileChunkStorage:
     def check(self) -> None:
         """See `ChunkStorage.check`.
 
-        A folder that may not be looked into would pass for an empty one: chunks would be lost.
+        An unreadable folder would appear empty, and its chunks would count as lost.
         """
         for path in self.folders():
             if why := safe_paths.denial(path, os.R_OK | os.W_OK | os.X_OK):

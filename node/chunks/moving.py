@@ -15,10 +15,10 @@ _BATCH = 16  # kept in memory by their ids only; one chunk is read at a time
 
 
 class MovingChunkStorage:
-    """See `ChunkStorage`. New chunks are put where all are to be; a get looks in both places.
+    """See `ChunkStorage`. New chunks are put in the new place; a get looks in both.
 
-    A chunk is deleted where it was only when it is durable where it is to be. So a kill at any
-    time leaves it in one place at least, and moving goes on at the next start.
+    A chunk is deleted from the old place only when it is durable in the new one. So a kill at any
+    time leaves it in at least one place, and the move continues at the next start.
 
     Memory: `contents` keeps the ids of what has not moved yet, some 100 bytes each.
     """
@@ -31,25 +31,25 @@ class MovingChunkStorage:
         self.is_done = False
 
     def move_some(self) -> int:
-        """Move a batch durably; return how many chunks that were. 0: none is listed any more.
+        """Move a batch durably; return how many chunks it had. 0: no more are listed.
 
-        Bytes are moved as they are: what is damaged is damaged there, too.
+        Bytes are moved unchanged: a damaged chunk stays damaged.
 
         Raises:
-            StoreError: one of the places failed; what had moved stays so.
+            StoreError: one of the places failed; chunks that have moved stay moved.
         """
         some = [chunk_id for chunk_id, _ in islice(self._before.contents(), _BATCH)]
         self._move(some)
         return len(some)
 
     def move_left_out(self, named: Iterable[ChunkId]) -> None:
-        """Move what is named and no listing has shown: then all have moved.
+        """Move the named chunks that no listing has shown; afterwards all have moved.
 
-        For use once `move_some` has returned 0: a listing may lag for long, and nobody would
-        look for what it left out after somebody has emptied `chunks_before`.
+        Call it once `move_some` has returned 0: a listing may lag, and chunks that it left out
+        would be lost once the operator removes the old place (`chunks_before`).
 
         Args:
-            named: The chunks that are to be here.
+            named: The chunks that should be present.
 
         Raises:
             StoreError: as for `move_some`.

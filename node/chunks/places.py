@@ -16,11 +16,11 @@ _FORM = "a place such as s3://bucket/prefix?endpoint=https://s3.example.org&regi
 
 @dataclass(frozen=True)
 class S3Place:
-    """A part of a bucket that one node has for its chunks, and nobody else.
+    """The part of a bucket that belongs to one node's chunks alone.
 
     Attributes:
         bucket: The bucket.
-        prefix: What the names of its objects begin with, with a slash at the end.
+        prefix: The prefix of its object names, ending with a slash.
         endpoint: `http(s)://host[:port]` of the server; empty for Amazon's own.
         region: Of the signatures.
     """

@@ -1,12 +1,12 @@
 """Chunk storage in a bucket of an object store that speaks S3.
 
 Objects are `<prefix>/<chunk id>`: sealed chunks, named by digests of what is sealed. Beside them
-is `<prefix>/owner`, a value that derives from the node's root key: two nodes that were given one
-prefix would delete each other's chunks, so each looks first whose it is. It is also how a bucket
-that was emptied or made anew is told from one that lacks a chunk.
+is `<prefix>/owner`, a value derived from the node's root key. Two nodes with the same prefix would
+delete each other's chunks, so each first checks this object. It also distinguishes a bucket that
+was emptied or recreated from one that lacks a single chunk.
 
-An object is acknowledged when the server has confirmed its SHA-256; one that confirms none is
-asked for the object.
+A put counts as done when the server has confirmed the object's SHA-256. If a server confirms none,
+the object is read back.
 """
 
 import secrets
@@ -37,7 +37,7 @@ _PIECE_BYTES = 256 * 1024
 _GET_SECONDS, _GET_TRIES, _PUT_TRIES = 60.0, 3, 2
 _LOOK_SECONDS = 10.0  # for which a look at the owner holds
 _PAGE = 1000
-_UNBOUNDED = 2**50  # what a server has it does not say
+_UNBOUNDED = 2**50  # a server does not report its free space
 
 
 class S3ChunkStorage:
@@ -55,8 +55,8 @@ class S3ChunkStorage:
 
         Args:
             place: Where the chunks are.
-            owner: What tells this node's chunks from another's; nobody learns anything by it.
-            disk: Where the rows about chunks are: in its reserve nothing more is put.
+            owner: Identifies this node's chunks; reveals no secret.
+            disk: Where the database is: nothing is put when its free space is below the reserve.
             reserve_bytes: That reserve.
             credentials_file: See `node.chunks.s3_client`; empty for the environment or a role.
 
@@ -147,7 +147,7 @@ class S3ChunkStorage:
             found = answer.get("Contents", [])
             names = [str(one["Key"]).removeprefix(prefix) for one in found]
             for name, one in zip(names, found, strict=True):
-                with suppress(ValueError):  # what somebody put there is not ours to judge
+                with suppress(ValueError):  # a foreign object, which is ignored
                     yield ChunkId.parse(name), int(one["Size"])
             if not answer.get("IsTruncated") or not names or max(names) <= after:
                 return
@@ -187,11 +187,11 @@ class S3ChunkStorage:
         return []
 
     def claim(self) -> None:
-        """Take the place for this node, durably; nothing is changed if it is this node's already.
+        """Claim the place for this node, durably; no change if it is this node's already.
 
         Raises:
-            StoreDenied: it is another's.
-            StoreError: it does not answer, or has chunks of nobody known.
+            StoreDenied: it is another node's, or has chunks of an unknown owner.
+            StoreError: it does not answer.
         """
         try:
             self._get(_OWNER, _OWNER_BYTES)
@@ -199,8 +199,8 @@ class S3ChunkStorage:
             if next(self.contents(), None) is not None:
                 said = f"{self.where()} has chunks of nobody known; choose another prefix"
                 raise StoreDenied(said) from None
-            # Whoever comes first has it. A server that knows no conditions lets the last one win,
-            # who is then found out by the other's next look.
+            # The first node wins. On a server without conditional writes the last one wins, and the
+            # other node notices it at its next check.
             with suppress(StoreError):
                 self._put(_OWNER, self._owner, IfNoneMatch="*")
         self.check()

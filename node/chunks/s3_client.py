@@ -1,8 +1,8 @@
-"""A client of an object store: what it may wait for, whose credentials it shows, what errors mean.
+"""A client of an object store: timeouts, credentials, and the meaning of errors.
 
-botocore signs, retries and reads. It is kept from starting processes and from reading a user's
-settings: credentials come from a file that is named, from the environment, or from the role that
-the machine or its service has.
+botocore signs, retries and reads. It is prevented from starting processes and from reading a user's
+settings: credentials come from a configured file, from the environment, or from the role of the
+machine or service.
 """
 
 import configparser
@@ -133,7 +133,7 @@ class NoSuchObject(StoreError):
 
 
 def away(exc: Exception) -> StoreAway:
-    """Return what is said where a server does not answer as one does."""
+    """Return the error for a server that does not answer, or not as an object store does."""
     return StoreAway(f"the object store does not answer ({type(exc).__name__}); try again later")
 
 

@@ -1,4 +1,4 @@
-"""The port of chunk storage: what the store asks of whatever keeps its sealed chunks."""
+"""The port of chunk storage: the interface between the store and the place of its sealed chunks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,25 +24,25 @@ class Requests:
 class ChunkStorage(Protocol):
     """Keeps sealed bytes under their chunk ids.
 
-    No implementation looks into the bytes. Whoever gets them checks them against the id.
+    No implementation interprets the bytes. The caller checks them against the id.
 
     Threads: every method blocks and is called on worker threads, by several at once. Two puts of
     one chunk at the same time leave that chunk.
 
-    Memory: a method holds one chunk at most, beside what its caller gave; `contents` holds a page.
+    Memory: a method holds one chunk at most, beside its arguments; `contents` holds a page.
 
-    Time: what waits for another machine gives up after a bounded number of tries and seconds, and
-    raises `StoreError`.
+    Time: a call to another machine gives up after a bounded number of tries and seconds, and raises
+    `StoreError`.
 
-    Errors: `StoreError` says that nothing is known of what was asked: the chunk may be there or
-    not. Only `ChunkNotFound` (of `get`) and None (of `size`) say that it is not there; an
-    implementation that cannot tell raises `StoreError`.
+    Errors: after a `StoreError` the state is unknown: the chunk may be there or not. Only
+    `ChunkNotFound` (from `get`) and None (from `size`) say that it is not there; an implementation
+    that cannot tell raises `StoreError`.
 
     Every implementation passes `tests/node/chunks/contract.py`.
     """
 
     def put(self, chunk_id: ChunkId, sealed: bytes) -> None:
-        """Keep a chunk. Putting it again changes nothing, but what was damaged is as it was.
+        """Keep a chunk. Putting it again changes nothing, except that it repairs a damaged chunk.
 
         Durable after the next `sync` that names it. Never seen half-written: a put that is cut
         off leaves the chunk as it was before, or whole.
@@ -86,8 +86,8 @@ class ChunkStorage(Protocol):
     def contents(self) -> Iterator[tuple[ChunkId, int]]:
         """Yield every chunk that is there and its size as kept, each once, in any order.
 
-        A listing may lag: what was put lately may be missing, what was deleted lately may be in
-        it. So it is good for finding what is too much, never for finding what is missing.
+        A listing may lag: recent puts may be missing, and recent deletions may still appear. So use
+        it to find surplus chunks, never to find missing ones.
         """
 
     def free_bytes(self) -> int:

@@ -1,6 +1,6 @@
-"""Chunk storage in memory, for tests: it keeps the promises of the port, and can break on request.
+"""Chunk storage in memory, for tests: it fulfils the port's contract, and can fail on request.
 
-It passes the same contract suite as the others.
+It passes the same contract suite as the other implementations.
 """
 
 import threading
@@ -46,7 +46,7 @@ class MemoryChunkStorage:
         return left
 
     def replace(self, chunk_id: ChunkId, content: bytes | None) -> None:
-        """Change what is kept behind the store's back; None takes it away."""
+        """Change a stored chunk without the store's knowledge; None removes it."""
         for chunks in (self._chunks, self._durable):
             chunks.pop(chunk_id, None)
             if content is not None:

@@ -15,8 +15,8 @@ from node.errors import KeysError
 from node.sandbox import children
 from node.sandbox.confine import confine_to_computing
 
-# Bounds for parameters read from a file that others can write: enough work to be worth
-# anything, and no more memory than a node can spare.
+# Bounds for parameters that come from a file that others can write: enough work to slow down
+# guessing, and no more memory than a node can spare.
 _MIN_OPS, _MAX_OPS = 3, 16
 _MIN_BYTES, _MAX_BYTES = 64 * 2**20, 512 * 2**20
 _OTHER_BYTES = 512 * 2**20  # of address space: the interpreter and its libraries

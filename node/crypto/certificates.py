@@ -27,16 +27,16 @@ from node.crypto.digests import sha256
 from node.domain.ids import NodeId
 
 LIFETIME_DAYS = 91
-_KEPT = 4096  # of certificates that were read, those that are not read anew
-_EARLIER_SECONDS = 86400  # clocks that differ are told of, which TLS cannot
-"""A certificate is valid from so long before it is made: clocks differ."""
+_KEPT = 4096  # parsed certificates that are cached
+_EARLIER_SECONDS = 86400  # clock differences are reported by Hello, not by a failed handshake
+"""How long before its creation a certificate becomes valid, since clocks differ."""
 
 _NODE_SUFFIX = ".emix.invalid"
 _ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")  # RFC 5758, section 3.2
 _SUBJECT = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emix-node")])
 
 DIRECTORY_NAME = "directory.emix.invalid"
-"""The name in every directory's certificate: whose it is follows from its root."""
+"""The name in every directory's certificate; the root identifies the network."""
 _RELAY_NAME = "relay.emix.invalid"
 DIRECTORY_DAYS = 397
 _ROOT_DAYS = 20 * 365
@@ -86,13 +86,13 @@ def why_not_valid(certificate_der: bytes, now: float) -> str:
 def check_own(certificate_der: bytes, node_id: NodeId) -> None:
     """Check that a certificate is, byte for byte, one that this node could have made for itself.
 
-    A node that names another's certificate as its own would take over the other's calls, and
-    one of another form can upset gRPC's loading of all others. Of what an honest node makes only
-    the key, the serial number and the first moment are its choice: the certificate is made anew
-    from these, and compared whole.
+    A node that presented another node's certificate as its own would take over its calls, and a
+    certificate of another form can break gRPC's loading of all the others. An honest node chooses
+    only the key, the serial number and the start of validity. So the certificate is rebuilt from
+    these and compared as a whole.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not such a certificate.
     """
     _check_made(certificate_der, partial(_node_certificate, node_id))
 
@@ -122,12 +122,12 @@ def _check_made(certificate_der: bytes, rebuild: _Rebuild) -> None:
         )
         if is_right and isinstance(key, ec.EllipticCurvePublicKey):
             start = certificate.not_valid_before_utc
-            # Whose signature is on it does not matter: what was signed is compared.
+            # `made` is signed with a throwaway key: only its signed part is compared.
             made = rebuild(key, certificate.serial_number, start).sign(_anyones(), hashes.SHA256())
             signature = encode_dss_signature(*decode_dss_signature(certificate.signature))
             is_right = certificate_der == _assembled(made.tbs_certificate_bytes, signature)
             key.verify(signature, made.tbs_certificate_bytes, ec.ECDSA(hashes.SHA256()))
-    except Exception as exc:  # the library has many errors for foreign bytes; all mean no
+    except Exception as exc:  # the library raises many kinds of errors for foreign bytes
         raise ValueError("not a certificate of the form that is made here") from exc
     if not is_right:
         raise ValueError("the certificate differs from what emix would make of this key")
@@ -243,16 +243,16 @@ def issue_directory_certificate(root: TlsIdentity, now: float) -> TlsIdentity:
 
 
 def make_passing_certificate(now: float) -> TlsIdentity:
-    """Return a fresh TLS identity that nobody verifies: for TLS that disguises and no more."""
+    """Return a fresh TLS identity that nobody verifies: for TLS that only passes firewalls."""
     key = ec.generate_private_key(ec.SECP256R1())
     return _issue(key, key, _RELAY, _RELAY_NAME, now, _ROOT_DAYS)
 
 
 def server_context(tls: TlsIdentity) -> ssl.SSLContext:
-    """Return what the standard library serves TLS with."""
+    """Return an `ssl` context for serving TLS with the standard library."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    with tempfile.NamedTemporaryFile() as file:  # it takes files only
+    with tempfile.NamedTemporaryFile() as file:  # `ssl` loads keys from files only
         file.write(tls.private_pem + tls.certificate_pem)
         file.flush()
         context.load_cert_chain(file.name)

@@ -37,7 +37,7 @@ _BODY_KIND = "emix/keyring/v1"
 
 
 class RootKey:
-    """The key that every slot wraps; it is never used itself, only what derives from it."""
+    """The key that every slot wraps; only keys derived from it are used."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key

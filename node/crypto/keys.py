@@ -1,7 +1,7 @@
 """A package's data key: its commitment, its sealing keys, and how it is wrapped and sent.
 
-The package id *is* the commitment to the data key, so no second key can ever be passed off
-for a package: opening anything starts with comparing the two.
+The package id *is* the commitment to the data key, so a package can never have a second key: every
+opening first compares the two.
 """
 
 import secrets

@@ -1,7 +1,7 @@
-"""A secret under a passphrase, as values of JSON: for key files that people carry.
+"""A secret sealed under a passphrase, as JSON values: for key files that people carry.
 
-Beside the sealed secret stand the salt, the cost and a commitment to the stretched key, so that
-another passphrase is told from damage.
+Beside the sealed secret are the salt, the cost and a commitment to the derived key. The commitment
+distinguishes a wrong passphrase from a damaged file.
 """
 
 import base64

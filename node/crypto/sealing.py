@@ -2,9 +2,9 @@
 
 The nonce of every sealing is a keyed digest of the associated data and of the exact bytes
 given to the cipher. There is no nonce state, so a crash, a rolled-back disk or a cloned
-machine cannot repeat one with other content; sealing the same bytes twice gives the same
-result, which is what makes resuming simple. (The price, that equal input is recognisable
-as equal under one key, is paid only inside one package.)
+machine cannot reuse a nonce for other content. Sealing the same bytes twice gives the same
+result, which makes resuming simple. The price is that equal inputs under one key are
+recognisable as equal; for chunks that concerns only one package.
 
 AEGIS-256 needs a CPU with AES instructions to be fast; XChaCha20-Poly1305 serves the others.
 Every sealed thing names its suite, so both open everywhere.
@@ -97,8 +97,8 @@ class SealingKeys:
         """Return what was sealed.
 
         Raises:
-            OpenFailed: other key, other associated data, or changed bytes; which of them
-                cannot be told.
+            OpenFailed: the key or the associated data is wrong, or the bytes were changed; these
+                cases cannot be distinguished.
         """
         if len(sealed) < overhead(suite):
             raise OpenFailed("sealed bytes are shorter than their tag")

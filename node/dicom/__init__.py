@@ -1,1 +1,4 @@
-"""DICOM: examining files in a sandboxed process, reading media, exporting. pydicom only here."""
+"""DICOM: examining files in sandboxed processes, reading media, writing DICOMDIRs.
+
+pydicom is imported only here.
+"""

@@ -1,4 +1,4 @@
-"""What a parser process answers to a request; see `node.dicom.worker` for their form."""
+"""The parser process's answers to requests; `node.dicom.worker` describes their form."""
 
 import codecs
 import signal
@@ -15,7 +15,7 @@ from node.dicom.walker import Walker
 from node.domain.verdicts import Examined
 
 TURN_SECONDS = 0.2
-"""After so much computing the next files wait for another turn."""
+"""After so much CPU time the remaining files wait for another turn."""
 
 BASE_SECONDS, SECONDS_A_MIB = 5.0, 5.0
 """What one file, or one window of it, may take: many times what the walk's own bounds leave

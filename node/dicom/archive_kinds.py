@@ -1,4 +1,4 @@
-"""Telling archives and disc images by how they begin."""
+"""Recognising archives and disc images by their first bytes."""
 
 import enum
 
@@ -9,7 +9,7 @@ FIRST_BYTES = 512
 """How many it takes for all but disc images."""
 
 MOST_SIZE = 2**42
-"""What a file in an archive may be said to hold; 100,000 of them can be added up."""
+"""The largest stated size of a file in an archive; 100,000 such sizes can be added up."""
 
 _TAR_MAGIC, _ISO_MAGIC = slice(257, 262), slice(0x8001, 0x8006)
 _PREFIX = slice(128, 132)
@@ -50,9 +50,9 @@ _MAGICS = (
 
 
 def kind_of(head: bytes) -> Kind | None:
-    """Return what a file is that begins so; None for no archive.
+    """Return the kind of a file with this beginning; None if it is no archive.
 
-    A DICOM file may begin like an archive; that is for a person to decide about.
+    A DICOM file may begin like an archive; a person must decide about such a file.
 
     Args:
         head: `HEAD_BYTES` of it, or all; see `FIRST_BYTES`.

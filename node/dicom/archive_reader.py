@@ -100,7 +100,7 @@ def open_archive(
 
 
 class _Patient(io.RawIOBase):
-    """What a process writes, waited for so long and no longer."""
+    """A process's output, with a bound on the time to wait for it."""
 
     def __init__(self, plain: IO[bytes]) -> None:
         self._plain = cast("io.FileIO", plain)

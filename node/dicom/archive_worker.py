@@ -1,4 +1,4 @@
-"""The process that reads archives: confined, and worth nothing to whoever takes it over.
+"""The process that reads archives: confined, so that an attacker gains nothing by taking it over.
 
 `python -m node.dicom.archive_worker KIND BYTES` reads the archive from standard input, which
 is the open file, and writes, for each file in it, a JSON line `{"name": s, "size": n,

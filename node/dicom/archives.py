@@ -23,10 +23,10 @@ MAX_NAME = 4096
 PIECE_BYTES = 1 << 20
 _MAX_DEPTH = 1
 _RATIO, _MOST_RATIO, _MOST_AT_THAT = 200, 1032, 4 * 2**30
-_FREE_BYTES = 64 * 2**20  # what an archive may expand to, however small it is
+_FREE_BYTES = 64 * 2**20  # every archive may expand to this, however small it is
 _PASSES = 16
-"""How many times that is expanded, to get at files in archives in it. *Measured*: a disc image in
-a ZIP is passed over 7 times."""
+"""How many times the expanded bytes may be expanded again to reach files in inner archives.
+*Measured*: a disc image in a ZIP is passed over 7 times."""
 _NAMES_BYTES = 64 * 2**20
 _DEFLATE64 = 9
 _ZIP_END_BYTES = 22 + 0xFFFF  # with the longest comment
@@ -55,10 +55,10 @@ class Member:
 
 
 class Budget:
-    """What an archive of some size may expand to, all its members together.
+    """The bound on what an archive of some size may expand to, all members together.
 
-    Deflate makes at most 1,032 bytes of one, and an empty mask comes close to that. So up to
-    4 GiB nothing is refused that it can have made; beyond, what expands two hundred times is.
+    Deflate expands a byte to at most 1,032, and an empty mask comes close to that. So up to 4 GiB
+    no possible ratio is refused; beyond that, an archive that expands 200 times is refused.
     """
 
     def __init__(self, archive_bytes: int) -> None:
@@ -231,7 +231,7 @@ class _Rejoined:
         return self._stream.read(size)
 
     def close(self) -> None:
-        """Leave the stream to who opened it."""
+        """Do nothing: the stream is closed by the code that opened it."""
 
 
 def _read_head(stream: BinaryIO) -> bytes:
@@ -314,9 +314,9 @@ def _list_tar(handle: BinaryIO, _: Budget) -> Iterator[Member]:
 
 
 def _check_tar_end(handle: BinaryIO, offset: int) -> None:
-    """Check that a tar ends where no further file was found: tarfile takes damage for the end.
+    """Check that a tar really ends after its last file: tarfile treats damage as the end.
 
-    Its end is a block of zeros at least, and nothing else is behind it (POSIX.1-2017, pax).
+    The end is at least one block of zeros, with nothing else after it (POSIX.1-2017, pax).
     """
     handle.seek(offset)
     piece = _read_up_to(handle, tarfile.BLOCKSIZE)

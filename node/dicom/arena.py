@@ -1,8 +1,8 @@
 """Memory that the node and its parser processes share: slabs in an anonymous file.
 
-It is never on disk (`memfd`). Once this process has mapped it, the file is sealed: nobody else,
-a parser that was taken over least of all, can map it writable, write to it, or cut it off under
-our feet. A slab is used by one task at a time.
+It is never on disk (`memfd`). Once this process has mapped it, the file is sealed: no other
+process, such as a compromised parser, can map it writable, write to it, or truncate it. A slab is
+used by one task at a time.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ _F_SEAL_FUTURE_WRITE = 0x10  # since Linux 5.1; Python has no name for it
 class Arena:
     """A fixed number of slabs. Waiting for a free one is what bounds memory.
 
-    It is here, before it holds anything, that a source waits which has used up its computing.
+    A source that has used up its CPU budget waits here, before it has a slab.
     """
 
     def __init__(self, slabs: int, budget: CpuBudget | None = None) -> None:

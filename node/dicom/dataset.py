@@ -1,12 +1,11 @@
 """An iterative, bounded walk over the elements of one dataset.
 
-How this works. Nothing is recursive: open sequences and items are frames on a list. Everything
-that a file declares is held against a bound before it is believed: lengths against the bytes
-left, depth, the number of elements, the size of header values.
+How this works. Nothing is recursive: open sequences and items are frames on a list. Everything that
+a file declares is checked against a bound before it is used: lengths against the remaining bytes,
+the depth, the number of elements, the size of header values.
 
-What the standard does not allow and what can be read in one way only is walked and noted as odd:
-files of old devices are full of it, and a study that is left behind helps nobody. What can be
-read in two ways is refused.
+A violation of the standard that can be read in only one way is walked and noted as odd: old devices
+write many, and refusing their studies would help nobody. An ambiguous violation is refused.
 
 Sources: PS3.5 §7 (elements), §7.5 (sequences), §A.4 (encapsulated pixel data).
 """
@@ -25,8 +24,8 @@ MAX_HEADER_VALUE = 16 * 2**20
 MAX_WANTED_VALUE = 64 * 1024
 
 MAX_REFERENCE_BYTES = 2 * 2**20
-"""Of the names of files in a DICOMDIR: some 60,000; of what it names beyond it is only
-said that there is such."""
+"""The bound on the file names collected from a DICOMDIR, some 60,000. If it names more, only that
+fact is noted."""
 
 _REFERENCE_OVERHEAD = 16
 _MAX_REFERENCE = 256  # PS3.10 §8.2 allows eight components of eight characters
@@ -42,8 +41,8 @@ UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXEL_DATA = 0x7FE00010
 _ANY_PIXEL_DATA = (_PIXEL_DATA, 0x7FE00008, 0x7FE00009)
-# What else makes an image of rows and columns whole: spectra (PS3.3 C.8.14.4, C.10.9), and
-# where its pixels are (PS3.5 §A.6).
+# Elements in place of pixel data that also complete an image: spectra (PS3.3 C.8.14.4, C.10.9), and
+# references to the pixels (PS3.5 §A.6).
 _IN_PLACE_OF_PIXELS = (0x7FE00008, 0x7FE00009, 0x56000010, 0x56000020, 0x00287FE0)
 _REFERENCED_FILE = frozenset({0x00041500})
 _FIRST_GROUP = 0x0008
@@ -247,13 +246,13 @@ class DatasetWalk(FedStream):
     def _head_in_doubt(
         self, frames: "list[_Frame]", order: str, tag: int
     ) -> Generator[None, None, tuple[bytes, int]]:
-        """Step over an element that has no VR where one belongs; `UN` stands for it.
+        """Step over an element that lacks a VR in explicit VR; return `UN` for it.
 
-        Its length is where the next element begins if it is believed, and only there. Or all of
-        the item is in implicit VR: then this first element tells so.
+        A reading of its length is accepted if the next element begins where it says, and only then.
+        Or the whole item is in implicit VR, which this first element shows.
 
         Raises:
-            Refused: none of the ways to read it leads to a next element.
+            Refused: no reading leads to a next element.
         """
         frame = frames[-1]
         for at, kind, head in ((8, "I", 12), (4, "I", 8), (6, "H", 8)):
@@ -396,7 +395,7 @@ class DatasetWalk(FedStream):
         return length
 
     def _end_in_zeros(self) -> Needs:
-        """Take zeros up to the end of the file for the delimiter that is missing."""
+        """Accept zeros up to the end of the file in place of a missing delimiter."""
         is_more = True
         while is_more:
             if bytes(self._buffer[self._position :]).strip(b"\0"):
@@ -467,8 +466,8 @@ class _Inside(enum.Enum):
 class _Frame:
     """One open sequence, item or dataset; `end` is None for undefined length.
 
-    `limit` is where the innermost one ends that says so: kept here, or finding it would take
-    a look at every frame for every element.
+    `limit` is the end of the innermost enclosing frame with a defined length. It is kept here,
+    because finding it would mean a look at every frame for every element.
     """
 
     __slots__ = ("end", "inside", "is_implicit", "last_tag", "limit")

@@ -1,8 +1,8 @@
-"""The process that reads a DICOMDIR for whoever named it: confined, as all that parses.
+"""The process that reads a DICOMDIR that a person named: confined, like all parsers.
 
-`python -m node.dicom.directory_worker BYTES` reads the file from standard input, which is open
-already, and writes one JSON value: `{"is_directory": b, "names": [s, ...], "problem": s}`, with
-what keeps it from being followed to its end, if anything does.
+`python -m node.dicom.directory_worker BYTES` reads the file from standard input, which is already
+open, and writes one JSON value: `{"is_directory": b, "names": [s, ...], "problem": s}`. `problem`
+says why it cannot be read to its end; it is empty if it can.
 """
 
 import json

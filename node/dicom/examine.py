@@ -57,7 +57,7 @@ _TEXT_TAGS = {
     0x00180015: "BodyPartExamined",
 }
 _DIGIT_TAGS = {0x00200013: "InstanceNumber", 0x00280008: "NumberOfFrames"}
-"""Of each instance others, and ASCII: decoded apart from what is equal for a series."""
+"""ASCII values that differ per instance: decoded separately from those equal in a series."""
 
 _NUMBER_TAGS = {0x00280010: "Rows", 0x00280011: "Columns", 0x00280100: "BitsAllocated"}
 _NAME_TAGS = {0x00100010: "PatientName", 0x00080090: "ReferringPhysicianName"}
@@ -71,9 +71,9 @@ _DELIMITERS = {ord(c) for c in "\\\r\n\t\f"}  # PS3.5 §6.1.2.5.3
 
 
 def examine(walker: Walker, *, is_whole: bool = True) -> Examined:
-    """Return the verdict on a file that was walked without being refused, so far.
+    """Return the verdict on a file whose walk has not refused it so far.
 
-    Of a file that is not whole yet, what is missing may still come.
+    If `is_whole` is false, missing parts may still come and are not objected to.
     """
     values = walker.values
     reasons = list(walker.oddities)
@@ -256,10 +256,10 @@ def _encodings(charset: bytes) -> tuple[str, ...]:
 
 
 def _charset_of(raw: bytes, charset: bytes) -> bytes:
-    """Return the character set of a value: UTF-8 is often written and not declared.
+    """Return the character set of a value: UTF-8 is often written without being declared.
 
-    Without a declaration a value is ASCII (PS3.3 C.12.1.1.2). What is not, and is valid UTF-8 all
-    the same, is next to never anything else.
+    Without a declaration a value is ASCII (PS3.3 C.12.1.1.2). A value that is not ASCII, but valid
+    UTF-8, is hardly ever in another encoding.
     """
     if charset.strip(b" \0") not in (b"", b"ISO_IR 6") or raw.isascii():
         return charset

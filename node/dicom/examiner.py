@@ -1,7 +1,7 @@
-"""The node's side of examining: a pool of parser processes and what happens when one fails.
+"""The node's side of examining: a pool of parser processes, and the handling of their failures.
 
-A parser that dies, hangs, or answers nonsense costs the files that it was looking at: they
-are held for a person, and another process takes its place.
+If a parser dies, hangs, or answers nonsense, the files that it was examining are held for a person,
+and a new process replaces it.
 """
 
 import itertools
@@ -56,7 +56,7 @@ class NotConfined(ConfigError):
 
 
 class ParserFailed(Exception):
-    """A parser process died, hung or talked nonsense; it has been ended."""
+    """A parser process died, hung or gave an invalid answer; it has been ended."""
 
     is_too_slow = False  # whether the kernel ended it: it computed for too long
 
@@ -161,8 +161,8 @@ class _Parser:
 class Examiner:
     """Examines files in parser processes. Open it with `open_examiner`.
 
-    Nobody holds a parser or a slab while waiting for anything else: files that come slowly are
-    walked in sessions, side by side, and a request takes a parser only for as long as it takes.
+    No task keeps a parser or a slab while it waits for anything else. Files that come slowly are
+    walked in concurrent sessions, and a parser is in use only while it handles a request.
     """
 
     def __init__(self, parsers: int, slabs: int, required: Collection[str]) -> None:
@@ -199,7 +199,7 @@ class Examiner:
             except ParserFailed:
                 if at_once == 1:
                     found.append(await self._examine_again(slab, rest[0]))
-                # Find the one that did it, so that it does not take its neighbours along.
+                # One at a time, to find the file that ended the parser and spare the others.
                 at_once = 1
         return found
 
@@ -279,7 +279,7 @@ class _Slot:
             )
 
     async def ask(self, request: dict[str, Any], source: str, generation: int | None = None) -> Any:
-        """Ask the parser; with a `generation`, only if it is still the one of then."""
+        """Ask the parser; with a `generation`, only if the process is still the same."""
         await self._turns.acquire(source)
         try:
             parser = await self.start()
@@ -311,7 +311,7 @@ class _Slot:
             yield
         finally:
             after = parser.cpu_seconds()
-            # It is gone: it did not sleep, since it is not asked to wait for anything.
+            # It has ended: count elapsed time, since a parser never sleeps during a request.
             used = trio.current_time() - begun if after is None else after - (before or 0.0)
             self._budget.charge(source, used)
 

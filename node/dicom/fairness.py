@@ -1,6 +1,6 @@
-"""Who is next, and who has had enough: parsers and memory shared out by source.
+"""Fair scheduling of parsers and memory between sources, and their CPU budgets.
 
-A *source* is whoever bytes come from: a peer, or this node's own imports (the empty one).
+A *source* is where bytes come from: a peer, or this node's own imports (the empty one).
 Nothing here knows of processes or files.
 """
 
@@ -91,10 +91,10 @@ class FairPlaces:
 
 
 class CpuBudget:
-    """How much computing each source may have done: so much at once, then at a rate.
+    """The CPU budget of each source: a burst, then a sustained rate.
 
-    What it has used beyond that, it waits for, whether others want the time or not: a node is
-    not there to compute for a peer. The node's own work has no bound.
+    A source that exceeds its budget has to wait, even if no other source needs the time: a node
+    does not provide computing to peers. The node's own work has no bound.
     """
 
     def __init__(self, burst_seconds: float, rate: float, clock: Callable[[], float]) -> None:

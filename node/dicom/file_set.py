@@ -79,10 +79,10 @@ class _Unlistable(Exception):
 
 @dataclass
 class _Record:
-    """One directory record, and those below it by what tells them apart.
+    """One directory record, and the records below it by their distinguishing keys.
 
     Attributes:
-        elements: Encoded, all that follow those of the links.
+        elements: The encoded elements after those that link records.
     """
 
     elements: bytes
@@ -100,7 +100,9 @@ _LINKS_BYTES = 12 + 10 + 12
 
 
 def make_file_set(folder: Path) -> None:
-    """Write a DICOMDIR for a folder, and beside it what it does not list; none for nothing.
+    """Write a DICOMDIR for a folder, and a list of the files that it leaves out.
+
+    No DICOMDIR is written if no file can be listed.
 
     Raises:
         Exception: it cannot be written; no file was touched.
@@ -172,7 +174,7 @@ def make_dicomdir(files: Iterable[tuple[str, Opener]]) -> tuple[bytes, dict[str,
 
 
 class _Values:
-    """A file's values, as they stand in it, where they are what their elements may have."""
+    """A file's values, unchanged, as far as they are valid for their elements."""
 
     def __init__(self, ds: Dataset) -> None:
         self._ds = ds
@@ -437,7 +439,7 @@ def _check_readable(encoded: bytes, root: _Record) -> None:
 
 
 def _leaves(above: _Record, *, depth: int) -> Iterator[tuple[Any, _Record]]:
-    """Yield the records of one depth below one, with what tells them apart, in order."""
+    """Yield the records at a depth below a record, with their distinguishing keys, in order."""
     for key, record in above.below.items():
         if depth == 1:
             yield key, record

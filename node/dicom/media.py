@@ -1,12 +1,11 @@
-"""What people hand us: files, folders, archives, CDs. Finds the files and reads them safely.
+"""Media to import: files, folders, archives, CDs. Finds the files and reads them safely.
 
-A DICOMDIR is only a hint, and one that is often wrong, so of a folder we look at the files
-themselves; a DICOMDIR that is named itself means the files that it names. No name from outside
-becomes a path: what a DICOMDIR names is looked for among what a folder has, archives are read,
-never extracted (`node.dicom.archive_reader`), and special files are not opened.
-What the operator names is followed, if it is a link; whoever owns a folder may exchange what is in
-it while we read, so everything below is opened component by component from its descriptor, and no
-link is followed.
+A DICOMDIR is often wrong, so in a folder the files themselves are examined. If a DICOMDIR itself is
+named for import, it stands for the files that it names. No foreign name becomes a path: names in a
+DICOMDIR are looked up among the folder's entries, archives are read, never extracted
+(`node.dicom.archive_reader`), and special files are not opened. A link that the operator names is
+followed. The owner of a folder may change its content while it is read, so everything below is
+opened component by component from its descriptor, and no link is followed.
 """
 
 import errno
@@ -31,14 +30,14 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """One file to look at.
+    """One file to examine.
 
     Attributes:
-        label: How the person who imports would call it.
+        label: Its name for the person who imports.
         place: The file.
-        size_bytes: As the folder says.
-        kind: What kind of archive it is; None for any other file.
-        problem: Why it cannot be looked at; empty when it can.
+        size_bytes: Its size in the folder.
+        kind: The kind of archive; None for any other file.
+        problem: Why it cannot be read; empty if it can.
     """
 
     label: str
@@ -74,7 +73,7 @@ class MediaFile:
 
 
 class Folder:
-    """The folder that was named, held open as long as a file in it may still be read."""
+    """The named folder, kept open as long as a file in it may still be read."""
 
     def __init__(self, path: Path) -> None:
         """Open it, to be searched at least; its last component may not be a link."""
@@ -287,7 +286,7 @@ def _unreadable(path: Path, error: OSError) -> MediaFile:
 
 
 def _look_at(place: Place, label: str) -> MediaFile:
-    """Return a file with what its first bytes say; a read error is its own alone."""
+    """Return a file with its kind from its first bytes; a read error concerns only this file."""
     try:
         with place.open() as handle:
             size = os.fstat(handle.fileno()).st_size

@@ -15,12 +15,12 @@ PRIVATE_RECORD_UID = "2.25.228301938846529106405210312374015906841"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What a directory record has besides what every record has, as DICOM keywords.
+    """The keys of a directory record beyond those of every record, as DICOM keywords.
 
     Attributes:
-        needed: With a value: the file's, or one that is filled in.
-        kept: Always there, with the file's value or none.
-        given: Only where the file has a value.
+        needed: Type 1: with the file's value, or one that is filled in.
+        kept: Type 2: always present, with the file's value or empty.
+        given: Present only if the file has a value.
     """
 
     needed: tuple[str, ...] = ()
@@ -238,7 +238,7 @@ _CLASSES: dict[str, tuple[str, ...]] = {
 
 _TYPES = {str(uid): name for name, uids in _CLASSES.items() for uid in uids}
 
-# What is filled in where a file lacks it: the first of these that it has, and then the last word.
+# Substitutes for a missing value: the first of these elements that the file has, else the constant.
 _SUBSTITUTES = {
     "StudyDate": ("SeriesDate", "AcquisitionDate", "ContentDate"),
     "StudyTime": ("SeriesTime", "AcquisitionTime", "ContentTime"),
@@ -303,5 +303,5 @@ def record_type(sop_class: str, *, has_image: bool, has_document: bool) -> str:
 
 
 def stand_ins(keyword: str) -> tuple[tuple[str, ...], bytes]:
-    """Return what is taken for an element without a value: others, then what is filled in."""
+    """Return the substitutes for an element without a value: other elements, then a constant."""
     return _SUBSTITUTES.get(keyword, ()), _FILLED_IN.get(keyword, b"")

@@ -1,9 +1,8 @@
-"""A stream of bytes that is fed in windows to whoever walks over it.
+"""A stream of bytes that is fed in windows to a walk.
 
-How this works. The walk is a generator: it takes what it needs of the buffer and, only when
-that is not all there, yields for the next window. So it is written as if all bytes lay before
-it, and a 2 GB instance is never in memory. Of a long value that it only steps over it says
-so, and those bytes need not be fed at all.
+How this works. The walk is a generator: it consumes the buffer and yields when it needs the next
+window. So its code reads as if all bytes were there, and a 2 GB instance is never in memory. When
+it only steps over a long value, it says so, and those bytes need not be fed at all.
 """
 
 from collections.abc import Generator

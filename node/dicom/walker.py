@@ -1,11 +1,11 @@
 """An iterative, bounded walk over one DICOM file, before any other parser sees it.
 
-How this works. Bytes are fed in windows of any size (`node.dicom.stream`). This is what stands
-around the dataset: preamble, file meta, and deflate, whose expansion is bounded; the elements are
-`node.dicom.dataset`'s.
+How this works. Bytes are fed in windows of any size (`node.dicom.stream`). This module handles what
+surrounds the dataset: the preamble, the file meta, and deflate, whose expansion is bounded.
+`node.dicom.dataset` handles the elements.
 
-The walk decides nothing but whether the bytes are one well-formed instance; it notes what is
-odd and collects the raw values of a few elements. What they mean is `examine`'s business.
+The walk decides only whether the bytes are one well-formed instance. It notes oddities and collects
+the raw values of a few elements; `node.dicom.examine` interprets them.
 
 Sources: PS3.10 §7.1 (preamble, file meta), PS3.5 §A.5 (deflated).
 """

@@ -1,4 +1,4 @@
-"""The process that parses: fresh, confined, and worth nothing to whoever takes it over.
+"""The parser process: fresh and confined, so that an attacker gains nothing by taking it over.
 
 `python -m node.dicom.worker ARENA_FD ARENA_BYTES` maps the arena that the node shares with it
 and answers one JSON line for each JSON line it reads:
@@ -37,7 +37,7 @@ def main() -> None:
 
     warnings.simplefilter("ignore")
     fd, size = int(sys.argv[1]), int(sys.argv[2])
-    # Mapped for good: the file is closed behind Python's back, with all others.
+    # The mapping outlives the descriptor, which is closed together with all others.
     arena = mmap.mmap(fd, size, prot=mmap.PROT_READ)
     load_codecs()
     denied = confine()

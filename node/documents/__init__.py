@@ -1,6 +1,6 @@
 """Signed documents: encode, sign, verify; exact bytes and no I/O.
 
-What a node states about itself (`identity`), what a package holds (`manifest`), a sender's
-promise (`delivery`), the receiver's word (`receipt`), and the three together as an offline
-proof (`proof`).
+A node's statements about itself (`identity`), the content of a package (`manifest`), a sender's
+promise (`delivery`), the receiver's confirmation (`receipt`); the last three together are an
+offline proof (`receipt.Proof`).
 """

@@ -20,12 +20,12 @@ class Arrival:
 class Outgoing:
     """A package that can be sent: its row, its key, and what a delivery says of it.
 
-    Counted where it lies: decoding the manifest of a large study takes a second.
+    The numbers come from the database: decoding the manifest of a large study takes a second.
 
     Attributes:
-        summary: What it is; with all patients that are under its Study Instance UID in this
-            origin's packages: one, as it ought to be.
-        held: How many of its instances wait here for a person; of a received package only.
+        summary: Its summary, with all patients under its Study Instance UID in this origin's
+            packages; normally there is one.
+        held: How many of its instances are held here; only a received package can have any.
     """
 
     package: Package

@@ -20,7 +20,7 @@ MAX_FILE_BYTES = 16 * 1024
 def sign_head(
     sequence: int, digest: bytes, time_milliseconds: int, signer: DocumentSigner
 ) -> Document:
-    """Return the head of this node's log as its signed word."""
+    """Return the head of this node's log as a signed document."""
     body = pb.AuditHead(
         facility=signer.facility_id.digest,
         node_id=signer.node_id.digest,

@@ -1,8 +1,8 @@
-"""Parsing what was signed: bounded by its caller, and with no word left out in silence.
+"""Parsing signed bodies: no field that must be understood is silently ignored.
 
-A later version may say more. Fields from 1 to 999 must be understood: a document with one that
-this version does not know is refused, or an old node would ignore a later restriction. Fields from
-1000 on may be ignored; the exact bytes are kept, so whoever knows them still finds them.
+A later version may add fields. Fields from 1 to 999 must be understood: a document with an unknown
+one is refused; otherwise an old node would ignore a later restriction. Fields from 1000 on may be
+ignored; the exact bytes are kept, so a version that knows them still finds them.
 """
 
 from collections.abc import Iterator
@@ -22,16 +22,16 @@ _Body = TypeVar("_Body", bound=Message)
 def parse_body(
     kind: type[_Body], body: bytes, what: str, error: type[DocumentError] = DocumentError
 ) -> _Body:
-    """Return the message in signed bytes, without fields that may be ignored.
+    """Return the message in signed bytes, without unknown fields that may be ignored.
 
     Args:
-        kind: What it is.
-        body: The bytes that were signed; their number was checked.
-        what: What to call it in an error.
-        error: What to raise.
+        kind: The message class.
+        body: The bytes that were signed; their length was checked.
+        what: Its name in an error.
+        error: The class of the error.
 
     Raises:
-        DocumentError: it is no such message, or says more than this version understands.
+        DocumentError: it is not such a message, or has a field that this version must understand.
     """
     try:
         message = kind.FromString(body)

@@ -20,7 +20,7 @@ MAX_LIFE_SECONDS = 400 * 86400.0
 """For so long a delivery can stand."""
 
 MAX_STANDING_SECONDS = 30 * 86400.0
-"""For how long a receiver lets a delivery stand, whatever it says: so long its trace is kept."""
+"""For how long a receiver accepts a delivery, whatever it states; its row is kept so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Delivery:
         sealed_key_digest: SHA-256 of the data key as sealed to the receiver.
         created_time: Seconds since 1970, as `expires_time`.
         recipient: For whom at the receiver; may be empty.
-        note: A word with it; may be empty; may hold patient data.
-        instances: How many, for the receiver's decision, as `sealed_bytes`.
+        note: The sender's note; may be empty; may hold patient data.
+        instances: The number of instances; like `sealed_bytes`, for the receiver's decision.
         sealed_summary: See `node.documents.summary`; empty for none.
     """
 
@@ -56,12 +56,12 @@ class Delivery:
 
     @property
     def stands_until(self) -> float:
-        """Until when a receiver takes it; shown later, it is refused without any record of it."""
+        """Until when a receiver accepts it; later it is refused even if no row of it is left."""
         return min(self.expires_time, self.created_time + MAX_STANDING_SECONDS)
 
 
 def sign_delivery(delivery: Delivery, signer: DocumentSigner) -> Document:
-    """Return the delivery as this facility's signed word."""
+    """Return the delivery as a document signed by this node."""
     body = pb.Delivery(
         transfer_id=delivery.transfer_id.value,
         package_id=delivery.package_id.digest,
@@ -101,11 +101,12 @@ def open_delivery(document: Document) -> Delivery:
 def check_delivery(
     delivery: Delivery, *, peer: FacilityId, me: FacilityId, sealed_key: bytes, now: float
 ) -> None:
-    """Check that a delivery which a peer shows us is that peer's promise to us, now.
+    """Check that a delivery from a peer is that peer's promise to us, and stands now.
 
     Raises:
-        BadDelivery: it is another's, to another, expired, or from the future.
-        BadDataKey: the sealed key beside it is not the one that it names.
+        BadDelivery: another facility sent it, it is for another receiver, has expired, or is dated
+            in the future.
+        BadDataKey: the accompanying sealed key is not the one that it names.
     """
     if delivery.sender != peer:
         raise BadDelivery("the delivery is not from the peer that shows it")

@@ -70,7 +70,7 @@ class Identity:
 
     @property
     def order(self) -> tuple[int, int, int]:
-        """What is higher in later statements of one facility: no peer goes back."""
+        """Sort key that grows with later statements of a facility: a peer accepts no older ones."""
         return self.cert.generation, self.profile.issued_seconds, self.cert.issued_seconds
 
     @classmethod
@@ -139,7 +139,7 @@ class _Statement(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Whose:
-    """Whose the statements are: each must name both, or it was taken from another's."""
+    """The node and facility of the statements: each statement must name both of them."""
 
     node_key: bytes
     node: NodeId

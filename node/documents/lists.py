@@ -30,7 +30,7 @@ _MOST_CHANGE_FIELDS = 5 * MAX_MEMBERS  # a member has three, and what is removed
 def delegate_lists(
     network_key: SigningKey, list_key: bytes, expires: float, *, epoch: int = FIRST_EPOCH
 ) -> bytes:
-    """Return the network's encoded word that a key may sign its lists, in one epoch."""
+    """Return the network's encoded certificate that a key may sign its lists, in one epoch."""
     body = pb.ListKeyCert(
         network_id=network_id(network_key.public).digest,
         list_key=list_key,
@@ -103,7 +103,7 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
     if len(data) > MAX_LIST_BYTES:
         raise DocumentError("the network's list is too long")
     wire = parse_body(pb.SignedList, data, "network list")
-    if wire.SerializeToString() != data:  # it is passed on as it came: nothing rides on it
+    if wire.SerializeToString() != data:  # it is passed on as it came: no extra bytes are allowed
         raise DocumentError("the network list has unknown fields")
     network = network_id(network_key)
     key, list_key = network_key, None
@@ -121,7 +121,8 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
     lifetime = stated.expires_seconds - stated.issued_seconds
     if not 0 < lifetime <= LIST_SECONDS or not 0 <= stated.issued_seconds <= now + SKEW_SECONDS:
         raise DocumentError("the list's times are impossible")
-    # No more lists than seconds: whatever number a thief of a list key signs, a next one is left.
+    # A number is at most the issue time in seconds. So the thief of a list key cannot use up the
+    # numbers: a later list can always have a higher one.
     if not 1 <= stated.number <= stated.issued_seconds or not 1 <= stated.epoch <= MAX_EPOCH:
         raise DocumentError("the list's number or epoch is impossible")
     if len(stated.members) > MAX_MEMBERS:
@@ -147,12 +148,12 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
 
 
 def make_change(base: NetworkList, shown: NetworkList, encoded: bytes) -> bytes:
-    """Return how a list differs from an earlier one, encoded; empty if that says no less.
+    """Return the encoded change from an earlier list; empty if it would not be shorter or not work.
 
     Args:
         base: The earlier list.
         shown: The later one.
-        encoded: The same, as it was signed.
+        encoded: The later one, as it was signed.
     """
     wire = parse_body(pb.SignedList, encoded, "network list")
     change = pb.ListChange(

@@ -30,7 +30,7 @@ MAX_BYTES = 64 * 2**20
 
 
 def sign_manifest(manifest: Manifest, signer: DocumentSigner) -> Document:
-    """Return the manifest as this facility's signed word."""
+    """Return the manifest as a document signed by this node."""
     return signer.sign(KIND, encode_body(manifest))
 
 

@@ -24,7 +24,7 @@ class AnswerKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Collect:
-    """The receiver comes for a waiting transfer."""
+    """The receiver, which dialled, requests a waiting transfer."""
 
     transfer_id: TransferId
 

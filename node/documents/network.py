@@ -1,7 +1,7 @@
-"""Documents of a network: invitations, memberships, listings, the letter that lets one in.
+"""Documents of a network: invitations, memberships, listings, and the join letter.
 
-Reading one verifies it as a whole: what these functions return was signed by whom it should be.
-How a member then stands is decided by `node.domain.network`.
+Opening a document verifies it as a whole: every signature in what these functions return is valid.
+`node.domain.network` then decides the standing of a member.
 """
 
 import base64
@@ -41,13 +41,13 @@ _Message = TypeVar("_Message", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """What lets one facility into a network.
+    """The permission for one facility to join a network.
 
     Attributes:
         token_key: Public half of the key that signs the claim.
         display_name: What the network's operator calls the facility.
-        list_epoch: Of the network's lists when it was signed.
-        signed: As it travels.
+        list_epoch: The epoch of the network's lists when it was signed.
+        signed: Its signed bytes.
     """
 
     id: InvitationId
@@ -292,11 +292,11 @@ def claim(letter: JoinLetter, facility_key: bytes, now: float) -> Membership:
 
 
 def open_membership(data: bytes, network_key: bytes) -> Membership:
-    """Return the membership in `data`, held against a network's key.
+    """Return the membership in `data`, verified with a network's key.
 
     Raises:
-        BadSignature: some signature in it is not whose it should be.
-        DocumentError: it makes no sense.
+        BadSignature: a signature in it does not verify.
+        DocumentError: it is malformed.
     """
     if len(data) > MAX_MEMBERSHIP_BYTES:
         raise DocumentError(f"the membership is longer than {MAX_MEMBERSHIP_BYTES} bytes")
@@ -333,11 +333,11 @@ def sign_listing(node_key: SigningKey, identity: Identity, listing: Listing) -> 
 
 
 def open_listing(data: bytes, identity: Identity) -> Listing:
-    """Return the listing in `data`, held against the node whose it should be.
+    """Return the listing in `data`, verified with the key of a node.
 
     Raises:
         BadSignature: that node did not sign it.
-        DocumentError: it makes no sense.
+        DocumentError: it is malformed.
     """
     if len(data) > MAX_LISTING_BYTES:
         raise DocumentError("the listing is too long")
@@ -373,11 +373,11 @@ def open_record(
     is_online: bool,
     seen_time: float = 0.0,
 ) -> Record:
-    """Return a record as a directory shows it, or showed it, held against the network's key.
+    """Return a record that a directory shows, or showed, verified with the network's key.
 
     Raises:
-        BadSignature: some part of it is not whose it should be.
-        DocumentError: it makes no sense, or its parts are of different facilities.
+        BadSignature: a signature in it does not verify.
+        DocumentError: it is malformed, or its parts belong to different facilities.
     """
     identity = Identity.decode(statements)
     found = open_membership(membership, network_key)

@@ -1,8 +1,8 @@
-"""A certificate made where the recovery kit is, for a node key that is elsewhere.
+"""Renewing a node's certificate at the place of the recovery kit, which is kept elsewhere.
 
-The node writes a request, somebody carries it to the kit, and carries the answer back. Neither
-holds a secret. A request renews what the kit certified before, and nothing else: on its way, or at
-a node that is not its facility's any more, it can be swapped.
+The node writes a request, a person carries it to the kit and carries the answer back. Neither file
+is secret. A request can only renew a certificate that the kit issued before, because the request
+could be exchanged in transit, or by a node that no longer belongs to the facility.
 """
 
 import json

@@ -17,11 +17,11 @@ class Peer:
         endpoint: Where a person said it is reached; empty for what it states itself.
         pinned_how: "id", "file" or "string"; `pinned_by` is the operator.
         removed_time: When a person removed it; None while it is pinned.
-        last_seen_time: Last word from it; 0 for never.
-        network: Where it is not pinned by a person: the network whose member it is, by
-            `invitation`. Then it is trusted as long as it is one.
-        name: What it is called here. It stays: a peer that calls itself otherwise later must not
-            be taken for another.
+        last_seen_time: When it was last in contact; 0 for never.
+        network: For a peer that no person pinned: the network of which it is a member, by
+            `invitation`. It is trusted only while it is a member.
+        name: Its local name. It does not change when the peer changes its own name, so that the
+            peer cannot be confused with another.
     """
 
     identity: Identity
@@ -62,7 +62,7 @@ def find_peer(peers: Sequence[Peer], text: str) -> Peer:
 
 
 def look_alikes(peers: Sequence[Peer], facility: FacilityId, name: str) -> list[Peer]:
-    """Return the other peers whose names a person could take for this one."""
+    """Return the other peers whose names a person could confuse with this one."""
     return [p for p in peers if p.facility_id != facility and alike(p.name, name)]
 
 

@@ -1,4 +1,4 @@
-"""The receipt: the receiver's signed word, and the offline proof that it completes."""
+"""The receipt: the receiver's signed confirmation, and the offline proof that it completes."""
 
 import json
 from base64 import b64decode, b64encode
@@ -21,7 +21,7 @@ PROOF_FORMAT = "emix-proof/1"
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """That a whole package is held: opened, checked, durable."""
+    """The receiver's confirmation that it has a whole package: opened, checked, durable."""
 
     transfer_id: TransferId
     delivery_digest: bytes
@@ -35,7 +35,7 @@ class Receipt:
 
 
 def sign_receipt(receipt: Receipt, signer: DocumentSigner) -> Document:
-    """Return the receipt as this facility's signed word."""
+    """Return the receipt as a document signed by this node."""
     body = pb.Receipt(
         transfer_id=receipt.transfer_id.value,
         delivery_digest=receipt.delivery_digest,
@@ -68,10 +68,10 @@ def open_receipt(document: Document) -> Receipt:
 def check_receipt(
     receipt: Receipt, *, delivery: Delivery, delivery_digest: bytes, manifest: Manifest
 ) -> None:
-    """Check that a receipt is the delivery's receiver's word on exactly that delivery.
+    """Check that the delivery's receiver signed the receipt, and that it is for that delivery.
 
     Raises:
-        BadReceipt: it is about something else, or from someone else.
+        BadReceipt: it is for another delivery, or from another facility.
     """
     expected = (
         (receipt.receiver, delivery.receiver, "signed by another than the delivery's receiver"),

@@ -36,8 +36,8 @@ class NodeCert:
     """What a facility says about a node key, verified.
 
     Attributes:
-        generation: When the facility took this node key; one that it took earlier was replaced.
-        claim: The node key's word that it speaks for the facility.
+        generation: When the facility first certified this node key; earlier keys are replaced.
+        claim: The node key's signature over the facility key: it agrees to speak for the facility.
     """
 
     node_key: bytes
@@ -51,12 +51,13 @@ class NodeCert:
         return now < self.expires_seconds
 
     def check_taken(self, now: float) -> None:
-        """Check that the facility can have taken this node key by now.
+        """Check that the generation is not in the future.
 
-        Who keeps one that is to come refuses all that the facility takes until then.
+        A node that accepted a future generation would refuse all node keys that the facility
+        certifies until then.
 
         Raises:
-            BadSignature: that is to come, or a clock is wrong.
+            BadSignature: the generation is in the future, or a clock is wrong.
         """
         if self.generation > now + MAX_CLOCK_SKEW_SECONDS:
             ahead = shown_seconds(self.generation - now)
@@ -89,8 +90,8 @@ class Signer:
         """Return what the facility certified, and what the node key agreed to.
 
         Raises:
-            BadSignature: the certificate is not the facility's word.
-            ForeignNode: it is, but the node key does not speak for that facility.
+            BadSignature: the facility did not sign the certificate.
+            ForeignNode: it did, but the node key does not speak for that facility.
         """
         verify(self.facility_key, "node-cert", self.node_cert, self.node_cert_signature)
         cert = parse_body(pb.NodeCert, self.node_cert, "node certificate", BadSignature)
@@ -243,7 +244,7 @@ def certify_node(
 
 
 def claim_node(node_key: SigningKey, facility_key: bytes) -> bytes:
-    """Return a node key's word that it speaks for a facility."""
+    """Return a node key's signed claim that it speaks for a facility."""
     return node_key.sign(_CLAIM, facility_key)
 
 

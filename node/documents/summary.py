@@ -1,6 +1,6 @@
-"""The summary in a delivery, sealed: only who has the package's data key can read it.
+"""The summary in a delivery, sealed: only a holder of the package's data key can read it.
 
-A delivery is shown to third parties as part of a proof, so what is of a patient in it is sealed.
+A delivery is shown to third parties as part of a proof, so the patient data in it is sealed.
 """
 
 from emix.documents.v1 import documents_pb2 as pb
@@ -37,10 +37,10 @@ def seal_summary(summary: Summary, key: DataKey, transfer_id: TransferId) -> byt
 
 
 def open_summary(sealed: bytes, key: DataKey, transfer_id: TransferId) -> Summary | None:
-    """Return the summary that a sender sealed; None if it tells none.
+    """Return the summary that a sender sealed; None if the delivery has none.
 
     Raises:
-        BadDelivery: it does not open, or is none.
+        BadDelivery: it does not open, or is malformed.
     """
     if not sealed:
         return None

@@ -1,4 +1,4 @@
-"""Relay tickets: two signed halves that join two connections at one relay, once, in a minute."""
+"""Relay tickets: two signed halves that join two connections at a relay, once, within a minute."""
 
 import secrets
 import struct
@@ -20,17 +20,17 @@ TICKET_LENGTH = struct.Struct(">H")
 """At a relay, a connection begins with this length and so many bytes: its half of a ticket."""
 
 LOOK_OUT = 0x8000
-"""Added to the length on a second connection with the same half, which hears when to leave: the
-first belongs to the peers once it is joined."""
+"""Added to the length on a second connection with the same half. The relay uses it to ask the node
+to leave, since the first connection carries only the peers' bytes once it is joined."""
 
 MOVE = b"\1"
-"""What a second connection reads when the relay is about to stop: go to another."""
+"""Sent on the second connection when the relay is about to stop: use another relay."""
 
 ALIVE = b"\0"
-"""What it reads now and then before that."""
+"""Sent on the second connection from time to time before that."""
 
 JOINED = b"\0"
-"""What both sides read once they are joined; anything else is a reason, and then the end."""
+"""Sent to both sides when they are joined; any other bytes are a reason, followed by the end."""
 
 SKEW_SECONDS = 600
 
@@ -89,7 +89,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class TicketSigner:
-    """A key that may sign tickets, with the network's word for it."""
+    """A key that may sign tickets, with the network's certificate for it."""
 
     key: SigningKey
     certificate: documents.SignedBytes
@@ -132,7 +132,7 @@ def ticket_relays(certificate: bytes) -> tuple[str, ...]:
 def certify_tickets(
     network_key: SigningKey, ticket_key: bytes, relays: Sequence[str], expires: float
 ) -> bytes:
-    """Return the network's encoded word that a key may sign tickets, for some relays."""
+    """Return the network's encoded certificate that a key may sign tickets for some relays."""
     body = pb.TicketKeyCert(
         network_id=network_id(network_key.public).digest,
         ticket_key=ticket_key,
@@ -146,14 +146,14 @@ def certify_tickets(
 def open_ticket(
     data: bytes, network_key: bytes, now: float, *, skew_seconds: float = 0.0
 ) -> Ticket:
-    """Return the half in `data`, held against a network's key.
+    """Return the half in `data`, verified with a network's key.
 
     Args:
-        data: As it was signed.
-        network_key: The network's.
-        now: The present.
-        skew_seconds: By how much the clock of whoever opens it may be ahead. A relay, which
-            lets each in once within its time, allows nothing; a node loses nothing by it.
+        data: The signed bytes.
+        network_key: The network's public key.
+        now: The present time.
+        skew_seconds: By how much the clock of the opening side may be ahead. A relay allows none,
+            since it accepts each half once within its lifetime; for a node a skew is harmless.
 
     Raises:
         BadSignature: neither the network nor a key that it certified signed it.
@@ -162,7 +162,7 @@ def open_ticket(
     if len(data) > MAX_TICKET_BYTES:
         raise DocumentError("the relay ticket is too long")
     wire = parse_body(pb.SignedTicket, data, "relay ticket")
-    if wire.SerializeToString() != data:  # it is shown to the relay: nothing rides on it
+    if wire.SerializeToString() != data:  # it is shown to the relay: no extra bytes are allowed
         raise DocumentError("the relay ticket has unknown fields")
     cert = wire.ticket_key_cert
     verify(network_key, "ticket-key", cert.body, cert.signature)

@@ -1,7 +1,7 @@
-"""Who asks for something: every use case takes an actor, and the audit log has its text.
+"""Actors: every use case takes the actor that requested it, and the audit log records its text.
 
-What the door knows of a caller comes from the kernel; what the client says of itself stands beside
-it, and is never taken for the other.
+The kernel identifies the user of a caller. What the client says about itself is recorded beside
+that and is never trusted.
 """
 
 import enum
@@ -39,12 +39,12 @@ class Role(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks.
+    """The requester of an action.
 
     Attributes:
-        door: By which way.
-        text: As the audit log has it, such as `uid 1000 (alice), says: bob`.
-        roles: As what, as the door knows; without one, nothing is allowed.
+        door: The way by which the request came.
+        text: Its text in the audit log, such as `uid 1000 (alice), says: bob`.
+        roles: Its roles; without any, nothing is allowed.
     """
 
     door: Door
@@ -72,13 +72,13 @@ class Visitor:
 
     @property
     def roles(self) -> frozenset[Role]:
-        """As what it asks: the socket lets nobody in but those who administer the node."""
+        """Its roles: the socket admits only those who administer the node."""
         return frozenset({Role.ADMIN})
 
     def shares_rights_with(self, node_uid: int) -> bool:
-        """Whether whatever a node of that user opens, this user could open as well.
+        """Whether this user could itself open every path that a node of `node_uid` can open.
 
-        For anybody else a node opens no path: it would read and write with its own rights.
+        For other users the node opens no path: it would lend them its own rights.
         """
         return self.uid in (0, node_uid)
 
@@ -91,5 +91,5 @@ class Visitor:
 
 
 def at_home(said: str) -> Actor:
-    """Return who runs a command on a home, by what the command says."""
+    """Return the actor of a command on a home; `said` is the text that the command gives."""
     return Actor(Door.HOME, said, frozenset({Role.ADMIN}))

@@ -20,7 +20,7 @@ FIRST = bytes(DIGEST_BYTES)
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One fact: what happened, when, at whose word."""
+    """One fact: what happened, when, and at whose request."""
 
     sequence: int
     time_milliseconds: int
@@ -80,7 +80,7 @@ def link(entry: AuditEntry) -> bytes:
 
 
 def follow(previous: bytes, sequence: int, links: bytes) -> bytes:
-    """Return the digest of the last entry of a run that goes on after one, from their links.
+    """Return the digest of the last entry of a run, from the entry before it and the run's links.
 
     Args:
         previous: The digest of the entry before the run.

@@ -1,4 +1,4 @@
-"""A copy of a node on its way to whoever writes it."""
+"""Pieces of a copy of a node, on their way to the writer."""
 
 from dataclasses import dataclass
 

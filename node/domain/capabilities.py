@@ -1,7 +1,7 @@
-"""What a node understands beyond what every version does: peers tell each other with every Hello.
+"""Capabilities: features beyond those of every version; peers exchange them with every Hello.
 
-What must be understood and is not known is refused (`node.documents.bodies`); so what only some
-versions understand is not sent to a peer that does not say that it does.
+A document with an unknown field that must be understood is refused (`node.documents.bodies`). So a
+feature that only some versions understand is used only with peers that state the capability.
 """
 
 import enum

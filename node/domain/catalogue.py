@@ -1,4 +1,4 @@
-"""Answers of the catalogue; `node.domain.query` has the questions."""
+"""Answers of the catalogue; its queries are in `node.domain.query`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -36,11 +36,11 @@ class PeerWay:
     """What is known now of the way to a peer.
 
     Attributes:
-        route: How it is reached, or was at last; None before the first time.
-        endpoint: Where; empty where that is not known.
-        round_trip_seconds: How long a word there and back takes; 0 if it is not known.
+        route: The present or last route; None before the first connection.
+        endpoint: The peer's address; empty if it is not known.
+        round_trip_seconds: The round-trip time; 0 if it is not known.
         problem: Why there is no connection; empty while there is one.
-        software: What it runs, as it says.
+        software: Its software, as it states.
         is_connected: Whether either side has a connection to the other.
     """
 

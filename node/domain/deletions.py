@@ -1,11 +1,11 @@
-"""Word that what a transfer brought was deleted at the receiver."""
+"""Deletion notices: the package of a transfer was deleted at the receiver."""
 
 from dataclasses import dataclass
 
 from node.domain.ids import TransferId
 
 MOST_AT_ONCE = 64
-"""How many one Hello tells."""
+"""Deletion notices in one Hello, at most."""
 
 
 @dataclass(frozen=True, slots=True)

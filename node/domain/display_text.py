@@ -28,7 +28,7 @@ def plain_text(data: bytes) -> str:
 
 
 def printable(text: str, instead: str = "?") -> str:
-    """Return text in which no character can fool a terminal: control, direction, format."""
+    """Return text without control, direction and format characters, safe to show on a terminal."""
     return "".join(c if c.isprintable() else instead for c in text)
 
 

@@ -1,6 +1,6 @@
-"""What happens in a node and concerns more than one of its parts.
+"""Events that concern more than one part of a node.
 
-Whoever causes it publishes one of these; `node.exchange.events` has who hears of it.
+The part that causes an event publishes it; `node.exchange.events` has the subscribers.
 """
 
 from collections.abc import Awaitable, Callable
@@ -50,10 +50,10 @@ class TicketShown(Event):
 
 @dataclass(frozen=True, slots=True)
 class StudyClosed(Event):
-    """Packages of a study that came here by a door are closed; durable.
+    """Packages of a study that came in through the intake are closed, durably.
 
     Attributes:
-        packages: Which; never none.
+        packages: The closed packages; never empty.
     """
 
     study_instance_uid: str

@@ -1,4 +1,4 @@
-"""What leaves the store."""
+"""Values of exports."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from node.domain.manifest import Extent
 
 Sink = Callable[[str, int, bytes], None]
-"""Takes a piece of a file: its name (ours, relative), where in it, the bytes. On worker threads."""
+"""Takes a piece of a file: name (ours, relative), offset and bytes. Called on worker threads."""
 
 Tell = Callable[[int, int, int, int], None]
-"""Called with files begun and in all, bytes given away and in all."""
+"""Called with files begun and in all, bytes written and in all."""
 
 PREAMBLE_BYTES = 128
-"""What stands before DICM in a file (PS3.10 7.1)."""
+"""The length of the preamble before `DICM` in a file (PS3.10 7.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ _ENDINGS = {
 
 
 def attached_name(number: int, media_type: str) -> str:
-    """Return the path of an exported attachment; its ending is one of a few, whatever it says."""
+    """Return the path of an exported attachment; its suffix is from a fixed list."""
     return f"{ATTACHED}/AT{number:06d}{_ENDINGS.get(media_type, '.bin')}"
 
 

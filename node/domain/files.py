@@ -1,6 +1,7 @@
-"""What kind of file a person has named by mistake, by its first bytes.
+"""Recognising files that a person named by mistake, by their first bytes.
 
-The formats are those of the modules that write them; a kit at the wrong place is a secret there.
+The formats are defined by the modules that write them. A recovery kit is recognised too, because it
+is a secret that should not be kept there.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What `emix doctor` looks at: one finding each, and what to do about it."""
+"""Findings of `emix doctor`: one for each check, with what to do about it."""
 
 from dataclasses import dataclass
 

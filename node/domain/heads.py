@@ -1,9 +1,9 @@
 """Heads of audit logs, as facilities keep them for each other.
 
-A head says: my log has so many entries, and the newest has this digest. Each digest covers all
-entries before it. Whoever keeps a head takes a later one only with the proof that the log has grown
-from the one to the other, and nothing else has changed: so a facility cannot have had two logs
-without one that keeps its heads knowing it, and need not show what is in them.
+A head states the number of entries of a log and the digest of the newest. Each digest covers all
+entries before it. A witness, which keeps a head, accepts a later head only with a proof that the
+log has only grown in between. So a facility cannot show two different logs to a witness unnoticed,
+and need not reveal the content of its log.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from node.domain.ids import FacilityId, NodeId
 
 MAX_SEQUENCE = 2**53
 MAX_LINKS = 1000
-"""In one proof: 32 kB, within what a Hello may be."""
+"""Links in one proof: 32 kB, within the bound of a Hello."""
 
 MOST_UNPROVEN = 3
 MOST_DAYS = 14
 MOST_EVIDENCE = 4
 MOST_NODES = 3
-"""Of one facility, whose heads are kept: where its node was replaced."""
+"""Nodes of one facility whose heads are kept; there are several if its node was replaced."""
 
 MOST_TOLD = 8
 _DAY_SECONDS = 86_400
@@ -80,10 +80,10 @@ class KeptHead:
 
 @dataclass(frozen=True, slots=True)
 class ToldHead:
-    """A head of our own log that a witness told us it keeps, and when it told us.
+    """A head of our own log that a witness reported it keeps, and when it reported it.
 
-    Heard: since this process began. What was told before was read from this machine, and may have
-    been changed with the log.
+    `is_heard`: it was reported since this process began. Earlier reports were read from this
+    machine and may have been changed together with the log.
     """
 
     witness: FacilityId
@@ -96,14 +96,14 @@ class ToldHead:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What one facility says of our log.
+    """What one facility confirms about our log.
 
     Attributes:
-        facility: Which.
+        facility: The witness.
         sequence: The newest entry that it confirms; 0 for none.
-        taken_time: When it took that head, by its clock.
-        told_time: When it told us last.
-        is_heard: Whether it told us since this process began.
+        taken_time: When it accepted that head, by its clock.
+        told_time: When it last reported to us.
+        is_heard: Whether it reported since this process began.
         problem: How what it keeps contradicts our log; empty if it does not.
     """
 
@@ -117,14 +117,14 @@ class Witness:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """How far others confirm our log, by what they told last.
+    """How far witnesses confirm our log, by their last reports.
 
     Attributes:
         entries: How many entries the log has.
-        sequence: The newest that somebody confirms; 0 for none.
+        sequence: The newest entry that a witness confirms; 0 for none.
         unconfirmed_time: When the entry after that was made; 0 if all are confirmed.
         witnesses: How many facilities keep heads.
-        contradictions: How many of those heads the log does not fit.
+        contradictions: How many of those heads contradict the log.
     """
 
     entries: int
@@ -139,7 +139,7 @@ class Confirmed:
 
 
 class Judgement(Enum):
-    """What a head that is shown is, beside those that are kept of the same log."""
+    """How a head that is shown relates to the kept heads of the same log."""
 
     FIRST = "the first"
     KNOWN = "known"
@@ -151,8 +151,8 @@ class Judgement(Enum):
 def judge(kept: Sequence[Head], shown: Head, after: int, links: bytes) -> Judgement:
     """Check a head against those of the same log that are kept.
 
-    What is late, or goes on from a head whose keeping its node has not heard of, is unproven. That
-    is no contradiction: the node is told what is kept, and shows the proof the next time.
+    A head is unproven if it is outdated, or if its node does not know yet which head is kept here.
+    That is no contradiction: the node is told which head is kept, and sends the proof next time.
     """
     if not kept:
         return Judgement.FIRST
@@ -169,9 +169,9 @@ def judge(kept: Sequence[Head], shown: Head, after: int, links: bytes) -> Judgem
 
 
 def contradicted(kept: Sequence[Head], shown: Head) -> list[Head]:
-    """Return which of the kept heads a log cannot have had, if `shown` is no continuation of them.
+    """Return the kept heads that `shown` contradicts, if it is no continuation of them.
 
-    The newest, at least; and whatever counts as many entries, or more.
+    These are the newest, and every head with as many entries as `shown`, or more.
     """
     newest = max(kept, key=lambda head: head.sequence)
     return [head for head in kept if head is newest or head.sequence >= shown.sequence]
@@ -213,11 +213,11 @@ def own_problem(sequence: int, digest: bytes, found: bytes | None) -> str:
 
 
 def witnesses(told: Sequence[ToldHead], digests: Mapping[int, bytes]) -> list[Witness]:
-    """Return what each facility says of a log, the one that confirms most first.
+    """Return what each facility confirms about a log, the one that confirms most first.
 
     Args:
-        told: What they told.
-        digests: Of the log's entries that are named there; those that it has.
+        told: Their reports.
+        digests: The digests of those entries named in the reports that the log has.
     """
     found: dict[FacilityId, Witness] = {}
     for head in sorted(told, key=lambda head: head.sequence):

@@ -62,8 +62,8 @@ class _Id:
 
 
 LEAST_CHARACTERS = 16
-"""Of a Facility ID, to name one by its beginning: 80 bits, which nobody finds a key for. With four,
-whoever tries a million keys has an ID that begins with a name that a person types."""
+"""The shortest beginning that names a Facility ID: 80 bits, too many to find a matching key. With
+four characters, a million tries give a key whose ID begins with a name that a person types."""
 
 
 class NodeId(_Id):

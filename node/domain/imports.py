@@ -23,8 +23,8 @@ class UnfinishedImport:
     Attributes:
         id: Its number.
         sources: What the person named, as absolute paths.
-        problem: Why it ended, as far as it could still be noted.
-        studies: What it has kept.
+        problem: Why it ended; empty if that could not be noted.
+        studies: The partial studies that it has kept.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""What a package is listed and found by, merged instance by instance; its size has a bound."""
+"""The index of a package, by which it is listed and found: merged per instance, and bounded."""
 
 import re
 import struct
@@ -41,7 +41,7 @@ _LEAST_INTEGER, _MOST_INTEGER = -(2**31), 2**31 - 1  # of an IS value, PS3.5 tab
 
 
 class ImageIndex(NamedTuple):
-    """What is said of one instance; None for what it does not say, or says in another form."""
+    """Attributes of one instance; None if an attribute is missing or malformed."""
 
     instance_number: int | None = None
     rows: int | None = None
@@ -93,10 +93,10 @@ class PackageIndex:
     """The searchable values of a package's instances, or of some of them.
 
     Attributes:
-        study: By DICOM keyword; of each the first word that was said.
-        modalities: All of them.
-        patients: Whom the instances are of, in the order in which they came.
-        series: What is said of each series, by its UID and then by DICOM keyword.
+        study: The first value found of each study attribute, by DICOM keyword.
+        modalities: All modalities.
+        patients: The patients of the instances, in the order in which they came.
+        series: The attributes of each series, by series UID and then by DICOM keyword.
     """
 
     study: dict[str, str] = field(default_factory=dict)

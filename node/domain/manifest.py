@@ -1,7 +1,7 @@
-"""What a package holds: instances, attachments, the chunks their bytes lie in, and where.
+"""The content of a package: instances, attachments, and the extents of their bytes in chunks.
 
-These are checked values: `Manifest` refuses to exist with overlapping, missing or
-uncovered bytes, so that code which takes one need not doubt it.
+These are checked values: a `Manifest` with overlapping, missing or uncovered bytes cannot be
+constructed, so code that takes one can rely on it.
 """
 
 import re
@@ -94,7 +94,7 @@ class AttachmentEntry:
 
     @property
     def content(self) -> tuple[bytes, str, tuple[str, ...]]:
-        """What makes it this one, wherever its bytes lie."""
+        """Its identity, independent of where its bytes lie."""
         return self.digest, self.media_type, self.about
 
 
@@ -138,8 +138,8 @@ class Manifest:
     def is_out_of_proportion(self) -> bool:
         """Whether the plaintext is more than any study of that many sealed bytes has.
 
-        *Measured*: CT seals to 45 %, constant images to a few thousandths; whatever a package
-        of less than 4 GiB is like, it may be.
+        *Measured*: CT seals to 45 %, constant images to a few thousandths. Below 4 GiB any ratio is
+        accepted.
         """
         return self.plaintext_bytes > _FREE_BYTES + _MAX_RATIO * self.sealed_bytes
 
@@ -168,10 +168,10 @@ def _check_attachments(attachments: Sequence[AttachmentEntry]) -> None:
 
 
 def check_attached(media_type: str, about: Sequence[str]) -> None:
-    """Check what is said of an attachment.
+    """Check the media type and the referenced UIDs of an attachment.
 
     Raises:
-        ValueError: it cannot be.
+        ValueError: one of them is invalid.
     """
     if not _MEDIA_TYPE.fullmatch(media_type):
         raise ValueError("an attachment's media type is malformed")

@@ -1,4 +1,4 @@
-"""Names of files on media: as a DICOMDIR has them, and as a disc that was copied does.
+"""Names of files on media: as written in a DICOMDIR, and as found on a copied disc.
 
 A DICOMDIR names files as ISO 9660 has them: eight upper-case letters, no suffix (PS3.10 §8.2). The
 same disc, copied or mounted otherwise, has them in lower case, or with `.dcm` or `;1` behind.

@@ -1,7 +1,7 @@
-"""Names of facilities: which could be taken for a Facility ID, and which look alike.
+"""Names of facilities: which ones resemble a Facility ID, and which ones look alike.
 
-A person types a name or an ID into the same place, so no name may be read as an ID; and two
-names that look the same must not be two facilities without anybody noticing.
+A person enters a name or an ID in the same place, so no name may be readable as an ID. Two
+facilities with names that look the same must not go unnoticed.
 """
 
 import re
@@ -67,23 +67,23 @@ def same_name(a: str, b: str) -> bool:
 
 
 def alike(a: str, b: str) -> bool:
-    """Return whether two names look the same to a person who does not look twice."""
+    """Return whether two names look the same at a glance."""
     return _letters(a) == _letters(b) or _shapes(a) == _shapes(b)
 
 
 def find_named(facilities: Mapping[FacilityId, str], text: str) -> FacilityId:
     """Return the facility that a person means by an ID, a long beginning of one, or a name.
 
-    An ID goes first, and what looks like one is never taken for a name: nobody can be sent what
-    is meant for another by calling itself so.
+    An ID takes precedence, and a text that looks like an ID is never read as a name. So a facility
+    cannot receive another's studies by taking the other's ID as its name.
 
     Args:
-        facilities: Those that may be meant, and what they are called here.
-        text: What was typed.
+        facilities: The candidates, and their local names.
+        text: The text that was typed.
 
     Raises:
-        NotFound: nobody.
-        Conflict: several, all named with their IDs; or another's name looks like that one.
+        NotFound: no facility matches.
+        Conflict: several match, and all are named with their IDs; or another name looks alike.
     """
     wanted = text.strip()
     beginning = beginning_of_id(wanted)

@@ -1,11 +1,11 @@
-"""A network of facilities as one node sees it: who is a member now, and what it has seen before.
+"""A network as one node sees it: its present members, and the lists that the node has seen.
 
-Lists only go forward: a directory that shows an older list, or another one under the same number,
-changes nothing here and is told of. They go by epoch first, then by number. Only the network key
-begins an epoch, and so overrules whatever a stolen list key has signed.
+Lists only go forward: an older list from a directory, or another list under the same number,
+changes nothing here and is reported. Lists are ordered by epoch first, then by number. Only the
+network key begins an epoch; that overrules everything a stolen list key has signed.
 
-A revocation that was seen in a list which the network key signed stays for ever. One that only a
-list key signed stays within its epoch, whatever later lists of that epoch say.
+A revocation in a list signed by the network key is permanent. A revocation that only a list key
+signed stays in force within its epoch, whatever later lists of that epoch say.
 """
 
 import enum
@@ -99,9 +99,8 @@ class NetworkView:
     def after(self, shown: NetworkList, now: float) -> "NetworkView | ListProblem":
         """Return the view after a verified list was shown; the same one for the same list.
 
-        A list that had expired is not taken over: by then the key that signed it may have been
-        stolen, and revoked or ended. Whoever takes over what was judged before, when it was
-        kept, says that it is the beginning of time.
+        An expired list is not accepted: its signing key may have been stolen or revoked since. To
+        restore a list that was already judged when it was kept, pass 0 as `now`.
         """
         known = self.latest
         if known is not None and shown.digest == known.digest:
@@ -121,7 +120,7 @@ class NetworkView:
         )
 
     def standing(self, invitation: InvitationId, facility: FacilityId, now: float) -> Standing:
-        """Return how a facility with a verified membership stands."""
+        """Return the standing of a facility with a verified membership."""
         if invitation in self.revoked:
             return Standing.REVOKED
         if self.latest is None:

@@ -30,8 +30,8 @@ class Closing(enum.StrEnum):
     """Why the open packages of a study closed."""
 
     QUIET = "quiet"  # nothing had come for it for a while
-    COMMAND = "command"  # whoever brought it said that it is whole
-    AT_ONCE = "at once"  # by a door at which each request is
+    COMMAND = "command"  # an explicit command said that it is complete
+    AT_ONCE = "at once"  # each request at that door is complete by itself
 
 
 @dataclass(frozen=True, slots=True)

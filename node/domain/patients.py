@@ -1,4 +1,4 @@
-"""Who a study is of: one patient, as it ought to be, or several under one Study Instance UID."""
+"""The patients of a study: normally one, but several can share a Study Instance UID by mistake."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from functools import lru_cache
 from node.domain.display_text import folded, forms
 
 MOST_PATIENTS = 100
-"""So many are told apart: nobody looks through more, and a peer may send any number."""
+"""Patients per study that are distinguished, at most: a peer may send any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ def patient_of(index: Mapping[str, str]) -> Patient:
 
 
 def distinct(found: Iterable[Patient]) -> list[Patient]:
-    """Return the patients that are meant, each once, with what is known of each.
+    """Return the distinct patients, each with all that is known of it, in the order found.
 
-    Two are one where their IDs are equal or one has none, and their names agree: written with other
-    accents, another case, or fewer parts, they do. In the order in which they were found.
+    Two entries are the same patient if their IDs are equal or one is missing, and if their names
+    agree. Names agree despite differences in accents, case, or the number of parts.
     """
     patients: list[tuple[Patient, str, set[str]]] = []
     for one in found:

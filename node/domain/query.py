@@ -1,4 +1,4 @@
-"""Questions to the catalogue: attributes of studies, series and instances, and what they match.
+"""Queries to the catalogue: attributes of studies, series and instances, and how they match.
 
 The attributes are the keys of the Study Root model (PS3.4 C.6.2.1) and of QIDO-RS (PS3.18 10.6.1).
 The ways of matching are those of PS3.4 C.2.2.2: single value, list of UIDs, universal, wildcards,
@@ -145,15 +145,15 @@ def attribute(name: str) -> Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """What one attribute has to be.
+    """The condition on one attribute.
 
     Attributes:
-        attribute: Which.
-        values: For `UID`, `CODE` and `NUMBER` one of these; for `TEXT` and `NAME` one of these
-            patterns, folded.
-        low: For `DATE` and `TIME` the first that matches; empty for any.
-        high: The last.
-        text: As it was asked for.
+        attribute: The attribute.
+        values: For `UID`, `CODE` and `NUMBER` the accepted values; for `TEXT` and `NAME` the
+            accepted patterns, folded.
+        low: For `DATE` and `TIME` the earliest match; empty for no bound.
+        high: The latest match.
+        text: The key as it was given.
     """
 
     attribute: Attribute
@@ -195,10 +195,10 @@ _SEVERAL = frozenset({"ModalitiesInStudy"})
 
 
 def criterion(name: str, text: str) -> Criterion | None:
-    """Return what a key has to match as DICOM writes it; None where anything matches.
+    """Return the criterion for a matching key in DICOM syntax; None if it matches anything.
 
     Raises:
-        UsageError: there is no such key, or nothing of its kind is written so.
+        UsageError: there is no such key, or its value has the wrong syntax.
     """
     key = attribute(name)
     wanted = text.strip(" \0")
@@ -342,14 +342,14 @@ def wildcard_matches(pattern: str, value: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question to the catalogue.
+    """A query to the catalogue.
 
     Attributes:
-        level: Of what the answers are.
+        level: The level of the answers.
         criteria: All of them have to match.
-        words: Each has to occur in what people search by; see `display_text.words_to_find`.
-        arrived_only: Only what came from other facilities.
-        offset: So many answers are left out, the newest.
+        words: Each must occur in the searchable texts; see `display_text.words_to_find`.
+        arrived_only: Only studies that came from other facilities.
+        offset: How many of the newest answers are skipped.
         limit: At most so many answers; 0 for all.
     """
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RelayPolicy:
-    """Whether, and by which relays, a node may be met where no direct way is found.
+    """Whether a node may be reached through relays, and through which.
 
     Attributes:
-        is_never: By none.
-        only: By these alone, `host:port`; empty for all that the network names.
+        is_never: No relay may be used.
+        only: The only relays that may be used, `host:port`; empty for all that the network names.
     """
 
     is_never: bool = False

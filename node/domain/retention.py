@@ -1,14 +1,14 @@
-"""What becomes of received packages when they grow old: decided here, without a store.
+"""Retention of received packages: the decisions, without I/O.
 
-Nothing is deleted that nobody has looked at or exported, nothing without a week's warning, and
-never much at once: whoever looks at the node once a day can still stop it.
+A package is deleted only if somebody has looked at it or exported it, and only a week after it was
+announced. Deletions are few at a time, so a person who checks the node daily can still stop them.
 """
 
 import enum
 from dataclasses import dataclass
 
 WARNING_SECONDS = 7 * 86400.0
-"""So long before it is deleted at the earliest a package is announced."""
+"""The shortest time between the announcement and the deletion of a package."""
 
 MOST_AT_ONCE = 100
 """Packages that one step deletes; a step is an hour."""
@@ -31,11 +31,11 @@ class Aged:
     """A received package that is older than the policy keeps it.
 
     Attributes:
-        number: Of its row.
-        study_uid: Of its study.
-        package: Its id.
-        origin: Who sealed it.
-        received_from: Who sent it.
+        number: Its row number.
+        study_uid: The UID of its study.
+        package: Its package id.
+        origin: The facility that sealed it.
+        received_from: The facility that sent it.
         created_time: When it came.
         is_looked_at: Whether somebody has looked at its study here, or exported it, since.
         is_sending: Whether a transfer of it to another facility is not final.

@@ -1,10 +1,10 @@
 """Finding facilities by words that people type, their typing errors forgiven.
 
-A directory searches what its nodes announce with it, and a node what it remembers of them.
+A directory searches the records of its nodes, and a node searches remembered records.
 
-Every word asked for must be the beginning of some word of a record, or nearly such a word. Two
-steps keep it fast with ten thousand records: the distinct words are compared, of which there are
-few, and records are found through an index of words.
+Every search word must be the beginning of a word of a record, or similar to one. Two steps keep the
+search fast with ten thousand records: only the distinct words are compared, of which there are few,
+and an index by word leads to the records.
 """
 
 from collections import defaultdict

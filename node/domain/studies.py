@@ -24,7 +24,7 @@ class Chosen:
     """The one study that a person means.
 
     Attributes:
-        origin: Whose, where the number of one origin's was given; else None.
+        origin: The origin, if the study was chosen by number; else None.
     """
 
     study_uid: StudyInstanceUID
@@ -58,9 +58,9 @@ class SentTo:
     """A facility that gave receipts for a study.
 
     Attributes:
-        delivered_time: When the last of them was kept here.
-        deleted_time: When it deleted all of the study's packages, as it says; 0 where it does not.
-        instances: How many it has of those in the packages that are here.
+        delivered_time: When the last receipt was kept here.
+        deleted_time: When it deleted all of the study's packages, as it states; 0 if it did not.
+        instances: How many of the instances in the packages here it has.
     """
 
     peer: bytes
@@ -71,11 +71,11 @@ class SentTo:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What a deletion took, and what is still here of the study, from that origin.
+    """What a deletion removed, and what remains of the study from that origin.
 
     Attributes:
-        held: Imported instances that wait for a person, in no package.
-        unfinished_imports: Imports that have kept a part of it.
+        held: Imported instances that are held, outside of all closed packages.
+        unfinished_imports: Imports that have kept a part of the study.
     """
 
     packages: int

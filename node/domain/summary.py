@@ -1,4 +1,4 @@
-"""What a delivery is, in a few words: for a person who is to accept it before it has come."""
+"""The summary of a delivery, for a person who must accept it before it is carried."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Summary:
     accession_number: str = ""
 
     def bounded(self) -> "Summary":
-        """Return it with what may be shown and kept of it, whoever wrote it."""
+        """Return the summary cut to its bounds and made safe to show; the sender is not trusted."""
         return Summary(
             tuple(
                 Patient(_text(p.name), _text(p.patient_id), _text(p.birth_date), _text(p.sex))

@@ -27,7 +27,7 @@ OVERDUE_SECONDS = {
     Priority.URGENT: 2 * 3600.0,
     Priority.ROUTINE: 24 * 3600.0,
 }
-"""After how long somebody should look at what is not delivered, or not decided, by its priority."""
+"""By priority: after how long an undelivered or undecided transfer is overdue."""
 
 
 class State(enum.StrEnum):
@@ -84,9 +84,9 @@ class Transfer:
         receipt: The encoded receipt document, once there is one.
         manifest_digest: Names the manifest kept beside it, the third document of the proof.
         bytes_done: Sealed bytes durable at the receiver, of `bytes_total`.
-        untold: Cancelled here, and the receiver does not know it yet.
+        untold: It was cancelled here, and the receiver does not know that yet.
         bytes_carried: Sealed bytes that went over links, repeats included.
-        route: How the peer was reached at last: lan, direct, dial-back, relay; empty if never.
+        route: The last route to the peer: lan, direct, dial-back, relay; empty if none yet.
         carried_seconds: For how long bytes went over links.
         deleted_time: When the receiver deleted what it gave a receipt for, as it says; 0 if never.
         summary: What an offer to us is, in its sender's words, while it waits for a person.
@@ -145,10 +145,9 @@ class Transfer:
 
 
 def transfer_facts(row: Transfer) -> dict[str, object]:
-    """Return what an audit entry about a transfer names.
+    """Return the facts of an audit entry about a transfer.
 
-    The transfer by its number, since its id is the sender's to choose; what it carries, and with
-    whom.
+    They name the transfer by its number, since the sender chooses its id, and its content and peer.
     """
     return {
         "transfer": str(row.transfer_id),

@@ -1,7 +1,7 @@
-"""Why a transfer waits, in words: from what is recorded of it and known of the way to its peer.
+"""Why a transfer waits, in words: from its recorded reason and the state of the way to its peer.
 
-What is recorded is why the last try ended. Where nothing was tried (nobody could be asked, or it is
-not its turn), the way to the peer says why.
+The recorded reason says why the last try ended. If nothing was tried (the peer was not reachable,
+or it is not the transfer's turn), the state of the way says why.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ class WayToPeer:
     """What is known now of the way to a transfer's peer.
 
     Attributes:
-        is_removed: A person removed it here.
-        distrusted: Why it is not trusted; empty if it is.
+        is_removed: A person removed the peer here.
+        distrusted: Why the peer is not trusted; empty if it is.
         is_connected: Whether either side has a connection to the other.
         problem: Why there is none.
         is_carried: Whether the transfer is on a link at this moment.

@@ -36,7 +36,7 @@ class BlockingChannel:
         """Call a method that takes and returns one message.
 
         Raises:
-            NodeError: what the other side raised, or what the connection came to.
+            NodeError: the error of the other side, or of the connection.
         """
         call = self._channel.unary_unary(method.path, **_codec(method))
         return self._run(call, method, request, timeout)
@@ -87,8 +87,8 @@ class BlockingChannel:
 
         Args:
             method: A method that returns a stream.
-            requests: Its request, or several where it takes a stream: what yields them runs on
-                a thread of gRPC's, and waits there while the other side is slow.
+            requests: Its request, or an iterable for a request stream. The iterable runs on a
+                thread of gRPC's, and waits there while the other side is slow.
             timeout: In seconds, for all of it; None for no end.
         """
         given: Any = requests

@@ -1,4 +1,4 @@
-"""What a message may weigh, checked on its bytes before it is parsed."""
+"""Bounds on messages, checked on the encoded bytes before they are parsed."""
 
 from dataclasses import dataclass
 from functools import cache

@@ -54,8 +54,8 @@ class Stream(Generic[Request, Response]):
         """Return the next response, None at the end.
 
         Raises:
-            NodeError: what the other side raised, or what the connection came to.
-            RemoteProtocolError: the response is over the method's bound, or none of its kind.
+            NodeError: the error of the other side, or of the connection.
+            RemoteProtocolError: the response exceeds the method's bound, or does not parse.
         """
         try:
             data = await trio_asyncio.aio_as_trio(self._call.read)()
@@ -103,7 +103,7 @@ class Channel:
         """Call a method that takes and returns one message.
 
         Raises:
-            NodeError: what the other side raised, or what the connection came to.
+            NodeError: the error of the other side, or of the connection.
         """
         call = self._multicallable(self._channel.unary_unary, method)
         return await self._run(call, method, request, timeout, metadata)
@@ -226,8 +226,8 @@ async def open_channel(
         credentials: None only for Unix sockets.
         server_name: The name that the server's certificate must carry.
         options: gRPC's channel arguments, beside our own.
-        largest_answer: The largest message that is taken, in bytes: what the methods called here
-            say of their answers, at most.
+        largest_answer: The largest message that is accepted, in bytes; at least the largest bound
+            of the answers of the methods called here.
     """
     bound: Option = ("grpc.max_receive_message_length", largest_answer)
     made_with = merged(CLIENT_OPTIONS, options, [bound])

@@ -11,7 +11,7 @@ from node.crypto.certificates import TlsIdentity, der_to_pem
 from node.rpc.settling import Asking
 
 CHANGE_SECONDS = 0.5
-"""So long a set of trusted certificates holds at least."""
+"""The shortest time between two changes of the set of trusted certificates."""
 
 _SETTLE_SECONDS = 1.0
 
@@ -25,12 +25,13 @@ class TrustSnapshot:
 
 
 class _Fetcher:
-    """Tells gRPC at every handshake what to trust; gRPC asks one thread at a time, under a lock.
+    """Returns the trusted certificates to gRPC at every handshake.
 
-    It says nothing new unless something is new by value: what is returned replaces what handshakes
-    on other threads are just about to use, and gRPC 1.85.1 does not survive that (*measured*: 40
-    peers that come at once end the process within a second). What is new is handed out only when
-    no other thread can be there, see `node.rpc.settling`.
+    gRPC calls it on one thread at a time, under a lock. It returns a new configuration only if the
+    set has changed by value: a returned configuration replaces the one that handshakes on other
+    threads are about to use, and gRPC 1.85.1 crashes then (*measured*: 40 peers that connect at
+    once end the process within a second). A new configuration is returned only when no other thread
+    can be using the old one; see `node.rpc.settling`.
     """
 
     def __init__(self, snapshot: Callable[[], TrustSnapshot]) -> None:
@@ -60,11 +61,10 @@ class _Fetcher:
 def server_credentials(snapshot: Callable[[], TrustSnapshot]) -> grpc.ServerCredentials:
     """Return credentials that ask `snapshot` at every handshake.
 
-    A changed set holds for the handshakes that begin `CHANGE_SECONDS` after the last change or
-    later. So who was removed may get through one more handshake, and no further: the guard decides
-    about trust once more, on every call.
+    A change may take effect only `CHANGE_SECONDS` after the previous one. So a removed peer may
+    complete one more handshake, but no call: the guard checks trust again on every call.
 
-    `snapshot` does no I/O and raises nothing: gRPC would keep the old set.
+    `snapshot` must do no I/O and raise nothing; after an exception gRPC would keep the old set.
     """
     fetcher = _Fetcher(snapshot)
     return grpc.dynamic_ssl_server_credentials(
@@ -88,7 +88,7 @@ def introduction_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
 
 
 def renewed_credentials(identity: Callable[[], TlsIdentity]) -> grpc.ServerCredentials:
-    """Return the same for a server whose identity changes; see `server_credentials`."""
+    """Return credentials without client certificates for a server whose identity changes."""
     fetcher = _Fetcher(lambda: TrustSnapshot(identity(), frozenset()))
     return grpc.dynamic_ssl_server_credentials(
         fetcher.first(), fetcher, require_client_authentication=False

@@ -1,4 +1,4 @@
-"""How many connections there can be, beside the files that a node needs."""
+"""How many connections fit into the limit on file descriptors, beside a node's own files."""
 
 import resource
 from collections.abc import Iterable

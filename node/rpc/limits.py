@@ -69,7 +69,7 @@ class RateLimit:
         if minute != self._minute:
             self._minute, self._total = minute, 0
             self._counts.clear()
-        # Only calls that are let in count, or one caller could shut out all others.
+        # Only admitted calls count; otherwise one caller could block all others.
         so_far = self._counts.get(caller, 0)
         if so_far >= self._limit or self._total >= self._in_all:
             raise PeerBusy("asked too often; try again in a minute", 60)

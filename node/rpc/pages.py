@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from node.rpc.serving import Call
 
 PAGE_BYTES = 256 * 1024
-"""Of a page, about: an entry more may be in it. Stock clients take 4 MiB."""
+"""The approximate size of a page; one entry may exceed it. Stock clients accept 4 MiB."""
 
 
 class Pages:

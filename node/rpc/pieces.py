@@ -1,4 +1,4 @@
-"""A long document in a request stream: small pieces, so that no door takes large messages."""
+"""A long document as a stream of small requests, so that no server accepts large messages."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

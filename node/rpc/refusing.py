@@ -1,12 +1,13 @@
-"""Refusals cost their caller something: time, and in the end its connections.
+"""Delayed refusals: a caller that is refused pays with time, and in the end with its connections.
 
-A refused call costs us about a millisecond, and whoever makes it nothing: unanswered for a while,
-it holds one of the streams that its connection has. Who is refused many times a second all the same
-waits longer, and who takes such a call back to make another loses that connection.
+A refused call costs this node about a millisecond and costs the caller nothing. So the refusal is
+delayed; meanwhile the call occupies one of its connection's streams. A caller that is nevertheless
+refused many times a second is delayed longer, and if it cancels such a call to make another, its
+connection is closed.
 
-*Measured*: a peer that was answered at once made 626 calls a second and took 0.94 of a core, a
-stranger 1,155 and all of it. A peer that was shut out for ten seconds came again at once with all
-its connections and calls, 520 a second, which took 0.8. Held as it is here, it takes 0.02 to 0.1.
+*Measured*: a peer that was answered at once made 626 calls a second and used 0.94 of a core; a
+stranger made 1,155 and used a whole core. A peer that was blocked for ten seconds returned at once
+with all its connections and calls, 520 a second, which used 0.8. With delays it uses 0.02 to 0.1.
 """
 
 from typing import Protocol

@@ -1,14 +1,14 @@
 """Serving: every method of every service goes through one wrapper, which denies by default.
 
 A handler is a trio function of one `Call`. The wrapper asks the guard who calls, then reads the
-request's bytes, holds them against the method's bound, parses them, and runs the handler. It turns
-our errors into status, and logs what is not ours without its detail.
+request's bytes, checks them against the method's bound, parses them, and runs the handler. It turns
+our errors into status; any other exception is logged, and the caller gets no detail of it.
 
-How memory is bounded. gRPC would take a unary request into memory and parse it before any code of
-ours runs. On the wire a unary request is a stream of one message, so every method is registered
-as one that reads a stream: nothing is read for a caller whom the guard refuses. gRPC itself
-refuses a message above the largest bound among a door's methods by its length prefix. What one
-door can hold at most is computed in docs/threat-model.md.
+How memory is bounded. gRPC would read and parse a unary request before any code of ours runs. On
+the wire a unary request is a stream of one message, so every method is registered as one that reads
+a stream: nothing is read for a caller whom the guard refuses. gRPC itself refuses a message whose
+length prefix exceeds the largest bound among the server's methods. docs/threat-model.md computes
+how much memory one port can hold at most.
 """
 
 import math
@@ -52,8 +52,9 @@ class Call(Generic[Caller]):
 
     Attributes:
         method: Which RPC.
-        caller: What the guard said about who calls.
-        account: Whom the call counts for: the origin of its address, or what the guard sets.
+        caller: The caller, as the guard returned it.
+        account: The account against which the call is limited: by default the origin of its
+            address; the guard may set another.
         metadata: The caller's metadata.
     """
 
@@ -155,7 +156,7 @@ class Service:
 
 
 class _Reading:
-    """Requests that are on their way: so many of each caller at once."""
+    """Reads single requests; bounds how many of each caller are incomplete at once."""
 
     def __init__(self, most_of_caller: int, seconds: float) -> None:
         self._most = most_of_caller
@@ -243,7 +244,7 @@ _COMMON_OPTIONS = (
 )
 PEER_OPTIONS = (
     ("grpc.max_concurrent_streams", 16),
-    # Of all together; what one may have of them is the warden's.
+    # For all callers together; the warden bounds each caller.
     ("grpc.max_allowed_incoming_connections", 4096),
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
@@ -264,7 +265,7 @@ _SMALL_WINDOWS = (
 )
 
 AGE_OPTIONS = (
-    # Not oftener: each time what is carried is cut off, and the receiver checks it all once more.
+    # Not more often: each time running transfers break off, and the receiver rechecks its chunks.
     ("grpc.max_connection_age_ms", 86_400_000),
     ("grpc.max_connection_age_grace_ms", 120_000),
 )
@@ -376,4 +377,4 @@ def _generic_handler(
 
 
 async def allow_all(_: Call[Any]) -> None:
-    """Let everyone in: for a Unix socket, where the file's permissions are the guard."""
+    """Admit every caller: for a Unix socket that is protected by its file permissions."""

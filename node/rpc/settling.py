@@ -1,12 +1,14 @@
-"""Waiting until other threads have left a short stretch of C code in which they cannot be seen.
+"""Works around a use-after-free in gRPC: waits until other threads have left a critical section.
 
-gRPC (1.85.1) asks our fetcher for the trusted certificates under a lock, lets go of it, and only
-then reads the pointer to what handshakes are made with. When a fetcher returns something new while
-another thread is between the two, that thread uses what was just freed, and the process dies.
+gRPC (1.85.1) calls our fetcher for the trusted certificates under a lock, releases the lock, and
+only then reads the pointer to the configuration for its handshake. If a fetcher returns a new
+configuration while another thread is between these two steps, that thread uses freed memory, and
+the process crashes.
 
-What is known: while our fetcher runs, the lock is held, so nobody else can come to that stretch. It
-does not wait for anything, and takes less than a tenth of a millisecond. So a thread that asked
-before us has left it once it sleeps, or has had a core for some milliseconds.
+The section cannot be observed, but this is known: while our fetcher runs, it holds the lock, so no
+other thread can enter the section. The section waits for nothing and takes less than 0.1 ms. So a
+thread that called the fetcher before us has left it once it sleeps, or once it has had some
+milliseconds of CPU time.
 """
 
 import select
@@ -18,7 +20,7 @@ from pathlib import Path
 _LOOK_SECONDS = 0.005
 _RAN_NANOSECONDS = 5_000_000
 _SLEEPING = "SD"
-_LOOKS = 2  # to wait for the allocator's lock is to sleep, too, but not for so long
+_LOOKS = 2  # sleeping samples in a row; one could be a short wait for the allocator's lock
 
 
 class Asking:
@@ -32,10 +34,10 @@ class Asking:
         self._threads.add(threading.get_native_id())
 
     def have_gone_on(self, seconds: float) -> bool:
-        """Wait until all others that have asked are past what they asked for.
+        """Wait until all other threads that called the fetcher have left the critical section.
 
         Returns:
-            False: not all were, in the time given.
+            False: not all have left it within the time.
         """
         others = self._threads - {threading.get_native_id()}
         ran = {thread: _look(thread)[1] for thread in others}

@@ -18,9 +18,9 @@ _SERVICE_UNKNOWN = health_pb2.HealthCheckResponse(status="SERVICE_UNKNOWN")
 def health_service(
     guard: Guard, services: Mapping[str, Callable[[], bool]], *, is_public: bool = False
 ) -> Service:
-    """Return grpc.health.v1.Health; who asks for no service in particular is told SERVING.
+    """Return grpc.health.v1.Health; a request without a service name is answered with SERVING.
 
-    Strangers cannot watch: a call that never ends is a place that nobody else has.
+    Strangers cannot call Watch: a call that never ends would occupy a place for ever.
 
     Args:
         guard: Who may ask.

@@ -81,7 +81,7 @@ Metadata = tuple[tuple[str, str], ...]
 def to_status(error: NodeError, *, is_local: bool) -> tuple[grpc.StatusCode, str, Metadata]:
     """Return status code, message and trailing metadata for an error of ours.
 
-    Whoever is not of this machine is told nothing of it; see `errors.told`.
+    Remote callers get no details of this machine; see `errors.told`.
     """
     metadata = [(CODE_KEY, error.code.value)]
     if isinstance(error, PeerBusy):
@@ -97,7 +97,7 @@ def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) ->
     """
     details = printable(details[:_MOST_CHARACTERS])
     code = metadata.get(CODE_KEY)
-    if code == Code.LINK_ALTERED:  # that is our own TLS's word, and nobody else's
+    if code == Code.LINK_ALTERED:  # only our own TLS may report this, never the other side
         return PeerUnreachable(details)
     if code is None:
         if _LEFT in details:

@@ -1,13 +1,13 @@
 """Bounds on the connections to a port of ours, which gRPC for Python can neither see nor count.
 
-gRPC has one bound for all connections of a server. Whoever fills it locks all others out: a
-stranger before its handshake, or one peer with 256 connections. So a warden looks, five times a
-second, at this process's own sockets that were accepted at the port, and ends those that are too
-many. A connection is *known* once the guard has let in a call on it, and counts for whom the guard
-named; before, it counts for its address, and has a moment to become known.
+gRPC has one bound for all connections of a server. A client that fills it locks out all others: a
+stranger before its handshake, or one peer with 256 connections. So a warden inspects, five times a
+second, this process's sockets that were accepted at the port, and ends the surplus. A connection is
+*known* once the guard has admitted a call on it; it then counts for the account that the guard
+named. Before that it counts for its address, and has a short time to become known.
 
-Of too many the oldest are ended: what a peer has lost and does not know of yet is among those, and
-an honest handshake is over in less time than an attacker takes to fill the places anew.
+The oldest connections of a surplus are ended first. They include those that a peer has lost without
+noticing, and an honest handshake takes less time than an attacker needs to fill the places again.
 """
 
 import os
@@ -66,7 +66,7 @@ class Connections:
     _dropped: set[str] = field(default_factory=set)
 
     def met(self, name: str, account: str, now: float) -> None:
-        """Note that a call of somebody was let in on a connection."""
+        """Note that a call on a connection was admitted, for an account."""
         state = self._state(name, now)
         state.account, state.called = account, now
 
@@ -78,9 +78,9 @@ class Connections:
 
     @contextmanager
     def brought(self, name: str, whose: str) -> Iterator[None]:
-        """Have a connection that we bring here ourselves count for somebody, while the block runs.
+        """During the block, count a connection that this node makes to itself for an account.
 
-        By its address it would count for this machine, with those of all local users.
+        By its address it would count for this machine, together with those of all local users.
         """
         self._brought[name] = whose
         if name in self._states:
@@ -95,7 +95,7 @@ class Connections:
         self._dropped.add(name)
 
     def surplus(self, present: Iterable[str], now: float) -> Counter[str]:
-        """Take note of what there is; return what is to end, each with how it came to that."""
+        """Update the known connections; return those to end, counted once for each reason."""
         here = dict.fromkeys(present)
         self._states = {
             name: state
@@ -153,7 +153,7 @@ class Warden:
         self.ended = 0
 
     def met(self, address: str, account: str) -> None:
-        """Note that a call was let in; `address` as gRPC writes it."""
+        """Note that a call was admitted; `address` as gRPC writes it."""
         self._connections.met(caller_socket(address), account, time.monotonic())
 
     def lost(self, address: str) -> None:

@@ -1,1 +1,1 @@
-"""Processes of ours that look at foreign bytes or secrets: how they start, what they may do."""
+"""Child processes that handle foreign bytes or secrets: how they start, and what they may do."""

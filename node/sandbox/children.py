@@ -1,9 +1,9 @@
-"""Starting child processes of ours: the one place that does.
+"""Starting child processes: the only module that does.
 
-A child runs this installation's code and nothing else: Python looks for modules neither in the
-current folder nor where the environment says (`python -I`), the child's folder is the root, and
-of the environment it gets its language only. So `emix` may be run in any folder, a patient's
-stick included, whatever files lie there.
+A child runs this installation's code and nothing else. Python searches for modules neither in the
+current folder nor where the environment says (`python -I`), the child's working folder is the root,
+and from the environment it gets only its language. So `emix` may be run in any folder, for example
+on a patient's USB stick, whatever files are there.
 """
 
 import os
@@ -26,7 +26,8 @@ TookTooLong = subprocess.TimeoutExpired
 _END_SECONDS = 15.0
 _PIECE_BYTES = 64 * 1024
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
-# A thread of numpy's would keep a child from leaving its namespaces: that takes a single one.
+# A thread of numpy's would prevent a child from leaving its namespaces: only a single-threaded
+# process can.
 _SET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -34,9 +35,9 @@ _is_apart = ContextVar("is_apart", default=False)
 
 
 def keep_apart() -> None:
-    """Have the children of this task, and of those below it, get no signal of this process's group.
+    """Start the children of this task and its subtasks outside this process's signal group.
 
-    For a process that takes a hang-up as a word to itself: a child would end by it.
+    For a process to which SIGHUP means a reload: the signal would end its children.
     """
     _is_apart.set(True)
 

@@ -1,11 +1,11 @@
-"""What a process of ours gives up before it looks at foreign bytes, without being root.
+"""Confinement: what a process gives up before it handles foreign bytes, without being root.
 
-How this works. Five layers, each of which alone keeps most of what a process that was taken over
-could do from happening, since kernels and the places where they run differ in what they allow:
+How this works. There are five layers, since kernels and their environments differ in what they
+allow. Each layer alone prevents most of what a compromised process could do:
 
-- *privileges*: root becomes nobody; no capabilities, no way to new ones.
-- *network*: a network of its own, with nothing in it, and System V memory and names of its own.
-- *mounts*: a root folder of its own, with nothing in it.
+- *privileges*: root becomes nobody; no capabilities, and none can be gained.
+- *network*: an empty network namespace, and separate System V IPC and host names.
+- *mounts*: an empty root folder.
 - *files*: Landlock; no file can be opened.
 - *syscalls*: a filter; only computing is left, no socket, no process, no signal, no new file.
 
@@ -30,7 +30,7 @@ LAYERS = {
     "files": "Landlock: no file can be opened",
     "syscalls": "seccomp: computing only; no sockets, processes or signals",
 }
-"""Every layer, and what holds where it does."""
+"""Every layer, and its effect."""
 
 _NEWUSER, _NEWNET, _NEWNS, _NEWIPC, _NEWUTS = (
     0x10000000, 0x40000000, 0x00020000, 0x08000000, 0x04000000,
@@ -140,7 +140,8 @@ def _empty_root() -> str:
     ):
         return errno_text()
     os.chdir(here)
-    # Both at one place: the old root then lies on the new one, and is taken off.
+    # Both arguments are the same place: the old root is then mounted over the new one, and is
+    # unmounted.
     pivot_root = {"x86_64": 155, "aarch64": 41}.get(os.uname().machine)
     if pivot_root is None:
         return f"no number is known for {os.uname().machine}"

@@ -1,4 +1,4 @@
-"""Landlock: a process gives up all files but one folder, for good and without privileges.
+"""Landlock: a process gives up all files but one folder, irrevocably and without privileges.
 
 Source: Documentation/userspace-api/landlock.rst, include/uapi/linux/landlock.h.
 """
@@ -22,7 +22,7 @@ _SCOPES = ((6, 0b11),)  # abstract Unix sockets, signals to processes outside
 
 
 def give_up_files(but: Path | None = None) -> str:
-    """Give up all files that are not open, and TCP, sockets and signals where it is known.
+    """Give up all files that are not open; also TCP, sockets and signals, if the kernel can.
 
     Needs `no_new_privs`.
 
@@ -58,7 +58,7 @@ def _known(rights: tuple[tuple[int, int], ...], version: int) -> int:
 
 
 def _allow(libc: ctypes.CDLL, ruleset: int, folder: Path, rights: int) -> None:
-    """Except what lies below a folder; `OSError` if the folder is not there."""
+    """Add an exception for what is below a folder; `OSError` if the folder is not there."""
     parent = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         rule = struct.pack("=Qi", rights, parent)

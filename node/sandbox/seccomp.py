@@ -92,7 +92,7 @@ def only_compute() -> str:
 def only_files() -> str:
     """Let this process compute and work with files; see `only_compute`.
 
-    Anything else is refused with an error: libraries that work with files try things.
+    Other calls are refused with an error instead: file libraries probe for features.
     """
     return _install(_IN_A_FOLDER, ("ioctl",), _ERRNO | errno.EPERM)
 

@@ -55,7 +55,7 @@ READERS = 4
 _READER_CACHE_KIB = 4096
 _DAMAGED = "the database is damaged, or is another's"
 _CODE = 0xFF
-"""What is left of an extended result code is the primary one."""
+"""Masks an extended result code to its primary code."""
 
 _DAMAGE = (sqlcipher.SQLITE_CORRUPT, sqlcipher.SQLITE_NOTADB)
 _REFUSED = (sqlcipher.SQLITE_CANTOPEN, sqlcipher.SQLITE_READONLY, sqlcipher.SQLITE_PERM)
@@ -69,14 +69,14 @@ EARLIER_SECONDS = 7 * 86400.0
 
 
 def earlier_path(path: Path) -> Path:
-    """Return where a database is as it was before the last upgrade, for some days."""
+    """Return the path of a database's copy from before its last upgrade, kept for some days."""
     return path.with_name(f"{path.name}{_EARLIER}")
 
 
 def forget_earlier(path: Path, now: float) -> bool:
-    """Delete a database as it was before an upgrade, once that is a week ago; whether it went.
+    """Delete the pre-upgrade copy of a database once it is a week old; return whether it was.
 
-    What was deleted since is in it still, in ciphertext.
+    The copy still contains, in ciphertext, what was deleted since the upgrade.
     """
     earlier = earlier_path(path)
     try:
@@ -96,7 +96,7 @@ class Spare(Protocol):
 
 
 class NoSpare:
-    """There is none."""
+    """No spare room."""
 
     def in_need(self) -> AbstractContextManager[None]:
         """See `Spare.in_need`."""
@@ -167,7 +167,7 @@ class Database:
 
     @contextmanager
     def _reader(self) -> Generator[Db]:
-        """Lease a connection that changes nothing; where the block fails it is not used again."""
+        """Lease a read-only connection; after a database error it is closed, not reused."""
         try:
             db = self._idle.pop()
         except IndexError:
@@ -223,7 +223,7 @@ class Database:
         """
         try:
             with closing(self._connect()) as connection:
-                _make_private(path)  # an empty file is as good as none
+                _make_private(path)  # VACUUM INTO accepts an empty file
                 # VACUUM INTO keeps the cipher and key of the connection.
                 connection.execute("VACUUM INTO ?", (str(path),))
             with closing(self._unlock(path)) as copy:
@@ -260,15 +260,15 @@ class Database:
         with self._lock, self._translated():
             self._close_readers()
             self._connection.execute(f"PRAGMA rekey = \"x'{new_key.hex()}'\"")
-        # They are under the key that is replaced.
+        # The copies are encrypted under the key that is being replaced.
         for name in (_UPGRADING, _EARLIER):
             self._path.with_name(f"{self._path.name}{name}").unlink(missing_ok=True)
 
     def migrate(self, migrations: Migrations) -> None:
-        """Bring the schema up to date, after a copy: before anything else is done with it.
+        """Copy the database, then bring its schema up to date, before any other use.
 
-        Killed anywhere, the next start goes on: the copy is whole or not there, and each step is
-        one transaction. What was there before the first step stays under `earlier_path`.
+        After a kill at any point the next start continues: the copy is complete or absent, and each
+        step is one transaction. The state before the first step stays under `earlier_path`.
 
         Raises:
             StoreFull: there is no room for the copy; nothing was changed.
@@ -289,7 +289,7 @@ class Database:
             _rename(copy, earlier_path(self._path))
 
     def compact(self) -> None:
-        """Write the database anew without what was deleted, and empty the write-ahead log.
+        """Rewrite the database without deleted content (VACUUM), and empty the write-ahead log.
 
         Raises:
             StoreError: there was no room, or it failed; the database is as it was.
@@ -330,13 +330,13 @@ class _Translated:
             raise self._of(error) from error
 
     def _of(self, error: sqlcipher.Error) -> StoreError:
-        """Return our error for SQLite's: only what SQLite calls damage is damage."""
+        """Return our error for SQLite's; only SQLite's own codes for corruption mean damage."""
         code = getattr(error, "sqlite_errorcode", sqlcipher.SQLITE_ERROR) & _CODE
         if code in _DAMAGE:
             return DatabaseDamaged(self._if_damaged)
         if code in _REFUSED and (why := _denial(self._path)):
             return StoreDenied(_CANNOT.format(why))
-        # The log's index is made when it is opened, and SQLite does not say that it has no room.
+        # SQLite makes the index of its log on opening, and reports a full disk as an I/O error.
         is_index = code == sqlcipher.SQLITE_IOERR and self._is_opening
         if code == sqlcipher.SQLITE_FULL or (is_index and _is_full(self._path)):
             return StoreFull("the disk is full; free space and try again")
@@ -411,10 +411,10 @@ def _rename(path: Path, to: Path) -> None:
 
 
 def _make_private(path: Path) -> None:
-    """Have a database be its user's alone, whatever the umask is.
+    """Make a database readable by its user only, whatever the umask is.
 
-    SQLite makes a file as the umask has it, and those beside it as the file is. A group that may
-    use a node's admin socket comes into its home.
+    SQLite creates the file according to the umask, and the files beside it with the same mode. A
+    group that may use a node's admin socket can enter its home.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -424,7 +424,7 @@ def _make_private(path: Path) -> None:
         if os.fstat(fd).st_mode & 0o077:
             os.fchmod(fd, 0o600)
     except PermissionError:
-        pass  # it is another's, who may let us use it
+        pass  # it belongs to another user, who may have given us access
     finally:
         os.close(fd)
 
@@ -473,10 +473,10 @@ def opens(path: Path, key: bytes) -> bool:
 
 
 def change_key(path: Path, key: bytes, new_key: bytes) -> None:
-    """Encrypt a database that nobody has open under another key; all of it or nothing.
+    """Encrypt a database that nobody has open under another key, atomically.
 
     Raises:
-        StoreError: `key` is not its key, or it is damaged; it is as it was.
+        StoreError: `key` is not its key, or it is damaged; the database is unchanged.
     """
     database = open_database(path, key, Migrations("none"))
     try:

@@ -1,4 +1,4 @@
-"""What arrives: offers, the chunks that are here already, and the commit of the whole."""
+"""Arriving packages: offers, chunks that are already stored, and the commit of a whole package."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -39,7 +39,7 @@ MAX_OFFER_BYTES = 16 * 2**20
 """How many offers of one peer are kept while they are not final, and of what size together."""
 
 MAX_ENDED_OFFERS = 20_000
-"""How many of one peer that ended without a receipt are remembered, until they stand no longer."""
+"""Ended offers without a receipt that are remembered per peer, until their deliveries expire."""
 
 MAX_ARRIVING_MANIFESTS = 128 * 2**20
 """How many bytes of manifests are kept for packages that one peer has begun and not completed."""
@@ -116,14 +116,15 @@ class ArrivalStore:
         )
 
     async def is_whole(self, row: Transfer, reading: trio.CapacityLimiter | None) -> bool:
-        """Return whether what a receipt was given for is here, or was deleted by our will.
+        """Return whether a received package is still whole, or was deleted here on purpose.
 
-        A deletion is this facility's decision, and the receipt says when the package came: it
-        stands. Damage is nobody's decision.
+        After a deletion by this facility the receipt remains valid: it says when the package came.
+        After damage the package has to come again.
 
         Args:
             row: The transfer with the receipt.
-            reading: Has every chunk read and digested; if None, a right size is believed.
+            reading: Limits the threads that read and digest every chunk; if None, only sizes are
+                checked.
         """
         package = await self.find_package(row)
         if package is None or package.state is not PackageState.CLOSED:
@@ -147,17 +148,17 @@ class ArrivalStore:
         document: Document,
         arriving_bytes: int,
     ) -> Arrival:
-        """Commit what must be there before the first chunk is written: key, manifest, chunks.
+        """Commit the rows that must exist before the first chunk is written: key, manifest, chunks.
 
-        Begun before, the same arrival goes on: with the chunks that were recorded. So does one
-        that was complete, and of which chunks were lost since; its transfer stays delivered.
+        An arrival that was begun before continues with its recorded chunks. So does a complete one
+        that has lost chunks since; its transfer stays delivered.
 
         Args:
             row: The transfer.
-            data_key: The package's.
-            manifest: What is in `document`.
-            document: Kept from here on, for this link and later ones.
-            arriving_bytes: What all that the peer has begun may have together.
+            data_key: The package's data key.
+            manifest: The manifest in `document`.
+            document: The signed manifest; kept for this link and later ones.
+            arriving_bytes: Bound on the missing sealed bytes of all packages that the peer began.
 
         Raises:
             BadManifest: another manifest is kept for this package: equivocation.
@@ -332,10 +333,10 @@ class ArrivalStore:
         return sign_receipt(receipt, self._context.signer)
 
     async def discard_arrival(self, row: Transfer) -> list[int]:
-        """Mark what arrived of a transfer that ended without a receipt; return the package rows.
+        """Mark the partial package of a transfer that ended without a receipt; return its rows.
 
-        None, while another transfer that is not final is about the same package. Looked at and
-        marked in one transaction: whoever begins the package after it is asked to come again.
+        Nothing is marked while another open transfer is about the same package. Check and mark are
+        one transaction: a transfer that begins the package afterwards is asked to come again.
 
         Durable once this returns; cancelled, it was done whole or not at all.
         """

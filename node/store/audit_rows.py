@@ -52,16 +52,15 @@ def append(db: Db, kind: str, facts: dict[str, object], actor: Actor = NODE) -> 
 def alarm(
     db: Db, kind: str, facts: dict[str, object], *, about: Collection[str] | None = None
 ) -> None:
-    """Add an alarm, unless one like it is open: nobody has acknowledged it yet.
+    """Add an alarm, unless a similar one is open, that is, not yet acknowledged.
 
-    What somebody can make happen again and again, or say something else each time, must not fill
-    the log.
+    An event that a peer can repeat at will, perhaps with varying texts, must not fill the log.
 
     Args:
         db: The database, in a transaction.
         kind: What happened.
         facts: As in `append`.
-        about: Which of the facts make an alarm like another; None for all of them.
+        about: The facts that must be equal for two alarms to be similar; None for all of them.
     """
     alike = {name: facts[name] for name in (facts if about is None else about)}
     sql = f"SELECT 1 FROM audit WHERE {OPEN_ALARMS} AND kind = ?" + "".join(

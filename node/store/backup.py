@@ -1,4 +1,4 @@
-"""A copy of a whole node while it runs, file by file, for whoever writes it."""
+"""A copy of a whole running node, file by file; the caller writes it."""
 
 import os
 import secrets
@@ -36,7 +36,7 @@ class Backup:
         Args:
             context: The node's store.
             home: Its home.
-            had: Digests of chunks that whoever writes the copy has: they are only named.
+            had: Digests of chunks that the writer already has; these are named without content.
         """
         self._context = context
         self._home = home
@@ -63,12 +63,13 @@ class Backup:
     def pieces(self) -> Generator[Piece]:
         """Yield all files in pieces.
 
-        The database comes first, and then everything that it names, or had in work. The host key
-        does not come: beside its keyring it would open the copy to whoever has it.
+        The database comes first, then the envelopes that it names and all chunks, those of
+        unfinished work included. The host key is left out: with the keyring beside it, it would
+        open the copy for anybody who has the copy.
 
         Raises:
             StoreFull: there is no room in the home for a copy of the database.
-            StoreError: what no copy can do without cannot be read.
+            StoreError: a file that every copy needs cannot be read.
         """
         with self._database() as (path, named):
             yield from _pieces(DATABASE, path)
@@ -76,7 +77,7 @@ class Backup:
             name = path.relative_to(self._home).as_posix()
             # An envelope of later than the database would be one without rows.
             if path.name in named and is_name(name):
-                # What was given up meanwhile is gone, and named by nothing.
+                # An envelope that was discarded meanwhile is gone, and nothing names it.
                 with suppress(FileNotFoundError):
                     yield _whole(name, path)
         yield from self._chunks()

@@ -1,8 +1,8 @@
-"""Room that is really there when the disk is full: a file of blocks that is given up in need.
+"""Ballast: a file whose blocks are freed when the disk is nearly full.
 
-The reserve of the store is a number: other programs write into it. The ballast is a file, and so
-nobody's room but ours. On a disk that is nearly full it is emptied for what frees room or has to be
-recorded (a deletion, a start, the end), and then fills again with what is free.
+The store's reserve is only a number, and other programs may use that space. The ballast is a file,
+so its blocks belong to this node. When the disk is nearly full, the file is emptied for operations
+that free room or must be recorded (a deletion, a start, the end), and filled again afterwards.
 """
 
 import os
@@ -14,10 +14,10 @@ from pathlib import Path
 
 NAME = "ballast"
 _MARGIN_BYTES = 1 << 20
-"""Left to others: a disk that we fill to the last byte would be our doing."""
+"""Left free for other programs: the ballast itself must not fill the disk."""
 
 _LOW_BYTES = 16 << 20
-"""With less on the disk it is needed: SQLite says too late, and not always, that there is none."""
+"""Below this free space the ballast is given up. SQLite's own report comes late, or not at all."""
 
 _PIECE_BYTES = 1 << 20
 _STAT_BLOCK = 512
@@ -93,7 +93,7 @@ class Ballast:
             os.posix_fallocate(fd, 0, size)
         if os.fstat(fd).st_blocks * _STAT_BLOCK >= size:
             return
-        # A file system that allocates nothing before, or compresses: noise takes its room.
+        # The file system does not preallocate, or compresses: random bytes do occupy blocks.
         for offset in range(0, size, _PIECE_BYTES):
             piece = secrets.token_bytes(min(_PIECE_BYTES, size - offset))
             if os.pwrite(fd, piece, offset) < len(piece):

@@ -1,8 +1,9 @@
-"""What is here, found by what is said of it: studies, series and instances, as rows.
+"""The catalogue in the database: studies, series and instances, found by their attributes.
 
-How this works. SQL finds packages: by the most telling key first, through an index or one narrow
-table, the other keys asked of each. What SQL cannot say exactly is asked again of what it found.
-A study matches if one of its packages does. Series and instances are read study by study.
+How this works. SQL finds packages: the most selective key goes first, through an index or one
+narrow table, and the other keys are tested on each package found. Conditions that SQL cannot
+express exactly are tested again in Python. A study matches if one of its packages matches. Series
+and instances are read study by study.
 """
 
 import re
@@ -25,7 +26,7 @@ from node.store.audit import AuditStore
 from node.store.context import StoreContext, marks
 
 MOST_WALKED = 10_000
-"""Studies whose series or instances are looked through for one question."""
+"""Studies whose series or instances are scanned for one query, at most."""
 
 MOST_ANSWERS = 20_000
 """Answers to one question: all of them are in memory at once."""
@@ -40,7 +41,7 @@ _ONE_PATIENT = {
     "PatientBirthDate": "birth_date",
     "PatientSex": "sex",
 }
-"""What is asked of one patient, by column."""
+"""Keys that must all match the same patient, and their columns."""
 
 _IMAGE_UIDS = {"SeriesInstanceUID": "series_uid", "SOPInstanceUID": "sop_instance_uid"}
 
@@ -153,7 +154,7 @@ def matching_studies(db: Db, query: Query) -> Iterator[tuple[StudyInstanceUID, F
         f" WHERE {' AND '.join(conditions)} ORDER BY {newest} DESC",
         args,
     )
-    # No GROUP BY: all of it would be read before the newest are known.
+    # No GROUP BY: SQLite would read all rows before it returns the newest.
     for uid, origin, package, *values in rows:
         if (uid, origin) in seen:
             continue
@@ -247,7 +248,7 @@ def _asked_of_patient(query: Query) -> _Condition | None:
 
 
 def _through(query: Query) -> Iterator[_Condition]:
-    """Yield what is asked through other tables; each has to hold, and need not say all."""
+    """Yield the conditions through other tables; each is necessary, but may not be sufficient."""
     if of_patient := _asked_of_patient(query):
         yield of_patient
     for one in query.criteria:
@@ -304,7 +305,8 @@ def _in_column(column: str, one: Criterion, collation: str = "") -> tuple[str, l
 def _words(query: Query) -> tuple[list[str], list[object]]:
     """Return conditions on a row `w` of study_words, and their arguments.
 
-    Every word has to be in it, or begin the study's UID; and what a text has to contain.
+    Each search word must occur in it or begin the study's UID. A text criterion with one pattern
+    adds the runs of characters that a match must contain.
     """
     conditions, args = list[str](), list[object]()
     for word in query.words:
@@ -339,7 +341,7 @@ def _study_values(
 ) -> tuple[int, dict[str, str]]:
     """Return a study's number and values.
 
-    Of each value what the package says that was found, or else the first that was said.
+    Each value comes from the package that was found, or else from the first package that has it.
     """
     columns = {**package_rows.STUDY_COLUMNS, "ModalitiesInStudy": "modalities"}
     rows = db.execute(
@@ -355,7 +357,7 @@ def _study_values(
     modalities = {word for row in rows for word in (row["modalities"] or "").split()}
     values["ModalitiesInStudy"] = " ".join(sorted(modalities))
     if len(patients.of_study(db, uid, origin)) > 1:
-        # What one package says of its patient's examination is nothing to another patient.
+        # Values from another patient's package must not be mixed in.
         mine = next((row for row in rows if row["id"] == package), None)
         values |= {k: (mine[i] or "") if mine else "" for i, k in enumerate(columns, 2)}
         values |= _values_of(

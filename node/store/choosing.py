@@ -1,6 +1,6 @@
-"""Which study a person means: by UID, its number here, accession number, or words that find it.
+"""Which study a person means: by UID, number here, accession number, or search words.
 
-Messages name studies by their numbers, never by what was looked for: that may be a patient's name.
+Messages name studies by number and never repeat the search text, which may be a patient's name.
 """
 
 import re
@@ -70,12 +70,10 @@ def choose(
 
 
 def uid_or_beginning(db: Db, text: str) -> tuple[str, bool]:
-    """Return the UID of the study that a person asks the past about, and that it is whole.
+    """Return a study's UID or the beginning of one, and whether it is whole; for past records.
 
-    Or the beginning of UIDs, which is not.
-
-    A study that is gone has a UID only: so digits and full stops are taken as the beginning of one,
-    unless they are the accession number of a study that is here.
+    A deleted study is known by its UID only. So digits and full stops are read as the beginning of
+    a UID, unless they are the accession number of a study that is here.
 
     Raises:
         NotFound, Conflict: see `choose_study`.
@@ -87,7 +85,7 @@ def uid_or_beginning(db: Db, text: str) -> tuple[str, bool]:
 
 
 def _where_else(db: Db) -> str:
-    """Return what to look through for a study that is not here; or not whole, or held."""
+    """Return which commands list what is here: studies, unfinished imports, held instances."""
     is_partial = db.execute("SELECT 1 FROM imports").fetchone() is not None
     is_held = db.execute("SELECT 1 FROM packages WHERE state = 'held'").fetchone() is not None
     more = ", `emix imports` what was not imported to its end" if is_partial else ""

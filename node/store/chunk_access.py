@@ -51,7 +51,7 @@ class ChunkAccess:
         """Return the plaintext of a chunk that is here already.
 
         Raises:
-            ChunkNotFound, ChunkDamaged: our own disk's fault.
+            ChunkNotFound, ChunkDamaged: the local storage has lost or damaged it.
             BadManifest: its bytes are what its name says, and not what the manifest says.
         """
         keys = arrival.data_key.sealing_keys()

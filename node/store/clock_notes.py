@@ -1,4 +1,4 @@
-"""The last time that was believed, for who opens the store next: see `node.system.clock`."""
+"""The last believed time, kept for the next process that opens the store: `node.system.clock`."""
 
 from node.domain.actors import NODE, Actor
 from node.sql.database import Database, Db

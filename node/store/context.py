@@ -98,7 +98,7 @@ def open_store(
             path, root_key.database_key(), migrations, if_damaged=_IF_DAMAGED, spare=ballast
         )
     ballast.fill()
-    # Whoever opens it, node or command: what a wrong clock wrote is believed at the next start.
+    # Node and commands alike: a time that a wrong clock wrote would be believed at the next start.
     clock.CLOCK.begin(database.read_sync(last_believed))
     return StoreContext(
         ballast=ballast,
@@ -113,8 +113,8 @@ def open_store(
 def _check_usable(home: Path) -> None:
     """Check that this user may use a store's folders, before anything is decided.
 
-    One that may not be looked into would pass for an empty one: then chunks would be lost. The
-    chunk storage looks after its own.
+    An unreadable folder would appear empty, and its chunks would be lost. The chunk storage checks
+    its own folders.
     """
     for path in (home, home / "envelopes"):
         rights = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)

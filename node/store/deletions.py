@@ -1,8 +1,8 @@
-"""Word of what was deleted: rows that wait for a peer to know, and what peers told of ours.
+"""Deletion notices: those that a peer has not confirmed yet, and those that peers sent us.
 
-A row is written in the transaction that deletes a package, and goes once its sender has confirmed
-that it knows, or once its transfer is forgotten. So the word survives a kill at any point; until it
-is confirmed it is told again.
+A row is written in the transaction that deletes a package. It is removed once the package's sender
+has confirmed the notice, or once the transfer is forgotten. So a notice survives a kill at any
+point, and is repeated until it is confirmed.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ class DeletionStore:
         self._publish = publish
 
     async def untold(self, peer: FacilityId) -> list[Deletion]:
-        """Return some of what was deleted here and what a peer is still to be told of."""
+        """Return deletions here that a peer has not confirmed; at most what one Hello carries."""
         rows = await self._context.database.read(
             lambda db: db.execute(
                 "SELECT transfer_id, deleted_time FROM deletions WHERE peer = ? LIMIT ?",
@@ -58,9 +58,9 @@ class DeletionStore:
             await self._context.database.write(lambda db: db.execute(sql, (peer.digest, *ids)))
 
     async def take(self, peer: FacilityId, told: Sequence[Deletion]) -> None:
-        """Keep what a peer says that it deleted of ours; durable once this returns.
+        """Keep a peer's deletion notices about our deliveries; durable once this returns.
 
-        Of each transfer the first word counts, and only of what the peer gave a receipt for.
+        Only the first notice about a transfer counts, and only if the peer gave a receipt for it.
         """
         if not told:
             return

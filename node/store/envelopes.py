@@ -1,9 +1,8 @@
 """Envelopes: beside its chunks, each closed package has one sealed file.
 
-It holds what the database cannot be rebuilt without: the wrapped data key, the manifest
-document, and, if it arrived, the delivery and what this node found odd. It is written only when
-every chunk has been opened and checked (or was just sealed here), and synced before the database
-commits.
+It holds what is needed to rebuild the database: the wrapped data key, the manifest document and,
+for a received package, the delivery and this node's findings. It is written only when every chunk
+has been opened and checked (or was just sealed here), and synced before the database commits.
 
 ```
 4  magic "emxe"

@@ -1,4 +1,4 @@
-"""Export: a study's instances out of their chunks, piece by piece, byte for byte as they came."""
+"""Export: a study's instances read out of their chunks, piece by piece, byte-exact."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -41,13 +41,13 @@ class ExportPlan:
     Attributes:
         origin: Whose packages.
         files: Their names and sizes.
-        places: Where each of them lies.
-        manifests: Of the packages.
+        places: The location of each file in its package.
+        manifests: The packages' manifests.
         attachments: How many of the files are not DICOM.
-        older_versions: How many instances are left out, since a later version is written.
-        unfinished_imports: Imports that brought a part of the study, which is left out.
-        left_out: Instances that wait for a person.
-        released: Such instances that are written nevertheless, since a person asks for it.
+        older_versions: How many instances are left out because a later version is written.
+        unfinished_imports: Imports whose part of the study is left out.
+        left_out: Held instances, which are not written.
+        released: Held instances that are written because a person asked for them.
     """
 
     origin: FacilityId
@@ -155,7 +155,7 @@ class Exporter:
         )
 
     async def note_ended(self, plan: ExportPlan) -> None:
-        """Note that somebody has what was planned: retention may delete it.
+        """Note that the export is complete, so that retention may delete the packages.
 
         Durable once this returns; cancelled, it was done whole or not at all.
         """
@@ -178,7 +178,7 @@ class Exporter:
             return open_chunk(keys, package.package_id, entry, sealed)
 
     def _write_chunk(self, job: "_ExportChunk", sink: Sink, safe_preamble: bool) -> tuple[int, int]:
-        """Open one chunk and give its pieces away; return instances begun and bytes."""
+        """Open one chunk and pass its pieces to the sink; return instances begun and bytes."""
         plaintext = memoryview(self._open(job.package, job.manifest.chunks[job.position]))
         begun = written = 0
         for path, file_offset, chunk_offset, length in job.pieces:

@@ -1,4 +1,4 @@
-"""What this node's own examination found odd in instances, as rows and in envelopes.
+"""Findings: this node's own verdicts on instances, as rows and in envelopes.
 
 Every function on rows runs inside a caller's transaction.
 """
@@ -81,7 +81,7 @@ def reasons(db: Db, package: int, limit: int = 5) -> tuple[str, ...]:
 
 
 def release(db: Db, found: HeldInstance) -> bool:
-    """Let an instance go; False if somebody has decided about it meanwhile."""
+    """Release a held instance; False if it was decided about meanwhile."""
     sql = "UPDATE findings SET verdict = 'flag' WHERE id = ? AND verdict != 'flag'"
     return db.execute(sql, (found.id,)).rowcount == 1
 

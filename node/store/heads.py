@@ -1,4 +1,4 @@
-"""Heads of audit logs: our own to give away, others' that are kept here, ours that others keep."""
+"""Heads of audit logs: our own for peers, peers' heads kept here, our heads that peers keep."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -54,9 +54,9 @@ class HeadStore:
         return self._sign(found[0]) if found else b""
 
     async def give(self, witness: FacilityId) -> GivenHead:
-        """Return the newest head for a witness, with the proof that it goes on from what that has.
+        """Return a head for a witness, with the proof that it continues the one that it keeps.
 
-        Where more has happened than one proof holds, it is an earlier head.
+        It is the newest head, or an earlier one if the proof would exceed `MAX_LINKS` entries.
         """
         entries, after = await self._database.read(lambda db: _unproven_entries(db, witness))
         if not entries:
@@ -75,10 +75,10 @@ class HeadStore:
         return encoded
 
     async def note_told(self, witness: FacilityId, kept: Sequence[KeptHead]) -> None:
-        """Keep what a witness says that it has of this node's log, and hold the log against it.
+        """Keep the heads of this node's log that a witness reports, and compare them with the log.
 
-        A head that the log contradicts is an alarm. Others' heads are left out, and those of an
-        earlier node of this facility, whose log may have been another.
+        A head that contradicts the log raises an alarm. Heads of other facilities are ignored, and
+        so are heads of earlier nodes of this facility, which may have had other logs.
 
         Durable once this returns; cancelled, it was done whole or not at all.
         """
@@ -113,7 +113,8 @@ class HeadStore:
     async def take(self, head: Head, given: GivenHead) -> None:
         """Keep a head that a facility gave of its own log; durable once this returns.
 
-        One of another log is an alarm, and what it contradicts is kept as evidence.
+        A head that contradicts the kept ones raises an alarm, and the newest of those that it
+        contradicts stays as evidence.
         """
         facility = head.facility
         if self._taken.get(facility) == given.encoded:
@@ -165,7 +166,7 @@ class HeadStore:
 
 
 def _unproven_entries(db: Db, witness: FacilityId) -> tuple[list[AuditEntry], int]:
-    """Return the entries after what a witness keeps, and after which; else the newest, and 0."""
+    """Return the entries after the head that a witness keeps, and its number; else newest and 0."""
     sql = (
         "SELECT t.sequence FROM told_heads t JOIN audit a ON a.sequence = t.sequence"
         " AND a.digest = t.digest WHERE t.witness = ? ORDER BY t.sequence DESC LIMIT 1"

@@ -20,14 +20,14 @@ from node.system import clock
 def begin(
     db: Db, sources: Sequence[str], actor: Actor, *, resumes: int, running: Collection[int]
 ) -> int:
-    """Note that an import begins; return its number: that of an earlier one that it goes on with.
+    """Note that an import begins; return its number, or that of the earlier import that it resumes.
 
     Args:
         db: The database.
-        sources: What the person named; nothing goes on with an import of nothing.
+        sources: What the person named; an import without sources resumes none.
         actor: Who asked.
         resumes: The earlier import, if the person named it; else 0.
-        running: Imports that run now, which nothing goes on with.
+        running: Imports that run now, which cannot be resumed.
 
     Raises:
         NotFound: there is none of the number that the person named, or it runs.
@@ -46,7 +46,7 @@ def begin(
     for other in others:  # two that ran at once and were both cut off
         db.execute("UPDATE packages SET import_id = ? WHERE import_id = ?", (kept, other))
         db.execute("DELETE FROM imports WHERE id = ?", (other,))
-    # Its sources stay: where it is resumed from elsewhere, that may be another disc.
+    # Its sources stay: it may be resumed by number with other sources, perhaps another disc.
     db.execute(
         "UPDATE imports SET operator = ?, begun_time = ?, problem = '' WHERE id = ?",
         (actor.text, now, kept),

@@ -1,4 +1,4 @@
-"""What import needs of the store: open packages, known instances, held instances."""
+"""The store's side of import: open packages, known instances, held instances."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -79,7 +79,7 @@ class ImportStore:
     async def end_import(self, number: int, problem: str = "") -> None:
         """Note that an import has ended; with a problem, it can be resumed or discarded.
 
-        Packages that it opened once, and was cut off before anything was recorded in them, go.
+        Its open packages in which nothing was recorded are removed.
         """
         self.leave_import(number)
         if not problem:
@@ -188,14 +188,15 @@ class ImportStore:
             raise
 
     async def _forget_unusable(self, rows: set[int]) -> None:
-        """Forget those of a killed import's packages of which not all is here any more.
+        """Forget those packages of a killed import that have lost chunks.
 
-        Nobody was told that they are here, and the import that goes on seals them anew. They
-        are in use, so that nobody else takes them meanwhile; those forgotten leave `rows`.
+        They were never reported as imported, and the resuming import seals their instances anew.
+        They are in use, so no other import uses them meanwhile. Forgotten ones are removed from
+        `rows`.
         """
         for row in list(rows):
             if await trio.to_thread.run_sync(self._lost_of, row):
-                async with self._opening:  # which nobody has who might get its number next
+                async with self._opening:  # a package opened meanwhile could get the same row id
                     await self.discard_packages([row])
                     self._in_use.discard(row)
                     rows.discard(row)
@@ -228,11 +229,11 @@ class ImportStore:
     ) -> dict[bytes, int | None]:
         """Return those digests whose instances this facility has imported already.
 
-        With each stands the package that this import left open around it when it was cut off
-        before: it is the caller's now, to close; None for one that is closed, held, or among
-        `mine`. What another import has recorded and not closed is not known: it may still be given
-        up, and is no whole study. Nor is what lies in a chunk that is lost: its bytes are read and
-        digested before it counts.
+        The value is the row of the open package that contains the instance, if this import left it
+        open when it was cut off; the caller must close that package. It is None if the package is
+        closed, held, or among `mine`. Instances that another import has recorded in an open package
+        do not count as known: they may still be discarded. Instances in a lost chunk do not count
+        either: the chunk's bytes are read and digested first.
         """
 
         def work(db: Db) -> list[_Found]:
@@ -397,9 +398,9 @@ class ImportStore:
         self._context.database.write_sync(work)
 
     def _has_mended(self, package: Package) -> bool:
-        """Mend the study's other packages; return whether this one is not needed then.
+        """Mend the study's other packages; return whether that made this package superfluous.
 
-        It is removed in that case: everything in it is here again where it was.
+        A superfluous package is removed: all its content is whole in other packages again.
         """
         context = self._context
         if not mend_study(context, package.study_uid):
@@ -446,15 +447,15 @@ class ImportStore:
     async def decide_held(self, held_id: int, *, release: bool, actor: Actor) -> PackageId | None:
         """Release a held instance, or discard it; return the package that it is in.
 
-        An imported one becomes a package of its own. One that arrived is part of its sender's
-        package, which stays whole: released, it is exported and sent on with it.
+        An imported instance becomes a package of its own. A received instance is part of its
+        sender's package, which stays whole: after its release it is exported and sent on with it.
 
-        Durable once this returns. Cancelled, it is decided as asked, or waits still; what is
-        discarded may be in the log before it goes.
+        Durable once this returns. If cancelled, the decision is applied whole or not at all; the
+        audit entry of a discarded instance may precede its deletion.
 
         Raises:
-            NotFound: nothing is held under that number, or somebody decided meanwhile.
-            Conflict: what arrived cannot be discarded alone.
+            NotFound: nothing is held under that number, or it was decided about meanwhile.
+            Conflict: a received instance cannot be discarded alone.
         """
         async with self._deciding:
             found = await self._context.database.read(

@@ -1,8 +1,8 @@
-"""Chunks that rows name and that are not here as they were: found, noted, found again.
+"""Lost chunks: chunks that rows name and that are missing or damaged.
 
-A chunk's row says `present = 0` while the chunk has not come yet, and again once it was found
-missing or damaged. What is noted so is carried again with the next transfer of its package, and
-sealed again by the next import of the same files. So damage is noted where it is met.
+A chunk's row has `present = 0` until the chunk arrives, and again once it was found missing or
+damaged. The next transfer of its package then carries the chunk again, or the next import of the
+same files seals it again. So damage is noted where it is found.
 """
 
 from collections.abc import Iterator, Sequence
@@ -79,7 +79,7 @@ def is_whole(context: StoreContext, package: int) -> bool:
 
 
 def lost_positions(db: Db, package: int) -> frozenset[int]:
-    """Return where in a package the chunks are that are not here, as far as it is known."""
+    """Return the positions of a package's chunks that are known to be lost."""
     rows = db.execute("SELECT position FROM chunks WHERE package = ? AND present = 0", (package,))
     return frozenset(row[0] for row in rows)
 

@@ -41,17 +41,16 @@ class Maintenance:
     async def tidy_at_start(self) -> int:
         """Complete what a kill interrupted and delete chunks that nothing names.
 
-        Only before anything is imported or received. Nothing is deleted while there are
-        envelopes without rows: then it is the rows that are missing, not the chunks that are
-        too many.
+        Call it only before anything is imported or received. Nothing is deleted while an envelope
+        has no rows: the database is then incomplete, and chunks only seem to be unnamed.
         """
         return await trio.to_thread.run_sync(self._tidy_at_start)
 
     def _tidy_at_start(self) -> int:
         for path in self._home.glob(f".*{TEMPORARY_SUFFIX}"):
             path.unlink(missing_ok=True)
-        # A kill between a held instance and the word why it is held: imported again, it is
-        # looked at again.
+        # A kill came between sealing a held instance and noting its reason. The package is removed:
+        # a new import examines the file again.
         self._context.database.write_sync(
             lambda db: db.execute(
                 "UPDATE packages SET state = 'deleting' WHERE state = 'held'"
@@ -59,7 +58,7 @@ class Maintenance:
             ),
             in_need=True,
         )
-        # And one between the end of a transfer and the removal of what had arrived of it.
+        # A kill came between the end of a transfer and the removal of its partial package.
         self._context.database.write_sync(
             lambda db: db.execute(
                 "UPDATE packages SET state = 'deleting' WHERE state = 'arriving' AND NOT EXISTS"
@@ -167,7 +166,7 @@ class Maintenance:
         return problems
 
     def _look(self, package: Package, entry: ChunkEntry, read_data: bool, is_noted: bool) -> None:
-        """Look at a chunk, and note what became of it since it was looked at last."""
+        """Check a chunk, and note if it was lost or found again since the last check."""
         context = self._context
         with noted_if_lost(context, entry.chunk_id):
             if context.storage.size(entry.chunk_id) != entry.sealed_bytes:
@@ -177,7 +176,7 @@ class Maintenance:
             sealed = context.storage.get(entry.chunk_id)
             keys = context.data_key(package).sealing_keys()
             open_chunk(keys, package.package_id, entry, sealed)
-        if is_noted:  # somebody put it back
+        if is_noted:  # it was noted as lost, and is intact again
             context.storage.sync([entry.chunk_id])
             note_found(context, [entry.chunk_id])
 

@@ -1,4 +1,4 @@
-"""Networks that this facility has joined, and every revocation that stands in them."""
+"""Networks that this facility has joined, and every revocation in force in them."""
 
 import json
 import math

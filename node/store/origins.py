@@ -1,7 +1,7 @@
-"""Whose packages of a study are meant: origins never mix in silence.
+"""Choosing the origin of a study's packages: origins are never mixed silently.
 
 A peer can seal a study under the same UIDs as ours, with other pixels and another patient. So an
-export, or what is sent, is of one origin; where it matters which, a person says it.
+export or a send takes the packages of one origin. If the origins differ, a person must name one.
 """
 
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
@@ -16,12 +16,12 @@ def choose_origin(
 ) -> FacilityId:
     """Return the origin of a study's closed packages that a person means.
 
-    Without a word, that is the only one; or, with `is_equal_one`, ours where it has every image
-    that others have, or the first of several that have all the same images.
+    If no origin is named, it is the only one. With `is_equal_one` it may also be this facility, if
+    it has every image that the others have, or the first of several origins with equal images.
 
     Raises:
-        NotFound: no packages are here from the origin that is named.
-        SeveralOrigins: a person must say which; the message counts their instances.
+        NotFound: the named origin has no packages of the study here.
+        SeveralOrigins: a person must name an origin; the message counts their instances.
     """
     origins = _origins(db, study_uid)
     if wanted:

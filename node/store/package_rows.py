@@ -54,10 +54,10 @@ _STUDY_NAMES = (
     "study_id",
 )
 STUDY_COLUMNS = dict(zip(STUDY_KEYWORDS, _STUDY_NAMES, strict=True))
-"""What is kept of a study, by DICOM keyword; modalities beside it."""
+"""Columns for the study attributes, by DICOM keyword; modalities are kept separately."""
 
 _NO_WORDS = frozenset({"StudyTime"})
-"""Nobody means these by a word."""
+"""Attributes that are left out of the word search."""
 
 _SERIES_NAMES = (
     "series_number",
@@ -191,14 +191,14 @@ def add_instances(
     instances: Iterable[InstanceEntry],
     images: Images = MappingProxyType({}),
 ) -> None:
-    """Add instance rows from a position on, and their number to the package's.
+    """Add instance rows from a position on, and add their number to the package's total.
 
     Args:
-        db: The transaction's.
-        package: Its row.
-        first_position: Of the first of them.
-        instances: What the manifest says of them.
-        images: What they say of themselves, by position.
+        db: The transaction's database.
+        package: The package's row id.
+        first_position: The position of the first instance.
+        instances: Their manifest entries.
+        images: Their attributes, by position.
     """
     instances = list(instances)
     db.execute(
@@ -394,13 +394,15 @@ def manifest_document(db: Db, package: int) -> bytes:
 def merge_index(
     db: Db, package: int, index: PackageIndex, forms: Mapping[str, tuple[str, str]]
 ) -> None:
-    """Merge searchable values of instances into their package's; first word wins, modalities add.
+    """Merge searchable values of instances into their package's.
+
+    The first value of an attribute wins; modalities accumulate.
 
     Args:
-        db: The transaction's.
-        package: Its row.
+        db: The transaction's database.
+        package: The package's row id.
         index: The values.
-        forms: Those of `index`, which were made before the transaction.
+        forms: `index.forms()`, computed before the transaction.
     """
     columns = [*STUDY_COLUMNS.values(), "modalities"]
     row = db.execute(
@@ -436,7 +438,7 @@ def _add_words(db: Db, package: int, found_forms: Iterable[tuple[str, str]]) -> 
 
 
 def summary_of(db: Db, package: Package, everybody: tuple[Patient, ...]) -> Summary:
-    """Return what a package is, for who is to accept it."""
+    """Return a package's summary, for the person who is to accept it."""
     row = db.execute(
         "SELECT study_date, study_description, modalities, accession_number FROM study_index"
         " WHERE package = ?",

@@ -62,7 +62,7 @@ class _Unit:
     is_dropped: bool = False
 
     def add(self, examined: Examined, digest: bytes, size: int) -> None:
-        """Note an instance; what it says is merged at once: small ones come by the ten thousand."""
+        """Note an instance; merge its index at once, since there may be ten thousand small ones."""
         self.index.add(examined.index)
         self.images.append(ImageIndex.of(examined.index))
         self.instances.append(
@@ -171,7 +171,7 @@ class PackageWriter:
             about: The series or instances that it is about; none for the whole study.
 
         Raises:
-            UsageError: it is empty, or cannot be what is said of it, or there are too many.
+            UsageError: it is empty, its media type or UIDs are invalid, or there are too many.
 
         Cancellation:
             It is not in the package; its chunks are swept later.
@@ -240,7 +240,7 @@ class PackageWriter:
         return entry
 
     async def _record_if_due(self) -> None:
-        """Record a batch; whoever comes meanwhile goes on, until a second one waits."""
+        """Record a batch; other callers continue meanwhile, unless a second batch is due."""
         is_due = self._unrecorded_bytes >= BATCH_BYTES
         is_behind = self._unrecorded_bytes >= 2 * BATCH_BYTES
         if is_due and (is_behind or not self._recording.locked()):

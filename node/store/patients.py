@@ -13,7 +13,7 @@ _MOST_READ = 400
 
 
 def note(db: Db, package: int, patients: Iterable[Patient]) -> list[Patient]:
-    """Keep who instances of a package are of; return those that are new."""
+    """Add the patients of a package's instances; return those that are new."""
     count = db.execute("SELECT COUNT(*) FROM patients WHERE package = ?", (package,)).fetchone()[0]
     new: list[Patient] = []
     for patient in patients:

@@ -1,4 +1,4 @@
-"""Pinned peers. A removal is kept: it holds for good, until a person says otherwise."""
+"""Pinned peers. A removal is recorded and permanent, unless a person restores the peer."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ class PeerStore:
         rows = await self._database.read(
             lambda db: list(db.query("SELECT * FROM peers ORDER BY pinned_time"))
         )
-        # Not under the database's lock: what is not known yet takes 0.7 ms each.
+        # Outside the database's lock: verifying statements that are not cached takes 0.7 ms each.
         return await trio.to_thread.run_sync(lambda: [self._peer(row) for row in rows])
 
     async def get(self, facility: FacilityId) -> Peer | None:
@@ -65,16 +65,16 @@ class PeerStore:
         Durable once this returns; cancelled, it was done whole or not at all.
 
         Args:
-            identity: The facility's.
-            endpoint: Where a person says that it is; empty for what it states.
-            how: How it came to be pinned.
+            identity: The facility's verified statements.
+            endpoint: The address that a person gave; empty to use the stated endpoints.
+            how: How it was pinned.
             actor: Who asked.
-            restore_removed: Bring back one that was removed.
-            name: What it is called here; empty for what it was called before, or calls itself.
+            restore_removed: Pin it even if it was removed before.
+            name: Its local name; empty to keep the earlier one, or to use its own.
             member: Trust it only as a member of that network, by that invitation.
 
         Raises:
-            Conflict: it was removed here, and nobody says to bring it back.
+            Conflict: it was removed here, and `restore_removed` is false.
             PeerUntrusted: its node has been replaced; or its node key or certificate is
                 another peer's, which is an alarm.
         """
@@ -140,7 +140,7 @@ class PeerStore:
         """
 
         def work(db: Db) -> bool:
-            # Here, and not before: whoever has a stolen node key races the new node.
+            # Checked inside the transaction: the holder of a stolen node key may race the new node.
             old = self._get(db, identity.facility_id)
             if old is None or old.is_removed or old.identity.order >= identity.order:
                 return False
@@ -160,7 +160,7 @@ class PeerStore:
         return await self._write(identity, work)
 
     async def alarm(self, facility: FacilityId, problem: str) -> None:
-        """Record what a pinned facility shows that it should not, unless that is an open alarm."""
+        """Record an alarm about a pinned facility's statements, unless the same one is open."""
         facts: dict[str, object] = {"facility": str(facility), "problem": problem}
         await self._database.write(lambda db: audit_rows.alarm(db, "alarm.peer", facts))
 
@@ -206,12 +206,12 @@ class PeerStore:
 
 
 def _ways_in(identity: Identity) -> tuple[object, ...]:
-    """Return what of a peer's statements is recorded when it changes."""
+    """Return those parts of a peer's statements whose changes are recorded."""
     return identity.certificates, identity.seal_key, identity.profile.endpoints
 
 
 class _Claimed(Exception):
-    """What a facility states as its own is another peer's."""
+    """A node key or certificate that a facility states is another peer's."""
 
     def __init__(self, owner: FacilityId) -> None:
         super().__init__(owner)
@@ -219,7 +219,7 @@ class _Claimed(Exception):
 
 
 def _claim(db: Db, identity: Identity) -> None:
-    """Note what is a peer's own in place of what was; `_Claimed` if it is another's."""
+    """Replace a peer's claims to its node key and certificates; `_Claimed` if one is another's."""
     own = [identity.node_id.digest, *map(fingerprint, identity.certificates)]
     facility = identity.facility_id.digest
     db.execute("DELETE FROM claims WHERE facility = ?", (facility,))

@@ -1,4 +1,4 @@
-"""Records of members as directories showed them, for when no directory answers."""
+"""Remembered records of members: used when no directory answers."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,10 +20,10 @@ class RecordStore:
         self._database = context.database
 
     async def keep(self, network: NetworkId, records: Sequence[Record], now: float) -> None:
-        """Keep records that are newer than what is kept; forget those not seen for 30 days.
+        """Keep records that are newer than the stored ones; forget those not seen for 30 days.
 
-        Nothing is written for what was seen within the hour, so that presence costs nothing.
-        A network that was left meanwhile keeps none.
+        An unchanged record that was seen within the hour is not written again, so that presence
+        costs no writes. Records of a network that the facility has left are not kept.
         """
 
         def work(db: Db) -> None:
@@ -73,7 +73,7 @@ class RecordStore:
         """Return what is kept of facilities, in their order, verified anew.
 
         Raises:
-            DocumentError: what is kept is not what was put.
+            DocumentError: a stored record does not verify.
         """
         sql = (
             "SELECT * FROM records WHERE network = ? AND seen_time >= ?"
@@ -100,7 +100,7 @@ def _any_news(db: Db, network: NetworkId, records: Sequence[Record], now: float)
 
 
 def _is_news(db: Db, network: NetworkId, record: Record, now: float) -> bool:
-    """Return whether a record is newer than what is kept, or that was seen long ago."""
+    """Return whether to write a record: it is newer than the stored one, or that one is stale."""
     sql = (
         "SELECT generation, profile_seconds, listing_seconds, membership, seen_time FROM records"
         " WHERE network = ? AND facility = ?"
@@ -147,7 +147,7 @@ def _put(db: Db, network: NetworkId, record: Record, now: float) -> None:
 
 
 def _issued(record: Record) -> tuple[int, int, int]:
-    """What is higher in later records of a facility: a node that was replaced comes last."""
+    """Sort key that grows with later records of a facility; a replaced node sorts lowest."""
     identity = record.identity
     return (
         identity.cert.generation,

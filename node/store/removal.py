@@ -19,8 +19,8 @@ _SLICE = 500
 def remove_packages(context: StoreContext, rows: Sequence[int]) -> int:
     """Remove packages that were never closed, with their unshared chunks; return how many chunks.
 
-    One that was closed meanwhile stays: it is somebody's study now. Killed in between,
-    `finish_removals` completes it at the next start.
+    A package that was closed meanwhile stays. If a kill interrupts the removal, `finish_removals`
+    completes it at the next start.
     """
 
     def mark(db: Db) -> None:
@@ -48,7 +48,7 @@ def finish_removals(context: StoreContext) -> int:
         )
         removed = sum(_finish_removal(context, package) for package in packages)
     if packages:
-        context.ballast.fill()  # what was freed goes there first
+        context.ballast.fill()  # the freed room refills the ballast first
     return removed
 
 

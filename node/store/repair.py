@@ -1,8 +1,8 @@
-"""Rebuilding rows from envelopes: after the database was lost, or an old copy was put back.
+"""Rebuilding rows from envelopes after the database was lost, or replaced by an old copy.
 
-An envelope is written only when all of its package's chunks were opened and checked, so what it
-names is worth a row. Pins, audit log and what was still on its way are in the database only;
-they do not come back.
+An envelope is written only after all chunks of its package were opened and checked, so rows can be
+made from it. Pins, the audit log and unfinished transfers are in the database only and cannot be
+rebuilt.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -65,7 +65,7 @@ def find_orphans(context: StoreContext) -> list[Path]:
         }
     )
     orphans = [path for path in context.envelopes.paths() if path.name not in named]
-    # As they came: what is listed newest first is numbered in this order.
+    # In the order in which they came: row numbers, by which lists are sorted, follow this order.
     return sorted(orphans, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
@@ -148,7 +148,7 @@ def _reissue(
     manifest: Manifest,
     db: Db,
 ) -> None:
-    """Sign the lost receipt anew, and say that it is so."""
+    """Sign the lost receipt again, marked as reissued."""
     receipt = Receipt(
         transfer_id=promised.transfer_id,
         delivery_digest=delivery.digest(),

@@ -53,7 +53,7 @@ class RetentionStore:
         self._days = days
 
     async def page(self, after: int) -> list[Aged]:
-        """Return some of what is older than the policy keeps it, by number, after a number."""
+        """Return the next packages, after a row number, that are older than the policy allows."""
         if not self.days:
             return []
         before = clock.now() - self.days * DAY_SECONDS
@@ -62,7 +62,7 @@ class RetentionStore:
         )
 
     def outlook_sync(self) -> Outlook:
-        """Return what it will do, on the calling thread."""
+        """Return what retention will do; runs on the calling thread."""
         if not self.days:
             return Outlook(0, 0, 0.0)
         before = clock.now() - self.days * DAY_SECONDS
@@ -134,7 +134,8 @@ def _step(days: int, actor: Actor, db: Db) -> Step:
         (before,),
     )
     deleted = _delete(db, days, before, now, actor)
-    # Here and below what is being sent is left out before the limit: it would keep others waiting.
+    # Packages that are being sent are excluded before the limit applies, here and below; otherwise
+    # they would keep other packages from being announced.
     is_due = f"p.looked_time IS NOT NULL AND p.expiring_time IS NULL AND NOT {_IS_SENDING}"
     due = _aged(db, before, is_due, (), _PAGE)
     fresh = [aged.number for aged in due if aged.fate(now) is Fate.DUE]

@@ -1,8 +1,8 @@
-"""Moving every package's data key to the newest epoch, so that older epoch keys can be destroyed.
+"""Rewrapping every package's data key under the newest epoch, so that older keys can be destroyed.
 
-An envelope and its row are rewritten one after the other, and either is right alone: both name the
-epoch that opens them, and no epoch key is destroyed before a scan finds nothing that names it.
-Killed in between, nothing is lost, and the next run takes the rest along.
+An envelope and its row are rewritten one after the other. Each is valid by itself: each names the
+epoch whose key opens it, and an epoch key is destroyed only once a scan finds nothing that names
+it. A kill in between loses nothing; the next run rewraps the rest.
 """
 
 from collections.abc import Sequence

@@ -338,7 +338,7 @@ def _routes(db: sqlite_utils.Database) -> None:
     # How the peer was reached at last, and for how long bytes were carried in all.
     db.execute("ALTER TABLE transfers ADD COLUMN route TEXT NOT NULL DEFAULT ''")
     db.execute("ALTER TABLE transfers ADD COLUMN carried_seconds REAL NOT NULL DEFAULT 0")
-    # The last of each peer, which says how fast it is.
+    # Finds the last transfer with each peer, from which its speed is computed.
     db.execute(
         "CREATE INDEX transfers_rates ON transfers (peer, updated_time) WHERE carried_seconds > 0"
     )
@@ -346,8 +346,8 @@ def _routes(db: sqlite_utils.Database) -> None:
 
 @migrations(name="0004_records")
 def _records(db: sqlite_utils.Database) -> None:
-    # What directories showed of members, for when they do not answer. Each is signed whole, and
-    # verified again when it is read.
+    # Records of members as directories showed them, for when none answers. Each is signed as a
+    # whole, and verified again when it is read.
     db.execute(
         "CREATE TABLE records ("
         "    network BLOB NOT NULL REFERENCES networks (network) ON DELETE CASCADE,"

@@ -78,7 +78,7 @@ class StudyStore:
         return await self._context.database.read(lambda db: choosing.uid_or_beginning(db, text))
 
     async def note_shown(self, sources: Sequence[StudySource], actor: Actor) -> None:
-        """Record that somebody was shown a study: retention may delete what was looked at."""
+        """Record that somebody was shown a study, so that retention may delete it."""
         facts: dict[str, object] = {
             "study": sources[0].study_uid,
             "origins": [str(source.origin) for source in sources],
@@ -108,10 +108,10 @@ class StudyStore:
         return await self._context.database.read(work)
 
     async def delete(self, text: str, origin: str, actor: Actor) -> Deleted:
-        """Delete a study here: one origin's packages, and nothing that is in no package.
+        """Delete one origin's packages of a study here; held imports, in no package, stay.
 
-        Durable once this returns; cancelled after its transaction, the chunks go with the next
-        sweep.
+        Durable once this returns; if it is cancelled after its transaction, the next sweep deletes
+        the chunks.
 
         Raises:
             NotFound: no such study, or none from that origin.
@@ -153,8 +153,8 @@ class StudyStore:
         return deleted
 
 
-# The latest transfer that brought a package here whole, of who sent it first: others may send the
-# same package too, and what they write is theirs.
+# The latest delivered transfer of a package by its first sender. Other facilities may send the same
+# package too; recipient, note and priority of theirs are shown separately.
 _BROUGHT_BY = (
     "SELECT MAX(b.id) FROM transfers b WHERE b.direction = 'receive' AND b.state = 'delivered'"
     " AND b.origin = p.origin AND b.package_id = p.package_id AND b.peer = p.received_from"
@@ -224,7 +224,7 @@ def _source(db: Db, study_uid: str, origin: FacilityId) -> StudySource:
 
 
 def _sent_to(db: Db, source: StudySource) -> list[SentTo]:
-    """Return who gave receipts for a study, and how much of what is here of it they have."""
+    """Return the facilities that gave receipts for a study, and how many instances each has."""
     here = {row["package_id"]: row["instances"] for row in source.packages}
     found: dict[bytes, list[tuple[bytes, float, float]]] = {}
     for peer, *delivered in db.execute(

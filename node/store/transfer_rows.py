@@ -23,10 +23,10 @@ IS_OPEN = f"state IN ({OPEN})"
 """Of a transfer that is not final, as an index has it."""
 
 IS_ENDED = f"untold = 0 AND state IN ({FINAL})"
-"""Of one that is final, and of which the receiver need not be told, as an index has it."""
+"""SQL: a final transfer of which the receiver need not be told; worded as in an index."""
 
 IS_WAITING = f"direction = 'send' AND ({IS_OPEN} OR untold = 1)"
-"""Of what this node still has to send, or to take back, as an index has it."""
+"""SQL: a transfer that this node still has to send or to take back; worded as in an index."""
 
 
 def find(db: Db, where: str, args: Sequence[object], limit: int = 0) -> list[Transfer]:
@@ -86,10 +86,10 @@ def add_transfer(
 
 
 def alarm_ended(db: Db, row: Transfer, state: State, reason: str, actor: Actor) -> None:
-    """Raise an alarm where a transfer came to an end that a person has to know of.
+    """Raise an alarm if a transfer failed, or if the receiver declined it.
 
-    That is: it failed, or the receiver declined it. What a peer fails to send us is one alarm for
-    each peer, until somebody has seen it: it can fail as often as it likes.
+    Failures of a peer's transfers to us raise one alarm per peer until it is acknowledged: a peer
+    can fail at will.
     """
     is_sent = row.direction is Direction.SEND
     if state is not State.FAILED and not (is_sent and state is State.DECLINED):
@@ -110,8 +110,8 @@ _OVERDUE = "alarm.transfer-overdue"
 def alarm_overdue(db: Db, overdue: Sequence[Transfer], now: float) -> int:
     """Raise alarms about transfers that are overdue; return how many alarms.
 
-    About each that we send, once. About what a peer offers us, one for each peer until somebody has
-    seen it, and then about later offers only: it can offer as much as it likes.
+    Each overdue send of ours raises one alarm. Overdue offers raise one alarm per peer until it is
+    acknowledged, and afterwards only for later offers: a peer can offer at will.
     """
     sent, offered = _noted_overdue(db)
     raised = 0
@@ -141,9 +141,9 @@ def alarm_overdue(db: Db, overdue: Sequence[Transfer], now: float) -> int:
 
 
 def _noted_overdue(db: Db) -> tuple[set[int], dict[str, int]]:
-    """Return what was alarmed about: our sends; of each peer's offers, up to which number.
+    """Return what alarms cover: our sends, and for each peer the offers up to a number.
 
-    Of a peer about which an alarm is open, that is all there ever will be.
+    While an alarm about a peer is open, it covers all of that peer's offers, later ones included.
     """
     rows = db.execute(
         "SELECT json_extract(body, '$.direction'), json_extract(body, '$.number'),"
@@ -181,7 +181,10 @@ def _with_whom(db: Db, row: Transfer) -> str:
 
 
 def forget_offer(db: Db, row_id: int) -> None:
-    """Forget what an offer said that ended without a receipt; its digest stays, for a replay."""
+    """Forget the content of an offer that ended without a receipt; its digest stays.
+
+    The digest detects a replay.
+    """
     db.execute(
         "UPDATE transfers SET delivery = x'', sealed_key = x'', recipient = '', note = '',"
         " summary = '' WHERE id = ? AND direction = 'receive' AND receipt IS NULL",
@@ -190,7 +193,7 @@ def forget_offer(db: Db, row_id: int) -> None:
 
 
 def keep_summary(db: Db, row_id: int, summary: Summary | None) -> None:
-    """Keep what an offer is, in its sender's words, while it waits."""
+    """Keep an offer's summary, as its sender wrote it, while the offer waits."""
     if summary is not None:
         text = json.dumps(asdict(summary))
         db.execute("UPDATE transfers SET summary = ? WHERE id = ?", (text, row_id))
@@ -206,8 +209,8 @@ def _summary(text: str) -> Summary | None:
 def keep_manifest(db: Db, row: Transfer) -> None:
     """Keep the manifest beside delivery and receipt: the proof outlives the package.
 
-    Once, however many transfers are about it: a redelivery costs a row and no second copy.
-    Transfers with receipts are never removed, so neither is it.
+    It is kept once for all transfers of the package, so a redelivery costs a row and no second
+    copy.
     """
     where = "origin = ? AND package_id = ? AND manifest IS NOT NULL"
     package = (row.origin.digest, row.package_id.digest)

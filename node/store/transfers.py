@@ -1,8 +1,8 @@
-"""Transfers as rows: offers given and got, their documents, how far they are, receipts.
+"""Transfers as rows: sent and received offers, their documents, progress, receipts.
 
-Rows are never removed before their delivery has expired: a replayed delivery or receipt must
-meet the one that was kept. Those with receipts are the proof of what was delivered: they go only
-where a policy says so, and after their packages.
+A row is never removed before its delivery has expired: a replayed delivery or receipt must find the
+one that was kept. Rows with receipts prove what was delivered: they are removed only if a policy
+says so, and after their packages.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -65,7 +65,7 @@ class TransferStore:
         self.publish = publish
 
     async def change(self, row_id: int, work: Callable[[Db], None]) -> Transfer:
-        """Change a transfer in one transaction, tell of it, and return it.
+        """Change a transfer in one transaction, publish it, and return it.
 
         Durable once this returns; cancelled, it was done whole or not at all.
         """
@@ -283,7 +283,7 @@ class TransferStore:
         )
 
     async def set_told(self, row: Transfer) -> Transfer:
-        """Keep that the receiver need not be told any more that a transfer was taken back."""
+        """Note that the receiver need not be told any more that a transfer was taken back."""
 
         def work(db: Db) -> None:
             db.execute("UPDATE transfers SET untold = 0 WHERE id = ?", (row.id,))
@@ -374,8 +374,8 @@ class TransferStore:
     async def keep_receipt(self, row: Transfer, receipt: Document) -> Transfer:
         """Keep a verified receipt: the transfer is delivered. Durable once this returns.
 
-        A transfer that has come to another end stays what it is. Its receipt is kept all the
-        same: the receiver has the package, and we have its word.
+        A transfer that has ended otherwise keeps its state. Its receipt is kept all the same: it
+        proves that the receiver has the package.
 
         Durable once this returns; cancelled, it was done whole or not at all.
         """
@@ -480,10 +480,10 @@ class TransferStore:
         return await self._context.database.write(work)
 
     async def forget_old(self, days: int) -> int:
-        """Remove transfers that ended so many days ago, of packages that are not here any more.
+        """Remove transfers that ended so many days ago and whose packages are not here any more.
 
-        With them go their documents: whoever wants to keep proofs exports receipts first. What
-        can be shown again, since its delivery still stands, is kept.
+        Their documents are removed with them; export receipts first to keep the proofs. A transfer
+        whose delivery still stands is kept, since the delivery can be shown again.
 
         Durable once this returns; cancelled, it was done whole or not at all.
 

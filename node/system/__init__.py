@@ -1,1 +1,1 @@
-"""What stands between the node and the operating system: its clock, files, paths, processes."""
+"""Access to the operating system: clock, files, paths, processes."""

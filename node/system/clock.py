@@ -1,13 +1,13 @@
 """The time of day, as far as this machine's clock can be believed.
 
-A clock that is wrong at one start must destroy nothing and leave nothing of a time to come behind.
-So the wall clock is believed only beside the time that was believed before, as it goes on by the
-clock that counts since the machine started. What is more than two days off from that is suspect
-until another facility or a person confirms it; meanwhile the time goes on from the last that was
-believed. When the clock is right again, it is believed again by itself. A smaller step back is
-followed, since it makes nothing expire, but nothing is deleted until it is confirmed.
+A clock that is wrong at one start must not cause deletions or leave future times in the records. So
+the wall clock is compared with an expected time: the last believed time plus the time elapsed on
+the clock that counts since boot. A wall clock that is more than two days off is suspect until
+another facility or a person confirms it. Meanwhile the expected time is used. Once the wall clock
+agrees again, it is believed again without confirmation. A smaller step back is followed, since it
+makes nothing expire, but nothing is deleted until it is confirmed.
 
-There is one wall clock in a process, and so one judgement of it: `now` stands in for `time.time`.
+A process has one wall clock and one judgement of it: `now` replaces `time.time`.
 """
 
 import threading
@@ -16,10 +16,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 OFF_SECONDS = 2 * 86400.0
-"""By so much the wall clock may be off from what was believed before: a node may have been off."""
+"""The largest difference at which the wall clock is believed: the node may have been off."""
 
 SKEW_SECONDS = 600.0
-"""By so much two facilities' clocks may differ and agree."""
+"""The largest difference at which two facilities' clocks count as agreeing."""
 
 _MOST_HEARD = 1000
 _HEARD_SECONDS = 86400.0

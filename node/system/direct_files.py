@@ -25,9 +25,10 @@ _local = threading.local()
 def write_direct(
     path: Path | str, data: bytes, sync: Callable[[int], None], *, dir_fd: int | None = None
 ) -> bool:
-    """Write a new file past the page cache, and sync it; False if it is to be written otherwise.
+    """Write a new file past the page cache, and sync it; False if it must be written normally.
 
-    Then nothing is left: it is too small, or its file system cannot do that.
+    False means that the file is too small, or that its file system does not support this; then no
+    file is left.
 
     Args:
         path: The file.

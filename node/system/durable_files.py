@@ -1,4 +1,4 @@
-"""All file writing of the store goes through here, so that its order can be proved.
+"""All file writes of the store, in one module so that their order can be verified.
 
 A file is written under a temporary name in its own directory, synced, renamed, and only
 then is the directory synced (grouped, by the caller). A failed sync is fatal: the kernel may
@@ -89,7 +89,7 @@ def make_directory(path: Path) -> None:
 
 
 def sync_tree(root: Path) -> None:
-    """Make everything under a directory durable, and that it is where it is."""
+    """Make everything under a directory durable, files and directory entries."""
     for folder, _, names in os.walk(root):
         for name in names:
             with (Path(folder) / name).open("rb") as handle:

@@ -12,11 +12,11 @@ from node.system import safe_paths
 
 @contextmanager
 def locked(home: Path, name: str) -> Iterator[None]:
-    """Lock a home for this process; the kernel lets go of it when the process ends.
+    """Lock a home for this process; the kernel releases the lock when the process ends.
 
     Raises:
         StoreLocked: another process holds it.
-        ConfigError: it is not ours to use, or another user has power over the way to it.
+        ConfigError: this user may not use the home, or another user can change its path.
     """
     safe_paths.check_user(home)
     try:

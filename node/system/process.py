@@ -1,9 +1,9 @@
-"""A server process: one in its home, until it is told to stop or writing to disk has failed.
+"""A server process: it runs until it is asked to stop or a write to disk fails.
 
-SIGINT and SIGTERM end it; so does SIGHUP where its terminal was closed. Any other SIGHUP asks it to
-read its settings again; so does each where it was ignored at the start, as `nohup` has it: then
-the server outlives its terminal, and its children do. Where systemd has started it, systemd is
-told when it serves and when it stops (`sd_notify`).
+SIGINT and SIGTERM end it, and so does SIGHUP if its terminal was closed. Any other SIGHUP makes it
+read its settings again. If SIGHUP was ignored at the start, as under `nohup`, every SIGHUP does
+that: the server and its children outlive the terminal. If systemd started it, systemd is notified
+when it serves and when it stops (`sd_notify`).
 """
 
 import ctypes
@@ -33,7 +33,7 @@ class Stop:
         self._is_reload_awaited = False
 
     async def wait(self) -> None:
-        """Wait until the server is to stop; then it may still take leave."""
+        """Wait until the server is to stop; it may still shut down in order."""
         self._is_awaited = True
         await self._asked.wait()
 
@@ -49,20 +49,20 @@ class Stop:
         return self._is_reload_awaited
 
     def ask(self) -> bool:
-        """Ask for the end; return whether somebody waits for it, and did not hear of it yet."""
+        """Ask the server to stop; return whether it is waiting and was not asked before."""
         is_news = self._is_awaited and not self._asked.is_set()
         self._asked.set()
         return is_news
 
 
 async def run_until_signal(serve: Callable[[Stop], Awaitable[None]]) -> None:
-    """Run a server until SIGINT or SIGTERM, or until its terminal is closed, if it minds that.
+    """Run a server until SIGINT or SIGTERM, or until its terminal is closed (see above).
 
-    A second such signal ends it without taking leave.
+    A second such signal ends it without an orderly shutdown.
 
     Args:
-        serve: Opens everything, says so, waits for the stop, and takes leave; it is cancelled
-            where it does not wait yet, or no longer.
+        serve: Opens everything, reports that, waits for the stop, and shuts down in order. If a
+            signal comes while it is not waiting, it is cancelled.
 
     Raises:
         SyncFailed: writing to disk failed; nothing more was acknowledged.
@@ -105,7 +105,7 @@ def _has_terminal() -> bool:
 
 
 def notify(*lines: str) -> None:
-    """Tell the service manager that started this process, if one wants to know (sd_notify)."""
+    """Notify the service manager that started this process, if there is one (sd_notify)."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

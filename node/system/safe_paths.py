@@ -1,11 +1,11 @@
-"""Paths that other users of this machine may have laid: walked so that nobody is led elsewhere.
+"""Safe use of paths that other users of this machine could redirect.
 
 How this works. A folder is opened component by component from the root, each relative to the
-descriptor of the one before, and never through a link that the kernel follows: a link is read and
-walked by us, and only if root or we made it. Each folder on the way must belong to root or to us,
-and nobody else may write in it, unless it is sticky, as /tmp is: then what lies in it, and is the
-next step, must be root's or ours too. That is OpenSSH's rule for `authorized_keys`. Past such a
-walk nobody but root can change what the path means, so that it can be used by its name as well.
+descriptor of the one before. The kernel never follows a link: a link is read and resolved here, and
+only if root or this user made it. Each folder on the path must belong to root or this user, and
+nobody else may write in it. In a sticky folder such as /tmp, the next component must belong to root
+or this user too. That is OpenSSH's rule for `authorized_keys`. After such a walk only root can
+change what the path means, so the path can also be used by name.
 
 A file that is written appears whole under its name, by a rename within its folder. A file that is
 read must be a regular file: a pipe would block us, and a device would never end.
@@ -76,16 +76,16 @@ def check_working_folder(path: Path) -> None:
 def folder(
     path: Path, *, make: bool = False, is_ours: bool = False, owner: int = 0
 ) -> Iterator[tuple[int, Path]]:
-    """Open a folder that no other user can exchange; yield its descriptor and its real path.
+    """Open a folder that no other user can replace; yield its descriptor and its real path.
 
     Args:
-        path: Where it is.
-        make: Make it, for this user alone, if it is not there; never what is missing above it.
-        is_ours: Only a folder of ours, in which nobody else may write, will do.
-        owner: A user who is trusted as well, beside root and us.
+        path: The folder.
+        make: Make it, for this user alone, if it is not there; missing parents are not made.
+        is_ours: Require that it belongs to this user, and that nobody else may write in it.
+        owner: A further user who is trusted, beside root and this user.
 
     Raises:
-        ConfigError: another user has power over the path; the message names the component.
+        ConfigError: another user can change the path; the message names the component.
         OSError: it is not there, or not a folder, or may not be opened.
     """
     trusted = frozenset({0, os.geteuid(), owner})
@@ -168,10 +168,10 @@ def check_plain(fd: int, where: Path) -> None:
 
 
 def shut(fd: int, where: Path) -> None:
-    """Keep everybody else out of an open folder of ours.
+    """Remove all other users' access to an open folder of this user.
 
     Raises:
-        ConfigError: its file system keeps no such rights, and lets others in.
+        ConfigError: its file system does not store access rights, so others have access.
     """
     if not stat.S_IMODE(os.fstat(fd).st_mode) & 0o077:
         return
@@ -185,16 +185,16 @@ def shut(fd: int, where: Path) -> None:
 
 
 def write_file(path: Path, data: bytes, mode: int = _PRIVATE_FILE, *, is_new: bool = False) -> None:
-    """Write a file in place of one of ours; it appears whole, and is durable once this returns.
+    """Write or replace a file of this user, atomically; durable once this returns.
 
     Args:
-        path: Where; its folder is there.
-        data: What.
-        mode: For whom.
-        is_new: It must not be there yet.
+        path: The file; its folder exists.
+        data: Its content.
+        mode: Its access rights.
+        is_new: Fail if it exists.
 
     Raises:
-        ConfigError: it is there and is not ours to replace, or cannot be written; nothing is left.
+        ConfigError: it exists and may not be replaced, or cannot be written; nothing is left.
     """
     temporary = f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
     try:
@@ -221,11 +221,11 @@ def user_text(uid: int) -> str:
 
 
 def denial(path: Path, rights: int = os.R_OK | os.W_OK) -> str:
-    """Return what keeps this user from a file or folder, and what to do; empty for nothing.
+    """Return why this user may not use a file or folder, and what to do; empty if it may.
 
     Args:
-        path: What is to be used. Where it is not there, its folder has to take it.
-        rights: What is wanted of it, as `os.access` has it.
+        path: The file or folder. If it does not exist, its parent folder is checked.
+        rights: The rights that are needed, as for `os.access`.
     """
     try:
         path = absolute(path)
@@ -265,9 +265,9 @@ def _denied(path: Path) -> str:
 
 
 def _is_part_of_our_home(path: Path) -> bool:
-    """Return whether a path lies in a home of ours: what others made there is to be given to us.
+    """Return whether a path lies in a home of this user: then a foreign file's owner should change.
 
-    Anywhere else, a home included that is another's as a whole, it would be taken from its owner.
+    Elsewhere, or in a home that is wholly another user's, that would take the file from its owner.
     """
     for above in path.parents:
         if any(os.path.lexists(above / name) for name in _MARKS_OF_A_HOME):
@@ -287,10 +287,10 @@ def user_name(uid: int) -> str:
 
 
 def check_user(home: Path) -> None:
-    """Check that a home is of the user who runs this: what others make in it, it cannot use.
+    """Check that a home belongs to the current user: its node could not use others' files in it.
 
     Raises:
-        ConfigError: it is another's; the message names both, and the command to use.
+        ConfigError: it is another user's; the message names both, and the command to use.
     """
     try:
         owner = home.stat().st_uid
@@ -311,10 +311,10 @@ def _sudo_name(uid: int) -> str:
 
 
 def read_file(path: Path, most_bytes: int) -> bytes:
-    """Return what a regular file holds, or what is given on a descriptor of ours.
+    """Return the content of a regular file, or what is given on one of our descriptors.
 
     Raises:
-        ConfigError: it is something else, or has more bytes than are wanted.
+        ConfigError: it is something else, or has more than `most_bytes`.
         OSError: it cannot be read.
     """
     absolute(path)
@@ -383,7 +383,7 @@ def _walk(path: Path, trusted: frozenset[int], *, make: bool) -> tuple[int, Path
 
 
 def nothing_above(missing: Path, path: Path) -> ConfigError:
-    """Return what to say where a folder above one that is to be made is missing."""
+    """Return the error for a folder whose parent is missing."""
     return ConfigError(
         f"{missing} is not there, and of {path} only the last folder is made. Mount the disk, or"
         " make the folders"
@@ -403,8 +403,8 @@ def _step(parent: int, name: str, *, make: bool) -> int:
 
 
 def _sync_folder(step: int) -> None:
-    """Make a new name in a folder durable; a step itself is not open for that."""
-    with suppress(PermissionError):  # a folder in which we may make folders, and list none
+    """Make a new name in a folder durable; the descriptor of a step cannot be synced itself."""
+    with suppress(PermissionError):  # a folder that is writable, but not readable, for this user
         fd = os.open(".", _FOLDER, dir_fd=step)
         try:
             os.fsync(fd)
@@ -422,7 +422,7 @@ def _check_owner(found: os.stat_result, where: Path, trusted: frozenset[int]) ->
 
 
 def _check_safe(step: int, where: Path, trusted: frozenset[int]) -> None:
-    """Check that what lies in a folder cannot be exchanged by others."""
+    """Check that other users cannot replace what lies in a folder."""
     found = os.fstat(step)
     _check_owner(found, where, trusted)
     if _may_others_write(step, found) and not found.st_mode & stat.S_ISVTX:
@@ -454,11 +454,11 @@ def _may_others_write(step: int, found: os.stat_result) -> bool:
 
 
 def _is_private_group(step: int, found: os.stat_result) -> bool:
-    """Return whether its group is its owner's own, as most distributions make one each.
+    """Return whether the group is its owner's private group, as most distributions make one.
 
-    It is not where it is another user's first group, of whom `gr_mem` knows nothing. Users of a
-    directory service that lists none (sssd with `enumerate = false`, the default) are not seen
-    here: there, take the group's right to write away.
+    It is not private if it is another user's primary group, which `gr_mem` does not show. Users of
+    a directory service that lists none (sssd with `enumerate = false`, the default) cannot be seen
+    here: with such a service, remove the group's write permission.
     """
     try:
         owner, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)

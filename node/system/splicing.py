@@ -1,4 +1,4 @@
-"""Joining two connections: the kernel moves the bytes, through a pipe a direction.
+"""Joining two connections: the kernel moves the bytes, through one pipe per direction.
 
 Where one of them is within TLS, the bytes are copied here instead.
 """
@@ -36,7 +36,7 @@ async def splice_both(
     Args:
         a: One connection.
         b: The other.
-        admit_a: Holds up what comes from `a` for as long as it takes; what it raises ends it all.
+        admit_a: Delays bytes from `a` as long as necessary; an exception ends both directions.
         admit_b: The same for what comes from `b`.
         piece_bytes: How many are passed on at once, at most.
         on_end: Called with the connection that ends or breaks first, and then with others.

@@ -1,7 +1,7 @@
-"""Whether writing to disk has failed in this process: then it must stop.
+"""Whether a sync to disk has failed in this process, which must then stop.
 
-The kernel may have dropped the pages of a failed sync, so nothing that follows proves
-anything. Whoever meets such a failure notes it here, and the node ends.
+The kernel may have dropped the pages of a failed sync, so a later sync that succeeds proves
+nothing. The code that meets such a failure notes it here, and the node ends.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class _Failure:
-    """The one note of the process, and whom to tell."""
+    """The process's one record of a failure, and the function to call."""
 
     def __init__(self) -> None:
         self.has_failed = False
