@@ -79,14 +79,15 @@ class AdminServer:
         alarms = []
         if self._knowledge.is_database_away:
             alarms.append(
-                "the database does not answer: nobody can join or log in; what is known is answered"
+                "the database does not answer: nobody can join or log in; look-ups still work from"
+                " memory. Check that PostgreSQL runs and can be reached"
             )
         latest = self._registry.view.latest
         sign = "`emix-directory list sign --network-key FILE`"
         if latest is None:
             alarms.append(f"no list has been signed yet, so nobody is a member: {sign}")
         elif latest.expires_time <= now:
-            alarms.append(f"the network's list has expired, nobody is a member any more: {sign}")
+            alarms.append(f"the network's list has expired, so nobody is a member: {sign}")
         elif latest.expires_time - now < _SOON_SECONDS:
             alarms.append(f"the network's list expires soon: {sign}")
         if self._certificate_expires - now < _CERTIFICATE_SECONDS:
@@ -96,8 +97,8 @@ class AdminServer:
         if self._unnamed_relays:
             relays = ", ".join(self._unnamed_relays)
             alarms.append(
-                f"nodes are not sent to {relays}, which the network has not named:"
-                " `emix-directory renew --network-key FILE`, then restart"
+                f"the network key has not named these relays, so nodes do not use them: {relays}."
+                " Run `emix-directory renew --network-key FILE`, then restart"
             )
         waiting = sum(
             self._standing(m) is Standing.PROVISIONAL for m in self._registry.memberships()
@@ -108,8 +109,8 @@ class AdminServer:
             if self._standing(m) is Standing.OTHER_FACILITY
         }
         alarms += [
-            f"the invitation of {name} was used by another facility too: its letter is in wrong"
-            " hands; see `emix-directory facilities`"
+            f"another facility used the invitation of {name}, too: its letter was leaked. Revoke it"
+            " and make a new one; see `emix-directory facilities`"
             for name in sorted(others)
         ]
         if latest is not None and waiting:

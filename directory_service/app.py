@@ -156,7 +156,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         relay = None
         if config.relay_listen:
             if not config.relays:
-                raise ConfigError("[relay] addresses must name this relay, as nodes reach it")
+                raise ConfigError("[relay] addresses must begin with this relay's public address")
             relay = Relay(config.relays[0], config.network_key, _limits(config), alarms=alarms)
             await stack.enter_async_context(serve_relay(relay, config.relay_listen))
         endpoint = f"{config.listen.rpartition(':')[0]}:{port}"
@@ -240,14 +240,14 @@ def _named(values: Mapping[str, int]) -> Gauges:
 
 _MEANINGS = {
     "facilities": "Facilities that are members or provisional",
-    "nodes": "Nodes whose announcement stands",
-    "online": "Nodes that watch here now",
-    "alarms": "Replays, and letters in wrong hands, that were refused",
+    "nodes": "Nodes whose announcement has not expired",
+    "online": "Nodes that are connected to the directory now",
+    "alarms": "Refused replays and refused uses of leaked join letters",
     "database_away": "1 if the last database request failed",
-    "certificate_expires_seconds": "When the certificate that nodes see ends, seconds since 1970",
-    "list_expires_seconds": "When the network's newest list ends, seconds since 1970",
-    "relay_pairs": "Pairs of connections that were relayed",
-    "relay_open_pairs": "Pairs of connections that are relayed now",
-    "relay_bytes": "Bytes that were relayed",
-    "relay_refused": "Connections that the relay refused",
+    "certificate_expires_seconds": "Unix time at which the TLS certificate expires",
+    "list_expires_seconds": "Unix time at which the network's newest list expires; 0 without one",
+    "relay_pairs": "Pairs of connections relayed since the start",
+    "relay_open_pairs": "Pairs of connections relayed now",
+    "relay_bytes": "Bytes relayed since the start",
+    "relay_refused": "Connections refused by the relay since the start",
 }

@@ -55,8 +55,8 @@ _METHODS = {
 def cli(home: str | None) -> None:
     """Run the directory of a regional network: identity and discovery, no patient data.
 
-    The network's key signs invitations and lists; it stays with the operator, off the
-    machine that serves.
+    The network's key signs invitations and lists; it stays with the operator, not on the
+    directory's machine.
 
     \b
     Examples:
@@ -76,17 +76,17 @@ def cli(home: str | None) -> None:
     "endpoints",
     multiple=True,
     metavar="HOST:PORT",
-    help="How nodes reach the directory; can be repeated. Needed for a new network.",
+    help="The directory's public address; can be repeated. Needed for a new network.",
 )
-@click.option("--listen", default="0.0.0.0:7420", show_default=True, help="Where to serve.")
-@click.option("--database", default="", metavar="URL", help="postgresql://...; else embedded.")
-@click.option("--relay-listen", default="", metavar="HOST:PORT", help="Relay too, here.")
+@click.option("--listen", default="0.0.0.0:7420", show_default=True, help="Address to listen on.")
+@click.option("--database", default="", metavar="URL", help="postgresql://... [default: embedded]")
+@click.option("--relay-listen", default="", metavar="HOST:PORT", help="Also relay at this address.")
 @click.option(
     "--relay",
     "relays",
     multiple=True,
     metavar="HOST:PORT",
-    help="A relay, as nodes reach it; can be repeated.",
+    help="A relay's public address; can be repeated.",
 )
 @json_option
 @click.pass_context
@@ -101,10 +101,10 @@ def init(
     relays: tuple[str, ...],
     json_: bool,
 ) -> None:
-    """Make a directory's home, and the network's key file where that is not there yet.
+    """Make a directory's home, and the network's key file if it does not exist yet.
 
-    With --key-passphrase-file a new key file opens with that passphrase only; `key protect` sets
-    one later.
+    With --key-passphrase-file a new key file is encrypted under that passphrase; `key protect`
+    sets one later.
 
     \b
     Example:
@@ -115,9 +115,9 @@ def init(
 
     home, path = Home(_home(context)), safe_paths.absolute(Path(key_file))
     if path.is_relative_to(home.root.absolute()):
-        raise UsageError("the network key must lie outside the home; it is to be kept elsewhere")
+        raise UsageError("the network key file must be outside the home: choose another place")
     if relay_listen and not relays:
-        raise UsageError("say with --relay how nodes reach the relay")
+        raise UsageError("--relay-listen needs the relay's public address: --relay HOST:PORT")
     is_new = not path.exists()
     if is_new:
         key = OperatorKey.new(name, read_endpoints(endpoints), time.time())
@@ -125,8 +125,8 @@ def init(
         key = read_key(path)
         if key.name != name or (endpoints and read_endpoints(endpoints) != key.endpoints):
             raise UsageError(
-                f"{path} is the key of {key.name!r} at {', '.join(key.endpoints)}; name it so, or"
-                " choose another file for a new network"
+                f"{path} is the key of {key.name!r} at {', '.join(key.endpoints)}: give this --name"
+                " and --endpoint, or choose another file for a new network"
             )
 
     def keep_key() -> None:  # once everything else that was asked for is right
@@ -159,14 +159,14 @@ def init(
         return
     if not relays:
         print_line(
-            "WARNING: no --relay is named. If the network had relays, name them in [relay]"
+            "WARNING: no --relay was given. If the network had relays, name them in [relay]"
             " addresses of directory.toml, and run `emix-directory renew --network-key FILE` before"
-            " you start.",
+            " you start the directory.",
             is_error=True,
         )
     if not json_:
-        print_line("Next: `emix-directory serve`. The nodes of the network come back by")
-        print_line("themselves: `emix-directory facilities` shows which have not yet.")
+        print_line("Next: `emix-directory serve`. The network's nodes reconnect by themselves:")
+        print_line("`emix-directory facilities` shows those that have not yet.")
 
 
 @cli.command()
@@ -189,15 +189,15 @@ def serve(context: click.Context) -> None:
 @click.option(
     "--all-keys",
     is_flag=True,
-    help="The directory's own key, too, and all that derives from it; it must not run.",
+    help="Replace the directory's own key, too; stop the directory first.",
 )
 @json_option
 @click.pass_context
 def renew(context: click.Context, key_file: str, all_keys: bool, json_: bool) -> None:
-    """Give the service a new TLS key and certificate, used from its next start on.
+    """Make a new TLS key and certificate for the service, used from its next start on.
 
-    Also names the relays of `[relay] addresses` to the network. With --all-keys everything secret
-    in the home is new: after a break-in, or when somebody who had access leaves.
+    Also signs the relays of `[relay] addresses`, so that nodes use them. --all-keys replaces all
+    secrets in the home: use it after a break-in, or when somebody who had access leaves.
 
     \b
     Examples:
@@ -215,15 +215,15 @@ def renew(context: click.Context, key_file: str, all_keys: bool, json_: bool) ->
     if not all_keys:
         print_line("The certificate is renewed; restart the directory.")
         return
-    print_line("All keys are new; start the directory. Other processes need this home's copies:")
-    print_line("directory.key, ticket.cert, tls.key and tls.pem, while none of them runs.")
+    print_line("All keys are new; start the directory. If there are other processes, stop them and")
+    print_line("copy directory.key, ticket.cert, tls.key and tls.pem to their homes first.")
 
 
 @cli.command()
 @json_option
 @click.pass_context
 def facilities(context: click.Context, json_: bool) -> None:
-    """List the facilities that joined, how they stand, and who is online.
+    """List the facilities that joined, their standing, and how many nodes are online.
 
     \b
     Examples:
@@ -262,7 +262,7 @@ def facilities(context: click.Context, json_: bool) -> None:
 @json_option
 @click.pass_context
 def status(context: click.Context, json_: bool) -> None:
-    """Show how the directory fares, and what an operator should know now.
+    """Show the directory's state and its alarms.
 
     \b
     Example:
@@ -295,9 +295,9 @@ def status(context: click.Context, json_: bool) -> None:
 @json_option
 @click.pass_context
 def acknowledge(context: click.Context, json_: bool) -> None:
-    """Say that you have seen what somebody tried: `status` shows it no more; the log keeps it.
+    """Acknowledge alarms about refused attempts: `status` no longer shows them, the log does.
 
-    What is wrong now, a list that expires for example, stays until it is mended.
+    Alarms about a present problem, such as a list that expires, stay until it is fixed.
 
     \b
     Example:
@@ -311,38 +311,38 @@ def acknowledge(context: click.Context, json_: bool) -> None:
 
 
 @cli.group(invoke_without_command=True)
-@click.option("--address", metavar="HOST:PORT", help="This relay, as nodes reach it.")
-@click.option("--listen", default="0.0.0.0:7421", show_default=True, help="Where to relay.")
+@click.option("--address", metavar="HOST:PORT", help="This relay's public address.")
+@click.option("--listen", default="0.0.0.0:7421", show_default=True, help="Address to listen on.")
 @click.option("--network", metavar="KEY", help="The network's public key, in base64.")
 @click.option(
     "--streams",
     default=16,
     show_default=True,
     type=click.IntRange(1, 10_000),
-    help="Pairs at once, of a facility.",
+    help="Pairs of connections that a facility may have at once.",
 )
 @click.option(
     "--gib-a-day",
     default=0,
     show_default=True,
     type=click.IntRange(0, 1_000_000),
-    help="That a facility may send; 0: no bound.",
+    help="GiB that a facility may send a day; 0: no limit.",
 )
 @click.option(
     "--mbit-a-second",
     default=0,
     show_default=True,
     type=click.IntRange(0, 1_000_000),
-    help="Of all pairs, which share it evenly; 0: no bound.",
+    help="Mbit/s for all pairs, which share it evenly; 0: no limit.",
 )
 @click.option(
     "--strangers",
     default=16,
     show_default=True,
     type=click.IntRange(1, 1_000_000),
-    help="Connections of one address that have shown no ticket yet; more behind a proxy.",
+    help="Connections from one address without a ticket so far; raise it behind a proxy.",
 )
-@click.option("--metrics", default="", metavar="HOST:PORT", help="Where Prometheus may ask.")
+@click.option("--metrics", default="", metavar="HOST:PORT", help="Where to serve metrics.")
 @click.pass_context
 def relay(
     context: click.Context,
@@ -357,8 +357,8 @@ def relay(
 ) -> None:
     """Run a relay alone, for a network that trusts this facility: it sees ciphertext only.
 
-    It needs no secret: the network's public key stands in the directory's configuration, where
-    the new relay's address must be added to [relay] addresses.
+    It needs no secret. The network's public key is in directory.toml of the directory; add the
+    new relay's address to [relay] addresses there.
 
     \b
     Examples:
@@ -372,7 +372,7 @@ def relay(
     from directory_service.relay.service import A_MINUTE_OF_STRANGER, Limits
 
     if not address or not network:
-        raise UsageError("name the relay's --address and the --network's public key")
+        raise UsageError("--address HOST:PORT and --network KEY are needed")
     (address,) = read_endpoints([address])
     if metrics:
         read_endpoints([metrics])
@@ -412,7 +412,7 @@ def relay_status(context: click.Context, json_: bool) -> None:
         show_json(figures)
         return
     if not found.relay_endpoint:
-        print_line("This process does not relay; see [relay] in directory.toml.")
+        print_line("This directory runs no relay; see [relay] in directory.toml.")
         return
     for label, value in {**figures, "bytes": show_bytes(found.relay_bytes)}.items():
         print_line(f"{label.replace('_', ' '):>17}  {value}")

@@ -45,7 +45,7 @@ class OperatorClient:
         """Check that the directory is this network's; `PeerUntrusted` if it is another's."""
         found = self._channel.unary(_GET_NETWORK, pb.GetNetworkRequest(), timeout=CALL_SECONDS)
         if found.network_key != self._key.network_key:
-            raise PeerUntrusted("the directory there is another network's")
+            raise PeerUntrusted("the directory at this address belongs to another network")
 
     def members(self) -> tuple[bytes, list[Membership]]:
         """Return the list and the memberships, which the directory shows only to a list signer.
@@ -75,7 +75,9 @@ class OperatorClient:
                     continue
                 found.append(open_membership(one.membership, self._key.network_key))
                 if len(found) > _MOST_MEMBERSHIPS:
-                    raise RemoteProtocolError("the directory shows memberships without end")
+                    raise RemoteProtocolError(
+                        f"the directory sent more than {_MOST_MEMBERSHIPS} memberships"
+                    )
         return encoded, found
 
     def publish(self, encoded: bytes) -> None:

@@ -166,7 +166,7 @@ addresses = {relays}
 # mbit_a_second = 0
 
 [database]
-# Empty: an embedded database in this home. Several processes share a PostgreSQL:
+# Empty: an embedded database in this home. Several processes need a shared PostgreSQL:
 # "postgresql://emix@db.example.org/emix?sslmode=verify-full&sslrootcert=/etc/emix/postgres-ca.pem"
 # (put the password into a PGPASSFILE). On another machine its certificate must be verified.
 url = {database}
@@ -238,7 +238,7 @@ class Home:
             return read_ticket_signer(_ticket_key(self.key()), _read(self.root / "ticket.cert"))
         except DocumentError as exc:
             raise ConfigError(
-                f"{exc}: run `emix-directory renew --network-key FILE`, and start again"
+                f"{exc}: run `emix-directory renew --network-key FILE`, and start the directory"
             ) from exc
 
     def root_certificate(self) -> bytes:
@@ -303,7 +303,7 @@ def make_home(
         UsageError: a list key cannot make one.
     """
     if key.root is None:
-        raise ConfigError("a list key makes no directory; this needs the network key")
+        raise ConfigError("a list key cannot make a directory; use the network key file")
     if home.config.exists():
         raise ConfigError(f"{home.root} is a directory's home already")
     text = _TEMPLATE.format(

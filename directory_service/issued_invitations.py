@@ -64,7 +64,7 @@ def noted_letters(path: Path) -> list[Letter]:
         lines = text.decode().splitlines()
         return [_letter(json.loads(line)) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise ConfigError(f"{beside} cannot be read, or is damaged; bring it back") from exc
+        raise ConfigError(f"{beside} cannot be read or is damaged: restore a copy") from exc
 
 
 def _letter(noted: Any) -> Letter:

@@ -148,10 +148,10 @@ class OperatorKey:
         try:
             value: Any = json.loads(safe_paths.read_file(path, _MOST_KEY_BYTES))
             if value["format"] not in (KEY_FORMAT, LIST_KEY_FORMAT):
-                raise ConfigError(f"{path} is no network key of a form that is known here")
+                raise ConfigError(f"{path} is a key file of an unknown format: upgrade emix")
             if "locked" in value:
                 if ask is None:
-                    raise KeysError(f"{path} needs its passphrase")
+                    raise KeysError(f"{path} has a passphrase, and none was given")
                 value |= json.loads(unlock(value["locked"], _LOCKED, ask()))
             root = None
             if "root_secret" in value:
@@ -170,9 +170,9 @@ class OperatorKey:
         except OSError as exc:
             raise ConfigError(f"{path} cannot be read ({exc.strerror})") from exc
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as exc:
-            raise ConfigError(f"{path} is no network key file") from exc
+            raise ConfigError(f"{path} is not a network key file, or is damaged") from exc
         if not found.certificate and found.key.public != found.network_key:
-            raise ConfigError(f"{path} is damaged: its keys do not belong together")
+            raise ConfigError(f"{path} is damaged: its keys do not match; use another copy of it")
         return found
 
     # -- what is signed -----------------------------------------------------------------------
@@ -259,7 +259,7 @@ class OperatorKey:
 
     def _whole(self) -> None:
         if self.certificate:
-            raise UsageError("a list key signs lists only; this needs the network key")
+            raise UsageError("a list key can only sign lists; use the network key file")
 
 
 def is_late(membership: Membership, now: float) -> bool:
@@ -285,14 +285,14 @@ def newest(
     what = f"list {theirs.number} of epoch {theirs.epoch}"
     if ours is not None and theirs.place == ours.place:
         raise Conflict(
-            f"the directory shows another {what} than was signed here; find out who signed it"
+            f"the directory has a different {what} than was signed here; find out who signed it"
             " before you sign the next one. If a list key was stolen: emix-directory list recover"
         )
     if theirs.list_key_expires is not None and now >= theirs.list_key_expires:
         raise Conflict(
-            f"the directory shows {what}, by a list key whose time is over, so nobody can tell"
-            " when it was signed. If it is beside that list key's file, name it with --from; else"
-            " the key was stolen: emix-directory list recover"
+            f"the directory has {what}, signed by a list key that has expired, so it is unknown"
+            " when it was signed. If you find that list beside the key's file, name it with --from;"
+            " otherwise the key was stolen: emix-directory list recover"
         )
     return theirs, False
 
@@ -377,14 +377,14 @@ def find_facility(
         names = {m.invitation.display_name for m in all_of if m.facility_id in found}
         if len(found) == 1 and not any(same_name(name, text) for name in names):
             raise NotFound(
-                "no facility is called so, but one has a name that looks like it; if you mean"
-                f" that, use its Facility ID: {facilities_text(_names_of(all_of, found))}"
+                "no facility has this name, but one has a name that looks like it; if you mean"
+                f" that one, use its Facility ID: {facilities_text(_names_of(all_of, found))}"
             )
     if not found:
         raise NotFound(
-            f"no facility here is called {text!r}; `emix-directory facilities`. Of one that is"
-            " listed and has not come back, use the Facility ID, at least"
-            f" {LEAST_CHARACTERS} characters of it"
+            f"no facility is called {text!r}; `emix-directory facilities` lists them. For one that"
+            " has not reconnected since the database was lost, give at least"
+            f" {LEAST_CHARACTERS} characters of its Facility ID"
         )
     if len(found) > 1:
         raise several_named(_names_of(all_of, found))

@@ -53,7 +53,7 @@ def network_key_option(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="FILE",
         expose_value=False,
         callback=_keep_file,
-        help="A file that holds the key's passphrase. [default: asks, where it has one]",
+        help="A file that holds the key's passphrase. [default: asks for it if the key has one]",
     )(command)
     return click.option(
         "--network-key",
@@ -74,14 +74,14 @@ def read_key(path: Path) -> OperatorKey:
 
     def ask() -> bytes:
         needed = KeysError(
-            f"{path} needs its passphrase: --key-passphrase-file FILE, or at the prompt"
+            f"{path} has a passphrase: give --key-passphrase-file FILE, or run this in a terminal"
         )
         return given_passphrase() or prompted("Passphrase of the key", needed)
 
     return OperatorKey.read(path, ask)
 
 
-json_option = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
+json_option = click.option("--json", "json_", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -92,12 +92,12 @@ def token() -> None:
 @token.command("create")
 @click.argument("name")
 @network_key_option
-@click.option("--out", metavar="FILE", help="Write the letter there instead of showing it.")
+@click.option("--out", metavar="FILE", help="Write the letter to FILE instead of showing it.")
 @json_option
 def create_token(name: str, key_file: str, out: str | None, json_: bool) -> None:
-    """Make a join letter for one facility: it is used once, within 72 hours.
+    """Make a join letter for one facility: it can be used once, within 72 hours.
 
-    Whoever has the letter can join in its place, so send it on a way that you trust.
+    Anyone who has the letter can join in that facility's place: send it over a trusted channel.
 
     \b
     Examples:
@@ -124,15 +124,15 @@ def create_token(name: str, key_file: str, out: str | None, json_: bool) -> None
         return
     until = show_time(letter.invitation.expires_seconds)
     print_line(f"For {name.strip()}, into {key.name}, until {until}.", is_error=True)
-    print_line(letter.encode() if out is None else f"Wrote {out}. There: emix join {out}")
+    print_line(letter.encode() if out is None else f"Wrote {out}. At the facility: emix join {out}")
 
 
 @token.command("list")
 @network_key_option
-@click.option("--all", "is_all", is_flag=True, help="Those that were used or withdrawn, too.")
+@click.option("--all", "is_all", is_flag=True, help="Also list used and withdrawn letters.")
 @json_option
 def list_tokens(key_file: str, is_all: bool, json_: bool) -> None:
-    """List the letters that were made with this key and wait to be used.
+    """List unused letters that were made with this key.
 
     \b
     Examples:
@@ -161,7 +161,7 @@ def list_tokens(key_file: str, is_all: bool, json_: bool) -> None:
     show_table(
         ("LETTER", "FOR", "STATE", "USED UNTIL"),
         [(one.id.short(), one.name, state, show_time(one.expires_seconds)) for one, state in found],
-        "No letter waits.",
+        "No letter is unused.",
     )
 
 
@@ -190,10 +190,10 @@ def _letter_states(path: Path, key: OperatorKey, now: float) -> Iterator[tuple[L
 @network_key_option
 @json_option
 def withdraw(letter: str, key_file: str, json_: bool) -> None:
-    """Withdraw letters that nobody has used: by a facility's name, or as `token list` shows one.
+    """Withdraw unused letters, by a facility's name or by the LETTER that `token list` shows.
 
-    The next list is signed with it, so nobody can use them any more; it confirms nobody. For a
-    facility that has used its letter: `revoke`.
+    This signs a new list that revokes them and confirms nobody. For a facility that has used its
+    letter, use `revoke`.
 
     \b
     Examples:
@@ -203,7 +203,7 @@ def withdraw(letter: str, key_file: str, json_: bool) -> None:
     path = Path(key_file)
     key = read_key(path)
     if key.certificate:
-        raise UsageError("a list key confirms and renews; withdrawing needs the network key")
+        raise UsageError("a list key cannot withdraw letters; use the network key file")
     meant = [
         (one, state)
         for one, state in _letter_states(path, key, time.time())
@@ -211,10 +211,8 @@ def withdraw(letter: str, key_file: str, json_: bool) -> None:
     ]
     waiting = {one.id: one for one, state in meant if state in _WAITING}
     if not waiting:
-        what = "was used or withdrawn already" if meant else "was made with this key"
-        raise NotFound(
-            f"no letter that waits is called {letter!r}: {'it' if meant else 'none'} {what}"
-        )
+        what = "it was used or withdrawn already" if meant else "none was made with this key"
+        raise NotFound(f"no unused letter is called {letter!r}: {what}; see `token list --all`")
     shown, _ = _sign(path, waiting, is_confirming=False)
     if json_:
         withdrawn = [{"id": str(one.id), "name": one.name} for one in waiting.values()]
@@ -238,7 +236,7 @@ _from_option = click.option(
     "--from",
     "base_file",
     metavar="LIST",
-    help="The list to go on from, whatever the directory shows. [default: the newest known]",
+    help="A file with the list to start from. [default: the newest known]",
 )
 
 
@@ -248,11 +246,11 @@ _from_option = click.option(
 @click.option("--preview", is_flag=True, help="Show what would be signed, and sign nothing.")
 @json_option
 def sign(key_file: str, base_file: str | None, preview: bool, json_: bool) -> None:
-    """Sign the next list: confirms who has joined, and is valid for seven days.
+    """Sign the next list: it confirms facilities that joined, and is valid for seven days.
 
-    Nobody is a member without it, so run it whenever somebody joins and at least weekly, with
-    the network key or with a list key (`list key`). Look at a preview first: whom it confirms
-    can exchange with all other members.
+    Without a valid list nobody is a member: run this whenever a facility joins and at least
+    weekly, with the network key or a list key (`list key`). Check a preview first: a facility
+    that it confirms can exchange with all other members.
 
     \b
     Examples:
@@ -281,7 +279,7 @@ def members(key_file: str, json_: bool) -> None:
         encoded, memberships = client.members()
     lists = [one for one in (known_list(path, key, now), _shown_list(key, encoded, now)) if one]
     if not lists:
-        raise NotFound("no list was signed yet: emix-directory list sign --network-key FILE")
+        raise NotFound("no list has been signed yet: emix-directory list sign --network-key FILE")
     latest = max(lists, key=lambda one: one.place)
     names = {letter.id: letter.name for letter in noted_letters(path)}
     names |= {m.invitation.id: m.invitation.display_name for m in memberships}
@@ -312,12 +310,12 @@ def members(key_file: str, json_: bool) -> None:
 @_from_option
 @json_option
 def recover(key_file: str, base_file: str | None, json_: bool) -> None:
-    """End all list keys, after one was stolen, and overrule whatever was signed with them.
+    """End all list keys after a theft, and overrule whatever was signed with them.
 
-    The list that is signed now begins a new epoch. Its members and revocations are those of the
-    newest list that was signed with this key file, or of the LIST that you name: choose one from
-    before the theft, for example the file beside the list key. All revocations in it are final;
-    those of the thief end. Then make a new list key with `list key`.
+    The new list begins a new epoch. It has the members and revocations of the newest list signed
+    with this key file, or of the list named with --from: choose one from before the theft, for
+    example the file beside the list key. All its revocations are final; the thief's are undone.
+    Then make a new list key with `list key`.
 
     \b
     Example:
@@ -325,7 +323,7 @@ def recover(key_file: str, base_file: str | None, json_: bool) -> None:
     """
     path = Path(key_file)
     if read_key(path).certificate:
-        raise UsageError("a list key ends no other; this needs the network key")
+        raise UsageError("a list key cannot end list keys; use the network key file")
     base = Path(base_file) if base_file else list_beside(path)
     shown, added = _sign(path, (), base=base, begins_epoch=True)
     _show_signed(shown, added, json_=json_)
@@ -366,9 +364,10 @@ def _show_signed(
 @click.option("--days", default=365, show_default=True, type=click.IntRange(1, 3650))
 @json_option
 def make_list_key(key_file: str, out: str, days: int, json_: bool) -> None:
-    """Make a key that can sign lists only, for the machine that does so every week.
+    """Make a key that can only sign lists, for a machine that signs them regularly.
 
-    Who steals it can confirm who has a letter, and revoke anybody, until `list recover`.
+    A thief of this key can confirm anyone who has a letter, and revoke anybody, until you run
+    `list recover`.
 
     \b
     Example:
@@ -387,7 +386,7 @@ def make_list_key(key_file: str, out: str, days: int, json_: bool) -> None:
 
 @click.group("key")
 def key_group() -> None:
-    """Look after a network key or list key file."""
+    """Protect a network key or list key file."""
 
 
 @key_group.command("protect")
@@ -395,10 +394,10 @@ def key_group() -> None:
 @click.option("--new-passphrase-file", metavar="FILE", help="A file that holds the new passphrase.")
 @json_option
 def protect(key_file: str, new_passphrase_file: str | None, json_: bool) -> None:
-    """Set a key file's passphrase, in place of the last if it has one.
+    """Set a key file's passphrase, or replace it.
 
-    Without it the file signs nothing any more, and nobody can bring it back. Copies that were
-    made before open as they did: destroy them, or protect them too.
+    Nobody can recover a lost passphrase, and the file is useless without it. Earlier copies of
+    the file open as before: destroy them, or protect them too.
 
     \b
     Examples:
@@ -407,7 +406,7 @@ def protect(key_file: str, new_passphrase_file: str | None, json_: bool) -> None
     """
     path = Path(key_file)
     key = read_key(path)
-    say = UsageError("say the new one: --new-passphrase-file FILE")
+    say = UsageError("the new passphrase is needed: --new-passphrase-file FILE")
     new = passphrase_in(new_passphrase_file)
     if new is None:
         new = prompted("New passphrase of the key", say, is_new=True)
@@ -423,8 +422,8 @@ def protect(key_file: str, new_passphrase_file: str | None, json_: bool) -> None
 def revoke(facility: str, key_file: str, json_: bool) -> None:
     """Revoke a facility's membership, by its name, Facility ID or the ID's beginning.
 
-    Nodes learn of it within a minute, and never forget it: to let the facility in again, make
-    a new join letter. Nobody is confirmed by it; that is `list sign`.
+    Nodes learn of it within a minute, and keep it for good: to admit the facility again, make
+    a new join letter. This confirms no waiting facility; `list sign` does.
 
     \b
     Example:
@@ -433,7 +432,7 @@ def revoke(facility: str, key_file: str, json_: bool) -> None:
     path = Path(key_file)
     key = read_key(path)
     if key.certificate:
-        raise UsageError("a list key confirms and renews; revoking needs the network key")
+        raise UsageError("a list key cannot revoke; use the network key file")
     now = time.time()
     with open_operator_client(key) as client:
         encoded, memberships = client.members()
@@ -524,7 +523,7 @@ def _shown_list(key: OperatorKey, encoded: bytes, now: float) -> NetworkList | N
     try:
         return open_list(encoded, key.network_key, now) if encoded else None
     except DocumentError as exc:
-        _warn(f"the directory shows a list that is not the network's ({exc}): look into it.")
+        _warn(f"the directory sent a list that this network did not sign ({exc}): investigate.")
         return None
 
 
@@ -545,18 +544,18 @@ def _latest(
     latest, is_older = newest(known, theirs, now)
     if known is None and theirs is not None:
         _warn(
-            f"{list_beside(path)} is not there, so the directory's word is taken for the newest"
-            " list. If another machine signs, copy the file from it."
+            f"{list_beside(path)} is missing, so the directory's list cannot be checked and is used"
+            " as the newest. If another machine signs, copy the file from there."
         )
     if is_older:
         _warn(
-            "the directory shows an older list than was signed here. It was restored from a"
+            "the directory has an older list than the newest signed here. It was restored from a"
             " backup, or somebody broke into it."
         )
     if latest is None and not key.certificate:
         print_line(
-            "No earlier list is known: this is the network's first. If there were others, stop"
-            f" here: bring back {list_beside(path)}, or wait until a node has come back.",
+            "No earlier list is known: this becomes the network's first. If there was one,"
+            f" stop here: restore {list_beside(path)}, or wait until a node has reconnected.",
             is_error=True,
         )
     if latest is None:
@@ -566,8 +565,8 @@ def _latest(
     seen = {i for one in lists for i in (one.revoked if one.epoch == latest.epoch else one.final)}
     if seen - latest.revoked:
         _warn(
-            "the newest list lacks revocations that an earlier one had. They are in the next"
-            " again. Somebody signed it without knowing them: find out who."
+            "the newest list lacks revocations that an earlier one had. The next list contains them"
+            " again. Somebody signed the newest one without them: find out who."
         )
     return latest, seen
 
@@ -584,12 +583,12 @@ def _warn_of_overruled(
     if lost := theirs.members.keys() - shown.members.keys() - shown.revoked:
         _warn(
             f"the directory's list named {len(lost)} members that the new one does not:"
-            f" {named(lost)}. Those who belong here need new letters."
+            f" {named(lost)}. Send new letters to the legitimate ones."
         )
     if undone := theirs.revoked - shown.revoked:
         _warn(
             f"the directory's list revoked {len(undone)} invitations that the new one does not:"
-            f" {named(undone)}. Revoke again who is to stay out."
+            f" {named(undone)}. Revoke again those that must stay revoked."
         )
 
 
@@ -599,8 +598,8 @@ def _warn_of_members(memberships: Iterable[Membership], shown: NetworkList, now:
         if len(several) > 1:
             _warn(
                 f"one invitation ({used.short()}) was used by"
-                f" {', '.join(sorted(map(str, several)))}. Nobody of them is confirmed anew. The"
-                " directory must not let that happen: look into it."
+                f" {', '.join(sorted(map(str, several)))}. None is newly confirmed. An intact"
+                " directory refuses the second use: check whether somebody broke into it."
             )
     for membership in memberships:
         facility, invitation = membership.facility_id, membership.invitation
@@ -608,14 +607,14 @@ def _warn_of_members(memberships: Iterable[Membership], shown: NetworkList, now:
         if listed not in (None, facility):
             _warn(
                 f"{facility} has used the invitation of {invitation.display_name}, which is"
-                " another facility's. It is not confirmed. Its letter is in wrong hands: revoke"
-                " it, and make a new one."
+                " another facility's. It is not confirmed. The letter was leaked: revoke it, and"
+                " make a new one."
             )
         if listed is None and invitation.id not in shown.revoked and is_late(membership, now):
             _warn(
-                f"{facility} shows a letter for {invitation.display_name} that ended"
-                f" {show_time(invitation.expires_seconds)}. It is not confirmed; make a new one,"
-                " if it is who it says."
+                f"{facility} joined with a letter for {invitation.display_name} that expired"
+                f" {show_time(invitation.expires_seconds)}. It is not confirmed. If it is that"
+                " facility, make a new letter."
             )
 
 

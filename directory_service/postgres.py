@@ -146,7 +146,9 @@ def check_private(url: str, environment: Mapping[str, str]) -> None:
     try:
         stated = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.Error as exc:
-        raise ConfigError("[database] url is no address that PostgreSQL's library takes") from exc
+        raise ConfigError(
+            "[database] url is not an address that PostgreSQL's library accepts"
+        ) from exc
 
     def setting(name: str) -> str:
         return str(stated.get(name) or environment.get(f"PG{name.upper()}", ""))
@@ -231,7 +233,7 @@ def _prepare(pool: psycopg_pool.ConnectionPool[Any]) -> None:
         if max(done, default=0) > len(SCHEMA):
             raise StoreError(
                 "the database was made by a newer emix-directory. Install that version or a later"
-                " one; this one changed nothing"
+                " one; nothing was changed"
             )
         for number, statements in enumerate(SCHEMA, 1):
             if number in done:

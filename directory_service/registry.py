@@ -210,7 +210,7 @@ class Registry:
         if not self.is_confirmed(facility):
             raise PeerUntrusted(
                 f"facility {facility.short()} is not confirmed yet by the network's signed list;"
-                " its operator does that with `emix-directory list sign`"
+                " the network's operator confirms it with `emix-directory list sign`"
             )
 
     def _standing(self, facility: FacilityId) -> list[Membership]:
@@ -254,11 +254,11 @@ class Registry:
         if known is not None and known.facility != record.facility:
             raise Conflict("another facility has announced this node as its own")
         if known is None and len(self._nodes.get(record.facility, ())) >= MAX_NODES:
-            raise Conflict(f"a facility can announce {MAX_NODES} nodes")
+            raise Conflict(f"a facility can announce at most {MAX_NODES} nodes")
         if known is not None and any(
             new < old for new, old in zip(record.issued_seconds, known.issued_seconds, strict=True)
         ):
-            raise Conflict("a later announcement of this node is here; is its clock right?")
+            raise Conflict("a later announcement of this node is known: check the node's clock")
 
     def put(self, record: Record) -> bool:
         """Take a record; False if it only says again what is known."""

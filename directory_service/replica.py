@@ -220,7 +220,7 @@ class Replica:
         for record in self.registry.records(membership.facility_id):
             self._tell_record(record)  # it came before its membership
         if other is not None and not self.registry.is_member(other):
-            log.warning("facility put out", facility=other.short())
+            log.warning("facility no longer a member", facility=other.short())
             self.watchers.end_all_of([other])
 
     async def _load_list(self) -> None:
@@ -239,7 +239,7 @@ class Replica:
             return
         shown = open_list(encoded, self.registry.network_key, self._clock())
         if shown.place > self.registry.view.place:
-            log.warning("list brought back from the home", number=shown.number)
+            log.warning("list restored from the home", number=shown.number)
             with suppress(Conflict):  # another process was first
                 await self.publish(shown, encoded)
 
@@ -301,10 +301,10 @@ class Replica:
         try:
             await work()
         except* NodeError as group:
-            log.warning("news not taken", code=first_error(group).code.value)
+            log.warning("notification not applied", code=first_error(group).code.value)
             self._is_behind = True
         except* Exception:  # a supervisor: what another process says does not end this one
-            log.exception("news not taken")
+            log.exception("notification not applied")
 
     async def _take(self, news: News | None) -> None:
         if news is None:  # whatever was said is lost: look at everything
@@ -377,4 +377,4 @@ def _left_out(what: str) -> Iterator[None]:
     try:
         yield
     except DocumentError as exc:
-        log.warning("left out of the database's", what=what, reason=str(exc))
+        log.warning("invalid database entry left out", what=what, reason=str(exc))

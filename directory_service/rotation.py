@@ -79,7 +79,7 @@ def _replace_key(home: Home, secret: bytes) -> None:
 
 def _root(home: Home, key: OperatorKey) -> TlsIdentity:
     if key.root is None or home.load_config().network_key != key.network_key:
-        raise ConfigError("this needs the network key of this directory's own network")
+        raise ConfigError("renewing needs the network key file of this directory's network")
     return key.root
 
 

@@ -181,13 +181,13 @@ class DirectoryServer:
             raise UsageError("the login proof is malformed") from exc
         if stated.root_digest != self._root_digest:
             if is_known:
-                self._alarms.note("a login that was made for another directory was shown here")
+                self._alarms.note("a login signed for another directory was presented")
             raise PeerUntrusted("the login was made for another directory")
         now = self._clock()
         expires = self._sessions.check_challenge(stated.challenge, now)
         if not await self._spend(stated.challenge, expires, now):
             if is_known:
-                self._alarms.note("a login that was used before was shown again")
+                self._alarms.note("a login was replayed")
             raise PeerUntrusted("the challenge was used before")
 
     async def _identify(self, request: pb.LoginRequest) -> _Shown:
@@ -214,7 +214,7 @@ class DirectoryServer:
     def _check_standing(self, facility: FacilityId, generation: int) -> None:
         """Check that a facility has not replaced a node, which proved that it has its key."""
         if generation < self._registry.generation(facility):
-            self._alarms.note(f"a node that facility {facility.short()} has replaced logs in")
+            self._alarms.note(f"a replaced node of facility {facility.short()} tried to log in")
             raise PeerUntrusted("the facility has replaced this node: its key is refused")
 
     def _open_statements(self, statements: bytes) -> Identity:
@@ -333,7 +333,7 @@ class DirectoryServer:
         listed = latest.members.get(invitation.id) if latest else None
         if listed not in (None, facility):
             self._note_second_use(invitation)
-            raise Conflict("the invitation was used by another facility; ask for a new one")
+            raise Conflict("another facility used the invitation; ask the network for a new one")
         # A facility in the network's list is a member, even if this directory has lost its data.
         is_known = listed is not None or self._registry.has_joined(facility, invitation.id)
         if self._clock() >= invitation.expires_seconds and not is_known:
@@ -347,15 +347,15 @@ class DirectoryServer:
 
     def _note_second_use(self, invitation: Invitation) -> None:
         self._alarms.note(
-            f"the letter of {invitation.display_name} was shown by another facility than the one"
-            " that joined with it: it is in wrong hands"
+            f"a second facility presented the letter of {invitation.display_name}, which another"
+            " has used: the letter was leaked"
         )
 
     async def _announce(self, call: Call[Session]) -> pb.AnnounceResponse:
         session = call.caller
         identity = self._open_statements(call.request.statements)
         if (identity.node_id, identity.facility_id) != (session.node, session.facility):
-            raise PeerUntrusted("a node announces itself only")
+            raise PeerUntrusted("a node can announce only itself")
         listing = open_listing(call.request.listing, identity)
         known = self._registry.record(identity.node_id)
         if known is not None and known.facility != identity.facility_id:
@@ -418,7 +418,7 @@ class DirectoryServer:
         if isinstance(following, ListProblem):
             epoch, number = view.place
             raise Conflict(
-                f"list {number} of epoch {epoch} is here already; sign the next one from it"
+                f"list {number} of epoch {epoch} was published already; start the next one from it"
             )
         if following is not view:
             await self._knowledge.publish(shown, encoded)
@@ -444,7 +444,7 @@ class DirectoryServer:
 
     def _check_open(self) -> None:
         if self._is_leaving:
-            raise PeerBusy("this process is about to stop; go to another", 2)
+            raise PeerBusy("this directory process is about to stop; connect to another", 2)
 
     # -- watching -----------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ class Sessions:
         body, mac = challenge[:-_MAC_BYTES], challenge[-_MAC_BYTES:]
         is_ours = hmac.compare_digest(mac, keyed_digest(self._challenge_key, body))
         if len(challenge) != _CHALLENGE_BYTES or not is_ours:
-            raise PeerUntrusted("that challenge was not given here")
+            raise PeerUntrusted("the challenge is not of this directory; ask for a new one")
         expires = _TIME.unpack_from(body)[0] + CHALLENGE_SECONDS
         if now >= expires:
             raise PeerUntrusted("the challenge has expired; ask for a new one")
@@ -109,7 +109,7 @@ class Sessions:
         body, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
         is_ours = hmac.compare_digest(mac, keyed_digest(self._session_key, body))
         if len(data) != _SESSION_BYTES or not is_ours:
-            raise PeerUntrusted("no session of this directory; log in")
+            raise PeerUntrusted("the session is not of this directory; log in")
         (generation,), (expires,) = _TIME.unpack_from(body, 64), _TIME.unpack_from(body, 72)
         if now >= expires:
             raise PeerUntrusted("the session has expired; log in again")

@@ -13,8 +13,8 @@ from node.sql.database import Db, forget_earlier, open_database
 
 T = TypeVar("T")
 _IF_DAMAGED = (
-    "the database is damaged, or is another directory's: move directory.db* away and start anew;"
-    " the nodes bring back what was in it"
+    "the database is damaged, or another directory's: move directory.db* away and restart; the"
+    " nodes restore its contents"
 )
 
 

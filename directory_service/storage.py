@@ -146,7 +146,7 @@ class Storage:
             if bytes(facility) == member.facility.digest:
                 return False
             if not is_listed:
-                raise Conflict("the invitation was used by another facility; ask for a new one")
+                raise Conflict("another facility used the invitation; ask for a new one")
             tx.execute(
                 "UPDATE members SET facility = ?, membership = ?, joined_seconds = ?"
                 " WHERE invitation = ?",
@@ -262,8 +262,8 @@ class Storage:
             )
             if not added:
                 raise Conflict(
-                    f"list {latest[1]} of epoch {latest[0]} is here already; sign the next one"
-                    " from it"
+                    f"list {latest[1]} of epoch {latest[0]} was published already; start the next"
+                    " one from it"
                 )
             tx.execute(
                 "DELETE FROM lists WHERE epoch < ? OR number <= ?", epoch, number - _KEPT_LISTS

@@ -337,9 +337,9 @@ for _cls in _tree(NodeError):
 _TOLD = (UsageError, NotFound, Conflict, Denied, ProtocolError, DocumentError, PeerError, StoreAway)
 """What is about the caller's own words, or was said for it: told as it is, but for the ways."""
 _TOLD_WORDS = {
-    Code.STORE_FULL: "there is no room on the disk there",
-    Code.CHUNK_NOT_FOUND: "a chunk is not there any more",
-    Code.CHUNK_DAMAGED: "a chunk is damaged",
+    Code.STORE_FULL: "that node's disk is full",
+    Code.CHUNK_NOT_FOUND: "a chunk is missing in that node's store",
+    Code.CHUNK_DAMAGED: "a chunk in that node's store is damaged",
     Code.PEER_UNREACHABLE: "no connection from there",
     Code.LINK_ALTERED: "no connection from there",
 }
@@ -355,8 +355,8 @@ def told(error: NodeError) -> str:
     if words is None and isinstance(error, _TOLD):
         return str(error)
     if words is None and isinstance(error, StoreError):
-        words = "the store there failed"
-    return f"{words or 'it failed there'}; its log says more"
+        words = "that node's store failed"
+    return f"{words or 'the call failed at that node'}; its log says more"
 
 
 def first_error(group: BaseExceptionGroup[NodeError]) -> NodeError:

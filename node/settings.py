@@ -86,7 +86,7 @@ def told_addresses(value: Any) -> tuple[str, ...]:
     """Check a list of `host:port` that others are told: none is everybody's own machine."""
     found = addresses(value)
     if any(item.startswith("localhost:") for item in found):
-        raise ValueError("addresses that others reach: localhost is everybody's own machine")
+        raise ValueError("addresses that other machines can reach, so not localhost")
     return found
 
 
@@ -117,7 +117,7 @@ def choices(*words: str) -> Callable[[Any], tuple[str, ...]]:
 
     def check(value: Any) -> tuple[str, ...]:
         if not isinstance(value, list) or any(item not in words for item in value):
-            raise ValueError("a list of some of " + ", ".join(f'"{word}"' for word in words))
+            raise ValueError("a list with any of " + ", ".join(f'"{word}"' for word in words))
         return tuple(value)
 
     return check
@@ -134,8 +134,8 @@ def load_settings(kind: type[Settings], path: Path, made_by: str) -> Settings:
     except FileNotFoundError as exc:
         if path.parent.is_dir() and any(path.parent.iterdir()):
             raise ConfigError(
-                f"{path} is not there, and the rest of the home is: put it back, from a backup for"
-                f" example. `{made_by}` does not make it again: it makes another home, with other"
+                f"{path} is missing, but the rest of the home exists: restore the file, for example"
+                f" from a backup. `{made_by}` cannot recreate it: it makes another home, with other"
                 " keys"
             ) from exc
         raise ConfigError(
@@ -154,7 +154,7 @@ def check_settings(kind: type[Settings], text: str, called: str) -> Settings:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(f"{called} is no TOML: {exc}") from exc
+        raise ConfigError(f"{called} is not valid TOML: {exc}") from exc
     problems: list[str] = []
     values: dict[str, Any] = {}
     left = {

@@ -235,14 +235,14 @@ class Relay:
 
     async def _serve(self, stream: Connection, ticket: Ticket) -> None:
         if self._leaving.is_set():
-            raise PeerBusy("it is about to stop")
+            raise PeerBusy("the relay is about to stop")
         self._spend(ticket)
         other = self._waiting.pop((ticket.id, not ticket.is_caller), None)
         if other is not None:
             other.joined.set()  # from here on only we speak to it
             if other.ticket.other_half() != ticket:
                 other.done.set()
-                self._alarms.note("two halves came that are of different relay tickets")
+                self._alarms.note("two connections presented halves of different relay tickets")
                 raise PeerUntrusted("the two halves are of different tickets")
             try:
                 await self._join(other, stream)
@@ -254,7 +254,7 @@ class Relay:
             return
         waiting = sum(h.ticket.facility == ticket.facility for h in self._waiting.values())
         if waiting >= self._limits.waiting_of_facility:
-            raise PeerBusy("too many connections of this facility wait here")
+            raise PeerBusy("too many connections of this facility wait for their other side")
         half = self._waiting[ticket.id, ticket.is_caller] = _Half(ticket, stream)
         try:
             with trio.move_on_after(WAIT_SECONDS):
@@ -262,7 +262,7 @@ class Relay:
         finally:
             self._waiting.pop((ticket.id, ticket.is_caller), None)
         if not half.joined.is_set():
-            raise PeerTimeout("the other side did not come")
+            raise PeerTimeout(f"the other side did not connect within {WAIT_SECONDS:.0f} s")
         await half.done.wait()
 
     async def _read_ticket(self, stream: Connection) -> tuple[Ticket, bool]:
@@ -270,7 +270,7 @@ class Relay:
         is_look_out = bool(size & LOOK_OUT)
         size &= ~LOOK_OUT
         if not 0 < size <= MAX_TICKET_BYTES:
-            raise PeerUntrusted("no relay ticket")
+            raise PeerUntrusted("the connection does not begin with a relay ticket")
         data = await _read_exactly(stream, size)
         ticket = open_ticket(data, self._network_key, self._clock())
         if ticket.relay != self.address:
@@ -280,11 +280,13 @@ class Relay:
     def _spend(self, ticket: Ticket) -> None:
         now = self._clock()
         if ticket.expires_seconds - TICKET_SECONDS < int(self._started):
-            raise Conflict("the ticket is from before the relay's start; ask for a new one")
+            raise Conflict("the ticket was made before the relay started; ask for a new one")
         self._spent = {k: v for k, v in self._spent.items() if v > now}
         key = (ticket.id, ticket.is_caller)
         if key in self._spent:
-            self._alarms.note(f"a relay ticket of facility {ticket.facility.short()} came twice")
+            self._alarms.note(
+                f"a relay ticket of facility {ticket.facility.short()} was used twice"
+            )
             raise Conflict("the ticket was used before")
         self._spent[key] = ticket.expires_seconds
 
@@ -369,7 +371,7 @@ class Relay:
             self.figures.bytes_of.clear()
         bound = self._limits.bytes_of_facility
         if bound and self.figures.bytes_of[facility] >= bound:
-            raise PeerBusy("a facility has used up its bytes of the day at this relay")
+            raise PeerBusy("a facility has used up its daily quota at this relay")
 
     async def _splice_both(self, ticket: Ticket, a: Connection, b: Connection) -> None:
         """Splice both ways until both have ended, or nothing has come for too long.
@@ -407,7 +409,7 @@ def _in_time() -> Iterator[None]:
     with trio.move_on_after(HELLO_SECONDS) as waiting:
         yield
     if waiting.cancelled_caught:
-        raise PeerTimeout("no ticket was shown in time")
+        raise PeerTimeout(f"no ticket was presented within {HELLO_SECONDS:.0f} s")
 
 
 async def _read_exactly(stream: Connection, size: int) -> bytes:
@@ -432,11 +434,11 @@ async def serve_relay(relay: Relay, listen: str) -> AsyncGenerator[int]:
     """
     host, _, port = listen.rpartition(":")
     if not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"{listen} is no address; it is HOST:PORT")
+        raise ConfigError(f"{listen} is not an address of the form HOST:PORT")
     try:
         listeners = await trio.open_tcp_listeners(int(port), host=host.strip("[]"))
     except OSError as exc:
-        raise ConfigError(f"{listen} cannot be bound; is another program using it?") from exc
+        raise ConfigError(f"{listen} cannot be bound; another program may use it") from exc
     bound: int = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
         # Trio's own loop waits a moment where the system lacks file descriptors or memory.

@@ -14,7 +14,7 @@ from node.errors import Denied
 class Deed(enum.Enum):
     """A kind of action; the value is its name in error messages."""
 
-    SEE_NODE = "see how the node is"
+    SEE_NODE = "see the node's state"
     SEE_STUDIES = "see studies"
     SEE_AUDIT = "see the audit log and receipts"
     BRING_IN = "import studies"
@@ -23,7 +23,7 @@ class Deed(enum.Enum):
     TAKE_OUT = "export studies"
     DELETE = "delete studies"
     TRUST = "pair with facilities and join networks"
-    KEEP = "keep the node: backup, check, retention, clock, alarms"
+    KEEP = "maintain the node: backup, check, retention, clock, alarms"
 
 
 _EVERYTHING = frozenset(Deed)

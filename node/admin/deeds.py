@@ -76,7 +76,7 @@ def _deed(path: str) -> Deed:
     if path.startswith(_STANDARD):
         return Deed.SEE_NODE
     if path not in DEEDS:
-        raise Denied("nobody may do that here: nothing says who may")
+        raise Denied("this method has no deed in node/admin/deeds.py, so nobody may call it")
     return DEEDS[path]
 
 

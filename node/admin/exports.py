@@ -104,9 +104,7 @@ class _Export:
         for found in plan.left_out:
             await self._call.write(pb.ExportStudyResponse(held=wire.held_to_wire(found, names)))
         if not plan.files:
-            raise Conflict(
-                "every instance is held, so nothing was exported. `emix held` lists them"
-            )
+            raise Conflict("every instance is held, so nothing was exported. See `emix held`")
         with ungrouped():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._give)
@@ -225,7 +223,7 @@ def _destination(request: pb.ExportStudyRequest) -> str:
 
 def _check_outside(path: Path, home: Path) -> None:
     if path.resolve().is_relative_to(home.resolve()):
-        raise UsageError("a home is encrypted and an export is not; choose another folder")
+        raise UsageError("an export must not be inside the encrypted home; choose another folder")
 
 
 def _is_unwritable(request: pb.ExportStudyRequest) -> bool:

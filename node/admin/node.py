@@ -139,7 +139,7 @@ class NodeHandlers:
         last = {alarm_text(entry): _moment(entry) for entry in newest}
         texts = [f"{text} ({moment})" for text, moment in sorted(last.items(), key=_by_moment)]
         more = f"{count} alarms in the audit log; `emix audit --alarms` shows them all"
-        return [*texts[-_SHOWN:], f"{more}, `emix audit acknowledge` ends this"]
+        return [*texts[-_SHOWN:], f"{more}, `emix audit acknowledge` clears them"]
 
     async def _identity(self, _: Call[None]) -> pb.GetIdentityResponse:
         return pb.GetIdentityResponse(
@@ -175,7 +175,7 @@ class NodeHandlers:
             with trio.move_on_after(_STALL_SECONDS) as scope:
                 await call.write(event)
             if scope.cancelled_caught:  # removals wait for the end
-                raise PeerTimeout("nothing was read of the backup for ten minutes, so it was ended")
+                raise PeerTimeout("the client read nothing for ten minutes, so the backup ended")
 
         async def tell(count: int, size: int) -> None:
             await write(pb.BackupResponse(size=pb.BackupSize(files=count, bytes=size)))

@@ -45,7 +45,7 @@ def check_chunk_credentials(config: Config) -> None:
 def check_installed() -> None:
     """Check that the S3 client is installed, without loading it."""
     if find_spec("botocore") is None:
-        raise ConfigError("chunks in a bucket need more software: pip install 'emix[s3]'")
+        raise ConfigError("chunks in an object store need an extra: pip install 'emix[s3]'")
 
 
 def open_bucket(home: Home, config: Config, root_key: RootKey, text: str) -> "S3ChunkStorage":

@@ -44,7 +44,7 @@ from node.version import SOFTWARE
 
 _CONNECT_SECONDS = 3.0
 _STORAGE_SECONDS = 10.0
-_STORAGE_ADVICE = "nothing is kept, sent or exported until it answers; see docs/operations.md"
+_STORAGE_ADVICE = "nothing is stored, sent or exported until it answers; see docs/operations.md"
 _LOW_BYTES = 5 * 2**30
 _DAY = 86400.0
 _NAMED = 5
@@ -106,7 +106,7 @@ class Doctor:
         found = await self._audit.open_alarms()
         if not found:
             return []
-        text = f"{len(found)} that nobody has acknowledged; the last: {alarm_text(found[-1])}"
+        text = f"{len(found)} not acknowledged; the newest: {alarm_text(found[-1])}"
         advice = "`emix audit --alarms` shows them; once you have acted: `emix audit acknowledge`"
         return [Finding("alarms", "problem", text, advice)]
 
@@ -150,13 +150,13 @@ class Doctor:
     def _chunks(self) -> Finding:
         lost = self._context.database.read_sync(count_lost)
         if not lost:
-            return Finding("chunks", "ok", "none is known to be missing or damaged")
+            return Finding("chunks", "ok", "no missing or damaged chunk is known")
         return Finding(
             "chunks",
             "problem",
             f"{lost} are missing or damaged in the store",
-            "import the same files again, or ask the sender for `emix send --again`: it carries"
-            " what is missing; `emix store check --read-data` finds the rest",
+            "import the same files again, or ask the sender to run `emix send --again`, which"
+            " sends missing chunks only; `emix store check --read-data` finds further damage",
         )
 
     async def _ask_storage(self) -> list[Finding]:
@@ -182,7 +182,7 @@ class Doctor:
             text = f"{storage.where()} answers in {milliseconds:.0f} ms"
             yield Finding("chunk storage", "ok", text)
         if storage.is_open():
-            text = "it is asked by HTTP: others on the way see when, and how much, is kept and read"
+            text = "the connection is plain HTTP: others can see when and how much is kept and read"
             advice = "name its endpoint with https:// in emix.toml"
             yield Finding("chunk storage", "warning", text, advice)
 
@@ -191,14 +191,14 @@ class Doctor:
         earlier = earlier_path(self._home.root / DATABASE)
         with suppress(FileNotFoundError):
             end = time.localtime(earlier.stat().st_mtime + EARLIER_SECONDS)
-            text = f"{earlier.name} is the database of before it, until {time.strftime('%F', end)}"
+            text = f"{earlier.name}, the earlier database, is kept until {time.strftime('%F', end)}"
             yield Finding("upgrade", "ok", text)
 
     def _disk(self) -> Finding:
         free = shutil.disk_usage(self._home.root).free
         if not self._context.storage.free_bytes():
             advice = "free space, or lower reserve_mib in emix.toml"
-            text = f"{free / 2**30:.1f} GiB free, all of it in the reserve: nothing can be kept"
+            text = f"{free / 2**30:.1f} GiB free, all of it in the reserve: nothing can be stored"
             return Finding("disk", "problem", text, advice)
         if free < _LOW_BYTES:
             advice = "free space, or move the home to a larger disk"
@@ -213,7 +213,7 @@ class Doctor:
             members = grp.getgrnam(self._admin_group).gr_mem
         except KeyError:
             text = f"this machine has no group {self._admin_group!r} any more"
-            advice = "name another one in [admin] of emix.toml, or none, and restart the node"
+            advice = "change or empty [admin] group in emix.toml, and restart the node"
             yield Finding("admin group", "problem", text, advice)
             return
         own = safe_paths.user_name(os.geteuid())
@@ -232,14 +232,14 @@ class Doctor:
         ]
         if wrong:
             names = ", ".join(wrong)
-            advice = "chmod go= them"
+            advice = "run chmod go= on each"
             if searched:
                 advice += f"; the home itself: chmod u=rwx,g=x,o= {root}"
             return Finding("permissions", "problem", f"others may read {names}", advice)
         if foreign := self._foreign():
             text = f"{foreign[0]} belongs to {safe_paths.user_text(foreign[0].stat().st_uid)}"
-            more = f", as {len(foreign) - 1} more do" if foreign[1:] else ""
-            advice = f"as root: chown -R {safe_paths.user_name(os.geteuid())} the home"
+            more = f", and so do {len(foreign) - 1} more" if foreign[1:] else ""
+            advice = f"as root, run: chown -R {safe_paths.user_name(os.geteuid())} {root}"
             return Finding("permissions", "problem", text + more, advice)
         if os.geteuid() == 0:
             advice = "run the node as a user of its own"
@@ -258,8 +258,8 @@ class Doctor:
             yield Finding(
                 "keys",
                 "warning",
-                "the host slot lies on the same disk: it protects backups, not a stolen machine",
-                "use a passphrase where the machine itself could be stolen",
+                "the host key is on the same disk: it protects backups, not a stolen machine",
+                "set a passphrase if the machine itself could be stolen: emix passphrase",
             )
         else:
             yield Finding("keys", "ok", f"slots: {', '.join(kinds)}")
@@ -268,7 +268,7 @@ class Doctor:
         _, end = validity(self._trust.snapshot().identity.certificate_der)
         days = (end - clock.now()) / _DAY
         if days < 19:
-            advice = "the node renews it by itself and could not: look at its log, and at the disk"
+            advice = "automatic renewal has failed: check the node's log and the disk"
             return Finding("certificate", "warning", f"{days:.0f} days left", advice)
         return Finding("certificate", "ok", f"{days:.0f} days left")
 
@@ -276,7 +276,7 @@ class Doctor:
         days = (self._context.signer.signer.verified().expires_seconds - clock.now()) / _DAY
         advice = "renew it with the recovery kit: emix node renew"
         if days < _URGENT_DAYS:
-            text = "it has expired: nobody trusts this node" if days <= 0 else f"{days:.0f} days"
+            text = "expired: peers refuse this node" if days <= 0 else f"{days:.0f} days left"
             return Finding("node certificate", "problem", text, advice)
         level = "warning" if days < _WARN_DAYS else "ok"
         return Finding(
@@ -290,7 +290,7 @@ class Doctor:
                 yield Finding(f"parsers: {layer}", "ok", meaning)
             else:
                 text = f"the kernel denies it ({why}): {meaning}"
-                advice = "see Confinement in docs/operations.md; the other layers hold"
+                advice = "see Confinement in docs/operations.md; the other layers are in force"
                 yield Finding(f"parsers: {layer}", "warning", text, advice)
 
     def _network(self, network: Network) -> Finding:
@@ -299,16 +299,16 @@ class Doctor:
         state = self._directories.state(network.id)
         match standing:
             case Standing.REVOKED | Standing.OTHER_FACILITY:
-                advice = "talk to the network's operator, or leave it: emix networks leave"
+                advice = "contact the network's operator, or leave the network: emix networks leave"
                 return Finding(subject, "problem", f"this facility is {standing.value}", advice)
             case Standing.LIST_EXPIRED:
-                advice = "have the network's operator sign the next one; paired facilities go on"
+                advice = "ask the network's operator to sign a new list; paired facilities go on"
                 return Finding(subject, "problem", standing.value, advice)
             case Standing.PROVISIONAL:
-                advice = "have the network's operator sign the next list"
+                advice = "ask the network's operator to sign the next list"
                 return Finding(subject, "warning", f"this facility is {standing.value}", advice)
         if state.state is not ConnectionState.CONNECTED:
-            advice = "what is known goes on; look at its address and at the firewall"
+            advice = "known facilities can still be reached; check its address and the firewall"
             text = f"its directory is {state.state}: {state.problem or 'connecting'}"
             return Finding(subject, "warning", text, advice)
         return Finding(subject, "ok", f"a member; directory {state.endpoint} connected")
@@ -319,13 +319,13 @@ class Doctor:
                 continue
             subject = f"peer {peer.name}"
             if warning := alike_warning(peer, self._trust.peers.values()):
-                advice = f"its Facility ID is {peer.facility_id}; remove who should not be there"
+                advice = f"its Facility ID is {peer.facility_id}; remove the wrong one of the two"
                 yield Finding(subject, "warning", warning, advice)
             connection = self._federation.connection(peer.facility_id)
             certificates = peer.identity.valid_certificates(clock.now())
             distrusted = self._trust.why_not(peer)
             if distrusted:
-                advice = "pair with it, or have its network's operator look"
+                advice = "pair with it, or ask its network's operator"
                 yield Finding(subject, "warning", f"not trusted now: {distrusted}", advice)
             elif not certificates:
                 yield _outdated(subject, peer.identity)
@@ -333,13 +333,13 @@ class Doctor:
                 route = Route.RELAY if Route.RELAY in connection.inbound else Route.DIAL_BACK
                 yield Finding(subject, "ok", f"connected, {route}: it has dialled this node")
             elif connection.state is ConnectionState.CONNECTED:
-                software = connection.software or "it does not say what it runs"
+                software = connection.software or "software unknown"
                 yield Finding(subject, "ok", f"connected, {connection.route}; {software}")
             else:
                 text = connection.problem or "not connected"
-                advice = "look at the network, the firewall and the peer's own doctor"
+                advice = "check the network and the firewall, and have the peer run emix doctor"
                 if "not paired" in text:
-                    advice = "have the other side pair with this facility"
+                    advice = "ask the other side to pair with this facility: emix peers pair"
                 yield Finding(subject, "warning", text, advice)
 
 
@@ -357,35 +357,35 @@ async def _port(name: str, address: str) -> Finding:
         await stream.aclose()
     except (OSError, ValueError, OverflowError, trio.TooSlowError) as exc:
         why = exc.strerror if isinstance(exc, OSError) and exc.strerror else "no answer"
-        text = f"{address}, which peers are told, cannot be connected to from here ({why})"
+        text = f"the announced address {address} cannot be reached from here ({why})"
         advice = "announce another address in emix.toml, unless only this machine cannot reach it"
         return Finding(name, "warning", text, advice)
-    return Finding(name, "ok", f"{address} answers here; whether it does outside, a peer must say")
+    return Finding(name, "ok", f"{address} answers from here; only a peer can test it from outside")
 
 
 def _audit_log(log: Confirmed, now: float) -> Finding:
     subject = "audit log"
     if log.contradictions:
-        text = f"{log.contradictions} heads that other facilities keep of it do not fit it"
+        text = f"it contradicts {log.contradictions} of its heads that other facilities keep"
         return Finding(subject, "problem", text, "see emix audit verify --witnesses")
     if not log.witnesses:
-        text = "no other facility keeps its heads; keep one elsewhere: emix audit head"
+        text = "no other facility keeps its heads; store one elsewhere: emix audit head"
         return Finding(subject, "ok", text)
     text = f"confirmed up to entry {log.sequence} of {log.entries}"
     if log.unconfirmed_seconds(now) > _DAY:
-        advice = "nobody has confirmed what came after for more than a day: see emix peers"
+        advice = "no peer has confirmed the later entries for more than a day: see emix peers"
         return Finding(subject, "warning", text, advice)
     return Finding(subject, "ok", f"{text}, by {log.witnesses} facilities at most")
 
 
 def _retention(days: int, outlook: Outlook) -> Finding:
-    subject, advice = "retention", "see what and when: emix retention --dry-run"
-    kept = f"{outlook.unseen} that nobody has looked at or exported are kept"
+    subject, advice = "retention", "for the list and the dates: emix retention --dry-run"
+    kept = f"{outlook.unseen} that nobody has viewed or exported are kept"
     if outlook.announced:
         when = "in a week or more"
         if outlook.first_time:
             when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(outlook.first_time))
-        text = f"{outlook.announced} packages older than {days} days are deleted from {when} on"
+        text = f"{outlook.announced} packages older than {days} days will be deleted from {when} on"
         return Finding(subject, "warning", f"{text}; {kept}" if outlook.unseen else text, advice)
     if outlook.unseen:
         return Finding(subject, "warning", f"of packages older than {days} days, {kept}", advice)
@@ -396,16 +396,18 @@ def _clock() -> Finding:
     judged = clock.CLOCK
     agree, differ = judged.agreeing
     if judged.jump:
-        advice = "set it right (NTP); if it is right, say so: emix clock confirm"
+        advice = "correct this machine's clock (NTP); if it is right, run: emix clock confirm"
         text = f"{judged.doubt}; nothing is deleted meanwhile"
         return Finding("clock", "problem", text, advice)
     if differ:
         text = f"the clocks of {differ} connected facilities differ by more than 10 minutes"
         level = "problem" if differ > agree else "warning"
-        return Finding("clock", level, text, "set this node's right (NTP), or have them set theirs")
+        return Finding(
+            "clock", level, text, "correct this clock (NTP), or have them correct theirs"
+        )
     if agree:
         return Finding("clock", "ok", f"agrees with {agree} other facilities'")
-    return Finding("clock", "ok", "goes on from the last time that was known here")
+    return Finding("clock", "ok", "consistent with the last recorded time")
 
 
 def _outdated(subject: str, identity: Identity) -> Finding:
@@ -413,7 +415,7 @@ def _outdated(subject: str, identity: Identity) -> Finding:
     now = clock.now()
     why = {why_not_valid(der, now) for der in identity.certificates} - {"has expired", ""}
     if why:
-        advice = "look at the clocks, here and there"
+        advice = "check the clocks of this node and of the peer"
         return Finding(subject, "warning", f"its certificate {min(why)}", advice)
-    advice = "it renews itself when the peer's node is next reached"
+    advice = "this node gets the new one when it next reaches the peer's node"
     return Finding(subject, "warning", "its certificate has expired", advice)

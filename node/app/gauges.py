@@ -20,10 +20,10 @@ _COUNTS = {
     "studies": "Studies in the store",
     "instances": "Instances in the store",
     "sealed_bytes": "Sealed bytes in the store",
-    "free_bytes": "Bytes that still fit, the reserve left out",
+    "free_bytes": "Free bytes for chunks, without the reserve",
     "lost_chunks": "Chunks that are missing or damaged on this disk",
-    "held_instances": "Instances that wait for a person",
-    "unfinished_imports": "Imports that run or were not finished",
+    "held_instances": "Held instances, which wait for a person's decision",
+    "unfinished_imports": "Imports that are running or unfinished",
     "alarms": "Alarms in the audit log that nobody has acknowledged",
 }
 
@@ -72,7 +72,7 @@ class NodeGauges:
             {(("state", state),): float(n) for state, n in states.items()},
         )
         gauges["connections_ended"] = (
-            "Connections of peers and strangers that were ended since the start: too many of one",
+            "Connections closed since the start: too many, or unidentified too long",
             {(): float(sum(door.ended for door in self._doors))},
         )
         confirmed = self._heads.confirmed_sync()
@@ -81,7 +81,7 @@ class NodeGauges:
             {(): confirmed.unconfirmed_seconds(clock.now())},
         )
         gauges["audit_contradictions"] = (
-            "Heads that other facilities keep of the audit log, and that it does not fit",
+            "Heads of the audit log at other facilities that contradict the log",
             {(): float(confirmed.contradictions)},
         )
         return gauges
@@ -90,7 +90,7 @@ class NodeGauges:
         """Return what concerns the disk, and the object store if chunks are in one."""
         found: dict[str, Any] = {
             "disk_free_bytes": (
-                "Bytes that are free on the disk of the home, the reserve included",
+                "Free bytes on the disk of the home, including the reserve",
                 {(): float(shutil.disk_usage(self._home).free)},
             )
         }
@@ -103,7 +103,7 @@ class NodeGauges:
             {labels[kind]: float(made.count) for kind, made in asked.items()},
         )
         found["chunk_request_seconds"] = (
-            "Seconds that these took together, their repetitions included",
+            "Total seconds of the requests to the object store since the start, with retries",
             {labels[kind]: made.seconds for kind, made in asked.items()},
         )
         return found

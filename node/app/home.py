@@ -136,7 +136,7 @@ def _not_in(group: str, user: int, reason: str) -> ConfigError:
     name = safe_paths.user_name(user)
     return ConfigError(
         f"[admin] group: {safe_paths.user_text(user)} is not in the group {group!r}; add it:"
-        f" usermod -aG {shlex.quote(group)} {name}, and start the node anew{reason}"
+        f" usermod -aG {shlex.quote(group)} {name}, and restart the node{reason}"
     )
 
 
@@ -189,13 +189,13 @@ def make_home(
         raise ConfigError(f"{root} is a node's home already")
     kit_path = safe_paths.absolute(new.recovery_kit).resolve()
     if kit_path.is_relative_to(root):
-        raise ConfigError("the recovery kit must lie outside the home; it is to be kept offline")
+        raise ConfigError("the recovery kit must be outside the home: choose an offline place")
     if kit_path.is_dir():
         raise ConfigError(f"{kit_path} is a folder; name a file in it: {kit_path / 'kit.json'}")
     if kit_path.exists():
-        raise ConfigError(f"{kit_path} exists already, and may be another node's only kit")
+        raise ConfigError(f"{kit_path} exists, and may be another node's only kit; choose another")
     if not kit_path.parent.is_dir():
-        raise ConfigError(f"{kit_path.parent} is no folder; make it, or mount what it is on")
+        raise ConfigError(f"{kit_path.parent} is not a folder; make it, or mount its disk")
     if new.passphrase is not None:
         check_passphrase(new.passphrase)
     text = default_text(
@@ -267,7 +267,7 @@ def unlock_root_key(
         return keyring.unlock_with_passphrase(ring, passphrase)
     if home.host_key.exists() and ring.has_slot("host"):
         return keyring.unlock_with_host_key(ring, _host_key(home))
-    raise KeysError("a passphrase is needed: --passphrase-file FILE, or at the prompt")
+    raise KeysError("a passphrase is needed: --passphrase-file FILE, or run this in a terminal")
 
 
 def _host_key(home: Home) -> bytes:
@@ -356,7 +356,7 @@ def unlock_with_kit(home: Home, kit: keyring.RecoveryKit) -> Unlocked:
     ring = load_keyring(home)
     unlocked = _open(ring, keyring.unlock_with_kit(ring, kit))
     if unlocked.signer.signer.facility_key != kit.facility_key.public:
-        raise KeysError("the recovery kit is another facility's")
+        raise KeysError("the recovery kit is another facility's: use the one of this home")
     return unlocked
 
 
@@ -374,7 +374,7 @@ def signer_of(ring: keyring.Keyring) -> Signer:
         public = ring.public
         return Signer(public["facility_key"], public["node_cert"], public["node_cert_signature"])
     except KeyError as exc:
-        raise KeysError("the keyring lacks the node's certificate") from exc
+        raise KeysError("the keyring lacks the node's certificate: restore a backup") from exc
 
 
 def _open(ring: keyring.Keyring, root_key: keyring.RootKey) -> Unlocked:

@@ -81,7 +81,7 @@ class ClockWatch:
                     log.warning("the clock is suspect", why=doubt)
                     await self._notes.alarm(doubt)
                 elif was_suspect and not doubt:
-                    log.info("the clock is believed again")
+                    log.info("the clock is trusted again")
                     await self._notes.confirmed("itself, or another facility's")
                     noted = now
                 elif now - noted >= _NOTE_SECONDS:
@@ -119,7 +119,7 @@ class Housekeeper:
             try:
                 await self._look()
             except StoreError as exc:  # a failed sync ends the node by itself
-                log.warning("looking after the store failed; again soon", code=exc.code.value)
+                log.warning("housekeeping failed; will retry", code=exc.code.value)
                 pause = _AGAIN_SECONDS
             await trio.sleep(pause)
 
@@ -131,7 +131,7 @@ class Housekeeper:
         if expired:
             log.info("transfers expired", transfers=expired)
         if await trio.to_thread.run_sync(self._maintenance.forget_earlier_database):
-            log.info("the database of before the upgrade is deleted")
+            log.info("the copy of the database from before the upgrade was deleted")
         if self._current.config.transfers_days:
             forgotten = await self._book.forget_old(self._current.config.transfers_days)
             if forgotten:

@@ -41,7 +41,7 @@ async def move_chunks(
             if not await trio.to_thread.run_sync(storage.move_some):
                 await trio.to_thread.run_sync(lambda: storage.move_left_out(named()))
         except StoreError as exc:
-            log.warning("chunks cannot be moved; again soon", code=exc.code.value)
+            log.warning("chunks could not be moved; will retry", code=exc.code.value)
             await trio.sleep(_AGAIN_SECONDS)
     log.info("chunks have moved", chunks=storage.moved)
     if storage.moved:
@@ -56,6 +56,6 @@ def moving_finding(storage: ChunkStorage) -> list[Finding]:
     to = storage.where() or "the home"
     if storage.is_done:
         advice = "empty [store] chunks_before in emix.toml"
-        return [Finding("moving chunks", "warning", f"all of them are in {to}", advice)]
-    text = f"{storage.moved} have moved to {to} since the start; the others follow"
+        return [Finding("moving chunks", "warning", f"all chunks are in {to}", advice)]
+    text = f"{storage.moved} chunks have moved to {to} since the start; the move continues"
     return [Finding("moving chunks", "ok", text)]

@@ -113,7 +113,7 @@ def _certain_now(*, is_clock_right: bool) -> float:
     elif doubt := clock.CLOCK.doubt:
         raise KeysError(
             f"{doubt}: set this machine's clock; if it is right (the node was off for days, say),"
-            " say --clock-is-right"
+            " add --clock-is-right"
         )
     return clock.now()
 
@@ -125,8 +125,8 @@ def _next_generation(last: int, now: float, *, is_clock_right: bool) -> int:
     if is_clock_right:
         return int(now)  # no peer and no directory has taken the last one: it is to come
     raise KeysError(
-        "the present node key is of a time that is to come: set this machine's clock; if it is"
-        " right, the clock was wrong when the key was made: say --clock-is-right"
+        "the present node key was made in the future: set this machine's clock. If it is right,"
+        " the clock was wrong when the key was made: add --clock-is-right"
     )
 
 
@@ -162,7 +162,7 @@ def take_certificate(
         if (signer.facility_id, cert.node_key) != (old.signer.facility_id, present.node_key):
             raise KeysError("that certificate is for another node key")
         if cert.generation != present.generation:
-            raise KeysError("that certificate is of another generation: a renewal keeps it")
+            raise KeysError("that certificate is not a renewal: its key has another generation")
         if cert.issued_seconds < present.issued_seconds:
             raise KeysError("that certificate is older than the present one")
         with _store(home, old) as context:
@@ -251,7 +251,7 @@ def _rotate(home: Home, passphrase: bytes | None, actor: Actor, *, shreds: bool)
             packages = rewrap(context)
             in_use = epochs_in_use(context) - {epoch}
             if in_use:
-                raise StoreError(f"packages still name epochs {sorted(in_use)}; run it again")
+                raise StoreError(f"packages still use epochs {sorted(in_use)}; run this again")
             if shreds:
                 context.database.write_sync(transfer_rows.forget_sealed_keys)
                 context.database.compact()
@@ -272,7 +272,7 @@ def _complete_removals(context: StoreContext, *, sweeps: bool) -> None:
     orphans = find_orphans(context)
     if orphans:
         raise StoreError(
-            f"{len(orphans)} envelopes have no rows: run `emix store repair`, and then this again"
+            f"the database lacks {len(orphans)} envelopes: run `emix store repair`, then this again"
         )
     if sweeps:
         sweep(context)

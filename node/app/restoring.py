@@ -115,7 +115,7 @@ def _is_of_killed(names: set[str]) -> bool:
 
 def _not_empty(root: Path, source: Path) -> ConfigError:
     return ConfigError(
-        f"{root} is not empty, and nothing is restored over what is there; say which home to make:"
+        f"{root} is not empty, and restore overwrites nothing; name a new or empty home:"
         f" emix --home DIR restore {source}"
     )
 
@@ -131,7 +131,7 @@ def _keys(source: Path, kit: RecoveryKit | None) -> Mapping[str, bytes]:
         keyring, host_key = with_new_host_key(ring, kit)
         return {_HOST_KEY: host_key, KEYRING: keyring.encode()}
     raise UsageError(
-        "the backup is of a node with a host key, which no backup holds: give --recovery-kit"
+        "the node has no passphrase, and no backup contains its host key: give --recovery-kit"
     )
 
 

@@ -83,7 +83,7 @@ def decode(codec: Codec, encoded: bytes, plaintext_bytes: int) -> bytes:
     try:
         plaintext = blosc2.decompress2(encoded, nthreads=1)
     except (RuntimeError, ValueError, TypeError) as exc:
-        raise ChunkDamaged("a compressed chunk does not expand") from exc
+        raise ChunkDamaged("a compressed chunk cannot be decompressed") from exc
     if not isinstance(plaintext, bytes) or len(plaintext) != plaintext_bytes:
         raise ChunkDamaged("a compressed chunk expands to another length")
     return plaintext
@@ -107,4 +107,4 @@ def _check_header(encoded: bytes, plaintext_bytes: int) -> None:
         and fields[-1] & ~_SPECIAL_VALUE == 0
     )
     if not ok:
-        raise ChunkDamaged("a compressed chunk has an impossible header")
+        raise ChunkDamaged("a compressed chunk has an invalid header")

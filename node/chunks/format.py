@@ -81,10 +81,10 @@ def open_chunk(keys: SealingKeys, package_id: PackageId, entry: ChunkEntry, seal
     try:
         encoded = keys.open(suite, ad, sealed[_HEADER.size :])
     except OpenFailed as exc:
-        raise ChunkDamaged(f"chunk {entry.chunk_id.short()} does not open") from exc
+        raise ChunkDamaged(f"chunk {entry.chunk_id.short()} cannot be decrypted") from exc
     plaintext = decode(codec, encoded, entry.plaintext_bytes)
     if digest(plaintext) != entry.plaintext_digest:
-        raise ChunkDamaged(f"chunk {entry.chunk_id.short()} opens to other content")
+        raise ChunkDamaged(f"chunk {entry.chunk_id.short()} does not match its manifest")
     return plaintext
 
 
@@ -95,7 +95,7 @@ def check_sealed(entry: ChunkEntry, sealed: bytes) -> None:
         ChunkDamaged: another length, or another digest.
     """
     if len(sealed) != entry.sealed_bytes or digest(sealed) != entry.chunk_id.digest:
-        raise ChunkDamaged(f"chunk {entry.chunk_id.short()} has other bytes than its name says")
+        raise ChunkDamaged(f"chunk {entry.chunk_id.short()} does not match its digest")
 
 
 def _associated_data(

@@ -197,7 +197,7 @@ class S3ChunkStorage:
             self._get(_OWNER, _OWNER_BYTES)
         except NoSuchObject:
             if next(self.contents(), None) is not None:
-                said = f"{self.where()} has chunks of nobody known; choose another prefix"
+                said = f"{self.where()} has chunks of an unknown node; choose another prefix"
                 raise StoreDenied(said) from None
             # The first node wins. On a server without conditional writes the last one wins, and the
             # other node notices it at its next check.
@@ -225,8 +225,8 @@ class S3ChunkStorage:
                 owner = self._get(_OWNER, _OWNER_BYTES)
             except NoSuchObject as exc:
                 raise StoreError(
-                    f"{self.where()} is no node's place for chunks, or was emptied; look at"
-                    " [store] chunks in emix.toml"
+                    f"{self.where()} has no `owner` object: it was emptied, or is the wrong place;"
+                    " check [store] chunks in emix.toml"
                 ) from exc
             if owner != self._owner:
                 raise StoreDenied(
@@ -244,7 +244,7 @@ def _read(body: Any, most_bytes: int) -> bytes:
             pieces.append(piece)
             size += len(piece)
             if size > most_bytes:
-                raise ChunkDamaged("there is more in the object store than any chunk has")
+                raise ChunkDamaged("an object in the object store is longer than any chunk")
             if time.monotonic() > until:
                 raise TimeoutError
     finally:

@@ -165,11 +165,13 @@ def _translated(exc: ClientError) -> StoreError:
     if code in _FULL or status == 507:
         return StoreFull("the object store has no room; free space there, or raise its quota")
     if code == "NoSuchBucket":
-        return StoreError("the bucket for chunks is not there; look at [store] chunks in emix.toml")
+        return StoreError("the bucket for chunks does not exist; check [store] chunks in emix.toml")
     if status == 404:
         return NoSuchObject("the object store has no such object")
     if code == "RequestTimeTooSkewed":
-        return StoreDenied("the object store's clock and this machine's differ: set the wrong one")
+        return StoreDenied(
+            "the clocks of the object store and this machine differ: correct the wrong one"
+        )
     if status in (401, 403) or code in _OLD:
         return StoreDenied(
             f"the object store refuses this node ({code}): renew its credentials, or give them"

@@ -31,7 +31,7 @@ _MOST_PROOF_BYTES = 128 << 20
 @as_json
 @click.pass_context
 def receipts(context: click.Context, limit: int | None, json_: bool) -> None:
-    """List receipts, given and got.
+    """List receipts, given and received.
 
     \b
     Examples:
@@ -114,7 +114,7 @@ def export_receipt(context: click.Context, transfer: str, file: str, json_: bool
 @as_json
 @click.pass_context
 def verify(context: click.Context, file: str, json_: bool) -> None:
-    """Verify an exported receipt, offline; says whether its signer is pinned here.
+    """Verify an exported receipt offline; says whether this node has pinned its signer.
 
     \b
     Example:
@@ -161,7 +161,7 @@ def verify(context: click.Context, file: str, json_: bool) -> None:
         known = "" if pinned is None else pinned.get(str(facility), "NOT PINNED HERE")
         print_line(f"{name.replace('_', ' '):>12}  {facility}  {known}")
     if pinned is None:
-        print_line("No node runs here: compare the Facility IDs with those that you know.")
+        print_line("No node runs here: compare the Facility IDs with ones that you trust.")
 
 
 def _pinned(context: click.Context) -> dict[str, str] | None:

@@ -39,9 +39,9 @@ _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
     "--study",
     default="",
     metavar="STUDY",
-    help="About a study that is here, or about all whose UID begins so, deleted ones too.",
+    help="A study, or the beginning of UIDs; includes deleted studies.",
 )
-@click.option("--peer", default="", metavar="FACILITY", help="About a facility: name or ID.")
+@click.option("--peer", default="", metavar="FACILITY", help="A facility's name or ID.")
 @click.option("--operator", default="", metavar="USER", help="A user's name or number.")
 @click.option(
     "--action",
@@ -65,7 +65,7 @@ def audit(
     until: datetime | None,
     json_: bool,
 ) -> None:
-    """List the latest entries of the audit log; options select which.
+    """List the audit log's latest entries, all or those that match the options.
 
     \b
     Examples:
@@ -136,9 +136,9 @@ def kinds(json_: bool) -> None:
 @as_json
 @click.pass_context
 def acknowledge(context: click.Context, json_: bool) -> None:
-    """Show the open alarms, and record that you have seen them: `emix status` is quiet then.
+    """Show the open alarms, and record that you have seen them: `emix status` omits them then.
 
-    They stay in the audit log. One that comes again is shown again.
+    They stay in the audit log. An alarm that is raised again is shown again.
 
     \b
     Example:
@@ -158,26 +158,26 @@ def acknowledge(context: click.Context, json_: bool) -> None:
 
 
 @audit.command("verify")
-@click.option("--witnesses", is_flag=True, help="Ask the connected facilities now what they keep.")
-@click.option("--head", "head_file", metavar="FILE", help="Hold the log against an exported head.")
+@click.option("--witnesses", is_flag=True, help="Ask connected facilities for their heads now.")
+@click.option("--head", "head_file", metavar="FILE", help="Compare the log with an exported head.")
 @click.option(
     "--entry",
     metavar="NUMBER:DIGEST",
-    help="Hold the log against an entry that was written down: its number and its digest.",
+    help="Compare the log with an entry written down earlier.",
 )
 @as_json
 @click.pass_context
 def verify_audit(
     context: click.Context, witnesses: bool, head_file: str | None, entry: str | None, json_: bool
 ) -> None:
-    """Verify the audit log: its hash chain, and the heads of it that other facilities keep.
+    """Verify the audit log: its hash chain, and the heads that other facilities keep of it.
 
-    Exit status 1 if the chain is broken or the log contradicts a kept head; 20 if no facility could
-    be asked.
+    Exit status 1 if the chain is broken, or the log contradicts a head that a facility keeps; 20
+    if no facility could be asked.
 
-    Anyone who holds this machine's keys can rewrite the whole log, and the copies of heads on this
-    machine. Only answers of other facilities (--witnesses), or a head that was kept elsewhere
-    (--head, --entry), reveal that.
+    Anyone with this machine's keys can rewrite the log and the confirmations stored with it. Only
+    the answers of other facilities (--witnesses), or a head kept elsewhere (--head, --entry), can
+    reveal that.
 
     \b
     Examples:
@@ -185,7 +185,7 @@ def verify_audit(
       emix audit verify --head /media/usb/head-2026-11.json
     """
     if head_file and entry:
-        raise UsageError("give --head or --entry, not both")
+        raise UsageError("give either --head or --entry, not both")
     request = pb.VerifyAuditRequest(ask_witnesses=witnesses)
     if head_file:
         request.head = _read_head(head_file)
@@ -224,11 +224,11 @@ def _parse_entry(text: str) -> tuple[int, bytes]:
 
 
 @audit.command()
-@click.option("--export", "file", metavar="FILE", help="Write it into a file, signed.")
+@click.option("--export", "file", metavar="FILE", help="Write the head into a file, signed.")
 @as_json
 @click.pass_context
 def head(context: click.Context, file: str | None, json_: bool) -> None:
-    """Show the head of the audit log, to be kept away from this machine: on paper, or a stick.
+    """Show the head of the audit log. Keep it away from this machine: on paper, or a stick.
 
     It holds no patient data: a number, a digest and a time.
 
@@ -259,10 +259,10 @@ def head(context: click.Context, file: str | None, json_: bool) -> None:
 @as_json
 @click.pass_context
 def accept(context: click.Context, facility: str, json_: bool) -> None:
-    """Accept a paired facility's audit log as it is now, after an alarm about it.
+    """Accept that a paired facility's audit log starts anew, after an alarm about it.
 
-    Do so only after a person there has told you the reason by telephone: an old backup was
-    restored, or the database was rebuilt. The heads kept of its log so far count no longer.
+    Do so when a person there has explained it by telephone: an old backup was restored, or the
+    database was rebuilt. The heads of the earlier log are no longer used.
 
     \b
     Example:

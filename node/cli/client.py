@@ -52,8 +52,8 @@ class Client:
             if exc.is_told:  # of another node, by this one
                 raise
             raise PeerTimeout(
-                f"the node did not answer within {seconds:.0f} s; what it was asked to do may go"
-                " on there. Look at its log, and at `emix doctor`"
+                f"the node did not answer within {seconds:.0f} s; it may still work. Check its"
+                " log, and run `emix doctor`"
             ) from exc
         match answer:
             case pb.ListStudiesResponse():
@@ -113,16 +113,16 @@ def _shut_out(home: Path) -> str:
     instead = safe_paths.by_owner(home, "emix ...")
     if not found.st_mode & stat.S_IXGRP:
         return (
-            f"{home} belongs to {owner}, and its node lets nobody else in: it has not been started"
-            " yet since it was made, or emix.toml names no group in [admin]. Have that user or"
-            f" root run this: {instead}"
+            f"{home} belongs to {owner}, and only that user and root may use it: the node has not"
+            " been started since it was made, or emix.toml names no group in [admin]. Ask that user"
+            f" or root to run this: {instead}"
         )
     group, members = _group(found.st_gid)
     if me in members:
-        return f"{me} was added to the group {group} after this log-in: log in anew"
+        return f"{me} was added to the group {group} after this log-in: log in again"
     return (
-        f"{me} is not in the group {group}, whose members use the node of {owner}. Have root add"
-        f" you (usermod -aG {group} {me}) and log in anew, or run this: {instead}"
+        f"{me} is not in the group {group}, whose members may use the node of {owner}. Ask root to"
+        f" add you (usermod -aG {group} {me}) and log in again, or run this: {instead}"
     )
 
 
@@ -164,7 +164,7 @@ def node_client(context: click.Context) -> Generator[Client]:
     except PeerUnreachable as exc:
         if exc.is_told:  # of another node, by this one
             raise
-        raise PeerUnreachable(f"the node in {home} does not answer; is it running?") from exc
+        raise PeerUnreachable(f"the node in {home} does not answer; check that it runs") from exc
 
 
 def run_call(context: click.Context, name: str, request: Message) -> Any:

@@ -17,7 +17,7 @@ from node.terminal.output import print_line, show_json, show_table
 
 @click.group("config")
 def config() -> None:
-    """Look at the settings in emix.toml."""
+    """Check the settings in emix.toml."""
 
 
 @config.command("check")
@@ -27,10 +27,10 @@ def config() -> None:
 def check(context: click.Context, file: str | None, json_: bool) -> None:
     """Check the settings before the node reads them; no node needs to run.
 
-    The credentials of proxy and object store and the group of admins are looked at, too. Shows
-    those that are not the default, and whether a running node takes them with a reload (SIGHUP,
-    `systemctl reload emix`) or with a restart. Exit status 3 if something is wrong; all problems
-    are listed.
+    Also checks the credentials of proxy and object store, and the group of admins. Shows settings
+    that are not the default, and whether a running node applies them with a reload (SIGHUP,
+    `systemctl reload emix`) or needs a restart. Lists all problems; exit status 3 if there is
+    one.
 
     \b
     Examples:

@@ -37,14 +37,14 @@ _NAMED_FILES = 10
 @click.argument("directory")
 @origin_option
 @click.option(
-    "--dicomdir", is_flag=True, help="Write a DICOMDIR too. Files that it cannot list are named."
+    "--dicomdir", is_flag=True, help="Write a DICOMDIR, too; names files that it cannot list."
 )
 @click.option(
     "--safe-preamble",
     is_flag=True,
-    help="Zero the 128 bytes before DICM: the files are not byte for byte what came in.",
+    help="Zero the preambles (128 bytes): files then differ from the originals.",
 )
-@click.option("--all-versions", is_flag=True, help="Every version of an instance.")
+@click.option("--all-versions", is_flag=True, help="Export every version of an instance.")
 @click.option(
     "--include-held", is_flag=True, help="Include held instances. The audit log records it."
 )
@@ -65,17 +65,17 @@ def export(
 ) -> None:
     """Write a study's files into a new folder, or a ZIP file, byte for byte as they came in.
 
-    STUDY is its number in a list, its UID or the beginning of it, its accession number, or words
-    that find no other study: then it is shown, and asked about unless --yes is given.
+    STUDY is its number in a list, its UID or the beginning of it, its accession number, or search
+    words that match one study only: it is shown, and you confirm it, unless --yes is given.
 
-    The folder must be yours, and no other user may be able to write in it or above it. A name that
-    ends with .zip is a ZIP file's: nothing in it is compressed.
+    The folder must be yours, and no other user may have write access to it or above it. If the
+    name ends with .zip, a ZIP file is written, without compression.
 
-    Where several facilities sealed different images of the study, --origin says whose. Instances
-    that this node holds (an executable in the preamble, say) are left out and named; the exit
-    status is 1 then. It is 1, too, where a DICOMDIR was asked for and does not list every file; all
-    files are exported then. Of several versions of an instance the latest is exported, and the
-    others are counted; with --all-versions they are files that begin with OV.
+    If several facilities sealed different images of the study, choose one with --origin. Held
+    instances (an executable in the preamble, say) are left out and named, and the exit status is
+    1. It is also 1 if a DICOMDIR was requested and does not list every file; all files are
+    exported all the same. Of several versions of an instance only the latest is exported;
+    --all-versions exports the others, too, as files that begin with OV.
 
     \b
     Examples:
@@ -113,7 +113,7 @@ def export(
             elif not is_named or not _export(context, request, exported):
                 _export_streamed(context, request, target, exported)
     except KeyboardInterrupt:
-        print_error("interrupted; nothing of the export was left")
+        print_error("interrupted; the partial export was removed")
         raise SystemExit(130) from None
     if json_:
         show_json(
@@ -196,7 +196,7 @@ class _Exported:
             f" {directory}; sealed by {self.origin}."
         )
         if not is_exact:
-            print_line("Not byte for byte: the preambles were zeroed.")
+            print_line("The preambles were zeroed: files differ from the originals there.")
         for number in self.unfinished_imports:
             print_line(incomplete(number))
         if self.older_versions:
@@ -206,8 +206,8 @@ class _Exported:
             )
         if self.held:
             print_line(
-                f"{len(self.held)} instances were left out: `emix held release NUMBER` lets one"
-                " go, --include-held all of them."
+                f"{len(self.held)} held instances were left out: `emix held release NUMBER`"
+                " releases one, --include-held exports all."
             )
         if self.unlisted:
             what = "no DICOMDIR can" if self.lacks_dicomdir else "the DICOMDIR does not"

@@ -24,7 +24,7 @@ from node.terminal.output import (
 @as_json
 @click.pass_context
 def held(context: click.Context, json_: bool) -> None:
-    """List instances that a person must decide about.
+    """List held instances, which wait for a person's decision.
 
     \b
     Examples:
@@ -66,7 +66,7 @@ def held(context: click.Context, json_: bool) -> None:
 def release(context: click.Context, numbers: tuple[int, ...], json_: bool) -> None:
     """Release held instances, so that they are exported and sent.
 
-    An imported one gets a package of its own; a received one goes with the package that it came in.
+    An imported instance gets a package of its own; a received one is released in its package.
 
     \b
     Example:
@@ -110,7 +110,7 @@ def _decide_held(
 @as_json
 @click.pass_context
 def discard(context: click.Context, numbers: tuple[int, ...], json_: bool) -> None:
-    """Delete held instances that were imported. What arrived stays in its package, held.
+    """Delete held instances that were imported. Received ones stay in their package, held.
 
     \b
     Example:

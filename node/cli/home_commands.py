@@ -21,10 +21,10 @@ from node.terminal.passphrases import passphrase_in, prompted
     "--recovery-kit",
     required=True,
     metavar="FILE",
-    help="Where to write the recovery kit: outside the home, to be kept offline.",
+    help="Where to write the recovery kit: outside the home; keep it offline.",
 )
 @click.option("--passphrase-file", metavar="FILE", help="A file that holds the passphrase.")
-@click.option("--host-key", is_flag=True, help="No passphrase: a key file in the home unlocks it.")
+@click.option("--host-key", is_flag=True, help="Use a key file in the home, no passphrase.")
 @click.option("--peer-listen", default="0.0.0.0:7410", show_default=True, metavar="HOST:PORT")
 @click.option(
     "--introduction-listen", default="0.0.0.0:7411", show_default=True, metavar="HOST:PORT"
@@ -36,7 +36,7 @@ from node.terminal.passphrases import passphrase_in, prompted
     help="Keep chunks in an object store: s3://BUCKET/PREFIX?endpoint=URL&region=NAME",
 )
 @click.option(
-    "--chunks-credentials", metavar="FILE", help="Credentials for it, for this user alone."
+    "--chunks-credentials", metavar="FILE", help="Credentials; readable only by the node's user."
 )
 @as_json
 @click.pass_context
@@ -54,9 +54,9 @@ def init(
 ) -> None:
     """Make a new node: keys, encrypted store, configuration.
 
-    With --chunks the sealed chunks are kept in an object store that speaks S3, under a prefix
-    that no other node has; the home keeps all else. Credentials are in a file as AWS's tools
-    write it, in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine has a role.
+    With --chunks the sealed chunks are kept in an S3 object store, under a prefix that no other
+    node uses; all else stays in the home. Give credentials in a file in the format of AWS's
+    tools, in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or by a role of the machine.
 
     \b
     Examples:
@@ -73,7 +73,7 @@ def init(
     if host_key and passphrase is not None:
         raise UsageError("choose either --host-key or --passphrase-file")
     if not host_key and passphrase is None:
-        say = UsageError("say how to unlock: --passphrase-file FILE or --host-key")
+        say = UsageError("choose how to unlock the home: --passphrase-file FILE or --host-key")
         passphrase = prompted("Passphrase", say, is_new=True)
     signer = make_home(
         home,
@@ -125,7 +125,7 @@ def serve(context: click.Context, passphrase_file: str | None) -> None:
 
 @click.command()
 @click.option("--passphrase-file", metavar="FILE", help="A file that holds the present passphrase.")
-@click.option("--recovery-kit", metavar="FILE", help="Instead, where the passphrase is lost.")
+@click.option("--recovery-kit", metavar="FILE", help="Use the kit: the passphrase is lost.")
 @click.option("--new-passphrase-file", metavar="FILE", help="A file that holds the new passphrase.")
 @as_json
 @click.pass_context
@@ -136,10 +136,10 @@ def passphrase(
     new_passphrase_file: str | None,
     json_: bool,
 ) -> None:
-    """Set a new passphrase; the node must not run.
+    """Set a new passphrase; stop the node first.
 
-    From then on only it and the recovery kit open the node: a host key is deleted. Copies of
-    the home that were made before still open as they did.
+    From then on only the new passphrase and the recovery kit open the home; a host key is
+    deleted. Earlier copies of the home still open as before.
 
     \b
     Examples:
@@ -155,7 +155,7 @@ def passphrase(
         root_key = unlock_root_key(home, old, kit)
         new = passphrase_in(new_passphrase_file)
         if new is None:
-            say = UsageError("say the new one: --new-passphrase-file FILE")
+            say = UsageError("the new passphrase is needed: --new-passphrase-file FILE")
             new = prompted("New passphrase", say, is_new=True)
         set_passphrase(home, root_key, new)
     text = "The new passphrase is set. Start the node with `emix serve`."
@@ -173,7 +173,7 @@ def _command(home: Path) -> str:
 @click.command()
 @click.argument("directory")
 @click.option(
-    "--recovery-kit", metavar="FILE", help="Makes a new host key; only where no passphrase is set."
+    "--recovery-kit", metavar="FILE", help="Make a new host key, if no passphrase is set."
 )
 @click.option("--incomplete", is_flag=True, help="Restore what is left of a damaged backup.")
 @as_json
@@ -185,12 +185,11 @@ def restore(
     incomplete: bool,
     json_: bool,
 ) -> None:
-    """Make the home from a backup (on a new machine, say). The old node must not run any more.
+    """Make the home from a backup (on a new machine, say). Stop the old node for good first.
 
-    The home is a folder that is there and empty (a disk may be mounted on it), or a new one. A
-    backup that lacks a part is refused before anything is written; --incomplete takes what is
-    left, and exits with 1. A backup never holds the host key: of a node without a passphrase,
-    restore with its recovery kit.
+    The home is a new folder, or an empty one (a disk may be mounted on it). An incomplete backup
+    is refused before anything is written; --incomplete restores what is left, and exits with 1. A
+    backup never contains the host key: for a node without a passphrase, use its recovery kit.
 
     \b
     Examples:

@@ -30,20 +30,20 @@ from node.terminal.output import (
 
 @click.command("import")
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--stream", is_flag=True, help="Send the bytes, even if the node can read the paths.")
+@click.option("--stream", is_flag=True, help="Stream files even if the node can read the paths.")
 @as_json
 @click.pass_context
 def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_: bool) -> None:
     """Import files, folders, discs, disc images and archives (ZIP, tar, gzip).
 
-    Every DICOM file gets one of four answers: carried, carried and flagged (odd), held (a person
-    must decide: `emix held`), or refused. All but the first are listed with their reasons. What is
-    no DICOM, a disc's viewer and pictures, is counted, and with --json listed. Exit status 1 if a
-    file was held or refused, if a DICOMDIR names one that is not there, or if there was no DICOM
-    at all. Importing again changes nothing.
+    Every DICOM file gets one of four verdicts: carried, carried and flagged (odd), held (a person
+    must decide: `emix held`), or refused. All but the first are listed with their reasons. Other
+    files, such as a disc's viewer and pictures, are counted, and listed with --json. Exit status 1
+    if a file was held or refused, if a DICOMDIR names a missing file, or if there was no DICOM
+    file. Importing the same files again changes nothing.
 
-    A folder or disc is imported whole. A DICOMDIR that is named itself is imported with the files
-    that it names, and with nothing else that lies beside it.
+    A folder or disc is imported whole. If you name a DICOMDIR itself, only the files that it
+    references are imported.
 
     \b
     Examples:
@@ -85,8 +85,8 @@ def import_and_show(
         try:
             path.lstat()
         except (OSError, ValueError) as exc:  # a name with a NUL in it is none
-            why = exc.strerror if isinstance(exc, OSError) else "no name for a file"
-            raise UsageError(f"{path} cannot be looked at ({why})") from exc
+            why = exc.strerror if isinstance(exc, OSError) else "not a valid file name"
+            raise UsageError(f"{path} cannot be accessed ({why})") from exc
     # What has no UTF-8 name cannot be named to the node, and can be read here.
     is_streamed = stream or any(encodable(str(path)) != str(path) for path in absolute)
     done = _import(context, absolute, is_streamed=is_streamed, resumes=resumes, json_=json_)
@@ -112,10 +112,10 @@ def _kept(context: click.Context, paths: Sequence[Path], resumes: int) -> str:
         if one.number == resumes or (not one.is_running and set(one.sources) == sources):
             name = f"i{one.number}"
             return (
-                f"{name} keeps what it had before: `emix imports resume {name}` goes on with it,"
-                f" `emix imports discard {name}` deletes it"
+                f"{name} keeps the instances stored before: `emix imports resume {name}` continues"
+                f" it, `emix imports discard {name}` deletes them"
             )
-    return "nothing of it was kept"
+    return "nothing of it was stored"
 
 
 @dataclass
@@ -210,9 +210,9 @@ def _show_summary(summary: pb.ImportSummary, studies: Sequence[str]) -> None:
     )
     if summary.missing:
         all_named = "" if summary.missing <= _NAMED_MISSING else "; --json lists them"
-        print_line(f"{summary.missing} files that a DICOMDIR names are not there{all_named}.")
+        print_line(f"{summary.missing} files that a DICOMDIR references are missing{all_named}.")
     if summary.not_dicom:
-        print_line(f"{summary.not_dicom} other files are no DICOM; --json lists them.")
+        print_line(f"{summary.not_dicom} other files are not DICOM; --json lists them.")
     for uid in studies[:20]:
         print_line(f"  study {uid}")
     if len(studies) > 20:

@@ -9,8 +9,8 @@ from node.terminal.commands import as_json
 from node.terminal.output import Column, print_line, show_json, show_table, show_time
 
 _FATES = {
-    "unseen": "kept: nobody looked at it",
-    "sending": "kept: it is sent on",
+    "unseen": "kept: nobody viewed it",
+    "sending": "kept: it is being sent on",
     "due": "announced next",
     "deleted": "deleted within the hour",
 }
@@ -18,7 +18,7 @@ _FATES = {
 
 @click.group()
 def clock() -> None:
-    """See to the clock that this node goes by; `emix doctor` says whether it is believed.
+    """Confirm this node's clock; `emix doctor` says whether the node trusts it.
 
     \b
     Example:
@@ -30,11 +30,11 @@ def clock() -> None:
 @as_json
 @click.pass_context
 def confirm(context: click.Context, json_: bool) -> None:
-    """Say that the clock is right, where `emix doctor` calls it suspect.
+    """Confirm that the clock is right, after `emix doctor` called it suspect.
 
-    A clock that is far from the last time that the node knew is not believed until another facility
-    agrees with it, or you do: by a wrong one transfers would expire and studies be deleted. Look
-    at it first.
+    If the clock is far from the last time that the node recorded, the node does not trust it until
+    another facility agrees or you confirm it: with a wrong clock transfers would expire and
+    studies be deleted. Check the clock first.
 
     \b
     Example:
@@ -46,24 +46,24 @@ def confirm(context: click.Context, json_: bool) -> None:
         return
     ahead = answer.was_ahead_seconds
     if not ahead:
-        print_line("The clock is believed already.")
+        print_line("The clock is trusted already.")
         return
     where = "ahead of" if ahead > 0 else "behind"
     print_line(
-        f"The clock is believed from now on. It is {shown_seconds(abs(ahead))} {where} what was"
+        f"The clock is trusted from now on. It is {shown_seconds(abs(ahead))} {where} what was"
         " known before."
     )
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Say what will be deleted and when; delete nothing.")
+@click.option("--dry-run", is_flag=True, help="List what would be deleted when; delete nothing.")
 @as_json
 @click.pass_context
 def retention(context: click.Context, dry_run: bool, json_: bool) -> None:
-    """Do one step of what `retention_days` in emix.toml asks for, as the node does every hour.
+    """Run one retention step (`retention_days` in emix.toml), as the node does every hour.
 
-    Received packages that are older are announced first, and deleted a week later, a hundred in a
-    step. What nobody has looked at (`emix study`), exported or sent on is kept, and nothing is
+    Older received packages are announced first, and deleted a week later, at most a hundred in a
+    step. Packages that nobody has viewed (`emix study`), exported or sent on are kept. Nothing is
     deleted while the clock is suspect.
 
     \b
@@ -96,7 +96,7 @@ def _show_preview(preview: pb.PreviewRetentionResponse, json_: bool) -> None:
             "RECEIVED",
             Column("FROM", least=9),
             Column("STUDY", least=12, is_middle=True),
-            "WHAT BECOMES OF IT",
+            "OUTCOME",
         ),
         [
             (

@@ -53,7 +53,7 @@ def _show_key(facts: "KeyFacts", text: str, *, json_: bool) -> None:
 _clock_is_right = click.option(
     "--clock-is-right",
     is_flag=True,
-    help="You have looked: this machine's clock is right, though the node doubts it.",
+    help="You have checked that this machine's clock is right, though the node doubts it.",
 )
 
 
@@ -63,11 +63,11 @@ _clock_is_right = click.option(
 @as_json
 @click.pass_context
 def replace(context: click.Context, recovery_kit: str, clock_is_right: bool, json_: bool) -> None:
-    """Make a new node key, if the old one was or may have been stolen. The node must not run.
+    """Make a new node key after the old one may have been stolen. Stop the node first.
 
-    Peers and directories refuse the old key once they have seen the new one, which the node
-    presents at its next start. Documents that the old key signed before stay verifiable. A thief
-    of the old keys may have read the store: rotate the epoch, too, and set another passphrase.
+    At its next start the new node announces itself; peers and directories then refuse the old
+    one. What the old node signed before stays verifiable. A thief of the old keys may have read
+    the store: rotate the epoch, too, and set another passphrase.
 
     \b
     Examples:
@@ -79,13 +79,13 @@ def replace(context: click.Context, recovery_kit: str, clock_is_right: bool, jso
     home = _home(context)
     kit = kit_from(recovery_kit)
     facts = replace_node(home, kit, _actor(), is_clock_right=clock_is_right)
-    text = "The node has a new key. Start it with `emix serve`: it tells its peers by itself."
+    text = "The node has a new key. Start it with `emix serve`: it informs its peers by itself."
     _show_key(facts, text, json_=json_)
 
 
 @node.command()
 @click.option("--recovery-kit", metavar="FILE", help="The facility's recovery kit.")
-@click.option("--certificate", metavar="FILE", help="Instead, what `emix node certify` wrote.")
+@click.option("--certificate", metavar="FILE", help="A certificate by `emix node certify`.")
 @passphrase_option
 @_clock_is_right
 @as_json
@@ -98,9 +98,9 @@ def renew(
     clock_is_right: bool,
     json_: bool,
 ) -> None:
-    """Renew the node key's certificate, which stands for 400 days. The node must not run.
+    """Renew the node key's certificate, which is valid for 400 days. Stop the node first.
 
-    With the recovery kit here, or, where it stays offline, with a certificate made there: see
+    Use the recovery kit here, or, if the kit stays offline, a certificate made where it is: see
     `emix node request` and `emix node certify`.
 
     \b
@@ -129,7 +129,7 @@ def renew(
 @as_json
 @click.pass_context
 def request(context: click.Context, file: str, passphrase_file: str | None, json_: bool) -> None:
-    """Write a request for a new certificate, to be taken to the recovery kit. It holds no secret.
+    """Write a request for a new certificate; take it to the recovery kit. It holds no secret.
 
     \b
     Example:
@@ -162,8 +162,9 @@ def certify(
 ) -> None:
     """Renew a node key's certificate where the recovery kit is; no home is needed there.
 
-    Only for a key that this kit has certified before, and for the node that you name: the request
-    may have been swapped on its way. Another key is certified by `emix node replace` alone.
+    This renews only a key that the kit has certified before, of the node that you name with
+    --node, since the request may have been swapped on its way. To certify another key, use
+    `emix node replace`.
 
     \b
     Example:
@@ -201,7 +202,7 @@ def _node_named(text: str | None) -> "NodeId":
 
     if text is None:
         if not sys.stdin.isatty():
-            raise UsageError("say which node it is, as `emix status` shows it there: --node ID")
+            raise UsageError("the node's ID is needed (`emix status` at the node): --node ID")
         text = str(click.prompt("Node ID, as `emix status` shows it there"))
     try:
         return NodeId.parse(text)
@@ -213,7 +214,7 @@ def _node_named(text: str | None) -> "NodeId":
 @as_json
 @click.pass_context
 def keys(context: click.Context, json_: bool) -> None:
-    """Show which node key there is and how long it stands; rotate and destroy others.
+    """Show the node key and its expiry; rotate or destroy other keys.
 
     \b
     Examples:
@@ -232,10 +233,10 @@ def keys(context: click.Context, json_: bool) -> None:
 @as_json
 @click.pass_context
 def rotate_epoch(context: click.Context, passphrase_file: str | None, json_: bool) -> None:
-    """Wrap all packages' keys under a new epoch key and destroy the old. The node must not run.
+    """Wrap all packages' keys under a new epoch key and destroy the old. Stop the node first.
 
-    Once a year, and after staff or a node key was replaced. Cut off, it loses nothing: run it
-    again. Backups hold the keys of their time.
+    Do this once a year, and after staff or a node key was replaced. If it is interrupted, nothing
+    is lost: run it again. Backups still contain the keys that were in use when they were made.
 
     \b
     Example:
@@ -252,12 +253,11 @@ def rotate_epoch(context: click.Context, passphrase_file: str | None, json_: boo
 @as_json
 @click.pass_context
 def shred(context: click.Context, passphrase_file: str | None, json_: bool) -> None:
-    """Destroy the keys of everything that was deleted. The node must not run.
+    """Destroy the keys of all deleted data. Stop the node first.
 
-    Before that, anyone with the keyring and an old copy of chunks and database can restore deleted
-    studies. Afterwards only old copies of the keyring allow that: destroy earlier backups, and
-    remember that a disk may keep the contents of replaced files. Other facilities keep what they
-    have received.
+    Until then, anyone with the keyring and an old copy of chunks and database can recover deleted
+    data. Afterwards they also need an old copy of the keyring: destroy earlier backups, and mind
+    that a disk may keep remnants of replaced files. Copies at other facilities are not affected.
 
     \b
     Example:
@@ -289,9 +289,9 @@ def _show_rotated(rotated: "Rotated", *, json_: bool) -> None:
 @as_json
 @click.pass_context
 def rotate_seal(context: click.Context, passphrase_file: str | None, json_: bool) -> None:
-    """Make a new key to which others seal packages' keys. The node must not run.
+    """Make a new key to which others seal packages' keys. Stop the node first.
 
-    The last one is kept for 30 days: so long a delivery can stand that was sealed to it.
+    The old key is kept for 30 days, the longest time that a delivery sealed to it is valid.
 
     \b
     Example:

@@ -31,7 +31,7 @@ _MODULES = {
 
 
 class _Group(CommandGroup):
-    interrupted = "interrupted; what the node was asked to do goes on there"
+    interrupted = "interrupted; the node continues the work that it was given"
     modules = MappingProxyType(
         {name: f"node.cli.{module}" for module, names in _MODULES.items() for name in names.split()}
     )

@@ -31,7 +31,7 @@ _MOST_LETTER_BYTES = 32 * 1024
 def join(context: click.Context, letter: str, json_: bool) -> None:
     """Join a network with the letter that its operator sent; it works once.
 
-    The letter is a secret until it is used: rather name a file, or - for standard input.
+    The letter is a secret until it is used: give it as a file, or as - for standard input.
 
     \b
     Examples:
@@ -45,28 +45,28 @@ def join(context: click.Context, letter: str, json_: bool) -> None:
         try:
             text = _text(safe_paths.read_file(Path(letter), _MOST_LETTER_BYTES))
         except OSError as exc:
-            raise UsageError(f"{letter} is no file to read, and no join letter either") from exc
+            raise UsageError(f"{letter} is neither a readable file nor a join letter") from exc
     request = pb.JoinNetworkRequest(letter=text)
     network = run_call(context, "NetworkService.JoinNetwork", request).network
     if json_:
         show_json(network)
         return
     print_line(f"Joined {network.name}.")
-    print_line("Its operator confirms this facility with the next signed list: `emix networks`.")
+    print_line("Its operator confirms it with the next signed list; see `emix networks`.")
 
 
 def _text(data: bytes) -> str:
     try:
         return plain_text(data)
     except ValueError as exc:
-        raise UsageError("that is not a join letter: it is no text") from exc
+        raise UsageError("that is not a join letter: it is not text") from exc
 
 
 @click.group(invoke_without_command=True)
 @as_json
 @click.pass_context
 def networks(context: click.Context, json_: bool) -> None:
-    """List the networks that this facility has joined, and how it stands in them.
+    """List the networks that this facility has joined, and its standing in each.
 
     \b
     Examples:
@@ -126,9 +126,9 @@ def leave(context: click.Context, network: str, json_: bool) -> None:
 @as_json
 @click.pass_context
 def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool) -> None:
-    """Find facilities of the networks by name, city or department, tolerating typing errors.
+    """Find facilities of the networks by name, city or department; tolerates typing errors.
 
-    A facility whose node or directory is offline is found if it was seen within 30 days.
+    If a node or its directory is offline, its facility is found if it was seen within 30 days.
 
     \b
     Examples:
@@ -162,7 +162,7 @@ def find(context: click.Context, words: tuple[str, ...], limit: int, json_: bool
         # Whole: to pair with it, and to compare.
         Column("FACILITY ID", is_note=True),
     )
-    show_table(columns, rows, "Nobody like that was found.")
+    show_table(columns, rows, "No facility matches.")
     if answer.silent_networks:
         names = ", ".join(answer.silent_networks)
         print_line(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @as_json
 @click.pass_context
 def show_id(context: click.Context, export: str | None, qr: bool | None, json_: bool) -> None:
-    """Show this facility's ID: compare it with partners out of band.
+    """Show this facility's ID; compare it with partners over another channel, such as telephone.
 
     \b
     Example:
@@ -47,7 +47,7 @@ def show_id(context: click.Context, export: str | None, qr: bool | None, json_: 
     answer = run_call(context, "NodeService.GetIdentity", pb.GetIdentityRequest())
     if export is not None:
         safe_paths.write_file(Path(export), answer.statements, 0o644)
-        print_line(f"Statements written to {export}; the partner pairs with them.", is_error=True)
+        print_line(f"Wrote {export}; the partner runs `emix peers pair --file`.", is_error=True)
     if json_:
         show_json({"facility_id": answer.facility_id})
         return
@@ -62,7 +62,7 @@ def show_id(context: click.Context, export: str | None, qr: bool | None, json_: 
 @as_json
 @click.pass_context
 def status(context: click.Context, json_: bool) -> None:
-    """Show the state of the node, and its alarms.
+    """Show the node's state and its alarms.
 
     \b
     Examples:
@@ -110,7 +110,7 @@ def _room(answer: pb.GetStatusResponse) -> str:
 @as_json
 @click.pass_context
 def doctor(context: click.Context, json_: bool) -> None:
-    """Look for what is wrong and say what to do. Exit status 1 if there is a problem.
+    """Find problems and say how to fix them. Exit status 1 if there is a problem.
 
     \b
     Example:
@@ -133,11 +133,11 @@ def doctor(context: click.Context, json_: bool) -> None:
 
 @click.group()
 def store() -> None:
-    """Look after the local store."""
+    """Check or repair the local store."""
 
 
 @store.command()
-@click.option("--read-data", is_flag=True, help="Open every chunk too.")
+@click.option("--read-data", is_flag=True, help="Also decrypt and check every chunk.")
 @as_json
 @click.pass_context
 def check(context: click.Context, read_data: bool, json_: bool) -> None:
@@ -169,10 +169,10 @@ def check(context: click.Context, read_data: bool, json_: bool) -> None:
 @as_json
 @click.pass_context
 def repair_store(context: click.Context, passphrase_file: str | None, json_: bool) -> None:
-    """Rebuild a lost database from the envelopes; the node must not run.
+    """Rebuild a lost database from the envelopes; stop the node first.
 
-    Studies and receipts are restored; receipts are marked as reissued. Pairings, the audit log and
-    unfinished transfers are lost: pair again with each facility.
+    This restores studies, and receipts, which are marked as reissued. It does not restore
+    pairings, the audit log and open transfers: pair again with each facility.
 
     \b
     Example:
@@ -236,12 +236,12 @@ def backup() -> None:
 @click.option(
     "--mounted",
     is_flag=True,
-    help="Only onto a disk of its own: not where the disk for backups is not mounted.",
+    help="Refuse a folder on the disk of the system or of the home.",
 )
 @click.option(
     "--base",
     metavar="EARLIER",
-    help="An earlier backup: chunks that it has are linked from there, and not written again.",
+    help="An earlier backup: its chunks are hard-linked, not written again.",
 )
 @as_json
 @click.pass_context
@@ -250,13 +250,13 @@ def make_backup(
 ) -> None:
     """Write a copy of the whole node, as encrypted as the original, while it runs.
 
-    The command itself writes the files, as the user who runs it, into an empty folder or a new one
-    in a folder that exists. If interrupted, it leaves nothing. Exit status 1 if a file of the node
-    could not be read or was damaged already: it is named, and all other files are written.
+    The command writes it, as the user who runs it. DIRECTORY must be new or empty, and its parent
+    must exist. If interrupted, it leaves nothing behind. Exit status 1 if a file of the node could
+    not be read or was damaged already: that file is named, and all others are written.
 
-    With --base, chunks of the earlier backup are linked instead of written: chunks never change.
-    Either backup may be deleted. A linked chunk is on the disk once and is not read, so damage in
-    the earlier backup affects this one, too. `emix backup verify` reads all chunks.
+    With --base only new chunks are written: chunks never change. Either backup may be deleted. A
+    linked chunk is on the disk once, and is not read: if it is damaged in the earlier backup, it
+    is damaged in this one. `emix backup verify` reads all chunks.
 
     \b
     Examples:
@@ -284,7 +284,7 @@ def make_backup(
             _receive_backup(events, folder, unreadable, bar)
             folder.finish()
     except KeyboardInterrupt:
-        print_error("interrupted; nothing of the backup was left")
+        print_error("interrupted; the partial backup was removed")
         raise SystemExit(130) from None
     if json_:
         show_json(
@@ -345,7 +345,7 @@ def _receive_backup(
 @click.argument("directory")
 @as_json
 def verify_backup(directory: str, json_: bool) -> None:
-    """Read every file of a backup and report missing and damaged ones.
+    """Read every file of a backup and name those that are missing or damaged.
 
     It needs no node and no key. Exit status 1 if something is missing or damaged.
 

@@ -15,7 +15,7 @@ origin_option = click.option(
     "--origin",
     default="",
     metavar="FACILITY|own",
-    help="Whose: a Facility ID, or 16 characters of it, a facility's name, or own.",
+    help="Whose packages: a Facility ID (or 16 characters), a name, or own.",
 )
 
 

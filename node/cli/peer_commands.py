@@ -89,9 +89,9 @@ def peers(context: click.Context, json_: bool) -> None:
 
 
 def _show_asking(asking: Sequence[pb.AskingFacility]) -> None:
-    print_line("These have paired with this facility, and nobody here with them; or somebody")
-    print_line("says so in their names. Compare the whole ID by telephone, then")
-    print_line("`emix peers pair FACILITY-ID`; or leave it.")
+    print_line("These facilities claim to have paired with this one; nobody here has paired with")
+    print_line("them, and the claim is not verified. To accept, compare the whole ID by telephone,")
+    print_line("then run `emix peers pair FACILITY-ID`.")
     for facility in asking:
         print_line(f"  {facility.display_name!r}, {show_ago(facility.asked_seconds)}")
         print_line(f"    {facility.facility_id}")
@@ -101,18 +101,18 @@ def _show_waiting(pairings: Sequence[pb.BeginStringPairingResponse]) -> None:
     show_table(
         ("STRING", "CALLS ITSELF"),
         [(p.short_string, p.display_name) for p in pairings],
-        "No pairing waits here.",
+        "No pairing waits for confirmation.",
     )
     if pairings:
-        print_line("Compare it by telephone; if it is the same: `emix peers confirm STRING`")
+        print_line("Compare the string by telephone; if it matches: `emix peers confirm STRING`")
 
 
 @peers.command()
 @click.argument("facility", metavar="[FACILITY-ID|./FILE]", required=False)
 @click.option("--file", metavar="FILE", help="The file that the facility exported.")
-@click.option("--at", metavar="HOST:PORT", help="Where its introduction service is.")
-@click.option("--endpoint", metavar="HOST:PORT", help="Where its peer service is, if elsewhere.")
-@click.option("--restore-removed", is_flag=True, help="Bring back a facility removed before.")
+@click.option("--at", metavar="HOST:PORT", help="The address of its introduction service.")
+@click.option("--endpoint", metavar="HOST:PORT", help="Its peer service, if at another address.")
+@click.option("--restore-removed", is_flag=True, help="Accept a facility that was removed.")
 @as_json
 @click.pass_context
 def pair(
@@ -133,9 +133,9 @@ def pair(
       emix peers pair --file billings.emix          # from its `emix id --export`
       emix peers pair --at imaging.example.org:7411 # compare eight characters by telephone
 
-    Without --file, only what has a / in it is a file: whatever lies in this folder, an ID is an
-    ID. Both facilities pair with each other; before that no patient data flows. Where another
-    paired facility has a name that looks the same, it says so, and on a terminal it asks first.
+    Without --file, an argument is a file only if it contains a /. Both facilities must pair with
+    each other before patient data flows. If another paired facility has a name that looks the
+    same, the command says so, and on a terminal asks first.
     """
     if facility is not None and file is not None:
         raise UsageError("name a Facility ID or a file, not both")
@@ -153,7 +153,7 @@ def pair(
         print_line(f"The node there calls itself {answer.display_name!r} (not verified yet).")
         print_line(f"Both sides now show:  {answer.short_string}")
         print_line("The other side sees it with `emix peers confirm`.")
-        print_line("Call a number that you know, read it to each other, and if it is the same:")
+        print_line("Call a number that you know, compare the string, and if it matches:")
         print_line("  emix peers confirm " + answer.short_string)
         return
     request = pb.PairPeerRequest(
@@ -162,12 +162,12 @@ def pair(
     for option, address in (("--at", at), ("--endpoint", endpoint)):
         host, _, port = (address or "host:1").rpartition(":")
         if not host or not port.isdigit():
-            raise UsageError(f"{option} takes HOST:PORT, such as imaging.example.org:7411")
+            raise UsageError(f"{option} must be HOST:PORT, such as imaging.example.org:7411")
     if file is not None:
         request.statements = _statements_in(file)
     elif facility is not None:
         if "." in facility:
-            raise UsageError(f"{facility} is no Facility ID; a file is named with --file")
+            raise UsageError(f"{facility} is not a Facility ID; give a file with --file")
         request.facility_id = facility
     answer = _pair(context, request, asks=not json_ and sys.stdin.isatty())
     answer.peer.CopyFrom(_settled(context, answer.peer))
@@ -177,7 +177,7 @@ def pair(
     peer = answer.peer
     _warn(answer.warnings)
     print_line(f"Paired with {peer.display_name}.")
-    print_line(f"Its Facility ID, to be compared out of band: {peer.facility_id}")
+    print_line(f"Its Facility ID, to be compared by telephone: {peer.facility_id}")
     print_line(_what_is_left(peer))
 
 
@@ -207,16 +207,16 @@ _NOT_PAIRED = "not paired with this facility"
 def _what_is_left(peer: pb.Peer) -> str:
     """Return the next step until studies can be exchanged."""
     if peer.state == "connected":
-        return f"It has paired with this facility, too: connected ({peer.route}). Nothing is left."
+        return f"It has paired with this facility, too: connected ({peer.route})."
     if _NOT_PAIRED in peer.problem:
         return (
-            "It has not paired with this facility yet. There, `emix peers` shows this facility;"
-            " its ID compared (`emix id`), `emix peers pair FACILITY-ID` there is enough."
+            "It has not paired with this facility yet. Ask it to compare this facility's ID"
+            " (`emix id` here, `emix peers` there) and to run `emix peers pair FACILITY-ID`."
         )
     why = f" ({peer.problem})" if peer.problem else ""
     return (
-        f"It is not reached yet{why}; that goes on by itself. If it has not paired with this"
-        " facility, it must (`emix id --export FILE`). `emix peers` shows how it stands."
+        f"It is not connected yet{why}; this node keeps trying. It must pair with this facility,"
+        " too (give it the file of `emix id --export FILE`). `emix peers` shows the state."
     )
 
 
@@ -254,11 +254,11 @@ def _statements_in(file: str) -> bytes:
     try:
         statements = safe_paths.read_file(Path(file), _MOST_STATEMENTS_BYTES)
     except FileNotFoundError as exc:
-        raise UsageError(f"{file} is not there") from exc
+        raise UsageError(f"{file} does not exist") from exc
     except OSError as exc:
         raise UsageError(f"{file} cannot be read ({exc.strerror})") from exc
     if not statements:
-        raise UsageError(f"{file} is empty; have it exported again")
+        raise UsageError(f"{file} is empty; ask the facility to export it again")
     return statements
 
 
@@ -294,7 +294,7 @@ def confirm(context: click.Context, short_string: str | None, json_: bool) -> No
     if peer.state == "connected":
         print_line(_what_is_left(peer))
     else:
-        print_line("If the other side has not confirmed the string yet, it has to.")
+        print_line("The other side must confirm the string, too.")
 
 
 @peers.command()
@@ -305,7 +305,7 @@ def confirm(context: click.Context, short_string: str | None, json_: bool) -> No
 def remove(context: click.Context, facility: str, yes: bool, json_: bool) -> None:
     """Remove a facility for good: its running calls end, new ones are refused.
 
-    It asks first; --yes answers for a script. `emix peers pair --restore-removed` brings it back.
+    Asks first, unless --yes is given. `emix peers pair --restore-removed` accepts it again.
 
     \b
     Examples:
@@ -322,12 +322,12 @@ def remove(context: click.Context, facility: str, yes: bool, json_: bool) -> Non
     one = find_named(names, facility)
     what = f"{clean(names[one])}, Facility ID {one}"
     ask(
-        f"Remove {what}? Its running transfers end, and it is refused from then on.",
+        f"Remove {what}? Its running transfers end, and its connections are refused.",
         is_sure=yes,
     )
     request = pb.RemovePeerRequest(facility=str(one))
     peer = run_call(context, "PeerService.RemovePeer", request).peer
-    text = f"Removed {peer.display_name}. What it received before, it keeps."
+    text = f"Removed {peer.display_name}. It keeps the studies that it has received."
     show_done(peer, text, json_=json_)
 
 

@@ -103,9 +103,9 @@ class Sending:
             for patient in source.patients if source.patients_total > 1 else ():
                 print_line(f"  {of_patient(patient)}", is_error=True)
         try:
-            ask("Several patients are in this study. Send all of them?", is_sure=False)
+            ask("The study has several patients. Send all of them?", is_sure=False)
         except NotMeant as exc:
-            raise SeveralPatients("several patients are in this study; it was not sent") from exc
+            raise SeveralPatients("the study has several patients; it was not sent") from exc
 
     def _import_and_send(self, path: str, place: str, *, is_sure: bool) -> None:
         """Import a path, and send every study of it.
@@ -132,12 +132,12 @@ class Sending:
         except PeerTimeout:
             left = ", ".join(name_of(t) for t in self._open())
             print_line(
-                f"Not delivered within {seconds} s: {left}. It goes on by itself; `emix transfers`"
-                " shows how far it is, `emix cancel` takes it back.",
+                f"Not delivered within {seconds} s: {left}. Sending continues; `emix transfers`"
+                " shows the progress, `emix cancel` cancels it.",
                 is_error=True,
             )
         except KeyboardInterrupt:
-            print_error("no longer waited for: what is being sent goes on; see `emix transfers`")
+            print_error("no longer waiting; sending continues: see `emix transfers`")
             raise SystemExit(130) from None
 
     def _open(self) -> list[pb.Transfer]:
@@ -183,8 +183,8 @@ class Sending:
             )
             if any(t.state == "delivered" for t in self._transfers.values()):
                 print_line(
-                    "What says delivered is a receipt of the past: the receiver has told of no"
-                    " deletion since, and some tell of none."
+                    "A transfer shown as delivered may have been deleted there since: not every"
+                    " receiver reports deletions."
                 )
         for t in self._transfers.values():
             reason = f" ({t.reason})" if t.reason else ""
@@ -194,14 +194,14 @@ class Sending:
             )
         for package in answer.held_packages:
             print_line(
-                f"package {package[:8]} is not sent on: an instance of it is held here (`emix held`"
-                " lists it; release it, or --include-held sends it as it is)"
+                f"package {package[:8]} is not sent: an instance of it is held here (`emix held`);"
+                " release it, or send it held with --include-held"
             )
 
         for found in answer.held:
             print_line(
-                f"{found.sop_instance_uid} is not sent, since it is held here"
-                f" ({'; '.join(found.reasons)}): `emix held release {found.held_id}` lets it go"
+                f"{found.sop_instance_uid} is held here and was not sent"
+                f" ({'; '.join(found.reasons)}); to release it: `emix held release {found.held_id}`"
             )
 
         for number in answer.unfinished_imports:

@@ -62,9 +62,9 @@ def studies(context: click.Context, query: tuple[str, ...], limit: int | None, j
     type=click.Choice(["study", "series", "image"], case_sensitive=False),
     default="study",
     show_default=True,
-    help="What is looked for.",
+    help="Whether to find studies, series or images.",
 )
-@click.option("--offset", type=click.IntRange(0, 2**31), default=0, help="Leave out so many.")
+@click.option("--offset", type=click.IntRange(0, 2**31), default=0, help="Skip this many.")
 @limited
 @as_json
 @click.pass_context
@@ -79,10 +79,10 @@ def query(
     """Find studies, series or instances by DICOM attributes, as C-FIND and QIDO-RS do.
 
     A KEY is a keyword such as PatientID, or a tag in 8 hexadecimal digits. A VALUE may have the
-    wildcards * and ?; dates and times may be ranges; of several codes or UIDs, which are separated
-    by backslashes (UIDs by commas, too), one has to match. Names and descriptions match without
-    regard to case and accents, IDs and codes as they are written. A family name alone finds whoever
-    is called so. Every WORD must occur in the study, too, as in `emix studies`.
+    wildcards * and ?; dates and times may be ranges. Of several codes or UIDs, separated by
+    backslashes (UIDs by commas, too), one must match. Names and descriptions match regardless of
+    case and accents, IDs and codes exactly. A family name alone matches all patients with that
+    family name. Every WORD must occur in the study, too, as in `emix studies`.
 
     \b
     Keys of a study:
@@ -106,7 +106,7 @@ def query(
     pairs = [key.partition("=") for key in keys]
     named = [name for name, equals, _ in pairs if equals]
     if twice := next((name for name in named if named.count(name) > 1), ""):
-        raise UsageError(f"{twice} is given twice; one value for each key")
+        raise UsageError(f"{twice} is given twice; give each key once")
     request = pb.QueryRequest(
         level=level,
         keys={name: value for name, equals, value in pairs if equals},
@@ -230,8 +230,8 @@ def _origin(study: pb.Study) -> str:
 def study(context: click.Context, study: str, json_: bool) -> None:
     """Show one study: patient, series, packages, origin, versions, where it was sent.
 
-    STUDY is its number in a list, its UID or the beginning of it, its accession number, or words
-    that find no other study. So it is wherever a study is asked for.
+    STUDY is its number in a list, its UID or the beginning of it, its accession number, or search
+    words that match one study only. All commands that need a study accept these.
 
     \b
     Examples:
@@ -249,7 +249,7 @@ def study(context: click.Context, study: str, json_: bool) -> None:
         _show_packages(source)
         print_line()
     if len(answer.sources) > 1:
-        print_line(f"{len(answer.sources)} facilities have sealed this study; they stay apart.")
+        print_line(f"{len(answer.sources)} facilities have sealed this study; each is shown apart.")
 
 
 def _facts(source: pb.Study) -> Iterator[tuple[str, str]]:
@@ -273,7 +273,7 @@ def _facts(source: pb.Study) -> Iterator[tuple[str, str]]:
         f" {show_bytes(source.plaintext_bytes)} (sealed {show_bytes(source.sealed_bytes)})",
     )
     if source.versioned_instances:
-        yield "versions", f"{source.versioned_instances} more than instances"
+        yield "versions", f"{source.versioned_instances} more versions than instances"
     yield "sent to", "; ".join(_sent_to(source)) or "nobody"
 
 
@@ -363,11 +363,11 @@ def _doubts(package: pb.Package) -> str:
 def delete(context: click.Context, uid: str, origin: str, yes: bool, json_: bool) -> None:
     """Delete a study here. Facilities that it was sent to keep it.
 
-    Held imported instances of it, and instances that an unfinished import has kept, stay and are
-    named; the exit status is then 1.
+    Held imported instances of it, and instances of an unfinished import, are named and not
+    deleted; the exit status is 1 then.
 
-    It shows the study and asks first. For scripts, --yes answers the question; the study must then
-    be named by its number in a list, its UID or the beginning of it, or its accession number.
+    Shows the study and asks first, unless --yes is given. With --yes, name the study by its number
+    in a list, its UID or the beginning of it, or its accession number.
 
     \b
     Examples:
@@ -376,7 +376,7 @@ def delete(context: click.Context, uid: str, origin: str, yes: bool, json_: bool
     """
     answer = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=uid))
     if answer.chosen_by == "words" and (yes or json_):
-        raise UsageError("search words are no name for what is deleted unseen: give its number")
+        raise UsageError("with --yes, name the study by number, UID or accession number")
     named = answer.sources[0].study_instance_uid
     origin = origin or answer.chosen_origin
     if not yes and not json_:
@@ -400,14 +400,14 @@ def _show_left(done: pb.DeleteStudyResponse) -> None:
         numbers = " ".join(str(found.held_id) for found in done.held[:_NAMED_HELD])
         more = done.held_instances - _NAMED_HELD
         print_line(
-            f"{done.held_instances} instances of it are held, and stay: `emix held discard"
+            f"{done.held_instances} held instances of it were not deleted: `emix held discard"
             f" {numbers}` deletes them"
             + (f"; {more} more are in `emix held`." if more > 0 else ".")
         )
     for number in done.unfinished_imports:
         print_line(
-            f"What import i{number} has kept of it stays: `emix imports discard i{number}` deletes"
-            " all that it has kept."
+            f"The instances of unfinished import i{number} were not deleted; to delete them:"
+            f" `emix imports discard i{number}`."
         )
 
 

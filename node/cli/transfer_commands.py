@@ -35,8 +35,8 @@ from node.terminal.output import (
 @click.command()
 @click.argument("studies", nargs=-1, required=True, metavar="STUDY|PATH...")
 @click.argument("facility")
-@click.option("--to", "recipient", help="For whom there.")
-@click.option("--note", help="A word with it.")
+@click.option("--to", "recipient", help="The recipient at the facility.")
+@click.option("--note", help="A note for the receiver.")
 @click.option(
     "--priority",
     type=click.Choice(["stat", "urgent", "routine"]),
@@ -46,13 +46,13 @@ from node.terminal.output import (
 @click.option(
     "--include-held", is_flag=True, help="Include held instances. The audit log records it."
 )
-@click.option("--again", is_flag=True, help="Even what it has given a receipt for already.")
+@click.option("--again", is_flag=True, help="Send even packages that have a receipt already.")
 @click.option("--wait", is_flag=True, help="Wait for the verified receipt.")
 @click.option(
     "--timeout",
     type=click.IntRange(1, 30 * 86400),
     metavar="SECONDS",
-    help="Wait no longer than so; implies --wait. What is not delivered goes on by itself.",
+    help="Wait at most this long; implies --wait. Sending continues afterwards.",
 )
 @yes_option
 @as_json
@@ -74,25 +74,25 @@ def send(
 ) -> None:
     """Send studies to a facility that is paired, or a member of a network.
 
-    A STUDY is its number in a list, its UID or the beginning of it, its accession number, or words
-    that find no other study: then it is shown, and asked about unless --yes is given. What has a /
-    in it is a PATH: a CD, folder, file or ZIP, which is imported first; a DICOMDIR with the files
-    that it names, and with nothing else beside it. What cannot be sent is told of, and the others
-    are sent.
+    A STUDY is its number in a list, its UID or the beginning of it, its accession number, or
+    search words that match one study only: it is shown, and you confirm it, unless --yes is given.
+    An argument with a / in it is a PATH: a CD, folder, file or ZIP, which is imported first; for a
+    DICOMDIR, only the files that it references. Items that cannot be sent are reported, and the
+    others are sent.
 
-    The transfer survives restarts and broken links; `emix transfers` shows how far it is. With
+    The transfer survives restarts and broken links; `emix transfers` shows its progress. With
     --wait the exit status is 0 only when the receiver's signed receipt was verified here; until
-    then it says what it waits for.
+    then the command says what it waits for.
 
-    Unless given, --to, --note and --priority are those with which the study was sent there last. If
-    they differ, packages that the receiver has already are offered again; their images are not sent
-    twice.
+    Without --to, --note and --priority, the values of the last transfer of the study to that
+    facility apply. With other values, packages that are there already get a new delivery, and
+    their images are not sent twice.
 
-    Where several patients are under a study's Study Instance UID, they are shown and asked about.
-    Where several facilities sealed different images of the study, --origin says whose. What
-    another facility sealed goes on with its manifest, as it came. A package that it sent, and in
-    which this node holds an instance, is left out and named, and so are imported instances that
-    are held; the exit status is 1 then.
+    If one Study Instance UID covers several patients, they are shown and you confirm them. If
+    several facilities sealed different images of the study, choose one with --origin. Packages
+    that another facility sealed are sent on unchanged, with their manifests. Received packages
+    with a held instance, and held imported instances, are left out and named; the exit status is
+    1 then.
 
     \b
     Examples:
@@ -121,8 +121,8 @@ def send(
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Go on showing changes until Ctrl-C.")
-@click.option("--open", "open_only", is_flag=True, help="Only those that are not final.")
+@click.option("--watch", is_flag=True, help="Show changes until Ctrl-C.")
+@click.option("--open", "open_only", is_flag=True, help="List only open transfers.")
 @limited
 @as_json
 @click.pass_context
@@ -201,7 +201,7 @@ def _watch(client: Client, open_only: bool, json_: bool) -> None:
     moves = Moves(time.time())
     with client.stream("TransferService.WatchTransfers", request) as events:
         if not json_:
-            print_line("What is open, and what moves; Ctrl-C ends this.", is_error=True)
+            print_line("Open transfers and their changes; end with Ctrl-C.", is_error=True)
         for event in events:
             t = event.transfer
             if open_only and t.state in FINAL and t.number not in shown:
@@ -218,7 +218,7 @@ def _watch(client: Client, open_only: bool, json_: bool) -> None:
 @as_json
 @click.pass_context
 def cancel(context: click.Context, transfer: str, json_: bool) -> None:
-    """Take back a transfer that is not delivered yet: by its number, or its id's beginning.
+    """Cancel a transfer that is not delivered yet, by its number or its id's beginning.
 
     \b
     Examples:
@@ -235,7 +235,7 @@ def cancel(context: click.Context, transfer: str, json_: bool) -> None:
 @as_json
 @click.pass_context
 def inbox(context: click.Context, limit: int | None, json_: bool) -> None:
-    """List studies that arrived, newest first, offers that wait, and what is on its way here.
+    """List received studies, newest first, waiting offers, and incoming transfers.
 
     \b
     Example:
@@ -433,9 +433,9 @@ def _held_and_flagged(package: pb.Package) -> str:
 @as_json
 @click.pass_context
 def accept(context: click.Context, offer: str, json_: bool) -> None:
-    """Accept an offer that waits here; it comes as soon as the sender is reached.
+    """Accept a waiting offer; the transfer starts as soon as the sender is reached.
 
-    `emix inbox` shows what it is, in its sender's words, where the sender's policy tells it.
+    `emix inbox` shows the sender's description of it, if the sender's policy includes one.
 
     \b
     Example:
@@ -448,11 +448,11 @@ def accept(context: click.Context, offer: str, json_: bool) -> None:
 
 @click.command()
 @click.argument("offer")
-@click.option("--reason", default="", help="What the sender is told.")
+@click.option("--reason", default="", help="A reason for the sender.")
 @as_json
 @click.pass_context
 def decline(context: click.Context, offer: str, reason: str, json_: bool) -> None:
-    """Decline an offer that waits here.
+    """Decline a waiting offer.
 
     \b
     Example:

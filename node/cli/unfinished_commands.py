@@ -34,7 +34,7 @@ class _Number(click.ParamType[int]):
         """Return the number."""
         digits = value.strip().lower().removeprefix("i")
         if not digits.isascii() or not digits.isdigit() or len(digits) > 18:
-            self.fail(f"{value!r} is no number of an import, as i3", param, context)
+            self.fail(f"{value!r} is not the number of an import, such as i3", param, context)
         return int(digits)
 
 
@@ -42,10 +42,10 @@ class _Number(click.ParamType[int]):
 @as_json
 @click.pass_context
 def imports(context: click.Context, json_: bool) -> None:
-    """List imports that are running or were not finished.
+    """List running and unfinished imports.
 
-    Instances that an unfinished import has kept are not listed, exported or sent, and other
-    packages of its studies are marked as incomplete. Resume it, or discard it to free the space.
+    Instances of an unfinished import are not listed, exported or sent, and other instances of the
+    same studies are shown as incomplete. Resume the import, or discard it to free its space.
     Importing the same paths again resumes it, too.
 
     \b
@@ -106,7 +106,7 @@ def _patients(one: pb.UnfinishedImport) -> str:
 @imports.command()
 @click.argument("number", type=_Number())
 @click.argument("paths", nargs=-1)
-@click.option("--stream", is_flag=True, help="Send the bytes, even if the node can read the paths.")
+@click.option("--stream", is_flag=True, help="Stream files even if the node can read the paths.")
 @as_json
 @click.pass_context
 def resume(
@@ -114,11 +114,9 @@ def resume(
 ) -> None:
     """Resume an import, from PATHS if the files have moved.
 
-    Instances that it has kept are not imported again. As for `emix import`, the exit status is 1 if
-    a file was held or refused, if a DICOMDIR names a missing file, or if there was no DICOM at all;
-    also if something that it has kept is not in PATHS.
-
-    Ctrl-C leaves it with what it had before.
+    Instances stored before are not imported again. The exit status is 1 as for `emix import` (a
+    file was held or refused, a DICOMDIR names a missing file, or there was no DICOM file), and if
+    an instance stored before is not in PATHS. Ctrl-C keeps the instances stored before.
 
     \b
     Examples:
@@ -132,8 +130,8 @@ def resume(
         show_json({**done, "instances_left": left})
     elif left:
         print_line(
-            f"i{number} is not finished: {left} instances that it has kept are not in what was"
-            f" named. `emix imports resume i{number} PATHS` with what it began with, or `discard`."
+            f"i{number} is not finished: {left} instances stored before are not in these paths. Run"
+            f" `emix imports resume i{number} PATHS` with the original paths, or `discard` it."
         )
     if left or not is_whole(done):
         raise SystemExit(1)
@@ -151,7 +149,7 @@ def _left_of(context: click.Context, number: int) -> int:
 @as_json
 @click.pass_context
 def discard(context: click.Context, number: int, yes: bool, json_: bool) -> None:
-    """Delete what an unfinished import has kept, to free the space. It shows that and asks first.
+    """Delete the instances of an unfinished import and free their space. Asks first.
 
     \b
     Examples:

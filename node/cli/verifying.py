@@ -48,19 +48,19 @@ class VerifyReport:
     def _given(self) -> str:
         answer = self._answer
         if answer.given_problem:
-            return f"CONTRADICTED by what you gave: {answer.given_problem}."
-        return f"Entries up to {answer.given_sequence} are those of the head that you gave."
+            return f"CONTRADICTED by the given head or entry: {answer.given_problem}."
+        return f"Entries up to {answer.given_sequence} match the given head."
 
     def _confirmed(self) -> Iterator[str]:
         answer = self._answer
         for name in answer.silent:
-            yield f"{name} was asked and did not answer."
+            yield f"{name} did not answer."
         good = [w for w in self._counted if w.sequence and not w.problem]
         if not good:
             if self._is_asked and not self._counted:
-                yield "NOT PROVEN: no facility is connected that keeps heads of this log."
+                yield "NOT PROVEN: no connected facility keeps heads of this log."
             else:
-                yield "Nobody confirms it: whoever holds this machine's keys could have written it."
+                yield "Nobody confirms it: anyone with this machine's keys could have written it."
             return
         through, left = good[0].sequence, answer.entries - good[0].sequence
         count = f"{len(good)} facilities" if len(good) > 1 else "1 facility"
@@ -70,11 +70,11 @@ class VerifyReport:
             f" (the newest: {newest.display_name}, taken {show_ago(newest.taken_seconds)})."
         )
         if left > 0:
-            yield f"The last {left} are confirmed by nobody yet."
+            yield f"No facility has confirmed the last {left} yet."
         if not self._is_asked:
             yield (
-                "What they keep was read from this machine. Whoever holds its keys can change that"
-                " too; ask them: emix audit verify --witnesses"
+                "These heads were read from this machine, whose keys suffice to change them."
+                " To ask the facilities themselves: emix audit verify --witnesses"
             )
 
     def _contradicting(self) -> list[pb.AuditWitness]:

@@ -55,7 +55,7 @@ def stretch(passphrase: bytes, salt: bytes, cost: Cost) -> bytes:
     done = children.run("node.crypto.argon2", given=json.dumps(request).encode(), seconds=120)
     if done.status != 0 or len(done.output) != 32:
         raise KeysError(
-            f"stretching the passphrase failed; it needs {cost.memory_bytes // 2**20} MiB free"
+            f"Argon2id failed: it needs {cost.memory_bytes // 2**20} MiB of free memory"
         )
     return done.output
 

@@ -79,7 +79,7 @@ def why_not_valid(certificate_der: bytes, now: float) -> str:
     start, end = validity(certificate_der)
     if now < start:
         hours = math.ceil((start - now) / 3600)
-        return f"is not valid for another {hours} h: a clock is wrong, here or there"
+        return f"is not valid yet, for another {hours} h: one of the two clocks is wrong"
     return "has expired" if now >= end else ""
 
 

@@ -139,8 +139,8 @@ class Keyring:
             value = json.loads(data)
             if value["format"] != FORMAT:
                 raise KeysError(
-                    f"the keyring has format {value['format']!r}, not {FORMAT}: it was made by"
-                    " another version of emix, a newer one perhaps; install that"
+                    f"the keyring has format {value['format']!r}, not {FORMAT}: another version of"
+                    " emix made it, perhaps a newer one; install that version"
                 )
             public = {name: _unb64(text) for name, text in value["public"].items()}
             return cls(tuple(value["slots"]), public, _unb64(value["sealed"]))
@@ -156,7 +156,7 @@ class Keyring:
         try:
             value = json.loads(open_small(root.keyring_keys(), _BODY_KIND, b"", self.sealed))
         except OpenFailed as exc:
-            raise KeysError("the keyring does not open: it is another node's or changed") from exc
+            raise KeysError("the keyring does not open: it is another node's, or altered") from exc
         return Secrets(
             node_key=SigningKey(_unb64(value["node_key"])),
             seal_keys=tuple(
@@ -225,9 +225,9 @@ def unlock_with_passphrase(keyring: Keyring, passphrase: bytes) -> RootKey:
         if _unb64(slot["commitment"]) == _commitment(kek):
             return RootKey.unwrapped_by(kek, _unb64(slot["wrapped"]))
     if not _slots(keyring, "passphrase"):
-        raise KeysError("this home has no passphrase; a host key or the recovery kit opens it")
+        raise KeysError("this home has no passphrase; use its host key or the recovery kit")
     raise KeysError(
-        "the passphrase is wrong: it does not open this home. If it is lost, set a new one with"
+        "the passphrase is wrong. If it is lost, set a new one with"
         " the recovery kit: emix passphrase --recovery-kit FILE"
     )
 

@@ -69,7 +69,7 @@ def unwrap(
     try:
         key = open_small(epoch_keys, _WRAP_KIND, _wrap_context(epoch, origin, package_id), wrapped)
     except OpenFailed as exc:
-        raise BadDataKey(f"the wrapped key of package {package_id.short()} does not open") from exc
+        raise BadDataKey(f"the key of package {package_id.short()} cannot be unwrapped") from exc
     return _committed(key, package_id)
 
 
@@ -85,7 +85,7 @@ def open_sealed_key(
     try:
         message = SealedBox(PrivateKey(private)).decrypt(sealed)
     except (CryptoError, ValueError) as exc:
-        raise BadDataKey("the sealed data key does not open with our key") from exc
+        raise BadDataKey("the sealed data key cannot be opened with this node's seal key") from exc
     head = _BOX_KIND + transfer_id.value + package_id.digest
     if len(message) != len(head) + 32 or not message.startswith(head):
         raise BadDataKey("the sealed data key is for another transfer or package")

@@ -63,14 +63,14 @@ def unlock(locked: Any, kind: str, passphrase: bytes) -> bytes:
         cost = argon2.Cost(int(locked["ops"]), int(locked["memory_bytes"]))
         salt, commitment, sealed = (_unb64(locked[n]) for n in ("salt", "commitment", "sealed"))
     except (KeyError, TypeError, ValueError, binascii.Error) as exc:
-        raise KeysError("what a passphrase opens is damaged there") from exc
+        raise KeysError("the data protected by the passphrase is damaged") from exc
     key = argon2.stretch(passphrase, salt, cost)
     if commitment != _commitment(key):
-        raise KeysError("this passphrase does not open it")
+        raise KeysError("the passphrase is wrong")
     try:
         return open_small(SealingKeys(key, "slot"), kind, b"", sealed)
     except OpenFailed as exc:
-        raise KeysError("what the passphrase opens was changed") from exc
+        raise KeysError("the data protected by the passphrase was altered") from exc
 
 
 def _commitment(key: bytes) -> bytes:

@@ -69,7 +69,7 @@ def _write(out: BinaryIO, member: Member, budget: Budget) -> None:
                 out.write(len(piece).to_bytes(4, "big"))
                 out.write(piece)
         if member.size not in (0, total):
-            broken = "damaged inside its archive: it has another size than that says"
+            broken = "damaged inside its archive: its size differs from the archive's entry"
     except Unreadable as exc:
         broken = str(exc)
     except Exception:  # of any kind: libraries that read foreign bytes

@@ -257,9 +257,9 @@ def _list_zip(handle: BinaryIO, _: Budget) -> Iterator[Member]:
         raise Unreadable("it has too many entries; unpack it first")
     size = handle.seek(0, io.SEEK_END)
     if not _is_all_named(handle, size, len(entries)) or (archive.start_dir and not entries):
-        raise Unreadable("a damaged ZIP: its directory does not name all of it; unpack it first")
+        raise Unreadable("a damaged ZIP: its directory is incomplete; unpack it first")
     if sum(entry.compress_size for entry in entries) > size:
-        raise Unreadable("its entries share their bytes; unpack it first")
+        raise Unreadable("its entries overlap; unpack it first")
     # By place, so that a ZIP in something that is read forwards is read forwards; a DICOMDIR
     # first, so that what it names can be looked for.
     for entry in sorted(entries, key=lambda e: (not _is_directory(e.filename), e.header_offset)):
@@ -295,7 +295,7 @@ def _zip_problem(entry: zipfile.ZipInfo) -> str:
         return "compressed with Deflate64, as Windows does above 2 GB; unpack it with 7-Zip first"
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # zipfile expands the others without a bound on what comes out.
-        return "compressed in a way that cannot be bounded; unpack it first"
+        return "compressed by a method that is not supported; unpack it first"
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "a link inside a ZIP"
     return ""
@@ -325,7 +325,7 @@ def _check_tar_end(handle: BinaryIO, offset: int) -> None:
         is_end = not piece.strip(b"\0")
         piece = handle.read(PIECE_BYTES)
     if not is_end:
-        raise Unreadable("damaged or cut off; what came before that is imported")
+        raise Unreadable("damaged or truncated; entries before the damage are imported")
 
 
 def _tar_opener(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> Callable[[], BinaryIO]:

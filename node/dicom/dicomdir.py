@@ -59,9 +59,9 @@ def write_dicomdir(folder: Path) -> list[Unlisted]:
             if os.path.lexists(folder / "DICOMDIR"):
                 return unlisted
             raise NoDicomdir("none of the exported files can be listed in a DICOMDIR", unlisted)
-        why = f"what writes it ended with status {done.status}"
+        why = f"the process that writes it ended with status {done.status}"
     except (OSError, ValueError, RecursionError, children.TookTooLong) as exc:
-        why = f"{type(exc).__name__} in what writes it"
+        why = f"{type(exc).__name__} in the process that writes it"
     finally:
         shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
     with suppress(OSError):

@@ -53,4 +53,4 @@ def _said(output: bytes) -> dict[str, Any]:
 
 
 def _failed() -> Unreadable:
-    return Unreadable("the DICOMDIR cannot be followed to its end")
+    return Unreadable("the DICOMDIR cannot be read completely")

@@ -65,8 +65,8 @@ _HALF_SAMPLES = {b"YBR_FULL_422": 4, b"YBR_PARTIAL_422": 4, b"YBR_PARTIAL_420": 
 _ACR_DATE = re.compile(r"[0-9]{4}\.[0-9]{2}\.[0-9]{2}")  # PS3.5 6.2, of DA and TM
 _ACR_TIME = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?")
 _MAX_TEXT = 256
-_DAMAGED_DIRECTORY = "the DICOMDIR is damaged: what it names cannot be told"
-_LARGE_DIRECTORY = "the DICOMDIR names more than is looked for: what else it names cannot be told"
+_DAMAGED_DIRECTORY = "the DICOMDIR is damaged: the files that it references are unknown"
+_LARGE_DIRECTORY = "the DICOMDIR is too large: not all files that it references were looked for"
 _DELIMITERS = {ord(c) for c in "\\\r\n\t\f"}  # PS3.5 §6.1.2.5.3
 
 
@@ -87,7 +87,7 @@ def examine(walker: Walker, *, is_whole: bool = True) -> Examined:
         return _directory(walker, is_whole=is_whole)
     if is_whole and not instance and meta_instance:
         instance = meta_instance
-        reasons.append("no SOP Instance UID but the file meta's")
+        reasons.append("SOP Instance UID in the file meta only")
     if is_whole and not instance:
         return refusal("no SOP Instance UID")
     if is_whole and not study:

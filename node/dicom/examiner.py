@@ -33,7 +33,7 @@ _MAX_ANSWER_BYTES = 16 * 2**20
 _MAX_REFERENCE, _MAX_REFERENCES = 256, 200_000
 _MOST_VALUES = 32  # that people search by, of one instance
 FAILED = Examined(Verdict.REFUSE, ("the parser failed on it",), is_failure=True)
-TOO_SLOW = Examined(Verdict.REFUSE, ("it takes more computing than a file of its size may",))
+TOO_SLOW = Examined(Verdict.REFUSE, ("parsing takes too much computing for its size",))
 BURST_SECONDS, SUSTAINED_CORES = 15.0, 0.5
 """What the parsers compute for one peer: so much at once, and so much of a core from then on.
 *Measured*: an honest peer's CT at 450 MB/s takes 0.17 of a core."""
@@ -149,7 +149,7 @@ class _Parser:
     async def aclose(self) -> None:
         """End the process; it has nothing to save."""
         if self._process.poll() == -signal.SIGSYS:
-            log.error("a parser was ended by the kernel: it tried what parsing never does")
+            log.error("the kernel killed a parser: it made a forbidden system call")
         self._process.kill()
         with trio.move_on_after(_END_SECONDS, shield=True):
             await self._process.wait()
@@ -394,8 +394,8 @@ async def open_examiner(
 def _not_confined(denied: dict[str, str]) -> NotConfined:
     found = ", ".join(f"{layer} ({why})" for layer, why in denied.items())
     return NotConfined(
-        f"the kernel denies the parsers what [parsers] require in emix.toml asks for: {found};"
-        " allow it, or take it out of the list"
+        f"the kernel denies layers that [parsers] require in emix.toml names: {found}; allow them,"
+        " or remove them from the list"
     )
 
 

@@ -291,7 +291,7 @@ def _add(root: _Record, handle: BinaryIO, name: str) -> None:
     if _OLDER.fullmatch(own_name):
         raise _Unlistable("an older version of an instance")
     if handle.read(132)[128:] != b"DICM":
-        raise _Unlistable("it has not the form of a DICOM file (PS3.10 7.1)")
+        raise _Unlistable("it is not a DICOM file as in PS3.10 7.1")
     handle.seek(0)
     values = _Values(dcmread(handle, stop_before_pixels=True, specific_tags=list(records.READ)))
     study, series = values.uid("StudyInstanceUID"), values.uid("SeriesInstanceUID")

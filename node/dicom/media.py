@@ -142,7 +142,7 @@ class Place:
             raise Unreadable("it is not there") from exc
         except OSError as exc:
             if exc.errno == errno.ELOOP:
-                raise Unreadable("a link, which is not followed; import its target") from exc
+                raise Unreadable("a symbolic link; import its target") from exc
             raise Unreadable(f"it cannot be opened ({os.strerror(exc.errno or 0)})") from exc
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)

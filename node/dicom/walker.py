@@ -79,7 +79,7 @@ class Walker(DatasetWalk):
             yield from self.walk_dataset("")
             return
         elif not self._bytes(0, 132).strip(b"\0"):
-            raise Refused("it begins with zeros, as copies do that failed")
+            raise Refused("it begins with zeros, probably because a copy failed")
         else:
             raise NotDicom("not DICOM")
         yield from self._walk_file_meta()
@@ -168,13 +168,13 @@ class Walker(DatasetWalk):
                 try:
                     step = expander.decompress(data, _DEFLATE_STEP)
                 except zlib.error:
-                    raise Refused("the deflated dataset does not expand") from None
+                    raise Refused("the deflated dataset cannot be decompressed") from None
                 data = expander.unconsumed_tail
                 if not step and not data:
                     break
                 made += len(step)
                 if made > MAX_DEFLATED_BYTES:
-                    raise Refused("the deflated dataset expands beyond all measure")
+                    raise Refused("the deflated dataset expands too much")
                 inner.bound_elements(_DEFLATED_ELEMENTS + _ELEMENTS_A_DEFLATED_BYTE * taken)
                 inner.feed(step, is_last=expander.eof)
         inner.finish_if_open()

@@ -54,10 +54,10 @@ def open_head(encoded: bytes) -> Head:
     except ValueError as exc:
         raise DocumentError("the audit head is malformed") from exc
     if (head.facility, head.node) != (facility, node):
-        raise BadSignature("the audit head is of another node's log")
+        raise BadSignature("the audit head is from another node's log")
     is_possible = 1 <= head.sequence <= MAX_SEQUENCE and 0 <= head.time_milliseconds < 2**48
     if not is_possible or len(head.digest) != 32:
-        raise DocumentError("the audit head has impossible numbers")
+        raise DocumentError("the audit head has invalid numbers")
     return head
 
 

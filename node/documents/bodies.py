@@ -36,7 +36,7 @@ def parse_body(
     try:
         message = kind.FromString(body)
     except DecodeError as exc:
-        raise error(f"these bytes are not a {what}") from exc
+        raise error(f"the bytes are not a valid {what}") from exc
     size = message.ByteSize()
     message.DiscardUnknownFields()
     if message.ByteSize() != size:

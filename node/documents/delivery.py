@@ -109,7 +109,7 @@ def check_delivery(
         BadDataKey: the accompanying sealed key is not the one that it names.
     """
     if delivery.sender != peer:
-        raise BadDelivery("the delivery is not from the peer that shows it")
+        raise BadDelivery("the delivery is not from the peer that presents it")
     if delivery.receiver != me:
         raise BadDelivery("the delivery is to another facility")
     if now > delivery.stands_until + MAX_CLOCK_SKEW_SECONDS:
@@ -118,7 +118,7 @@ def check_delivery(
         ahead = shown_seconds(delivery.created_time - now)
         raise BadDelivery(
             f"the delivery was signed {ahead} ahead of this node's clock: one of the two clocks is"
-            " wrong; set it right (NTP)"
+            " wrong; correct it (NTP)"
         )
     if sha256(sealed_key) != delivery.sealed_key_digest:
         raise BadDataKey("the sealed key is not the one that the delivery names")
@@ -154,11 +154,11 @@ def _decode(body: bytes) -> Delivery:
     if len(delivery.sealed_summary) > MAX_SEALED_BYTES:
         raise BadDelivery("the summary is too long")
     if max(delivery.sealed_bytes, delivery.instances, delivery.manifest_bytes) >= 2**50:
-        raise BadDelivery("the delivery's numbers are impossible")
+        raise BadDelivery("the delivery's counts or sizes are out of bounds")
     if (
         not delivery.created_time
         <= delivery.expires_time
         < delivery.created_time + MAX_LIFE_SECONDS
     ):
-        raise BadDelivery("the delivery stands for more than 400 days")
+        raise BadDelivery("the delivery's validity is not 0 to 400 days")
     return delivery

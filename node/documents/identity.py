@@ -185,9 +185,9 @@ def _profile(wire: pb.SignedBytes, whose: _Whose) -> Profile:
     value = parse_body(pb.Profile, whose.check("profile", wire), "profile")
     whose.check_names(value)
     if not all(map(is_endpoint, (*value.endpoints, *value.introduction_endpoints))):
-        raise DocumentError("the profile names an impossible endpoint")
+        raise DocumentError("the profile has an invalid endpoint")
     if not 0 <= value.issued_seconds < 2**40:
-        raise DocumentError("the profile's time is impossible")
+        raise DocumentError("the profile's time is invalid")
     check_name(value.display_name)
     return Profile(
         display_name=clean_name(value.display_name),

@@ -120,13 +120,13 @@ def open_list(data: bytes, network_key: bytes, now: float) -> NetworkList:
         raise BadSignature("the list expires after the key that signed it")
     lifetime = stated.expires_seconds - stated.issued_seconds
     if not 0 < lifetime <= LIST_SECONDS or not 0 <= stated.issued_seconds <= now + SKEW_SECONDS:
-        raise DocumentError("the list's times are impossible")
+        raise DocumentError("the list's times are invalid")
     # A number is at most the issue time in seconds. So the thief of a list key cannot use up the
     # numbers: a later list can always have a higher one.
     if not 1 <= stated.number <= stated.issued_seconds or not 1 <= stated.epoch <= MAX_EPOCH:
-        raise DocumentError("the list's number or epoch is impossible")
+        raise DocumentError("the list's number or epoch is out of bounds")
     if len(stated.members) > MAX_MEMBERS:
-        raise DocumentError("the list's length is impossible")
+        raise DocumentError(f"the list has more than {MAX_MEMBERS} members")
     with _ids():
         members = {
             InvitationId(m.invitation_digest): FacilityId(m.facility_id) for m in stated.members
@@ -186,7 +186,7 @@ def apply_change(base: NetworkList, data: bytes) -> bytes:
     """
     change = _open_change(data)
     if change.base_digest != base.digest:
-        raise DocumentError("the change is of another list than the newest known here")
+        raise DocumentError("the change does not start from the newest list known here")
     with _ids():
         removed = frozenset(map(InvitationId, change.removed_invitations))
         members = {i: f for i, f in base.members.items() if i not in removed}
@@ -240,7 +240,7 @@ def open_list_key(
     if now >= stated.expires_seconds:
         raise BadSignature("the list key has expired")
     if latest is not None and latest.epoch > stated.epoch:
-        raise BadSignature("the network revoked the list key; its operator makes a new one")
+        raise BadSignature("a new epoch ended the list key; the operator makes a new one")
     return stated.list_key, stated.epoch
 
 

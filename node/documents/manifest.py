@@ -128,7 +128,7 @@ def _check_counts(wire: pb.Manifest) -> None:
     if len(wire.attachments) > MAX_ATTACHMENTS:
         raise ValueError("too many attachments for one package")
     if any(len(attachment.about_uids) > MAX_ABOUT for attachment in wire.attachments):
-        raise ValueError("an attachment is about too much")
+        raise ValueError("an attachment names too many series or instances")
     extents = sum(len(instance.extents) for instance in wire.instances)
     extents += sum(len(attachment.extents) for attachment in wire.attachments)
     if extents > len(wire.instances) + len(wire.attachments) + len(wire.chunks):

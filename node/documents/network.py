@@ -119,7 +119,7 @@ class JoinLetter:
         if len(wire.token_secret) != 32 or not wire.endpoints:
             raise DocumentError("the join letter is incomplete; copy it again")
         if not all(map(is_endpoint, wire.endpoints)):
-            raise DocumentError("the join letter names an impossible address")
+            raise DocumentError("the join letter has an invalid address; ask for a new one")
         letter = cls(
             invitation=open_invitation(wire.invitation, wire.network_key),
             token=SigningKey(wire.token_secret),
@@ -131,7 +131,7 @@ class JoinLetter:
         try:
             check_directory_root(letter.root_certificate)
         except ValueError as exc:
-            raise DocumentError("the join letter names an impossible root certificate") from exc
+            raise DocumentError("the join letter has an invalid root certificate") from exc
         if letter.token.public != letter.invitation.token_key:
             raise DocumentError("the join letter holds another invitation's key")
         return letter
@@ -217,10 +217,10 @@ def _decode_letter(plain: str) -> bytes:
     try:
         data = base64.b64decode(coded + "=" * (-len(coded) % 4), b"-_", validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise DocumentError("the join letter is damaged; copy it again, whole") from exc
+        raise DocumentError("the join letter is damaged; copy the whole letter again") from exc
     data, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
     if check != _letter_check(data):  # not every part of it is signed
-        raise DocumentError("the join letter is damaged, or was cut off; copy it again, whole")
+        raise DocumentError("the join letter is damaged or truncated; copy the whole letter again")
     return data
 
 
@@ -262,7 +262,7 @@ def open_invitation(signed: documents.SignedBytes, network_key: bytes) -> Invita
         raise DocumentError("the invitation is malformed")
     check_name(name)
     if not 0 <= wire.issued_seconds < wire.expires_seconds < _LATEST_SECONDS:
-        raise DocumentError("the invitation's times are impossible")
+        raise DocumentError("the invitation's times are invalid")
     return Invitation(
         id=InvitationId(sha256(b"emix/invitation-id/v1\0", signed.body)),
         network=network,
@@ -305,12 +305,12 @@ def open_membership(data: bytes, network_key: bytes) -> Membership:
     verify(invitation.token_key, "membership-claim", wire.claim.body, wire.claim.signature)
     stated = parse_body(pb.MembershipClaim, wire.claim.body, "membership claim")
     if stated.invitation_digest != invitation.id.digest:
-        raise BadSignature("the claim is on another invitation")
+        raise BadSignature("the membership claim names another invitation")
     if len(stated.facility_key) != 32:
-        raise DocumentError("the claim names no facility")
+        raise DocumentError("the membership claim names no facility")
     earliest = invitation.issued_seconds - SKEW_SECONDS
     if not earliest <= stated.joined_seconds <= invitation.expires_seconds + SKEW_SECONDS:
-        raise DocumentError("the claim was made outside the invitation's time")
+        raise DocumentError("the membership claim was made outside the invitation's time")
     return Membership(invitation, stated.facility_key, stated.joined_seconds, data)
 
 
@@ -350,9 +350,9 @@ def open_listing(data: bytes, identity: Identity) -> Listing:
     if max(len(stated.departments), len(stated.recipients)) > MAX_LISTED:
         raise DocumentError(f"at most {MAX_LISTED} departments and recipients can be listed")
     if len(stated.only_relays) > MAX_LISTED or not all(map(is_endpoint, stated.only_relays)):
-        raise DocumentError("the listing names impossible relays")
+        raise DocumentError("the listing names invalid relays")
     if not 0 <= stated.issued_seconds < _LATEST_SECONDS:
-        raise DocumentError("the listing's time is impossible")
+        raise DocumentError("the listing's time is invalid")
     return Listing(
         city=clean_name(stated.city),
         departments=_names(stated.departments),

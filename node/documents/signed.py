@@ -62,8 +62,8 @@ class NodeCert:
         if self.generation > now + MAX_CLOCK_SKEW_SECONDS:
             ahead = shown_seconds(self.generation - now)
             raise BadSignature(
-                f"the node key is of a time that is to come, {ahead} ahead of this clock: a clock"
-                " is wrong, here or there"
+                f"the node key was made {ahead} ahead of this node's clock: one of the two clocks"
+                " is wrong; correct it (NTP)"
             )
 
 
@@ -105,9 +105,9 @@ class Signer:
                 self.facility_key,
             ) from exc
         if not 0 <= cert.issued_seconds < cert.expires_seconds < _LATEST_SECONDS:
-            raise BadSignature("the node certificate has an impossible time")
+            raise BadSignature("the node certificate has an invalid time")
         if not 1 <= cert.generation <= cert.issued_seconds + MAX_CLOCK_SKEW_SECONDS:
-            raise BadSignature("the node certificate is of an impossible node key")
+            raise BadSignature("the node certificate has an invalid node key")
         return NodeCert(
             cert.node_key,
             cert.issued_seconds,

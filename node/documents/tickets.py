@@ -172,7 +172,7 @@ def open_ticket(
     verify(certified.ticket_key, "relay-ticket", wire.ticket.body, wire.ticket.signature)
     stated = parse_body(pb.Ticket, wire.ticket.body, "relay ticket")
     if not now - skew_seconds < stated.expires_seconds <= now + TICKET_SECONDS + SKEW_SECONDS:
-        raise DocumentError("the relay ticket has expired, or the clocks are far apart")
+        raise DocumentError("the relay ticket has expired, or the clocks differ too much")
     if stated.relay not in certified.relays:
         raise BadSignature("the network has not named this relay")
     if len(stated.ticket_id) != 16 or not is_endpoint(stated.relay):

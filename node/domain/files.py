@@ -8,14 +8,14 @@ import json
 
 _KINDS = {
     "emix-keyring/": "the keyring of a home",
-    "emix-recovery-kit/": "a recovery kit, a secret that stays offline: take it away from there",
-    "emix-proof/": "a proof, which `emix receipts verify` takes",
-    "emix-audit-head/": "the head of an audit log, which `emix audit verify --head` takes",
-    "emix-node-request/": "a request for a certificate, which `emix node certify` takes",
-    "emix-node-certificate/": "a node's certificate, which `emix node renew --certificate` takes",
+    "emix-recovery-kit/": "a recovery kit, which is secret: move it to a safe place offline",
+    "emix-proof/": "a proof, for `emix receipts verify`",
+    "emix-audit-head/": "the head of an audit log, for `emix audit verify --head`",
+    "emix-node-request/": "a request for a certificate, for `emix node certify`",
+    "emix-node-certificate/": "a node's certificate, for `emix node renew --certificate`",
 }
 _BEGINNINGS = (
-    (b"emix-join-", "a join letter, which `emix join` takes"),
+    (b"emix-join-", "a join letter, for `emix join`"),
     (b"PK\x03\x04", "a ZIP"),
     (b"%PDF", "a PDF"),
     (b"[facility]", "a configuration"),

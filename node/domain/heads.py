@@ -201,13 +201,13 @@ def own_problem(sequence: int, digest: bytes, found: bytes | None) -> str:
     """
     if found is None:
         return (
-            f"entry {sequence} was confirmed, and this log ends before it: its end was cut off, or"
-            " an old copy of the home was put back"
+            f"entry {sequence} was confirmed, but this log ends before it: it was truncated, or"
+            " an old copy of the home was restored"
         )
     if found != digest:
         return (
-            f"entry {sequence} was confirmed, and this log has another in its place: it was"
-            " rewritten, or went on from an old copy of the home"
+            f"entry {sequence} was confirmed, but this log has a different one: the log was"
+            " rewritten, or continued from an old copy of the home"
         )
     return ""
 

@@ -105,7 +105,7 @@ class FacilityId(_Id):
         if len(data) != DIGEST_BYTES + _CHECK_BYTES:
             raise ValueError("not a whole Facility ID: that has 56 characters in 8 groups of 7")
         if data[DIGEST_BYTES:] != _check(data[:DIGEST_BYTES]):
-            raise ValueError("the Facility ID has a typing error; compare it once more")
+            raise ValueError("the Facility ID has a typing error; check it")
         return cls(data[:DIGEST_BYTES])
 
     def __str__(self) -> str:

@@ -122,7 +122,7 @@ class Manifest:
         if len(self.instances) > MAX_INSTANCES or len(self.chunks) > MAX_CHUNKS:
             raise ValueError("too many instances or chunks for one package")
         if not self.instances and not self.attachments:
-            raise ValueError("a package without instances and attachments")
+            raise ValueError("the package has neither instances nor attachments")
         _check_uids(self.study_instance_uid, self.instances)
         _check_attachments(self.attachments)
         _check_chunks(self.chunks)
@@ -176,7 +176,7 @@ def check_attached(media_type: str, about: Sequence[str]) -> None:
     if not _MEDIA_TYPE.fullmatch(media_type):
         raise ValueError("an attachment's media type is malformed")
     if len(about) > MAX_ABOUT or not all(map(is_loose_uid, about)):
-        raise ValueError("an attachment is about too much, or about what has no UID")
+        raise ValueError("an attachment names too many series or instances, or an invalid UID")
 
 
 def _check_chunks(chunks: Sequence[ChunkEntry]) -> None:
@@ -204,7 +204,7 @@ def _check_coverage(
     filled = [0] * len(chunks)
     for entry in entries:
         if not entry.extents or entry.size_bytes <= 0:
-            raise ValueError("an instance or attachment without bytes")
+            raise ValueError("an instance or attachment is empty")
         if len(entry.digest) != DIGEST_BYTES:
             raise ValueError("an instance's or attachment's digest has the wrong length")
         if sum(extent.length for extent in entry.extents) != entry.size_bytes:

@@ -93,12 +93,12 @@ def find_named(facilities: Mapping[FacilityId, str], text: str) -> FacilityId:
         if len(found) == 1 and not any(same_name(name, wanted) for name in found.values()):
             raise NotFound(
                 f"no paired facility is called {printable(wanted)!r}, but one has a name that looks"
-                f" like it; if you mean that, use its Facility ID: {facilities_text(found)}"
+                f" like it; if you mean that one, use its Facility ID: {facilities_text(found)}"
             )
     if not found:
         raise NotFound(
-            f"no paired facility is called {printable(wanted)!r}; `emix peers` lists them. Of a"
-            f" Facility ID, {LEAST_CHARACTERS} characters are needed at least"
+            f"no paired facility is called {printable(wanted)!r}; `emix peers` lists them. Give at"
+            f" least {LEAST_CHARACTERS} characters of a Facility ID"
         )
     if len(found) > 1:
         raise several_named(found)
@@ -109,7 +109,7 @@ def find_named(facilities: Mapping[FacilityId, str], text: str) -> FacilityId:
 def several_named(found: Mapping[FacilityId, str]) -> Conflict:
     """Return the error for a name that several facilities have: their IDs are what is needed."""
     return Conflict(
-        f"{len(found)} facilities are called so; use the Facility ID: {facilities_text(found)}"
+        f"{len(found)} facilities have this name; use the Facility ID: {facilities_text(found)}"
     )
 
 

@@ -37,10 +37,10 @@ NO_LIST: ListPlace = (0, 0)
 class ListProblem(enum.Enum):
     """Why a list is not taken over."""
 
-    OLDER = "an older list than the one known was shown"
-    TWO_LISTS = "two different lists of one number were shown"
-    EXPIRED = "a list that had expired was shown for the first time"
-    WITHHELD = "a list that a peer has was not shown"
+    OLDER = "an older list than the one known here was presented"
+    TWO_LISTS = "two different lists with the same number were presented"
+    EXPIRED = "an unknown list was presented that had already expired"
+    WITHHELD = "a list that a peer has was withheld"
 
 
 @dataclass(frozen=True, slots=True)

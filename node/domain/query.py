@@ -219,7 +219,7 @@ def criterion(name: str, text: str) -> Criterion | None:
             plain = _HYPHENATED.sub(r"\1\2\3", wanted)
             low, high = _range(key, plain, _DATE, "days are written 20261124, 20261101-20261130,")
             if not all(map(_is_day, filter(None, (low, high)))):
-                raise UsageError(f"{key.keyword}: there is no such day")
+                raise UsageError(f"{key.keyword}: this day does not exist")
         case Kind.TIME:
             plain = wanted.replace(":", "")
             low, high = _range(key, plain, _TIME, "times are written 1030, 1000-1200,")
@@ -227,7 +227,7 @@ def criterion(name: str, text: str) -> Criterion | None:
         case Kind.NUMBER:
             values = tuple(_number(key, one) for one in wanted.split("\\"))
         case Kind.COUNT:
-            raise UsageError(f"{key.keyword} is answered, and is no key to search by")
+            raise UsageError(f"{key.keyword} appears in answers only and cannot be searched")
     return Criterion(key, values, low, high, wanted)
 
 
@@ -242,21 +242,21 @@ def _is_day(text: str) -> bool:
 def _uids(key: Attribute, wanted: str) -> tuple[str, ...]:
     uids = tuple(uid.strip() for uid in re.split(r"[\\,]", wanted))
     if len(uids) > MAX_VALUES:
-        raise UsageError(f"{key.keyword}: at most {MAX_VALUES} UIDs are looked for at once")
+        raise UsageError(f"{key.keyword}: at most {MAX_VALUES} UIDs are allowed")
     if not all(len(uid) <= MAX_UID and is_loose_uid(uid) for uid in uids):
         raise UsageError(
-            f"{key.keyword}: UIDs are digits and full stops, and have no wildcards; several are"
-            " separated by commas"
+            f"{key.keyword}: a UID has only digits and full stops, no wildcards; separate several"
+            " UIDs by commas"
         )
     return uids
 
 
 def _patterns(key: Attribute, patterns: Sequence[str]) -> tuple[str, ...]:
     if len(patterns) > MAX_VALUES:
-        raise UsageError(f"{key.keyword}: at most {MAX_VALUES} values are looked for at once")
+        raise UsageError(f"{key.keyword}: at most {MAX_VALUES} values are allowed")
     shorter = tuple(re.sub(r"\*+", "*", p.strip()) for p in patterns if p.strip())
     if not shorter:
-        raise UsageError(f"{key.keyword}: no value is between the separators")
+        raise UsageError(f"{key.keyword}: there is no value between the separators")
     if any(len(p) > MAX_PATTERN or p.count("*") > MAX_WILDCARDS for p in shorter):
         raise UsageError(
             f"{key.keyword}: a pattern has at most {MAX_PATTERN} characters and {MAX_WILDCARDS}"
@@ -300,7 +300,7 @@ def _range(key: Attribute, wanted: str, form: re.Pattern[str], written: str) -> 
     if not (low or high) or any(end and not form.fullmatch(end) for end in (low, high)):
         raise UsageError(f"{key.keyword}: {written} or with one end left out")
     if low and high and low > high:
-        raise UsageError(f"{key.keyword}: a range begins with its lower end")
+        raise UsageError(f"{key.keyword}: a range must begin with its lower end")
     return low, high
 
 
@@ -316,7 +316,7 @@ def _last_time(time: str) -> str:
 
 def _number(key: Attribute, text: str) -> str:
     if not _INTEGER.fullmatch(text.strip()):
-        raise UsageError(f"{key.keyword} is a whole number")
+        raise UsageError(f"{key.keyword} must be a whole number")
     return str(int(text))
 
 
@@ -378,9 +378,7 @@ def make_query(
         UsageError: a key is unknown, or belongs to a level below, or is written wrongly.
     """
     if len(words) > MAX_WORDS or any(len(word) > MAX_PATTERN for word in words):
-        raise UsageError(
-            f"at most {MAX_WORDS} words of {MAX_PATTERN} characters are looked for at once"
-        )
+        raise UsageError(f"at most {MAX_WORDS} words of {MAX_PATTERN} characters are allowed")
     criteria = [criterion(name, text) for name, text in keys.items()]
     found = [one for one in criteria if one is not None]
     if len({attribute(name).keyword for name in keys}) < len(keys):
@@ -389,7 +387,7 @@ def make_query(
         if _LEVELS.index(one.attribute.level) > _LEVELS.index(level):
             instead = ", or for ModalitiesInStudy" if one.attribute.keyword == "Modality" else ""
             raise UsageError(
-                f"{one.attribute.keyword} is said of each {one.attribute.level}; search at that"
-                f" level{instead}"
+                f"{one.attribute.keyword} is an attribute of the {one.attribute.level} level;"
+                f" search at that level{instead}"
             )
     return Query(level, tuple(found), tuple(words), limit=limit, offset=offset)

@@ -40,7 +40,7 @@ def doubt_about(
     if is_repeated or any(found.is_of_import for found in others):
         return "another image of this import has the same SOP Instance UID; both are kept"
     if any(found.series_instance_uid == series_instance_uid for found in others):
-        return "another version of an instance that is here; both are kept"
+        return "another version of an instance in the store; both are kept"
     if others:
         return "an image of another series has the same SOP Instance UID; both are kept"
     return ""

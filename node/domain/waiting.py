@@ -36,7 +36,7 @@ def why_waiting(row: Transfer, way: WayToPeer) -> str:
         return row.reason
     if way.is_removed:
         return (
-            "this facility was removed here: bring it back with `emix peers pair"
+            "this facility was removed here: accept it again with `emix peers pair"
             f" --restore-removed`, or `emix cancel {row.name}`"
         )
     if way.distrusted:
@@ -81,5 +81,5 @@ def _why_not_received(row: Transfer, way: WayToPeer) -> str:
     if row.reason:
         return row.reason
     if way.is_connected:
-        return "it waits for the sender to go on"
-    return "the sender is not connected; it goes on when it comes again"
+        return "waits for the sender to continue"
+    return "the sender is not connected; the transfer continues when it is"

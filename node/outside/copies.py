@@ -84,12 +84,12 @@ def decode_inventory(data: bytes) -> Mapping[str, Listed]:
         raise ValueError("it is not whole")
     first, *lines = body.decode("ascii", "replace").splitlines()
     if first != _HEADER:
-        raise ValueError("it is of another version")
+        raise ValueError("it has another format version")
     files = {}
     for line in lines:
         found = _LINE.fullmatch(line)
         if found is None or not is_name(found[3]) or found[3] in files:
-            raise ValueError("it lists what no backup has")
+            raise ValueError("it lists files that no backup contains")
         files[found[3]] = Listed(int(found[2]), bytes.fromhex(found[1]))
     return MappingProxyType(files)
 
@@ -111,7 +111,7 @@ def read_inventory(directory: Path) -> Mapping[str, Listed]:
     except ValueError as exc:
         raise ConfigError(f"{path} is damaged: {exc}") from exc
     if missing := [name for name in _NEEDED if name not in files]:
-        raise ConfigError(f"{directory} is no whole backup: it lacks {', '.join(missing)}")
+        raise ConfigError(f"{directory} is not a complete backup: it lacks {', '.join(missing)}")
     return files
 
 
@@ -120,13 +120,13 @@ def _why_none(directory: Path) -> str:
     if not directory.exists():
         return "is not there; is its disk mounted?"
     if not directory.is_dir():
-        return "is not a folder, as a backup is; name the folder that `emix backup` wrote"
+        return "is not a folder; name the folder that `emix backup` wrote"
     with suppress(OSError):
         if not {path.name for path in directory.iterdir()} - {safe_paths.LOST_AND_FOUND}:
             return "is empty; is its disk mounted?"
     return (
-        f"is no whole backup: it has no {INVENTORY}, which is written last. A copy of a home that"
-        " was made without `emix backup` is used as it is, with --home"
+        f"is not a complete backup: it has no {INVENTORY}, which is written last. If it is a copy"
+        " of a home made without `emix backup`, use it directly, with --home"
     )
 
 
@@ -139,7 +139,7 @@ def find_missing(directory: Path, files: Mapping[str, Listed]) -> list[Problem]:
         except FileNotFoundError:
             problems.append(Problem(name, "is missing"))
         except OSError as exc:
-            problems.append(Problem(name, f"cannot be looked at ({os.strerror(exc.errno or 0)})"))
+            problems.append(Problem(name, f"cannot be accessed ({os.strerror(exc.errno or 0)})"))
         else:
             if size != listed.size_bytes:
                 problems.append(Problem(name, f"has {size} bytes instead of {listed.size_bytes}"))
@@ -296,7 +296,7 @@ class BackupFolder:
     def _check_place(self) -> None:
         there = self.directory if self.directory.exists() else self.directory.parent
         if self.home is not None and there.resolve().is_relative_to(self.home.resolve()):
-            raise ConfigError("the backup must not lie inside the home")
+            raise ConfigError("the backup folder must not be inside the home; choose another")
         if not self.is_elsewhere:
             return
         disks = {path.stat().st_dev for path in (Path("/"), self.home) if path is not None}
@@ -338,12 +338,12 @@ class BackupFolder:
         self.end_file()
         name = f"chunks/{str(chunk_id)[:2]}/{chunk_id}"
         if self.base is None or name not in self.base.files or name in self.files:
-            raise StoreError("a chunk that the earlier backup does not have")
+            raise StoreError("the node refers to a chunk that the earlier backup lacks")
         with self._named_errors():
             self._make_folders(name)
             there = self.base.directory / name
             if not stat.S_ISREG(there.lstat().st_mode):
-                raise StoreError(f"{there} is no plain file, as all files of a backup are")
+                raise StoreError(f"{there} is not a regular file, so it is not part of a backup")
             try:
                 os.link(there, name, dst_dir_fd=self._fd, follow_symlinks=False)
             except OSError as exc:
@@ -368,7 +368,7 @@ class BackupFolder:
 
     def _begin_file(self, name: str) -> None:
         if not is_name(name) or name in self.files:
-            raise StoreError("a file that no backup has")
+            raise StoreError("the node sent a file that does not belong in a backup")
         self._make_folders(name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._handle = os.fdopen(os.open(name, flags, 0o600, dir_fd=self._fd), "wb")

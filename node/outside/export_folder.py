@@ -97,8 +97,8 @@ class ExportFolder:
         found = set(safe_paths.names(self._fd))
         if _PARTIAL in found:
             raise Conflict(
-                f"an export into {self._directory} runs, or was killed: then remove"
-                f" {self.partial} first"
+                f"an export into {self._directory} is running, or was killed; if it was killed,"
+                f" remove {self.partial} first"
             )
         if found:
             raise Conflict(f"{self._directory} is not empty; export into a new folder")
@@ -148,7 +148,7 @@ class ExportFolder:
             StoreError: it cannot be written, or has a name that none of ours has.
         """
         if not _OUR_NAME.fullmatch(name):
-            raise StoreError("a file of another name than an export has")
+            raise StoreError("the node sent a file whose name does not belong in an export")
         try:
             if offset == 0 and self._sizes.get(name) == len(piece) and self._whole(name, piece):
                 return
@@ -234,7 +234,7 @@ class ExportFolder:
         if left:
             names = ", ".join(left[:_MOST_NAMED])
             names += f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
-            what += f"; left there, and of no use without the others: {names}. Remove them"
+            what += f"; left there, from an incomplete export: {names}. Remove them"
         else:
             what += "; no file of this export has its name there"
         self._failure = what

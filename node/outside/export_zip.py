@@ -51,12 +51,12 @@ class ExportZip:
                 self._fd, _ = self._closing.enter_context(folder)
                 found = safe_paths.names(self._fd)
                 if self._path.name in found:
-                    raise Conflict(f"{self._path} is there already; choose another name")
+                    raise Conflict(f"{self._path} exists already; choose another name")
                 if self._hidden in found:
                     hidden = self._path.with_name(self._hidden)
                     raise Conflict(
-                        f"an export into {self._path} runs, or was killed: then remove {hidden}"
-                        " first"
+                        f"an export into {self._path} is running, or was killed; if it was killed,"
+                        f" remove {hidden} first"
                     )
                 fd = os.open(self._hidden, _FILE, 0o600, dir_fd=self._fd)
                 self._closing.callback(self._remove)
@@ -166,7 +166,7 @@ class ExportZip:
             self._handle.flush()
             os.fsync(self._handle.fileno())
             if self._path.name in safe_paths.names(self._fd):
-                raise Conflict(f"{self._path} is there by now; nothing was exported")
+                raise Conflict(f"{self._path} was created meanwhile; nothing was exported")
             os.rename(self._hidden, self._path.name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
             os.fsync(self._fd)
         except OSError as exc:

@@ -43,14 +43,14 @@ def parse(kind: type[M], data: bytes, bound: Bound) -> M:
     name = kind.DESCRIPTOR.name
     if len(data) > bound.size:
         raise RemoteProtocolError(
-            f"a {name} of {len(data)} bytes came; at most {bound.size} are read"
+            f"a {name} has {len(data)} bytes; at most {bound.size} are accepted"
         )
     if not has_at_most(data, bound.fields, _form(kind.DESCRIPTOR)):
-        raise RemoteProtocolError(f"a {name} with more than {bound.fields} fields came")
+        raise RemoteProtocolError(f"a {name} has more than {bound.fields} fields")
     try:
         return kind.FromString(data)
     except DecodeError as exc:
-        raise RemoteProtocolError(f"what came is no {name}") from exc
+        raise RemoteProtocolError(f"the message is not a valid {name}") from exc
 
 
 @cache

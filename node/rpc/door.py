@@ -76,7 +76,7 @@ class Door:
         """
         visitor = self._visitors.get(call.address)
         if visitor is None:
-            raise PeerUntrusted("the admin services are reached by the admin socket only")
+            raise PeerUntrusted("the admin services accept calls from the admin socket only")
         call.account = f"uid {visitor.uid}"
         self._calls.take(call.account, call.on_end)
         return visitor

@@ -72,7 +72,7 @@ class RateLimit:
         # Only admitted calls count; otherwise one caller could block all others.
         so_far = self._counts.get(caller, 0)
         if so_far >= self._limit or self._total >= self._in_all:
-            raise PeerBusy("asked too often; try again in a minute", 60)
+            raise PeerBusy("too many calls; try again in a minute", 60)
         self._counts[caller] = so_far + 1
         self._total += 1
         if len(self._counts) > _MAX_CALLERS:
@@ -93,7 +93,7 @@ class Places:
             PeerBusy: it has no more.
         """
         if self._taken[account] >= self._most:
-            raise PeerBusy("too many calls at once; come again", 5)
+            raise PeerBusy("too many calls at once; try again later", 5)
         self._taken[account] += 1
         on_end(lambda: self._give_back(account))
 

@@ -49,13 +49,13 @@ class Gathering:
                     )
                 request = await call.read()
             return first, b"".join(parts)
-        raise PeerTimeout(f"the document did not come within {_SECONDS:.0f} s")
+        raise PeerTimeout(f"the document did not arrive within {_SECONDS:.0f} s")
 
     @contextmanager
     def _place(self, account: str) -> Iterator[None]:
         mine = self._places[account]
         if mine >= self._most_of_caller or self._places.total() >= self._most_in_all:
-            raise PeerBusy("too many documents are brought at once; try again in a minute", 60)
+            raise PeerBusy("too many documents are sent at once; try again in a minute", 60)
         self._places[account] += 1
         try:
             yield

@@ -172,7 +172,7 @@ class _Reading:
         with self._place(call.account), trio.move_on_after(self._seconds) as waiting:
             found = await call.read()
         if waiting.cancelled_caught:
-            raise PeerTimeout(f"no request came within {self._seconds:.0f} s")
+            raise PeerTimeout(f"no request arrived within {self._seconds:.0f} s")
         if found is None:
             raise RemoteProtocolError("the call ended without a request")
         return found
@@ -180,7 +180,7 @@ class _Reading:
     @contextmanager
     def _place(self, account: str) -> Iterator[None]:
         if self._of_caller[account] >= self._most:
-            raise PeerBusy("too many requests are on their way; try again", 1)
+            raise PeerBusy("too many requests at once; try again", 1)
         self._of_caller[account] += 1
         try:
             yield
@@ -345,7 +345,7 @@ async def serve(
         else:
             port = server.add_secure_port(address, credentials)
     except RuntimeError as exc:
-        raise ConfigError(f"{address} cannot be bound; is another program using it?") from exc
+        raise ConfigError(f"{address} cannot be bound; another program may use it") from exc
     await trio_asyncio.aio_as_trio(server.start)()
     try:
         yield port

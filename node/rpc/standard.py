@@ -41,7 +41,7 @@ def health_service(
 
     async def watch(call: Call[Any]) -> None:
         if is_public:
-            raise PeerRefused("ask with Check; nobody watches here")
+            raise PeerRefused("health Watch is not supported; use Check")
         service, last = call.request.service, None
         while True:
             is_known = not service or service in services

@@ -60,19 +60,19 @@ _TOO_MANY = "Concurrent RPC limit exceeded"
 """What a server of gRPC says that has as many calls as it takes."""
 
 _HANDSHAKE = (
-    "the TLS handshake failed: another service, a node that has not paired with us, or clocks that"
-    " are more than a day apart (`emix doctor` looks at this one)"
+    "the TLS handshake failed: it is another service, or a node that has not paired with this one,"
+    " or the clocks differ by more than a day (`emix doctor` checks this one)"
 )
 _WORDS = {
     "connection refused": "nothing listens there (connection refused)",
     "ssl": _HANDSHAKE,
     "handshak": _HANDSHAKE,
-    "socket closed": "the other side closed the connection; is that the right port?",
+    "socket closed": "the other side closed the connection; check the port",
     "connection reset": "the connection broke (reset)",
-    "no route to host": "no way there (no route to host)",
+    "no route to host": "the network has no route to it (no route to host)",
     "timed out": "no answer (timed out)",
     "timeout": "no answer (timed out)",
-    "dns": "its name is not known to the DNS",
+    "dns": "the DNS does not know its name",
 }
 
 Metadata = tuple[tuple[str, str], ...]

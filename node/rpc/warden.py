@@ -181,14 +181,14 @@ class Warden:
         try:
             self._sockets = _accepted(self._sockets)
         except OSError as exc:
-            self._log("the connections cannot be looked at", reason=exc.strerror)
+            self._log("the connections cannot be listed", reason=exc.strerror)
             return
         names = {name: key for key, (at, name) in self._sockets.items() if at == port}
         surplus = self._connections.surplus(names, time.monotonic())
         for name in surplus:
             self.ended += _end(*names[name])
         if surplus:
-            self._log("connections ended: too many, or none that we know", ended=len(surplus))
+            self._log("connections ended: too many, or unidentified too long", ended=len(surplus))
 
     def _log(self, event: str, **facts: Any) -> None:
         """Log an event, once a minute at most."""

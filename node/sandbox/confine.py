@@ -24,9 +24,9 @@ from node.sandbox import landlock, seccomp
 from node.sandbox.seccomp import errno_text
 
 LAYERS = {
-    "privileges": "no capabilities, and no way to get any",
-    "network": "a network of their own, with nothing in it",
-    "mounts": "a root folder of their own, with nothing in it",
+    "privileges": "no capabilities, and no way to gain any",
+    "network": "an empty network namespace",
+    "mounts": "an empty root folder",
     "files": "Landlock: no file can be opened",
     "syscalls": "seccomp: computing only; no sockets, processes or signals",
 }
@@ -144,7 +144,7 @@ def _empty_root() -> str:
     # unmounted.
     pivot_root = {"x86_64": 155, "aarch64": 41}.get(os.uname().machine)
     if pivot_root is None:
-        return f"no number is known for {os.uname().machine}"
+        return f"the system call number is unknown for {os.uname().machine}"
     if (
         _libc.syscall(ctypes.c_long(pivot_root), b".", b".") != 0
         or _libc.umount2(b".", _MNT_DETACH) != 0

@@ -53,7 +53,7 @@ READERS = 4
 """How many tasks read at once; each has its own connection and page cache."""
 
 _READER_CACHE_KIB = 4096
-_DAMAGED = "the database is damaged, or is another's"
+_DAMAGED = "the database is damaged, or belongs to another home"
 _CODE = 0xFF
 """Masks an extended result code to its primary code."""
 
@@ -232,8 +232,8 @@ class Database:
         except sqlcipher.Error as exc:
             if exc.sqlite_errorcode & _CODE == sqlcipher.SQLITE_FULL:
                 raise StoreFull(
-                    f"there is no room in {path.parent} for a copy of the database, which is"
-                    " made first; free space there"
+                    f"{path.parent} has no room for the copy of the database that must be made"
+                    " first; free space there"
                 ) from exc
             raise StoreError(f"the database could not be copied: {_name(exc)}") from exc
 
@@ -436,7 +436,7 @@ def _check_known(db: Db, migrations: Migrations) -> None:
     if theirs:
         raise StoreError(
             f"the database was made by a newer emix ({printable(theirs[-1])[:40]}). Install that"
-            " version or a later one; this one changed nothing"
+            " version or a later one; nothing was changed"
         )
 
 

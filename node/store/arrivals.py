@@ -92,7 +92,7 @@ class ArrivalStore:
             )
             if rows:
                 if rows[0].delivery_digest != document.digest():
-                    raise BadDelivery("the transfer id was used for another delivery before")
+                    raise BadDelivery("the transfer id was already used for another delivery")
                 return rows[0]
             _check_redeliveries(db, delivery)
             _check_offers(db, delivery.sender, len(document.encode()))
@@ -368,9 +368,9 @@ def _check_offers(db: Db, peer: FacilityId, size: int) -> None:
     )
     waiting, waiting_bytes = db.execute(f"{sql}({OPEN})", (peer.digest,)).fetchone()
     if waiting >= MAX_OPEN_OFFERS or waiting_bytes + size > MAX_OFFER_BYTES:
-        raise PeerBusy("too many offers of this facility wait here", _FULL_SECONDS)
+        raise PeerBusy("too many open offers of this facility", _FULL_SECONDS)
     if db.execute(f"{sql}({FINAL})", (peer.digest,)).fetchone()[0] >= MAX_ENDED_OFFERS:
-        raise PeerBusy("too many offers of this facility came to nothing", _FULL_SECONDS)
+        raise PeerBusy("too many offers of this facility ended undelivered", _FULL_SECONDS)
     kept = db.execute(
         "SELECT COALESCE(SUM(bytes), 0) FROM receipt_days WHERE peer = ? AND day > ?",
         (peer.digest, clock.now() // _DAY_SECONDS - _COUNTED_DAYS),
@@ -397,7 +397,7 @@ def _check_redeliveries(db: Db, delivery: Delivery) -> None:
     if count >= MAX_REDELIVERIES:
         raise PeerRefused(
             f"this package was delivered or offered here {count} times in {_COUNTED_DAYS} days;"
-            " the receipts given for it stand"
+            " its receipts remain valid"
         )
 
 
@@ -416,7 +416,7 @@ def _check_arrivals(
         (peer.digest,),
     ).fetchone()[0]
     if kept + size > MAX_ARRIVING_MANIFESTS or begun + manifest.sealed_bytes > arriving_bytes:
-        raise PeerBusy("too much of this facility is on its way already", _FULL_SECONDS)
+        raise PeerBusy("too much data of this facility is in transit already", _FULL_SECONDS)
 
 
 def _close_arrived(

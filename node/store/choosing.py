@@ -48,7 +48,7 @@ def choose_study(db: Db, text: str) -> Chosen:
         raise _several(db, several)
     found = set() if "." in wanted and _UID.fullmatch(wanted) else _by_words(db, wanted)
     if not found:
-        raise NotFound(f"no study here is meant by that; {_where_else(db)}")
+        raise NotFound(f"no study matches; {_where_else(db)}")
     if len(found) > 1:
         raise _several(db, found)
     return Chosen(StudyInstanceUID(found.pop()), Means.WORDS)
@@ -88,9 +88,9 @@ def _where_else(db: Db) -> str:
     """Return which commands list what is here: studies, unfinished imports, held instances."""
     is_partial = db.execute("SELECT 1 FROM imports").fetchone() is not None
     is_held = db.execute("SELECT 1 FROM packages WHERE state = 'held'").fetchone() is not None
-    more = ", `emix imports` what was not imported to its end" if is_partial else ""
-    held = ", `emix held` what waits for a person" if is_held else ""
-    return f"`emix studies` lists what is here{more}{held}"
+    more = ", `emix imports` unfinished imports" if is_partial else ""
+    held = ", `emix held` held instances" if is_held else ""
+    return f"`emix studies` lists all studies{more}{held}"
 
 
 def _numbered(db: Db, number: int) -> Chosen:
@@ -98,7 +98,7 @@ def _numbered(db: Db, number: int) -> Chosen:
         "SELECT study_uid, origin FROM packages WHERE id = ? AND state = 'closed'", (number,)
     ).fetchone()
     if row is None:
-        raise NotFound(f"no study is s{number}; `emix studies` lists what is here")
+        raise NotFound(f"there is no study s{number}; `emix studies` lists all studies")
     return Chosen(StudyInstanceUID(row[0]), Means.NUMBER, FacilityId(row[1]))
 
 
@@ -156,4 +156,4 @@ def _several(db: Db, uids: set[str]) -> Conflict:
     )
     named = ", ".join(f"s{number}" for number in numbers[:_MOST_NAMED])
     more = " and more" if len(numbers) > _MOST_NAMED else ""
-    return Conflict(f"several studies are meant by that: {named}{more}; name one by its number")
+    return Conflict(f"several studies match: {named}{more}; give the number of one")

@@ -88,7 +88,7 @@ def open_store(
     is_lost = not path.exists() or path.stat().st_size == 0
     if is_lost and not may_be_lost and next(envelopes.paths(), None) is not None:
         raise StoreError(
-            "the database is gone, but envelopes are there: put metadata.db back, or rebuild it"
+            "metadata.db is missing, but the home has envelopes: restore metadata.db, or rebuild it"
             " with `emix store repair`"
         )
     ballast = Ballast(home, ballast_bytes)

@@ -115,7 +115,7 @@ class Envelopes:
             rest = body[DIGEST_BYTES + _LENGTHS.size :]
             wrapped, manifest, delivery, findings = _split(rest, lengths)
         except (OSError, OpenFailed, ValueError, struct.error) as exc:
-            raise StoreError(f"envelope {path.name} does not open") from exc
+            raise StoreError(f"envelope {path.name} cannot be decrypted") from exc
         origin = FacilityId(body[:DIGEST_BYTES])
         return Envelope(package_id, origin, epoch, wrapped, manifest, delivery, findings)
 

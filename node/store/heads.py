@@ -245,8 +245,8 @@ def _key(head: Head) -> tuple[object, ...]:
 
 def _alarm(db: Db, facility: FacilityId) -> None:
     problem = (
-        f"facility {facility.short()} shows an audit log that does not go on from what it showed"
-        " before: it was cut or rewritten, or an old copy of its home was put back"
+        f"the audit log of facility {facility.short()} does not continue from its earlier head: the"
+        " log was truncated or rewritten, or an old copy of the home was restored"
     )
     audit_rows.alarm_about(db, PEER_ALARM, str(facility), problem)
 

@@ -462,7 +462,7 @@ class ImportStore:
                 lambda db: findings.held(db, "f.id = ?", (held_id,))
             )
             if not found:
-                raise NotFound(f"nothing is held under number {held_id}; see `emix held`")
+                raise NotFound(f"no held instance has number {held_id}; see `emix held`")
             if found[0].received_from is not None:
                 return await self._decide_arrived(found[0], release=release, actor=actor)
             package = found[0].package
@@ -482,8 +482,8 @@ class ImportStore:
     ) -> PackageId:
         if not release:
             raise Conflict(
-                f"number {found.id} is part of a package that was sent here, which stays whole;"
-                " leave it held, or delete the study"
+                f"number {found.id} belongs to a received package, which must stay whole; leave it"
+                " held, or delete the study"
             )
 
         def work(db: Db) -> PackageId:

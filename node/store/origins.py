@@ -42,7 +42,7 @@ def choose_origin(
     )
     raise SeveralOrigins(
         f"{len(contents)} facilities sealed this study, each its own packages: {counts};"
-        " say whose are meant"
+        " choose one with --origin"
     )
 
 
@@ -54,7 +54,7 @@ def _origins(db: Db, study_uid: StudyInstanceUID) -> list[FacilityId]:
         (study_uid,),
     ).fetchall()
     if not rows:
-        raise NotFound("the study is gone; `emix studies` lists what is here")
+        raise NotFound("the study was deleted; `emix studies` lists all studies")
     return [FacilityId(row[0]) for row in rows]
 
 
@@ -76,15 +76,15 @@ def _named(origins: list[FacilityId], wanted: str, me: FacilityId) -> FacilityId
         found = [me] if me in origins else []
     elif len(plain) < LEAST_CHARACTERS:
         raise NotFound(
-            f"an origin is {OWN!r}, or a Facility ID of which {LEAST_CHARACTERS} characters are"
-            " needed at least; `emix study` shows them"
+            f"an origin is {OWN!r}, or at least {LEAST_CHARACTERS} characters of a Facility ID;"
+            " `emix study` shows the origins"
         )
     else:
         found = [o for o in origins if str(o).replace("-", "").startswith(plain)]
     if not found:
-        raise NotFound("the study has no packages from that facility; `emix study` shows whose")
+        raise NotFound("that facility sealed no package of the study; see `emix study`")
     if len(found) > 1:
-        raise SeveralOrigins("several origins begin so; give more of the Facility ID")
+        raise SeveralOrigins("several origins match; give more of the Facility ID")
     return found[0]
 
 

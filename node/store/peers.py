@@ -84,15 +84,15 @@ class PeerStore:
             if old and old.is_removed and not restore_removed:
                 raise Conflict(
                     f"facility {identity.facility_id.short()} was removed here;"
-                    " say --restore-removed to bring it back"
+                    " to accept it again, add --restore-removed"
                 )
             if old and member and old.network is None and not old.is_removed:
                 return old  # a person's pin is worth more
             kept = identity
             if old and old.identity.cert.generation > identity.cert.generation:
                 raise PeerUntrusted(
-                    f"facility {identity.facility_id.short()} has replaced the node whose"
-                    " statements these are; fetch its present ones"
+                    f"facility {identity.facility_id.short()} has replaced the node that"
+                    " made these statements; get its current ones"
                 )
             if old and old.identity.order > identity.order:
                 kept = old.identity  # never back to older statements
@@ -122,7 +122,7 @@ class PeerStore:
             audit_rows.append(db, "peer.pinned", facts, actor)
             found = self._get(db, identity.facility_id)
             if found is None:
-                raise NotFound("the pin was not kept")
+                raise NotFound("the pin was not stored")
             return found
 
         return await self._write(identity, work)
@@ -171,8 +171,8 @@ class PeerStore:
             problem = f"its node key or TLS certificate is facility {exc.owner.short()}'s"
             await self.alarm(identity.facility_id, problem)
             raise PeerUntrusted(
-                f"facility {identity.facility_id.short()} is not taken: {problem}; find out which"
-                " of the two is right"
+                f"facility {identity.facility_id.short()} was not accepted: {problem}; find out"
+                " which of the two is genuine"
             ) from exc
 
     async def remove(self, facility: FacilityId, actor: Actor) -> Peer:

@@ -39,7 +39,7 @@ def by_id(db: Db, row_id: int) -> Transfer:
     """Return the transfer of that number; `NotFound` when it is gone."""
     rows = find(db, "id = ?", (row_id,))
     if not rows:
-        raise NotFound("the transfer is gone")
+        raise NotFound("the transfer no longer exists")
     return rows[0]
 
 
@@ -119,7 +119,7 @@ def alarm_overdue(db: Db, overdue: Sequence[Transfer], now: float) -> int:
         if row.direction is Direction.SEND and row.id not in sent:
             why = f" ({row.reason})" if row.reason else ""
             problem = (
-                f"{row.name} {_with_whom(db, row)}, {row.priority.name.lower()}, is not delivered"
+                f"{row.name} {_with_whom(db, row)} ({row.priority.name.lower()}) is not delivered"
                 f" after {_hours(row, now)}{why}; see `emix transfers --open`"
             )
             audit_rows.append(db, _OVERDUE, _alarm_facts(row, problem))

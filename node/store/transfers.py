@@ -209,10 +209,10 @@ class TransferStore:
         elif wanted and not wanted.strip("0123456789abcdef"):
             rows = await self._named(wanted)
         else:
-            raise NotFound("a transfer is named by its number, as t12, or by its id: 0-9 and a-f")
+            raise NotFound("a transfer is named by its number, such as t12, or its hexadecimal id")
         rows = [row for row in rows if direction in (None, row.direction)]
         if not rows:
-            raise NotFound(f"no transfer is {printable(wanted[:40])}; `emix transfers` lists them")
+            raise NotFound(f"no transfer {printable(wanted[:40])}; `emix transfers` lists them")
         if len(rows) > 1:
             some = ", ".join(f"{row.name} ({row.direction})" for row in rows[:_NAMED])
             more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""

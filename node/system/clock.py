@@ -123,7 +123,7 @@ class Clock:
         jump = self.jump
         if jump:
             where = f"{shown_seconds(abs(jump))} {'ahead of' if jump > 0 else 'behind'}"
-            return f"the clock is {where} the last time that was known here, and nobody confirms it"
+            return f"the clock is {where} the last recorded time, and no facility confirms it"
         agree, differ = self.agreeing
         if differ > agree:
             return f"the clocks of {differ} facilities differ from this one, and {agree} agree"

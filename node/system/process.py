@@ -80,7 +80,7 @@ async def run_until_signal(serve: Callable[[Stop], Awaitable[None]]) -> None:
                     is_ours = outlives or had_terminal == _has_terminal()
                     if number == signal.SIGHUP and is_ours:
                         if not stop.ask_reload():
-                            log.info("a hang-up is ignored: settings are read at a start")
+                            log.info("SIGHUP ignored: settings are read at a start only")
                         continue
                     notify("STOPPING=1")
                     log.info("stopping", signal=signal.Signals(number).name)

@@ -68,7 +68,7 @@ def check_working_folder(path: Path) -> None:
     except OSError as exc:
         raise ConfigError(
             f"{path} is in {where}, which {user_text(os.geteuid())} cannot use"
-            f" ({os.strerror(exc.errno or 0)}): `cd` elsewhere, or give the whole path, from / on"
+            f" ({os.strerror(exc.errno or 0)}): `cd` elsewhere, or give an absolute path"
         ) from exc
 
 
@@ -153,7 +153,7 @@ def check_tree(path: Path) -> tuple[int, int]:
         for name in files:
             found = os.stat(name, dir_fd=fd, follow_symlinks=False)
             if not stat.S_ISREG(found.st_mode):
-                raise ConfigError(f"{where}/{name} is not a file; this is no whole copy")
+                raise ConfigError(f"{where}/{name} is not a file; the copy is incomplete")
             _check_owner(found, Path(where) / name, trusted)
             if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 _check_unwritable(fd, name, Path(where))
@@ -179,8 +179,8 @@ def shut(fd: int, where: Path) -> None:
         os.fchmod(fd, _PRIVATE_FOLDER)
     if stat.S_IMODE(os.fstat(fd).st_mode) & 0o077:
         raise ConfigError(
-            f"{where} lies on a file system that keeps no rights, so others could read what is"
-            " there. Choose another disk, or mount it for this user alone (umask=077)"
+            f"{where} is on a file system without access rights, so others could read the files."
+            " Choose another disk, or mount it for this user alone (umask=077)"
         )
 
 
@@ -248,7 +248,7 @@ def _may(path: Path, rights: int) -> bool:
 def _denied(path: Path) -> str:
     """Return why a file may not be used, and what would change that."""
     if _may(path, os.R_OK) and os.statvfs(path).f_flag & os.ST_RDONLY:
-        return f"{path} lies on a file system that can only be read. Mount it for writing"
+        return f"{path} is on a read-only file system. Mount it for writing"
     found, ours = path.stat(), os.geteuid()
     mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
     if found.st_uid == ours:
@@ -257,10 +257,10 @@ def _denied(path: Path) -> str:
     why += f" {user_text(ours)}."
     if _is_part_of_our_home(path):
         part = f"{'-R ' if path.is_dir() else ''}{user_name(ours)} {shlex.quote(str(path))}"
-        return f"{why} It lies in this user's home, and is to be given to it, as root: chown {part}"
+        return f"{why} It is in this user's home. As root, run: chown {part}"
     return (
-        f"{why} Leave it as it is: have that user run this, or root"
-        f" (sudo -u {_sudo_name(found.st_uid)} ...), or use what is yours"
+        f"{why} Leave its owner as it is. Run this as that user"
+        f" (sudo -u {_sudo_name(found.st_uid)} ...), or use a file or folder of your own"
     )
 
 
@@ -327,7 +327,7 @@ def read_file(path: Path, most_bytes: int) -> bytes:
         os.set_blocking(fd, True)
         data = handle.read(most_bytes + 1)
     if len(data) > most_bytes:
-        raise ConfigError(f"{path} has more than {most_bytes} bytes; it is something else")
+        raise ConfigError(f"{path} has more than {most_bytes} bytes, so it is the wrong file")
     return data
 
 
@@ -385,8 +385,8 @@ def _walk(path: Path, trusted: frozenset[int], *, make: bool) -> tuple[int, Path
 def nothing_above(missing: Path, path: Path) -> ConfigError:
     """Return the error for a folder whose parent is missing."""
     return ConfigError(
-        f"{missing} is not there, and of {path} only the last folder is made. Mount the disk, or"
-        " make the folders"
+        f"{missing} does not exist, and only the last folder of {path} is created. Mount the disk,"
+        " or create the folders"
     )
 
 
@@ -439,7 +439,7 @@ def _check_unwritable(parent: int, name: str, where: Path) -> None:
         if _may_others_write(step, os.fstat(step)):
             file = where / name
             raise ConfigError(
-                f"Other users can write in {file}, so nobody knows whose it is. Take another copy,"
+                f"Other users can write to {file}, so it may have been altered. Use another copy,"
                 f" or, if you trust this one, run: chmod go-w {shlex.quote(str(file))}"
             )
     finally:
@@ -496,7 +496,7 @@ def _check_replaceable(path: Path, parent: int) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-        raise ConfigError(f"{path} is there and is no file of yours; choose another")
+        raise ConfigError(f"{path} exists and is not a file of yours; choose another")
 
 
 def _write(parent: int, name: str, data: bytes, mode: int) -> None:

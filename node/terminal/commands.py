@@ -16,7 +16,7 @@ from node.system import safe_paths
 from node.terminal.output import is_json_asked, print_error, print_line, take_any_text
 
 EXIT_STATUS = (
-    "Exit status: 0 done, 1 something failed or was not carried, 2 wrong usage,"
+    "Exit status: 0 done, 1 something failed or was left out, 2 wrong usage,"
     " 3 configuration, 4 not found, 5 conflict, 6 not allowed, 10 to 14 store, keys, files,"
     " protocol, documents,"
     " 20 peer not reachable, 21 peer not trusted."
@@ -24,7 +24,7 @@ EXIT_STATUS = (
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-as_json = click.option("--json", "json_", is_flag=True, help="JSON for machines.")
+as_json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
 
 
 def home_of(text: str, variable: str) -> Path:
@@ -39,7 +39,7 @@ def home_of(text: str, variable: str) -> Path:
         str(safe_paths.absolute(path)).encode()
     except RuntimeError as exc:  # neither HOME nor an entry among the machine's users
         raise UsageError(
-            f"this user has no home directory, so say where the node is: --home DIR or {variable}"
+            f"this user has no home directory: name the node's home with --home DIR or {variable}"
         ) from exc
     except UnicodeEncodeError as exc:
         raise UsageError("the home's path is not in UTF-8; choose or rename it") from exc
@@ -92,7 +92,7 @@ class CommandGroup(click.Group):
             print_error(exc.format_message(), code=code, status=exc.exit_code)
             raise SystemExit(exc.exit_code) from exc
         except click.Abort as exc:
-            print_error("nobody was there to answer; nothing was done", code=Code.USAGE.value)
+            print_error("the question got no answer; nothing was done", code=Code.USAGE.value)
             raise SystemExit(1) from exc
         raise SystemExit(status if isinstance(status, int) else 0)
 
@@ -162,7 +162,7 @@ def _not_ours(error: PermissionError) -> ConfigError:
     if not error.filename:
         safe_paths.check_working_folder(Path(os.curdir))  # which libraries ask for
         who = safe_paths.user_text(os.geteuid())
-        return ConfigError(f"this runs as {who}, who may not do that (permission denied)")
+        return ConfigError(f"permission denied: this runs as {who}")
     path = Path(os.fsdecode(error.filename))
     why = safe_paths.denial(path) or safe_paths.denial(path.parent)
     return ConfigError(f"{path} cannot be used: {why or 'permission denied'}")
@@ -186,9 +186,7 @@ def _leave_output(error: OSError) -> NoReturn:
     if error.filename is not None:
         exit_with(ConfigError(f"{error.filename} cannot be used ({reason})"))
     _drop_output()
-    print_error(
-        f"the output cannot be written ({reason}); what the command did before that is done"
-    )
+    print_error(f"the output cannot be written ({reason}); the command itself was carried out")
     raise SystemExit(1)
 
 

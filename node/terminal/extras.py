@@ -34,14 +34,14 @@ def _number() -> str:
 
 def _version(name: str) -> click.Command:
     @click.command("version")
-    @click.option("--json", "json_", is_flag=True, help="JSON for machines.")
+    @click.option("--json", "json_", is_flag=True, help="Print JSON.")
     def version(json_: bool) -> None:
         if json_:
             show_json({"name": name, "version": _number(), "python": platform.python_version()})
         else:
             print_line(f"{name} {_number()}, Python {platform.python_version()}")
 
-    version.help = f"""Show which version this is.
+    version.help = f"""Show the version.
 
     \b
     Examples:
@@ -63,7 +63,7 @@ def _completion(cli: click.Group, name: str) -> click.Command:
         assert kind is not None  # noqa: S101  # click has these three
         print_own(kind(cli, {}, name, variable).source() + "\n")
 
-    completion.help = f"""Print what completes commands and options in a shell.
+    completion.help = f"""Print a script that completes commands and options in a shell.
 
     \b
     Examples:
@@ -90,7 +90,7 @@ def _man(cli: click.Group, name: str) -> click.Command:
             raise UsageError(f"{folder} cannot be written ({exc.strerror})") from exc
         print_line(f"{len(pages)} pages in {directory}.")
 
-    man.help = f"""Print the manual page, or write those of all commands into a folder.
+    man.help = f"""Print the manual page, or write the pages of all commands into a folder.
 
     \b
     Examples:

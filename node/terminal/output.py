@@ -82,7 +82,7 @@ def ask(question: str, *, is_sure: bool) -> None:
     """
     if is_sure:
         return
-    nobody = UsageError("nobody is asked here: add --yes if you are sure. Nothing was done")
+    nobody = UsageError("cannot ask here: add --yes if you are sure. Nothing was done")
     if is_json_asked.get():
         raise nobody
     try:
@@ -368,7 +368,7 @@ _TABLE_ROWS = 200
 limited = click.option(
     "--limit",
     type=click.IntRange(0, 2**31),
-    help=f"At most so many, the newest; 0 for all. [default: {_TABLE_ROWS}, with --json all]",
+    help=f"List only this many, the newest; 0: all. [default: {_TABLE_ROWS}, with --json all]",
 )
 
 

@@ -108,7 +108,7 @@ def _disc_with_a_viewer(folder: Path) -> None:
 @_case(
     "a DICOMDIR that is damaged in its middle",
     "scratched discs",
-    Right(carried=2, refused=1, missing=1, words=("what it names cannot be told",)),
+    Right(carried=2, refused=1, missing=1, words=("the files that it references are unknown",)),
 )
 def _damaged_dicomdir(folder: Path) -> None:
     names = [f"IM{number}" for number in range(1, 9)]

@@ -103,7 +103,7 @@ def test_key_file_is_for_its_owner_and_comes_out_as_it_went_in(tmp_path: Path) -
             key.write(path)
     path.chmod(0o600)
     path.write_text("{}")
-    with pytest.raises(ConfigError, match="no network key"):
+    with pytest.raises(ConfigError, match="not a network key"):
         OperatorKey.read(path)
 
 
@@ -558,7 +558,7 @@ def test_key_with_a_passphrase_signs_nothing_without_it(
     assert b"PRIVATE KEY" not in data
     assert stat.S_IMODE(path.stat().st_mode) == 0o400
     status, said = invoke("list", "sign")
-    assert (status, "needs its passphrase: --key-passphrase-file" in said) == (11, True)
+    assert (status, "has a passphrase: give --key-passphrase-file" in said) == (11, True)
     assert invoke("list", "sign", "--key-passphrase-file", str(others))[0] == 11
     assert directory.took == []
     assert invoke("list", "sign", "--key-passphrase-file", str(words))[0] == 0
@@ -566,7 +566,7 @@ def test_key_with_a_passphrase_signs_nothing_without_it(
     assert invoke("key", "protect", *change)[0] == 0
     found = OperatorKey.read(path, lambda: others.read_bytes().strip())
     assert (found.key.seed, found.root) == (KEY.key.seed, KEY.root)
-    with pytest.raises(KeysError, match="needs its passphrase"):
+    with pytest.raises(KeysError, match="has a passphrase"):
         OperatorKey.read(path)
 
 

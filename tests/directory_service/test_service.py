@@ -264,7 +264,7 @@ def test_login_is_refused_to_strangers_replays_and_what_was_made_for_others(
                 proof=made_up,
                 signature=a.node_key.sign("directory-login", made_up),
             )
-            with pytest.raises(PeerUntrusted, match="not given here"):
+            with pytest.raises(PeerUntrusted, match="not of this directory"):
                 await client.call("Login", proof)
 
     run(work)

@@ -72,7 +72,7 @@ async def test_challenge_is_used_once_here_and_ends_with_the_process() -> None:
         assert not await spent.spend(challenges[n], expires, NOW + 100)
     await spent.spend(sessions.challenge(NOW + 1000), NOW + 1060, NOW + 1000)
     assert len(spent._spent) == 1
-    with pytest.raises(PeerUntrusted, match="not given here"):
+    with pytest.raises(PeerUntrusted, match="not of this directory"):
         Sessions(bytes(32), is_alone=True).check_challenge(challenges[-1], NOW + 100)
     session = sessions.open(NODE, FACILITY, 1, NOW)
     assert Sessions(bytes(32), is_alone=True).check(session, NOW).node == NODE  # these go on

@@ -218,7 +218,7 @@ def test_sqlite_file_is_encrypted(tmp_path: Path) -> None:
 
     trio.run(work)
     assert b"planted-listing" not in (tmp_path / "directory.db").read_bytes()
-    with pytest.raises(StoreError, match="bring back what was in it"):
+    with pytest.raises(StoreError, match="restore its contents"):
         SqliteEngine(tmp_path / "directory.db", bytes(32))
 
 

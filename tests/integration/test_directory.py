@@ -149,7 +149,7 @@ def test_letter_works_once_and_for_one_facility(network: Network, tmp_path: Path
         first.run("join", letter)  # again changes nothing
         with pytest.raises(CommandFailed, match="a member of Montana Imaging already"):
             a.run("join", directory.invite("Great Falls Clinic"))
-        with pytest.raises(CommandFailed, match="used by another facility"):
+        with pytest.raises(CommandFailed, match="another facility used"):
             second.run("join", letter)
         assert second.json("networks")["networks"] == []
         # Not confirmed yet: no study goes to it.
@@ -485,7 +485,7 @@ def test_member_is_not_enough_where_only_paired_facilities_are_trusted(tmp_path:
         a.run("send", uid, "Billings Hospital")  # waits until b pairs
         with pytest.raises(CommandFailed, match="is a member of Montana Imaging") as refused:
             b.run("send", uid, "Great Falls Clinic", statuses=())
-        assert f"Here: `emix peers pair {facility_id(a)}`; there: the same" in str(refused.value)
+        assert f"Pair here with `emix peers pair {facility_id(a)}`, and there" in str(refused.value)
         wait_until(lambda: a.json("peers")["peers"][0]["state"] == "unreachable", "it is connected")
         wait_until(
             lambda: "there: `emix peers pair`" in a.json("transfers")["transfers"][0]["reason"],

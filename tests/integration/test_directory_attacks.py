@@ -37,7 +37,7 @@ RELAYS = ("127.0.0.1:1",)
 WORDS = {
     "list": "list",
     "list_change": "a change of the list that does not verify",
-    "record": "a record that does not verify",
+    "record": "a record that failed verification",
     "ticket": "a relay ticket that does not verify",
 }
 """What the alarm says, by what was shown."""
@@ -294,7 +294,7 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
                 m.record for m in attacks.all().values() if m.WhichOneof("event") == "record"
             ]
             assert (await asked(node.json, "find", "hospital"))["facilities"] == []
-            await is_told("a search that finds forged records", "record that does not verify")
+            await is_told("a search that finds forged records", "record that failed verification")
             directory.found = []
             victim_id = victim.keys.signer.signer.facility_id
             for name, half in attacks.own_halves().items():
@@ -313,9 +313,9 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
                 directory.watching = trio.Event()
                 with trio.move_on_after(10):
                     await directory.watching.wait()
-            await is_told("a challenge twice", "challenge that was signed before")
+            await is_told("a challenge twice", "the directory reused a challenge")
             directory.challenge, directory.has_let_in_another = b"", True
-            await is_told("the attacker with our invitation", "our invitation is another's")
+            await is_told("the attacker with our invitation", "our invitation under another")
             directory.has_let_in_another = False
             with trio.fail_after(60):
                 await directory.watching.wait()
@@ -327,7 +327,7 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
             await directory.tell.send(pb.WatchResponse(dial_back=bytes(range(32))))
             await directory.tell.send(pb.WatchResponse(dial_back=b"short"))
             await directory.tell.send(pb.WatchResponse(list=b"noise"))
-            await is_told("noise for a list", "a list that is not the network's")
+            await is_told("noise for a list", "a list that the network did not sign")
             assert await asked(state) == good
             # A revocation that was seen once stays, whatever a later list says.
             revoked = frozenset({attacks.victims.invitation.id})

@@ -65,7 +65,7 @@ def test_user_without_a_home_directory_or_name_can_run_a_node(nobodys: Path) -> 
     for module, variable in (("node", "EMIX_HOME"), ("directory_service", "EMIX_DIRECTORY_HOME")):
         done = run(module, "status")
         assert done.returncode == 2, done.stderr
-        assert f"say where the node is: --home DIR or {variable}" in done.stderr
+        assert f"name the node's home with --home DIR or {variable}" in done.stderr
     home = str(nobodys / "home")
     kit = ("--recovery-kit", str(nobodys / "kit"), "--host-key")
     listen = ("--peer-listen", "127.0.0.1:0", "--introduction-listen", "127.0.0.1:0")

@@ -190,7 +190,7 @@ def test_certificate_is_renewed_with_the_kit_or_by_request(node: Node, tmp_path:
     node.run("node", "request", str(asked))
     kit = ("--recovery-kit", str(node.kit))
     certify = ("node", "certify", str(asked), str(answer), *kit)
-    with pytest.raises(CommandFailed, match="say which node"):
+    with pytest.raises(CommandFailed, match="the node's ID is needed"):
         node.run(*certify)
     printed = node.run(*certify, "--node", before["node_id"])
     assert before["node_id"] in printed

@@ -93,7 +93,7 @@ def test_retention_removes_what_was_received_and_says_so(
         wait_until(lambda: fates(b) == {3: "announced", 5: "unseen"}, "it is not announced")
         assert b.json("studies", study_uid(3))["studies"], "there is a week's warning"
         text = b.run("retention", "--dry-run")
-        [unseen] = [line for line in text.splitlines() if "nobody looked at it" in line]
+        [unseen] = [line for line in text.splitlines() if "nobody viewed it" in line]
         assert study_uid(5) in unseen.split()
         number = b.json("studies", study_uid(5))["studies"][0]["number"]
         assert f"s{number}" in unseen.split()

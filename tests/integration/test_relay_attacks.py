@@ -193,7 +193,7 @@ def test_relay_that_joins_a_node_with_somebody_else_is_found_out(pair: Pair) -> 
         pair.relay.elsewhere = stranger.addresses["peer"]
         pair.relay.cut()
 
-        wait_until(lambda: pair.is_shown("somebody else"), "nobody noticed", 90)
+        wait_until(lambda: pair.is_shown("connected another facility"), "nobody noticed", 90)
         states = [n.json("peers")["peers"][0]["state"] for n in (pair.a, pair.b)]
         assert "connected" not in states
     finally:

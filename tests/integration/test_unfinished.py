@@ -35,7 +35,7 @@ def test_import_of_a_killed_node_is_called_incomplete_until_it_is_resumed(tmp_pa
         assert 0 < left["instances"] < 200
         assert "1 not finished" in node.run("status")
         assert "Synthetic" in node.run("imports")
-        with pytest.raises(CommandFailed, match="`emix imports` what was not imported"):
+        with pytest.raises(CommandFailed, match="`emix imports` unfinished imports"):
             node.run("study", study_uid(80))
         node.run("import", str(one))
         (study,) = node.json("studies")["studies"]

@@ -76,7 +76,7 @@ def test_commands_work_with_whole_paths_in_a_folder_that_may_not_be_used(
         done = run(kind, *arguments)
         assert done.returncode == 3, (arguments, done.stderr)
         assert "is in the working folder" in done.stderr
-        assert "`cd` elsewhere, or give the whole path" in done.stderr
+        assert "`cd` elsewhere, or give an absolute path" in done.stderr
     assert not (user / "other").exists()
 
 

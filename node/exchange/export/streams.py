@@ -92,8 +92,8 @@ async def instance_stream(
     """
     if schedule.is_scattered:
         raise Conflict(
-            "its instances are scattered over its chunks, so that they cannot be read one after the"
-            " other; export the study into a folder"
+            "its instances are spread over its chunks and cannot be streamed one by one; export the"
+            " study into a folder"
         )
     with ungrouped():
         async with trio.open_nursery() as nursery:

@@ -181,7 +181,7 @@ class Intake:
                 await self._store.end_import(self._number, "" if is_ended else str(problem))
         except NodeError as exc:
             # The error that ended it says more, and the next start tidies up.
-            log.info("an intake was not tidied up", code=exc.code.value)
+            log.info("intake clean-up failed", code=exc.code.value)
 
     async def _discard(self, rows: Collection[int]) -> None:
         """Discard packages, held ones that were not completed, and chunks that no row names."""
@@ -272,7 +272,7 @@ class Intake:
                 if at_end.study_instance_uid != study.uid:
                     raise DicomError("two Study Instance UIDs")
                 if at_end.verdict.keeps_out != is_held:
-                    raise DicomError("only its end says whether a person has to look at it")
+                    raise DicomError("only the end of the file shows whether it must be held")
                 return await self._finish(study, writer, large, at_end, label)
 
             incoming = LargeIncoming(large, finish)
@@ -346,7 +346,7 @@ class Intake:
         )
         reasons = [odd] if odd else []
         if await self._is_another_patient(study, patient_of(found.index)):
-            reasons.append("another patient than others under its Study Instance UID")
+            reasons.append("another patient than other instances of its Study Instance UID")
         if not reasons:
             return found
         return replace(found, verdict=Verdict.FLAG, reasons=(*found.reasons, *reasons))

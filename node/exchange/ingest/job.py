@@ -51,7 +51,7 @@ _ARCHIVE_BATCHES = 2
 _NAMED_AT_ONCE = 1000
 _TOLD_MISSING_BYTES = 16 * 2**20  # of labels; whoever receives the findings keeps them in memory
 _TOO_MUCH_TO_COMPARE = (
-    "too much is on it, or named by it: which of these files are missing cannot be told"
+    "the medium has, or its DICOMDIR names, too many files to tell which are missing"
 )
 
 
@@ -176,7 +176,7 @@ class ImportJob:
             self._summary.missing += 1
             left -= len(label)
             if left >= 0:
-                self._tell(Finding(label, Verdict.MISSING, ("named by a DICOMDIR, and not there",)))
+                self._tell(Finding(label, Verdict.MISSING, ("missing, though in a DICOMDIR",)))
 
     # -- finding and reading --------------------------------------------------------------
 
@@ -411,9 +411,9 @@ class ImportJob:
     def _set_aside(self, label: str, *, is_named: bool) -> None:
         """Report a file that is not DICOM; refuse it if its name or a DICOMDIR says that it is."""
         if is_named:
-            self._refuse(label, ("not DICOM, but a DICOMDIR names it",))
+            self._refuse(label, ("not DICOM, though in a DICOMDIR",))
         elif is_called_dicom(label):
-            self._refuse(label, ("not DICOM, but called so",))
+            self._refuse(label, ("not DICOM, despite its name",))
         else:
             self._summary.not_dicom += 1
             self._tell(Finding(label, Verdict.NOT_DICOM, ("not DICOM",)))

@@ -95,7 +95,7 @@ class Authority:
         try:
             shown = open_list(encoded, network.network_key, now)
         except DocumentError as exc:
-            return f"a list that is not the network's: {exc}"
+            return f"a list that the network did not sign: {exc}"
         following = network.view.after(shown, now)
         if isinstance(following, ListProblem):
             return following.value

@@ -142,6 +142,6 @@ class Facilities:
             return
         if peer.is_removed:
             raise PeerUntrusted(
-                "that facility was removed here: `emix peers pair --restore-removed` brings it back"
+                "it was removed here: `emix peers pair --restore-removed` accepts it again"
             )
         raise PeerUntrusted(f"{self._trust.why_not(peer)}. {HOW_TO_TRUST}")

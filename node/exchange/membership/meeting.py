@@ -60,8 +60,8 @@ class Meeting:
         asking = self._pairing.strangers.identity(facility)
         if asking is None and not self._networks.all():
             raise UsageError(
-                "say where its introduction service is: --at HOST:PORT (or pair with its"
-                " file, or join a network whose directory knows it)"
+                "no address of this facility is known: add --at HOST:PORT, or pair with its file,"
+                " or join a network whose directory knows it"
             )
         try:
             found = await self._networks.lookup(facility)

@@ -64,10 +64,10 @@ class Memberships:
         if peer.network is None or peer.invitation is None:
             return ""
         if not self.trusts_members:
-            return "it is a member of a network, and this node trusts paired facilities only"
+            return "it is only a member of a network, and this node trusts paired facilities only"
         network = self._known.get(peer.network)
         if network is None:
-            return "this facility has left the network that they had in common"
+            return "this facility has left their common network"
         return objection(network, peer.invitation, peer.facility_id)
 
     def presented(self) -> list[bytes]:
@@ -100,7 +100,7 @@ class Memberships:
             NotFound: it does not name that facility, or there is none.
         """
         if not self.is_listed(network, facility):
-            raise NotFound("no list of that network is here for this facility")
+            raise NotFound("there is no list of that network here for the calling facility")
         return self._known[network].signed_list
 
 

@@ -155,7 +155,7 @@ class Networks:
         found = await self._named(text)
         by_facility = {f.record.identity.facility_id: f for f in found}
         if not by_facility:
-            raise NotFound(f"nobody is called {text!r}; `emix find` and `emix peers` list who is")
+            raise NotFound(f"no facility is called {text!r}; see `emix find` and `emix peers`")
         if len(by_facility) > 1:
             raise several_named({f: _listed_name(one) for f, one in by_facility.items()})
         (one,) = by_facility.values()
@@ -163,8 +163,8 @@ class Networks:
         why_not = objection(one.network, invitation.id, identity.facility_id)
         if why_not:
             raise PeerUntrusted(
-                f"{text} cannot be sent to in {one.network.name}: {why_not}. Have its operator"
-                " look (`emix networks` says how this facility stands), or pair with each other"
+                f"cannot send to {text} in {one.network.name}: {why_not}. Ask its operator"
+                " (`emix networks` shows this facility's standing), or pair with each other"
             )
         member = (one.network.id, invitation.id)
         return await self._pairing.pin_member(identity, invitation.display_name, member)
@@ -177,8 +177,8 @@ class Networks:
         for facility in {f.record.identity.facility_id for f in found}:
             raise PeerUntrusted(
                 f"{text} is a member of {found[0].network.name}, and this node trusts paired"
-                f" facilities only. Here: `emix peers pair {facility}`; there: the same with this"
-                ' facility. Or set trust = "network" in [federation] of emix.toml on both sides'
+                f" facilities only. Pair here with `emix peers pair {facility}`, and there with"
+                ' this one. Or set trust = "network" in [federation] of emix.toml on both sides'
             )
 
     async def check_one_name(self, text: str, peer: Peer) -> None:
@@ -226,7 +226,7 @@ class Networks:
             raise PeerUntrusted("the join letter has expired; ask the network for a new one")
         joined = self._memberships.get(letter.invitation.network)
         if joined is not None and joined.standing(now) is Standing.MEMBER:
-            raise Conflict(f"this facility is a member of {joined.name} already; keep the letter")
+            raise Conflict(f"this facility is already in {joined.name}; the letter was not used")
         membership = claim(letter, self._facility_key, now)
         await self._directories.join(letter, membership)
         await self._book.add(letter, membership, actor)
@@ -250,10 +250,10 @@ class Networks:
             if n.name.casefold() == wanted or (len(wanted) >= 4 and str(n.id).startswith(wanted))
         ]
         if not found:
-            raise NotFound(f"this facility is in no network called {text!r}; `emix networks`")
+            raise NotFound(f"this facility is in no network called {text!r}; see `emix networks`")
         if len(found) > 1:
             ids = ", ".join(sorted(str(n.id) for n in found))
-            raise Conflict(f"{len(found)} networks are called so; use the network's ID: {ids}")
+            raise Conflict(f"{len(found)} networks have this name; use the network's ID: {ids}")
         await self._book.leave(found[0].id, actor)
         await self._changed()
         return found[0]
@@ -293,7 +293,7 @@ class Networks:
             NodeError: a directory did not answer, and nothing that fits is remembered.
         """
         if not words.strip():
-            raise UsageError("say what to look for: words of a name, city or department")
+            raise UsageError("give words of a name, city or department")
         return await self._ask_all(
             lambda network: self._directories.find(network, words, limit),
             lambda network: self._remembered.find(network, words, limit),
@@ -314,14 +314,12 @@ class Networks:
             100,
         )
         if not found:
-            raise NotFound(f"no directory shows facility {facility.short()} as a member now")
+            raise NotFound(f"no directory lists facility {facility.short()} as a member now")
         return max(found, key=_rank)
 
     async def _ask_all(self, ask: _Ask, remember: _Ask, limit: int) -> list[Found]:
         if not self.all():
-            raise UsageError(
-                "this facility has joined no network that could be asked: `emix join LETTER`"
-            )
+            raise UsageError("this facility has joined no network yet: `emix join LETTER`")
         shown: list[Found] = []
         remembered: list[Found] = []
         error: NodeError | None = None

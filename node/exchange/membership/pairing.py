@@ -159,7 +159,7 @@ class Pairing:
         identity = await self._introductions.fetch_statements(at)
         if identity.facility_id != facility:
             raise PeerUntrusted(
-                f"the node at {at} is of facility {identity.facility_id}, not of the one"
+                f"the node at {at} belongs to facility {identity.facility_id}, not to the one"
                 " that you named; nothing was pinned"
             )
         return await self._pin(identity, "id", actor, how)
@@ -266,7 +266,7 @@ class Pairing:
         if peer is None or peer.is_removed:
             return False
         if identity.cert.generation < peer.identity.cert.generation:
-            problem = "a node that it has replaced speaks for it: its old node key is in use"
+            problem = "its old node key is in use: a node that it has replaced presented statements"
             await self._alarm(peer.facility_id, problem)
             return False
         try:
@@ -349,7 +349,7 @@ class Pairing:
         self._forget_old(now)
         if now - self._last_attempt < _ATTEMPT_SECONDS or self._attempts >= _MAX_ATTEMPTS:
             raise PeerBusy(
-                "this node answers no more attempts at pairing by string now. Pair by ID instead"
+                "too many attempts to pair by string are under way here now. Pair by ID instead"
                 " (emix peers pair FACILITY-ID --at HOST:PORT), or try again in up to ten minutes",
                 _ATTEMPT_SECONDS,
             )
@@ -362,7 +362,7 @@ class Pairing:
         """Accept a stranger's opened commitment; the pairing then waits for a person here."""
         committed = self._committed.pop(attempt, None)
         if committed is None:
-            raise NotFound("no such attempt, or it is too old")
+            raise NotFound("there is no such pairing attempt, or it has expired")
         if committed.commitment != _commitment(nonce, identity.encoded):
             raise PeerUntrusted("the commitment does not open")
         me = Identity.decode(self._statements())
@@ -385,11 +385,11 @@ class Pairing:
                 del self._pending[pairing.attempt]
                 self._attempts = 0
                 return await self._pin(pairing.identity, "string", actor, HowToPair())
-        raise NotFound("no pairing waits with that string; if you read it right, do not go on")
+        raise NotFound("no pairing waits with that string; if you read it correctly, do not pair")
 
     def _add(self, attempt: bytes, short_string: str, identity: Identity) -> StringPairing:
         if len(self._pending) >= _MAX_ATTEMPTS:
-            raise Conflict("several pairings wait here; confirm them, or wait ten minutes")
+            raise Conflict("too many pairings wait here; confirm them, or wait ten minutes")
         pairing = StringPairing(attempt.hex(), short_string, identity, time.monotonic())
         self._pending[pairing.attempt] = pairing
         return pairing
@@ -429,6 +429,6 @@ def _check_not_to_come(identity: Identity) -> None:
     if identity.profile.issued_seconds > now + MAX_CLOCK_SKEW_SECONDS:
         ahead = clock.shown_seconds(identity.profile.issued_seconds - now)
         raise UsageError(
-            f"its statements are {ahead} ahead of this node's clock: one of the two clocks is"
-            " wrong; set it right (NTP) and pair again"
+            f"its statements are dated {ahead} ahead of this node's clock: one of the two clocks is"
+            " wrong; correct it (NTP) and pair again"
         )

@@ -152,7 +152,7 @@ class Arriving:
     async def _reopen(self, position: int) -> bytes:
         plaintext = await self._open(position)
         if plaintext is None:
-            raise StoreError("a chunk was damaged here; it is carried again")
+            raise StoreError("a chunk was damaged here; it will be sent again")
         return plaintext
 
     async def run(self, link: Link) -> Checked:

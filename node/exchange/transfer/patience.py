@@ -40,7 +40,7 @@ class Patience:
         """
         self._spent += seconds
         if self._spent >= self._seconds:
-            raise PeerTimeout(f"the other side sent nothing of use for {self._seconds:.0f} s")
+            raise PeerTimeout(f"the transfer made no progress for {self._seconds:.0f} s")
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

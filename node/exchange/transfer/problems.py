@@ -39,10 +39,10 @@ def held_as(message: Message | None, kind: type[M]) -> M:
     if isinstance(message, kind):
         return message
     if message is None:
-        raise PeerUnreachable("the other side ended the stream before its time")
+        raise PeerUnreachable("the other side ended the stream early")
     if isinstance(message, Problem):
         raise problem_error(message)
-    raise RemoteProtocolError(f"a {type(message).__name__} may not come now")
+    raise RemoteProtocolError(f"unexpected {type(message).__name__} message")
 
 
 def problem_error(problem: Problem) -> NodeError:

@@ -84,13 +84,13 @@ class ReceiverMachine:
             ChunkDamaged: the chunk is longer than the manifest says.
         """
         if not self._wanted:
-            raise RemoteProtocolError("a chunk came that was not wanted")
+            raise RemoteProtocolError("the sender sent a chunk that was not wanted")
         position = self._wanted[0]
         entry = self._chunks[position]
         if (frame.chunk_id is None) != bool(self._parts) or not frame.data:
             raise RemoteProtocolError("a chunk's frames are out of order")
         if frame.chunk_id is not None and frame.chunk_id != entry.chunk_id:
-            raise RemoteProtocolError("another chunk came than was wanted")
+            raise RemoteProtocolError("the sender sent another chunk than the wanted one")
         self._parts.append(frame.data)
         self._received_bytes += len(frame.data)
         self.carried_bytes += len(frame.data)

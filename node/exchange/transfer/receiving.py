@@ -346,7 +346,7 @@ class Receiver:
         promise = await self._promise(stack, row, delivery)
         # Last: who gets no room has had no manifest read.
         if wait := self._manifest_bytes.wait_seconds(row.peer, delivery.manifest_bytes):
-            raise PeerBusy("so many manifests of this facility are read one after the other", wait)
+            raise PeerBusy("too many manifests of this facility at once; read in turn", wait)
         return promise
 
     async def _promise(self, stack: AsyncExitStack, row: Transfer, delivery: Delivery) -> Promise:
@@ -395,7 +395,7 @@ class Receiver:
     ) -> Transfer:
         package = await self._store.find_package(row)
         if package is not None and package.state in (PackageState.OPEN, PackageState.HELD):
-            raise BadManifest("the package id is in use here")
+            raise BadManifest("another package here has the same package id")
         document = await self._transfers.stored_manifest(row)
         if document is not None and document.digest() != delivery.manifest_digest:
             document = None  # compared with the kept one as soon as it is here
@@ -474,7 +474,7 @@ def _open_manifest(document: Document, delivery: Delivery) -> Manifest:
         raise BadManifest("the manifest has another size than the delivery says")
     if manifest.is_out_of_proportion:
         gib, mib = manifest.plaintext_bytes // 2**30, manifest.sealed_bytes // 2**20
-        raise BadManifest(f"the package expands beyond all measure: {gib} GiB out of {mib} MiB")
+        raise BadManifest(f"the package expands too much: {gib} GiB out of {mib} MiB")
     return manifest
 
 

@@ -101,7 +101,7 @@ class Room:
             return
         if not has_some:
             self._line.wait(wish.peer, wish)
-        raise PeerBusy("the receiver's room is promised to others; they go first", FULL_SECONDS)
+        raise PeerBusy("the receiver's free space is reserved for earlier transfers", FULL_SECONDS)
 
     async def _quota_rest(self, wish: Promise) -> float:
         """Return how much of the quota is not used."""

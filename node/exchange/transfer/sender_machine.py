@@ -126,7 +126,7 @@ class SenderMachine:
                 return self._got_progress(message)
             case ReceiptMessage():
                 return self._got_receipt(message.receipt)
-        raise RemoteProtocolError(f"a {type(message).__name__} may not come now")
+        raise RemoteProtocolError(f"unexpected {type(message).__name__} message")
 
     def chunk_sent(self, entry: ChunkEntry) -> None:
         """Note that a chunk has left: the window opens by its size."""
@@ -151,11 +151,11 @@ class SenderMachine:
                 raise NotOffered(f"chunk {chunk_id.short()} is not part of this delivery")
             self._wants[chunk_id] += 1
             if self._wants[chunk_id] > MAX_WANTS:
-                raise NotOffered(f"chunk {chunk_id.short()} is wanted again and again")
+                raise NotOffered(f"chunk {chunk_id.short()} was requested too often")
             self._outstanding_bytes += entry.sealed_bytes
             actions.append(SendChunk(entry))
         if self._outstanding_bytes > WINDOW_BYTES:
-            raise RemoteProtocolError("more is wanted at once than the window allows")
+            raise RemoteProtocolError("the receiver wants more at once than the window allows")
         return actions
 
     def _got_progress(self, progress: Progress) -> list[Action]:

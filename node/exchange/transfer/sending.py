@@ -184,7 +184,7 @@ class _Session:
             while is_going_on:
                 message = await self._link.receive()
                 if message is None:
-                    raise PeerUnreachable("the receiver ended the stream before its time")
+                    raise PeerUnreachable("the receiver ended the stream early")
                 for action in self._machine.got(message):
                     is_going_on = await self._do(action)
             nursery.cancel_scope.cancel()
@@ -226,7 +226,7 @@ class _Session:
                 return False
             case machine.ComeLater(seconds, reason):
                 busy = PeerBusy(reason or "the receiver takes it later", seconds)
-                raise PeerBusy(f"{busy}; again in {busy.retry_seconds:.0f} s", seconds)
+                raise PeerBusy(f"{busy}; next try in {busy.retry_seconds:.0f} s", seconds)
             case machine.Broken(problem):
                 raise problem_error(problem)
         return True
@@ -269,8 +269,8 @@ def _make_machine(
     opened = open_manifest(manifest)
     if opened.attachments and Capability.ATTACHMENTS not in capabilities:
         raise PeerLacks(
-            "the package has attachments, which the receiver's emix does not take: nothing was"
-            " sent. Ask its facility to upgrade emix, then send again"
+            "the package has attachments, which the receiver's version of emix does not support:"
+            " nothing was sent. Ask its facility to upgrade emix, then send again"
         )
     return machine.SenderMachine(open_delivery(delivery), delivery.digest(), opened)
 

@@ -46,7 +46,7 @@ class Share:
         mine = self._taken[peer] + amount
         if mine > self._per_peer or 2 * amount > self._in_all - self._taken.total():
             self._taken += Counter()
-            raise PeerBusy(f"{self._what} of this facility are too many at once", _BUSY_SECONDS)
+            raise PeerBusy(f"too many {self._what} of this facility at once", _BUSY_SECONDS)
         self._taken[peer] = mine
         try:
             yield

@@ -247,7 +247,7 @@ class Transfers:
             UsageError: note or recipient is too long, or the receiver is this facility.
         """
         if order.receiver == self._signer.facility_id:
-            raise UsageError("that is this facility itself")
+            raise UsageError("the receiver named is this facility itself")
         if any(len(text or "") > MAX_TEXT for text in (order.note, order.recipient)):
             raise UsageError(f"note and recipient have at most {MAX_TEXT} characters")
         known: list[Transfer] = []
@@ -256,8 +256,8 @@ class Transfers:
         count = len(found[0].summary.patients)
         if count > 1 and not order.has_several_patients:
             raise SeveralPatients(
-                f"{count} patients are under this Study Instance UID (`emix study`"
-                " shows them): say that all of them are meant"
+                f"this Study Instance UID covers {count} patients (`emix study` shows them):"
+                " confirm that all of them are meant"
             )
         held = [o.package.package_id for o in found if o.held and not order.has_held]
         for outgoing in found:
@@ -383,7 +383,7 @@ class Transfers:
     async def _serve_collect(self, link: Link, transfer_id: TransferId) -> None:
         row = await self._book.waiting_one(link.peer, transfer_id)
         if row is None:
-            problem = Problem("not-found", "that transfer does not wait here", is_final=False)
+            problem = Problem("not-found", "no such transfer waits at this node", is_final=False)
             await tell(link, problem)
             return
         # The other side has dialled: it was asked to, or it does anyway.

@@ -167,7 +167,7 @@ class Checker:
                 found = await examination.feed(piece, is_last=n == last)
         _check_digest(instance, hasher.digest())
         if found is None:
-            raise BadManifest("an instance without bytes")
+            raise BadManifest("an instance is empty")
         return found
 
     async def _digest(self, attachment: AttachmentEntry) -> None:
@@ -212,7 +212,7 @@ class Checker:
             self._manifest.study_instance_uid,
         )
         if not same:
-            raise BadManifest("an instance is not the DICOM that the manifest says")
+            raise BadManifest("an instance does not match its entry in the manifest")
         self._index.add(found.index)
         self._images.put(position, ImageIndex.of(found.index))
         if found.verdict is not Verdict.CARRY:
@@ -222,4 +222,4 @@ class Checker:
 
 def _check_digest(entry: InstanceEntry | AttachmentEntry, found: bytes) -> None:
     if found != entry.digest:
-        raise BadManifest("an instance or attachment has other bytes than the manifest says")
+        raise BadManifest("an instance or attachment does not match its digest in the manifest")

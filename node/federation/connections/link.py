@@ -48,7 +48,7 @@ class GrpcLink:
         await self._send(wire.to_wire(message))
 
     async def _send(self, message: pb.CarryMessage) -> None:
-        with _timeout(_STUCK_SECONDS, "the other side takes nothing any more"):
+        with _timeout(_STUCK_SECONDS, "the other side does not read any more"):
             async with self._writing:
                 await self._write(message)
 

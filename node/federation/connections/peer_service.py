@@ -166,7 +166,7 @@ class ExchangeServer:
         self._door.met(call.address, call.account)
         self._places.take(call.account, call.on_end)
         if wait := self._calls.wait_seconds(call.account):
-            raise PeerBusy("too many calls a second; come again", wait)
+            raise PeerBusy("too many calls a second; try again later", wait)
         if not call.method.is_response_stream and not call.has_deadline:
             raise UsageError("unary calls need a deadline")
         return peer
@@ -248,7 +248,7 @@ class ExchangeServer:
     def _place(self, peer: FacilityId) -> Iterator[None]:
         """Take one of a peer's places; see that there is one first."""
         if self._carries[peer] >= MAX_CARRIES:
-            raise PeerBusy("too many transfers at once; come again", 30)
+            raise PeerBusy("too many transfers at once; try again later", 30)
         self._carries[peer] += 1
         try:
             yield
@@ -338,7 +338,7 @@ def check_clock(facility: FacilityId, time_milliseconds: int) -> None:
         where = "ahead of" if skew > 0 else "behind"
         raise UsageError(
             f"the clock of facility {facility.short()} is {clock.shown_seconds(abs(skew))} {where}"
-            " the other's; set right the one that is wrong (NTP)"
+            " the other's; correct the wrong one (NTP)"
         )
 
 

@@ -315,7 +315,7 @@ class Federation:
         """Keep a connection to a peer; replace it as long as a better one is found."""
         try:
             while await self._keep_a_way(peer, connection):
-                log.info("going another way", peer=peer.facility_id.short())
+                log.info("changing the route", peer=peer.facility_id.short())
         finally:
             better = connection.take_better()
             if better is not None:
@@ -405,7 +405,7 @@ class Federation:
                 )
             except NodeError as exc:
                 if not isinstance(exc, PeerLeft) and await way.was_given_up():
-                    raise LinkAltered("what came was altered; the connection was given up") from exc
+                    raise LinkAltered("received bytes were altered; connection closed") from exc
                 raise
 
     async def _keep_until_better(

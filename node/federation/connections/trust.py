@@ -128,7 +128,7 @@ class Trust:
             PeerUntrusted: no certificate, an unknown one, or one out of date.
         """
         if not certificate_pem:
-            raise PeerUntrusted("no client certificate")
+            raise PeerUntrusted("the connection has no client certificate")
         try:
             der = pem_to_der(certificate_pem)
         except ValueError as exc:

@@ -276,7 +276,7 @@ class Directories:
             record.identity.cert.check_taken(clock.now())
             return record
         except DocumentError as exc:
-            problem = f"a record that does not verify: {exc}"
+            problem = f"a record that failed verification: {exc}"
             await self._authority.report_forgery(network.id, problem)
             return None
 
@@ -382,7 +382,7 @@ class Directories:
             except PeerUntrusted:
                 raise refusal from None  # the first refusal has the reason
             except Conflict:
-                problem = "our invitation is another's there"
+                problem = "the directory has our invitation under another facility"
                 await self._authority.report_forgery(network.id, problem)
                 raise
             log.info("joined again", network=network.id.short())
@@ -410,7 +410,7 @@ class Directories:
     async def _check_fresh(self, challenge: bytes, root: bytes) -> None:
         """Check that a challenge was not signed before; what it proved could be shown again."""
         if challenge in self._challenges:
-            problem = "a challenge that was signed before was shown"
+            problem = "the directory reused a challenge"
             for network in self._networks.values():
                 if network.root_certificate == root:
                     await self._authority.report_forgery(network.id, problem)
@@ -482,7 +482,7 @@ class Directories:
                         ticket = message.ticket
                         nursery.start_soon(self._answer, partial(self._go, network, ticket))
                     case "move":
-                        log.info("directory asks us to move", network=network.id.short())
+                        log.info("directory asks this node to move", network=network.id.short())
                         seconds = min(message.move.within_seconds, 600)
                         leaving = time.monotonic() + seconds * random.random()  # noqa: S311
                         deadline = min(deadline, leaving)

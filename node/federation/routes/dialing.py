@@ -60,7 +60,7 @@ class Dialer:
             with trio.fail_after(CONNECT_SECONDS):
                 found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError, trio.TooSlowError) as exc:
-            raise PeerUnreachable(f"the name in {endpoint} leads nowhere from here") from exc
+            raise PeerUnreachable(f"the host name in {endpoint} cannot be resolved") from exc
         return tuple(dict.fromkeys(_endpoint(str(at[4][0]), port) for at in found))
 
     async def objection(self, endpoint: str) -> str:
@@ -93,7 +93,7 @@ class Dialer:
         except (trio.TooSlowError, trio.BrokenResourceError, h11.ProtocolError) as exc:
             await trio.aclose_forcefully(stream)
             raise PeerUnreachable(
-                f"the proxy {self._proxy.address} answers as no HTTP proxy does"
+                f"the proxy {self._proxy.address} does not speak HTTP; check [proxy] address"
             ) from exc
         except BaseException:
             await trio.aclose_forcefully(stream)
@@ -107,10 +107,10 @@ class Dialer:
 def _refusal(proxy: Proxy, endpoint: str, status: int) -> str:
     if status in (401, 407):
         return (
-            f"the proxy {proxy.address} wants a name and a password, or others than it got; see"
+            f"the proxy {proxy.address} requires a user and password, or refused those given; see"
             " [proxy] credentials in emix.toml"
         )
-    return f"the proxy {proxy.address} does not let us through to {endpoint} (status {status})"
+    return f"the proxy {proxy.address} refuses connections to {endpoint} (status {status})"
 
 
 async def _ask_for(stream: trio.SocketStream, endpoint: str, credentials: str) -> int:
@@ -184,7 +184,7 @@ async def within_tls(stream: trio.SocketStream, endpoint: str) -> trio.SSLStream
             await wrapped.do_handshake()
     except (trio.BrokenResourceError, trio.TooSlowError, OSError, ValueError) as exc:
         await trio.aclose_forcefully(stream)
-        raise PeerUnreachable(f"what answers at {endpoint} speaks no TLS") from exc
+        raise PeerUnreachable(f"the service at {endpoint} does not speak TLS") from exc
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
@@ -207,7 +207,7 @@ def split(endpoint: str) -> tuple[str, int]:
     """Return host and port of `host:port`; `PeerUnreachable` if it is none."""
     host, _, port = endpoint.rpartition(":")
     if not port.isdigit() or not 0 < int(port) < 65536:
-        raise PeerUnreachable(f"{endpoint} is no address; it is HOST:PORT")
+        raise PeerUnreachable(f"{endpoint} is not an address of the form HOST:PORT")
     return host.strip("[]"), int(port)
 
 

@@ -182,7 +182,7 @@ class Lan:
                 addresses = info.parsed_addresses(IPVersion.V4Only)
                 self.seen(name, addresses, info.port or 0, info.properties)
         except Exception as exc:  # whatever is announced: it is a hint, and nothing depends on it
-            log.debug("an announcement is left alone", error=type(exc).__name__)
+            log.debug("announcement ignored", error=type(exc).__name__)
 
     def seen(
         self,

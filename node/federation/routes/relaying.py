@@ -240,7 +240,7 @@ class Relaying:
             raise DocumentError("it is for another node")
         caller = ticket.caller_facility
         if not self._policy().allows(ticket.relay) or not await self._admit(caller):
-            log.info("relay ticket left alone", peer=ticket.caller_facility.short())
+            log.info("relay ticket ignored", peer=ticket.caller_facility.short())
             return
         running = sum(f == ticket.caller_facility for f in self._running.values())
         if running < MAX_ACCEPTED_OF_FACILITY and len(self._running) < self._most:
@@ -301,9 +301,9 @@ class Relaying:
             return ""
         self._avoid(relay)
         if not was_connected and not isinstance(error, PeerTimeout):
-            return f"by the relay {relay} somebody else came than we asked for"
+            return f"the relay {relay} connected another facility than the one asked for"
         if isinstance(error, LinkAltered):
-            return f"the relay {relay} altered what it carried"
+            return f"the relay {relay} altered bytes"
         now = trio.current_time()
         recent = [t for t in self._broke.pop(relay, []) if now - t < _BREAKS_SECONDS]
         if recent and now - recent[-1] < _ONE_BREAK_SECONDS:
@@ -314,9 +314,7 @@ class Relaying:
         if len(recent) < _BREAKS:
             return ""
         del self._broke[relay]
-        return (
-            f"the relay {relay} broke {_BREAKS} connections within an hour, or altered their bytes"
-        )
+        return f"{_BREAKS} connections by the relay {relay} broke within an hour, or were altered"
 
     @property
     def is_networked(self) -> bool:
@@ -334,7 +332,7 @@ class Relaying:
         """
         policy = self._policy()
         if policy.is_never:
-            raise PeerUnreachable("no direct way, and the policy allows no relay")
+            raise PeerUnreachable("there is no direct route, and the policy allows no relay")
         network, encoded = await self._tickets.ask_ticket(peer, policy.only, self.avoided())
         try:
             ticket = self._checked(network, encoded, peer)
@@ -343,7 +341,7 @@ class Relaying:
             await self._report_forgery(network.id, problem)
             raise
         if not policy.allows(ticket.relay):
-            raise PeerRefused(f"the relay {ticket.relay} is not one that this node may use")
+            raise PeerRefused(f"this node's settings do not allow the relay {ticket.relay}")
         return OwnTicket(network.id, ticket.relay, encoded)
 
     def _checked(self, network: Network, encoded: bytes, peer: FacilityId) -> Ticket:

@@ -179,7 +179,7 @@ async def test_refusal_is_said_within_tls_to_who_came_so() -> None:
         stream = trio.SSLStream(connection, tls_client(), server_hostname="relay.example.org")
         await stream.send_all(b"\0\0")
         with trio.fail_after(10):
-            assert b"no relay ticket" in await stream.receive_some()
+            assert b"does not begin with a relay ticket" in await stream.receive_some()
 
 
 async def test_tls_that_is_never_finished_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +250,7 @@ async def test_fifty_that_show_one_half_at_once_are_one() -> None:
         (lambda: SIGNER.sign(make_ticket(address="other.example.org:443")), "has not named"),
         (lambda: SIGNER.sign(make_ticket()) + b"\x7a\x04ride", "upgrade emix"),
         (lambda: b"\x16\x03\x01" + bytes(200), "not a relay ticket"),
-        (lambda: bytes(2049), "no relay ticket"),
+        (lambda: bytes(2049), "does not begin with a relay ticket"),
     ],
 )
 async def test_what_is_no_ticket_for_this_relay_is_refused(
@@ -380,7 +380,7 @@ async def test_ticket_from_before_the_start_is_refused_since_it_may_be_spent() -
     async with running(clock=lambda: now) as (_, client):
         node = NodeId(bytes(32))
         ticket = Ticket.new(ADDRESS, facility(1), node, facility(2), node, now - 5)
-        assert "before the relay's start" in await client.refusal(SIGNER.sign(ticket))
+        assert "before the relay started" in await client.refusal(SIGNER.sign(ticket))
         fresh = Ticket.new(ADDRESS, facility(1), node, facility(2), node, now)
         await client.join(fresh)
 

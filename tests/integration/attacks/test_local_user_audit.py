@@ -64,7 +64,7 @@ def test_old_copy_of_a_home_is_told_of_and_works_and_can_be_accepted(
     a.stop()
     audit_log.put_back(a, copy)
     audit_log.started(a)
-    assert "an old copy of the home was put back" in alarms(a)
+    assert "an old copy of the home was restored" in alarms(a)
     assert "delivered" in a.run("send", study_uid(1), "Billings Hospital", "--wait")
     wait_until(lambda: "does not go on" in alarms(b), "the witness raises no alarm", 90)
     # A person there says why, and the person here believes it.
@@ -86,8 +86,8 @@ def test_head_that_was_kept_elsewhere_finds_out_what_nobody_else_knows(tmp_path:
         file = tmp_path / "head.json"
         node.run("audit", "head", "--export", str(file))
         entry = node.run("audit", "head").split()[-1]
-        assert "are those of the head" in node.run("audit", "verify", "--head", str(file))
-        assert "are those of the head" in node.run("audit", "verify", "--entry", entry)
+        assert "match the given head" in node.run("audit", "verify", "--head", str(file))
+        assert "match the given head" in node.run("audit", "verify", "--entry", entry)
         node.run("audit", "verify", "--witnesses", statuses=(20,))
         node.stop()
         audit_log.rewrite(node, "node.made")

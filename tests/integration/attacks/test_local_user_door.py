@@ -173,7 +173,7 @@ def call(scheme: str, path: Path, *prefix: str) -> "subprocess.CompletedProcess[
 
 def test_server_behind_the_door_takes_no_call_that_has_not_come_through_it(node: Node) -> None:
     done = call("unix:", (node.home / "admin.d" / "s").resolve())
-    assert "reached by the admin socket only" in done.stderr
+    assert "from the admin socket only" in done.stderr
 
 
 def test_user_who_takes_all_places_keeps_nobody_else_out(node: Node) -> None:

@@ -57,4 +57,4 @@ def test_zip_of_too_many_entries_is_refused_before_they_are_opened(
 def test_zip_whose_entries_share_their_bytes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "shared.zip"
     zip_of_one_kernel(path, 1000, 20_000)
-    assert problem_of(path) == "its entries share their bytes; unpack it first"
+    assert problem_of(path) == "its entries overlap; unpack it first"

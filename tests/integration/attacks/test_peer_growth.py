@@ -74,7 +74,7 @@ def test_package_delivered_again_costs_a_row_and_is_declined_at_last(tmp_path: P
             last = words[-1]
             assert isinstance(last, Answer)
             assert last.kind is AnswerKind.DECLINED
-            assert "the receipts given for it stand" in last.reason
+            assert "its receipts remain valid" in last.reason
             kept = here.context.database.read_sync(lambda db: db.execute(_MANIFESTS).fetchone())
             assert tuple(kept) == (1, len(forgery.manifest.encode()))
             # One copy is the proof of every one of them, also when the package is gone.

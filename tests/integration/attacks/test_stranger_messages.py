@@ -104,7 +104,7 @@ def test_directory_asks_who_calls_before_it_parses(directory: Directory) -> None
         if name in _SESSIONLESS:
             assert answer == ("INVALID_ARGUMENT", f"what came is no {name}Request")
         else:
-            assert answer == ("PERMISSION_DENIED", "no session of this directory; log in")
+            assert answer == ("PERMISSION_DENIED", "the session is not of this directory; log in")
 
 
 def test_no_door_for_strangers_takes_more_than_a_small_message(

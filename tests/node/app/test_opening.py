@@ -81,7 +81,7 @@ def test_store_is_not_opened_without_its_bucket(
     home = make(tmp_path, store, credentials)
     config, keys = load_config(home.config), unlock(home, None)
     store.objects.clear()
-    with pytest.raises(StoreError, match="or was emptied"):
+    with pytest.raises(StoreError, match="it was emptied"):
         open_home_store(home, config, keys)
     credentials.chmod(0o644)
     with pytest.raises(ConfigError, match="others can read"):

@@ -193,7 +193,7 @@ def test_folder_that_cannot_be_changed_has_to_keep_others_out(
     for name in ("chmod", "fchmod", "utime"):
         monkeypatch.setattr(os, name, refuse)
     if mode == 0o755:
-        assert "keeps no rights" in str(error(backup, tmp_path / "there", kit))
+        assert "without access rights" in str(error(backup, tmp_path / "there", kit))
         assert not list((tmp_path / "there").iterdir())
     else:
         restore_home(backup, Home(tmp_path / "there"), kit)

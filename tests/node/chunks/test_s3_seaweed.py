@@ -113,7 +113,7 @@ def test_bucket_that_is_not_there_is_no_lost_chunk(server: Seaweed, tmp_path: Pa
             lambda: list(storage.contents()),
             storage.claim,
         ):
-            with pytest.raises(StoreError, match="bucket for chunks is not there"):
+            with pytest.raises(StoreError, match="bucket for chunks does not exist"):
                 use()
 
 

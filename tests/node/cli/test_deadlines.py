@@ -53,4 +53,4 @@ def test_what_the_node_says_of_another_is_not_said_of_the_node(home: Path) -> No
     with node_that(unreachable, home / "admin.sock", SERVICES):
         done = CliRunner().invoke(cli, ["--home", str(home), "peers", "pair", "--at", "x:1"])
     assert (done.exit_code, "nothing listens there" in done.output) == (20, True)
-    assert "is it running" not in done.output
+    assert "check that it runs" not in done.output

@@ -108,7 +108,7 @@ def test_certificate_is_made_where_the_kit_is_and_taken_here(made: Made, tmp_pat
     node = made.json("keys")["node_id"]
     assert made.json("node", "request", asked) == {"file": asked, "node_id": node}
     certify = ("node", "certify", asked, answer, "--recovery-kit", str(made.kit))
-    assert "say which node it is" in made.run(*certify, status=2)
+    assert "the node's ID is needed" in made.run(*certify, status=2)
     assert "not a node ID" in made.run(*certify, "--node", "nonsense", status=2)
     made_there = made.json(*certify, "--node", node)
     assert (made_there["node_id"], made_there["file"]) == (node, answer)

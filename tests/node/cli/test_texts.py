@@ -59,17 +59,17 @@ def test_lost_configuration_is_not_to_be_made_by_init(home: Path) -> None:
         text = said(home, "serve", "--passphrase-file", str(home.parent / "right"))
     finally:
         config.write_text(kept)
-    assert "put it back" in text
-    assert "does not make it again" in text
+    assert "restore the file" in text
+    assert "cannot recreate it" in text
     assert "is not a home" in said(home.parent / "none", "serve")
 
 
 @pytest.mark.parametrize(
     ("kit", "text"),
     [
-        ("kit", "exists already, and may be another node's only kit"),
+        ("kit", "exists, and may be another node's only kit"),
         (".", "is a folder; name a file in it"),
-        ("none/kit", "is no folder; make it, or mount what it is on"),
+        ("none/kit", "is not a folder; make it, or mount its disk"),
     ],
 )
 def test_recovery_kit_at_a_wrong_place_says_why_it_is_wrong(
@@ -134,7 +134,7 @@ def test_what_asks_says_so_where_nobody_answers(tmp_path: Path) -> None:
     peer = peer_of(1, "Billings Hospital")
     with node_that(listing(peer), tmp_path / "admin.sock", SERVICES):
         text = said(tmp_path, "peers", "remove", "Billings Hospital")
-        assert "nobody is asked here: add --yes" in text
+        assert "cannot ask here: add --yes" in text
         done = CliRunner().invoke(
             cli, ["--home", str(tmp_path), "peers", "remove", peer.facility_id[:23]], input="n\n"
         )
@@ -151,7 +151,7 @@ def test_facilities_of_one_name_are_told_by_their_whole_ids(tmp_path: Path) -> N
     with node_that(listing(*peers, removed), tmp_path / "admin.sock", SERVICES):
         text = said(tmp_path, "peers", "remove", "Billings Hospital")
         listed = emix(tmp_path, "peers").output
-    assert "2 facilities are called so; use the Facility ID" in text
+    assert "2 facilities have this name; use the Facility ID" in text
     assert "Remove " not in text
     for peer in peers:
         assert peer.facility_id in text
@@ -196,7 +196,7 @@ def test_another_users_home_is_not_to_be_given_away(
     sudo = f"sudo -u '#{OWNER}'"
     with as_user(BOB):
         text = said(theirs, "status")  # before the node's first start
-        assert "lets nobody else in" in text
+        assert "only that user and root may use it" in text
         assert f"{sudo} emix ..." in text
         for command in (("keys",), ("config", "check"), ("serve",)):
             text = said(theirs, *command)
@@ -213,7 +213,7 @@ def test_another_users_home_is_not_to_be_given_away(
         assert f"{BOB} is not in the group gfc-admins" in text
         assert f"usermod -aG gfc-admins {BOB}" in text
         people.append(str(BOB))
-        assert "log in anew" in said(theirs, "peers")
+        assert "log in again" in said(theirs, "peers")
     with as_user(BOB, GROUP):
         start = f"start it: {sudo} emix --home {theirs} serve"
         assert start in said(theirs, "status")

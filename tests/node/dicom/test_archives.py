@@ -189,7 +189,7 @@ def test_tar_that_is_not_all_there_says_so(
     if how == "inside":
         problem = str(found.pop(f"{path}!x"))
         assert found.pop(f"{path}!y") == b"y"
-    assert "damaged or cut off; what came before" in problem
+    assert "damaged or truncated; entries before" in problem
     assert list(found.values()) == list(TEN.values())[:sound]
 
 

@@ -265,7 +265,7 @@ def test_what_cannot_be_listed_is_named_with_the_reason(tmp_path: Path) -> None:
         ),
         Unlisted("SE000001/IM000003", "no directory record is known for its SOP class"),
         Unlisted("SE000001/IM000004", "it has no SeriesInstanceUID"),
-        Unlisted("SE000001/IM000005", "it has not the form of a DICOM file (PS3.10 7.1)"),
+        Unlisted("SE000001/IM000005", "it is not a DICOM file as in PS3.10 7.1"),
         Unlisted("SE000001/OV000001", "an older version of an instance"),
     ]
     assert len(leaves_of(tmp_path)) == 1
@@ -298,7 +298,7 @@ def test_folder_of_which_nothing_can_be_listed_stays_as_it_is(
     with pytest.raises(StoreError, match="none of the exported files can be listed") as caught:
         write_dicomdir(tmp_path)
     assert caught.value.unlisted == [  # type: ignore[attr-defined]
-        Unlisted(f"SE000001/IM00000{n}", "it has not the form of a DICOM file (PS3.10 7.1)")
+        Unlisted(f"SE000001/IM00000{n}", "it is not a DICOM file as in PS3.10 7.1")
         for n in (1, 2, 3)
     ]
     assert capfd.readouterr() == ("", "")  # a command that writes it says what it has to say

@@ -107,8 +107,8 @@ SOUND = directory([f"IM{n}" for n in range(100)])
     [
         (SOUND[: len(SOUND) // 2], "damaged"),
         (without_item(SOUND, 51), "damaged"),
-        (directory(["IM1", "X" * 300]), "names more"),
-        (directory(f"{n:0200d}" for n in range(12_000)), "names more"),
+        (directory(["IM1", "X" * 300]), "too large"),
+        (directory(f"{n:0200d}" for n in range(12_000)), "too large"),
     ],
     ids=["cut", "no-item", "long-name", "many-names"],
 )

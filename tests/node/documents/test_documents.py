@@ -145,10 +145,10 @@ def test_attachments_come_back_as_signed() -> None:
         ({"media_type": "PDF"}, "media type"),
         ({"media_type": "../etc/passwd"}, "media type"),
         ({"media_type": ""}, "media type"),
-        ({"about": ("1.2.3", "Müller")}, "no UID"),
-        ({"about": ("1.2",) * 21}, "too much"),
+        ({"about": ("1.2.3", "Müller")}, "invalid UID"),
+        ({"about": ("1.2",) * 21}, "too many"),
         ({"digest": b""}, "digest"),
-        ({"size_bytes": 0, "extents": ()}, "without bytes"),
+        ({"size_bytes": 0, "extents": ()}, "is empty"),
         ({"size_bytes": 49}, "add up"),
         ({"extents": (Extent(1, 0, 50),)}, "overlap"),
         ({"extents": (Extent(3, 0, 50),)}, "outside"),
@@ -174,7 +174,7 @@ def test_attachments_and_their_extents_are_counted_before_they_are_believed() ->
 
 
 def test_package_without_anything_in_it_is_refused() -> None:
-    with pytest.raises(ValueError, match="without instances and attachments"):
+    with pytest.raises(ValueError, match="neither instances nor attachments"):
         dataclasses.replace(make_manifest(), instances=(), chunks=())
 
 

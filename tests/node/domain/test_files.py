@@ -22,7 +22,7 @@ def test_every_format_of_ours_is_known(kind: str) -> None:
 def test_recovery_kit_given_away_is_called_a_secret() -> None:
     text = wrong_file("x", RecoveryKit.new().encode("ID"), "what `emix id --export` writes")
     assert text.startswith("x is not what `emix id --export` writes")
-    assert "a secret that stays offline" in text
+    assert "which is secret" in text
 
 
 def test_others_are_named_or_left_unnamed() -> None:

@@ -93,4 +93,4 @@ def test_witness_confirms_up_to_its_newest_head_and_one_that_differs_stands_out(
     assert (first.facility, first.sequence, first.problem) == (a, 10, "")
     assert (second.facility, second.sequence) == (b, 3)
     assert "rewritten" in second.problem
-    assert "cut off" in witnesses(told, {})[0].problem
+    assert "truncated" in witnesses(told, {})[0].problem

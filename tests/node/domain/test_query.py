@@ -84,8 +84,8 @@ def test_empty_key_matches_anything(wanted: str) -> None:
 @pytest.mark.parametrize(
     ("name", "wanted", "said"),
     [
-        ("StudyDate", "20261324", "no such day"),
-        ("StudyDate", "20260230-", "no such day"),
+        ("StudyDate", "20261324", "this day does not exist"),
+        ("StudyDate", "20260230-", "this day does not exist"),
         ("StudyDate", "-", "days are written"),
         ("StudyTime", "2530", "times are written"),
         ("StudyTime", "1060", "times are written"),
@@ -96,7 +96,7 @@ def test_empty_key_matches_anything(wanted: str) -> None:
         ("PatientID", "x" * 1000, "characters"),
         ("PatientID", "\\", "no value"),
         ("StudyDate", "20261130-20261101", "lower end"),
-        ("NumberOfStudyRelatedSeries", "3", "no key to search by"),
+        ("NumberOfStudyRelatedSeries", "3", "cannot be searched"),
         ("PatientWeight", "70", "no such key called PatientWeight"),
         ("PatientNam", "x", "perhaps PatientName"),
         ("Patient Name = doe", "x", r"no such key\. `emix query --help`"),

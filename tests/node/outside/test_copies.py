@@ -80,7 +80,7 @@ def test_link_in_an_earlier_backup_is_not_taken_for_a_chunk(home: Home, tmp_path
     path = next((first / "chunks").glob("*/*"))
     path.unlink()
     path.symlink_to(home.keyring)
-    with pytest.raises(StoreError, match="is no plain file"):
+    with pytest.raises(StoreError, match="is not a regular file"):
         write_backup(home, BackupFolder(second, base=base))
     assert not second.exists()
 
@@ -124,7 +124,7 @@ def test_what_is_no_whole_backup_is_no_base(home: Home, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not there"):
         read_base(tmp_path / "1")
     write_backup(home, BackupFolder(tmp_path / "1"))
-    with pytest.raises(StoreError, match="does not have"):
+    with pytest.raises(StoreError, match="earlier backup lacks"):
         with BackupFolder(tmp_path / "2", base=read_base(tmp_path / "1")) as folder:
             folder.keep(ChunkId(bytes(32)))
     (tmp_path / "1").chmod(0o777)
@@ -201,7 +201,7 @@ def test_place_without_a_backup_is_named_for_what_it_is(tmp_path: Path) -> None:
         "none/copy": "is not there; is its disk mounted?",
         "link": "is not there; is its disk mounted?",
         "disk": "is empty; is its disk mounted?",
-        "file": "is not a folder, as a backup is",
+        "file": "is not a folder; name",
         "file/copy": "is not there",
         "other": "is no whole backup: it has no inventory",
     }.items():
@@ -291,5 +291,5 @@ def test_inventory_is_what_was_written_or_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["../x", "host.key", "chunks/aa/b", "keyring keyring"])
 def test_inventory_names_only_files_of_a_backup(name: str) -> None:
-    with pytest.raises(ValueError, match="lists what no backup has"):
+    with pytest.raises(ValueError, match="lists files that no backup contains"):
         decode_inventory(encode_inventory({name: Listed(1, bytes(32))}))

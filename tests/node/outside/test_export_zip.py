@@ -52,9 +52,9 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
     with ExportZip(target) as archive:
         fill(archive)
         target.write_bytes(b"mine")
-        with pytest.raises(Conflict, match="is there by now"):
+        with pytest.raises(Conflict, match="was created meanwhile"):
             archive.publish()
-    with pytest.raises(Conflict, match="is there already; choose another name"), ExportZip(target):
+    with pytest.raises(Conflict, match="exists already; choose another name"), ExportZip(target):
         pass
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
 

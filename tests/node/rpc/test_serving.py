@@ -169,8 +169,7 @@ def test_requests_on_their_way_are_bounded_for_each_caller_and_in_time(tmp_path:
         service = Service(SERVICE, handling(fail), guard)
         async with serve([service], address, requests_of_caller=2, request_seconds=0.5):
             assert await trio.to_thread.run_sync(_wait_with_requests, address) == (
-                ["no request came within 0 s"] * 2
-                + ["too many requests are on their way; try again"],
+                ["no request arrived within 0 s"] * 2 + ["too many requests at once; try again"],
                 "OK",
             )
 

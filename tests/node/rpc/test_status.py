@@ -84,7 +84,7 @@ def _crossed(error: NodeError) -> tuple[grpc.StatusCode, str, dict[str, str]]:
     [
         ("failed to connect to all addresses; last error: Connection refused (111)", "listens"),
         ("UNAVAILABLE: ipv4:127.0.0.1:1: Ssl handshake failed", "has not paired"),
-        ("ipv4:127.0.0.1:17420: Socket closed", "right port"),
+        ("ipv4:127.0.0.1:17420: Socket closed", "check the port"),
         ("Cancelling all calls", "stopping"),
         ("something of a later gRPC", "something of a later gRPC"),
     ],

@@ -142,7 +142,7 @@ async def test_report_that_is_lost_in_one_package_comes_from_another(
     [
         ("text/plain; charset=utf-8", REPORT, (), "media type"),
         ("text/plain", b"", (), "empty"),
-        ("text/plain", REPORT, ("abc def",), "no UID"),
+        ("text/plain", REPORT, ("abc def",), "invalid UID"),
         ("text/plain", REPORT, ("1.2",) * 21, "too much"),
     ],
 )

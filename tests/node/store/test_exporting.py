@@ -130,7 +130,7 @@ async def test_older_version_is_left_out_with_a_word_or_named_as_one(
     old, new, other = image(1, "old"), image(1, "new"), make_instance(1, 2)
     await bring(context, tmp_path / "1", {"1": old, "2": other})
     _, said = await bring(context, tmp_path / "2", {"1": new})
-    assert said == ["another version of an instance that is here; both are kept"]
+    assert said == ["another version of an instance in the store; both are kept"]
     found = await source(context)
     assert (found.instances, found.versioned_instances) == (2, 1)
     plan, written = await exported(context)

@@ -133,7 +133,7 @@ async def test_what_is_called_dicomdir_and_is_none_is_told(
     (disc / "IM1").write_bytes(make_instance(1, 1))
     summary, findings, _ = await bring(context, disc)
     assert (summary.carried, summary.refused, summary.not_dicom) == (1, 1, 0)
-    assert findings[0].reasons == ("not DICOM, but called so",)
+    assert findings[0].reasons == ("not DICOM, despite its name",)
 
 
 async def test_disc_with_too_many_files_to_compare_says_so(

@@ -42,7 +42,7 @@ def of_patient(instance: int, name: str, patient_id: str) -> bytes:
 
 
 CARTER, DAVIS = of_patient(1, "CARTER^CARL", "PC1"), of_patient(2, "DAVIS^DORA", "PD2")
-ANOTHER = "another patient than others under its Study Instance UID"
+ANOTHER = "another patient than other instances of its Study Instance UID"
 
 
 @pytest.mark.parametrize("is_one_import", [True, False], ids=["one import", "two imports"])

@@ -123,7 +123,7 @@ async def test_deletion_names_what_stays_of_the_study(
     assert (deleted.packages, deleted.instances) == (1, 1)
     assert [found.id for found in deleted.held] == [held.id]
     assert deleted.unfinished_imports == [one.id]
-    with pytest.raises(NotFound, match=r"`emix imports` what .*, `emix held` what waits"):
+    with pytest.raises(NotFound, match=r"`emix imports` unfinished .*, `emix held` held"):
         await StudyStore(context).get(study_uid(1))
 
 

@@ -120,7 +120,7 @@ def test_what_is_no_file_of_ours_is_not_replaced(base: Path) -> None:
     (base / "link").symlink_to("target")
     os.mkfifo(base / "pipe")
     for name in ("link", "pipe"):
-        with pytest.raises(ConfigError, match="no file of yours"):
+        with pytest.raises(ConfigError, match="not a file of yours"):
             safe_paths.write_file(base / name, b"x")
     assert (base / "target").read_text() == "kept"
 

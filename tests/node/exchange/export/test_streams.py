@@ -123,6 +123,6 @@ async def test_reader_that_has_enough_leaves_early() -> None:
 
 async def test_scattered_instances_are_refused_before_anything_is_opened() -> None:
     wanted = [Place(0, [Extent(n % 9, n // 9, 1)]) for n in range(500)]
-    with pytest.raises(Conflict, match="scattered over its chunks"):
+    with pytest.raises(Conflict, match="spread over its chunks"):
         async with instance_stream(schedule(wanted), lambda *_: pytest.fail("opened")):
             pass

@@ -133,7 +133,7 @@ async def test_peer_does_not_pay_for_our_own_disk(
             said = await offer(here, forge(peer, here.identity, 1))
             assert isinstance(said, Problem)
             assert (said.code, len(charged)) == ("store", 0)
-            assert said.message.startswith("the store there failed")
+            assert said.message.startswith("that node's store failed")
             lying = forge(peer, here.identity, 2, entry_changes={"digest": bytes(32)})
             monkeypatch.setattr(FailingCarrier, "put_sealed", ChunkAccess.put_sealed)
             assert isinstance(await offer(here, lying), Problem)

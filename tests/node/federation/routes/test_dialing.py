@@ -70,9 +70,9 @@ async def test_proxy_is_asked_for_a_tunnel_and_carries_what_follows(credentials:
             r"credentials in emix\.toml",
         ),
         (b"HTTP/1.0 403 Forbidden\r\n\r\n", r"to directory\.example\.org:443 \(status 403\)"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "as no HTTP proxy does"),
-        (b"HTTP/1.1 200 OK\r\n\r\ninjected", "as no HTTP proxy does"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, "as no HTTP proxy does"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\n\r\ninjected", "does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, "does not speak HTTP"),
     ],
 )
 async def test_proxy_that_does_not_let_us_through_says_why(answer: bytes, problem: str) -> None:
@@ -98,7 +98,7 @@ async def test_proxy_that_says_nothing_is_given_up(
         return trio.SocketStream(left)
 
     monkeypatch.setattr(dialing, "_connected", silent)
-    with pytest.raises(PeerUnreachable, match="as no HTTP proxy does"):
+    with pytest.raises(PeerUnreachable, match="does not speak HTTP"):
         await Dialer(Proxy("proxy.example.org:3128")).connect(TARGET)
     silent.kept.close()  # type: ignore[attr-defined]
 

@@ -260,8 +260,8 @@ async def test_relay_that_alters_or_breaks_connections_again_and_again_is_told_o
             return node.suspicion(relay, error, was_connected=was_connected)
 
         broke, altered = PeerUnreachable("broke"), LinkAltered("altered")
-        assert "somebody else" in said(RELAY, broke, was_connected=False)
-        assert "altered what it carried" in said(OTHER_RELAY, altered)
+        assert "connected another facility" in said(RELAY, broke, was_connected=False)
+        assert "altered bytes" in said(OTHER_RELAY, altered)
         assert set(node.avoided()) == {RELAY, OTHER_RELAY}
         await trio.sleep(61)
         # Twice an hour is what networks do.
