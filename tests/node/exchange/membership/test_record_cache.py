@@ -2,32 +2,17 @@
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from node.crypto.certificates import make_tls_identity
-from node.crypto.keys import SealKey
-from node.crypto.signing import SigningKey, network_id, node_id
-from node.documents.identity import Identity, Profile, make_statements
+from node.documents.identity import Identity
 from node.documents.lists import sign_list
-from node.documents.network import (
-    JoinLetter,
-    Listing,
-    Membership,
-    Network,
-    Record,
-    claim,
-    invite,
-    open_record,
-    sign_listing,
-)
-from node.documents.signed import certify_node
-from node.domain.ids import FacilityId, InvitationId, NetworkId
-from node.errors import DocumentError, PeerUnreachable
+from node.documents.network import JoinLetter, Membership, Network, Record
+from node.domain.ids import FacilityId, NetworkId
+from node.errors import PeerUnreachable
 from node.exchange.events import Events
 from node.exchange.membership.authority import Authority
 from node.exchange.membership.memberships import Memberships
@@ -38,49 +23,7 @@ from node.store.networks import NetworkStore
 from node.store.records import RecordStore
 from tests.node.store.test_import_resumes import make_store
 from tests.support.actors import actor
-
-KEY = SigningKey.new()
-NETWORK = network_id(KEY.public)
-NOW = time.time()
-DAY = 86400.0
-
-
-class Member:
-    """A facility with a node in the network."""
-
-    def __init__(self, name: str, city: str = "Helena") -> None:
-        self.name, self.city = name, city
-        self.facility_key, self.node_key = SigningKey.new(), SigningKey.new()
-        self.signer = certify_node(self.facility_key, self.node_key, NOW)
-        self.tls = make_tls_identity(node_id(self.node_key.public), NOW)
-        self.seal = SealKey.new().public
-        self.letter, self.membership = self.invited()
-
-    def invited(self) -> tuple[JoinLetter, Membership]:
-        invitation, token = invite(KEY, self.name, NOW)
-        letter = JoinLetter(invitation, token, KEY.public, "Montana", ("h:1",), b"root")
-        return letter, self.claimed(letter)
-
-    def claimed(self, letter: JoinLetter) -> Membership:
-        return claim(letter, self.facility_key.public, NOW)
-
-    @property
-    def facility(self) -> FacilityId:
-        return self.membership.facility_id
-
-    @property
-    def invitation(self) -> InvitationId:
-        return self.membership.invitation.id
-
-    def record(self, issued: int = 1000, endpoint: str = "h:1") -> Record:
-        profile = Profile(self.name, (endpoint,), (), issued)
-        statements = make_statements(
-            self.node_key, self.signer, [self.tls.certificate_der], self.seal, profile
-        )
-        listing = Listing(city=self.city, departments=("MR",), issued_seconds=issued)
-        signed = sign_listing(self.node_key, Identity.decode(statements), listing)
-        encoded = self.membership.encoded
-        return open_record(statements, signed, encoded, KEY.public, is_online=True)
+from tests.support.members import BILLINGS, HELENA, KEY, ME, NETWORK, NOW, Member
 
 
 class FakeDirectories:
@@ -112,13 +55,6 @@ class FakeDirectories:
     def _hold(self) -> None:
         if self.is_away:
             raise PeerUnreachable("the directory of Montana is not reachable")
-
-
-ME, BILLINGS, HELENA = (
-    Member("Me"),
-    Member("Billings Hospital", "Billings"),
-    Member("St. Peter's Health"),
-)
 
 
 class World:
@@ -170,12 +106,6 @@ async def world(tmp_path: Path) -> AsyncGenerator[World]:
     await world.memberships.load()
     yield world
     context.close()
-
-
-async def kept(world: World, member: Member) -> Record:
-    [network] = world.networks.all()
-    [record] = await world.records.get(network, [member.facility], time.time())
-    return record
 
 
 async def test_found_once_is_found_while_the_directory_is_away(world: World) -> None:
@@ -234,43 +164,6 @@ async def test_revoked_member_is_remembered_no_longer(world: World) -> None:
     await world.names("billings")
     world.directories.is_away = True
     assert await world.names("billings") == ["Billings Hospital"]
-
-
-async def test_record_never_goes_back(world: World) -> None:
-    await world.records.keep(NETWORK, [BILLINGS.record(issued=20, endpoint="new:1")], NOW)
-    await world.records.keep(NETWORK, [BILLINGS.record(issued=10, endpoint="old:1")], NOW + DAY)
-    record = await kept(world, BILLINGS)
-    assert (record.identity.profile.endpoints, record.seen_time) == (("new:1",), NOW)
-
-
-async def test_presence_writes_once_an_hour(world: World) -> None:
-    for later, seen in ((0, 0), (3599, 0), (3601, 3601), (3000, 3000)):  # and a clock set back
-        await world.records.keep(NETWORK, [BILLINGS.record()], NOW + later)
-        assert (await kept(world, BILLINGS)).seen_time == NOW + seen
-
-
-async def test_records_go_after_thirty_days_and_with_the_network(world: World) -> None:
-    await world.records.keep(NETWORK, [BILLINGS.record()], NOW)
-    await world.records.keep(NETWORK, [HELENA.record()], NOW + 30 * DAY + 1)
-    later = NOW + 30 * DAY + 1
-    assert set(await world.records.seen(NETWORK, later)) == {HELENA.facility}
-    assert await world.records.seen(NETWORK, later + 31 * DAY) == {}  # though nothing was written
-    await world.book.leave(NETWORK, actor("me"))
-    assert await world.records.seen(NETWORK, time.time()) == {}
-    await world.records.keep(NETWORK, [BILLINGS.record()], NOW)  # said just before it was left
-    assert await world.records.seen(NETWORK, time.time()) == {}
-
-
-async def test_what_is_kept_is_verified_again(world: World, tmp_path: Path) -> None:
-    await world.records.keep(NETWORK, [BILLINGS.record()], NOW)
-    [network] = world.networks.all()
-    other = replace(network, network_key=SigningKey.new().public)
-    assert await world.records.get(other, [BILLINGS.facility], NOW) == []  # another network's
-    world.records._database.write_sync(
-        lambda db: db.execute("UPDATE records SET listing = ?", (HELENA.record().signed_listing,))
-    )
-    with pytest.raises(DocumentError):
-        await world.records.get(network, [BILLINGS.facility], NOW)
 
 
 async def keep_remembering(world: World, is_enough: Callable[[], Awaitable[bool]]) -> None:

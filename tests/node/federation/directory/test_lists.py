@@ -16,7 +16,7 @@ from node.domain.ids import FacilityId, InvitationId
 from node.domain.network import ListProblem, NetworkView
 from node.errors import PeerUnreachable
 from node.federation.directory.lists import SHOWN_SECONDS, Lists
-from tests.node.exchange.membership.test_record_cache import KEY, ME, NETWORK
+from tests.support.members import KEY, ME, NETWORK
 
 NOW = time.time()
 SESSION = (("emix-session", "session"),)
