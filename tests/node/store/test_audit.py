@@ -8,8 +8,7 @@ import pytest
 
 from node.domain.actors import NODE, Visitor
 from node.domain.audit import AuditEntry, AuditFilter
-from node.sql.database import Db
-from node.store import audit, audit_rows
+from node.store import audit
 from node.store.audit import AuditStore
 from tests.node.store.test_import_resumes import make_store
 
@@ -78,16 +77,6 @@ async def test_long_log_is_read_in_pages_and_its_latest_entries_begin_where_they
     pages = [len(page) async for page in log.search(AuditFilter())]
     assert max(pages) == 7
     assert (await log.verify()).entries == 100
-
-
-async def test_fact_that_is_not_kept_leaves_no_entry(log: AuditStore) -> None:
-    def work(db: Db) -> None:
-        audit_rows.append(db, "study.exported", {})
-        raise ValueError("the fact did not come to be")
-
-    with pytest.raises(ValueError, match="did not come"):
-        await log._database.write(work)
-    assert await found(log) == []
 
 
 async def test_list_that_is_shown_again_and_again_is_one_entry_until_it_changes(
