@@ -6,7 +6,7 @@ import pytest
 
 from node.domain.transfers import Direction, State, Transfer
 from node.domain.waiting import WayToPeer, why_waiting
-from tests.node.exchange.test_held import make_row
+from tests.node.exchange.transfer.test_transfers import make_row
 
 SENDING = make_row(state=State.PENDING)
 COMING = replace(SENDING, direction=Direction.RECEIVE, state=State.CARRYING)

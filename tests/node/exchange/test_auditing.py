@@ -16,7 +16,7 @@ from node.domain.ids import FacilityId
 from node.domain.transfers import State
 from node.errors import Conflict, NotFound, UsageError
 from node.exchange.auditing import Auditing
-from tests.node.exchange.test_held import make_row
+from tests.node.exchange.transfer.test_transfers import make_row
 from tests.support.actors import actor
 from tests.support.recorded import Recorded, RecordedTrail
 

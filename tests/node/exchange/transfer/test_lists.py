@@ -10,7 +10,7 @@ from node.domain.connections import ConnectionState, PeerWay
 from node.domain.transfers import State, Transfer
 from node.exchange.events import Feed
 from node.exchange.transfer.lists import TransferLists
-from tests.node.exchange.test_held import make_row
+from tests.node.exchange.transfer.test_transfers import make_row
 from tests.support.actors import actor
 from tests.support.recorded import RecordedTrail
 

@@ -19,7 +19,7 @@ from node.exchange.transfer import sender_machine
 from node.exchange.transfer.priority_gate import PriorityGate
 from node.exchange.transfer.sending import Sender
 from tests.integration.attacks.exhaustion import promise
-from tests.node.exchange.test_held import make_row
+from tests.node.exchange.transfer.test_transfers import make_row
 from tests.support.hostile import HostilePeer
 
 
