@@ -5,18 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.crypto.digests import digest
-from node.documents.messages import ChunkFrame
+from node.documents.messages import Answer, AnswerKind, ChunkFrame
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry, Extent, InstanceEntry, Manifest
 from node.errors import ChunkDamaged, RemoteProtocolError
-from node.exchange.transfer.receiver_machine import ReceiverMachine
+from node.exchange.transfer import sender_machine
+from node.exchange.transfer.receiver_machine import MOST_WANTED, ReceiverMachine
 from tests.node.documents.test_documents import make_proof
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 
 
 def sealed_chunk(n: int, size: int) -> bytes:
-    return bytes([n]) * size
+    return bytes([n % 256]) * size
 
 
 def manifest_of(sizes: list[int]) -> Manifest:
@@ -85,3 +86,90 @@ def test_receiver_refuses_a_byte_too_many() -> None:
     assert want is not None
     with pytest.raises(ChunkDamaged, match="longer"):
         machine.got_frame(ChunkFrame(want.chunk_ids[0], bytes(11)))
+
+
+def test_receiver_counts_every_byte_that_came_also_of_a_chunk_that_is_not_whole() -> None:
+    machine = ReceiverMachine(manifest_of([10, 10]), {0})
+    want = machine.next_want()
+    assert want is not None
+    machine.got_frame(ChunkFrame(want.chunk_ids[0], bytes(7)))
+    assert machine.carried_bytes == 7
+    assert not machine.is_complete
+
+
+def test_receiver_wants_nothing_while_what_has_come_is_not_stored() -> None:
+    manifest = manifest_of([10, 10, 10])
+    machine = ReceiverMachine(manifest, (), window_bytes=20)
+    want = machine.next_want()
+    assert want is not None
+    assert [c.chunk_id for c in manifest.chunks[:2]] == list(want.chunk_ids)
+    whole = [machine.got_frame(ChunkFrame(c, sealed_chunk(0, 10))) for c in want.chunk_ids]
+    assert not machine.is_due
+    assert machine.is_receiving
+    assert machine.next_want() is None
+    assert whole[1] is not None
+    machine.stored(whole[1].position)
+    last = machine.next_want()
+    assert last is not None
+    assert last.chunk_ids == (manifest.chunks[2].chunk_id,)
+
+
+def test_receiver_wants_so_many_in_one_message_and_the_others_in_the_next() -> None:
+    machine = ReceiverMachine(manifest_of([1 + n // 256 for n in range(MOST_WANTED + 1)]), ())
+    counts = [len(want.chunk_ids) for want in iter(machine.next_want, None)]
+    assert counts == [MOST_WANTED, 1]
+
+
+def test_receiver_wants_what_was_here_and_is_lost_and_is_not_complete_without() -> None:
+    manifest = manifest_of([10, 10])
+    machine = ReceiverMachine(manifest, {0, 1})
+    assert machine.is_complete
+    assert machine.next_want() is None
+    machine.lost(1)
+    assert not machine.is_complete
+    assert machine.is_receiving
+    want = machine.next_want()
+    assert want is not None
+    assert want.chunk_ids == (manifest.chunks[1].chunk_id,)
+    assert machine.got_frame(ChunkFrame(want.chunk_ids[0], sealed_chunk(1, 10))) is not None
+    machine.stored(1)
+    assert machine.is_complete
+
+
+@given(SIZES, st.data())
+def test_sender_by_the_rules_serves_whatever_the_receiver_wants(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    """In whatever order chunks leave, are stored, and are found to be lost."""
+    manifest = manifest_of(sizes)
+    window = data.draw(st.integers(max(sizes), 200))
+    here = data.draw(st.sets(st.integers(0, len(sizes) - 1)))
+    lost = data.draw(st.lists(st.sampled_from(sorted(here)), unique=True)) if here else []
+    receiver = ReceiverMachine(manifest, here, window_bytes=window)
+    _, delivery, _ = make_proof()
+    sender = sender_machine.SenderMachine(delivery, b"", manifest)
+    sender.got(Answer(AnswerKind.ACCEPTED))
+    leaving: list[ChunkEntry] = []
+    unstored: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sender_machine, "WINDOW_BYTES", window)
+        while lost or not receiver.is_complete:
+            if want := receiver.next_want():
+                actions = sender.got(want)
+                leaving += [a.entry for a in actions if isinstance(a, sender_machine.SendChunk)]
+                assert len(leaving) >= len(want.chunk_ids)
+            steps = ["lose"] * bool(lost) + ["send"] * bool(leaving) + ["store"] * bool(unstored)
+            match data.draw(st.sampled_from(steps)):
+                case "lose":
+                    receiver.lost(lost.pop())
+                case "send":
+                    entry = leaving.pop(0)
+                    sender.chunk_sent(entry)
+                    content = sealed_chunk(manifest.chunks.index(entry), entry.sealed_bytes)
+                    whole = receiver.got_frame(ChunkFrame(entry.chunk_id, content))
+                    assert whole is not None
+                    unstored.append(whole.position)
+                case "store":
+                    index = data.draw(st.integers(0, len(unstored) - 1))
+                    receiver.stored(unstored.pop(index))
+    assert not sender.is_owing

@@ -81,3 +81,61 @@ async def test_who_was_refused_is_next_however_often_another_asks(
         await room.promised(B, 101, 0).__aenter__()
     async with room.promised(C, 100, 0):
         pass  # what never fits waits in no line
+
+
+async def test_quota_that_changes_holds_for_what_comes_and_not_for_what_was_promised() -> None:
+    room = Room(lambda: 10**6, lambda: 50, 100)
+    async with room.promised(A, 1, 50) as promise:
+        room.use_quota(60)
+        assert promise.quota_bytes == 50
+        with pytest.raises(PeerBusy, match="promised to others"):
+            await room.promised(B, 1, 1).__aenter__()
+    with pytest.raises(PeerBusy, match="quota is used up"):
+        await room.promised(B, 1, 11).__aenter__()
+    async with room.promised(B, 1, 10):
+        pass
+    room.use_quota(0)
+    async with room.promised(B, 1, 10**9):
+        pass
+
+
+async def test_used_bytes_are_not_counted_where_nothing_goes_by_them() -> None:
+    """It is a question to the database, for each offer."""
+    asked: list[int] = []
+
+    def used_bytes() -> int:
+        asked.append(1)
+        return 0
+
+    async with Room(lambda: 100, used_bytes, 0).promised(A, 1, 10):
+        pass
+    async with Room(lambda: 100, used_bytes, 50).promised(A, 1, 0):
+        pass
+    assert not asked
+    async with Room(lambda: 100, used_bytes, 50).promised(A, 1, 10):
+        assert asked == [1]
+
+
+async def test_room_comes_back_whatever_ends_the_arrival() -> None:
+    room = Room(lambda: 100, lambda: 0, 100)
+    with pytest.raises(ValueError, match="broken"):
+        async with room.promised(A, 80, 80):
+            raise ValueError("broken")
+    with trio.CancelScope() as scope:
+        async with room.promised(A, 80, 80):
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert room.unpromised_bytes() == 100
+    async with room.promised(B, 100, 100) as promise:
+        promise.wrote(1000)
+        assert promise.disk_bytes == 0, "more was written than was promised"
+        assert room.unpromised_bytes() == 100
+
+
+async def test_who_has_room_already_gets_no_place_in_the_line() -> None:
+    room = Room(lambda: 100, lambda: 0, 0)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(room.promised(A, 40, 0))
+        with pytest.raises(PeerBusy):
+            await stack.enter_async_context(room.promised(A, 50, 0))
+        await stack.enter_async_context(room.promised(B, 60, 0))

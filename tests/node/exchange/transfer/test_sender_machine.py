@@ -1,6 +1,11 @@
 """The sender's side of a transfer without I/O: messages in, actions out."""
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node.documents.messages import (
     Answer,
@@ -12,10 +17,14 @@ from node.documents.messages import (
     Want,
 )
 from node.domain.ids import ChunkId
-from node.domain.manifest import Manifest
+from node.domain.manifest import ChunkEntry, Extent, Manifest
 from node.errors import BadReceipt, NotOffered, RemoteProtocolError
 from node.exchange.transfer import sender_machine as sm
 from tests.node.documents.test_documents import make_proof
+
+MIB = 2**20
+PROOF, DELIVERY, _ = make_proof()
+MANIFEST = PROOF.verify()[0]
 
 
 def sender() -> tuple[sm.SenderMachine, Manifest, ReceiptMessage]:
@@ -99,3 +108,76 @@ def test_sender_refuses_another_transfers_receipt() -> None:
     machine.got(ACCEPTED)
     with pytest.raises(BadReceipt):
         machine.got(other)
+
+
+def carrying(sizes: list[int]) -> tuple[sm.SenderMachine, tuple[ChunkEntry, ...]]:
+    """Return a machine whose offer was accepted, and its chunks, of these sizes."""
+    chunks = tuple(
+        ChunkEntry(n, ChunkId(bytes([n]) * 32), 10, size, bytes(32)) for n, size in enumerate(sizes)
+    )
+    extents = tuple(Extent(n, 0, 10) for n in range(len(sizes)))
+    instance = replace(MANIFEST.instances[0], size_bytes=10 * len(sizes), extents=extents)
+    manifest = replace(MANIFEST, instances=(instance,), chunks=chunks)
+    machine = sm.SenderMachine(DELIVERY, PROOF.delivery.digest(), manifest)
+    machine.got(ACCEPTED)
+    return machine, chunks
+
+
+def wanted(*chunks: ChunkEntry) -> Want:
+    return Want(tuple(chunk.chunk_id for chunk in chunks))
+
+
+@given(st.lists(st.integers(1, 4 * MIB), min_size=1, max_size=5), st.data())
+def test_sender_serves_what_the_rules_allow_and_nothing_else(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    machine, chunks = carrying(sizes)
+    owed: list[ChunkEntry] = []
+    times: Counter[ChunkEntry] = Counter()
+    for _ in range(20):
+        if owed and data.draw(st.booleans()):
+            machine.chunk_sent(owed.pop(0))
+        else:
+            some = data.draw(st.lists(st.sampled_from(chunks), min_size=1, max_size=3))
+            times.update(some)
+            is_too_often = max(times.values()) > sm.MAX_WANTS
+            if is_too_often or sum(c.sealed_bytes for c in owed + some) > sm.WINDOW_BYTES:
+                with pytest.raises(NotOffered if is_too_often else RemoteProtocolError):
+                    machine.got(wanted(*some))
+                return
+            assert machine.got(wanted(*some)) == [sm.SendChunk(chunk) for chunk in some]
+            owed += some
+        assert machine.is_owing == bool(owed)
+
+
+def test_sender_lets_the_window_be_filled_to_its_last_byte() -> None:
+    assert sm.WINDOW_BYTES == 16 * MIB
+    machine, chunks = carrying([4 * MIB] * 4 + [1])
+    assert len(machine.got(wanted(*chunks[:4]))) == 4
+    with pytest.raises(RemoteProtocolError, match="window"):
+        machine.got(wanted(chunks[4]))
+
+
+@pytest.mark.parametrize(("said", "noted"), [(-1, 0), (0, 0), (160, 160), (10**12, 160)])
+def test_sender_believes_no_progress_beyond_the_package(said: int, noted: int) -> None:
+    machine, _, _ = sender()
+    machine.got(ACCEPTED)
+    assert machine.got(Progress(said, 10**12)) == [sm.NoteProgress(noted)]
+
+
+def test_sender_is_answered_once() -> None:
+    for again in (ACCEPTED, Answer(AnswerKind.DECLINED, reason="no")):
+        machine, _, _ = sender()
+        machine.got(ACCEPTED)
+        with pytest.raises(RemoteProtocolError, match="Answer"):
+            machine.got(again)
+
+
+def test_sender_shows_no_manifest_that_the_receiver_has() -> None:
+    machine, _, _ = sender()
+    assert machine.got(Answer(AnswerKind.ACCEPTED, is_manifest_needed=False)) == []
+
+
+def test_sender_keeps_the_receipt_of_who_has_the_package_already() -> None:
+    machine, _, receipt = sender()
+    assert machine.got(receipt) == [sm.KeepReceipt(receipt.receipt)]

@@ -1,0 +1,182 @@
+"""What waits for a peer is offered in time, in order, a few at once, and never forgotten."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.domain.ids import TransferId
+from node.domain.transfers import Direction, Priority, State, Transfer
+from node.exchange.transfer.outbox import (
+    FIRST_HELD_PAUSE,
+    LONGEST_HELD_PAUSE,
+    LONGEST_PAUSE,
+    Outbox,
+)
+from tests.node.exchange.transfer.test_transfers import make_row
+
+
+def row(number: int, **changes: Any) -> Transfer:
+    changes = {"state": State.PENDING, **changes}
+    return make_row(id=number, transfer_id=TransferId(number.to_bytes(16, "big")), **changes)
+
+
+def outbox_of(*rows: Transfer, at_once: int = 3) -> Outbox:
+    """Return an outbox whose pauses are exact, into which these came at the time 0."""
+    outbox = Outbox(at_once, lambda low, high: (low + high) / 2)
+    for one in rows:
+        outbox.changed(one, 0.0)
+    return outbox
+
+
+def test_a_few_are_under_way_at_once_and_the_most_urgent_go_first() -> None:
+    urgent, stat = row(3, priority=Priority.URGENT), row(4, priority=Priority.STAT)
+    outbox = outbox_of(row(1), row(2), urgent, stat, at_once=2)
+    assert outbox.take_due(0.0) == [4, 3, 1]
+    assert outbox.take_due(0.0) == []
+    assert outbox.next_due == math.inf
+    outbox.offered(3, row(3, state=State.DELIVERED), 5.0)
+    assert outbox.next_due == 0.0
+    assert outbox.take_due(5.0) == [2]
+
+
+def test_what_is_stat_waits_for_nobody_and_takes_nobodys_place() -> None:
+    outbox = outbox_of(*(row(n, priority=Priority.STAT) for n in range(1, 9)), row(9), at_once=1)
+    assert outbox.take_due(0.0) == list(range(1, 10))
+    outbox.changed(row(10, priority=Priority.STAT), 1.0)
+    outbox.changed(row(11), 1.0)
+    assert outbox.take_due(1.0) == [10]
+
+
+def test_what_came_to_nothing_is_offered_again_after_pauses_that_grow_to_a_minute() -> None:
+    outbox, now, pauses = outbox_of(row(1)), 0.0, []
+    for _ in range(7):
+        assert outbox.take_due(now) == [1]
+        outbox.failed(1, row(1), now)
+        pauses.append(outbox.next_due - now)
+        assert outbox.take_due(outbox.next_due - 0.01) == []
+        now = outbox.next_due
+    assert pauses == [2, 4, 8, 16, 32, LONGEST_PAUSE, LONGEST_PAUSE]
+
+
+def test_pause_that_a_peer_asks_for_is_kept_and_lets_no_other_grow() -> None:
+    outbox = outbox_of(row(1))
+    outbox.take_due(0.0)
+    outbox.failed(1, row(1), 0.0, later=500.0)
+    assert outbox.next_due == 500.0
+    outbox.take_due(500.0)
+    outbox.failed(1, None, 500.0)  # nobody knows how it stands: it waits all the same
+    assert outbox.next_due == 502.0
+
+
+def test_held_offer_is_offered_again_by_itself_after_pauses_that_grow_to_an_hour() -> None:
+    outbox, now, pauses = outbox_of(row(1)), 0.0, []
+    for _ in range(5):
+        assert outbox.take_due(now) == [1]
+        outbox.offered(1, row(1, state=State.HELD), now)
+        pauses.append(outbox.next_due - now)
+        now = outbox.next_due
+    assert pauses == [FIRST_HELD_PAUSE, 1200, 2400, LONGEST_HELD_PAUSE, LONGEST_HELD_PAUSE]
+
+
+def test_word_of_a_decision_is_followed_at_once_but_once_a_second_at_most() -> None:
+    outbox = outbox_of(row(1))
+    outbox.take_due(0.0)
+    outbox.offered(1, row(1, state=State.HELD), 10.0)
+    assert outbox.rung(row(1).transfer_id, 10.2)
+    assert outbox.next_due == 11.0
+    assert outbox.take_due(11.0) == [1]
+    outbox.offered(1, row(1, state=State.HELD), 11.1)
+    assert outbox.rung(row(1).transfer_id, 50.0)
+    assert outbox.next_due == 50.0
+    assert not outbox.rung(row(2).transfer_id, 50.0)
+
+
+@pytest.mark.parametrize("ends", ["offered", "failed"])
+def test_word_that_comes_while_an_offer_is_under_way_is_not_lost(ends: str) -> None:
+    outbox = outbox_of(row(1))
+    outbox.take_due(0.0)
+    assert outbox.rung(row(1).transfer_id, 1.0)
+    assert outbox.take_due(5.0) == [], "it is under way"
+    getattr(outbox, ends)(1, row(1, state=State.HELD), 5.0)
+    assert outbox.next_due == 6.0
+
+
+def test_what_is_final_leaves_unless_the_peer_is_still_to_be_told() -> None:
+    outbox = outbox_of(row(1), row(2))
+    outbox.changed(row(1, state=State.CANCELLED, untold=True), 1.0)
+    outbox.changed(row(2, state=State.DELIVERED), 1.0)
+    assert (1 in outbox, 2 in outbox) == (True, False)
+    assert not outbox.rung(row(2).transfer_id, 1.0)
+    assert outbox.take_due(1.0) == [1]
+    outbox.offered(1, row(1, state=State.CANCELLED), 2.0)
+    assert 1 not in outbox
+    assert outbox.next_due == math.inf
+
+
+def test_withdrawal_is_told_at_once_though_the_offer_waits_for_a_person_there() -> None:
+    outbox = outbox_of(row(1))
+    outbox.take_due(0.0)
+    outbox.offered(1, row(1, state=State.HELD), 0.0)
+    outbox.changed(row(1, state=State.CANCELLED, untold=True), 30.0)
+    assert outbox.next_due == 30.0
+
+
+def test_what_comes_to_us_is_nothing_to_offer() -> None:
+    outbox = outbox_of(row(1, direction=Direction.RECEIVE))
+    outbox.found(row(2, direction=Direction.RECEIVE, state=State.HELD), 0.0)
+    assert (1 in outbox, 2 in outbox) == (False, False)
+
+
+def test_held_offers_that_are_found_are_spread_and_the_others_go_at_once() -> None:
+    drawn = iter([0.1, 1.0])
+    outbox = Outbox(9, lambda *_: next(drawn))
+    for one in (row(1, state=State.HELD), row(2, state=State.HELD), row(3)):
+        outbox.found(one, 0.0)
+    outbox.found(row(4, state=State.HELD, untold=True), 0.0)
+    assert outbox.take_due(0.0) == [3, 4]
+    assert outbox.next_due == FIRST_HELD_PAUSE / 10
+    assert outbox.take_due(FIRST_HELD_PAUSE - 1) == [1]
+    assert outbox.take_due(FIRST_HELD_PAUSE) == [2]
+
+
+@given(st.integers(1, 3), st.data())
+def test_whatever_happens_what_waits_is_under_way_or_due(at_once: int, data: st.DataObject) -> None:
+    outbox = outbox_of(at_once=at_once)
+    rows: dict[int, Transfer] = {}
+    going: set[int] = set()
+    now = 0.0
+    for _ in range(30):
+        now += data.draw(st.sampled_from([0.0, 0.3, 2.0, 700.0]))
+        number = data.draw(st.integers(1, 5))
+        new = row(
+            number,
+            state=data.draw(st.sampled_from([State.PENDING, State.HELD, State.DELIVERED])),
+            priority=Priority(number % 3),
+        )
+        match data.draw(st.sampled_from(["changed", "rung", "ended", "take"])):
+            case "changed" if rows.get(number, new).state is not State.DELIVERED:
+                rows[number] = new
+                outbox.changed(new, now)
+            case "rung":
+                waits = number in rows and rows[number].state is not State.DELIVERED
+                assert outbox.rung(new.transfer_id, now) == waits
+            case "ended" if number in going:
+                going.discard(number)
+                if rows[number].state is not State.DELIVERED:
+                    rows[number] = new
+                ended = data.draw(st.sampled_from([outbox.offered, outbox.failed]))
+                ended(number, rows[number], now)
+            case _:
+                was_due = outbox.next_due <= now
+                taken = outbox.take_due(now)
+                assert bool(taken) == was_due
+                assert not going & set(taken)
+                going |= set(taken)
+        waiting = {n for n, one in rows.items() if one.state is not State.DELIVERED}
+        assert {n for n in range(1, 6) if n in outbox} == waiting
+        assert sum(n % 3 != Priority.STAT for n in going) <= at_once
+        if waiting - going and not going:
+            assert outbox.next_due <= now + 1.5 * LONGEST_HELD_PAUSE
