@@ -135,7 +135,7 @@ def test_sender_serves_what_the_rules_allow_and_nothing_else(
     owed: list[ChunkEntry] = []
     times: Counter[ChunkEntry] = Counter()
     for _ in range(20):
-        if owed and data.draw(st.booleans()):
+        if data.draw(st.booleans()) and owed:
             machine.chunk_sent(owed.pop(0))
         else:
             some = data.draw(st.lists(st.sampled_from(chunks), min_size=1, max_size=3))
