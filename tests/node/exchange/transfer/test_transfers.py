@@ -9,17 +9,22 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from node.documents.delivery import open_delivery
+from node.documents.messages import Collect, Message, Problem, Progress
 from node.documents.signed import Document
+from node.domain.connections import Route
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.transfers import Direction, Priority, State, Transfer
-from node.errors import StoreError
+from node.errors import Conflict, PeerBusy, RemoteProtocolError, StoreError, UsageError
 from node.exchange.events import Feed
 from node.exchange.transfer.transfers import SendOrder, Transfers, Waiting
 from node.store.context import StoreContext
 from node.store.transfers import TransferStore
+from node.system import clock
+from tests.node.exchange.arriving_parts import link_pair
 from tests.node.store.test_exporting import bring
 from tests.node.store.test_import_resumes import make_store
 from tests.support.actors import actor
@@ -81,11 +86,15 @@ class Book:
         self.reads += 1
         return self.rows[number]
 
+    async def waiting_one(self, peer: FacilityId, transfer_id: TransferId) -> Transfer | None:
+        rows = [r for r in await self.waiting_for(peer) if r.transfer_id == transfer_id]
+        return rows[0] if rows else None
+
     async def accepted_from(self, _: FacilityId) -> Sequence[Transfer]:
         return [row for row in self.rows.values() if row.accepted]
 
-    async def set_route(self, row: Transfer, _: str) -> Transfer:
-        return await self.set_state(row, row.state)
+    async def set_route(self, row: Transfer, route: str) -> Transfer:
+        return await self.set_state(replace(row, route=route), row.state)
 
     async def set_state(self, row: Transfer, state: State, *_: object, **__: object) -> Transfer:
         self.rows[row.id] = replace(row, state=state)
@@ -115,6 +124,16 @@ class HeldSender:
         await trio.lowlevel.checkpoint()
 
 
+class NoReceiver:
+    """Receives nothing."""
+
+    def is_carrying(self, _: Transfer) -> bool:
+        return False
+
+    async def turn(self, _: FacilityId) -> None:
+        await trio.lowlevel.checkpoint()
+
+
 class OneLink:
     """Links that lead to nobody."""
 
@@ -133,7 +152,7 @@ def make_transfers(sender: HeldSender) -> Transfers:
         signer=None,  # type: ignore[arg-type]
         book=sender.book,  # type: ignore[arg-type]
         sender=sender,  # type: ignore[arg-type]
-        receiver=None,  # type: ignore[arg-type]
+        receiver=NoReceiver(),  # type: ignore[arg-type]
         links=OneLink(),  # type: ignore[arg-type]
         offer_seconds=60.0,
     )
@@ -272,9 +291,10 @@ class Sender:
 
     def __init__(self, context: StoreContext) -> None:
         unused = cast("Any", None)
+        self.facility = context.facility
         self._seal_key = context.secrets.seal_keys[0].public
         self.store = TransferStore(context)
-        self._transfers = Transfers(
+        self.transfers = Transfers(
             signer=context.signer,
             book=self.store,
             sender=unused,
@@ -286,12 +306,11 @@ class Sender:
     async def send(self, **words: Any) -> tuple[list[Transfer], list[Transfer]]:
         order = SendOrder(
             study=study_uid(1),
-            receiver=FacilityId(bytes(32)),
             seal_key=self._seal_key,
             actor=actor("test"),
-            **words,
+            **{"receiver": FacilityId(bytes(32)), **words},
         )
-        sent = await self._transfers.send(order)
+        sent = await self.transfers.send(order)
         return list(sent.added), list(sent.known)
 
 
@@ -343,3 +362,180 @@ async def test_what_was_taken_back_says_nothing_any_more(sender: Sender) -> None
     await sender.store.take_back(first, actor("test"))
     (again,), _ = await sender.send()
     assert words_of(again) == ("", "", Priority.ROUTINE)
+
+
+async def test_order_that_cannot_be_meant_promises_nothing(sender: Sender) -> None:
+    with pytest.raises(UsageError, match="characters"):
+        await sender.send(note="x" * 10_000)
+    with pytest.raises(UsageError, match="characters"):
+        await sender.send(recipient="x" * 10_000)
+    with pytest.raises(UsageError, match="this facility itself"):
+        await sender.send(receiver=sender.facility)
+    assert await sender.store.find() == []
+
+
+async def test_delivery_stands_for_as_long_as_it_was_said_when_it_was_signed(
+    sender: Sender,
+) -> None:
+    (first,), _ = await sender.send()
+    sender.transfers.use_offer_seconds(60)
+    (second,), _ = await sender.send(note="another")
+    for row, seconds in ((first, 3600), (second, 60)):
+        said = open_delivery(Document.decode(row.delivery))
+        assert said.expires_time - said.created_time == pytest.approx(seconds, abs=1)
+
+
+async def test_what_was_taken_back_is_to_be_told_and_what_has_come_is_not_taken_back(
+    sender: Sender,
+) -> None:
+    (row,), _ = await sender.send()
+    taken_back = await sender.transfers.cancel(row.name, actor("test"))
+    assert (taken_back.state, taken_back.untold) == (State.CANCELLED, True)
+    (other,), _ = await sender.send()
+    await sender.store.set_state(other, State.DELIVERED)
+    with pytest.raises(Conflict):
+        await sender.transfers.cancel(other.name, actor("test"))
+
+
+class EndlessSender(HeldSender):
+    """Is never done."""
+
+    async def send(self, _: object, row: Transfer, *__: object) -> None:
+        self.offered.set()
+        await trio.sleep_forever()
+
+
+class RowBook(Book):
+    """Takes a transfer back, too."""
+
+    async def get(self, _: str, **__: object) -> Transfer:
+        return self.rows[1]
+
+    async def take_back(self, row: Transfer, *_: object) -> Transfer:
+        return await self.set_state(row, State.CANCELLED)
+
+
+async def test_transfer_that_is_taken_back_while_it_is_sent_ends_and_the_receiver_is_told() -> None:
+    row = make_row(state=State.PENDING)
+    sender = EndlessSender(RowBook(row))
+    transfers = make_transfers(sender)
+    theirs, ours = link_pair(PEER, FacilityId(bytes(32)))
+    await theirs.send(Collect(row.transfer_id))
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transfers.serve_link, ours)
+            await sender.offered.wait()
+            assert transfers.is_carried(row)
+            await transfers.cancel("t1", actor("test"))
+        said = await theirs.receive()
+    assert said == Problem("peer-refused", "cancelled by the sender", is_final=True)
+    assert not transfers.is_carried(row)
+
+
+async def test_transfer_is_on_one_link_at_a_time() -> None:
+    row = make_row(state=State.PENDING)
+    sender = EndlessSender(Book(row))
+    transfers = make_transfers(sender)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                theirs, ours = link_pair(PEER, FacilityId(bytes(32)))
+                await theirs.send(Collect(row.transfer_id))
+                if not transfers.is_carried(row):
+                    nursery.start_soon(transfers.serve_link, ours)
+                    await sender.offered.wait()
+            with pytest.raises(Conflict, match="another link"):
+                await transfers.serve_link(ours)
+            assert transfers.is_carried(row), "the first goes on"
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("route", "noted"), [(Route.DIRECT, Route.DIAL_BACK), (Route.RELAY, Route.RELAY)]
+)
+async def test_collected_transfer_went_over_the_others_dialling(route: Route, noted: Route) -> None:
+    row = make_row(state=State.PENDING)
+    sender = HeldSender(Book(row))
+    theirs, ours = link_pair(PEER, FacilityId(bytes(32)))
+    ours.route = route
+    await theirs.send(Collect(row.transfer_id))
+    await make_transfers(sender).serve_link(ours)
+    assert sender.book.rows[1].route == noted
+
+
+async def test_what_does_not_wait_is_not_collected_and_may_come_later() -> None:
+    transfers = make_transfers(HeldSender(Book(make_row(state=State.DELIVERED))))
+    theirs, ours = link_pair(PEER, FacilityId(bytes(32)))
+    await theirs.send(Collect(make_row().transfer_id))
+    await transfers.serve_link(ours)
+    said = await theirs.receive()
+    assert isinstance(said, Problem)
+    assert (said.code, said.is_final) == ("not-found", False)
+
+
+async def test_link_that_begins_with_anything_else_breaks_the_protocol() -> None:
+    transfers = make_transfers(HeldSender(Book()))
+    theirs, ours = link_pair(PEER, FacilityId(bytes(32)))
+    first: Message = Progress(1, 1)
+    await theirs.send(first)
+    with pytest.raises(RemoteProtocolError, match="begins with"):
+        await transfers.serve_link(ours)
+
+
+async def test_delivery_whose_time_is_over_fails_unless_the_clock_is_in_doubt(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for is_doubted in (True, False):
+        if is_doubted:
+            doubted = clock.Clock(time.time, lambda: 0.0)
+            doubted.begin(time.time() - 30 * 86400)
+            monkeypatch.setattr(clock, "CLOCK", doubted)
+        else:
+            monkeypatch.undo()
+        sender = HeldSender(Book(make_row(state=State.PENDING, expires_time=time.time() - 1)))
+        with trio.move_on_after(30):
+            await make_transfers(sender).run_peer(PEER)
+        assert bool(sender.offers) is is_doubted
+        assert sender.book.rows[1].state is (State.HELD if is_doubted else State.FAILED)
+
+
+async def test_busy_peer_is_offered_to_again_when_it_said(autojump_clock: MockClock) -> None:
+    class BusySender(HeldSender):
+        async def send(self, _: object, __: Transfer, *___: object) -> None:
+            self.offers.append(trio.current_time())
+            raise PeerBusy("no room on the receiver's disk", 500.0)
+
+    sender = BusySender(Book(make_row(state=State.PENDING)))
+    started = trio.current_time()
+    with trio.move_on_after(HOUR):
+        await make_transfers(sender).run_peer(PEER)
+    pauses = [b - a for a, b in zip([started, *sender.offers], sender.offers, strict=False)]
+    assert pauses[0] == 0
+    assert all(400 <= pause <= 600 for pause in pauses[1:])
+    assert len(pauses) >= 6
+
+
+async def test_collector_is_told_at_once_of_what_is_new_and_of_nothing_that_is_carried() -> None:
+    row, other = make_row(state=State.PENDING), make_row(id=2, peer=FacilityId(bytes(32)))
+    carried = make_row(id=3, transfer_id=TransferId(bytes([3]) * 16), state=State.PENDING)
+    told: list[TransferId] = []
+    heard = trio.Event()
+
+    async def tell_one(transfer_id: TransferId) -> None:
+        told.append(transfer_id)
+        heard.set()
+        await trio.lowlevel.checkpoint()
+
+    book: Any = Book()
+    changes: Feed[Transfer] = Feed()
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            waiting = Waiting(book, changes, PEER, lambda one: one.id == carried.id)
+            nursery.start_soon(waiting.run, tell_one)
+            await trio.testing.wait_all_tasks_blocked()
+            for one in (carried, other, row):
+                changes.publish(one.id, one)
+            await heard.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert told == [row.transfer_id]
