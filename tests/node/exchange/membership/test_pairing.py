@@ -313,6 +313,12 @@ async def test_whoever_stands_in_between_shows_two_strings_or_is_refused(world: 
     with pytest.raises(PeerUntrusted, match="does not open"):
         await world.pairing.begin("there")
     assert another.pending() == []
+    # Who passes all on, and shows its own statements as the other's.
+    world.others.others["there"] = third = world.of(HELENA)
+    world.others.alter, world.others.shown["there"] = bytes, BILLINGS.states()
+    mine = await world.pairing.begin("there")
+    (theirs,) = third.pending()
+    assert mine.short_string != theirs.short_string
 
 
 async def test_attempt_opens_once_and_within_a_minute(world: World, counting: Monotonic) -> None:

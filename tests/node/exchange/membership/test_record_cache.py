@@ -60,12 +60,12 @@ class FakeDirectories:
 class World:
     """A store that has joined the network, and what is built on it."""
 
-    def __init__(self, context: StoreContext) -> None:
+    def __init__(self, context: StoreContext, pairing: Any = None) -> None:
         self.records = RecordStore(context)
         self.book = NetworkStore(context)
         self.directories = FakeDirectories([BILLINGS, HELENA])
         self.remembered = RecordCache(self.records, ME.facility)
-        pairing: Any = self  # nobody is met here
+        pairing = pairing or self  # nobody is met here
         events = Events()
         self.memberships = Memberships(self.book, trusts_members=True)
         self.authority = Authority(
