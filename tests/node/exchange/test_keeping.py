@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from node.domain.actors import Actor
 from node.domain.retention import Step
+from node.errors import Conflict, StoreError
 from node.exchange.keeping import Keeping
 from node.system import clock
 from tests.support.actors import actor
@@ -81,3 +83,38 @@ async def test_check_and_counts_are_the_stores() -> None:
     kept, _ = keeping(store)
     assert await kept.check(read_data=True, tell=print) == 2
     assert await kept.counts() == {"studies": 1}
+
+
+class FullLog(RecordedTrail):
+    """An audit log that takes nothing."""
+
+    async def append(self, kind: str, facts: dict[str, object], actor: Actor) -> None:
+        raise StoreError("the disk is full")
+
+
+async def test_what_cannot_be_recorded_neither_leaves_nor_is_shown() -> None:
+    store: Any = Recorded(backup=None)
+    seen: list[Any] = []
+    kept = Keeping(store, Retained(seen), Recorded(), FullLog())
+    with pytest.raises(StoreError):
+        await kept.backup("/media", (), print, print, ALICE)  # type: ignore[arg-type]
+    with pytest.raises(StoreError):
+        await anext(kept.aged(ALICE))
+    assert (store.calls, seen) == ([], [])
+
+
+async def test_backup_hands_on_what_its_writer_has_and_where_pieces_go() -> None:
+    store: Any = Recorded(backup=None)
+    kept, _ = keeping(store)
+    await kept.backup("/media", {b"x"}, print, max, ALICE)
+    assert store.calls[-1] == ("backup", (print, max, {b"x"}))
+
+
+async def test_retention_that_a_suspect_clock_forbids_is_said_to_be() -> None:
+    class Suspect(Retained):
+        async def step(self, _: Any) -> Step:
+            raise Conflict("the clock is suspect")
+
+    kept: Any = Keeping(None, Suspect([]), None, RecordedTrail())  # type: ignore[arg-type]
+    with pytest.raises(Conflict):
+        await kept.apply_retention(ALICE)

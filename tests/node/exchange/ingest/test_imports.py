@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trio
 
 from node.errors import NotFound, ungrouped
 from node.exchange.events import Events
@@ -83,3 +84,15 @@ async def test_each_job_takes_files_of_its_own(context: StoreContext) -> None:
     assert (await first.run(iter(FILES[:1]))).carried == 1
     summary = await second.run(iter(FILES))
     assert (summary.carried, summary.known) == (1, 1)
+
+
+async def test_job_asks_whoever_is_told_for_room(context: StoreContext) -> None:
+    asked: list[None] = []
+
+    async def wait_room() -> None:
+        await trio.lowlevel.checkpoint()
+        asked.append(None)
+
+    job = imports(ImportStore(context)).job(lambda _: None, ALICE, wait_room=wait_room)
+    assert (await job.run(iter(FILES))).carried == 2
+    assert asked
