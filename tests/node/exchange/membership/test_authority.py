@@ -16,18 +16,10 @@ from node.exchange.membership.pairing import Pairing
 from node.store.audit import AuditStore
 from node.store.context import StoreContext
 from node.store.peers import PeerStore
-from tests.node.exchange.membership.test_record_cache import (
-    BILLINGS,
-    HELENA,
-    KEY,
-    ME,
-    NETWORK,
-    NOW,
-    Member,
-    World,
-)
+from tests.node.exchange.membership.test_record_cache import World
 from tests.node.store.test_import_resumes import make_store
 from tests.support.actors import actor
+from tests.support.members import BILLINGS, HELENA, KEY, ME, NETWORK, NOW, Member
 
 
 def signed(

@@ -12,17 +12,10 @@ from node.domain.network import NO_LIST
 from node.errors import NotFound
 from node.exchange.membership.memberships import objection
 from node.system import clock
-from tests.node.exchange.membership.test_record_cache import (
-    BILLINGS,
-    HELENA,
-    ME,
-    NETWORK,
-    NOW,
-    Member,
-    World,
-)
+from tests.node.exchange.membership.test_record_cache import World
 from tests.node.store.test_import_resumes import make_store
 from tests.support.actors import actor
+from tests.support.members import BILLINGS, HELENA, ME, NETWORK, NOW, Member
 
 
 @pytest.fixture

@@ -16,18 +16,10 @@ from node.exchange.membership.pairing import Pairing
 from node.store.context import StoreContext
 from node.store.peers import PeerStore
 from node.system import clock
-from tests.node.exchange.membership.test_record_cache import (
-    BILLINGS,
-    HELENA,
-    ME,
-    NETWORK,
-    NOW,
-    FakeDirectories,
-    Member,
-    World,
-)
+from tests.node.exchange.membership.test_record_cache import FakeDirectories, World
 from tests.node.store.test_import_resumes import make_store
 from tests.support.actors import actor
+from tests.support.members import BILLINGS, HELENA, ME, NETWORK, NOW, Member
 
 ALICE = actor("alice")
 ROOT = make_directory_root(NOW).certificate_der
