@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.crypto.keyring import Secrets
-from node.crypto.sealing import OpenFailed, open_small, seal_small
+from node.crypto.sealing import OpenFailed, SealingKeys, open_small, seal_small
 from node.domain.ids import DIGEST_BYTES, FacilityId, PackageId
-from node.errors import StoreError
+from node.errors import KeysError, StoreError
 from node.system import durable_files
 
 _HEADER = struct.Struct("<4sQ")
@@ -106,7 +106,7 @@ class Envelopes:
                 raise StoreError(f"{path.name} is not an envelope")
             package_id = PackageId.parse(path.name.partition("-")[0])
             body = open_small(
-                self._secrets.epoch_keys(epoch),
+                self._epoch_keys(path, epoch),
                 _KIND,
                 _context(epoch, package_id),
                 data[_HEADER.size :],
@@ -118,6 +118,12 @@ class Envelopes:
             raise StoreError(f"envelope {path.name} cannot be decrypted") from exc
         origin = FacilityId(body[:DIGEST_BYTES])
         return Envelope(package_id, origin, epoch, wrapped, manifest, delivery, findings)
+
+    def _epoch_keys(self, path: Path, epoch: int) -> SealingKeys:
+        try:
+            return self._secrets.epoch_keys(epoch)
+        except KeysError as exc:
+            raise StoreError(f"envelope {path.name} cannot be decrypted: {exc}") from exc
 
     def epoch_of(self, path: Path) -> int:
         """Return which epoch's key opens the envelope in a file; `StoreError` if it is none."""

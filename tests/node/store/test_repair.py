@@ -140,18 +140,21 @@ async def test_only_envelopes_without_rows_are_orphans(context: StoreContext) ->
 
 
 async def test_envelope_that_is_damaged_keeps_no_other_back(context: StoreContext) -> None:
-    made = [await put(context, study=f"1.2.{n}") for n in range(4)]
+    made = [await put(context, study=f"1.2.{n}") for n in range(5)]
     paths = list(context.envelopes.paths())
     paths[0].write_bytes(paths[0].read_bytes()[:-1] + b"\0\0")
     paths[1].write_bytes(b"")
     wrong = replace(context.envelopes.read(paths[2]), wrapped_key=bytes(72))
     context.envelopes.put(wrong)
+    data = paths[4].read_bytes()
+    paths[4].write_bytes(data[:4] + (7).to_bytes(8, "little") + data[12:])
     lose_rows(context)
     found = {one.name: one.problem for one in await repair(context, Index())}
-    assert found[paths[0].name] == f"envelope {paths[0].name} does not open"
-    assert found[paths[1].name] == f"envelope {paths[1].name} does not open"
-    assert "wrapped key" in found[paths[2].name]
+    assert found[paths[0].name] == f"envelope {paths[0].name} cannot be decrypted"
+    assert found[paths[1].name] == f"envelope {paths[1].name} cannot be decrypted"
+    assert "cannot be unwrapped" in found[paths[2].name]
     assert found[paths[3].name] == ""
+    assert "the key of epoch 7 has been destroyed" in found[paths[4].name]
     assert len(packages(context)) == 1
     assert len(made) == len(found)
 
