@@ -426,6 +426,9 @@ CREATE TABLE new_findings (
     UNIQUE (package, position)
 ) STRICT;
 INSERT INTO new_findings SELECT * FROM findings;
+-- A number that was shown is never given again, though its row is gone.
+DELETE FROM sqlite_sequence WHERE name = 'new_findings';
+INSERT INTO sqlite_sequence SELECT 'new_findings', seq FROM sqlite_sequence WHERE name = 'findings';
 DROP TABLE findings;
 ALTER TABLE new_findings RENAME TO findings;
 
@@ -441,3 +444,9 @@ CREATE TABLE attachments (
     PRIMARY KEY (package, position)
 ) STRICT, WITHOUT ROWID;
 """
+
+
+@migrations(name="0006_open_transfers")
+def _open_transfers(db: sqlite_utils.Database) -> None:
+    # `transfers_state` answers what is open: SQLite never chose this one.
+    db.execute("DROP INDEX transfers_open")

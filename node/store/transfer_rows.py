@@ -20,13 +20,13 @@ from node.system import clock
 FINAL = "'delivered', 'declined', 'cancelled', 'failed'"
 OPEN = "'pending', 'held', 'carrying', 'checking'"
 IS_OPEN = f"state IN ({OPEN})"
-"""Of a transfer that is not final, as an index has it."""
+"""SQL: a transfer that is not final."""
 
 IS_ENDED = f"untold = 0 AND state IN ({FINAL})"
-"""SQL: a final transfer of which the receiver need not be told; worded as in an index."""
+"""SQL: a final transfer of which the receiver knows; worded as in `transfers_ended`."""
 
 IS_WAITING = f"direction = 'send' AND ({IS_OPEN} OR untold = 1)"
-"""SQL: a transfer that this node still has to send or to take back; worded as in an index."""
+"""SQL: a transfer still to be sent or withdrawn; worded as in `transfers_waiting`."""
 
 
 def find(db: Db, where: str, args: Sequence[object], limit: int = 0) -> list[Transfer]:

@@ -494,9 +494,10 @@ class TransferStore:
         def work(db: Db) -> int:
             now = clock.now()
             rows = db.execute(
-                f"SELECT id, manifest_digest FROM transfers t WHERE {IS_ENDED} AND updated_time < ?"
-                " AND expires_time < ? AND NOT EXISTS (SELECT 1 FROM packages p WHERE"
-                " p.origin = t.origin AND p.package_id = t.package_id) LIMIT ?",
+                "SELECT id, manifest_digest FROM transfers INDEXED BY transfers_ended"
+                f" WHERE {IS_ENDED} AND updated_time < ? AND expires_time < ? AND NOT EXISTS"
+                " (SELECT 1 FROM packages p WHERE p.origin = transfers.origin"
+                " AND p.package_id = transfers.package_id) LIMIT ?",
                 (now - days * _DAY_SECONDS, now - MAX_CLOCK_SKEW_SECONDS, _MOST_FORGOTTEN),
             ).fetchall()
             if not rows:

@@ -104,7 +104,6 @@ def test_newest_are_found_first_and_as_many_as_are_asked_for(db: Db) -> None:
 @pytest.mark.parametrize(
     ("index", "condition"),
     [
-        ("transfers_open", transfer_rows.IS_OPEN),
         ("transfers_ended", transfer_rows.IS_ENDED),
         ("transfers_waiting", transfer_rows.IS_WAITING),
     ],
