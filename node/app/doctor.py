@@ -296,17 +296,18 @@ class Doctor:
     def _network(self, network: Network) -> Finding:
         subject = f"network {network.name}"
         standing = network.standing(clock.now())
+        text = f"this facility is {standing.value}"
         state = self._directories.state(network.id)
         match standing:
             case Standing.REVOKED | Standing.OTHER_FACILITY:
                 advice = "contact the network's operator, or leave the network: emix networks leave"
-                return Finding(subject, "problem", f"this facility is {standing.value}", advice)
+                return Finding(subject, "problem", text, advice)
             case Standing.LIST_EXPIRED:
                 advice = "ask the network's operator to sign a new list; paired facilities go on"
-                return Finding(subject, "problem", standing.value, advice)
+                return Finding(subject, "problem", text, advice)
             case Standing.PROVISIONAL:
                 advice = "ask the network's operator to sign the next list"
-                return Finding(subject, "warning", f"this facility is {standing.value}", advice)
+                return Finding(subject, "warning", text, advice)
         if state.state is not ConnectionState.CONNECTED:
             advice = "known facilities can still be reached; check its address and the firewall"
             text = f"its directory is {state.state}: {state.problem or 'connecting'}"

@@ -19,13 +19,13 @@ MAX_LISTED = 50
 
 
 class Standing(enum.Enum):
-    """Whether a facility may exchange studies as a member, and why not."""
+    """Whether a facility may exchange studies as a member, and why not: it *is* each value."""
 
     MEMBER = "a member"
     PROVISIONAL = "not confirmed yet by the network's signed list"
     REVOKED = "revoked by the network"
-    OTHER_FACILITY = "another facility is listed for its invitation"
-    LIST_EXPIRED = "the network's signed list has expired"
+    OTHER_FACILITY = "not the facility that the network's signed list names for its invitation"
+    LIST_EXPIRED = "a member only by a signed list that has expired"
 
 
 ListPlace = tuple[int, int]

@@ -22,10 +22,10 @@ class AuditLog(AuditTrail, Protocol):
     """The log, as the store has it."""
 
     async def open_alarms(self, limit: int = 0) -> list[AuditEntry]:
-        """Return the alarms that nobody has acknowledged, newest first."""
+        """Return the latest alarms (0 for all) that nobody has acknowledged, oldest first."""
 
     def search(self, wanted: AuditFilter, limit: int = 0) -> AsyncGenerator[list[AuditEntry]]:
-        """Yield entries that fit, newest first, some at a time."""
+        """Yield the latest `limit` entries (0 for all) that fit, oldest first, in pages."""
 
     async def acknowledge(self, through: int, actor: Actor) -> int:
         """Acknowledge alarms up to an entry; return how many."""
@@ -140,7 +140,7 @@ class Auditing:
     # -- the log ----------------------------------------------------------------------------------
 
     async def open_alarms(self, limit: int = 0) -> list[AuditEntry]:
-        """Return the alarms that nobody has acknowledged, newest first."""
+        """Return the latest alarms (0 for all) that nobody has acknowledged, oldest first."""
         return await self._log.open_alarms(limit)
 
     async def acknowledge(self, through: int, actor: Actor) -> int:
@@ -150,7 +150,7 @@ class Auditing:
     async def search(
         self, wanted: AuditFilter, study: str, peer: str, limit: int
     ) -> AsyncGenerator[list[AuditEntry]]:
-        """Yield entries, newest first, some at a time.
+        """Yield the latest entries that fit, oldest first, in pages.
 
         Args:
             wanted: Which; study and peer are filled in.

@@ -303,13 +303,18 @@ class TransferStore:
     async def note_progress(
         self, row: Transfer, done: int, carried: int, seconds: float
     ) -> Transfer:
-        """Keep how many sealed bytes are durable at the receiver; how many went by, in a time."""
+        """Keep how many sealed bytes are durable at the receiver; how many went by, in a time.
+
+        Here, a chunk that is found lost makes them fewer. A sender keeps the most that it was
+        promised: it hears of them only once the receiver has looked.
+        """
 
         def work(db: Db) -> None:
             db.execute(
-                "UPDATE transfers SET bytes_done = MAX(bytes_done, ?),"
-                " bytes_carried = bytes_carried + ?, carried_seconds = carried_seconds + ?,"
-                " updated_time = ? WHERE id = ?",
+                "UPDATE transfers SET bytes_done ="
+                " CASE direction WHEN 'receive' THEN ?1 ELSE MAX(bytes_done, ?1) END,"
+                " bytes_carried = bytes_carried + ?2, carried_seconds = carried_seconds + ?3,"
+                " updated_time = ?4 WHERE id = ?5",
                 (done, carried, seconds, clock.now(), row.id),
             )
 

@@ -18,6 +18,7 @@ from collections.abc import (
     Callable,
     Iterator,
 )
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -303,14 +304,14 @@ class ImportJob:
             self._count_done(file.size_bytes)
             return
         try:
-            windows = read_windows(handle)
-            await self._take_windows(
-                file.label,
-                file.size_bytes,
-                windows,
-                whole_digest=whole_digest,
-                raises_failure=raises_failure,
-            )
+            async with aclosing(read_windows(handle)) as windows:
+                await self._take_windows(
+                    file.label,
+                    file.size_bytes,
+                    windows,
+                    whole_digest=whole_digest,
+                    raises_failure=raises_failure,
+                )
         finally:
             handle.close()
 

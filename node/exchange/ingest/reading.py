@@ -140,7 +140,7 @@ def lay_out(slab: Slab, items: Sequence[ReadFile]) -> list[tuple[int, int]]:
     return extents
 
 
-async def read_windows(handle: BinaryIO) -> AsyncIterator[bytes]:
+async def read_windows(handle: BinaryIO) -> AsyncGenerator[bytes]:
     """Yield a file's windows.
 
     Raises:

@@ -49,6 +49,30 @@ async def test_withdrawal_is_never_to_be_told_of_what_is_still_pending(tmp_path:
         context.close()
 
 
+@pytest.mark.parametrize(("direction", "left"), [(Direction.RECEIVE, 3), (Direction.SEND, 5)])
+async def test_chunks_found_lost_are_no_longer_done_where_they_are_missing(
+    tmp_path: Path, direction: Direction, left: int
+) -> None:
+    """What is promised to a transfer that goes on is what is still to come."""
+    context = make_store(tmp_path)
+    try:
+        store = TransferStore(context)
+        delivery, document = make_delivery(context.signer, make_signer().facility_id)
+
+        def add(db: Db) -> int:
+            return transfer_rows.add_transfer(
+                db, direction, delivery, document, b"", State.CARRYING, study_uid="1.2"
+            )
+
+        row_id = await context.database.write(add)
+        (row,) = await store.find("id = ?", (row_id,))
+        await store.note_progress(row, 5, 5, 1.0)
+        after = await store.note_progress(row, 3, 2, 0.5)
+        assert (after.bytes_done, after.bytes_carried, after.carried_seconds) == (left, 7, 1.5)
+    finally:
+        context.close()
+
+
 @pytest.mark.parametrize("end", [State.CANCELLED, State.DECLINED, State.FAILED])
 async def test_late_receipt_is_kept_and_moves_no_final_transfer(tmp_path: Path, end: State) -> None:
     context = make_store(tmp_path)

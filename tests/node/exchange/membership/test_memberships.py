@@ -55,7 +55,8 @@ async def test_invitation_that_another_facility_used_makes_nobody_a_member(world
     await world.listed(ME, BILLINGS)
     stolen = member(HELENA, invitation=BILLINGS.invitation)
     assert (
-        world.memberships.distrust(stolen) == "it is another facility is listed for its invitation"
+        world.memberships.distrust(stolen)
+        == "it is not the facility that the network's signed list names for its invitation"
     )
 
 
@@ -111,4 +112,5 @@ async def test_list_that_has_expired_is_offered_to_nobody_and_makes_nobody_a_mem
     monkeypatch.setattr(clock, "now", lambda: time.time() + 8 * 86400)
     assert world.memberships.list_places_for(BILLINGS.facility) == {}
     assert world.memberships.list_places() == {NETWORK: (1, 1)}
-    assert "has expired" in objection(network, BILLINGS.invitation, BILLINGS.facility)
+    why_not = objection(network, BILLINGS.invitation, BILLINGS.facility)
+    assert why_not == "this facility is a member only by a signed list that has expired"
