@@ -1,5 +1,6 @@
 """Every file of an import is counted once, and told of if it was not carried."""
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -115,6 +116,16 @@ async def test_same_files_again_make_no_package_and_are_told_to_be_known(
     assert (summary.carried, summary.known, again.findings) == (0, 2, [])
     assert summary.study_instance_uids == [study_uid(1)]
     assert packages(context) == before
+
+
+async def test_large_file_that_need_not_be_read_to_its_end_is_closed(
+    context: StoreContext, recwarn: pytest.WarningsRecorder
+) -> None:
+    summary = await Import(context).run(File("large", LARGE))
+    again = await Import(context).run(File("large", LARGE), File("text", b"text" * len(LARGE)))
+    assert (summary.carried, again.carried, again.known, again.not_dicom) == (1, 0, 1, 1)
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 async def test_import_of_nothing_is_no_error(context: StoreContext) -> None:
