@@ -240,7 +240,7 @@ def open_list_key(
     if now >= stated.expires_seconds:
         raise BadSignature("the list key has expired")
     if latest is not None and latest.epoch > stated.epoch:
-        raise BadSignature("a new epoch ended the list key; the operator makes a new one")
+        raise BadSignature("the network has ended this list key by a new epoch")
     return stated.list_key, stated.epoch
 
 

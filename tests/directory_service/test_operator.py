@@ -117,7 +117,7 @@ def test_older_list_that_a_directory_shows_is_found_out_and_another_of_one_numbe
     assert newest(second, None, NOW) == (second, True)
     assert newest(first, second, NOW) == (second, False)
     assert newest(None, second, NOW) == (second, False)
-    with pytest.raises(Conflict, match="another list 2"):
+    with pytest.raises(Conflict, match="a different list 2"):
         newest(second, other, NOW)
 
 
@@ -141,7 +141,7 @@ def test_new_epoch_overrules_every_list_key_and_only_the_network_key_begins_one(
     assert recovered.place == (2, 1) > thiefs.place
     assert dict(recovered.members) == {a.invitation.id: a.facility_id}
     assert not recovered.revoked
-    with pytest.raises(ConfigError, match="revoked"):
+    with pytest.raises(ConfigError, match="ended this list key"):
         stolen.next_list(recovered, [], (), NOW)
     following = opened(KEY.list_key(NOW + 60, 2).next_list(recovered, [], (), NOW))
     assert following.place == (2, 2)
@@ -290,9 +290,9 @@ def test_list_key_revokes_nobody_and_a_second_signer_is_warned(
     assert invoke("list", "key", "--out", str(tmp_path / "list.key"))[0] == 0
     assert invoke("list", "sign")[0] == 0
     status, output = invoke("revoke", "A", key=tmp_path / "list.key")
-    assert (status, "needs the network key" in output) == (2, True)
+    assert (status, "use the network key file" in output) == (2, True)
     status, output = invoke("list", "sign", key=tmp_path / "list.key")
-    assert (status, "is not there" in output) == (0, True)
+    assert (status, "is missing, so the directory's list" in output) == (0, True)
     assert not kept(path).revoked
 
 
@@ -387,7 +387,7 @@ def test_letter_that_ended_long_ago_confirms_nobody_and_is_told_of(
     directory.joined += [stray, late]
     status, output = invoke("list", "sign")
     assert status == 0
-    assert f"{stray.facility_id} shows a letter for Stray that ended" in output
+    assert f"{stray.facility_id} joined with a letter for Stray that expired" in output
     assert stray.invitation.id not in kept(path).members
     assert kept(path).members[late.invitation.id] == late.facility_id
     # Whom a list names stays, however old its letter.

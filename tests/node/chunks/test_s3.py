@@ -330,7 +330,7 @@ def test_place_with_unknown_chunks_or_another_owner_is_not_taken(
             storage.claim()
 
     store.objects[KEY] = CONTENT
-    with pytest.raises(StoreDenied, match="nobody known"):
+    with pytest.raises(StoreDenied, match="of an unknown node"):
         claim(OWNER)
     store.objects.clear()
     claim(OWNER)

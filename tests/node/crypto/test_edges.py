@@ -59,7 +59,7 @@ def test_child_that_failed_or_said_too_little_gives_no_key(
     ended: children.Ended, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(children, "run", lambda *_, **__: ended)
-    with pytest.raises(KeysError, match="it needs 256 MiB free"):
+    with pytest.raises(KeysError, match="it needs 256 MiB of free memory"):
         argon2.stretch(b"x", bytes(16), argon2.MODERATE)
 
 
@@ -68,9 +68,9 @@ def test_certificate_is_valid_from_its_first_second_to_before_its_last() -> None
     start, end = validity(der)
     assert why_not_valid(der, start) == why_not_valid(der, end - 1) == ""
     assert why_not_valid(der, end) == why_not_valid(der, end + 1) == "has expired"
-    assert why_not_valid(der, start - 3600).startswith("is not valid for another 1 h")
-    assert why_not_valid(der, start - 3601).startswith("is not valid for another 2 h")
-    assert why_not_valid(der, start - 10 * 3600).startswith("is not valid for another 10 h")
+    assert why_not_valid(der, start - 3600).startswith("is not valid yet, for another 1 h")
+    assert why_not_valid(der, start - 3601).startswith("is not valid yet, for another 2 h")
+    assert why_not_valid(der, start - 10 * 3600).startswith("is not valid yet, for another 10 h")
 
 
 @pytest.mark.parametrize(

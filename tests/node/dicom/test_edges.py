@@ -402,7 +402,7 @@ def test_deflated_bytes_may_stand_for_two_elements_each_and_a_thousand() -> None
 # -- how a file begins ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("zeros", "said"), [(132, "copies do that failed"), (131, "not DICOM")])
+@pytest.mark.parametrize(("zeros", "said"), [(132, "because a copy failed"), (131, "not DICOM")])
 def test_file_that_begins_with_zeros_is_called_a_copy_that_failed(zeros: int, said: str) -> None:
     found = examine_bytes(bytes(zeros) + b"x" * 100)
     assert said in found.reasons[0]

@@ -319,6 +319,15 @@ def test_builder_that_fails_at_its_end_has_touched_no_file(
     assert bytes_of(tmp_path) == set(files)
 
 
+def plain_records(directory: Dataset) -> list[Dataset]:
+    """Return a DICOMDIR's records without offsets: its own new UID before them varies in length."""
+    found = list(directory.DirectoryRecordSequence)
+    for record in found:
+        del record.OffsetOfTheNextDirectoryRecord
+        del record.OffsetOfReferencedLowerLevelDirectoryEntity
+    return found
+
+
 def test_child_that_writes_it_writes_what_is_written_here(tmp_path: Path) -> None:
     """Here, what it takes is counted as covered; in the child nothing is."""
     ds = make_dataset(1, 9)
@@ -333,7 +342,7 @@ def test_child_that_writes_it_writes_what_is_written_here(tmp_path: Path) -> Non
             file_set.make_file_set(folder)
         else:
             write_dicomdir(folder)
-        written.append(dcmread(folder / "DICOMDIR").DirectoryRecordSequence)
+        written.append(plain_records(dcmread(folder / "DICOMDIR")))
     assert written[0] == written[1]
     assert levels_of(tmp_path / "here").count("IMAGE") >= 5
 
@@ -358,8 +367,8 @@ def test_zip_file_gets_the_dicomdir_that_its_folder_would_get(tmp_path: Path) ->
         made, unlisted = dicomdir_of_zip(handle)
     assert unlisted == write_dicomdir(folder)
     assert [one.name for one in unlisted] == ["SE000001/IM000005", "SE000001/IM000006"]
-    read = dcmread(io.BytesIO(made)).DirectoryRecordSequence
-    assert read == dcmread(folder / "DICOMDIR").DirectoryRecordSequence
+    read = plain_records(dcmread(io.BytesIO(made)))
+    assert read == plain_records(dcmread(folder / "DICOMDIR"))
     with zipped(folder).open("rb") as source:
         here = io.BytesIO()
         file_set.write_file_set(source, here)  # here it is counted as covered

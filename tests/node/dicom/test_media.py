@@ -38,7 +38,7 @@ def test_what_is_named_is_followed_and_a_link_below_it_is_named(tmp_path: Path) 
     ]
     below = {f.label: f.problem for f in find_files(tmp_path)}
     for name in ("cdrom", "one"):
-        assert "a link" in below[str(tmp_path / name)]
+        assert "a symbolic link" in below[str(tmp_path / name)]
     assert below[str(disc / "IM1")] == ""
 
 
@@ -94,7 +94,7 @@ def test_names_in_a_dicomdir_lead_nowhere_else(tmp_path: Path) -> None:
     (disc / "DICOMDIR").write_bytes(directory([*up, "ONE", "IM1", "IM1"]))
     found = {os.path.relpath(f.label, disc): f.problem for f in find_files(disc / "DICOMDIR")}
     assert list(found) == ["DICOMDIR", "ONE", "IM1"]
-    assert "a link" in found["ONE"]
+    assert "a symbolic link" in found["ONE"]
     (tmp_path / "cd").symlink_to(disc / "DICOMDIR")
     assert found_below(tmp_path / "cd", disc.resolve()) == list(found)
 
@@ -134,8 +134,8 @@ def test_dicomdir_whose_reader_is_silent_or_says_too_much_is_refused(
     (tmp_path / "DICOMDIR").write_bytes(SOUND)
     monkeypatch.setattr(directory_reader, "_MOST_BYTES", 50)
     (found,) = find_files(tmp_path / "DICOMDIR")
-    assert "cannot be followed" in found.problem
+    assert "cannot be read completely" in found.problem
     monkeypatch.undo()
     monkeypatch.setattr(directory_reader, "_SECONDS", 0.0)
     (found,) = find_files(tmp_path / "DICOMDIR")
-    assert "cannot be followed" in found.problem
+    assert "cannot be read completely" in found.problem

@@ -186,7 +186,7 @@ def test_backup_that_was_cut_off_is_none_and_leaves_nothing(home: Home, tmp_path
     assert not list((tmp_path / "kept").iterdir())  # a folder that was there stays
     write_backup(home, BackupFolder(copy))
     (copy / INVENTORY).unlink()
-    with pytest.raises(ConfigError, match="no whole backup: it has no inventory"):
+    with pytest.raises(ConfigError, match="not a complete backup: it has no inventory"):
         read_inventory(copy)
 
 
@@ -203,7 +203,7 @@ def test_place_without_a_backup_is_named_for_what_it_is(tmp_path: Path) -> None:
         "disk": "is empty; is its disk mounted?",
         "file": "is not a folder; name",
         "file/copy": "is not there",
-        "other": "is no whole backup: it has no inventory",
+        "other": "is not a complete backup: it has no inventory",
     }.items():
         with pytest.raises(ConfigError) as caught:
             read_inventory(tmp_path / name)

@@ -101,7 +101,7 @@ def test_who_comes_from_outside_is_told_nothing_of_this_machine(tmp_path: Path) 
 
     async def work() -> None:
         said = await told(NoDoor())
-        assert said == "the store there failed; its log says more"
+        assert said == "that node's store failed; its log says more"
         assert await told(None) == why
 
     run(work)
@@ -151,7 +151,7 @@ def test_message_is_bounded_for_each_method_and_for_the_door(tmp_path: Path) -> 
             open_channel(address) as channel,
         ):
             await channel.unary(HELLO, pb.HelloRequest(software="x" * 98))
-            with pytest.raises(ProtocolError, match="at most 100 are read"):
+            with pytest.raises(ProtocolError, match="at most 100 are accepted"):
                 await channel.unary(HELLO, pb.HelloRequest(software="x" * 99))
             with pytest.raises(NodeError, match="larger than max"):
                 await channel.unary(HELLO, pb.HelloRequest(software="x" * SMALL.size))

@@ -74,7 +74,7 @@ def test_another_key_opens_nothing_and_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "db"
     open_database(path, KEY, steps()).close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="another's"):
+    with pytest.raises(StoreError, match="belongs to another home"):
         open_database(path, bytes(32), steps())
     assert path.read_bytes() == before
 

@@ -143,7 +143,7 @@ async def test_report_that_is_lost_in_one_package_comes_from_another(
         ("text/plain; charset=utf-8", REPORT, (), "media type"),
         ("text/plain", b"", (), "empty"),
         ("text/plain", REPORT, ("abc def",), "invalid UID"),
-        ("text/plain", REPORT, ("1.2",) * 21, "too much"),
+        ("text/plain", REPORT, ("1.2",) * 21, "too many series or instances"),
     ],
 )
 async def test_what_could_never_be_closed_is_not_attached(

@@ -123,7 +123,7 @@ async def test_what_names_several_is_told_by_their_numbers_and_by_no_name(
     context: StoreContext,
 ) -> None:
     for text in ("muller", study_uid(1)[:-1], "ct"):
-        with pytest.raises(Conflict, match=r"several studies are meant by that: s\d+, s\d+") as e:
+        with pytest.raises(Conflict, match=r"several studies match: s\d+, s\d+") as e:
             choose(context, text)
         assert text not in str(e.value)
     for text in ("nobody", "s999", "9.9", "", "%"):

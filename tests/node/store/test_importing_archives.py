@@ -148,7 +148,7 @@ async def test_disc_with_too_many_files_to_compare_says_so(
     summary, findings, _ = await bring(context, disc)
     assert (summary.carried, summary.refused, summary.missing) == (3, 1, 0)
     assert findings[0].label == str(disc / "DICOMDIR")
-    assert "cannot be told" in findings[0].reasons[0]
+    assert "too many files to tell which are missing" in findings[0].reasons[0]
 
 
 class Steps(Instrument):

@@ -300,7 +300,7 @@ async def test_imported_instance_that_is_released_is_a_package_of_its_own(
     assert await store.decide_held(number, release=True, actor=ALICE) is not None
     assert (await store.list_held(), states(context)) == ([], ["closed"])
     assert kinds(context) == ["instance.held", "package.closed", "held.released"]
-    with pytest.raises(NotFound, match=f"nothing is held under number {number}"):
+    with pytest.raises(NotFound, match=f"no held instance has number {number}"):
         await store.decide_held(number, release=True, actor=ALICE)
 
 
@@ -326,7 +326,7 @@ async def test_instance_that_arrived_is_released_where_it_is_and_never_discarded
 
     context.database.write_sync(arrive)
     (held,) = await store.list_held()
-    with pytest.raises(Conflict, match="stays whole"):
+    with pytest.raises(Conflict, match="must stay whole"):
         await store.decide_held(held.id, release=False, actor=ALICE)
     assert await store.list_held() == [held]
     package = await store.decide_held(held.id, release=True, actor=ALICE)

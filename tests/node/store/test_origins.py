@@ -138,9 +138,9 @@ def test_too_short_a_beginning_names_nobody(db: Db) -> None:
 def test_whose_packages_are_not_here_is_not_found(db: Db) -> None:
     add(db, ONE, b"a")
     for wanted in (str(TWO), "own"):
-        with pytest.raises(NotFound, match="no packages from that facility"):
+        with pytest.raises(NotFound, match="sealed no package of the study"):
             chosen(db, wanted)
-    with pytest.raises(NotFound, match="the study is gone"):
+    with pytest.raises(NotFound, match="the study was deleted"):
         choose_origin(db, StudyInstanceUID("9"), "", ME)
 
 

@@ -137,7 +137,7 @@ async def test_overlay_changes_the_instance_of_its_number_and_nothing_that_is_ke
 async def test_what_cannot_be_streamed_is_not_said_to_have_left(here: Here) -> None:
     plan = await here.plan()
     plan.places = [Place(plan.places[0].package, [Extent(n % 9, n, 1)]) for n in range(500)]
-    with pytest.raises(Conflict, match="scattered"):
+    with pytest.raises(Conflict, match="spread over its chunks"):
         async with here.exports.stream(plan, actor=ALICE, destination="a client"):
             pytest.fail("nothing is to be given away")
     assert await here.logged() == []

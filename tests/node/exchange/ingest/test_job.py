@@ -99,7 +99,7 @@ async def test_each_file_is_counted_once_and_told_of_if_it_was_not_carried(
     assert summary.plaintext_bytes == len(LARGE) + sum(len(make_instance(s, 1)) for s in (1, 2))
     assert one.said.keys() == {"notes.txt", "scan.dcm", "cut", "locked"}
     assert one.said["notes.txt"] == (Verdict.NOT_DICOM, "not DICOM")
-    assert one.said["scan.dcm"] == (Verdict.REFUSE, "not DICOM, but called so")
+    assert one.said["scan.dcm"] == (Verdict.REFUSE, "not DICOM, despite its name")
     assert one.said["locked"] == (Verdict.REFUSE, "it may not be read")
     last, size = one.progress[-1], sum(file.size_bytes for file in files)
     assert last == Progress(len(files), len(files), size, size)
@@ -145,7 +145,7 @@ async def test_what_a_dicomdir_names_is_missed_where_it_is_not_there(
     )
     assert (summary.directories, summary.carried, summary.missing) == (1, 1, 1)
     assert one.said["/disc/IM3"][0] is Verdict.MISSING
-    assert one.said["/disc/IM2"] == (Verdict.REFUSE, "not DICOM, but a DICOMDIR names it")
+    assert one.said["/disc/IM2"] == (Verdict.REFUSE, "not DICOM, though in a DICOMDIR")
     assert one.said["/disc/viewer.exe"][0] is Verdict.NOT_DICOM
     assert (summary.refused, summary.not_dicom) == (1, 1)
 

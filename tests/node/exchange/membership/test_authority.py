@@ -79,11 +79,11 @@ async def test_newer_list_is_accepted_and_kept_and_the_same_one_is_known(
     ("shown", "problem"),
     [
         (signed(2, ME), "an older list"),
-        (signed(3, ME, HELENA), "two different lists of one number"),
-        (signed(4, ME, HELENA, days=8), "a list that had expired"),
-        (signed(4, ME, HELENA, days=-1), "not the network's"),
-        (signed(4, ME, HELENA, key=SigningKey.new()), "not the network's"),
-        (b"nonsense", "not the network's"),
+        (signed(3, ME, HELENA), "two different lists with the same number"),
+        (signed(4, ME, HELENA, days=8), "that had already expired"),
+        (signed(4, ME, HELENA, days=-1), "a list that the network did not sign"),
+        (signed(4, ME, HELENA, key=SigningKey.new()), "a list that the network did not sign"),
+        (b"nonsense", "a list that the network did not sign"),
     ],
 )
 async def test_list_that_must_not_be_shown_is_an_alarm_and_changes_nothing(

@@ -80,7 +80,7 @@ async def test_network_that_was_left_makes_nobody_trusted_and_is_shown_to_nobody
     await world.book.leave(NETWORK, actor("me"))
     assert world.memberships.distrust(member(BILLINGS)) == "", "in force when it is loaded"
     await world.memberships.load()
-    assert "has left the network" in world.memberships.distrust(member(BILLINGS))
+    assert "has left their common network" in world.memberships.distrust(member(BILLINGS))
     assert world.memberships.presented() == []
     assert not world.memberships.is_listed(NETWORK, BILLINGS.facility)
     assert (world.memberships.all(), world.memberships.get(NETWORK)) == ([], None)

@@ -88,7 +88,7 @@ async def test_quota_that_changes_holds_for_what_comes_and_not_for_what_was_prom
     async with room.promised(A, 1, 50) as promise:
         room.use_quota(60)
         assert promise.quota_bytes == 50
-        with pytest.raises(PeerBusy, match="promised to others"):
+        with pytest.raises(PeerBusy, match="reserved for earlier transfers"):
             await room.promised(B, 1, 1).__aenter__()
     with pytest.raises(PeerBusy, match="quota is used up"):
         await room.promised(B, 1, 11).__aenter__()

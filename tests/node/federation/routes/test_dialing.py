@@ -184,7 +184,7 @@ def test_credentials_are_read_from_a_file_that_nobody_else_reads(tmp_path: Path)
 async def test_what_speaks_no_tls_is_given_up() -> None:
     async with speaker(b"SSH-2.0-OpenSSH\r\n") as address:
         stream = await Dialer().connect(address)
-        with pytest.raises(PeerUnreachable, match="speaks no TLS"):
+        with pytest.raises(PeerUnreachable, match="does not speak TLS"):
             await within_tls(stream, address)
 
 
