@@ -89,9 +89,9 @@ def peers(context: click.Context, json_: bool) -> None:
 
 
 def _show_asking(asking: Sequence[pb.AskingFacility]) -> None:
-    print_line("These facilities claim to have paired with this one; nobody here has paired with")
-    print_line("them, and the claim is not verified. To accept, compare the whole ID by telephone,")
-    print_line("then run `emix peers pair FACILITY-ID`.")
+    print_line("These facilities claim to have paired with this one; nobody here has paired")
+    print_line("with them, and the claim is not verified. To accept, compare the whole ID by")
+    print_line("telephone, then run `emix peers pair FACILITY-ID`.")
     for facility in asking:
         print_line(f"  {facility.display_name!r}, {show_ago(facility.asked_seconds)}")
         print_line(f"    {facility.facility_id}")

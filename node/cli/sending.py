@@ -128,23 +128,27 @@ class Sending:
         if not self._open():
             return
         try:
-            self._follow(seconds)
-        except PeerTimeout:
+            is_in_time = self._follow(seconds)
+        except KeyboardInterrupt:
+            print_error("no longer waiting; sending continues: see `emix transfers`")
+            raise SystemExit(130) from None
+        if not is_in_time:
             left = ", ".join(name_of(t) for t in self._open())
             print_line(
                 f"Not delivered within {seconds} s: {left}. Sending continues; `emix transfers`"
                 " shows the progress, `emix cancel` cancels it.",
                 is_error=True,
             )
-        except KeyboardInterrupt:
-            print_error("no longer waiting; sending continues: see `emix transfers`")
-            raise SystemExit(130) from None
 
     def _open(self) -> list[pb.Transfer]:
         return [t for t in self._transfers.values() if t.state not in FINAL]
 
-    def _follow(self, seconds: int | None) -> None:
-        """Watch until all these transfers are final."""
+    def _follow(self, seconds: int | None) -> bool:
+        """Watch until all these transfers are final; return False if the time was over first.
+
+        Raises:
+            PeerTimeout: the node did not answer at all.
+        """
         request = pb.WatchTransfersRequest(numbers=self._transfers)
         moves = Moves(time.time())
         with (
@@ -152,17 +156,23 @@ class Sending:
             ProgressBar("sending") as bar,
             client.stream("TransferService.WatchTransfers", request, timeout=seconds) as events,
         ):
-            for event in events:
-                t = event.transfer
-                self._transfers[t.number] = t
-                if line := moves.line(t, time.time(), is_terse=bar.is_shown):
-                    bar.say(line)
-                bar.update(
-                    sum(t.bytes_done for t in self._transfers.values()),
-                    sum(t.bytes_total for t in self._transfers.values()),
-                )
-                if not self._open():
-                    return
+            try:
+                for event in events:
+                    t = event.transfer
+                    self._transfers[t.number] = t
+                    if line := moves.line(t, time.time(), is_terse=bar.is_shown):
+                        bar.say(line)
+                    bar.update(
+                        sum(t.bytes_done for t in self._transfers.values()),
+                        sum(t.bytes_total for t in self._transfers.values()),
+                    )
+                    if not self._open():
+                        return True
+            except PeerTimeout:
+                if seconds is None:
+                    raise
+                return False
+        return True
 
     def show_end(self) -> None:
         """Show the transfers, and what was not sent."""

@@ -8,7 +8,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.choosing import incomplete, of_patient, summary_of
 from node.cli.client import run_call
 from node.cli.origins import asking_for_origin, origin_option
-from node.errors import UsageError
+from node.errors import NotFound, UsageError
 from node.terminal.commands import as_json
 from node.terminal.output import (
     Column,
@@ -412,15 +412,30 @@ def _show_left(done: pb.DeleteStudyResponse) -> None:
 
 
 def _of_origin(context: click.Context, found: Iterable[pb.Study], origin: str) -> list[pb.Study]:
-    """Return those entries of a study that an --origin means; all where none is given."""
-    if origin == "own":
-        origin = run_call(context, "NodeService.GetIdentity", pb.GetIdentityRequest()).facility_id
-    wanted = origin.casefold()
-    return [
+    """Return those entries of a study that an --origin means; all where none is given.
+
+    It is read as the node reads it.
+
+    Raises:
+        NotFound: it means none of them, so there is nothing to ask about.
+    """
+    name, plain = origin.casefold(), _plain(origin)
+    if plain == "OWN":
+        identity = run_call(context, "NodeService.GetIdentity", pb.GetIdentityRequest())
+        plain = _plain(identity.facility_id)
+    meant = [
         source
         for source in found
-        if source.origin.casefold().startswith(wanted) or source.origin_name.casefold() == wanted
+        if _plain(source.origin).startswith(plain) or source.origin_name.casefold() == name
     ]
+    if not meant:
+        raise NotFound("that facility sealed no package of the study; see `emix study`")
+    return meant
+
+
+def _plain(origin: str) -> str:
+    """Return an ID as it is compared: people write it with and without hyphens."""
+    return origin.strip().upper().replace("-", "").replace(" ", "")
 
 
 COMMANDS = (studies, query, study, delete)

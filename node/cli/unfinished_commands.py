@@ -159,9 +159,9 @@ def discard(context: click.Context, number: int, yes: bool, json_: bool) -> None
     if not yes and not json_:
         found = _find(context, number)
         print_line(f"i{number}, {', '.join(found.sources)}: {found.instances} instances of")
-        for study in found.studies:
-            for patient in study.patients:
-                print_line(f"  {of_patient(patient)}")
+        patients = (of_patient(patient) for study in found.studies for patient in study.patients)
+        for patient in dict.fromkeys(patients):
+            print_line(f"  {patient}")
     ask("Delete them from this node?", is_sure=yes)
     request = pb.DiscardImportRequest(number=number)
     done = run_call(context, "StudyService.DiscardImport", request)

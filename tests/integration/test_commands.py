@@ -419,7 +419,7 @@ def test_imported_instance_that_is_held_is_named_where_its_study_is_sent(
     (folder / "x.dcm").write_bytes(b"MZ" + make_instance(172, 2)[2:])
     imported(a, folder)
     said = a.run("send", study_uid(172), b.display_name, "--wait", statuses=(1,))
-    assert f"{study_uid(172)}.1.2 is not sent, since it is held here" in said
+    assert f"{study_uid(172)}.1.2 is held here and was not sent" in said
     said = a.run("export", study_uid(172), str(tmp_path / "out"), statuses=(1,))
     assert f"{study_uid(172)}.1.2: its preamble begins like" in said
     a.run("held", "discard", a.json("held")["held"][0]["held_id"])
@@ -442,7 +442,7 @@ def test_two_patients_in_one_study_are_shown_and_asked_about_before_it_is_sent(
         names = [patient["name"] for patient in study["patients"]]
         assert (names, study["patients_total"]) == (["CARTER^CARL", "DAVIS^DORA"], 2)
     assert "2 patients under one Study Instance UID" in a.run("study", study_uid(173))
-    with pytest.raises(CommandFailed, match=r"DAVIS\^DORA  PD2[\s\S]*nobody is asked here"):
+    with pytest.raises(CommandFailed, match=r"DAVIS\^DORA  PD2[\s\S]*cannot ask here"):
         a.run("send", study_uid(173), b.display_name)
     assert not [t for t in a.json("transfers")["transfers"] if study_uid(173) in str(t)]
     a.run("send", study_uid(173), b.display_name, "--wait", "--yes")

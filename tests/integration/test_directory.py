@@ -147,7 +147,7 @@ def test_letter_works_once_and_for_one_facility(network: Network, tmp_path: Path
     try:
         first.run("join", letter)
         first.run("join", letter)  # again changes nothing
-        with pytest.raises(CommandFailed, match="a member of Montana Imaging already"):
+        with pytest.raises(CommandFailed, match="this facility is already in Montana Imaging"):
             a.run("join", directory.invite("Great Falls Clinic"))
         with pytest.raises(CommandFailed, match="another facility used"):
             second.run("join", letter)

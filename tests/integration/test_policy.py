@@ -98,7 +98,7 @@ def test_retention_removes_what_was_received_and_says_so(
         number = b.json("studies", study_uid(5))["studies"][0]["number"]
         assert f"s{number}" in unseen.split()
         found = {f["subject"]: f["text"] for f in b.json("doctor", statuses=(0, 1))["findings"]}
-        assert "1 packages older than 30 days are deleted from" in found["retention"]
+        assert "1 packages older than 30 days will be deleted from" in found["retention"]
         age_packages(b, days=8)
         wait_until(
             lambda: not b.json("studies", study_uid(3))["studies"], "the old study is still here"
@@ -298,12 +298,12 @@ def test_lost_passphrase_is_replaced_with_the_recovery_kit(tmp_path: Path) -> No
     (node.home / "host.key").write_bytes(bytes(32))  # as a kill before its removal leaves it
     assert "passphrase is needed" in _error(node, "serve")
     old = ("--passphrase-file", str(second))
-    assert "does not open this home" in _error(
+    assert "the passphrase is wrong" in _error(
         node, "passphrase", *old, "--new-passphrase-file", str(second)
     )
     kit = ("--recovery-kit", str(node.kit))
     node.run("passphrase", *kit, "--new-passphrase-file", str(second))
-    assert "does not open this home" in _error(node, "serve", "--passphrase-file", str(first))
+    assert "the passphrase is wrong" in _error(node, "serve", "--passphrase-file", str(first))
     plain = node.command
     node.command = lambda *x: plain(*x, *old) if x == ("serve",) else plain(*x)  # type: ignore[method-assign]
     node.start()

@@ -259,6 +259,27 @@ def test_wait_that_takes_too_long_says_what_is_left_and_that_sending_goes_on(
     )
 
 
+def test_node_that_does_not_answer_is_not_called_a_late_delivery(node: AnsweringNode) -> None:
+    node.answers[WATCH] = PeerTimeout("the node does not answer")
+    done = node.run("send", "s12", BILLINGS, "--wait")
+    assert done.exit_code == PeerTimeout.exit_code
+    assert "Not delivered within" not in done.stderr
+    assert "the node does not answer" in done.stderr
+
+
+def test_command_for_an_origin_has_the_other_options_and_no_word_about_the_study(
+    node: AnsweringNode,
+) -> None:
+    node.answers[SEND] = SeveralOrigins("several facilities sealed it: name one with --origin")
+    node.answers[GET] = pb.GetStudyResponse(sources=[pb.Study(origin="BBBBBBB-OTHER")])
+    options = ("--priority", "stat", "--again", "--note", "knee of Hans", "--timeout", "60")
+    done = node.run("send", "s12", BILLINGS, *options)
+    command = "emix send s12 'Billings Hospital' --priority stat --again --timeout 60"
+    assert f"  {command} --origin BBBBBBB-OTHER\n" in done.stderr
+    assert "Add --note as before.\n" in done.stderr
+    assert "knee" not in done.output
+
+
 def test_wait_ends_with_ctrl_c_and_the_transfers_are_still_listed(node: AnsweringNode) -> None:
     def watched(_: object) -> Iterator[pb.WatchTransfersResponse]:
         yield pb.WatchTransfersResponse(transfer=transfer(12, "carrying"))

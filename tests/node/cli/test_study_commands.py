@@ -377,7 +377,9 @@ def test_origin_that_a_study_number_chose_is_the_one_that_is_deleted(node: Answe
     ("origin", "shown"),
     [
         ("own", "Great Falls"),
+        (" OWN", "Great Falls"),
         ("bbbbbbb-o", "Billings Hospital"),
+        (OTHER.replace("-", "").lower(), "Billings Hospital"),
         ("BILLINGS hospital", "Billings Hospital"),
     ],
 )
@@ -391,6 +393,14 @@ def test_only_the_named_origin_is_shown_before_it_is_deleted(
     assert len(lines) == 1
     assert f", from {shown}, " in lines[0]
     assert node.requests(DELETE) == [pb.DeleteStudyRequest(study=UID, origin=origin)]
+
+
+def test_origin_that_sealed_nothing_of_the_study_is_not_asked_about(node: AnsweringNode) -> None:
+    node.answers[GET] = found(study())
+    done = node.run("delete", UID, "--origin", "Havre", typed="y\n")
+    assert done.exit_code == 4
+    assert "that facility sealed no package of the study" in done.stderr
+    assert node.requests(DELETE) == []
 
 
 def test_study_of_several_origins_is_deleted_once_one_is_named(node: AnsweringNode) -> None:
