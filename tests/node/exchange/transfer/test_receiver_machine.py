@@ -65,6 +65,29 @@ def test_receiver_carries_each_missing_chunk_once_whatever_the_frames(
     assert sorted(stored) == [n for n in range(len(sizes)) if n not in present]
 
 
+def test_window_takes_chunks_in_the_manifests_order_each_by_its_own_size() -> None:
+    machine = ReceiverMachine(manifest_of([10, 50, 10, 20]), (), window_bytes=60)
+    names = [chunk.chunk_id for chunk in manifest_of([10, 50, 10, 20]).chunks]
+    want = machine.next_want()
+    assert want is not None
+    assert want.chunk_ids == tuple(names[:2])
+    assert machine.next_want() is None
+    assert machine.got_frame(ChunkFrame(names[0], sealed_chunk(0, 10))) is not None
+    machine.stored(0)
+    want = machine.next_want()
+    assert want is not None
+    assert want.chunk_ids == (names[2],)
+    assert machine.next_want() is None, "the next of 20 bytes has no room beside 50 and 10"
+
+
+def test_window_is_what_a_sender_may_have_under_way() -> None:
+    assert sender_machine.WINDOW_BYTES == 16 * 2**20
+    sizes = [6 * 2**20] * 4
+    want = ReceiverMachine(manifest_of(sizes), ()).next_want()
+    assert want is not None
+    assert len(want.chunk_ids) == 2
+
+
 def test_receiver_refuses_frames_out_of_order() -> None:
     machine = ReceiverMachine(manifest_of([10, 10]), ())
     with pytest.raises(RemoteProtocolError, match="not wanted"):
