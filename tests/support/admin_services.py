@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from node.documents.peers import Peer
 from node.domain.actors import Actor, Visitor
-from node.errors import PeerUnreachable
+from node.errors import NotFound, PeerUnreachable
 from node.exchange.membership.facilities import Facilities
 from node.rpc.serving import Service
 from tests.support.members import ME, Member
@@ -112,5 +112,5 @@ class _Trust:
 def facilities_of(*peers: Peer, why_not: str = "") -> Facilities:
     """Return the facilities that one knows which has pinned some peers."""
     book: Any = Recorded(all=list(peers))
-    members: Any = Recorded(check_one_name=None)
+    members: Any = Recorded(check_one_name=None, meet=NotFound("nobody is called so"))
     return Facilities(ME.facility, "Great Falls", _Trust(peers, why_not), book, members)
