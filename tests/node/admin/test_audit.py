@@ -189,7 +189,7 @@ async def test_transfer_without_a_receipt_says_how_far_it_is() -> None:
 
 
 async def test_entries_are_searched_by_what_the_person_gave() -> None:
-    service, log = make([entry(2), entry(1)])
+    service, log = make([entry(2), entry(3)])
     request = pb.ListAuditRequest(
         limit=5,
         study="s1",
@@ -208,10 +208,10 @@ async def test_entries_are_searched_by_what_the_person_gave() -> None:
 
 
 async def test_long_log_comes_in_pages_and_nothing_more_is_read_when_the_caller_leaves() -> None:
-    pages = [[entry(n, body="x" * 300_000)] for n in (3, 2, 1)]
+    pages = [[entry(n, body="x" * 300_000)] for n in (1, 2, 3)]
     service, log = make(*pages)
     got = await answers(service, "ListAudit", AdminCall(pb.ListAuditRequest()))
-    assert [[e.sequence for e in page.entries] for page in got] == [[3], [2], [1]]
+    assert [[e.sequence for e in page.entries] for page in got] == [[1], [2], [3]]
     log.clear()
     call = AdminCall(pb.ListAuditRequest(), leaves_after=1)
     with pytest.raises(PeerUnreachable):
