@@ -18,7 +18,7 @@ from node.dicom.dicomdir import NoDicomdir, Unlisted
 from node.domain.exports import PREAMBLE_BYTES, is_attached
 from node.domain.held import HeldInstance
 from node.domain.ids import FacilityId
-from node.errors import Conflict, NotFound, PeerUnreachable, StoreError, UsageError
+from node.errors import Conflict, NotFound, PeerUnreachable, StoreError, StoreFull, UsageError
 from node.exchange.export.exports import Exports
 from node.exchange.export.streams import Piece
 from node.store.audit import AuditStore
@@ -175,6 +175,14 @@ async def test_folder_that_has_something_in_it_is_left_as_it_is(tmp_path: Path) 
     with pytest.raises(Conflict, match="is not empty"):
         await export(Faked(), to_folder(tmp_path / "out"))
     assert contents(tmp_path) == {"out/mine": b"precious"}
+
+
+async def test_study_for_which_there_is_no_room_is_not_begun(tmp_path: Path) -> None:
+    faked = Faked(Plan(files=[("SE000001/IM000001", 2**60)]))
+    with pytest.raises(StoreFull):
+        await export(faked, to_folder(tmp_path / "out"))
+    assert [name for name, _ in faked.calls] == ["plan"]
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_study_that_nobody_has_makes_no_folder(tmp_path: Path) -> None:

@@ -126,11 +126,14 @@ async def test_found_facility_has_both_its_names_and_how_it_stands() -> None:
     """A member chooses what it calls itself; the network has signed the other name."""
     member = Member("St. Peter's", "Helena")
     member.name = "Mayo Clinic"
-    page = await find(Found(network(signed_list(member)), member.record(issued=42)))
+    record = member.record()
+    listing = replace(record.listing, recipients=("Emergency",), software="emix 1")
+    page = await find(Found(network(signed_list(member)), replace(record, listing=listing)))
     (one,) = page.facilities
     assert one.facility_id == str(member.facility)
     assert (one.display_name, one.listed_name) == ("Mayo Clinic", "St. Peter's")
-    assert (one.city, list(one.departments), list(one.recipients)) == ("Helena", ["MR"], [])
+    assert (one.city, one.software) == ("Helena", "emix 1")
+    assert (list(one.departments), list(one.recipients)) == (["MR"], ["Emergency"])
     assert (one.online, one.standing, one.network) == (True, "member", "Montana")
     assert (one.seen_seconds, one.paired) == (0, False)
 
