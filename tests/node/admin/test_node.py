@@ -159,9 +159,10 @@ async def test_status_counts_only_offers_that_a_person_here_has_to_decide() -> N
         make_row(id=2, **received, accepted=True),
         make_row(id=3, direction=Direction.SEND, state=State.HELD),
         make_row(id=4, direction=Direction.RECEIVE, state=State.CARRYING),
+        make_row(id=5, **received),
     )
     found = await Node(transfers=rows).status()
-    assert (found.open_transfers, found.held_offers) == (4, 1)
+    assert (found.open_transfers, found.held_offers) == (5, 2)
 
 
 async def test_node_that_is_well_has_no_alarms_and_reads_none() -> None:

@@ -31,7 +31,7 @@ from node.errors import (
 from node.exchange.catalogue import Catalogue
 from node.exchange.events import Events
 from node.exchange.ingest.imports import Imports
-from node.exchange.ingest.job import Summary
+from node.exchange.ingest.job import Progress, Summary
 from node.exchange.ingest.waiting import WaitingImports
 from node.exchange.studies import Studies
 from node.rpc.bounds import parse
@@ -335,6 +335,10 @@ async def test_folder_is_imported_and_the_last_answer_says_what_came_of_it(
     uids = [uid for some in events(got, "studies") for uid in some.study_instance_uids]
     assert sorted(uids) == sorted([study_uid(1), study_uid(2)])
     assert {uid for uid, _ in await listed(context)} == set(uids)
+    last = events(got, "progress")[-1]
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert (last.files_done, last.files_total) == (3, 3)
+    assert (last.bytes_done, last.bytes_total) == (size, size)
 
 
 async def test_streamed_files_are_imported_whole_from_their_parts(
@@ -379,48 +383,6 @@ async def test_import_that_is_given_up_leaves_nothing(
     assert await ImportStore(context).list_imports() == []
 
 
-async def test_nothing_to_stream_is_an_import_of_nothing(importing: Service) -> None:
-    assert await answers(importing, "Import", AdminCall()) == [
-        pb.ImportResponse(summary=pb.ImportSummary())
-    ]
-
-
-async def test_paths_that_are_not_there_are_named_and_nothing_is_imported(
-    importing: Service, context: StoreContext, tmp_path: Path
-) -> None:
-    """The client then streams them itself, or reports why it cannot."""
-    (tmp_path / "IM1").write_bytes(CONTENT)
-    call = AdminCall(paths(tmp_path / "none", tmp_path / "IM1"))
-    (only,) = await answers(importing, "Import", call)
-    assert list(only.unreadable.paths) == [str(tmp_path / "none")]
-    assert await listed(context) == []
-
-
-async def test_path_has_to_be_named_from_the_root_on(importing: Service, tmp_path: Path) -> None:
-    call = AdminCall(paths(tmp_path, Path("cd")))
-    with pytest.raises(UsageError, match="paths must be absolute"):
-        await answers(importing, "Import", call)
-    assert call.got == []
-
-
-@pytest.mark.parametrize(
-    ("requests", "reason"),
-    [
-        ([data(b"x")], "an import begins with paths or a file"),
-        ([CANCEL], "an import begins with paths or a file"),
-        ([pb.ImportRequest()], "an import begins with paths or a file"),
-        ([file("a"), data(CONTENT), paths(Path("/x"))], "a file's name must come before"),
-        ([file("a"), data(CONTENT), pb.ImportRequest()], "a file's name must come before"),
-    ],
-)
-async def test_stream_in_another_order_is_refused_with_what_it_must_be(
-    importing: Service, context: StoreContext, requests: list[Any], reason: str
-) -> None:
-    with pytest.raises(UsageError, match=reason):
-        await answers(importing, "Import", AdminCall(*requests))
-    assert await listed(context) == []
-
-
 # -- importing, as the job sees it ----------------------------------------------------------------
 
 
@@ -431,9 +393,11 @@ class Job:
         self._does = does
         self.is_given_up = False
         self.asked: list[Any] = []
+        self.tell: Any = None
 
-    def job(self, _: Any, actor: Any, *, sources: Any, resumes: int, wait_room: Any) -> "Job":
+    def job(self, tell: Any, actor: Any, *, sources: Any, resumes: int, wait_room: Any) -> "Job":
         assert callable(wait_room)
+        self.tell = tell
         self.asked.append((actor, list(sources), resumes))
         return self
 
@@ -451,6 +415,49 @@ async def all_windows(files: Any) -> list[tuple[str, int, list[bytes]]]:
     return [
         (label, size, [window async for window in windows]) async for label, size, windows in files
     ]
+
+
+async def test_nothing_to_stream_is_an_import_of_nothing() -> None:
+    assert await answers(Node().service, "Import", AdminCall()) == [
+        pb.ImportResponse(summary=pb.ImportSummary())
+    ]
+
+
+async def test_paths_that_are_not_there_are_named_and_no_import_begins(tmp_path: Path) -> None:
+    """The client then streams them itself, or reports why it cannot."""
+    (tmp_path / "IM1").write_bytes(CONTENT)
+    job = Job(all_windows)
+    call = AdminCall(paths(tmp_path / "none", tmp_path / "IM1"))
+    (only,) = await answers(Node(imports=job).service, "Import", call)
+    assert list(only.unreadable.paths) == [str(tmp_path / "none")]
+    assert job.asked == []
+
+
+async def test_path_has_to_be_named_from_the_root_on(tmp_path: Path) -> None:
+    job = Job(all_windows)
+    call = AdminCall(paths(tmp_path, Path("cd")))
+    with pytest.raises(UsageError, match="paths must be absolute"):
+        await answers(Node(imports=job).service, "Import", call)
+    assert (call.got, job.asked) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("requests", "reason"),
+    [
+        ([data(b"x")], "an import begins with paths or a file"),
+        ([CANCEL], "an import begins with paths or a file"),
+        ([pb.ImportRequest()], "an import begins with paths or a file"),
+        ([file("a"), data(b"x"), paths(Path("/x"))], "a file's name must come before its bytes"),
+        ([file("a"), data(b"x"), pb.ImportRequest()], "a file's name must come before its bytes"),
+    ],
+)
+async def test_stream_in_another_order_is_refused_with_what_it_must_be(
+    requests: list[Any], reason: str
+) -> None:
+    call = AdminCall(*requests)
+    with pytest.raises(UsageError, match=reason):
+        await answers(Node(imports=Job(all_windows)).service, "Import", call)
+    assert events(call.got, "summary") == []
 
 
 async def test_import_goes_on_with_what_the_person_named(tmp_path: Path) -> None:
@@ -547,6 +554,23 @@ async def test_connection_that_breaks_gives_nothing_up(tmp_path: Path) -> None:
         with pytest.raises(PeerUnreachable):
             await answers(Node(imports=job).service, "Import", Breaks(*requests))
         assert not job.is_given_up
+
+
+async def test_progress_is_written_now_and_then_and_the_last_before_the_summary(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    async def progresses(_: Any) -> None:
+        for n in range(1, 101):
+            job.tell(Progress(n, 100, 10 * n, 1000))
+            await wait_all_tasks_blocked()
+            if n == 50:
+                mock_clock.jump(0.3)
+
+    job = Job(progresses)
+    got = await answers(Node(imports=job).service, "Import", AdminCall(paths(tmp_path)))
+    assert [p.files_done for p in events(got, "progress")] == [1, 51, 100]
+    assert got[-2].progress.bytes_done == 1000
+    assert got[-1].HasField("summary")
 
 
 async def test_import_of_paths_goes_on_after_the_client_has_nothing_more_to_say(
