@@ -11,7 +11,7 @@ import trio
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
-from node.admin.callers import actor_of, may_name_paths
+from node.admin.callers import actor_of, check_path, may_name_paths
 from node.dicom.dicomdir import NoDicomdir, Unlisted, write_dicomdir
 from node.domain.display_text import encodable
 from node.domain.exports import Sink, is_attached
@@ -49,8 +49,7 @@ class Exporting:
         """Handle a call."""
         request: pb.ExportStudyRequest = call.request
         if not request.stream:
-            if not Path(request.directory).is_absolute():
-                raise UsageError("the directory must be an absolute path")
+            check_path(request.directory)
             is_ours = may_name_paths(call)
             if not is_ours or await trio.to_thread.run_sync(_is_unwritable, request):
                 await call.write(pb.ExportStudyResponse(unwritable=True))

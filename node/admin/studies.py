@@ -3,7 +3,7 @@
 import os
 import stat
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import chain
@@ -15,7 +15,7 @@ import trio
 from emix.admin.v1 import admin_pb2 as pb
 
 from node.admin import wire
-from node.admin.callers import actor_of, may_name_paths
+from node.admin.callers import actor_of, check_path, may_name_paths
 from node.admin.exports import Exporting
 from node.dicom.media import find_files
 from node.domain.display_text import encodable, words_to_find
@@ -87,8 +87,8 @@ class StudyHandlers:
         if first is None:  # there was nothing to stream
             await call.write(pb.ImportResponse(summary=pb.ImportSummary()))
             return
-        if not all(Path(path).is_absolute() for path in first.paths.paths):
-            raise UsageError("paths must be absolute")
+        for path in first.paths.paths:
+            check_path(path)
         unreadable = list(first.paths.paths)
         if may_name_paths(call):
             unreadable = await trio.to_thread.run_sync(_unreadable, unreadable)
@@ -323,7 +323,7 @@ def _find_all(paths: Any) -> Iterator[IncomingFile]:
 
 async def _streamed_files(
     call: Call[None], first: pb.ImportRequest, give_up: Callable[[], None]
-) -> AsyncGenerator[tuple[str, int, AsyncIterator[bytes]]]:
+) -> AsyncGenerator[tuple[str, int, AsyncGenerator[bytes]]]:
     """Yield the files of a request stream, each with its windows."""
     following: pb.ImportRequest | None = first
 
@@ -334,7 +334,7 @@ async def _streamed_files(
             await trio.lowlevel.checkpoint()
         return request
 
-    async def windows() -> AsyncIterator[bytes]:
+    async def windows() -> AsyncGenerator[bytes]:
         nonlocal following
         parts, size = [], 0
         while True:

@@ -8,6 +8,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.choosing import incomplete, of_patient, summary_of
 from node.cli.client import run_call
 from node.cli.origins import asking_for_origin, origin_option
+from node.domain.names import same_name
 from node.errors import NotFound, UsageError
 from node.terminal.commands import as_json
 from node.terminal.output import (
@@ -419,14 +420,14 @@ def _of_origin(context: click.Context, found: Iterable[pb.Study], origin: str) -
     Raises:
         NotFound: it means none of them, so there is nothing to ask about.
     """
-    name, plain = origin.casefold(), _plain(origin)
+    plain = _plain(origin)
     if plain == "OWN":
         identity = run_call(context, "NodeService.GetIdentity", pb.GetIdentityRequest())
         plain = _plain(identity.facility_id)
     meant = [
         source
         for source in found
-        if _plain(source.origin).startswith(plain) or source.origin_name.casefold() == name
+        if _plain(source.origin).startswith(plain) or same_name(source.origin_name, origin)
     ]
     if not meant:
         raise NotFound("that facility sealed no package of the study; see `emix study`")

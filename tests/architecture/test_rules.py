@@ -191,3 +191,22 @@ def test_words_that_the_glossary_forbids_are_nowhere() -> None:
         if path.name != "glossary.md":
             found += [f"{path.name}: {m[0]}" for m in _NEVER_SAID.finditer(path.read_text())]
     assert not found
+
+
+# Ports and what only names types: there is nothing in them that a test could run.
+WITHOUT_TESTS = {"exchange/ports.py", "exchange/transfer/ports.py", "exchange/transfer/links.py"}
+
+
+def test_modules_have_their_tests_beside_them() -> None:
+    """A test file for each module of these rooms, at the module's place below `tests`."""
+    node = ROOT / "node"
+    rooms = ("exchange", "store", "admin", "cli")
+    modules = [path.relative_to(node) for room in rooms for path in (node / room).rglob("*.py")]
+    assert len(modules) > 100
+    untested = {
+        module.as_posix()
+        for module in modules
+        if module.name != "__init__.py"
+        and not (ROOT / "tests/node" / module.parent / f"test_{module.name}").exists()
+    }
+    assert untested == WITHOUT_TESTS

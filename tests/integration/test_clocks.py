@@ -115,7 +115,7 @@ def test_command_with_a_wrong_clock_is_not_believed_at_the_next_start(
     b.run("keys", "rotate-seal")
     b.run("keys", "rotate-epoch")
     for command in ("renew", "replace"):
-        with pytest.raises(CommandFailed, match="ahead of the last time that was known here"):
+        with pytest.raises(CommandFailed, match="ahead of the last recorded time"):
             b.run("node", command, "--recovery-kit", str(b.kit))
     wrong_clock.set_day(0)
     b.start()

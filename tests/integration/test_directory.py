@@ -163,7 +163,7 @@ def test_letter_works_once_and_for_one_facility(network: Network, tmp_path: Path
         assert listed["standing"] == "provisional"
         alarms = directory.json("status")["alarms"]
         assert any("wait to be confirmed" in alarm for alarm in alarms)
-        assert any("letter of Sun River Clinic was shown by another" in alarm for alarm in alarms)
+        assert any("presented the letter of Sun River Clinic" in alarm for alarm in alarms)
     finally:
         stop(first, second)
 

@@ -229,7 +229,7 @@ def test_process_that_stops_asks_its_nodes_to_go_to_another_first(
         processes.all[0].enroll(a)
         before = processes.of(a)
         assert before.stop() == 0
-        assert '"directory asks us to move"' in a.log.read_text()
+        assert '"directory asks this node to move"' in a.log.read_text()
         wait_until(
             lambda: is_connected(a) and processes.of(a) is not before,
             "it did not find another process",

@@ -13,6 +13,7 @@ killed leaves them open; the next import of the same sources continues them
 """
 
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -140,7 +141,7 @@ class ImportJob:
             return await self._close()
 
     async def run_streamed(
-        self, files: AsyncIterator[tuple[str, int, AsyncIterator[bytes]]]
+        self, files: AsyncIterator[tuple[str, int, AsyncGenerator[bytes]]]
     ) -> Summary:
         """Import files whose bytes the caller streams, one after the other."""
         async with self._intake.opened():
@@ -304,14 +305,13 @@ class ImportJob:
             self._count_done(file.size_bytes)
             return
         try:
-            async with aclosing(read_windows(handle)) as windows:
-                await self._take_windows(
-                    file.label,
-                    file.size_bytes,
-                    windows,
-                    whole_digest=whole_digest,
-                    raises_failure=raises_failure,
-                )
+            await self._take_windows(
+                file.label,
+                file.size_bytes,
+                read_windows(handle),
+                whole_digest=whole_digest,
+                raises_failure=raises_failure,
+            )
         finally:
             handle.close()
 
@@ -319,16 +319,32 @@ class ImportJob:
         self,
         label: str,
         size: int,
-        windows: AsyncIterator[bytes],
+        windows: AsyncGenerator[bytes],
         *,
         whole_digest: Callable[[], Awaitable[bytes]] | None = None,
         raises_failure: bool = False,
     ) -> None:
         """Take a file that comes in windows: sealed as it comes, judged at its end.
 
+        The windows are closed in any case: of a file that is refused early, not all are read.
+
         Raises:
             _ExaminationFailed: the parser failed, and that is not to be the verdict.
         """
+        async with aclosing(windows):
+            await self._judge_windows(
+                label, size, windows, whole_digest=whole_digest, raises_failure=raises_failure
+            )
+
+    async def _judge_windows(
+        self,
+        label: str,
+        size: int,
+        windows: AsyncIterator[bytes],
+        *,
+        whole_digest: Callable[[], Awaitable[bytes]] | None,
+        raises_failure: bool,
+    ) -> None:
         try:
             first = await anext(windows, b"")
             second = await anext(windows, None)

@@ -5,7 +5,6 @@ Everything here that is not async blocks; call it on worker threads.
 
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
     Iterator,
@@ -225,7 +224,7 @@ def _read_member(members: Iterator[ArchivedFile]) -> ReadMember | None:
     return ReadMember(file, b"".join(parts), is_whole=size <= WINDOW_BYTES)
 
 
-async def rest_of(member: ReadMember) -> AsyncIterator[bytes]:
+async def rest_of(member: ReadMember) -> AsyncGenerator[bytes]:
     """Yield the windows of a file in an archive of which the beginning was read.
 
     Raises:

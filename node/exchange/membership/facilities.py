@@ -5,7 +5,7 @@ from typing import Protocol
 
 from node.documents.peers import Peer, alike_warning, find_peer
 from node.domain.ids import FacilityId
-from node.domain.names import OWN, beginning_of_id, several_named
+from node.domain.names import OWN, find_named
 from node.domain.waiting import HOW_TO_TRUST
 from node.errors import NodeError, NotFound, PeerUntrusted
 
@@ -100,16 +100,18 @@ class Facilities:
     def origin_named(self, text: str) -> str:
         """Return an origin in the form that the store accepts: a name is replaced by the ID.
 
+        What names no facility that is known here goes on as it is: it may be the ID of another.
+
         Raises:
             Conflict: several facilities have that name.
         """
-        if text.casefold() == OWN or beginning_of_id(text):
-            return text
+        if text.strip().casefold() == OWN:
+            return OWN
         names = {FacilityId(digest): name for digest, name in self.names().items()}
-        found = {f: name for f, name in names.items() if name.casefold() == text.casefold()}
-        if len(found) > 1:
-            raise several_named(found)
-        return str(next(iter(found))) if found else text
+        try:
+            return str(find_named(names, text))
+        except NotFound:
+            return text
 
     async def receiver_named(self, text: str) -> Peer:
         """Return the facility that is to be sent to.

@@ -171,7 +171,9 @@ def test_operator_recovers_from_a_list_key_that_was_stolen(tmp_path: Path) -> No
 
         now = time.time()
         assert not publishes(stolen, revoking_all(stolen, members, int(now), now))
-        with pytest.raises(CommandFailed, match="a new epoch ended the list key"):
+        with pytest.raises(
+            CommandFailed, match="the network has ended this list key by a new epoch"
+        ):
             directory.run("list", "sign", "--network-key", str(list_key))
         new_key = tmp_path / "new-list.key"
         directory.run("list", "key", *network_key, "--out", str(new_key))

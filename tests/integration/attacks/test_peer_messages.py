@@ -91,7 +91,9 @@ def test_no_peer_is_heard_that_was_removed(victim: Victim) -> None:
     other = HostilePeer(Path(node.home).parent, "removed")
     other.pair_with(node)
     with paired(node.addresses["peer"], other, identity) as channel:
-        assert ask(channel, f"{_PATH}/Hello", b"\xff")[1] == "what came is no HelloRequest"
+        assert (
+            ask(channel, f"{_PATH}/Hello", b"\xff")[1] == "the message is not a valid HelloRequest"
+        )
         node.run("peers", "remove", "removed", "--yes")
         found = {m.name: ask(channel, m.path, b"\xff") for m in methods(_SERVICE)}
     for name, (status, details) in found.items():

@@ -433,10 +433,16 @@ async def test_paths_that_are_not_there_are_named_and_no_import_begins(tmp_path:
     assert job.asked == []
 
 
-async def test_path_has_to_be_named_from_the_root_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [("cd", "a path must be absolute"), ("/c\0d", "a path must not contain a NUL character")],
+)
+async def test_path_that_can_name_no_file_is_refused(
+    tmp_path: Path, path: str, problem: str
+) -> None:
     job = Job(all_windows)
-    call = AdminCall(paths(tmp_path, Path("cd")))
-    with pytest.raises(UsageError, match="paths must be absolute"):
+    call = AdminCall(paths(tmp_path, Path(path)))
+    with pytest.raises(UsageError, match=problem):
         await answers(Node(imports=job).service, "Import", call)
     assert (call.got, job.asked) == ([], [])
 

@@ -5,7 +5,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -97,13 +97,13 @@ async def test_what_another_import_has_recorded_is_not_known_yet(tmp_path: Path)
     store = ImportStore(context)
     recorded = trio.Event()
 
-    async def files() -> AsyncIterator[tuple[str, int, AsyncIterator[bytes]]]:
+    async def files() -> AsyncIterator[tuple[str, int, AsyncGenerator[bytes]]]:
         for n in range(30):  # more than a batch, so that some of it is recorded
             yield f"{n}", 3_000_000, windows(n)
         recorded.set()
         await trio.sleep_forever()
 
-    async def windows(n: int) -> AsyncIterator[bytes]:
+    async def windows(n: int) -> AsyncGenerator[bytes]:
         yield instances[n]
 
     def instance(n: int) -> bytes:

@@ -1,7 +1,7 @@
 """Every file of an import is counted once, and told of if it was not carried."""
 
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -121,9 +121,12 @@ async def test_same_files_again_make_no_package_and_are_told_to_be_known(
 async def test_large_file_that_need_not_be_read_to_its_end_is_closed(
     context: StoreContext, recwarn: pytest.WarningsRecorder
 ) -> None:
+    text = b"text" * len(LARGE)
     summary = await Import(context).run(File("large", LARGE))
-    again = await Import(context).run(File("large", LARGE), File("text", b"text" * len(LARGE)))
+    again = await Import(context).run(File("large", LARGE), File("text", text))
     assert (summary.carried, again.carried, again.known, again.not_dicom) == (1, 0, 1, 1)
+    summary = await Import(context).job.run_streamed(streamed(("text", text)))
+    assert summary.not_dicom == 1
     gc.collect()
     assert [str(warning.message) for warning in recwarn] == []
 
@@ -150,7 +153,7 @@ async def test_what_a_dicomdir_names_is_missed_where_it_is_not_there(
     assert (summary.refused, summary.not_dicom) == (1, 1)
 
 
-Streamed = tuple[str, int, AsyncIterator[bytes]]
+Streamed = tuple[str, int, AsyncGenerator[bytes]]
 
 
 async def streamed(*files: tuple[str, bytes]) -> AsyncIterator[Streamed]:
@@ -158,13 +161,13 @@ async def streamed(*files: tuple[str, bytes]) -> AsyncIterator[Streamed]:
         yield label, len(content), windows_of(content)
 
 
-async def windows_of(content: bytes) -> AsyncIterator[bytes]:
+async def windows_of(content: bytes) -> AsyncGenerator[bytes]:
     for i in range(0, len(content), WINDOW_BYTES):
         await trio.lowlevel.checkpoint()
         yield content[i : i + WINDOW_BYTES]
 
 
-async def broken(content: bytes) -> AsyncIterator[bytes]:
+async def broken(content: bytes) -> AsyncGenerator[bytes]:
     yield content[:WINDOW_BYTES]
     yield content[WINDOW_BYTES:-1]
     raise DicomError("it cannot be read to its end")

@@ -65,15 +65,19 @@ async def test_origin_is_an_id_own_or_a_name_that_one_facility_has(
     identities: list[Identity],
 ) -> None:
     peers = [
-        peer(identities[0], "Billings"),
+        peer(identities[0], "Billings Hospital"),
         peer(identities[1], "Twins"),
         peer(identities[2], "twins"),
     ]
     facilities, _ = made(peers)
     assert facilities.origin_named("own") == "own"
-    assert facilities.origin_named("OWN") == "OWN"
+    assert facilities.origin_named(" OWN") == "own"
     assert facilities.origin_named("great falls") == str(ME)
-    assert facilities.origin_named("BILLINGS") == str(peers[0].facility_id)
+    billings = str(peers[0].facility_id)
+    # The letters of this name are those of an ID's beginning, too.
+    assert facilities.origin_named("Billings Hospital") == billings
+    assert facilities.origin_named(" BILLINGS  hospital") == billings
+    assert facilities.origin_named(billings.replace("-", "")[:16].lower()) == billings
     assert facilities.origin_named("ABCDEFGHIJKLMNOP") == "ABCDEFGHIJKLMNOP"
     assert facilities.origin_named("nobody") == "nobody"
     with pytest.raises(Conflict):
