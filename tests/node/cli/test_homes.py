@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from node.app.home import Home, NewNode, make_home, unlock_root_key
 from node.cli.homes import home_path, kit_from, passphrase_of
 from node.cli.main import cli
+from node.crypto.argon2 import FAST_FOR_TESTS
 from node.crypto.keyring import RecoveryKit
 from node.errors import ConfigError, KeysError, UsageError
 
@@ -24,7 +25,8 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 def made(folder: Path, passphrase: bytes | None) -> Home:
     home = Home(folder / "home")
-    new = NewNode("Clinic", folder / "kit.json", passphrase, "127.0.0.1:0", "127.0.0.1:0")
+    address, kit = "127.0.0.1:0", folder / "kit.json"
+    new = NewNode("Clinic", kit, passphrase, address, address, cost=FAST_FOR_TESTS)
     make_home(home, new)
     return home
 
