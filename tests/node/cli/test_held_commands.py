@@ -113,11 +113,27 @@ def test_json_lists_what_was_decided_and_each_error(node: AnsweringNode) -> None
             "exit_status": NotFound.exit_code,
         }
     ]
+    assert node.error("held", "release", "9") == {
+        "code": "not-found",
+        "message": "nothing is held as 9; see `emix held`",
+        "exit_status": NotFound.exit_code,
+        "held_id": 9,
+    }
     assert node.json("held", "discard", "3") == {"discarded": [3], "errors": []}
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "s3", str(2**63)])
-def test_what_cannot_be_a_number_is_not_sent(node: AnsweringNode, number: str) -> None:
-    assert node.run("held", "release", "3", "--", number).exit_code == 2
-    assert node.run("held", "release").exit_code == 2
+@pytest.mark.parametrize("command", ["release", "discard"])
+def test_what_cannot_be_a_number_is_not_sent(
+    node: AnsweringNode, command: str, number: str
+) -> None:
+    assert node.run("held", command, "3", "--", number).exit_code == 2
+    assert node.run("held", command).exit_code == 2
     assert node.sent == []
+
+
+@pytest.mark.parametrize("command", ["release", "discard"])
+def test_smallest_and_largest_number_are_sent(node: AnsweringNode, command: str) -> None:
+    node.answers[DECIDE] = pb.DecideHeldResponse(package_id="01234567")
+    assert node.run("held", command, "1", str(2**63 - 1)).exit_code == 0
+    assert [request.held_id for request in node.requests(DECIDE)] == [1, 2**63 - 1]
