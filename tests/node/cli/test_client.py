@@ -1,6 +1,7 @@
 """A command's connection: which home, whose error, how long, and in whose name."""
 
 import getpass
+import grp
 import os
 import shlex
 from pathlib import Path
@@ -200,19 +201,35 @@ def test_socket_that_others_could_replace_gets_no_request(tmp_path: Path) -> Non
     assert node.sent == []
 
 
+OWNER, ME, GROUP = 64321, 64322, 64323
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user for a while")
-def test_group_without_a_name_is_named_by_number() -> None:
-    with folder_of_user() as folder:
-        folder.chmod(0o755)
-        node = AnsweringNode(folder / "node")
-        os.chown(node.home, 64321, 64323)
-        node.home.chmod(0o710)
-        os.seteuid(64322)
+def test_home_of_another_user_gets_no_request_and_the_next_step_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def status(node: AnsweringNode) -> str:
+        os.seteuid(ME)
         try:
             done = node.run("status")
         finally:
             os.seteuid(0)
-    assert done.exit_code == ConfigError.exit_code
-    assert "64322 is not in the group 64323" in done.stderr
-    assert "usermod -aG 64323 64322" in done.stderr
-    assert node.sent == []
+        assert done.exit_code == ConfigError.exit_code
+        return done.stderr
+
+    with folder_of_user() as folder:
+        folder.chmod(0o755)
+        theirs = AnsweringNode(folder / "node")
+        os.chown(theirs.home, OWNER, GROUP)
+        theirs.home.chmod(0o700)
+        assert "only that user and root may use it" in status(theirs)
+        theirs.home.chmod(0o710)
+        text = status(theirs)  # no group has that number here
+        assert f"{ME} is not in the group {GROUP}, whose members may use the node of" in text
+        assert f"usermod -aG {GROUP} {ME}" in text
+        assert f"sudo -u '#{OWNER}' emix ..." in text
+        group = grp.struct_group(("admins", "x", GROUP, [str(ME)]))
+        monkeypatch.setattr(grp, "getgrgid", lambda _: group)
+        text = status(theirs)
+        assert f"{ME} was added to the group admins after this log-in: log in again" in text
+    assert theirs.sent == []
