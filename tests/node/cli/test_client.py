@@ -208,13 +208,16 @@ OWNER, ME, GROUP = 64321, 64322, 64323
 def test_home_of_another_user_gets_no_request_and_the_next_step_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def status(node: AnsweringNode) -> str:
+    def status(node: AnsweringNode, *groups: int, expected: int = ConfigError.exit_code) -> str:
+        before = os.getgroups()
+        os.setgroups(groups)
         os.seteuid(ME)
         try:
             done = node.run("status")
         finally:
             os.seteuid(0)
-        assert done.exit_code == ConfigError.exit_code
+            os.setgroups(before)
+        assert done.exit_code == expected, done.output
         return done.stderr
 
     with folder_of_user() as folder:
@@ -232,4 +235,7 @@ def test_home_of_another_user_gets_no_request_and_the_next_step_is_named(
         monkeypatch.setattr(grp, "getgrgid", lambda _: group)
         text = status(theirs)
         assert f"{ME} was added to the group admins after this log-in: log in again" in text
-    assert theirs.sent == []
+        assert theirs.sent == []
+        theirs.answers[STATUS] = pb.GetStatusResponse()
+        assert status(theirs, GROUP, expected=0) == ""
+        assert theirs.names == [STATUS]

@@ -46,6 +46,7 @@ def entry(number: int, fate: str, expiring: int = 0) -> pb.RetentionEntry:
         (0, "The clock is trusted already.\n"),
         (90, "It is 2 minutes ahead of what was known before.\n"),
         (-7200, "It is 2 hours behind what was known before.\n"),
+        (1, "It is 1 s ahead of what was known before.\n"),
         (45, "It is 45 s ahead of what was known before.\n"),
     ],
 )
