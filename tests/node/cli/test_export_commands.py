@@ -197,6 +197,7 @@ def test_zip_file_is_written_here_of_files_in_order(
     path = tmp_path / name
     done = node.run("export", "s12", str(path))
     assert done.exit_code == 0, done.output
+    assert done.stdout == f"3 instances, 1.1 kB in {path}; sealed by {ORIGIN}.\n"
     (request,) = node.requests(EXPORT)
     assert (request.stream, request.in_order) == (True, True)
     with zipfile.ZipFile(path) as archive:
@@ -207,11 +208,12 @@ def test_zip_file_is_written_here_of_files_in_order(
 
 def test_zip_file_has_a_dicomdir_if_one_can_be_made(node: AnsweringNode, tmp_path: Path) -> None:
     path = tmp_path / "out.zip"
-    image = {"SE000001/IM000001": make_instance(1, 1, size=4)}
-    node.answers[EXPORT] = [BEGIN, *pieces(image), END]
-    shown = node.json("export", "s12", str(path), "--dicomdir")
-    assert (shown["has_dicomdir"], shown["unlisted"]) == (True, [])
-    assert set(zipfile.ZipFile(path).namelist()) == {"DICOMDIR", *image}
+    files = {"SE000001/IM000001": make_instance(1, 1, size=4), "SE000001/IM000002": b"no DICOM"}
+    node.answers[EXPORT] = [BEGIN, *pieces(files), END]
+    shown = node.json("export", "s12", str(path), "--dicomdir", status=1)
+    assert shown["has_dicomdir"] is True
+    assert [one["name"] for one in shown["unlisted"]] == ["SE000001/IM000002"]
+    assert set(zipfile.ZipFile(path).namelist()) == {"DICOMDIR", *files}
     path.unlink()
     node.answers[EXPORT] = [BEGIN, *pieces(), END]
     shown = node.json("export", "s12", str(path), "--dicomdir", status=1)

@@ -88,6 +88,7 @@ def test_path_that_is_not_there_ends_it_before_anything_is_sent(
     assert done.exit_code == UsageError.exit_code
     assert "cannot be accessed (" in done.stderr
     assert "disc/" in done.stderr
+    assert node.run("import").exit_code == UsageError.exit_code
     done = node.run("import", "")
     assert (done.exit_code, "an empty path" in done.stderr) == (UsageError.exit_code, True)
     assert node.sent == []
@@ -169,13 +170,13 @@ def test_import_that_found_nothing_names_where_it_looked(node: AnsweringNode, di
 
 def test_twenty_missing_files_and_twenty_studies_are_named(node: AnsweringNode, disc: Path) -> None:
     missing = [finding("missing", f"/disc/IM{n}", "gone") for n in range(21)]
-    uids = [f"1.2.{n}" for n in range(23)]
+    uids = [f"1.2.{n}" for n in range(21)]
     node.answers[IMPORT] = [*missing, *ended(pb.ImportSummary(carried=1, missing=21), uids)]
     done = node.run("import", str(disc))
     assert done.stdout.count(" missing  /disc/") == 20
     assert "21 files that a DICOMDIR references are missing; --json lists them." in done.stdout
     assert done.stdout.count("\n  study 1.2.") == 20
-    assert done.stdout.endswith("  and 3 more; see `emix studies`\n")
+    assert done.stdout.endswith("  and 1 more; see `emix studies`\n")
     assert len(node.json("import", str(disc), status=1)["findings"]) == 21
 
 
