@@ -184,12 +184,12 @@ def verify_audit(
       emix audit verify --witnesses
       emix audit verify --head /media/usb/head-2026-11.json
     """
-    if head_file and entry:
+    if head_file is not None and entry is not None:
         raise UsageError("give either --head or --entry, not both")
     request = pb.VerifyAuditRequest(ask_witnesses=witnesses)
-    if head_file:
+    if head_file is not None:
         request.head = _read_head(head_file)
-    if entry:
+    if entry is not None:
         request.sequence, request.digest = _parse_entry(entry)
     answer = run_call(context, "AuditService.VerifyAudit", request)
     report = VerifyReport(answer, is_asked=witnesses, now=time.time())
@@ -238,14 +238,14 @@ def head(context: click.Context, file: str | None, json_: bool) -> None:
       emix audit head --export /media/usb/head-2026-11.json
     """
     answer = run_call(context, "AuditService.GetAuditHead", pb.GetAuditHeadRequest())
-    if file:
+    if file is not None:
         from node.documents.audit_head import head_file
 
         safe_paths.write_file(Path(file), head_file(answer.head))
     if json_:
         show_json(answer)
         return
-    if file:
+    if file is not None:
         print_line(f"Wrote {file}; later: emix audit verify --head {file}")
         return
     print_line(f"{'facility':>10}  {answer.facility_id}")

@@ -23,8 +23,7 @@ from node.rpc.unix import unix_address
 from node.system import safe_paths
 
 _ANSWER_SECONDS = 120.0
-# A whole copy of the home; every chunk of a large study.
-_SLOW_SECONDS = {"NodeService.Backup": 12 * 3600.0, "StudyService.DeleteStudy": 3600.0}
+_SLOW_SECONDS = {"StudyService.DeleteStudy": 3600.0}  # every chunk of a large study
 
 _METHODS: dict[str, Method[Any, Any]] = {
     f"{service.name}.{m.name}": m

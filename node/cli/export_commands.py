@@ -85,7 +85,7 @@ def export(
     """
     target = safe_paths.absolute(Path(directory))
     is_zip = target.suffix.lower() == ".zip"
-    if is_zip and target.resolve().is_relative_to(home_path(context).resolve()):
+    if target.resolve().is_relative_to(home_path(context).resolve()):
         raise UsageError("a home is encrypted and an export is not; choose another folder")
     uid = chosen(context, uid, is_sure=yes)
     request = pb.ExportStudyRequest(

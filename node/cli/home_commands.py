@@ -1,13 +1,11 @@
 """Commands that work directly on a home: init, serve, passphrase, restore."""
 
-import shlex
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import click
 
-from node.cli.homes import DEFAULT_HOME, home_path, kit_from, passphrase_of
+from node.cli.homes import emix_command, home_path, kit_from, passphrase_of
 from node.errors import UsageError
 from node.system import safe_paths
 from node.terminal.commands import as_json
@@ -102,7 +100,7 @@ def init(
     print_line(f"Made a node in {home.root}.")
     print_line(f"Facility ID: {signer.facility_id}")
     print_line(f"Keep {recovery_kit} offline: it recovers the keys and speaks for the facility.")
-    print_line(f"Next: look at {home.config}, then `{_command(home.root)} serve`.")
+    print_line(f"Next: look at {home.config}, then `{emix_command(home.root)} serve`.")
 
 
 @click.command()
@@ -158,16 +156,8 @@ def passphrase(
             say = UsageError("the new passphrase is needed: --new-passphrase-file FILE")
             new = prompted("New passphrase", say, is_new=True)
         set_passphrase(home, root_key, new)
-    text = "The new passphrase is set. Start the node with `emix serve`."
+    text = f"The new passphrase is set. Start the node with `{emix_command(home.root)} serve`."
     show_done({"home": str(home.root.absolute())}, text, json_=json_)
-
-
-def _command(home: Path) -> str:
-    """Return how commands for a home begin: with --home, where it is not the usual one."""
-    is_usual = False
-    with suppress(RuntimeError):  # a user without a home directory has no usual one
-        is_usual = home.absolute() == Path(DEFAULT_HOME).expanduser()
-    return "emix" if is_usual else shlex.join(["emix", "--home", str(home)])
 
 
 @click.command()
@@ -220,7 +210,7 @@ def restore(
         for problem in restored.missing:
             print_line(f"PROBLEM  {problem.name} {problem.what}")
         print_line(f"{restored.files} files, {show_bytes(restored.bytes)} in {home.root}.")
-        start = _command(home.root)
+        start = emix_command(home.root)
         print_line(f"Next: `{start} serve`, then `{start} store check`.")
     if restored.missing:
         raise SystemExit(1)

@@ -1,5 +1,7 @@
 """The home that a command works on, and the secrets that unlock it."""
 
+import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,3 +45,11 @@ def kit_from(path: str) -> "RecoveryKit":
         return RecoveryKit.decode(safe_paths.read_file(Path(path), _MOST_SECRET_BYTES))
     except OSError as exc:
         raise UsageError(f"{path} cannot be read as a recovery kit ({exc.strerror})") from exc
+
+
+def emix_command(home: Path) -> str:
+    """Return how commands for a home begin: with --home, where it is not the usual one."""
+    is_usual = False
+    with suppress(RuntimeError):  # a user without a home directory has no usual one
+        is_usual = home.absolute() == Path(DEFAULT_HOME).expanduser()
+    return "emix" if is_usual else shlex.join(["emix", "--home", str(home)])

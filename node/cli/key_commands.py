@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli.client import operator
-from node.cli.homes import home_path, kit_from, passphrase_of
+from node.cli.homes import emix_command, home_path, kit_from, passphrase_of
 from node.domain.actors import Actor, at_home
 from node.errors import UsageError
 from node.terminal.commands import as_json
@@ -79,7 +79,10 @@ def replace(context: click.Context, recovery_kit: str, clock_is_right: bool, jso
     home = _home(context)
     kit = kit_from(recovery_kit)
     facts = replace_node(home, kit, _actor(), is_clock_right=clock_is_right)
-    text = "The node has a new key. Start it with `emix serve`: it informs its peers by itself."
+    text = (
+        f"The node has a new key. Start it with `{emix_command(home.root)} serve`: it informs its"
+        " peers by itself."
+    )
     _show_key(facts, text, json_=json_)
 
 
@@ -120,7 +123,8 @@ def renew(
     else:
         signer = decode_certificate(_read(str(certificate)))
         facts = take_certificate(home, passphrase_of(home, passphrase_file), signer, _actor())
-    _show_key(facts, "The node's certificate was renewed. Start it: `emix serve`.", json_=json_)
+    text = f"The node's certificate was renewed. Start it: `{emix_command(home.root)} serve`."
+    _show_key(facts, text, json_=json_)
 
 
 @node.command()

@@ -255,6 +255,7 @@ def test_entry_that_was_written_down_is_compared(node: AnsweringNode) -> None:
         f"{2**53}:" + DIGEST.hex(),
         "4711:" + DIGEST.hex()[2:],
         "4711:" + "zz" * 32,
+        "",
     ],
 )
 def test_entry_that_cannot_be_is_not_sent(node: AnsweringNode, entry: str) -> None:
@@ -269,6 +270,7 @@ def test_file_that_holds_no_head_is_not_sent(node: AnsweringNode, tmp_path: Path
     done = node.run("audit", "verify", "--head", str(file))
     assert done.exit_code == UsageError.exit_code
     assert f"{file} cannot be read (No such file or directory)" in done.stderr
+    assert node.run("audit", "verify", "--head", "").exit_code == UsageError.exit_code
     file.write_bytes(b"{}")
     assert node.run("audit", "verify", "--head", str(file)).exit_code == DocumentError.exit_code
     file.write_bytes(head_file(ENCODED))

@@ -222,9 +222,11 @@ def test_zip_file_has_a_dicomdir_if_one_can_be_made(node: AnsweringNode, tmp_pat
     assert set(zipfile.ZipFile(path).namelist()) == set(FILES)
 
 
-def test_home_gets_no_zip_file(node: AnsweringNode) -> None:
+@pytest.mark.parametrize("name", ["out.zip", "out", "caf\udce9"])
+def test_home_gets_no_export_whoever_would_write_it(node: AnsweringNode, name: str) -> None:
     (node.home / "folder").mkdir()
-    done = node.run("export", "s12", str(node.home / "folder" / "out.zip"))
+    node.answers[EXPORT] = streamed_only(BEGIN, *pieces(), END)
+    done = node.run("export", "s12", str(node.home / "folder" / name))
     assert done.exit_code == UsageError.exit_code
     assert "a home is encrypted and an export is not; choose another folder" in done.stderr
     assert node.sent == []
