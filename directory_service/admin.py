@@ -26,7 +26,7 @@ class AdminServer:
     def __init__(
         self,
         name: str,
-        knowledge: Replica,
+        replica: Replica,
         endpoint: str,
         certificate: bytes,
         clock: Callable[[], float],
@@ -38,8 +38,8 @@ class AdminServer:
         self._noted = alarms
         self._unnamed_relays = unnamed_relays
         self._name = name
-        self._knowledge = knowledge
-        self._registry = knowledge.registry
+        self._replica = replica
+        self._registry = replica.registry
         self._endpoint = endpoint
         self._certificate_expires = validity(certificate)[1]
         self._clock = clock
@@ -77,7 +77,7 @@ class AdminServer:
     def _alarms(self) -> list[str]:
         now = self._clock()
         alarms = []
-        if self._knowledge.is_database_away:
+        if self._replica.is_database_away:
             alarms.append(
                 "the database does not answer: nobody can join or log in; look-ups still work from"
                 " memory. Check that PostgreSQL runs and can be reached"

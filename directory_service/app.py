@@ -118,13 +118,13 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         storage = Storage(engine)
         stack.push_async_callback(_close, storage)
         registry = Registry(config.network_key)
-        knowledge = Replica(registry, storage, bus, time.time, home.kept_list)
+        replica = Replica(registry, storage, bus, time.time, home.kept_list)
         alarms, unnamed = Alarms(), home.unnamed_relays()
         door = Warden(_connection_bounds(config))
         server = DirectoryServer(
             name=config.name,
             root_digest=fingerprint(root),
-            knowledge=knowledge,
+            replica=replica,
             spend=storage.spend if bus.is_shared else SpentHere().spend,
             sessions=Sessions(key, is_alone=not bus.is_shared),
             tickets=home.tickets(),
@@ -133,13 +133,13 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
             door=door,
             strangers_a_minute=config.strangers_a_minute,
         )
-        await knowledge.load()
+        await replica.load()
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
-        nursery.start_soon(knowledge.run)
+        nursery.start_soon(replica.run)
         service = server.service()
         # Without the database calls are answered from memory only: no node can join or log in.
-        health = {service.descriptor.full_name: lambda: not knowledge.is_database_away}
+        health = {service.descriptor.full_name: lambda: not replica.is_database_away}
         port = await stack.enter_async_context(
             serve(
                 [service, health_service(server.guard_stranger, health, is_public=True)],
@@ -161,7 +161,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
             await stack.enter_async_context(serve_relay(relay, config.relay_listen))
         endpoint = f"{config.listen.rpartition(':')[0]}:{port}"
         admin = AdminServer(
-            config.name, knowledge, endpoint, tls.certificate_der, time.time, relay, alarms, unnamed
+            config.name, replica, endpoint, tls.certificate_der, time.time, relay, alarms, unnamed
         )
         home.socket.unlink(missing_ok=True)
         await stack.enter_async_context(
@@ -169,7 +169,7 @@ async def open_directory(home: Home, config: Config) -> AsyncGenerator[Running]:
         )
         home.socket.chmod(0o600)
         stack.callback(home.socket.unlink, missing_ok=True)
-        read = partial(_gauges, knowledge, tls.certificate_der, relay, alarms)
+        read = partial(_gauges, replica, tls.certificate_der, relay, alarms)
         # What it counts changes in the loop, and the page is asked for on another thread.
         gauges = partial(
             trio.from_thread.run_sync, read, trio_token=trio.lowlevel.current_trio_token()
@@ -218,11 +218,11 @@ def _limits(config: Config) -> Limits:
     )
 
 
-def _gauges(knowledge: Replica, certificate: bytes, relay: Relay | None, alarms: Alarms) -> Gauges:
-    latest = knowledge.registry.view.latest
+def _gauges(replica: Replica, certificate: bytes, relay: Relay | None, alarms: Alarms) -> Gauges:
+    latest = replica.registry.view.latest
     counts = {
-        **knowledge.registry.counts,
-        "database_away": int(knowledge.is_database_away),
+        **replica.registry.counts,
+        "database_away": int(replica.is_database_away),
         "certificate_expires_seconds": int(validity(certificate)[1]),
         "list_expires_seconds": int(latest.expires_time) if latest else 0,
     }

@@ -1,6 +1,6 @@
 """Publish/subscribe between the processes of one directory: presence, and changes of records.
 
-A message (`News`) names what has changed, or carries small transient data (presence, a dial-back, a
+A `BusMessage` names what has changed, or carries small transient data (presence, a dial-back, a
 ticket). Durable data is read from the database; its message is sent in the transaction that keeps
 it. A process that may have missed messages reads everything again.
 """
@@ -21,12 +21,12 @@ _MAC_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class BusMessage:
     """One message to the other processes.
 
     Attributes:
         process: The sending process.
-        kind: member, node, list, tell; or a kind of `directory_service.presence`.
+        kind: member, node, list, watch; or a kind of `directory_service.presence`.
         ids: The ids that it concerns.
         data: Its payload.
     """
@@ -60,7 +60,7 @@ class News:
             return None
 
 
-Take = Callable[[News | None], Awaitable[None]]
+Take = Callable[[BusMessage | None], Awaitable[None]]
 """Takes news of other processes; None where some may have been missed."""
 
 
@@ -73,7 +73,7 @@ class Bus(Protocol):
 
     is_shared: bool
 
-    async def tell(self, news: News) -> None:
+    async def publish(self, message: BusMessage) -> None:
         """Tell all other processes.
 
         Raises:
@@ -89,7 +89,7 @@ class NoBus:
 
     is_shared = False
 
-    async def tell(self, news: News) -> None:
+    async def publish(self, message: BusMessage) -> None:
         """There is nobody to tell."""
 
     async def run(self, take: Take) -> None:

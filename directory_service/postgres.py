@@ -14,7 +14,7 @@ import psycopg_pool
 import structlog
 import trio
 
-from directory_service.bus import News, Take
+from directory_service.bus import BusMessage, Take
 from directory_service.storage import SCHEMA, Transaction
 from node.crypto.digests import keyed_digest
 from node.domain.display_text import printable
@@ -65,22 +65,22 @@ class PostgresEngine:
         self._key = key
         self._limiter = trio.CapacityLimiter(_CONNECTIONS)
 
-    async def run(self, work: Callable[[Transaction], T], news: News | None = None) -> T:
+    async def run(self, work: Callable[[Transaction], T], message: BusMessage | None = None) -> T:
         """See `Engine.run`."""
         # A server that is frozen keeps its connections, and no time-out of its own runs out.
         with trio.CancelScope(deadline=trio.current_time() + _ANSWER_SECONDS, shield=True):
             return await trio.to_thread.run_sync(
-                self._run, work, news, limiter=self._limiter, abandon_on_cancel=True
+                self._run, work, message, limiter=self._limiter, abandon_on_cancel=True
             )
         raise StoreAway(_AWAY)
 
-    def _run(self, work: Callable[[Transaction], T], news: News | None) -> T:
+    def _run(self, work: Callable[[Transaction], T], message: BusMessage | None) -> T:
         try:
             with self._pool.connection(timeout=_CONNECT_SECONDS) as connection:
                 transaction = _Transaction(connection)
                 found = work(transaction)
-                if news is not None:
-                    text = news.encode(self._key)
+                if message is not None:
+                    text = message.encode(self._key)
                     transaction.execute("SELECT pg_notify(?, ?)", channel_of(self._key), text)
                 return found
         except (psycopg.Error, psycopg_pool.PoolTimeout) as exc:
@@ -102,9 +102,9 @@ class PostgresBus:
         self._engine = engine
         self._key = key
 
-    async def tell(self, news: News) -> None:
+    async def publish(self, message: BusMessage) -> None:
         """See `Bus.tell`."""
-        await self._engine.run(lambda _: None, news)
+        await self._engine.run(lambda _: None, message)
 
     async def run(self, take: Take) -> None:
         """See `Bus.run`."""
@@ -125,9 +125,9 @@ class PostgresBus:
             while True:
                 trio.from_thread.check_cancelled()
                 for notify in connection.notifies(timeout=1.0):
-                    news = News.decode(notify.payload, self._key)
-                    if news is not None:
-                        trio.from_thread.run(take, news)
+                    message = BusMessage.decode(notify.payload, self._key)
+                    if message is not None:
+                        trio.from_thread.run(take, message)
 
 
 def check_private(url: str, environment: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from directory_service.bus import News
+from directory_service.bus import BusMessage
 from directory_service.registry import Registry
 from node.crypto.digests import sha256
 from node.domain.ids import NodeId
@@ -21,7 +21,7 @@ from node.domain.ids import NodeId
 log = structlog.get_logger()
 ALIVE_SECONDS, DEAD_SECONDS = 5.0, 20.0
 _MOST_PROCESSES = 64
-_NODES_OF_NEWS = 100  # PostgreSQL accepts 8,000 bytes in a notification
+_NODES_OF_MESSAGE = 100  # PostgreSQL accepts 8,000 bytes in a notification
 _UNLIKE = 2  # differing heartbeats in a row; after one, messages may still be on their way
 _PART = struct.Struct(">QHH")
 """Number of the complete set, number of this part, number of parts."""
@@ -33,7 +33,7 @@ class _Other:
 
     heard_time: float
     unlike: int = 0  # signs of life in a row that say that we know otherwise
-    telling: int = 0
+    publication: int = 0
     parts: dict[int, tuple[NodeId, ...]] = field(default_factory=dict)
 
 
@@ -44,7 +44,7 @@ class Presence:
         self,
         process: str,
         registry: Registry,
-        tell: Callable[[News], Awaitable[bool]],
+        publish: Callable[[BusMessage], Awaitable[bool]],
         changed: Callable[[NodeId], None],
     ) -> None:
         """Prepare.
@@ -52,17 +52,17 @@ class Presence:
         Args:
             process: The name of this process.
             registry: Keeps which nodes are online.
-            tell: Sends a message to the other processes; returns whether it could.
+            publish: Sends a message to the other processes; returns whether it could.
             changed: Called for a node that came online or went offline.
         """
         self._process = process
         self._registry = registry
-        self._tell = tell
+        self._publish = publish
         self._changed = changed
         self._others: dict[str, _Other] = {}
         self._pending: dict[NodeId, bool] = {}  # what the others do not know yet
         self._is_asked = False
-        self._tellings = 0
+        self._publications = 0
         self._wake = trio.Event()
 
     def has_come(self, node: NodeId) -> None:
@@ -78,14 +78,14 @@ class Presence:
         self._pending[node] = is_online
         self._wake.set()
 
-    def tell_all(self) -> None:
+    def publish_all(self) -> None:
         """Request that the complete set of nodes here is sent to the others."""
         self._is_asked = True
         self._wake.set()
 
     async def ask_all(self) -> None:
         """Ask the other processes who is there."""
-        await self._tell(News(self._process, "hello"))
+        await self._publish(BusMessage(self._process, "hello"))
 
     async def run(self) -> None:
         """Tell the others, and notice those that have gone silent, for ever."""
@@ -94,35 +94,35 @@ class Presence:
             with trio.move_on_at(next_alive):
                 await self._wake.wait()
             self._wake = trio.Event()
-            await self._tell_pending()
+            await self._publish_pending()
             if self._is_asked:
                 self._is_asked = False
-                await self._tell_everybody()
+                await self._publish_everybody()
             if trio.current_time() >= next_alive:
                 next_alive = trio.current_time() + ALIVE_SECONDS
                 digest = _digest(self._registry.nodes_at(self._process))
-                await self._tell(News(self._process, "alive", data=digest))
+                await self._publish(BusMessage(self._process, "alive", data=digest))
                 self._drop_silent()
 
-    async def _tell_pending(self) -> None:
+    async def _publish_pending(self) -> None:
         """Send pending changes; those that cannot be sent now are sent later."""
         while self._pending:
-            some = dict(list(self._pending.items())[:_NODES_OF_NEWS])
+            some = dict(list(self._pending.items())[:_NODES_OF_MESSAGE])
             for is_online, kind in ((True, "online"), (False, "offline")):
                 nodes = [node.digest for node, here in some.items() if here is is_online]
-                if nodes and not await self._tell(News(self._process, kind, tuple(nodes))):
+                if nodes and not await self._publish(BusMessage(self._process, kind, tuple(nodes))):
                     return
             for node, is_online in some.items():
                 if self._pending.get(node) is is_online:
                     del self._pending[node]
 
-    async def _tell_everybody(self) -> None:
-        self._tellings += 1
+    async def _publish_everybody(self) -> None:
+        self._publications += 1
         nodes = [node.digest for node in self._registry.nodes_at(self._process)]
-        parts = [nodes[n : n + _NODES_OF_NEWS] for n in range(0, len(nodes), _NODES_OF_NEWS)]
+        parts = [nodes[n : n + _NODES_OF_MESSAGE] for n in range(0, len(nodes), _NODES_OF_MESSAGE)]
         for number, part in enumerate(parts or [[]]):
-            data = _PART.pack(self._tellings, number, len(parts) or 1)
-            if not await self._tell(News(self._process, "presence", tuple(part), data)):
+            data = _PART.pack(self._publications, number, len(parts) or 1)
+            if not await self._publish(BusMessage(self._process, "presence", tuple(part), data)):
                 return
 
     def _drop_silent(self) -> None:
@@ -135,33 +135,33 @@ class Presence:
 
     # -- what the others say ------------------------------------------------------------------
 
-    async def take(self, news: News) -> bool:
+    async def take(self, message: BusMessage) -> bool:
         """Handle a message of another process; return whether its kind belongs to presence.
 
         Raises:
             ValueError: it is malformed.
         """
-        other = self._others.get(news.process)
+        other = self._others.get(message.process)
         if other is None:
             if len(self._others) >= _MOST_PROCESSES:
                 return False
-            other = self._others[news.process] = _Other(trio.current_time())
-            await self._ask(news.process)
+            other = self._others[message.process] = _Other(trio.current_time())
+            await self._ask(message.process)
         other.heard_time = trio.current_time()
-        match news.kind:
+        match message.kind:
             case "online" | "offline":
-                for node in map(NodeId, news.ids):
-                    self._set(node, news.process, is_online=news.kind == "online")
+                for node in map(NodeId, message.ids):
+                    self._set(node, message.process, is_online=message.kind == "online")
             case "alive":
-                await self._compare(news.process, other, news.data)
-            case "hello" if news.data in (b"", self._process.encode()):
-                self.tell_all()
+                await self._compare(message.process, other, message.data)
+            case "hello" if message.data in (b"", self._process.encode()):
+                self.publish_all()
             case "presence":
-                self._take_part(news, other)
+                self._take_part(message, other)
         return True
 
     async def _ask(self, process: str) -> None:
-        await self._tell(News(self._process, "hello", data=process.encode()))
+        await self._publish(BusMessage(self._process, "hello", data=process.encode()))
 
     async def _compare(self, process: str, other: _Other, digest: bytes) -> None:
         is_alike = digest == _digest(self._registry.nodes_at(process))
@@ -170,16 +170,16 @@ class Presence:
             other.unlike = 0
             await self._ask(process)
 
-    def _take_part(self, news: News, other: _Other) -> None:
+    def _take_part(self, message: BusMessage, other: _Other) -> None:
         try:
-            telling, number, count = _PART.unpack(news.data)
+            publication, number, count = _PART.unpack(message.data)
         except struct.error as exc:
             raise ValueError("a part of another form") from exc
-        if telling != other.telling or number == 0:
-            other.telling, other.parts = telling, {}
-        other.parts[number] = tuple(map(NodeId, news.ids))
+        if publication != other.publication or number == 0:
+            other.publication, other.parts = publication, {}
+        other.parts[number] = tuple(map(NodeId, message.ids))
         if len(other.parts) == count:
-            self._replace(news.process, [n for part in other.parts.values() for n in part])
+            self._replace(message.process, [n for part in other.parts.values() for n in part])
             other.parts = {}
 
     def _replace(self, process: str, nodes: Iterable[NodeId]) -> None:

@@ -27,7 +27,7 @@ _EARLIER_LISTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class ListNews:
+class ListAnswer:
     """The newest list, as somebody needs it: whole, as a change, or not at all."""
 
     whole: bytes = b""
@@ -164,7 +164,7 @@ class Registry:
             if not self.is_member(f) or (f in confirmed and not self.is_confirmed(f))
         )
 
-    def list_for(self, known: bytes, *, may_have_whole: bool) -> ListNews:
+    def list_for(self, known: bytes, *, may_have_whole: bool) -> ListAnswer:
         """Return the newest list in the form needed by a node that has the list with this digest.
 
         A node that may not have the whole list gets none, unless it has one of the last few lists:
@@ -172,16 +172,16 @@ class Registry:
         """
         latest = self.view.latest
         if latest is None:
-            return ListNews()
+            return ListAnswer()
         if known == latest.digest:
-            return ListNews(is_known=True)
+            return ListAnswer(is_known=True)
         for base in self._earlier:
             if base.digest == known and known not in self._changes:
                 self._changes[known] = make_change(base, latest, self.encoded_list)
         change = self._changes.get(known, b"")
         if change:
-            return ListNews(change=change)
-        return ListNews(
+            return ListAnswer(change=change)
+        return ListAnswer(
             whole=self.encoded_list if may_have_whole or known in self._changes else b""
         )
 

@@ -15,7 +15,7 @@ import structlog
 import trio
 from emix.directory.v1 import directory_pb2 as pb
 
-from directory_service.bus import Bus, News
+from directory_service.bus import Bus, BusMessage
 from directory_service.presence import Presence
 from directory_service.registry import Record, Registry
 from directory_service.storage import Storage, StoredMember, StoredNode
@@ -62,9 +62,7 @@ class Replica:
         self._bus = bus
         self._clock = clock
         self._process = secrets.token_hex(8)
-        self._presence = Presence(
-            self._process, registry, self._told_others, self._presence_changed
-        )
+        self._presence = Presence(self._process, registry, self._published, self._presence_changed)
         self._is_behind = False
         self._looked_time = 0.0
         self._looked_members = 0
@@ -87,9 +85,9 @@ class Replica:
             membership.encoded,
             membership.joined_seconds,
         )
-        news = News(self._process, "member", (membership.facility_id.digest,))
+        message = BusMessage(self._process, "member", (membership.facility_id.digest,))
         with self._asking_database():
-            is_new = await self._storage.enroll(member, is_listed=is_listed, news=news)
+            is_new = await self._storage.enroll(member, is_listed=is_listed, message=message)
         if is_new:
             log.info("facility joined", facility=membership.facility_id.short())
             self._put_member(membership)
@@ -121,8 +119,8 @@ class Replica:
             int(record.expires_time),
         )
         with self._asking_database():
-            news = News(self._process, "node", (record.node.digest,))
-            await self._storage.put_node(kept, news, generation=record.generation)
+            message = BusMessage(self._process, "node", (record.node.digest,))
+            await self._storage.put_node(kept, message, generation=record.generation)
         self._put_record(record)
 
     async def _keep_list(self, encoded: bytes) -> None:
@@ -143,7 +141,9 @@ class Replica:
         """
         try:
             with self._asking_database():
-                await self._storage.put_list(shown.place, encoded, News(self._process, "list"))
+                await self._storage.put_list(
+                    shown.place, encoded, BusMessage(self._process, "list")
+                )
         except Conflict:
             await self._load_list()  # of another process, which could not tell us perhaps
             raise
@@ -218,7 +218,7 @@ class Replica:
     def _put_member(self, membership: Membership) -> None:
         other = self.registry.put_member(membership)
         for record in self.registry.records(membership.facility_id):
-            self._tell_record(record)  # it came before its membership
+            self._publish_record(record)  # it came before its membership
         if other is not None and not self.registry.is_member(other):
             log.warning("facility no longer a member", facility=other.short())
             self.watchers.end_all_of([other])
@@ -263,12 +263,12 @@ class Replica:
             log.warning("node replaced", facility=record.facility.short())
             self.watchers.end_all_of([record.facility])  # the new one watches again
         if self.registry.put(record):
-            self._tell_record(record)
+            self._publish_record(record)
 
     async def run(self) -> None:
         """Forget what has expired, and keep up with the other processes, for ever."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._bus.run, self._take_news)
+            nursery.start_soon(self._bus.run, self._take_message)
             if self._bus.is_shared:
                 nursery.start_soon(self._presence.run)
                 nursery.start_soon(self._keep_looking)
@@ -284,17 +284,17 @@ class Replica:
             is_behind, self._is_behind = self._is_behind, False
             await self._guarded(self.load if is_behind else self._look)
 
-    async def _told_others(self, news: News) -> bool:
+    async def _published(self, message: BusMessage) -> bool:
         """Send a message to the other processes; if the bus is down, they find it by polling."""
         try:
             with self._asking_database():
-                await self._bus.tell(news)
+                await self._bus.publish(message)
         except StoreError:
             return False
         return True
 
-    async def _take_news(self, news: News | None) -> None:
-        await self._guarded(lambda: self._take(news))
+    async def _take_message(self, message: BusMessage | None) -> None:
+        await self._guarded(lambda: self._take(message))
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Handle a message of another process; no error in it ends this process."""
@@ -306,42 +306,44 @@ class Replica:
         except* Exception:  # a supervisor: what another process says does not end this one
             log.exception("notification not applied")
 
-    async def _take(self, news: News | None) -> None:
-        if news is None:  # whatever was said is lost: look at everything
+    async def _take(self, message: BusMessage | None) -> None:
+        if message is None:  # whatever was said is lost: look at everything
             await self.load()
-            self._presence.tell_all()
+            self._presence.publish_all()
             await self._presence.ask_all()
             return
-        if news.process == self._process or not await self._presence.take(news):
+        if message.process == self._process or not await self._presence.take(message):
             return
-        match news.kind:
+        match message.kind:
             case "member":
-                await self.look_for(FacilityId(news.ids[0]))
+                await self.look_for(FacilityId(message.ids[0]))
             case "node":
-                node = await self._storage.node(NodeId(news.ids[0]))
+                node = await self._storage.node(NodeId(message.ids[0]))
                 if node is not None:
                     self._take_node(node)
             case "list":
                 await self._load_list()
-            case "tell":
-                node_id, thing = NodeId(news.ids[0]), news.ids[1]
-                self.watchers.tell(node_id, thing, pb.WatchResponse.FromString(news.data))
+            case "watch":
+                node_id, thing = NodeId(message.ids[0]), message.ids[1]
+                self.watchers.publish(node_id, thing, pb.WatchResponse.FromString(message.data))
 
-    # -- telling nodes --------------------------------------------------------------------------
+    # -- notifying nodes -------------------------------------------------------------------------
 
-    async def tell_node(self, node: NodeId, thing: bytes, news: pb.WatchResponse) -> None:
-        """Tell a node, at whichever process it is.
+    async def notify_node(self, node: NodeId, thing: bytes, response: pb.WatchResponse) -> None:
+        """Notify a node, at whichever process it is.
 
         Raises:
             StoreError: it is at another one, and the way there is broken just now.
         """
         if self.watchers.is_watching(node):
-            self.watchers.tell(node, thing, news)
+            self.watchers.publish(node, thing, response)
             return
         ids = (node.digest, thing)
-        await self._bus.tell(News(self._process, "tell", ids, news.SerializeToString()))
+        await self._bus.publish(
+            BusMessage(self._process, "watch", ids, response.SerializeToString())
+        )
 
-    def news(self, record: Record) -> pb.WatchResponse:
+    def response_of(self, record: Record) -> pb.WatchResponse:
         """Return a record as a Watch message."""
         return pb.WatchResponse(record=self.wire(record))
 
@@ -358,17 +360,19 @@ class Replica:
         gone = self.registry.take_list(shown, encoded)
         epoch, number = shown.place
         log.info("list in force", epoch=epoch, number=number, members=len(shown.members))
-        self.watchers.tell_all("list", LIST)
+        self.watchers.publish_to_all("list", LIST)
         self.watchers.end_all_of(gone)
 
     def _presence_changed(self, node: NodeId) -> None:
         record = self.registry.record(node)
         if record is not None:
-            self._tell_record(record)
+            self._publish_record(record)
 
-    def _tell_record(self, record: Record) -> None:
+    def _publish_record(self, record: Record) -> None:
         if self.registry.is_member(record.facility):
-            self.watchers.tell_interested(record.facility, record.node, self.news(record))
+            self.watchers.publish_to_interested(
+                record.facility, record.node, self.response_of(record)
+            )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from emix.directory.v1 import directory_pb2 as pb
 from google.protobuf.message import DecodeError
 
 from directory_service.alarms import Alarms
-from directory_service.registry import MAX_NODES, ListNews, Record
+from directory_service.registry import MAX_NODES, ListAnswer, Record
 from directory_service.replica import Replica
 from directory_service.sessions import SESSION_SECONDS, Session, Sessions, Spend
 from directory_service.subscriptions import LIST
@@ -93,7 +93,7 @@ class DirectoryServer:
         *,
         name: str,
         root_digest: bytes,
-        knowledge: Replica,
+        replica: Replica,
         spend: Spend,
         sessions: Sessions,
         tickets: TicketSigner,
@@ -105,8 +105,8 @@ class DirectoryServer:
     ) -> None:
         self._name = name
         self._root_digest = root_digest
-        self._knowledge = knowledge
-        self._registry = knowledge.registry
+        self._replica = replica
+        self._registry = replica.registry
         self._spend = spend
         self._sessions = sessions
         self._tickets = tickets
@@ -115,7 +115,7 @@ class DirectoryServer:
         self._door = door
         self._places = Places(MAX_CALLS_OF_NODE)
         self._clock = clock
-        self._watchers = knowledge.watchers
+        self._watchers = replica.watchers
         self._is_leaving = False
         self._gathering = Gathering(
             MAX_LIST_BYTES, of_caller=_LISTS_BROUGHT, in_all=_LISTS_BROUGHT_IN_ALL
@@ -237,23 +237,23 @@ class DirectoryServer:
     # -- handlers -----------------------------------------------------------------------------
 
     async def _get_network(self, call: Call[None]) -> pb.GetNetworkResponse:
-        news = self._list_for(call)
-        if news.whole:
+        response = self._list_for(call)
+        if response.whole:
             self._count_whole_list(call)
         epoch, number = self._registry.view.place
         return pb.GetNetworkResponse(
             network_key=self._registry.network_key,
             name=self._name,
-            list=news.whole,
-            list_change=news.change,
-            list_is_known=news.is_known,
+            list=response.whole,
+            list_change=response.change,
+            list_is_known=response.is_known,
             list_epoch=epoch,
             list_number=number,
             time_milliseconds=int(self._clock() * 1000),
             challenge=self._sessions.challenge(self._clock()),
         )
 
-    def _list_for(self, call: Call[None]) -> ListNews:
+    def _list_for(self, call: Call[None]) -> ListAnswer:
         """Return the newest list in the form that the caller may have.
 
         A revoked facility has no session, and there may be no change from its list to the newest,
@@ -264,9 +264,9 @@ class DirectoryServer:
         """
         known, shown = call.request.known_list, call.request.membership
         is_confirmed = self._is_session_of_confirmed(call)
-        news = self._registry.list_for(known, may_have_whole=is_confirmed)
-        if news != ListNews() or not shown:
-            return news
+        response = self._registry.list_for(known, may_have_whole=is_confirmed)
+        if response != ListAnswer() or not shown:
+            return response
         membership = open_membership(shown, self._registry.network_key)
         is_revoked = self._registry.is_revoked_by_list(membership)
         return self._registry.list_for(known, may_have_whole=is_revoked)
@@ -301,7 +301,7 @@ class DirectoryServer:
         shown = await self._identify(call.request)
         facility = shown.facility
         if not self._registry.is_member(facility):  # it joined at another process?
-            await self._knowledge.look_for(facility)
+            await self._replica.look_for(facility)
         self._registry.membership(facility)
         now = self._clock()
         session = self._sessions.open(shown.node, facility, shown.generation, now)
@@ -339,7 +339,7 @@ class DirectoryServer:
         if self._clock() >= invitation.expires_seconds and not is_known:
             raise PeerUntrusted("the invitation has expired; ask the network for a new one")
         try:
-            await self._knowledge.enroll(membership, is_listed=listed is not None)
+            await self._replica.enroll(membership, is_listed=listed is not None)
         except Conflict:
             self._note_second_use(invitation)
             raise
@@ -365,7 +365,7 @@ class DirectoryServer:
             )
         now = self._clock()
         record = Record.of(identity, listing, call.request.listing, now + ANNOUNCEMENT_SECONDS)
-        await self._knowledge.announce(record, now)
+        await self._replica.announce(record, now)
         return pb.AnnounceResponse(again_seconds=random.randint(*_AGAIN_SECONDS))  # noqa: S311
 
     async def _lookup(self, call: Call[Session]) -> pb.LookupResponse:
@@ -382,8 +382,8 @@ class DirectoryServer:
         [wanted] = _facilities([call.request.facility_id], 1)
         caller = call.caller.facility
         for node in self._registry.online_nodes(wanted):
-            news = pb.WatchResponse(dial_back=caller.digest)
-            await self._knowledge.tell_node(node, b"dial-back" + caller.digest, news)
+            response = pb.WatchResponse(dial_back=caller.digest)
+            await self._replica.notify_node(node, b"dial-back" + caller.digest, response)
         return pb.AskDialBackResponse()
 
     async def _ask_ticket(self, call: Call[Session]) -> pb.AskTicketResponse:
@@ -403,8 +403,8 @@ class DirectoryServer:
         working = [way for way in ways if way[1] not in request.avoid]
         target, relay = random.choice(working or ways)  # noqa: S311  # spreads the load
         ticket = Ticket.new(relay, session.facility, session.node, wanted, target, self._clock())
-        news = pb.WatchResponse(ticket=self._tickets.sign(ticket.other_half()))
-        await self._knowledge.tell_node(ticket.target, b"ticket" + session.node.digest, news)
+        response = pb.WatchResponse(ticket=self._tickets.sign(ticket.other_half()))
+        await self._replica.notify_node(ticket.target, b"ticket" + session.node.digest, response)
         return pb.AskTicketResponse(ticket=self._tickets.sign(ticket))
 
     async def _publish(self, call: Call[None]) -> pb.PublishResponse:
@@ -421,7 +421,7 @@ class DirectoryServer:
                 f"list {number} of epoch {epoch} was published already; start the next one from it"
             )
         if following is not view:
-            await self._knowledge.publish(shown, encoded)
+            await self._replica.publish(shown, encoded)
         return pb.PublishResponse()
 
     async def _list_memberships(self, call: Call[None]) -> None:
@@ -440,7 +440,7 @@ class DirectoryServer:
         self._is_leaving = True
         seconds = min(1 + self._watchers.total() // _MOVING_A_SECOND, MOVE_SECONDS)
         move = pb.WatchResponse(move=pb.Move(within_seconds=seconds))
-        self._watchers.tell_all("move", move)
+        self._watchers.publish_to_all("move", move)
 
     def _check_open(self) -> None:
         if self._is_leaving:
@@ -457,9 +457,9 @@ class DirectoryServer:
         try:
             with trio.move_on_after(max(session.expires_time - self._clock(), 0)):
                 if await self._wait_confirmed(call):
-                    await self._tell(call, interests)
+                    await self._watch_changes(call, interests)
         finally:
-            self._knowledge.has_gone(session.node)
+            self._replica.has_gone(session.node)
 
     async def _wait_confirmed(self, call: Call[Session]) -> bool:
         """Wait until the newest list names the watcher; False if its stream must end before.
@@ -470,7 +470,7 @@ class DirectoryServer:
         if self._registry.is_confirmed(session.facility):
             return True
         with self._watchers.watching(session.node, session.facility, ()) as watcher:
-            self._knowledge.has_come(session.node)
+            self._replica.has_come(session.node)
             while not self._registry.is_confirmed(session.facility):
                 heard: Any = pb.WatchResponse()
                 with trio.move_on_after(HEARTBEAT_SECONDS):
@@ -480,37 +480,37 @@ class DirectoryServer:
             return True
         return False
 
-    async def _tell(self, call: Call[Session], interests: Sequence[FacilityId]) -> None:
+    async def _watch_changes(self, call: Call[Session], interests: Sequence[FacilityId]) -> None:
         """Send changes to a confirmed member, until its stream must end."""
         session = call.caller
         with self._watchers.watching(session.node, session.facility, interests) as watcher:
-            self._knowledge.has_come(session.node)
-            watcher.tell("list", LIST)
+            self._replica.has_come(session.node)
+            watcher.publish("list", LIST)
             for facility in interests:
                 for record in self._registry.records(facility):
-                    watcher.tell(record.node, self._knowledge.news(record))
+                    watcher.publish(record.node, self._replica.response_of(record))
             known = call.request.known_list
             while True:
-                news: Any = pb.WatchResponse()  # a heartbeat
+                response: Any = pb.WatchResponse()  # a heartbeat
                 with trio.move_on_after(HEARTBEAT_SECONDS):
-                    news = await watcher.next()
-                if news is LIST:
-                    news = self._list_news(known)
+                    response = await watcher.next()
+                if response is LIST:
+                    response = self._list_response(known)
                     latest = self._registry.view.latest
                     known = latest.digest if latest else b""
-                await call.write(news)
+                await call.write(response)
 
-    def _list_news(self, known: bytes) -> pb.WatchResponse:
-        news = self._registry.list_for(known, may_have_whole=True)
-        if news.change:
-            return pb.WatchResponse(list_change=news.change)
-        return pb.WatchResponse(list=news.whole) if news.whole else pb.WatchResponse()
+    def _list_response(self, known: bytes) -> pb.WatchResponse:
+        response = self._registry.list_for(known, may_have_whole=True)
+        if response.change:
+            return pb.WatchResponse(list_change=response.change)
+        return pb.WatchResponse(list=response.whole) if response.whole else pb.WatchResponse()
 
     def _fitting(self, records: Sequence[Record]) -> list[pb.NodeRecord]:
         """Return as many records, in order, as fit a message."""
         wires: list[pb.NodeRecord] = []
         size = 0
-        for wire in map(self._knowledge.wire, records):
+        for wire in map(self._replica.wire, records):
             size += wire.ByteSize()
             if size > _ANSWER_BYTES:
                 break

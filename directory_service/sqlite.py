@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from sqlite_utils import Migrations
 
-from directory_service.bus import News
+from directory_service.bus import BusMessage
 from directory_service.storage import SCHEMA, Transaction
 from node.sql.database import Db, forget_earlier, open_database
 
@@ -39,9 +39,9 @@ class SqliteEngine:
         self._database = open_database(path, key, _migrations(), if_damaged=_IF_DAMAGED)
         forget_earlier(path, time.time())
 
-    async def run(self, work: Callable[[Transaction], T], news: News | None = None) -> T:
-        """See `Engine.run`; `news` is ignored, since there is no other process."""
-        del news
+    async def run(self, work: Callable[[Transaction], T], message: BusMessage | None = None) -> T:
+        """See `Engine.run`; `message` is ignored, since there is no other process."""
+        del message
         return await self._database.write(lambda db: work(_Transaction(db)))
 
     async def aclose(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from directory_service.bus import News
+from directory_service.bus import BusMessage
 from node.domain.ids import FacilityId, InvitationId, NodeId
 from node.domain.network import NO_LIST, ListPlace
 from node.errors import Conflict
@@ -71,12 +71,12 @@ class Transaction(Protocol):
 class Engine(Protocol):
     """A database."""
 
-    async def run(self, work: Callable[[Transaction], T], news: News | None = None) -> T:
+    async def run(self, work: Callable[[Transaction], T], message: BusMessage | None = None) -> T:
         """Run `work` in one transaction; durable once this returns.
 
         Args:
             work: What to do.
-            news: The message to the other processes, sent atomically with the commit: never one
+            message: The message to the other processes, sent atomically with the commit: never one
                 without the other.
 
         Raises:
@@ -116,7 +116,7 @@ class Storage:
         self._engine = engine
 
     async def enroll(
-        self, member: StoredMember, *, is_listed: bool = False, news: News | None = None
+        self, member: StoredMember, *, is_listed: bool = False, message: BusMessage | None = None
     ) -> bool:
         """Use an invitation; False if this facility had used it before.
 
@@ -124,7 +124,7 @@ class Storage:
             member: The facility that uses it.
             is_listed: Whether the network's list names the facility for that invitation; then it
                 replaces any other user of it.
-            news: As in `Engine.run`.
+            message: As in `Engine.run`.
 
         Raises:
             Conflict: another facility has used it.
@@ -157,7 +157,7 @@ class Storage:
             )
             return True
 
-        return await self._engine.run(work, news)
+        return await self._engine.run(work, message)
 
     async def members(self) -> list[StoredMember]:
         """Return all members, in the order in which they came."""
@@ -174,7 +174,7 @@ class Storage:
         return [_member(row) for row in rows]
 
     async def put_node(
-        self, node: StoredNode, news: News | None = None, *, generation: int = 0
+        self, node: StoredNode, message: BusMessage | None = None, *, generation: int = 0
     ) -> None:
         """Keep a node's announcement in place of its earlier one.
 
@@ -203,7 +203,7 @@ class Storage:
                 generation,
             )
 
-        await self._engine.run(work, news)
+        await self._engine.run(work, message)
 
     async def nodes(self, now: float, *, since: float = 0.0) -> list[StoredNode]:
         """Return the nodes whose announcement stands; forget those that went long ago.
@@ -244,7 +244,9 @@ class Storage:
         )
         return {FacilityId(bytes(facility)): int(generation) for facility, generation in rows}
 
-    async def put_list(self, place: ListPlace, encoded: bytes, news: News | None = None) -> None:
+    async def put_list(
+        self, place: ListPlace, encoded: bytes, message: BusMessage | None = None
+    ) -> None:
         """Keep a newer list.
 
         Raises:
@@ -269,7 +271,7 @@ class Storage:
                 "DELETE FROM lists WHERE epoch < ? OR number <= ?", epoch, number - _KEPT_LISTS
             )
 
-        await self._engine.run(work, news)
+        await self._engine.run(work, message)
 
     async def latest_list(self) -> bytes | None:
         """Return the newest list; None before the first."""

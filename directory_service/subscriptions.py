@@ -21,22 +21,22 @@ class Subscription:
     def __init__(self, node: NodeId, facility: FacilityId) -> None:
         self.node = node
         self.facility = facility
-        self._news: dict[Hashable, object] = {}
+        self._changes: dict[Hashable, object] = {}
         self._arrived = trio.Event()
         self._scope = trio.CancelScope()
 
-    def tell(self, thing: Hashable, news: object) -> None:
+    def publish(self, thing: Hashable, change: object) -> None:
         """Set the value to send for a key, in place of an older one."""
-        self._news.pop(thing, None)
-        self._news[thing] = news
+        self._changes.pop(thing, None)
+        self._changes[thing] = change
         self._arrived.set()
 
     async def next(self) -> object:
         """Return the next value to send."""
-        while not self._news:
+        while not self._changes:
             self._arrived = trio.Event()
             await self._arrived.wait()
-        return self._news.pop(next(iter(self._news)))
+        return self._changes.pop(next(iter(self._changes)))
 
     def end(self) -> None:
         """End the stream."""
@@ -90,21 +90,21 @@ class Subscriptions:
         """Whether a stream of that node is open here."""
         return node in self._by_node
 
-    def tell_interested(self, facility: FacilityId, thing: Hashable, news: object) -> None:
+    def publish_to_interested(self, facility: FacilityId, thing: Hashable, change: object) -> None:
         """Send a value to all watchers that are interested in a facility."""
         for watcher in self._interested.get(facility, ()):
-            watcher.tell(thing, news)
+            watcher.publish(thing, change)
 
-    def tell_all(self, thing: Hashable, news: object) -> None:
+    def publish_to_all(self, thing: Hashable, change: object) -> None:
         """Send a value to all watchers."""
         for watcher in self._by_node.values():
-            watcher.tell(thing, news)
+            watcher.publish(thing, change)
 
-    def tell(self, node: NodeId, thing: Hashable, news: object) -> None:
+    def publish(self, node: NodeId, thing: Hashable, change: object) -> None:
         """Send a value to one node, if it watches here."""
         watcher = self._by_node.get(node)
         if watcher is not None:
-            watcher.tell(thing, news)
+            watcher.publish(thing, change)
 
     def end_all_of(self, facilities: Collection[FacilityId]) -> None:
         """End the streams of facilities that may not watch any more."""

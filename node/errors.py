@@ -61,7 +61,7 @@ class NodeError(Exception):
     exit_code = 1
     is_final: bool | None = None  # as the other side reports it; None for our own
     facts: Mapping[str, object] = MappingProxyType({})
-    is_told = False
+    is_remote = False
 
 
 class UsageError(NodeError):
@@ -334,9 +334,18 @@ for _cls in _tree(NodeError):
     _BY_CODE.setdefault(_cls.code.value, _cls)
 
 
-_TOLD = (UsageError, NotFound, Conflict, Denied, ProtocolError, DocumentError, PeerError, StoreAway)
+_PUBLIC = (
+    UsageError,
+    NotFound,
+    Conflict,
+    Denied,
+    ProtocolError,
+    DocumentError,
+    PeerError,
+    StoreAway,
+)
 """What is about the caller's own words, or was said for it: told as it is, but for the ways."""
-_TOLD_WORDS = {
+_PUBLIC_WORDS = {
     Code.STORE_FULL: "that node's disk is full",
     Code.CHUNK_NOT_FOUND: "a chunk is missing in that node's store",
     Code.CHUNK_DAMAGED: "a chunk in that node's store is damaged",
@@ -345,14 +354,14 @@ _TOLD_WORDS = {
 }
 
 
-def told(error: NodeError) -> str:
+def public_text(error: NodeError) -> str:
     """Return what others than this machine's users are told of an error, in fixed words if need be.
 
     Messages name paths, users, addresses and programs of this machine: that is for its admin, who
     finds them in the log. The code is told as it is.
     """
-    words = _TOLD_WORDS.get(error.code)
-    if words is None and isinstance(error, _TOLD):
+    words = _PUBLIC_WORDS.get(error.code)
+    if words is None and isinstance(error, _PUBLIC):
         return str(error)
     if words is None and isinstance(error, StoreError):
         words = "that node's store failed"

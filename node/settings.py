@@ -82,7 +82,7 @@ def addresses(value: Any) -> tuple[str, ...]:
     return tuple(address(item) for item in value)
 
 
-def told_addresses(value: Any) -> tuple[str, ...]:
+def announced_addresses(value: Any) -> tuple[str, ...]:
     """Check a list of `host:port` that others are told: none is everybody's own machine."""
     found = addresses(value)
     if any(item.startswith("localhost:") for item in found):

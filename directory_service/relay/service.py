@@ -44,7 +44,7 @@ from node.errors import (
     PeerTimeout,
     PeerUntrusted,
     first_error,
-    told,
+    public_text,
 )
 from node.rpc.limits import RateLimit, origin
 from node.system.splicing import Connection, splice_both
@@ -231,7 +231,7 @@ class Relay:
         )
         gone = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError, OSError)
         with suppress(*gone), trio.move_on_after(1):
-            await stream.send_all(told(error).encode()[:200])
+            await stream.send_all(public_text(error).encode()[:200])
 
     async def _serve(self, stream: Connection, ticket: Ticket) -> None:
         if self._leaving.is_set():

@@ -121,7 +121,7 @@ class _Export:
                 await self._in_any_order(self._send_piece)
             await self._send.send(self._latest)
 
-    def _tell(self, done: int, total: int, bytes_done: int, bytes_total: int) -> None:
+    def _report(self, done: int, total: int, bytes_done: int, bytes_total: int) -> None:
         self._latest = pb.ExportStudyResponse(
             instances_done=done,
             instances_total=total,
@@ -151,7 +151,7 @@ class _Export:
             actor=actor_of(self._call),
             destination=_destination(self._request),
             safe_preamble=self._request.safe_preamble,
-            tell=self._tell,
+            report=self._report,
         )
 
     async def _in_order(self) -> None:
@@ -173,7 +173,7 @@ class _Export:
                     await self._send.send(piece)
                 done += len(one.data)
                 is_whole = one.offset + len(one.data) == size
-                self._tell(one.instance + is_whole, len(plan.files), done, plan.total_bytes)
+                self._report(one.instance + is_whole, len(plan.files), done, plan.total_bytes)
 
     async def _into_folder(self) -> list[pb.ExportStudyResponse]:
         """Export into a folder that this node may write; if interrupted, nothing is left.

@@ -156,12 +156,12 @@ class NodeHandlers:
         )
 
     async def _check_store(self, call: Call[None]) -> None:
-        async def tell(done: int, total: int, problem: str) -> None:
+        async def report(done: int, total: int, problem: str) -> None:
             await call.write(
                 pb.CheckStoreResponse(chunks_done=done, chunks_total=total, problem=problem)
             )
 
-        await self._keeping.check(read_data=call.request.read_data, tell=tell)
+        await self._keeping.check(read_data=call.request.read_data, report=report)
 
     async def _backup(self, call: Call[None]) -> None:
         destination, had = "", set[bytes]()
@@ -177,12 +177,12 @@ class NodeHandlers:
             if scope.cancelled_caught:  # removals wait for the end
                 raise PeerTimeout("the client read nothing for ten minutes, so the backup ended")
 
-        async def tell(count: int, size: int) -> None:
+        async def report(count: int, size: int) -> None:
             await write(pb.BackupResponse(size=pb.BackupSize(files=count, bytes=size)))
 
         named = pb.BackupHad()
 
-        async def tell_had() -> None:
+        async def report_had() -> None:
             if named.chunks:
                 await write(pb.BackupResponse(had=named))
                 named.Clear()
@@ -193,7 +193,7 @@ class NodeHandlers:
                 files += 1
                 named.chunks.append(piece.had.digest)
                 if len(named.chunks) == _HAD_AT_ONCE:
-                    await tell_had()
+                    await report_had()
                 return
             if piece.problem:
                 unreadable = pb.BackupUnreadable(name=piece.name, reason=piece.problem)
@@ -205,8 +205,8 @@ class NodeHandlers:
                 sent = pb.BackupPiece(name=name, data=data)
                 await write(pb.BackupResponse(piece=sent))
 
-        await self._keeping.backup(destination, had, tell, send, actor_of(call))
-        await tell_had()
+        await self._keeping.backup(destination, had, report, send, actor_of(call))
+        await report_had()
         await write(pb.BackupResponse(end=pb.BackupEnd(files=files)))
 
     async def _confirm_clock(self, call: Call[None]) -> pb.ConfirmClockResponse:

@@ -96,13 +96,13 @@ class StudyHandlers:
             event = pb.ImportUnreadable(paths=unreadable)
             await call.write(pb.ImportResponse(unreadable=event))
             return
-        teller = _Teller(call)
+        writer = _EventWriter(call)
         job = self._imports.job(
-            teller.tell,
+            writer.report,
             actor_of(call),
             sources=first.paths.paths or first.file.sources,
             resumes=first.paths.resumes or first.file.resumes,
-            wait_room=teller.wait_room,
+            wait_room=writer.wait_room,
         )
         with ungrouped():
             async with trio.open_nursery() as nursery:
@@ -118,8 +118,8 @@ class StudyHandlers:
 
                 if first.WhichOneof("part") == "paths":
                     nursery.start_soon(watch_for_cancel)
-                nursery.start_soon(teller.run)
-                await teller.finish(await self._run_import(job, call, first, give_up))
+                nursery.start_soon(writer.run)
+                await writer.finish(await self._run_import(job, call, first, give_up))
                 nursery.cancel_scope.cancel()
 
     async def _run_import(
@@ -215,7 +215,7 @@ class StudyHandlers:
         return pb.DiscardImportResponse(packages=packages)
 
 
-class _Teller:
+class _EventWriter:
     """Writes an import's events into the response stream; of progress the latest, now and then.
 
     A caller that does not read makes the import wait: no finding is lost, and few are kept.
@@ -230,7 +230,7 @@ class _Teller:
         self._taken = trio.Event()
         self._writing = trio.Lock()
 
-    def tell(self, event: Progress | Finding) -> None:
+    def report(self, event: Progress | Finding) -> None:
         """Queue a finding, or replace the progress; see `wait_room`."""
         if isinstance(event, Finding):
             self._findings.append(event)
@@ -268,10 +268,10 @@ class _Teller:
         self._next_progress = trio.current_time() + _PROGRESS_SECONDS
         p = self._progress
         progress = pb.ImportProgress(
-            files_done=_tellable(p.files_done),
-            files_total=_tellable(p.files_total),
-            bytes_done=_tellable(p.bytes_done),
-            bytes_total=_tellable(p.bytes_total),
+            files_done=_bounded(p.files_done),
+            files_total=_bounded(p.files_total),
+            bytes_done=_bounded(p.bytes_done),
+            bytes_total=_bounded(p.bytes_total),
         )
         await self._call.write(pb.ImportResponse(progress=progress))
 
@@ -299,7 +299,7 @@ class _Teller:
             await self._call.write(pb.ImportResponse(summary=end))
 
 
-def _tellable(count: int) -> int:
+def _bounded(count: int) -> int:
     """Return a count, bounded to what a message can hold: it may be a sum of stated sizes."""
     return max(0, min(count, 2**64 - 1))
 

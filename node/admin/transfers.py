@@ -50,9 +50,9 @@ class TransferHandlers:
         descriptor = pb.DESCRIPTOR.services_by_name["TransferService"]
         return Service(descriptor, handlers, allow_all, {"WatchTransfers": _MANY_IDS})
 
-    def _wire(self, row: Transfer, *, tells_offer: bool = False) -> pb.Transfer:
+    def _wire(self, row: Transfer, *, shows_offer: bool = False) -> pb.Transfer:
         name = self._facilities.name_of(row.peer)
-        shown = row if tells_offer else replace(row, summary=None)
+        shown = row if shows_offer else replace(row, summary=None)
         delay = self._lists.round_trip_seconds(row)
         return wire.transfer_to_wire(shown, name, delay, self._lists.reason(row))
 
@@ -103,7 +103,7 @@ class TransferHandlers:
         )
         async with aclosing(rows):
             async for some in rows:
-                await pages.add(self._wire(row, tells_offer=True) for row in some)
+                await pages.add(self._wire(row, shows_offer=True) for row in some)
         await pages.end()
 
     async def _watch(self, call: Call[None]) -> None:
@@ -114,7 +114,7 @@ class TransferHandlers:
             rows = await self._lists.watched(wanted)
             open_ones: dict[int, tuple[Transfer, str]] = {}
 
-            async def tell(row: Transfer) -> None:
+            async def write(row: Transfer) -> None:
                 message = self._wire(row)
                 open_ones.pop(row.id, None)
                 if not row.state.is_final:
@@ -122,18 +122,18 @@ class TransferHandlers:
                 await call.write(pb.WatchTransfersResponse(transfer=message))
 
             for row in reversed(rows):
-                await tell(row)
+                await write(row)
             while True:
                 with trio.move_on_after(_LOOK_SECONDS) as waiting:
                     row = await changed.next()
                 if not waiting.cancelled_caught:
                     if not wanted or row.id in wanted:
-                        await tell(row)
+                        await write(row)
                     continue
                 # A connection that comes or goes does not change a transfer, but its reason.
                 for row, reason in list(open_ones.values()):
                     if self._wire(row).reason != reason:
-                        await tell(row)
+                        await write(row)
 
     async def _cancel(self, call: Call[None]) -> pb.CancelTransferResponse:
         row = await self._transfers.cancel(call.request.transfer, actor_of(call))

@@ -12,6 +12,7 @@ from node.sandbox.confine import LAYERS
 from node.settings import (
     address,
     addresses,
+    announced_addresses,
     check_settings,
     choice,
     choices,
@@ -23,7 +24,6 @@ from node.settings import (
     optional_path,
     plain_address,
     quoted,
-    told_addresses,
     whole,
 )
 
@@ -97,10 +97,10 @@ class Config:
         metadata={"section": "listen", "key": "introduction", "check": address},
     )
     announce: tuple[str, ...] = field(
-        default=(), metadata={"section": "listen", "check": told_addresses}
+        default=(), metadata={"section": "listen", "check": announced_addresses}
     )
     announce_introduction: tuple[str, ...] = field(
-        default=(), metadata={"section": "listen", "check": told_addresses}
+        default=(), metadata={"section": "listen", "check": announced_addresses}
     )
     trust: str = field(
         default="paired", metadata={"section": "federation", "check": choice("paired", "network")}

@@ -22,7 +22,7 @@ class Current:
         before, self.config = self.config, taken_while_running(self.config, config)
         return changed_settings(before, self.config)
 
-    def tells_deletions(self) -> bool:
+    def reports_deletions(self) -> bool:
         """Whether senders are told that what they sent was deleted here."""
         return self.config.tell_deletions == "senders"
 

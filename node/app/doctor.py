@@ -136,16 +136,16 @@ class Doctor:
 
     async def _ports(self) -> list[Finding]:
         """Try to connect from here to all addresses that peers are told, at once."""
-        told = [(name, at) for name, places in self._announced().items() for at in places]
+        announced = [(name, at) for name, places in self._announced().items() for at in places]
         found: dict[tuple[str, str], Finding] = {}
 
         async def look(name: str, address: str) -> None:
             found[name, address] = await _port(name, address)
 
         async with trio.open_nursery() as nursery:
-            for name, address in told:
+            for name, address in announced:
                 nursery.start_soon(look, name, address)
-        return [found[place] for place in told]
+        return [found[place] for place in announced]
 
     def _chunks(self) -> Finding:
         lost = self._context.database.read_sync(count_lost)

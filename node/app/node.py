@@ -43,7 +43,7 @@ from node.exchange.transfer.receiving import Receiver
 from node.exchange.transfer.sending import Sender
 from node.exchange.transfer.transfers import Transfers
 from node.federation.connections.capabilities import Capabilities
-from node.federation.connections.deletions import DeletionNews
+from node.federation.connections.deletions import DeletionReports
 from node.federation.connections.introduction_client import IntroductionClient
 from node.federation.connections.introduction_service import IntroductionService
 from node.federation.connections.list_exchange import ListExchange
@@ -210,9 +210,9 @@ class _Node:
             self._statements.encoded,
             events.publish,
         )
-        remembered = RecordCache(RecordStore(context), context.facility)
+        record_cache = RecordCache(RecordStore(context), context.facility)
         authority = Authority(
-            networks, self._memberships, remembered, self._pairing, events.publish
+            networks, self._memberships, record_cache, self._pairing, events.publish
         )
         self._directories = Directories(
             signer=unlocked.signer,
@@ -228,7 +228,7 @@ class _Node:
             self._memberships,
             self._directories,
             authority,
-            remembered,
+            record_cache,
             self._pairing,
             unlocked.signer.signer.facility_key,
             events.publish,
@@ -272,23 +272,23 @@ class _Node:
             self._unlocked.signer.node_id,
             lambda facility: near.publish(facility, facility),
         )
-        self._sharing = ListExchange(self._memberships, self._networks.accept_passed_list)
+        self._list_exchange = ListExchange(self._memberships, self._networks.accept_passed_list)
         self._witnessing = Witnessing(self._heads)
-        self._deletion_news = DeletionNews(self._deletions, self._current.tells_deletions)
+        self._deletion_reports = DeletionReports(self._deletions, self._current.reports_deletions)
         self._capabilities = Capabilities()
         self._federation = Federation(
             identity=self._own.tls,
             trust=self._trust,
-            news=self._pairing,
+            peer_statements=self._pairing,
             statements=self._statements.encoded,
             ask_dial_back=self._directories.ask_dial_back,
             memberships=self._memberships.presented,
             dialer=self._dialer,
             lan=self._lan,
             relaying=self._relaying,
-            sharing=self._sharing,
+            list_exchange=self._list_exchange,
             witnessing=self._witnessing,
-            deletions=self._deletion_news,
+            deletions=self._deletion_reports,
             capabilities=self._capabilities,
             admit=self._networks.admit,
         )
@@ -425,9 +425,9 @@ class _Node:
             self._pairing,
             self._statements.encoded,
             self._federation,
-            self._sharing,
+            self._list_exchange,
             self._witnessing,
-            self._deletion_news,
+            self._deletion_reports,
             self._capabilities,
             self._peer_door,
         )

@@ -56,7 +56,7 @@ def restore_home(
     kit: RecoveryKit | None,
     *,
     takes_incomplete: bool = False,
-    tell: Callable[[int, int], None] = lambda _, __: None,
+    report: Callable[[int, int], None] = lambda _, __: None,
 ) -> Restored:
     """Make a home from a backup; durable once this returns.
 
@@ -65,7 +65,7 @@ def restore_home(
         home: An empty folder, or a new one in a folder that exists.
         kit: Makes a new host key, needed if the node has no passphrase: backups have none.
         takes_incomplete: Restore the rest of a backup that lacks parts.
-        tell: Called with the bytes written and the bytes in all.
+        report: Called with the bytes written and the bytes in all.
 
     Raises:
         ConfigError: the backup is not whole, or the home cannot be made there. Nothing is left.
@@ -90,7 +90,7 @@ def restore_home(
                 damaged.append(problem)
                 _check_whole(source, damaged, takes_incomplete=takes_incomplete)
             done += listed.size_bytes
-            tell(done, total)
+            report(done, total)
         for name, data in keys.items():
             place.write(name, data)
         place.publish()

@@ -48,7 +48,7 @@ class Client:
         try:
             answer = self._channel.whole(_METHODS[name], request, timeout=seconds)
         except PeerTimeout as exc:
-            if exc.is_told:  # of another node, by this one
+            if exc.is_remote:  # of another node, by this one
                 raise
             raise PeerTimeout(
                 f"the node did not answer within {seconds:.0f} s; it may still work. Check its"
@@ -161,7 +161,7 @@ def node_client(context: click.Context) -> Generator[Client]:
         with open_blocking_channel(address, metadata, largest_answer=OWN.size) as channel:
             yield Client(channel)
     except PeerUnreachable as exc:
-        if exc.is_told:  # of another node, by this one
+        if exc.is_remote:  # of another node, by this one
             raise
         raise PeerUnreachable(f"the node in {home} does not answer; check that it runs") from exc
 

@@ -104,7 +104,7 @@ def export(
         raise safe_paths.nothing_above(target.parent, target) from exc
     except OSError:
         pass  # then the node says what is wrong
-    exported = _Exported(is_told=not json_)
+    exported = _Exported(is_shown=not json_)
     try:
         with asking_for_origin(context, uid, "export", uid, directory):
             is_named = encodable(str(target)) == str(target)  # else only this process can
@@ -140,8 +140,8 @@ def export(
 class _Exported:
     """What the node has reported about an export so far."""
 
-    def __init__(self, *, is_told: bool) -> None:
-        self._is_told = is_told
+    def __init__(self, *, is_shown: bool) -> None:
+        self._is_shown = is_shown
         self.done = self.size = 0
         self.origin = ""
         self.held: list[pb.HeldInstance] = []
@@ -156,7 +156,7 @@ class _Exported:
         self.origin = event.origin or self.origin
         if event.HasField("held"):
             self.held.append(event.held)
-            if self._is_told:
+            if self._is_shown:
                 print_line(
                     Styled("    held", "yellow"),
                     f"  {event.held.sop_instance_uid}: {'; '.join(event.held.reasons)}"

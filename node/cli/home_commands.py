@@ -195,7 +195,7 @@ def restore(
     )
     kit = kit_from(recovery_kit) if recovery_kit is not None else None
     with ProgressBar("restoring") as bar:
-        restored = restore_home(source, home, kit, takes_incomplete=incomplete, tell=bar.update)
+        restored = restore_home(source, home, kit, takes_incomplete=incomplete, report=bar.update)
     if json_:
         missing = [{"file": problem.name, "problem": problem.what} for problem in restored.missing]
         show_json(

@@ -17,7 +17,7 @@ class _Last:
     state: str
     reason: str
     percent: int
-    told_time: float
+    shown_time: float
     done: int
     time: float
 
@@ -44,16 +44,16 @@ class Moves:
         rate = 0
         if last is not None and now > last.time:
             rate = int(max(0, t.bytes_done - last.done) / (now - last.time))
-        is_news = last is None or (last.state, last.reason) != (t.state, reason)
+        is_change = last is None or (last.state, last.reason) != (t.state, reason)
         is_step = (
             not is_terse
             and last is not None
             and (
                 percent >= last.percent + _STEP_PERCENT
-                or (t.bytes_done > last.done and now >= last.told_time + _STEP_SECONDS)
+                or (t.bytes_done > last.done and now >= last.shown_time + _STEP_SECONDS)
             )
         )
-        if last is not None and not is_news and not is_step:
+        if last is not None and not is_change and not is_step:
             return ""
         self._last[t.number] = _Last(t.state, reason, percent, now, t.bytes_done, now)
         return _line(t, percent, rate)

@@ -346,7 +346,7 @@ def _show_offers(offers: Sequence[pb.Transfer]) -> None:
                 t.transfer_id[:8],
                 t.peer_name,
                 t.priority,
-                *_told(t.summary),
+                *_offered(t.summary),
                 t.instances,
                 show_bytes(t.bytes_total),
                 t.recipient,
@@ -371,7 +371,7 @@ def _deliveries(package: pb.Package) -> list[pb.PackageDelivery]:
     return [first, *package.further_deliveries]
 
 
-def _told(summary: pb.OfferSummary) -> tuple[str, ...]:
+def _offered(summary: pb.OfferSummary) -> tuple[str, ...]:
     """Return the cells of an offer's summary, as its sender states it; empty if it has none."""
     first = summary.patients[0] if summary.patients else pb.Patient()
     return (

@@ -8,7 +8,7 @@ from node.domain.manifest import Extent
 Sink = Callable[[str, int, bytes], None]
 """Takes a piece of a file: name (ours, relative), offset and bytes. Called on worker threads."""
 
-Tell = Callable[[int, int, int, int], None]
+Report = Callable[[int, int, int, int], None]
 """Called with files begun and in all, bytes written and in all."""
 
 PREAMBLE_BYTES = 128

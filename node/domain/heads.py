@@ -23,7 +23,7 @@ MOST_EVIDENCE = 4
 MOST_NODES = 3
 """Nodes of one facility whose heads are kept; there are several if its node was replaced."""
 
-MOST_TOLD = 8
+MOST_REPORTED = 8
 _DAY_SECONDS = 86_400
 
 
@@ -79,7 +79,7 @@ class KeptHead:
 
 
 @dataclass(frozen=True, slots=True)
-class ToldHead:
+class ReportedHead:
     """A head of our own log that a witness reported it keeps, and when it reported it.
 
     `is_heard`: it was reported since this process began. Earlier reports were read from this
@@ -90,7 +90,7 @@ class ToldHead:
     sequence: int
     digest: bytes
     taken_time: float
-    told_time: float
+    reported_time: float
     is_heard: bool = False
 
 
@@ -102,7 +102,7 @@ class Witness:
         facility: The witness.
         sequence: The newest entry that it confirms; 0 for none.
         taken_time: When it accepted that head, by its clock.
-        told_time: When it last reported to us.
+        reported_time: When it last reported to us.
         is_heard: Whether it reported since this process began.
         problem: How what it keeps contradicts our log; empty if it does not.
     """
@@ -110,7 +110,7 @@ class Witness:
     facility: FacilityId
     sequence: int
     taken_time: float
-    told_time: float
+    reported_time: float
     is_heard: bool
     problem: str
 
@@ -212,20 +212,20 @@ def own_problem(sequence: int, digest: bytes, found: bytes | None) -> str:
     return ""
 
 
-def witnesses(told: Sequence[ToldHead], digests: Mapping[int, bytes]) -> list[Witness]:
+def witnesses(reported: Sequence[ReportedHead], digests: Mapping[int, bytes]) -> list[Witness]:
     """Return what each facility confirms about a log, the one that confirms most first.
 
     Args:
-        told: Their reports.
+        reported: Their reports.
         digests: The digests of those entries named in the reports that the log has.
     """
     found: dict[FacilityId, Witness] = {}
-    for head in sorted(told, key=lambda head: head.sequence):
+    for head in sorted(reported, key=lambda head: head.sequence):
         now = found.get(head.witness)
         problem = own_problem(head.sequence, head.digest, digests.get(head.sequence))
         if problem or now is None:
             sequence, taken = (now.sequence, now.taken_time) if now else (0, 0.0)
-            now = Witness(head.witness, sequence, taken, head.told_time, head.is_heard, problem)
+            now = Witness(head.witness, sequence, taken, head.reported_time, head.is_heard, problem)
         if not problem:
             now = replace(now, sequence=head.sequence, taken_time=head.taken_time)
         found[head.witness] = now

@@ -84,7 +84,7 @@ class Transfer:
         receipt: The encoded receipt document, once there is one.
         manifest_digest: Names the manifest kept beside it, the third document of the proof.
         bytes_done: Sealed bytes durable at the receiver, of `bytes_total`.
-        untold: It was cancelled here, and the receiver does not know that yet.
+        withdrawal_pending: It was cancelled here, and the receiver does not know that yet.
         bytes_carried: Sealed bytes that went over links, repeats included.
         route: The last route to the peer: lan, direct, dial-back, relay; empty if none yet.
         carried_seconds: For how long bytes went over links.
@@ -119,7 +119,7 @@ class Transfer:
     updated_time: float
     expires_time: float
     received_time: float
-    untold: bool
+    withdrawal_pending: bool
     route: str
     carried_seconds: float
     deleted_time: float = 0.0

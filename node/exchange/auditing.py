@@ -10,7 +10,7 @@ from node.documents.signed import Document
 from node.domain.actors import Actor
 from node.domain.audit import AuditEntry, AuditFilter, ChainWalk
 from node.domain.audit_kinds import check_beginning
-from node.domain.heads import ToldHead, Witness, own_problem, witnesses
+from node.domain.heads import ReportedHead, Witness, own_problem, witnesses
 from node.domain.ids import FacilityId
 from node.domain.transfers import Transfer, transfer_facts
 from node.errors import Conflict, UsageError
@@ -37,7 +37,7 @@ class AuditLog(AuditTrail, Protocol):
 class Heads(Protocol):
     """Signed heads of logs, as the store has them."""
 
-    async def told(self) -> list[ToldHead]:
+    async def reported(self) -> list[ReportedHead]:
         """Return the heads of our log that other facilities have reported to keep."""
 
     async def own_head(self) -> bytes:
@@ -180,13 +180,13 @@ class Auditing:
             asks: Ask all peers first what they keep now.
         """
         answers = await self._ask_witnesses() if asks else {}
-        told = await self._heads.told()
-        walk = await self._log.verify({*(t.sequence for t in told), *given})
+        reported = await self._heads.reported()
+        walk = await self._log.verify({*(t.sequence for t in reported), *given})
         problem = ""
         for sequence, digest in given.items():
             problem = own_problem(sequence, digest, walk.digests.get(sequence))
         silent = [facility for facility, why in answers.items() if why]
-        return Verified(walk, witnesses(told, walk.digests), silent, problem)
+        return Verified(walk, witnesses(reported, walk.digests), silent, problem)
 
     def given(self, head: bytes, sequence: int, digest: bytes) -> dict[int, bytes]:
         """Return the entry that a person gave: a signed head, or its number and digest.

@@ -22,13 +22,13 @@ class Maintained(Protocol):
         """Return how much is here: studies, instances, sealed bytes, held, free bytes."""
 
     async def check(
-        self, *, read_data: bool, tell: Callable[[int, int, str], Awaitable[None]]
+        self, *, read_data: bool, report: Callable[[int, int, str], Awaitable[None]]
     ) -> int:
         """Hold every closed package against its envelope and its chunks."""
 
     async def backup(
         self,
-        tell: Callable[[int, int], Awaitable[None]],
+        report: Callable[[int, int], Awaitable[None]],
         send: Callable[[Piece], Awaitable[None]],
         had: Collection[bytes] = frozenset(),
     ) -> None:
@@ -77,23 +77,23 @@ class Keeping:
         return await self._store.counts()
 
     async def check(
-        self, *, read_data: bool, tell: Callable[[int, int, str], Awaitable[None]]
+        self, *, read_data: bool, report: Callable[[int, int, str], Awaitable[None]]
     ) -> int:
         """Check every closed package against its envelope and its chunks; return how many problems.
 
-        Damage is recorded as it is found. `tell` is called with the chunks done, the chunks in all,
-        and a problem or an empty text.
+        Damage is recorded as it is found. `report` is called with the chunks done, the chunks in
+        all, and a problem or an empty text.
 
         Cancellation:
             The damage found so far is recorded.
         """
-        return await self._store.check(read_data=read_data, tell=tell)
+        return await self._store.check(read_data=read_data, report=report)
 
     async def backup(
         self,
         destination: str,
         had: Collection[bytes],
-        tell: Callable[[int, int], Awaitable[None]],
+        report: Callable[[int, int], Awaitable[None]],
         send: Callable[[Piece], Awaitable[None]],
         actor: Actor,
     ) -> None:
@@ -102,7 +102,7 @@ class Keeping:
         Args:
             destination: Where the backup goes, according to the client.
             had: Digests of chunks that the client already has: these are named, not sent.
-            tell: Called before the first piece with the approximate number of files and bytes.
+            report: Called before the first piece with the approximate number of files and bytes.
             send: Called with each piece; the next is read when it returns.
             actor: Who asked.
 
@@ -111,7 +111,7 @@ class Keeping:
         """
         facts: dict[str, object] = {"destination": encodable(destination)}
         await self._audit.append("node.backed-up", facts, actor)
-        await self._store.backup(tell, send, had)
+        await self._store.backup(report, send, had)
 
     @property
     def retention_days(self) -> int:

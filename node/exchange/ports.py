@@ -7,7 +7,7 @@ from typing import BinaryIO, Protocol, TypeVar
 import trio
 
 from node.domain.actors import Actor
-from node.domain.exports import Place, Sink, Tell
+from node.domain.exports import Place, Report, Sink
 from node.domain.held import HeldInstance
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.packages import Package, PackageState
@@ -176,7 +176,7 @@ class ExportStore(Protocol[P]):
         actor: Actor,
         destination: str,
         safe_preamble: bool,
-        tell: Tell,
+        report: Report,
     ) -> None:
         """Write every planned byte to a sink, in any order."""
 

@@ -147,14 +147,14 @@ def find_missing(directory: Path, files: Mapping[str, Listed]) -> list[Problem]:
 
 
 def verify(
-    directory: Path, files: Mapping[str, Listed], tell: Callable[[int], None]
+    directory: Path, files: Mapping[str, Listed], report: Callable[[int], None]
 ) -> Iterator[Problem]:
     """Read every file of a backup; yield the missing and damaged ones.
 
     Args:
         directory: The folder of the backup.
         files: Its inventory.
-        tell: Called with how many bytes were read so far.
+        report: Called with how many bytes were read so far.
     """
     missing = find_missing(directory, files)
     yield from missing
@@ -172,7 +172,7 @@ def verify(
             elif was_damaged(name, taken):
                 yield Problem(name, "was damaged already when the backup was made")
         done += files[name].size_bytes
-        tell(done)
+        report(done)
 
 
 def was_damaged(name: str, taken: bytes) -> bool:

@@ -34,7 +34,7 @@ from node.errors import (
     PeerUnreachable,
     RemoteProtocolError,
     first_error,
-    told,
+    public_text,
 )
 from node.rpc.bounds import SMALL, Bound, parse
 from node.rpc.limits import caller_origin
@@ -228,7 +228,7 @@ class _Behavior:
                 await self._refusals.hold(call.address, call.account)
             is_local = self._refusals is None
             outcome = to_status(error, is_local=is_local)
-            if not is_local and told(error) != str(error):
+            if not is_local and public_text(error) != str(error):
                 log.warning("call failed", method=self._method.path, reason=str(error))
         except* Exception:  # a supervisor: one failed call does not end the node
             log.exception("call failed", method=self._method.path)

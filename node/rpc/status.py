@@ -13,7 +13,7 @@ from node.errors import (
     PeerTimeout,
     PeerUnreachable,
     by_code,
-    told,
+    public_text,
 )
 
 CODE_KEY = "emix-error-code"
@@ -87,7 +87,7 @@ def to_status(error: NodeError, *, is_local: bool) -> tuple[grpc.StatusCode, str
     if isinstance(error, PeerBusy):
         metadata.append((RETRY_KEY, str(int(error.retry_seconds))))
     status = _STATUS.get(error.code, grpc.StatusCode.INTERNAL)
-    return status, str(error) if is_local else told(error), tuple(metadata)
+    return status, str(error) if is_local else public_text(error), tuple(metadata)
 
 
 def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) -> NodeError:
@@ -112,7 +112,7 @@ def to_error(status: grpc.StatusCode, details: str, metadata: dict[str, str]) ->
         error = PeerBusy(details, float(seconds) if seconds.isdecimal() else 30.0)
     else:
         error = by_code(code)(details)
-    error.is_told = True
+    error.is_remote = True
     return error
 
 

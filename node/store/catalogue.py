@@ -180,7 +180,7 @@ class _Condition:
     rank: int
 
 
-_TELLING, _SOME, _MANY = range(3)
+_SELECTIVE, _SOME, _MANY = range(3)
 
 
 def _asked(query: Query) -> tuple[str, list[str], list[object]]:
@@ -291,14 +291,14 @@ def _in_column(column: str, one: Criterion, collation: str = "") -> tuple[str, l
             " for at once"
         )
     plain = [one_of for one_of in one.values if not set(one_of) & set("*?")]
-    parts, args, rank = list[str](), list[object](plain), _TELLING
+    parts, args, rank = list[str](), list[object](plain), _SELECTIVE
     if plain:
         parts.append(f"{column} {collation} IN ({marks(plain)})")
     for pattern in patterns:
         beginning = re.split(r"[*?]", pattern, maxsplit=1)[0]
         parts.append(f"({column} >= ? AND {column} < ? AND {column} GLOB ?)")
         args += [beginning, beginning + _LAST, pattern.replace("[", "[[]")]
-        rank = max(rank, _TELLING if len(beginning) > 1 else _SOME)
+        rank = max(rank, _SELECTIVE if len(beginning) > 1 else _SOME)
     return f"({' OR '.join(parts)})", args, rank
 
 

@@ -37,7 +37,7 @@ class DeletionStore:
         self._context = context
         self._publish = publish
 
-    async def untold(self, peer: FacilityId) -> list[Deletion]:
+    async def unreported(self, peer: FacilityId) -> list[Deletion]:
         """Return deletions here that a peer has not confirmed; at most what one Hello carries."""
         rows = await self._context.database.read(
             lambda db: db.execute(
@@ -57,30 +57,30 @@ class DeletionStore:
             sql = f"DELETE FROM deletions WHERE peer = ? AND transfer_id IN ({marks(ids)})"
             await self._context.database.write(lambda db: db.execute(sql, (peer.digest, *ids)))
 
-    async def take(self, peer: FacilityId, told: Sequence[Deletion]) -> None:
+    async def take(self, peer: FacilityId, reported: Sequence[Deletion]) -> None:
         """Keep a peer's deletion notices about our deliveries; durable once this returns.
 
         Only the first notice about a transfer counts, and only if the peer gave a receipt for it.
         """
-        if not told:
+        if not reported:
             return
 
         def work(db: Db) -> list[Transfer]:
-            return [row for deletion in told for row in _take(db, peer, deletion)]
+            return [row for deletion in reported for row in _take(db, peer, deletion)]
 
         for row in await self._context.database.write(work):
             self._publish(row)
 
 
-def _take(db: Db, peer: FacilityId, told: Deletion) -> list[Transfer]:
+def _take(db: Db, peer: FacilityId, reported: Deletion) -> list[Transfer]:
     rows = transfer_rows.find(
         db,
         "direction = 'send' AND peer = ? AND transfer_id = ? AND receipt IS NOT NULL"
         " AND deleted_time = 0",
-        (peer.digest, told.transfer_id.value),
+        (peer.digest, reported.transfer_id.value),
     )
     for row in rows:
-        when = min(max(told.time, row.created_time), clock.now())
+        when = min(max(reported.time, row.created_time), clock.now())
         db.execute("UPDATE transfers SET deleted_time = ? WHERE id = ?", (when, row.id))
         audit_rows.append(db, "transfer.deleted-there", transfer_facts(row))
     return [transfer_rows.by_id(db, row.id) for row in rows]

@@ -7,7 +7,7 @@ import trio
 
 from node.chunks.format import open_chunk
 from node.domain.actors import Actor
-from node.domain.exports import Place, Sink, Tell, attached_name, is_attached, zeroed_preamble
+from node.domain.exports import Place, Report, Sink, attached_name, is_attached, zeroed_preamble
 from node.domain.held import HeldInstance
 from node.domain.ids import FacilityId
 from node.domain.manifest import AttachmentEntry, ChunkEntry, InstanceEntry, Manifest
@@ -104,7 +104,7 @@ class Exporter:
         actor: Actor,
         destination: str,
         safe_preamble: bool,
-        tell: Tell,
+        report: Report,
     ) -> None:
         """Give every byte of what was planned to a sink.
 
@@ -116,7 +116,7 @@ class Exporter:
             actor: Who asked for it.
             destination: Where it goes, for the audit log.
             safe_preamble: Zero the 128 bytes of preamble.
-            tell: Told of progress.
+            report: Called with the progress.
 
         Raises:
             StoreError: a chunk is damaged; what the sink raises passes through too.
@@ -132,7 +132,7 @@ class Exporter:
                 limiter.release_on_behalf_of(job)
             progress[0] += done[0]
             progress[1] += done[1]
-            tell(progress[0], len(plan.files), progress[1], plan.total_bytes)
+            report(progress[0], len(plan.files), progress[1], plan.total_bytes)
 
         async with trio.open_nursery() as nursery:
             for job in plan.chunks:

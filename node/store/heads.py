@@ -17,7 +17,7 @@ from node.domain.heads import (
     Head,
     Judgement,
     KeptHead,
-    ToldHead,
+    ReportedHead,
     contradicted,
     judge,
     own_problem,
@@ -74,7 +74,7 @@ class HeadStore:
             self._signed = entry.sequence, encoded
         return encoded
 
-    async def note_told(self, witness: FacilityId, kept: Sequence[KeptHead]) -> None:
+    async def note_reported(self, witness: FacilityId, kept: Sequence[KeptHead]) -> None:
         """Keep the heads of this node's log that a witness reports, and compare them with the log.
 
         A head that contradicts the log raises an alarm. Heads of other facilities are ignored, and
@@ -86,22 +86,22 @@ class HeadStore:
         ours = [k for k in kept if (k.head.facility, k.head.node) == me]
         before, _ = self._heard.get(witness, (None, 0.0))
         if ours != before:
-            await self._database.write(lambda db: _note_told(db, witness, ours))
+            await self._database.write(lambda db: _note_reported(db, witness, ours))
         self._heard[witness] = ours, clock.now()
 
-    async def told(self) -> list[ToldHead]:
+    async def reported(self) -> list[ReportedHead]:
         """Return what witnesses told, by witness, newest entry first."""
         sql = (
             "SELECT witness, sequence, digest, taken_time, told_time FROM told_heads"
             " ORDER BY witness, sequence DESC, taken_time DESC"
         )
         rows = await self._database.read(lambda db: db.execute(sql).fetchall())
-        found = [ToldHead(FacilityId(row[0]), *tuple(row)[1:]) for row in rows]
+        found = [ReportedHead(FacilityId(row[0]), *tuple(row)[1:]) for row in rows]
         return [
-            replace(told, told_time=self._heard[told.witness][1], is_heard=True)
-            if told.witness in self._heard
-            else told
-            for told in found
+            replace(reported, reported_time=self._heard[reported.witness][1], is_heard=True)
+            if reported.witness in self._heard
+            else reported
+            for reported in found
         ]
 
     def confirmed_sync(self) -> Confirmed:
@@ -189,7 +189,7 @@ def _confirmed(db: Db) -> Confirmed:
     return Confirmed(entries, sequence, following[0] / 1000 if following else 0.0, row[1], row[2])
 
 
-def _note_told(db: Db, witness: FacilityId, kept: Sequence[KeptHead]) -> None:
+def _note_reported(db: Db, witness: FacilityId, kept: Sequence[KeptHead]) -> None:
     db.execute("DELETE FROM told_heads WHERE witness = ?", (witness.digest,))
     for found in kept:
         head = found.head

@@ -27,7 +27,7 @@ from node.system import clock
 from node.system.durable_files import TEMPORARY_SUFFIX
 
 _REMOVE_SECONDS = 60.0  # what is left is removed at the next start
-_TELL_EVERY = 64
+_REPORT_EVERY = 64
 _PAGE = 1000  # chunks
 
 
@@ -121,7 +121,7 @@ class Maintenance:
         return {(row[0], row[1]): row[2] for row in rows}
 
     async def check(
-        self, *, read_data: bool, tell: Callable[[int, int, str], Awaitable[None]]
+        self, *, read_data: bool, report: Callable[[int, int, str], Awaitable[None]]
     ) -> int:
         """Hold every closed package against its envelope and its chunks.
 
@@ -130,7 +130,7 @@ class Maintenance:
 
         Args:
             read_data: Open every chunk too, instead of looking at sizes only.
-            tell: Called with chunks done and in all, and a problem or an empty text.
+            report: Called with chunks done and in all, and a problem or an empty text.
 
         Returns:
             How many problems were found.
@@ -147,7 +147,7 @@ class Maintenance:
         for package in packages:
             if context.envelopes.name(package.origin, package.package_id) not in names:
                 problems += 1
-                await tell(done, total, f"package {package.package_id.short()}: no envelope")
+                await report(done, total, f"package {package.package_id.short()}: no envelope")
             noted = await context.database.read(partial(_lost_of, package))
             chunks = await context.database.read(partial(_chunks_of, package))
             for position, entry in enumerate(chunks):
@@ -158,11 +158,11 @@ class Maintenance:
                 except StoreError as exc:
                     await trio.to_thread.run_sync(raise_if_general, context.storage, exc)
                     problems += 1
-                    await tell(done, total, f"chunk {entry.chunk_id.short()}: {exc}")
+                    await report(done, total, f"chunk {entry.chunk_id.short()}: {exc}")
                 done += 1
-                if done % _TELL_EVERY == 0:
-                    await tell(done, total, "")
-        await tell(done, total, "")
+                if done % _REPORT_EVERY == 0:
+                    await report(done, total, "")
+        await report(done, total, "")
         return problems
 
     def _look(self, package: Package, entry: ChunkEntry, read_data: bool, is_noted: bool) -> None:
@@ -192,14 +192,14 @@ class Maintenance:
 
     async def backup(
         self,
-        tell: Callable[[int, int], Awaitable[None]],
+        report: Callable[[int, int], Awaitable[None]],
         send: Callable[[Piece], Awaitable[None]],
         had: Collection[bytes] = frozenset(),
     ) -> None:
         """Hand a copy of the whole node to whoever writes it; see `node.store.backup`.
 
         Args:
-            tell: Called with how many files and bytes it has, about, before the first.
+            report: Called with how many files and bytes it has, about, before the first.
             send: Called with each piece of a file; the next is read when it returns.
             had: Digests of chunks that whoever writes it has: they are only named.
 
@@ -212,7 +212,7 @@ class Maintenance:
 
         def run() -> None:
             with Backup(self._context, self._home, had).begun() as backup:
-                trio.from_thread.run(tell, *backup.size())
+                trio.from_thread.run(report, *backup.size())
                 with closing(backup.pieces()) as pieces:
                     for piece in pieces:
                         trio.from_thread.run(send, piece)

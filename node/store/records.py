@@ -28,12 +28,12 @@ class RecordStore:
 
         def work(db: Db) -> None:
             for record in records:
-                if _is_news(db, network, record, now):
+                if _is_newer(db, network, record, now):
                     _put(db, network, record, now)
             earliest = now - _KEPT_SECONDS
             db.execute("DELETE FROM records WHERE seen_time < ?", (earliest,))
 
-        if await self._database.read(lambda db: _any_news(db, network, records, now)):
+        if await self._database.read(lambda db: _any_newer(db, network, records, now)):
             await self._database.write(work)
 
     async def keep_only(self, network: NetworkId, facilities: Iterable[FacilityId]) -> None:
@@ -95,11 +95,11 @@ class RecordStore:
         return [found[facility] for facility in facilities if facility in found]
 
 
-def _any_news(db: Db, network: NetworkId, records: Sequence[Record], now: float) -> bool:
-    return any(_is_news(db, network, record, now) for record in records)
+def _any_newer(db: Db, network: NetworkId, records: Sequence[Record], now: float) -> bool:
+    return any(_is_newer(db, network, record, now) for record in records)
 
 
-def _is_news(db: Db, network: NetworkId, record: Record, now: float) -> bool:
+def _is_newer(db: Db, network: NetworkId, record: Record, now: float) -> bool:
     """Return whether to write a record: it is newer than the stored one, or that one is stale."""
     sql = (
         "SELECT generation, profile_seconds, listing_seconds, membership, seen_time FROM records"

@@ -446,7 +446,8 @@ CREATE TABLE attachments (
 """
 
 
-@migrations(name="0006_open_transfers")
-def _open_transfers(db: sqlite_utils.Database) -> None:
+@migrations(name="0006_transfers")
+def _transfers(db: sqlite_utils.Database) -> None:
+    db.execute("ALTER TABLE transfers RENAME COLUMN untold TO withdrawal_pending")
     # `transfers_state` answers what is open: SQLite never chose this one.
     db.execute("DROP INDEX transfers_open")

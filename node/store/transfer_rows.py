@@ -22,10 +22,10 @@ OPEN = "'pending', 'held', 'carrying', 'checking'"
 IS_OPEN = f"state IN ({OPEN})"
 """SQL: a transfer that is not final."""
 
-IS_ENDED = f"untold = 0 AND state IN ({FINAL})"
+IS_ENDED = f"withdrawal_pending = 0 AND state IN ({FINAL})"
 """SQL: a final transfer of which the receiver knows; worded as in `transfers_ended`."""
 
-IS_WAITING = f"direction = 'send' AND ({IS_OPEN} OR untold = 1)"
+IS_WAITING = f"direction = 'send' AND ({IS_OPEN} OR withdrawal_pending = 1)"
 """SQL: a transfer still to be sent or withdrawn; worded as in `transfers_waiting`."""
 
 
@@ -237,7 +237,7 @@ def _row(row: dict[str, object]) -> Transfer:
     values["state"] = State(str(row["state"]))
     values["summary"] = _summary(str(row["summary"]))
     values["accepted"] = bool(row["accepted"])
-    values["untold"] = bool(row["untold"])
+    values["withdrawal_pending"] = bool(row["withdrawal_pending"])
     return Transfer(**values)  # type: ignore[arg-type]
 
 

@@ -264,7 +264,7 @@ class TransferStore:
         def work(db: Db) -> None:
             if transfer_rows.by_id(db, row.id).state is not State.CANCELLED:
                 _move(db, row, State.CANCELLED, "", actor)
-                db.execute("UPDATE transfers SET untold = 1 WHERE id = ?", (row.id,))
+                db.execute("UPDATE transfers SET withdrawal_pending = 1 WHERE id = ?", (row.id,))
 
         return await self.change(row.id, work)
 
@@ -282,11 +282,11 @@ class TransferStore:
             lambda db: transfer_rows.alarm_overdue(db, overdue, now)
         )
 
-    async def set_told(self, row: Transfer) -> Transfer:
+    async def note_withdrawal_known(self, row: Transfer) -> Transfer:
         """Note that the receiver need not be told any more that a transfer was taken back."""
 
         def work(db: Db) -> None:
-            db.execute("UPDATE transfers SET untold = 0 WHERE id = ?", (row.id,))
+            db.execute("UPDATE transfers SET withdrawal_pending = 0 WHERE id = ?", (row.id,))
 
         return await self.change(row.id, work)
 

@@ -77,7 +77,7 @@ class Clock:
             return wall, 0.0
         return expected, ahead
 
-    def heard(self, facility: Hashable, told: float) -> bool:
+    def heard(self, facility: Hashable, shown: float) -> bool:
         """Take the time that a facility's clock shows; return whether ours is believed anew.
 
         One that agrees with the wall clock confirms it.
@@ -86,9 +86,9 @@ class Clock:
             wall, at = self.wall(), self._steady()
             if len(self._heard) >= _MOST_HEARD:
                 self._heard.clear()
-            self._heard[facility] = _Heard(told - wall, at)
+            self._heard[facility] = _Heard(shown - wall, at)
             was_off = self._off()
-            if abs(told - wall) <= SKEW_SECONDS:
+            if abs(shown - wall) <= SKEW_SECONDS:
                 self._believe(wall, at)
             return bool(was_off) and not self._off()
 

@@ -50,9 +50,9 @@ class Stop:
 
     def ask(self) -> bool:
         """Ask the server to stop; return whether it is waiting and was not asked before."""
-        is_news = self._is_awaited and not self._asked.is_set()
+        is_first = self._is_awaited and not self._asked.is_set()
         self._asked.set()
-        return is_news
+        return is_first
 
 
 async def run_until_signal(serve: Callable[[Stop], Awaitable[None]]) -> None:

@@ -13,7 +13,7 @@ class _Failure:
 
     def __init__(self) -> None:
         self.has_failed = False
-        self.tell: Callable[[], None] = lambda: None
+        self.notify: Callable[[], None] = lambda: None
 
 
 _failure = _Failure()
@@ -22,7 +22,7 @@ _failure = _Failure()
 def note() -> None:
     """Note a failure; called on whatever thread met it."""
     _failure.has_failed = True
-    _failure.tell()
+    _failure.notify()
 
 
 def has_failed() -> bool:
@@ -31,10 +31,10 @@ def has_failed() -> bool:
 
 
 @contextmanager
-def watched(tell: Callable[[], None]) -> Iterator[None]:
-    """Call `tell`, from whatever thread it happens on, when a failure is noted."""
-    _failure.tell = tell
+def watched(notify: Callable[[], None]) -> Iterator[None]:
+    """Call `notify`, from whatever thread it happens on, when a failure is noted."""
+    _failure.notify = notify
     try:
         yield
     finally:
-        _failure.tell = lambda: None
+        _failure.notify = lambda: None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from directory_service.bus import News, NoBus
+from directory_service.bus import BusMessage, NoBus
 from directory_service.home import ListFile
 from directory_service.registry import Registry
 from directory_service.replica import Replica
@@ -42,22 +42,22 @@ KINDS = (
 def test_news_comes_out_as_it_went_in(
     process: str, kind: str, ids: list[bytes], data: bytes
 ) -> None:
-    news = News(process, kind, tuple(ids), data)
-    assert News.decode(news.encode(KEY), KEY) == news
-    assert News.decode(news.encode(OTHER), KEY) is None
+    news = BusMessage(process, kind, tuple(ids), data)
+    assert BusMessage.decode(news.encode(KEY), KEY) == news
+    assert BusMessage.decode(news.encode(OTHER), KEY) is None
 
 
 @given(st.text(max_size=300))
 def test_what_anybody_notifies_is_no_news(payload: str) -> None:
-    assert News.decode(payload, KEY) is None
+    assert BusMessage.decode(payload, KEY) is None
 
 
 def test_news_with_one_character_changed_is_none() -> None:
-    text = News("a", "online", (bytes(32),)).encode(KEY)
+    text = BusMessage("a", "online", (bytes(32),)).encode(KEY)
     for at in range(len(text)):
         other = text[:at] + ("0" if text[at] != "0" else "1") + text[at + 1 :]
-        assert News.decode(other, KEY) is None
-    assert News.decode(json.dumps(["a", "online", [], ""]), KEY) is None
+        assert BusMessage.decode(other, KEY) is None
+    assert BusMessage.decode(json.dumps(["a", "online", [], ""]), KEY) is None
 
 
 @asynccontextmanager
@@ -74,6 +74,6 @@ async def known(folder: Path) -> AsyncGenerator[Replica]:
 async def test_news_that_makes_no_sense_ends_nothing(
     kind: str, ids: tuple[bytes, ...], tmp_path: Path
 ) -> None:
-    async with known(tmp_path) as knowledge:
-        await knowledge._take_news(News("another", kind, ids, b"\xff\xff\xff"))
-        await knowledge._take_news(None)
+    async with known(tmp_path) as replica:
+        await replica._take_message(BusMessage("another", kind, ids, b"\xff\xff\xff"))
+        await replica._take_message(None)

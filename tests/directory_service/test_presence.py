@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from directory_service import presence as presence_module
-from directory_service.bus import News
+from directory_service.bus import BusMessage
 from directory_service.presence import ALIVE_SECONDS, DEAD_SECONDS, Presence
 from directory_service.registry import Registry
 from node.crypto.signing import SigningKey
@@ -34,7 +34,7 @@ class Way:
         self.is_broken = False
         self.told = 0
 
-    async def tell(self, news: News) -> bool:
+    async def publish(self, news: BusMessage) -> bool:
         if self.is_broken:
             return False
         self.told += 1
@@ -53,7 +53,7 @@ class Process:
         self.name = name
         self.registry = Registry(KEY)
         self.changed: list[NodeId] = []
-        self.presence = Presence(name, self.registry, way.tell, self.changed.append)
+        self.presence = Presence(name, self.registry, way.publish, self.changed.append)
         self.here: set[NodeId] = set()
         way.processes[name] = self
 
@@ -186,8 +186,8 @@ async def test_there_are_not_more_processes_than_can_be_and_known_ones_go_on_bei
     monkeypatch.setattr(presence_module, "_MOST_PROCESSES", 2)
     async with running("a") as (_, [a]):
         for process in ("x", "y", "z"):
-            await a.presence.take(News(process, "online", (node(ord(process)).digest,)))
+            await a.presence.take(BusMessage(process, "online", (node(ord(process)).digest,)))
         assert a.online == {node(ord("x")), node(ord("y"))}  # nobody would drop the third's
-        assert not await a.presence.take(News("z", "alive"))
-        assert await a.presence.take(News("x", "offline", (node(ord("x")).digest,)))
+        assert not await a.presence.take(BusMessage("z", "alive"))
+        assert await a.presence.take(BusMessage("x", "offline", (node(ord("x")).digest,)))
         assert a.online == {node(ord("y"))}

@@ -160,13 +160,13 @@ class World:
         )
         storage = Storage(SqliteEngine(self._folder / "directory.db", key))
         registry = Registry(self.operator.network_key)
-        knowledge = Replica(
+        replica = Replica(
             registry, storage, NoBus(), self.now, ListFile(self._folder / "newest.list")
         )
         server = DirectoryServer(
             name="Montana",
             root_digest=fingerprint(self.operator.root_certificate),
-            knowledge=knowledge,
+            replica=replica,
             spend=storage.spend,
             sessions=Sessions(key),
             tickets=read_ticket_signer(tickets, certificate),
@@ -176,7 +176,7 @@ class World:
             strangers_a_minute=self.strangers_a_minute,
             clock=self.now,
         )
-        await knowledge.load()
+        await replica.load()
         async with serve([server.service()], self._address):
             yield server
         await storage.aclose()
@@ -822,7 +822,7 @@ def test_announcement_that_stands_is_written_again_only_when_half_its_time_is_ov
             async def announce() -> int:
                 request = pb.AnnounceRequest(statements=statements, listing=listing)
                 await client.call("Announce", request)
-                found = await server._knowledge._storage.node(a.node_id)
+                found = await server._replica._storage.node(a.node_id)
                 assert found is not None
                 return found.expires_seconds
 

@@ -280,7 +280,7 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
             )
             good = await asked(state)
 
-            async def is_told(name: str, text: str) -> None:
+            async def is_remote(name: str, text: str) -> None:
                 """Check that an admin sees an alarm, and sees it again after having seen it."""
                 await asked(wait_until, lambda: in_status(node, text), name, 60)
                 tried.append(name)
@@ -288,34 +288,34 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
 
             for name, message in attacks.all().items():
                 await directory.tell.send(message)
-                await is_told(name, WORDS[message.WhichOneof("event") or ""])
+                await is_remote(name, WORDS[message.WhichOneof("event") or ""])
                 assert await asked(state) == good, name
             directory.found = [
                 m.record for m in attacks.all().values() if m.WhichOneof("event") == "record"
             ]
             assert (await asked(node.json, "find", "hospital"))["facilities"] == []
-            await is_told("a search that finds forged records", "record that failed verification")
+            await is_remote("a search that finds forged records", "record that failed verification")
             directory.found = []
             victim_id = victim.keys.signer.signer.facility_id
             for name, half in attacks.own_halves().items():
                 directory.ticket = half
                 await directory.tell.send(pb.WatchResponse(dial_back=victim_id.digest))  # go on
                 # The victim is paired, and cannot be dialled: a relay is the way to it.
-                await is_told(name, "relay ticket that does not verify")
+                await is_remote(name, "relay ticket that does not verify")
             directory.ticket = b""
             right = pb.WatchResponse(ticket=attacks.right_half())
             await directory.tell.send(right)
             await directory.tell.send(right)
-            await is_told("a relay ticket twice", "used before")
+            await is_remote("a relay ticket twice", "used before")
             directory.challenge = secrets.token_bytes(56)
             for _ in range(2):  # signed once, and not again
                 await directory.tell.send(None)
                 directory.watching = trio.Event()
                 with trio.move_on_after(10):
                     await directory.watching.wait()
-            await is_told("a challenge twice", "the directory reused a challenge")
+            await is_remote("a challenge twice", "the directory reused a challenge")
             directory.challenge, directory.has_let_in_another = b"", True
-            await is_told("the attacker with our invitation", "our invitation under another")
+            await is_remote("the attacker with our invitation", "our invitation under another")
             directory.has_let_in_another = False
             with trio.fail_after(60):
                 await directory.watching.wait()
@@ -327,7 +327,7 @@ def test_broken_in_directory_changes_nothing_and_every_attack_raises_an_alarm(
             await directory.tell.send(pb.WatchResponse(dial_back=bytes(range(32))))
             await directory.tell.send(pb.WatchResponse(dial_back=b"short"))
             await directory.tell.send(pb.WatchResponse(list=b"noise"))
-            await is_told("noise for a list", "a list that the network did not sign")
+            await is_remote("noise for a list", "a list that the network did not sign")
             assert await asked(state) == good
             # A revocation that was seen once stays, whatever a later list says.
             revoked = frozenset({attacks.victims.invitation.id})

@@ -130,7 +130,7 @@ class AnsweringNode:
             answer = answer(request)
         for one in (answer,) if isinstance(answer, Message | NodeError) else answer:
             if isinstance(one, NodeError):
-                one.is_told = True
+                one.is_remote = True
                 raise one
             assert isinstance(one, method.response), f"{method.path} returns no {type(one)}"
             yield method.parse_answer(one.SerializeToString())

@@ -110,7 +110,7 @@ async def _read(context: StoreContext) -> dict[str, Any]:
             files[name][at : at + len(piece)] = piece
 
         await exporter.export(
-            plan, sink, actor=NODE, destination="", safe_preamble=False, tell=lambda *_: None
+            plan, sink, actor=NODE, destination="", safe_preamble=False, report=lambda *_: None
         )
         found[source.study_uid] = {file: sha256(data).hexdigest() for file, data in files.items()}
     walk = await AuditStore(context).verify()

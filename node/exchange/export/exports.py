@@ -6,7 +6,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from node.domain.actors import Actor
-from node.domain.exports import Sink, Tell
+from node.domain.exports import Report, Sink
 from node.exchange.export.schedule import schedule
 from node.exchange.export.streams import Overlay, Piece, Unchanged, instance_stream
 from node.exchange.ports import ExportPlan, ExportStore
@@ -45,7 +45,7 @@ class Exports(Generic[P]):
         actor: Actor,
         destination: str,
         safe_preamble: bool,
-        tell: Tell,
+        report: Report,
     ) -> None:
         """Write every planned byte to a sink, in whatever order is fastest.
 
@@ -63,7 +63,7 @@ class Exports(Generic[P]):
             actor=actor,
             destination=destination,
             safe_preamble=safe_preamble,
-            tell=tell,
+            report=report,
         )
 
     @asynccontextmanager

@@ -7,7 +7,7 @@ import trio
 from node.domain.actors import Actor
 from node.domain.events import Publish
 from node.exchange.ingest.intake import Intake
-from node.exchange.ingest.job import ImportJob, Tell
+from node.exchange.ingest.job import ImportJob, Report
 from node.exchange.ports import Examiner, ImportStore
 
 
@@ -21,7 +21,7 @@ class Imports:
 
     def job(
         self,
-        tell: Tell,
+        report: Report,
         actor: Actor,
         *,
         sources: Sequence[str] = (),
@@ -31,11 +31,11 @@ class Imports:
         """Return a job, to be run once.
 
         Args:
-            tell: Is called with progress and findings.
+            report: Is called with progress and findings.
             actor: Who asked.
             sources: What the person named: an import that was cut off goes on with the same.
             resumes: The number of the import that is to go on, if the person named it; else 0.
-            wait_room: Returns once the receiver of `tell` can take more; awaited per batch.
+            wait_room: Returns once the receiver of `report` can take more; awaited per batch.
         """
         intake = Intake(self._store, self._publish, actor, sources=sources, resumes=resumes)
-        return ImportJob(intake, self._examiner, tell, wait_room=wait_room)
+        return ImportJob(intake, self._examiner, report, wait_room=wait_room)

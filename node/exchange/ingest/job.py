@@ -51,7 +51,9 @@ LANES = 3
 _BEGINNING_BYTES = 64 * 2**20
 _ARCHIVE_BATCHES = 2
 _NAMED_AT_ONCE = 1000
-_TOLD_MISSING_BYTES = 16 * 2**20  # of labels; whoever receives the findings keeps them in memory
+_REPORTED_MISSING_BYTES = (
+    16 * 2**20
+)  # of labels; whoever receives the findings keeps them in memory
 _TOO_MUCH_TO_COMPARE = (
     "the medium has, or its DICOMDIR names, too many files to tell which are missing"
 )
@@ -93,7 +95,7 @@ class Summary:
     study_instance_uids: list[str] = field(default_factory=list)
 
 
-Tell = Callable[[Progress | Finding], None]
+Report = Callable[[Progress | Finding], None]
 
 
 class ImportJob:
@@ -103,7 +105,7 @@ class ImportJob:
         self,
         intake: Intake,
         examiner: Examiner,
-        tell: Tell,
+        report: Report,
         *,
         wait_room: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
@@ -112,12 +114,12 @@ class ImportJob:
         Args:
             intake: Where instances go; of this job alone.
             examiner: Examines files.
-            tell: Takes what there is to tell.
-            wait_room: Returns once the receiver of `tell` can take more; awaited per batch.
+            report: Takes what there is to report.
+            wait_room: Returns once the receiver of `report` can take more; awaited per batch.
         """
         self._intake = intake
         self._examiner = examiner
-        self._tell = tell
+        self._report = report
         self._wait_room = wait_room
         self._summary = Summary()
         self._progress = Progress(0, 0, 0, 0)
@@ -161,24 +163,24 @@ class ImportJob:
         self._summary.plaintext_bytes = self._intake.plaintext_bytes
         self._summary.sealed_bytes = self._intake.sealed_bytes
         self._summary.study_instance_uids = [*self._carried_studies | self._known_studies]
-        await self._tell_of_media()
+        await self._report_media()
         return self._summary
 
-    async def _tell_of_media(self) -> None:
+    async def _report_media(self) -> None:
         """Report files that a DICOMDIR names and that are missing, and files that are not DICOM."""
         for label, is_named in self._media.others():
             await self._wait_room()
             self._set_aside(label, is_named=is_named)
         if self._media.first and not self._media.is_whole:
             self._refuse(self._media.first, (_TOO_MUCH_TO_COMPARE,))
-        left = _TOLD_MISSING_BYTES
+        left = _REPORTED_MISSING_BYTES
         for label in self._media.missing():
             await self._wait_room()
             await trio.lowlevel.checkpoint()
             self._summary.missing += 1
             left -= len(label)
             if left >= 0:
-                self._tell(Finding(label, Verdict.MISSING, ("missing, though in a DICOMDIR",)))
+                self._report(Finding(label, Verdict.MISSING, ("missing, though in a DICOMDIR",)))
 
     # -- finding and reading --------------------------------------------------------------
 
@@ -395,17 +397,17 @@ class ImportJob:
                 self._carried_studies[found.study_instance_uid] = None
                 if found.verdict is Verdict.FLAG:
                     summary.flagged += 1
-                    self._tell(Finding(label, Verdict.FLAG, found.reasons))
+                    self._report(Finding(label, Verdict.FLAG, found.reasons))
             case Outcome.KNOWN:
                 summary.known += 1
                 if found.study_instance_uid:
                     self._known_studies[found.study_instance_uid] = None
             case Outcome.HELD:
                 summary.held += 1
-                self._tell(Finding(label, found.verdict, found.reasons))
+                self._report(Finding(label, found.verdict, found.reasons))
             case Outcome.HELD_ALREADY:
                 summary.held += 1
-                self._tell(Finding(label, found.verdict, (*found.reasons, "held already")))
+                self._report(Finding(label, found.verdict, (*found.reasons, "held already")))
             case Outcome.NOT_TAKEN:
                 await self._note_other(label, found)
 
@@ -433,11 +435,11 @@ class ImportJob:
             self._refuse(label, ("not DICOM, despite its name",))
         else:
             self._summary.not_dicom += 1
-            self._tell(Finding(label, Verdict.NOT_DICOM, ("not DICOM",)))
+            self._report(Finding(label, Verdict.NOT_DICOM, ("not DICOM",)))
 
     def _refuse(self, label: str, reasons: tuple[str, ...]) -> None:
         self._summary.refused += 1
-        self._tell(Finding(label, Verdict.REFUSE, reasons))
+        self._report(Finding(label, Verdict.REFUSE, reasons))
 
     def _count_found(self, files: int, size: int) -> None:
         p = self._progress
@@ -448,7 +450,7 @@ class ImportJob:
     def _count_done(self, size: int) -> None:
         p = self._progress
         self._progress = replace(p, files_done=p.files_done + 1, bytes_done=p.bytes_done + size)
-        self._tell(self._progress)
+        self._report(self._progress)
 
 
 class _ExaminationFailed(Exception):

@@ -36,13 +36,13 @@ class Authority:
         self,
         book: NetworkBook,
         memberships: Memberships,
-        remembered: RecordCache,
+        record_cache: RecordCache,
         pairing: Pairing,
         publish: Publish,
     ) -> None:
         self._book = book
         self._memberships = memberships
-        self._remembered = remembered
+        self._record_cache = record_cache
         self._pairing = pairing
         self._publish = publish
         self._accepting = trio.Lock()
@@ -108,7 +108,7 @@ class Authority:
         await self._publish(NetworksChanged())
         accepted = self._memberships.get(network_id)
         if accepted is not None:  # else it was left just now
-            await self._remembered.listed(accepted)
+            await self._record_cache.listed(accepted)
         return ""
 
     # -- records --------------------------------------------------------------------------
@@ -117,7 +117,7 @@ class Authority:
         """Accept a member's new record: remember it, and renew the member's pin if it has one."""
         network = self._memberships.get(network_id)
         if network is not None:
-            await self._remembered.take(network, [record])
+            await self._record_cache.take(network, [record])
         await self._pairing.accept_statements(record.identity)
 
     # -- alarms ---------------------------------------------------------------------------

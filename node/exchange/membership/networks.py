@@ -70,7 +70,7 @@ class Networks:
         memberships: Memberships,
         directories: Directories,
         authority: Authority,
-        remembered: RecordCache,
+        record_cache: RecordCache,
         pairing: Pairing,
         facility_key: bytes,
         publish: Publish,
@@ -79,7 +79,7 @@ class Networks:
         self._memberships = memberships
         self._directories = directories
         self._authority = authority
-        self._remembered = remembered
+        self._record_cache = record_cache
         self._pairing = pairing
         self._facility_key = facility_key
         self._publish = publish
@@ -279,7 +279,7 @@ class Networks:
                 await self._pairing.accept_statements(record.identity)
             return records
 
-        await self._remembered.keep_fresh(self.all, ask)
+        await self._record_cache.keep_fresh(self.all, ask)
 
     # -- finding --------------------------------------------------------------------------
 
@@ -296,7 +296,7 @@ class Networks:
             raise UsageError("give words of a name, city or department")
         return await self._ask_all(
             lambda network: self._directories.find(network, words, limit),
-            lambda network: self._remembered.find(network, words, limit),
+            lambda network: self._record_cache.find(network, words, limit),
             limit,
         )
 
@@ -310,7 +310,7 @@ class Networks:
         """
         found = await self._ask_all(
             lambda network: self._directories.lookup(network, [facility]),
-            lambda network: self._remembered.lookup(network, facility),
+            lambda network: self._record_cache.lookup(network, facility),
             100,
         )
         if not found:
@@ -321,7 +321,7 @@ class Networks:
         if not self.all():
             raise UsageError("this facility has joined no network yet: `emix join LETTER`")
         shown: list[Found] = []
-        remembered: list[Found] = []
+        record_cache: list[Found] = []
         error: NodeError | None = None
         for network in self.all():
             try:
@@ -330,18 +330,18 @@ class Networks:
                 error, records = exc, []
             else:
                 with suppress(NodeError):  # a full disk takes nothing from the answer
-                    await self._remembered.take(network, records)
+                    await self._record_cache.take(network, records)
             here = {record.identity.facility_id for record in records}
             shown += [Found(network, record) for record in records]
             with suppress(NodeError):  # nor does a damaged record of ours
-                remembered += [
+                record_cache += [
                     Found(network, record)
                     for record in await remember(network)
                     if record.identity.facility_id not in here
                 ]
-        if error is not None and not shown and not remembered:
+        if error is not None and not shown and not record_cache:
             raise error
-        return (shown + remembered)[:limit]
+        return (shown + record_cache)[:limit]
 
 
 def _rank(found: Found) -> tuple[bool, int]:

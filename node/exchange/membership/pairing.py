@@ -276,7 +276,7 @@ class Pairing:
             return False
         if identity.profile.issued_seconds > clock.now() + MAX_CLOCK_SKEW_SECONDS:
             return True  # from the future: kept, it would shut out all that follow
-        if not self._is_news(identity, peer.identity):
+        if not self._is_newer(identity, peer.identity):
             return True
         self._renewed[identity.facility_id] = time.monotonic()
         try:
@@ -292,7 +292,7 @@ class Pairing:
         await self._publish(PinsChanged())
         return True
 
-    def _is_news(self, identity: Identity, known: Identity) -> bool:
+    def _is_newer(self, identity: Identity, known: Identity) -> bool:
         if identity.cert.generation > known.cert.generation:
             return True  # a stolen key's successor waits for nothing
         last = self._renewed.get(identity.facility_id, -math.inf)

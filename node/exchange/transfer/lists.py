@@ -104,12 +104,12 @@ class TransferLists:
             held_only: Only offers that a person here decides about.
             limit: At most so many; 0 for all.
         """
-        is_told = False
+        is_noted = False
         pages = self._rows.search(open_only=open_only, held_only=held_only, limit=limit)
         async with aclosing(pages):
             async for some in pages:
-                if not is_told and any(row.summary is not None for row in some):
-                    is_told = True
+                if not is_noted and any(row.summary is not None for row in some):
+                    is_noted = True
                     await self._audit.note_list("offers.listed", {}, actor)
                 yield some
 

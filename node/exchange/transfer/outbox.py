@@ -88,7 +88,7 @@ class Outbox:
         that are decided.
         """
         self.changed(row, now)
-        if row.id in self._entries and row.state is State.HELD and not row.untold:
+        if row.id in self._entries and row.state is State.HELD and not row.withdrawal_pending:
             self._entries[row.id].due += self._jitter(0.1, 1.0) * FIRST_HELD_PAUSE
 
     def changed(self, row: Transfer, now: float) -> None:
@@ -96,13 +96,13 @@ class Outbox:
         if row.direction is not Direction.SEND:
             return
         entry = self._entries.get(row.id)
-        if row.state.is_final and not row.untold:
+        if row.state.is_final and not row.withdrawal_pending:
             if entry is not None:
                 del self._entries[row.id], self._numbers[entry.transfer_id]
         elif entry is None:
             self._entries[row.id] = _Entry(row.transfer_id, row.priority, now)
             self._numbers[row.transfer_id] = row.id
-        elif row.untold and row.id not in self._going:
+        elif row.withdrawal_pending and row.id not in self._going:
             entry.due = min(entry.due, max(now, entry.offered + _RING_PAUSE))
 
     def take_due(self, now: float) -> list[int]:

@@ -16,7 +16,7 @@ from node.errors import (
     RemoteProtocolError,
     StoreError,
     by_code,
-    told,
+    public_text,
 )
 from node.exchange.transfer.links import Link
 
@@ -68,16 +68,16 @@ def is_final_error(error: NodeError) -> bool:
 
 def is_ours(error: NodeError) -> bool:
     """Return whether this node's own store failed, which nobody at the other side can help."""
-    is_told = error.is_final is not None
-    return isinstance(error, StoreError) and not is_told and not is_final_error(error)
+    is_stated = error.is_final is not None
+    return isinstance(error, StoreError) and not is_stated and not is_final_error(error)
 
 
-async def tell_error(link: Link, error: NodeError, *, is_final: bool) -> None:
+async def send_error(link: Link, error: NodeError, *, is_final: bool) -> None:
     """Report an error to the other side, without details of this machine; see `errors.told`."""
-    await tell(link, Problem(error.code.value, told(error), is_final=is_final))
+    await send_problem(link, Problem(error.code.value, public_text(error), is_final=is_final))
 
 
-async def tell(link: Link, problem: Problem) -> None:
+async def send_problem(link: Link, problem: Problem) -> None:
     """Send a problem to the other side; do nothing if the link is broken."""
     with trio.move_on_after(5, shield=True):
         try:

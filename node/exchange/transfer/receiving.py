@@ -51,8 +51,8 @@ from node.exchange.transfer.problems import (
     held_as,
     is_final_error,
     is_ours,
-    tell,
-    tell_error,
+    send_error,
+    send_problem,
 )
 from node.exchange.transfer.room import Promise, Room
 from node.exchange.transfer.shares import (
@@ -175,7 +175,7 @@ class Receiver:
             raise
         except NodeError as exc:
             is_free = is_ours(exc)
-            await tell_error(link, exc, is_final=False)
+            await send_error(link, exc, is_final=False)
             raise
         finally:
             if not is_free:
@@ -317,7 +317,7 @@ class Receiver:
                 return True
         if scope.cancelled_caught:
             problem = Problem("peer-refused", "cancelled by the receiver", is_final=True)
-            await tell(link, problem)
+            await send_problem(link, problem)
         return False
 
     async def _take_reserved(
@@ -372,7 +372,7 @@ class Receiver:
         await self._transfers.set_state(row, state, str(exc))
         await self._discard(row)
         if state is State.FAILED:
-            await tell_error(link, exc, is_final=True)
+            await send_error(link, exc, is_final=True)
 
     async def _discard(self, row: Transfer) -> None:
         """Remove what arrived of a transfer that ended without a receipt.

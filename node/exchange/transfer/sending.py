@@ -27,7 +27,7 @@ from node.exchange.transfer import patience
 from node.exchange.transfer import sender_machine as machine
 from node.exchange.transfer.links import Link
 from node.exchange.transfer.priority_gate import PriorityGate
-from node.exchange.transfer.problems import expect, is_final_error, problem_error, tell_error
+from node.exchange.transfer.problems import expect, is_final_error, problem_error, send_error
 from node.exchange.transfer.shares import (
     MANIFEST_BYTES_A_SECOND,
     MANIFEST_BYTES_AT_ONCE,
@@ -60,7 +60,7 @@ class SenderStore(Protocol):
     async def keep_receipt(self, row: Transfer, receipt: Document) -> Transfer:
         """Keep a verified receipt durably."""
 
-    async def set_told(self, row: Transfer) -> Transfer:
+    async def note_withdrawal_known(self, row: Transfer) -> Transfer:
         """Keep that the receiver has been told of a withdrawal."""
 
 
@@ -106,7 +106,7 @@ class Sender:
                 await self._store.set_state(row, State.DECLINED, str(exc))
             elif is_final_error(exc):
                 await self._store.set_state(row, State.FAILED, str(exc))
-                await tell_error(link, exc, is_final=True)
+                await send_error(link, exc, is_final=True)
             raise
 
     async def withdraw(self, link: Link, row: Transfer) -> None:
@@ -117,7 +117,7 @@ class Sender:
         await link.send(Withdraw(row.transfer_id))
         with patience.for_checking(0).waiting():
             await expect(link, Answer)
-        await self._store.set_told(row)
+        await self._store.note_withdrawal_known(row)
 
 
 class _Session:

@@ -40,16 +40,16 @@ from node.exchange.events import Feed, Poke, Subscription
 from node.exchange.transfer.links import Link, Links
 from node.exchange.transfer.outbox import LONGEST_PAUSE, Outbox
 from node.exchange.transfer.priority_gate import PriorityGate
-from node.exchange.transfer.problems import tell
+from node.exchange.transfer.problems import send_problem
 from node.exchange.transfer.receiving import Receiver
 from node.exchange.transfer.sending import Sender
 from node.system import clock
 
 log = structlog.get_logger()
 CONCURRENT_SENDS = 3
-_TELL_AGAIN_SECONDS = 10.0
+_NOTIFY_AGAIN_SECONDS = 10.0
 _OVERDUE_LOOK_SECONDS = 60.0
-_TOLD_AT_ONCE = 1000
+_NOTIFIED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class TransferBook(Protocol):
     async def take_back(self, row: Transfer, actor: Actor) -> Transfer:
         """Cancel a transfer of ours, of which the receiver is still to be told."""
 
-    async def set_told(self, row: Transfer) -> Transfer:
+    async def note_withdrawal_known(self, row: Transfer) -> Transfer:
         """Keep that the receiver need not be told of a withdrawal any more."""
 
     async def decide_offer(
@@ -384,7 +384,7 @@ class Transfers:
         row = await self._book.waiting_one(link.peer, transfer_id)
         if row is None:
             problem = Problem("not-found", "no such transfer waits at this node", is_final=False)
-            await tell(link, problem)
+            await send_problem(link, problem)
             return
         # The other side has dialled: it was asked to, or it does anyway.
         await self._send_on(
@@ -402,7 +402,7 @@ class Transfers:
             poked.poke()
 
     async def watch_decided(
-        self, peer: FacilityId, tell_one: Callable[[TransferId], Awaitable[None]]
+        self, peer: FacilityId, notify: Callable[[TransferId], Awaitable[None]]
     ) -> None:
         """Tell of every held offer of a peer's that a person decides about here, for ever.
 
@@ -410,11 +410,11 @@ class Transfers:
         """
         with self.changes.subscribed() as changed:
             for row in await self._book.accepted_from(peer):
-                await tell_one(row.transfer_id)
+                await notify(row.transfer_id)
             while True:
                 row = await changed.next()
                 if row.peer == peer and _is_just_decided(row):
-                    await tell_one(row.transfer_id)
+                    await notify(row.transfer_id)
 
     def is_carried(self, row: Transfer) -> bool:
         """Return whether a transfer is on a link at this moment, either way."""
@@ -471,7 +471,7 @@ class Transfers:
         try:
             row = await self._book.by_number(number)
             row = await self._ended_by_time(row)
-            if not row.state.is_final or row.untold:
+            if not row.state.is_final or row.withdrawal_pending:
                 async with self._links.carry(peer) as link:
                     await self._send_on(link, row, link.route)
             outbox.offered(number, await self._book.by_number(number), trio.current_time())
@@ -498,8 +498,8 @@ class Transfers:
         """Return a transfer, after ending it if its delivery has expired."""
         if row.expires_time >= clock.now() or clock.CLOCK.doubt:
             return row
-        if row.untold:
-            return await self._book.set_told(row)
+        if row.withdrawal_pending:
+            return await self._book.note_withdrawal_known(row)
         if row.state.is_final:
             return row
         return await self._book.set_state(row, State.FAILED, "the delivery has expired")
@@ -521,7 +521,7 @@ class Transfers:
         if row.id in self._sending:
             raise Conflict("the transfer is on another link already")
         gate = self._gates.setdefault(link.peer, PriorityGate())
-        if row.untold:
+        if row.withdrawal_pending:
             await self._sender.withdraw(link, row)
             return
         with trio.CancelScope() as scope:
@@ -532,7 +532,9 @@ class Transfers:
             finally:
                 del self._sending[row.id]
         if scope.cancelled_caught:
-            await tell(link, Problem("peer-refused", "cancelled by the sender", is_final=True))
+            await send_problem(
+                link, Problem("peer-refused", "cancelled by the sender", is_final=True)
+            )
 
 
 def _is_just_decided(row: Transfer) -> bool:
@@ -557,19 +559,19 @@ class Waiting:
         self._peer = peer
         self._is_carried = is_carried
 
-    async def run(self, tell_one: Callable[[TransferId], Awaitable[None]]) -> None:
-        """Call `tell_one` for each waiting transfer, now and later, and again while it waits.
+    async def run(self, notify: Callable[[TransferId], Awaitable[None]]) -> None:
+        """Call `notify` for each waiting transfer, now and later, and again while it waits.
 
         For a held one rarely: the peer collects it by itself once a person there has decided.
         """
-        outbox, rows = Outbox(_TOLD_AT_ONCE), dict[int, Transfer]()
+        outbox, rows = Outbox(_NOTIFIED_AT_ONCE), dict[int, Transfer]()
         with self._changes.subscribed() as changed:
             for row in await self._book.waiting_for(self._peer):
                 rows[row.id] = row
                 outbox.found(row, trio.current_time())
             while True:
                 for number in outbox.take_due(trio.current_time()):
-                    await self._tell(rows[number], outbox, tell_one)
+                    await self._notify(rows[number], outbox, notify)
                 with trio.move_on_at(outbox.next_due):
                     row = await changed.next()
                     if row.peer == self._peer:
@@ -578,16 +580,16 @@ class Waiting:
                         if row.id not in outbox:
                             del rows[row.id]
 
-    async def _tell(
+    async def _notify(
         self,
         row: Transfer,
         outbox: Outbox,
-        tell_one: Callable[[TransferId], Awaitable[None]],
+        notify: Callable[[TransferId], Awaitable[None]],
     ) -> None:
         if not self._is_carried(row):
-            await tell_one(row.transfer_id)
+            await notify(row.transfer_id)
         now = trio.current_time()
-        if row.state is State.HELD and not row.untold:
+        if row.state is State.HELD and not row.withdrawal_pending:
             outbox.offered(row.id, row, now)
         else:
-            outbox.failed(row.id, row, now, _TELL_AGAIN_SECONDS)
+            outbox.failed(row.id, row, now, _NOTIFY_AGAIN_SECONDS)

@@ -17,38 +17,38 @@ from node.federation.connections.wire import transfer_id
 class DeletionBook(Protocol):
     """Stores deletions; `node.store.deletions` implements it."""
 
-    async def untold(self, peer: FacilityId) -> Sequence[Deletion]:
+    async def unreported(self, peer: FacilityId) -> Sequence[Deletion]:
         """Return some of the deletions that a peer has not confirmed."""
 
     async def confirmed(self, peer: FacilityId, transfers: Sequence[TransferId]) -> None:
         """Forget the deletions that a peer has confirmed."""
 
-    async def take(self, peer: FacilityId, told: Sequence[Deletion]) -> None:
+    async def take(self, peer: FacilityId, reported: Sequence[Deletion]) -> None:
         """Record which transfers of ours a peer reports as deleted; durable once this returns."""
 
 
-class DeletionNews:
+class DeletionReports:
     """Both sides of the exchange. `is_told`: whether the policy is to report to senders."""
 
-    def __init__(self, book: DeletionBook, is_told: Callable[[], bool]) -> None:
+    def __init__(self, book: DeletionBook, is_reported: Callable[[], bool]) -> None:
         self._book = book
-        self._is_told = is_told
+        self._is_reported = is_reported
         self._to_confirm: dict[FacilityId, list[bytes]] = {}
 
     async def give(self, peer: FacilityId) -> list[pb.Deletion]:
         """Return the deletions that a Hello reports to a peer."""
-        if not self._is_told():
+        if not self._is_reported():
             return []
         return [
             pb.Deletion(
                 transfer_id=deletion.transfer_id.value,
                 deleted_milliseconds=int(deletion.time * 1000),
             )
-            for deletion in await self._book.untold(peer)
+            for deletion in await self._book.unreported(peer)
         ]
 
     async def accept(
-        self, peer: FacilityId, told: Sequence[pb.Deletion], confirmed: Sequence[bytes]
+        self, peer: FacilityId, reported: Sequence[pb.Deletion], confirmed: Sequence[bytes]
     ) -> list[bytes]:
         """Process the deletions and confirmations in a peer's Hello; return what to confirm to it.
 
@@ -56,15 +56,15 @@ class DeletionNews:
             RemoteProtocolError: it names something that is not a transfer ID.
         """
         await self._book.confirmed(peer, [transfer_id(name) for name in confirmed[:MOST_AT_ONCE]])
-        news = [_from_wire(wire) for wire in told[:MOST_AT_ONCE]]
-        await self._book.take(peer, news)
-        return [deletion.transfer_id.value for deletion in news]
+        taken = [_from_wire(wire) for wire in reported[:MOST_AT_ONCE]]
+        await self._book.take(peer, taken)
+        return [deletion.transfer_id.value for deletion in taken]
 
     async def answered(
-        self, peer: FacilityId, told: Sequence[pb.Deletion], confirmed: Sequence[bytes]
+        self, peer: FacilityId, reported: Sequence[pb.Deletion], confirmed: Sequence[bytes]
     ) -> None:
         """Process a peer's response; the next request confirms its deletions."""
-        self._to_confirm[peer] = await self.accept(peer, told, confirmed)
+        self._to_confirm[peer] = await self.accept(peer, reported, confirmed)
 
     def confirmations(self, peer: FacilityId) -> list[bytes]:
         """Return the confirmations for the next request to a peer.

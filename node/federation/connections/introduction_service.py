@@ -10,7 +10,7 @@ from emix.introduction.v1 import introduction_pb2 as pb
 
 from node.documents.identity import Identity
 from node.errors import PeerUntrusted
-from node.federation.connections.peer_service import PeerNews, Statements, decode_statements
+from node.federation.connections.peer_service import PeerStatements, Statements, decode_statements
 from node.rpc.limits import RateLimit, caller_origin
 from node.rpc.serving import Call, Service
 
@@ -19,7 +19,7 @@ _CALLS_A_MINUTE = 30
 _CALLS_A_MINUTE_IN_ALL = 300
 
 
-class StringPairings(PeerNews, Protocol):
+class StringPairings(PeerStatements, Protocol):
     """Pairs by short string; `node.exchange.membership.pairing` does."""
 
     def begin_string(self, commitment: bytes) -> tuple[bytes, bytes]:

@@ -18,12 +18,12 @@ from node.domain.ids import FacilityId, TransferId
 from node.errors import PeerTimeout, PeerUnreachable, ungrouped
 from node.federation.connections.capabilities import Capabilities
 from node.federation.connections.connection import Connection
-from node.federation.connections.deletions import DeletionNews
+from node.federation.connections.deletions import DeletionReports
 from node.federation.connections.link import SILENCE_SECONDS, GrpcLink, open_link
 from node.federation.connections.list_exchange import LIST, Compared, ListExchange
 from node.federation.connections.peer_service import (
     PROTOCOL_VERSION,
-    PeerNews,
+    PeerStatements,
     Statements,
     check_clock,
     take_statements,
@@ -53,19 +53,19 @@ class PeerClient:
 
     def __init__(
         self,
-        news: PeerNews,
+        peer_statements: PeerStatements,
         statements: Statements,
-        sharing: ListExchange,
+        list_exchange: ListExchange,
         witnessing: Witnessing,
-        deletions: DeletionNews,
+        deletions: DeletionReports,
         capabilities: Capabilities,
     ) -> None:
         """Prepare.
 
         Args:
-            news: Accepts new statements of peers.
+            peer_statements: Accepts new statements of peers.
             statements: Returns our own present statements.
-            sharing: Passes networks' lists on.
+            list_exchange: Passes networks' lists on.
             witnessing: Exchanges heads of audit logs.
             deletions: Exchanges reports of deletions.
             capabilities: Keeps the capabilities of peers.
@@ -73,9 +73,9 @@ class PeerClient:
         self._capabilities = capabilities
         self._deletions = deletions
         self._witnessing = witnessing
-        self._news = news
+        self._peer_statements = peer_statements
         self._statements = statements
-        self._sharing = sharing
+        self._list_exchange = list_exchange
 
     async def hello(
         self,
@@ -95,9 +95,9 @@ class PeerClient:
             time_milliseconds=time.time_ns() // 1_000_000,
             software=SOFTWARE,
             statements=self._statements(),
-            lists=self._sharing.known(peer.facility_id),
+            lists=self._list_exchange.known(peer.facility_id),
             audit_head=await self._witnessing.give(peer.facility_id),
-            kept_heads=await self._witnessing.tell(peer),
+            kept_heads=await self._witnessing.report(peer),
             deletions=await self._deletions.give(peer.facility_id),
             confirmed_deletions=self._deletions.confirmations(peer.facility_id),
             capabilities=OURS,
@@ -108,8 +108,8 @@ class PeerClient:
         check_clock(peer.facility_id, response.time_milliseconds)
         self._capabilities.note(peer.facility_id, response.capabilities)
         connection.software = printable(response.software[:64])
-        await self._news.note_seen(peer.facility_id)
-        await take_statements(self._news, peer.facility_id, response.statements)
+        await self._peer_statements.note_seen(peer.facility_id)
+        await take_statements(self._peer_statements, peer.facility_id, response.statements)
         await self._witnessing.accept(peer, response.audit_head, response.kept_heads)
         await self._deletions.answered(
             peer.facility_id, response.deletions, response.confirmed_deletions
@@ -130,7 +130,7 @@ class PeerClient:
         """
         compared = Compared()
         while True:
-            await self._sharing.compare(peer.facility_id, channel, lists, compared)
+            await self._list_exchange.compare(peer.facility_id, channel, lists, compared)
             await trio.sleep(HELLO_SECONDS)
             # On a slow line a Hello waits behind megabytes of chunks. gRPC's pings and the watch
             # detect a lost peer.

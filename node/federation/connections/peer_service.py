@@ -28,7 +28,7 @@ from node.errors import (
     ungrouped,
 )
 from node.federation.connections.capabilities import Capabilities
-from node.federation.connections.deletions import DeletionNews
+from node.federation.connections.deletions import DeletionReports
 from node.federation.connections.link import GrpcLink, open_link
 from node.federation.connections.list_exchange import ListExchange
 from node.federation.connections.trust import Trust
@@ -69,8 +69,8 @@ LINES_A_MINUTE = 60
 class Waiting(Protocol):
     """Transfers that wait for one peer."""
 
-    async def run(self, tell_one: Any) -> None:
-        """Call `tell_one` for each, now and later, for ever."""
+    async def run(self, notify: Any) -> None:
+        """Call `notify` for each, now and later, for ever."""
 
 
 class Exchange(Protocol):
@@ -82,8 +82,8 @@ class Exchange(Protocol):
     def watch_waiting(self, peer: FacilityId) -> Waiting:
         """Return the transfers that wait for a peer."""
 
-    async def watch_decided(self, peer: FacilityId, tell_one: Any) -> None:
-        """Call `tell_one` for each offer of a peer that a person decides about, for ever."""
+    async def watch_decided(self, peer: FacilityId, notify: Any) -> None:
+        """Call `notify` for each offer of a peer that a person decides about, for ever."""
 
     def decided(self, peer: FacilityId, transfer_id: TransferId) -> None:
         """Hear that a person at a peer has decided about an offer of ours."""
@@ -95,7 +95,7 @@ class Exchange(Protocol):
         """Send what waits for a peer that can be dialled, for ever."""
 
 
-class PeerNews(Protocol):
+class PeerStatements(Protocol):
     """Accepts new statements of peers."""
 
     async def accept_statements(self, identity: Identity) -> None:
@@ -115,12 +115,12 @@ class ExchangeServer:
         self,
         trust: Trust,
         exchange: Exchange,
-        news: PeerNews,
+        peer_statements: PeerStatements,
         statements: "Statements",
         ways: "Ways",
-        sharing: ListExchange,
+        list_exchange: ListExchange,
         witnessing: Witnessing,
-        deletions: DeletionNews,
+        deletions: DeletionReports,
         capabilities: Capabilities,
         door: "Door",
     ) -> None:
@@ -131,7 +131,7 @@ class ExchangeServer:
         self._places = Places(MAX_CALLS)
         self._calls = Pace(CALLS_A_SECOND, burst=CALLS_AT_ONCE)
         self._ways = ways
-        self._sharing = sharing
+        self._list_exchange = list_exchange
         self._watches: dict[FacilityId, trio.CancelScope] = {}
         self._carries: Counter[FacilityId] = Counter()
         self._hellos = RateLimit(HELLOS_A_MINUTE, in_all=10**6)
@@ -139,15 +139,15 @@ class ExchangeServer:
         self._lines = RateLimit(LINES_A_MINUTE, in_all=10**6)
         self._trust = trust
         self._exchange = exchange
-        self._news = news
+        self._peer_statements = peer_statements
         self._statements = statements
 
     def service(self) -> Service:
         """Return the service to serve, every method of it behind the guard."""
         handlers: dict[str, Handler] = {
             "Hello": self._hello,
-            "GetList": self._sharing.get_list,
-            "GiveList": self._sharing.give_list,
+            "GetList": self._list_exchange.get_list,
+            "GiveList": self._list_exchange.give_list,
             "GetAuditHeads": self._witnessing.get_heads,
             "Watch": self._watch,
             "Carry": self._carry,
@@ -180,8 +180,8 @@ class ExchangeServer:
             )
         check_clock(call.caller.facility_id, request.time_milliseconds)
         self._capabilities.note(call.caller.facility_id, request.capabilities)
-        await take_statements(self._news, call.caller.facility_id, request.statements)
-        await self._news.note_seen(call.caller.facility_id)
+        await take_statements(self._peer_statements, call.caller.facility_id, request.statements)
+        await self._peer_statements.note_seen(call.caller.facility_id)
         await self._witnessing.accept(call.caller, request.audit_head, request.kept_heads)
         confirmed = await self._deletions.accept(
             call.caller.facility_id, request.deletions, request.confirmed_deletions
@@ -191,9 +191,9 @@ class ExchangeServer:
             time_milliseconds=time.time_ns() // 1_000_000,
             software=SOFTWARE,
             statements=self._statements(),
-            lists=self._sharing.known(call.caller.facility_id),
+            lists=self._list_exchange.known(call.caller.facility_id),
             audit_head=await self._witnessing.give(call.caller.facility_id),
-            kept_heads=await self._witnessing.tell(call.caller),
+            kept_heads=await self._witnessing.report(call.caller),
             deletions=await self._deletions.give(call.caller.facility_id),
             confirmed_deletions=confirmed,
             capabilities=OURS,
@@ -211,10 +211,10 @@ class ExchangeServer:
                 await write(pb.WatchResponse())
                 await trio.sleep(WATCH_HEARTBEAT_SECONDS)
 
-        async def tell_one(transfer_id: TransferId) -> None:
+        async def notify(transfer_id: TransferId) -> None:
             await write(pb.WatchResponse(transfer_id=transfer_id.value))
 
-        async def tell_decided(transfer_id: TransferId) -> None:
+        async def notify_decided(transfer_id: TransferId) -> None:
             await write(pb.WatchResponse(decided_transfer_id=transfer_id.value))
 
         peer = call.caller.facility_id
@@ -228,8 +228,8 @@ class ExchangeServer:
         ):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(beat)
-                nursery.start_soon(self._exchange.watch_decided, peer, tell_decided)
-                await self._exchange.watch_waiting(peer).run(tell_one)
+                nursery.start_soon(self._exchange.watch_decided, peer, notify_decided)
+                await self._exchange.watch_waiting(peer).run(notify)
 
     @contextmanager
     def _only_watch(self, peer: FacilityId) -> Iterator[None]:
@@ -331,9 +331,9 @@ def check_clock(facility: FacilityId, time_milliseconds: int) -> None:
     The comparison uses the wall clock, even if it is suspect: an agreeing peer confirms it. The
     error may be shown on either side, so it names the facility whose clock differs.
     """
-    told = time_milliseconds / 1000
-    clock.CLOCK.heard(facility, told)
-    skew = told - time.time()
+    shown = time_milliseconds / 1000
+    clock.CLOCK.heard(facility, shown)
+    skew = shown - time.time()
     if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
         where = "ahead of" if skew > 0 else "behind"
         raise UsageError(
@@ -342,17 +342,19 @@ def check_clock(facility: FacilityId, time_milliseconds: int) -> None:
         )
 
 
-async def take_statements(news: PeerNews, facility: FacilityId, encoded: bytes) -> None:
+async def take_statements(
+    peer_statements: PeerStatements, facility: FacilityId, encoded: bytes
+) -> None:
     """Take a peer's statements, if they are its own."""
     if not encoded:
         return
-    identity = await decode_statements(news, encoded)
+    identity = await decode_statements(peer_statements, encoded)
     if identity.facility_id != facility:
         raise RemoteProtocolError("the statements are another facility's")
-    await news.accept_statements(identity)
+    await peer_statements.accept_statements(identity)
 
 
-async def decode_statements(news: PeerNews, encoded: bytes) -> Identity:
+async def decode_statements(peer_statements: PeerStatements, encoded: bytes) -> Identity:
     """Return the verified identity in statements.
 
     A facility that certified another facility's node is reported.
@@ -363,5 +365,5 @@ async def decode_statements(news: PeerNews, encoded: bytes) -> Identity:
     try:
         return Identity.decode(encoded)
     except ForeignNode as exc:
-        await news.report_forged(facility_id(exc.facility_key), str(exc))
+        await peer_statements.report_forged(facility_id(exc.facility_key), str(exc))
         raise

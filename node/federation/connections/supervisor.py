@@ -39,14 +39,14 @@ from node.errors import (
 )
 from node.federation.connections.capabilities import Capabilities
 from node.federation.connections.connection import Connection
-from node.federation.connections.deletions import DeletionNews
+from node.federation.connections.deletions import DeletionReports
 from node.federation.connections.introduction_client import IntroductionClient
 from node.federation.connections.link import GrpcLink
 from node.federation.connections.list_exchange import ListExchange
 from node.federation.connections.peer_client import LARGEST_ANSWER, PeerClient
 from node.federation.connections.peer_service import (
     Exchange,
-    PeerNews,
+    PeerStatements,
     Statements,
 )
 from node.federation.connections.trust import EXPIRED, Trust
@@ -103,16 +103,16 @@ class Federation:
         *,
         identity: Callable[[], TlsIdentity],
         trust: Trust,
-        news: PeerNews,
+        peer_statements: PeerStatements,
         statements: Statements,
         ask_dial_back: Callable[[FacilityId], Awaitable[bool]],
         memberships: Callable[[], Sequence[bytes]],
         dialer: Dialer,
         lan: Hints,
         relaying: Relaying,
-        sharing: ListExchange,
+        list_exchange: ListExchange,
         witnessing: Witnessing,
-        deletions: DeletionNews,
+        deletions: DeletionReports,
         capabilities: Capabilities,
         admit: Callable[[FacilityId], Awaitable[bool]],
     ) -> None:
@@ -121,14 +121,14 @@ class Federation:
         Args:
             identity: Returns our own TLS identity as it now is.
             trust: Which peers to connect to.
-            news: Accepts new statements of peers.
+            peer_statements: Accepts new statements of peers.
             statements: Returns our own present statements.
             ask_dial_back: Asks the directories to have a facility dial us.
             memberships: Returns our memberships, which prove us to other members of networks.
             dialer: Makes the connections.
             lan: Announced addresses of peers on the LAN.
             relaying: Connections through relays.
-            sharing: Passes networks' lists on.
+            list_exchange: Passes networks' lists on.
             witnessing: Exchanges heads of audit logs.
             deletions: Exchanges reports of deletions.
             capabilities: Keeps the capabilities of peers.
@@ -139,14 +139,16 @@ class Federation:
         self._introducer = IntroductionClient(dialer)
         self._lan = lan
         self._relaying = relaying
-        self._client = PeerClient(news, statements, sharing, witnessing, deletions, capabilities)
+        self._client = PeerClient(
+            peer_statements, statements, list_exchange, witnessing, deletions, capabilities
+        )
         self._witnessing = witnessing
         self._ask_dial_back = ask_dial_back
         self._memberships = memberships
         self._identity = identity
         self._trust = trust
         self._exchange: Exchange
-        self._news = news
+        self._peer_statements = peer_statements
         self._statements = statements
         self._connections: dict[FacilityId, Connection] = {}
         self._supervised: dict[FacilityId, _Supervised] = {}
@@ -530,7 +532,7 @@ class Federation:
         try:
             places = peer.identity.profile.introduction_endpoints
             address, identity = await first_of(places, ask)
-            await self._news.accept_statements(identity)
+            await self._peer_statements.accept_statements(identity)
             await self._introducer.present_statements(
                 address, self._statements(), self._memberships()
             )

@@ -13,7 +13,7 @@ from emix.exchange.v1 import exchange_pb2 as pb
 from node.documents.audit_head import open_head
 from node.documents.peers import Peer
 from node.domain.audit import DIGEST_BYTES
-from node.domain.heads import MAX_LINKS, MOST_TOLD, GivenHead, Head, KeptHead
+from node.domain.heads import MAX_LINKS, MOST_REPORTED, GivenHead, Head, KeptHead
 from node.domain.ids import FacilityId, NodeId
 from node.errors import DocumentError, RemoteProtocolError
 from node.rpc.calling import Channel
@@ -35,7 +35,7 @@ class HeadBook(Protocol):
     async def give(self, witness: FacilityId) -> GivenHead:
         """Return the newest head of our log for a witness, with the proof it needs."""
 
-    async def note_told(self, witness: FacilityId, kept: Sequence[KeptHead]) -> None:
+    async def note_reported(self, witness: FacilityId, kept: Sequence[KeptHead]) -> None:
         """Record the heads of our log that a witness keeps, and check the log against them."""
 
     async def take(self, head: Head, given: GivenHead) -> None:
@@ -57,12 +57,14 @@ class Witnessing:
         given = await self._book.give(peer)
         return pb.GivenHead(head=given.encoded, after_sequence=given.after, links=given.links)
 
-    async def tell(self, peer: Peer) -> list[pb.KeptHead]:
+    async def report(self, peer: Peer) -> list[pb.KeptHead]:
         """Return the kept heads of a peer's log for a Hello to it."""
         kept = await self._book.kept(peer.facility_id, peer.identity.node_id)
-        return [_kept_to_wire(found) for found in kept[:MOST_TOLD]]
+        return [_kept_to_wire(found) for found in kept[:MOST_REPORTED]]
 
-    async def accept(self, peer: Peer, given: pb.GivenHead, told: Sequence[pb.KeptHead]) -> None:
+    async def accept(
+        self, peer: Peer, given: pb.GivenHead, reported: Sequence[pb.KeptHead]
+    ) -> None:
         """Process the heads in a peer's Hello.
 
         A head's time is not checked: else a node whose clock was ahead once could not connect to
@@ -71,8 +73,8 @@ class Witnessing:
         Raises:
             RemoteProtocolError: a head is malformed, or is not of the log that it must be of.
         """
-        kept = [_kept_from_wire(wire) for wire in told[:MOST_TOLD]]
-        await self._book.note_told(peer.facility_id, kept)
+        kept = [_kept_from_wire(wire) for wire in reported[:MOST_REPORTED]]
+        await self._book.note_reported(peer.facility_id, kept)
         if given.head:
             head = _open(given.head)
             if (head.facility, head.node) != (peer.facility_id, peer.identity.node_id):
@@ -98,7 +100,7 @@ class Witnessing:
         request = pb.GetAuditHeadsRequest()
         answer = await channel.unary(_GET_HEADS, request, timeout=_ASK_SECONDS)
         kept = [_kept_from_wire(wire) for wire in answer.kept_heads[:_MOST_LISTED]]
-        await self._book.note_told(peer, kept)
+        await self._book.note_reported(peer, kept)
 
 
 def _kept_to_wire(kept: KeptHead) -> pb.KeptHead:

@@ -452,7 +452,7 @@ class Directories:
         """
         interests = self._wanted()
         request = pb.WatchRequest(
-            facility_ids=[f.digest for f in interests], known_list=self._lists.tell(network.id)
+            facility_ids=[f.digest for f in interests], known_list=self._lists.stated(network.id)
         )
         async with session.channel.stream(_WATCH, request, metadata=session.metadata) as stream:
             while (left := deadline - time.monotonic()) > 0 and self._wanted() == interests:

@@ -68,7 +68,7 @@ class Lists:
         """
         self._network = network
         self._authority = authority
-        self._told: dict[NetworkId, bytes] = {}  # what the directory knows that we have
+        self._stated: dict[NetworkId, bytes] = {}  # what the directory knows that we have
         self._shown: dict[NetworkId, bytes] = {}  # what the directory has shown last
         self._passed: dict[NetworkId, float] = {}  # when a peer brought what it has not shown
         self._was_passed: defaultdict[NetworkId, trio.Event] = defaultdict(trio.Event)
@@ -79,16 +79,16 @@ class Lists:
         latest = network.view.latest if network else None
         return latest.digest if latest else b""
 
-    def tell(self, network_id: NetworkId) -> bytes:
+    def stated(self, network_id: NetworkId) -> bytes:
         """Return the digest of the list that a directory is told we have.
 
         While the directory has not shown a list that came from a peer, it is told only of the list
         that it has shown itself. Otherwise it could claim to have ours without showing it.
         """
         is_passed = network_id in self._passed
-        told = self._shown.get(network_id, b"") if is_passed else self.known(network_id)
-        self._told[network_id] = told
-        return told
+        stated = self._shown.get(network_id, b"") if is_passed else self.known(network_id)
+        self._stated[network_id] = stated
+        return stated
 
     def expect(self, network_id: NetworkId) -> None:
         """Note that the newest list came from a peer: the directory should show it, too."""
@@ -123,12 +123,12 @@ class Lists:
         Raises:
             NodeError: the directory does not answer.
         """
-        told = self.tell(network_id)
-        shown = await self._ask(channel, network_id, told, metadata)
+        stated = self.stated(network_id)
+        shown = await self._ask(channel, network_id, stated, metadata)
         if shown.list_change:
             await self.take_change(channel, network_id, shown.list_change, metadata)
         elif shown.list_is_known:
-            self._shown[network_id] = told
+            self._shown[network_id] = stated
         elif shown.list:
             await self.take_whole(network_id, shown.list)
         else:
@@ -172,7 +172,7 @@ class Lists:
         """Take a list that a directory shows."""
         if await self._authority.accept_list(network_id, encoded):
             self._passed.pop(network_id, None)
-            self._shown[network_id] = self.tell(network_id)
+            self._shown[network_id] = self.stated(network_id)
 
     async def take_change(
         self, channel: Channel, network_id: NetworkId, change: bytes, metadata: Metadata = ()
@@ -215,7 +215,7 @@ class Lists:
         if latest is None:
             raise DocumentError("the change is of a list, and none is known here")
         base = base_of(change)
-        if base != latest.digest and base == self._told.get(network.id):
+        if base != latest.digest and base == self._stated.get(network.id):
             return network.signed_list if leads_to(change, network.signed_list) else b""
         encoded = apply_change(latest, change)
         open_list(encoded, network.network_key, clock.now())

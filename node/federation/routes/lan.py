@@ -207,9 +207,9 @@ class Lan:
             or (name not in self._hints and len(self._hints) >= _MAX_HINTS)
         ):
             return
-        is_news = self._hints.get(name) != hint
+        is_new = self._hints.get(name) != hint
         self._hints[name] = hint
-        if is_news:
+        if is_new:
             self._on_hint(facility)
 
 

@@ -12,7 +12,7 @@ from node.documents.audit_head import sign_head
 from node.documents.receipt import Receipt, sign_receipt
 from node.documents.signed import Document, DocumentSigner, certify_node
 from node.domain.audit import AuditEntry, AuditFilter, ChainWalk
-from node.domain.heads import ToldHead
+from node.domain.heads import ReportedHead
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.errors import BadReceipt, Conflict, NotFound, PeerUnreachable, StoreError, UsageError
 from node.exchange.auditing import Auditing
@@ -72,7 +72,7 @@ def make(
     *pages: list[AuditEntry],
     walk: ChainWalk | None = None,
     receipts: Any = None,
-    told: tuple[ToldHead, ...] = (),
+    told: tuple[ReportedHead, ...] = (),
     silent: dict[FacilityId, str] | None = None,
 ) -> tuple[Service, Log]:
     log: Log = []
@@ -81,7 +81,7 @@ def make(
         log.append(("asked", ()))
         return silent or {}
 
-    heads: Any = Recorded(told=list(told), own_head=sign_head(5, b"d" * 32, 9, OWN).encode())
+    heads: Any = Recorded(reported=list(told), own_head=sign_head(5, b"d" * 32, 9, OWN).encode())
     studies: Any = Recorded(uid_or_beginning=("1.2.3", True))
     facilities, trail = facilities_of(PEER), Trail(log, list(pages), walk or walked())
     auditing = Auditing(trail, heads, receipts, studies, facilities, ask)
@@ -257,8 +257,8 @@ async def test_alarms_are_acknowledged_for_who_asked() -> None:
 
 async def test_verified_log_names_who_confirms_it_and_who_was_silent() -> None:
     told = (
-        ToldHead(BILLINGS.facility, 4, b"4" * 32, 1000.5, 2000.5, is_heard=True),
-        ToldHead(HELENA.facility, 8, b"8" * 32, 3000.5, 4000.5),
+        ReportedHead(BILLINGS.facility, 4, b"4" * 32, 1000.5, 2000.5, is_heard=True),
+        ReportedHead(HELENA.facility, 8, b"8" * 32, 3000.5, 4000.5),
     )
     silent = {STRANGER: "no answer", BILLINGS.facility: ""}
     service, log = make(walk=walked(e4=b"4" * 32, e8=b"?" * 32), told=told, silent=silent)

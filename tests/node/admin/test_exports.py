@@ -71,10 +71,10 @@ class Faked:
             raise self._plan
         return self._plan
 
-    async def scatter(self, _: Any, sink: Any, *, tell: Any, **more: Any) -> None:
+    async def scatter(self, _: Any, sink: Any, *, report: Any, **more: Any) -> None:
         self.calls.append(("scatter", more))
         if self._scatter:
-            await self._scatter(sink, tell)
+            await self._scatter(sink, report)
 
     @asynccontextmanager
     async def stream(
@@ -387,9 +387,9 @@ async def test_stream_waits_for_a_caller_that_does_not_read() -> None:
 
 
 async def test_slow_caller_misses_some_of_the_progress_and_never_the_last() -> None:
-    async def scatter(_: Any, tell: Any) -> None:
+    async def scatter(_: Any, report: Any) -> None:
         for n in range(1, 1001):
-            tell(n, 1000, 4 * n, 4000)
+            report(n, 1000, 4 * n, 4000)
 
     call = Slow(pb.ExportStudyRequest(study="s1", stream=True))
     async with trio.open_nursery() as nursery:

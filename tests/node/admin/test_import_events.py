@@ -6,7 +6,7 @@ import trio
 from emix.admin.v1 import admin_pb2 as pb
 from trio.testing import wait_all_tasks_blocked
 
-from node.admin.studies import _MOST_FINDINGS, _Teller
+from node.admin.studies import _MOST_FINDINGS, _EventWriter
 from node.domain.verdicts import Verdict
 from node.exchange.ingest.job import Finding, Progress, Summary
 
@@ -28,20 +28,20 @@ class Caller:
 
 async def test_import_waits_for_a_caller_that_does_not_read() -> None:
     caller: Any = Caller()
-    teller, told = _Teller(caller), 0
+    writer, told = _EventWriter(caller), 0
 
     async def importing() -> None:
         nonlocal told
         for n in range(3 * _MOST_FINDINGS):
-            await teller.wait_room()
-            teller.tell(Finding(str(n), Verdict.REFUSE, ("no DICOM",)))
-            teller.tell(Progress(n, n, n, n))
+            await writer.wait_room()
+            writer.report(Finding(str(n), Verdict.REFUSE, ("no DICOM",)))
+            writer.report(Progress(n, n, n, n))
             told += 1
-        await teller.finish(Summary(study_instance_uids=[f"1.{n}" for n in range(500)]))
+        await writer.finish(Summary(study_instance_uids=[f"1.{n}" for n in range(500)]))
         nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(teller.run)
+        nursery.start_soon(writer.run)
         nursery.start_soon(importing)
         await wait_all_tasks_blocked()
         assert _MOST_FINDINGS <= told <= _MOST_FINDINGS + 1
@@ -59,9 +59,9 @@ async def test_numbers_that_no_message_holds_end_nothing() -> None:
     """They are sums of what folders, archives and clients say."""
     caller: Any = Caller()
     caller.reads.set()
-    teller = _Teller(caller)
-    teller.tell(Progress(1, 2, -1, 3 * (2**64 - 1)))
-    await teller.finish(Summary())
+    writer = _EventWriter(caller)
+    writer.report(Progress(1, 2, -1, 3 * (2**64 - 1)))
+    await writer.finish(Summary())
     told = caller.got[0].progress
     assert (told.files_done, told.files_total) == (1, 2)
     assert (told.bytes_done, told.bytes_total) == (0, 2**64 - 1)

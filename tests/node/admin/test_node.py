@@ -62,15 +62,15 @@ class Store(Recorded):
         super().__init__(**({"counts": COUNTS} | answered))
         self.calls, self._pieces = log, pieces
 
-    async def check(self, *, read_data: bool, tell: Any) -> int:
+    async def check(self, *, read_data: bool, report: Any) -> int:
         self.calls.append(("check", (read_data,)))
-        await tell(1, 2, "")
-        await tell(2, 2, "chunk abc is damaged")
+        await report(1, 2, "")
+        await report(2, 2, "chunk abc is damaged")
         return 1
 
-    async def backup(self, tell: Any, send: Any, had: Any = frozenset()) -> None:
+    async def backup(self, report: Any, send: Any, had: Any = frozenset()) -> None:
         self.calls.append(("backup", (set(had),)))
-        await tell(len(self._pieces), 99)
+        await report(len(self._pieces), 99)
         for piece in self._pieces:
             await send(piece)
 

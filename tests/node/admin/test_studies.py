@@ -393,11 +393,11 @@ class Job:
         self._does = does
         self.is_given_up = False
         self.asked: list[Any] = []
-        self.tell: Any = None
+        self.report: Any = None
 
-    def job(self, tell: Any, actor: Any, *, sources: Any, resumes: int, wait_room: Any) -> "Job":
+    def job(self, report: Any, actor: Any, *, sources: Any, resumes: int, wait_room: Any) -> "Job":
         assert callable(wait_room)
-        self.tell = tell
+        self.report = report
         self.asked.append((actor, list(sources), resumes))
         return self
 
@@ -567,7 +567,7 @@ async def test_progress_is_written_now_and_then_and_the_last_before_the_summary(
 ) -> None:
     async def progresses(_: Any) -> None:
         for n in range(1, 101):
-            job.tell(Progress(n, 100, 10 * n, 1000))
+            job.report(Progress(n, 100, 10 * n, 1000))
             await wait_all_tasks_blocked()
             if n == 50:
                 mock_clock.jump(0.3)

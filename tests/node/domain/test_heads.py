@@ -10,7 +10,7 @@ from node.domain.heads import (
     Head,
     Judgement,
     KeptHead,
-    ToldHead,
+    ReportedHead,
     contradicted,
     judge,
     thinned,
@@ -84,10 +84,10 @@ def test_kept_are_the_first_the_newest_and_the_first_of_each_day() -> None:
 def test_witness_confirms_up_to_its_newest_head_and_one_that_differs_stands_out() -> None:
     a, b = FacilityId(b"a" * 32), FacilityId(b"b" * 32)
     told = [
-        ToldHead(a, 10, HEADS[9].digest, 1, 2),
-        ToldHead(a, 5, HEADS[4].digest, 0, 2),
-        ToldHead(b, 12, OTHERS[11].digest, 1, 2),
-        ToldHead(b, 3, HEADS[2].digest, 0, 2, is_heard=True),
+        ReportedHead(a, 10, HEADS[9].digest, 1, 2),
+        ReportedHead(a, 5, HEADS[4].digest, 0, 2),
+        ReportedHead(b, 12, OTHERS[11].digest, 1, 2),
+        ReportedHead(b, 3, HEADS[2].digest, 0, 2, is_heard=True),
     ]
     first, second = witnesses(told, {h.sequence: h.digest for h in HEADS})
     assert (first.facility, first.sequence, first.problem) == (a, 10, "")

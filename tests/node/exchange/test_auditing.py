@@ -11,7 +11,7 @@ from node.crypto.signing import SigningKey
 from node.documents.audit_head import sign_head
 from node.documents.signed import DocumentSigner, certify_node
 from node.domain.audit import AuditFilter, ChainWalk
-from node.domain.heads import ToldHead
+from node.domain.heads import ReportedHead
 from node.domain.ids import FacilityId
 from node.domain.transfers import State
 from node.errors import Conflict, NotFound, UsageError
@@ -54,7 +54,7 @@ class Log(RecordedTrail):
 def make(
     *,
     log: Log | None = None,
-    told: list[ToldHead] | None = None,
+    told: list[ReportedHead] | None = None,
     silent: dict[FacilityId, str] | None = None,
     receipts: Any = None,
 ) -> tuple[Any, Log]:
@@ -68,7 +68,7 @@ def make(
         me=SIGNER.facility_id,
         named=Recorded(named=SimpleNamespace(name="Billings", facility_id=OTHER)).named,
     )
-    heads: Any = Recorded(told=told or [], own_head=b"head", settle=3)
+    heads: Any = Recorded(reported=told or [], own_head=b"head", settle=3)
     studies: Any = Recorded(uid_or_beginning=("1.2.3", True))
     return Auditing(used, heads, receipts, studies, facilities, ask), used  # type: ignore[arg-type]
 
@@ -105,7 +105,7 @@ async def test_what_is_not_asked_for_restricts_nothing() -> None:
 
 
 async def test_log_is_held_against_what_was_given_and_what_others_keep() -> None:
-    told = [ToldHead(OTHER, 5, b"other", 1.0, 2.0, is_heard=True)]
+    told = [ReportedHead(OTHER, 5, b"other", 1.0, 2.0, is_heard=True)]
     auditing, log = make(log=Log([], {5: b"mine", 7: b"seven"}), told=told, silent={OTHER: "away"})
     found = await auditing.verify({7: b"seven"}, asks=True)
     assert log.calls == [("asked", ()), ("verify", ({5, 7},))]

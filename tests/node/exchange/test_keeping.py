@@ -81,7 +81,7 @@ async def test_clock_is_confirmed_only_where_it_is_in_doubt(
 async def test_check_and_counts_are_the_stores() -> None:
     store = Recorded(check=2, counts={"studies": 1})
     kept, _ = keeping(store)
-    assert await kept.check(read_data=True, tell=print) == 2
+    assert await kept.check(read_data=True, report=print) == 2
     assert await kept.counts() == {"studies": 1}
 
 

@@ -50,7 +50,7 @@ async def export(context: StoreContext, folder: Path, *, safe_preamble: bool = F
             actor=actor("alice"),
             destination="",
             safe_preamble=safe_preamble,
-            tell=lambda *_: None,
+            report=lambda *_: None,
         )
         target.publish()
 

@@ -32,31 +32,31 @@ def context(tmp_path: Path) -> Iterator[StoreContext]:
 
 async def test_word_of_a_deletion_waits_until_its_peer_confirms_it(context: StoreContext) -> None:
     studies, deletions = StudyStore(context), DeletionStore(context)
-    assert await deletions.untold(PEER) == []
+    assert await deletions.unreported(PEER) == []
     for number in range(SENT, SENT + RECEIVED):
         await studies.delete(study_of(number), "", actor("somebody"))
-    first = await deletions.untold(PEER)
+    first = await deletions.unreported(PEER)
     assert len(first) == MOST_AT_ONCE
-    assert await deletions.untold(OTHER) == []
+    assert await deletions.unreported(OTHER) == []
     ids = [deletion.transfer_id for deletion in first]
     await deletions.confirmed(OTHER, ids)
-    assert await deletions.untold(PEER) == first, "nobody confirms for another"
+    assert await deletions.unreported(PEER) == first, "nobody confirms for another"
     await deletions.confirmed(PEER, ids)
-    rest = await deletions.untold(PEER)
+    rest = await deletions.unreported(PEER)
     assert len(rest) == RECEIVED - MOST_AT_ONCE
     assert not {deletion.transfer_id for deletion in rest} & set(ids)
 
 
 async def test_own_studies_are_deleted_without_a_word(context: StoreContext) -> None:
     await StudyStore(context).delete(study_of(0), "", actor("somebody"))
-    assert await DeletionStore(context).untold(PEER) == []
+    assert await DeletionStore(context).unreported(PEER) == []
 
 
 async def test_word_goes_with_a_transfer_that_is_forgotten(context: StoreContext) -> None:
     await StudyStore(context).delete(study_of(SENT), "", actor("somebody"))
-    assert len(await DeletionStore(context).untold(PEER)) == 1
+    assert len(await DeletionStore(context).unreported(PEER)) == 1
     assert await TransferStore(context).forget_old(1) == 1
-    assert await DeletionStore(context).untold(PEER) == []
+    assert await DeletionStore(context).unreported(PEER) == []
 
 
 async def test_word_counts_once_and_only_of_what_its_peer_gave_a_receipt_for(

@@ -62,7 +62,7 @@ async def exported(
         files[name][offset : offset + len(piece)] = piece
 
     await exporter.export(
-        plan, sink, actor=actor("test"), destination="", safe_preamble=False, tell=lambda *_: None
+        plan, sink, actor=actor("test"), destination="", safe_preamble=False, report=lambda *_: None
     )
     return plan, {name: bytes(content) for name, content in files.items()}
 

@@ -55,7 +55,7 @@ async def say_hello(a: Side, b: Side) -> None:
     """Give a's head to b, and tell a what b then has."""
     given = await a.heads.give(b.facility)
     await b.heads.take(open_head(given.encoded), given)
-    await a.heads.note_told(b.facility, await b.heads.kept(a.facility, a.node))
+    await a.heads.note_reported(b.facility, await b.heads.kept(a.facility, a.node))
 
 
 async def cut(side: Side, entries: int) -> None:
@@ -69,7 +69,7 @@ async def test_log_that_grows_is_confirmed_step_by_step(sides: Sides) -> None:
     for entries in (3, 1, 0, 40):
         await a.log(entries)
         await say_hello(a, b)
-        [told, *_] = await a.heads.told()
+        [told, *_] = await a.heads.reported()
         assert (told.witness, told.sequence) == (b.facility, (await a.audit.verify()).entries)
         confirmed = a.heads.confirmed_sync()
         assert (confirmed.entries, confirmed.witnesses) == (confirmed.sequence, 1)
@@ -87,9 +87,9 @@ async def test_more_entries_than_one_proof_holds_take_several_hellos(sides: Side
     await say_hello(a, b)
     await a.context.database.write(lambda db: add_rows(db, MAX_LINKS + 500))
     await say_hello(a, b)
-    assert (await a.heads.told())[0].sequence == MAX_LINKS + 1
+    assert (await a.heads.reported())[0].sequence == MAX_LINKS + 1
     await say_hello(a, b)
-    assert (await a.heads.told())[0].sequence == MAX_LINKS + 501
+    assert (await a.heads.reported())[0].sequence == MAX_LINKS + 501
     assert await b.alarms() == []
 
 
@@ -119,7 +119,7 @@ async def test_log_that_was_cut_is_an_alarm_on_both_sides_however_long_it_is_the
     assert evidence == [10]
     # The log goes on from what it is now, and b keeps what it has now.
     await say_hello(a, b)
-    assert (await a.heads.told())[0].sequence == (await a.audit.verify()).entries
+    assert (await a.heads.reported())[0].sequence == (await a.audit.verify()).entries
 
 
 async def test_peer_that_shows_new_logs_without_end_has_bounded_room(sides: Sides) -> None:
@@ -150,8 +150,8 @@ async def test_what_a_witness_tells_of_others_is_left_out(sides: Sides) -> None:
     a, b = sides
     await a.log(3)
     given = await b_head(b)
-    await a.heads.note_told(b.facility, [given])
-    assert await a.heads.told() == []
+    await a.heads.note_reported(b.facility, [given])
+    assert await a.heads.reported() == []
     assert await a.alarms() == []
 
 

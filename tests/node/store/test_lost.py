@@ -70,7 +70,7 @@ async def test_check_ends_at_once_where_nobody_answers(
         told.append(problem)
 
     with pytest.raises(StoreAway):
-        await Maintenance(context, tmp_path).check(read_data=False, tell=tell)
+        await Maintenance(context, tmp_path).check(read_data=False, report=tell)
     assert context.database.read_sync(count_lost) == 0
 
 
@@ -103,14 +103,14 @@ async def test_refused_credentials_end_a_check_and_one_refused_chunk_does_not(
     async def tell(done: int, total: int, problem: str) -> None:
         told.append(problem)
 
-    assert await maintenance.check(read_data=True, tell=tell) > 1
+    assert await maintenance.check(read_data=True, report=tell) > 1
     assert all(
         "nobody may read" in problem or "no envelope" in problem for problem in told if problem
     )
     storage.refuses_all = True
     told.clear()
     with pytest.raises(StoreDenied, match="others can read the credentials"):
-        await maintenance.check(read_data=True, tell=tell)
+        await maintenance.check(read_data=True, report=tell)
     assert not [problem for problem in told if "nobody" in problem]
     assert context.database.read_sync(count_lost) == 0
 

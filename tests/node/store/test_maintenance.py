@@ -59,7 +59,7 @@ class World:
             self.counted.append((done, total))
             self.told.extend([problem] if problem else [])
 
-        assert await self.maintenance.check(read_data=read_data, tell=tell) == len(self.told)
+        assert await self.maintenance.check(read_data=read_data, report=tell) == len(self.told)
         return self.told
 
     def chunks(self, package: Package) -> list[ChunkId]:

@@ -16,6 +16,7 @@ from node.store.schema import migrations
 from node.store.transfer_rows import IS_ENDED, IS_WAITING, OPEN
 
 STEPS = [step.name for step in migrations.pending(sqlite_utils.Database(memory=True))]
+RENAMED = {"untold": "withdrawal_pending"}
 LIBRARY = {"_sqlite_migrations", "sqlite_sequence"}
 KEEP_TO = {"state": "closed", "verdict": "hold", "direction": "send", "name": "Müller^Jörg"}
 
@@ -84,7 +85,8 @@ def test_database_of_each_time_becomes_what_a_new_one_is(step: str) -> None:
     after = rows(db)
     for table, kept in before.items():
         for old, new in zip(kept, after[table], strict=True):
-            assert old.items() - new.items() <= {("search", "1")}, table
+            kept_as = {RENAMED.get(column, column): value for column, value in old.items()}
+            assert kept_as.items() - new.items() <= {("search", "1")}, table
 
 
 def test_step_that_fails_leaves_the_database_as_it_was() -> None:

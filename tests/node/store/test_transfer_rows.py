@@ -79,7 +79,12 @@ def test_transfer_is_what_its_delivery_says(db: Db, direction: Direction) -> Non
     assert (row.priority, row.recipient, row.note) == tuple(said.values())
     assert (row.state, row.direction, row.study_uid) == (State.HELD, direction, "1.2")
     assert (row.instances, row.bytes_total, row.bytes_done, row.plaintext_bytes) == (3, 40, 0, 7)
-    assert (row.accepted, row.untold, row.receipt, row.summary) == (False, False, None, None)
+    assert (row.accepted, row.withdrawal_pending, row.receipt, row.summary) == (
+        False,
+        False,
+        None,
+        None,
+    )
 
 
 def test_delivery_of_years_stands_no_longer_than_any(db: Db) -> None:

@@ -30,7 +30,9 @@ async def test_withdrawal_is_never_to_be_told_of_what_is_still_pending(tmp_path:
     context = make_store(tmp_path)
     try:
         committed = list[tuple[State, bool]]()
-        store = TransferStore(context, lambda row: committed.append((row.state, row.untold)))
+        store = TransferStore(
+            context, lambda row: committed.append((row.state, row.withdrawal_pending))
+        )
         delivery, document = make_delivery(context.signer, make_signer().facility_id)
 
         def add(db: Db) -> int:
@@ -43,8 +45,8 @@ async def test_withdrawal_is_never_to_be_told_of_what_is_still_pending(tmp_path:
         transfers = Transfers(book=store, offer_seconds=60.0, **parts)
         row = await transfers.cancel(f"t{row_id}", actor("somebody"))
         assert committed == [(State.CANCELLED, True)]
-        await store.set_told(row)
-        assert not (await transfers.cancel(f"t{row_id}", actor("somebody"))).untold
+        await store.note_withdrawal_known(row)
+        assert not (await transfers.cancel(f"t{row_id}", actor("somebody"))).withdrawal_pending
     finally:
         context.close()
 

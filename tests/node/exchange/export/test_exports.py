@@ -74,7 +74,7 @@ async def test_scattered_bytes_make_the_files_that_were_planned(here: Here) -> N
         actor=ALICE,
         destination="/media/usb",
         safe_preamble=False,
-        tell=lambda *numbers: told.append(numbers),
+        report=lambda *numbers: told.append(numbers),
     )
     assert sorted(map(bytes, files.values())) == sorted(make_instance(1, n) for n in (1, 2))
     assert logged
@@ -95,7 +95,7 @@ async def test_error_of_whoever_writes_ends_it_and_it_is_in_the_log_all_the_same
             actor=ALICE,
             destination="/media/usb",
             safe_preamble=False,
-            tell=lambda *_: None,
+            report=lambda *_: None,
         )
     assert raised.group_contains(StoreError, match="the medium is full")
     assert await here.logged() == ["/media/usb"]

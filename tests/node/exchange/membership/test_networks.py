@@ -63,7 +63,7 @@ class Here:
             self.world.memberships,
             self.directories,
             self.world.authority,
-            self.world.remembered,
+            self.world.record_cache,
             self.pairing,
             ME.facility_key.public,
             self.publish,

@@ -64,19 +64,19 @@ class World:
         self.records = RecordStore(context)
         self.book = NetworkStore(context)
         self.directories = FakeDirectories([BILLINGS, HELENA])
-        self.remembered = RecordCache(self.records, ME.facility)
+        self.record_cache = RecordCache(self.records, ME.facility)
         pairing = pairing or self  # nobody is met here
         events = Events()
         self.memberships = Memberships(self.book, trusts_members=True)
         self.authority = Authority(
-            self.book, self.memberships, self.remembered, pairing, events.publish
+            self.book, self.memberships, self.record_cache, pairing, events.publish
         )
         self.networks = Networks(
             self.book,
             self.memberships,
             self.directories,
             self.authority,
-            self.remembered,
+            self.record_cache,
             pairing,
             b"",
             events.publish,

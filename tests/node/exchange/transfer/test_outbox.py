@@ -106,7 +106,7 @@ def test_word_that_comes_while_an_offer_is_under_way_is_not_lost(ends: str) -> N
 
 def test_what_is_final_leaves_unless_the_peer_is_still_to_be_told() -> None:
     outbox = outbox_of(row(1), row(2))
-    outbox.changed(row(1, state=State.CANCELLED, untold=True), 1.0)
+    outbox.changed(row(1, state=State.CANCELLED, withdrawal_pending=True), 1.0)
     outbox.changed(row(2, state=State.DELIVERED), 1.0)
     assert (1 in outbox, 2 in outbox) == (True, False)
     assert not outbox.rung(row(2).transfer_id, 1.0)
@@ -120,7 +120,7 @@ def test_withdrawal_is_told_at_once_though_the_offer_waits_for_a_person_there() 
     outbox = outbox_of(row(1))
     outbox.take_due(0.0)
     outbox.offered(1, row(1, state=State.HELD), 0.0)
-    outbox.changed(row(1, state=State.CANCELLED, untold=True), 30.0)
+    outbox.changed(row(1, state=State.CANCELLED, withdrawal_pending=True), 30.0)
     assert outbox.next_due == 30.0
 
 
@@ -135,7 +135,7 @@ def test_held_offers_that_are_found_are_spread_and_the_others_go_at_once() -> No
     outbox = Outbox(9, lambda *_: next(drawn))
     for one in (row(1, state=State.HELD), row(2, state=State.HELD), row(3)):
         outbox.found(one, 0.0)
-    outbox.found(row(4, state=State.HELD, untold=True), 0.0)
+    outbox.found(row(4, state=State.HELD, withdrawal_pending=True), 0.0)
     assert outbox.take_due(0.0) == [3, 4]
     assert outbox.next_due == FIRST_HELD_PAUSE / 10
     assert outbox.take_due(FIRST_HELD_PAUSE - 1) == [1]

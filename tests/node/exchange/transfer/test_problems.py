@@ -26,8 +26,8 @@ from node.exchange.transfer.problems import (
     is_final_error,
     is_ours,
     problem_error,
-    tell,
-    tell_error,
+    send_error,
+    send_problem,
 )
 from tests.node.exchange.arriving_parts import MemoryLink, link_pair
 
@@ -106,12 +106,12 @@ def test_error_of_this_node_is_final_where_no_second_try_can_mend_it(
 
 async def test_other_side_is_told_nothing_of_this_machine() -> None:
     theirs, ours = link_pair(A, B)
-    await tell_error(ours, StoreError("/var/lib/emix belongs to root"), is_final=False)
+    await send_error(ours, StoreError("/var/lib/emix belongs to root"), is_final=False)
     said = await theirs.receive()
     assert isinstance(said, Problem)
     assert (said.code, said.is_final) == ("store", False)
     assert "root" not in said.message
-    await tell_error(ours, BadReceipt("the receipt is malformed"), is_final=True)
+    await send_error(ours, BadReceipt("the receipt is malformed"), is_final=True)
     assert await theirs.receive() == Problem("bad-receipt", "the receipt is malformed", True)
 
 
@@ -129,10 +129,10 @@ class SilentLink(MemoryLink):
 async def test_whoever_does_not_listen_is_not_waited_for(autojump_clock: MockClock) -> None:
     problem = Problem("store", "x", is_final=False)
     link = SilentLink(A, *trio.open_memory_channel[Message](1))
-    await tell(link, problem)
+    await send_problem(link, problem)
     assert trio.current_time() <= 5.1
     link.problem = PeerUnreachable("it has gone")
-    await tell(link, problem)
+    await send_problem(link, problem)
 
 
 async def test_other_side_is_told_by_who_is_being_cancelled() -> None:
@@ -140,5 +140,5 @@ async def test_other_side_is_told_by_who_is_being_cancelled() -> None:
     problem = Problem("peer-refused", "cancelled", is_final=True)
     with trio.CancelScope() as scope:
         scope.cancel()
-        await tell(ours, problem)
+        await send_problem(ours, problem)
     assert await theirs.receive() == problem

@@ -63,7 +63,7 @@ def make_row(**changes: Any) -> Transfer:
         updated_time=0.0,
         expires_time=time.time() + 10**9,
         received_time=0.0,
-        untold=False,
+        withdrawal_pending=False,
         route="",
         carried_seconds=0.0,
     )
@@ -247,12 +247,12 @@ async def test_what_was_accepted_while_nobody_listened_is_told_first(
     rows[1] = replace(rows[1], direction=Direction.RECEIVE, accepted=True)
     told: list[TransferId] = []
 
-    async def tell_one(transfer_id: TransferId) -> None:
+    async def notify(transfer_id: TransferId) -> None:
         told.append(transfer_id)
         await trio.lowlevel.checkpoint()
 
     with trio.move_on_after(HOUR):
-        await make_transfers(HeldSender(Book(*rows))).watch_decided(PEER, tell_one)
+        await make_transfers(HeldSender(Book(*rows))).watch_decided(PEER, notify)
     assert told == [rows[1].transfer_id]
 
 
@@ -261,18 +261,18 @@ async def test_collector_is_told_of_a_held_offer_after_growing_pauses(
 ) -> None:
     told: list[float] = []
 
-    async def tell_one(_: TransferId) -> None:
+    async def notify(_: TransferId) -> None:
         told.append(trio.current_time())
         await trio.lowlevel.checkpoint()
 
     book: Any = Book(make_row())
     with trio.move_on_after(HOUR):
-        await Waiting(book, Feed(), PEER, lambda _: False).run(tell_one)
+        await Waiting(book, Feed(), PEER, lambda _: False).run(notify)
     assert 2 <= len(told) < 20
     told.clear()
     book = Book(make_row(state=State.PENDING))
     with trio.move_on_after(HOUR):
-        await Waiting(book, Feed(), PEER, lambda _: False).run(tell_one)
+        await Waiting(book, Feed(), PEER, lambda _: False).run(notify)
     assert len(told) > 300, "what waits for no person is told again soon"
 
 
@@ -390,7 +390,7 @@ async def test_what_was_taken_back_is_to_be_told_and_what_has_come_is_not_taken_
 ) -> None:
     (row,), _ = await sender.send()
     taken_back = await sender.transfers.cancel(row.name, actor("test"))
-    assert (taken_back.state, taken_back.untold) == (State.CANCELLED, True)
+    assert (taken_back.state, taken_back.withdrawal_pending) == (State.CANCELLED, True)
     (other,), _ = await sender.send()
     await sender.store.set_state(other, State.DELIVERED)
     with pytest.raises(Conflict):
@@ -521,7 +521,7 @@ async def test_collector_is_told_at_once_of_what_is_new_and_of_nothing_that_is_c
     told: list[TransferId] = []
     heard = trio.Event()
 
-    async def tell_one(transfer_id: TransferId) -> None:
+    async def notify(transfer_id: TransferId) -> None:
         told.append(transfer_id)
         heard.set()
         await trio.lowlevel.checkpoint()
@@ -531,7 +531,7 @@ async def test_collector_is_told_at_once_of_what_is_new_and_of_nothing_that_is_c
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             waiting = Waiting(book, changes, PEER, lambda one: one.id == carried.id)
-            nursery.start_soon(waiting.run, tell_one)
+            nursery.start_soon(waiting.run, notify)
             await trio.testing.wait_all_tasks_blocked()
             for one in (carried, other, row):
                 changes.publish(one.id, one)

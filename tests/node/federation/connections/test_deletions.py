@@ -8,7 +8,7 @@ from emix.exchange.v1 import exchange_pb2 as pb
 from node.domain.deletions import MOST_AT_ONCE, Deletion
 from node.domain.ids import FacilityId, TransferId
 from node.errors import RemoteProtocolError
-from node.federation.connections.deletions import DeletionNews
+from node.federation.connections.deletions import DeletionReports
 
 PEER = FacilityId(b"p" * 32)
 
@@ -20,7 +20,7 @@ class Book:
         self.waiting = [Deletion(TransferId.new(), 1.5)]
         self.taken: list[Deletion] = []
 
-    async def untold(self, peer: FacilityId) -> Sequence[Deletion]:
+    async def unreported(self, peer: FacilityId) -> Sequence[Deletion]:
         return list(self.waiting)
 
     async def confirmed(self, peer: FacilityId, transfers: Sequence[TransferId]) -> None:
@@ -32,7 +32,7 @@ class Book:
 
 async def test_what_is_told_is_told_again_until_it_is_confirmed() -> None:
     ours, theirs = Book(), Book()
-    mine, other = (DeletionNews(book, lambda: True) for book in (ours, theirs))
+    mine, other = (DeletionReports(book, lambda: True) for book in (ours, theirs))
     for _ in range(2):  # the first answer is lost
         confirmed = await other.accept(PEER, await mine.give(PEER), mine.confirmations(PEER))
     assert len(theirs.taken) == 2
@@ -46,10 +46,10 @@ async def test_what_is_told_is_told_again_until_it_is_confirmed() -> None:
 
 
 async def test_nobody_is_told_where_policy_says_so() -> None:
-    book, is_told = Book(), False
-    news = DeletionNews(book, lambda: is_told)
+    book, is_reported = Book(), False
+    news = DeletionReports(book, lambda: is_reported)
     assert await news.give(PEER) == []
-    is_told = True
+    is_reported = True
     (told,) = await news.give(PEER)
     assert told.deleted_milliseconds == 1500
 
@@ -57,13 +57,13 @@ async def test_nobody_is_told_where_policy_says_so() -> None:
 async def test_of_many_only_some_are_read() -> None:
     book = Book()
     told = [pb.Deletion(transfer_id=bytes(16)) for _ in range(10 * MOST_AT_ONCE)]
-    confirmed = await DeletionNews(book, lambda: True).accept(PEER, told, [])
+    confirmed = await DeletionReports(book, lambda: True).accept(PEER, told, [])
     assert len(confirmed) == len(book.taken) == MOST_AT_ONCE
 
 
 @pytest.mark.parametrize("name", [b"", bytes(15), bytes(17), bytes(1000)])
 async def test_what_is_no_transfer_is_refused(name: bytes) -> None:
-    news = DeletionNews(Book(), lambda: True)
+    news = DeletionReports(Book(), lambda: True)
     with pytest.raises(RemoteProtocolError):
         await news.accept(PEER, [pb.Deletion(transfer_id=name)], [])
     with pytest.raises(RemoteProtocolError):

@@ -64,14 +64,14 @@ def make_federation(folder: Any) -> tuple[Federation, FacilityId]:
     federation = Federation(
         identity=lambda: me,
         trust=trust,
-        news=nobody,
+        peer_statements=nobody,
         statements=lambda: b"",
         ask_dial_back=ask_nobody,
         memberships=list,
         dialer=Nameless(),
         lan=Lan(FacilityId(bytes(32)), NodeId(bytes(32)), lambda _: None),
         relaying=SimpleNamespace(is_networked=False),  # type: ignore[arg-type]
-        sharing=nobody,
+        list_exchange=nobody,
         witnessing=nobody,
         deletions=nobody,
         capabilities=nobody,

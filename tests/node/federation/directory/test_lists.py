@@ -179,11 +179,11 @@ async def test_directory_that_says_that_it_knows_whatever_we_have_is_told_of(
     for _ in range(10):  # and closes before the time is over, again and again
         with trio.move_on_after(SHOWN_SECONDS / 2):
             await lists.compare(directory, NETWORK)
-            assert lists.tell(NETWORK) in (digest_of(1), digest_of(2))
+            assert lists.stated(NETWORK) in (digest_of(1), digest_of(2))
             await lists.keep_honest(directory, NETWORK, SESSION)
     assert node.alarms == [ListProblem.WITHHELD.value]
     assert directory.given == [signed(2)]
-    assert lists.tell(NETWORK) == digest_of(2)
+    assert lists.stated(NETWORK) == digest_of(2)
 
 
 def digest_of(number: int) -> bytes:
