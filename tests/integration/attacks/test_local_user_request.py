@@ -158,7 +158,7 @@ def test_node_key_of_a_time_to_come_is_pinned_and_renewed_by_nobody(tmp_path: Pa
         run(present)
         file = tmp_path / "to-come.statements"
         file.write_bytes(stated(key, facility_key))
-        with pytest.raises(CommandFailed, match="to come"):
+        with pytest.raises(CommandFailed, match="ahead of this node"):
             victim.run("peers", "pair", str(file))
     finally:
         victim.stop()
