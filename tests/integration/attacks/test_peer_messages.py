@@ -82,7 +82,7 @@ def test_every_method_but_carry_takes_small_messages_only(
     del found["Carry"]
     for name, (status, details) in found.items():
         assert status == "INVALID_ARGUMENT", (name, status, details)
-        assert f"at most {SMALL.size} are read" in details
+        assert f"at most {SMALL.size} are accepted" in details
 
 
 def test_no_peer_is_heard_that_was_removed(victim: Victim) -> None:
