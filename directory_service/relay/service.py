@@ -202,7 +202,7 @@ class Relay:
         try:
             async with trio.open_nursery() as nursery:
 
-                async def tell() -> None:
+                async def say_move() -> None:
                     # Heartbeats: a firewall in between would end a silent connection.
                     while not self._leaving.is_set():
                         with trio.move_on_after(LOOK_OUT_SECONDS):
@@ -214,7 +214,7 @@ class Relay:
                         pass
                     nursery.cancel_scope.cancel()
 
-                nursery.start_soon(tell)
+                nursery.start_soon(say_move)
                 nursery.start_soon(notice_end)
                 await end.wait()
                 nursery.cancel_scope.cancel()

@@ -117,7 +117,7 @@ class AuditHandlers:
             display_name=self._name(witness.facility),
             sequence=witness.sequence,
             taken_seconds=int(witness.taken_time),
-            told_seconds=int(witness.reported_time),
+            reported_seconds=int(witness.reported_time),
             heard=witness.is_heard,
             problem=witness.problem,
         )

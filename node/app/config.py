@@ -64,7 +64,7 @@ class Config:
         incoming: `[policy]` whether a paired peer's packages arrive at once.
         offer_summary: `[policy]` whether offers include a sealed summary of the study.
         offer_days: `[policy]` for how long our deliveries stand.
-        tell_deletions: `[policy]` whether deletions here are reported to senders.
+        report_deletions: `[policy]` whether deletions here are reported to senders.
         required_layers: `[parsers] require` layers of confinement without which no parser runs.
         chunks: `[store]` the place in an object store where chunks are; empty for the home.
         chunks_before: `[store]` from where chunks move there: a place, or "home"; empty for none.
@@ -130,7 +130,7 @@ class Config:
         default="sealed", metadata={"section": "policy", "check": choice("sealed", "none")}
     )
     offer_days: int = field(default=30, metadata={"section": "policy", "check": whole(1, 30)})
-    tell_deletions: str = field(
+    report_deletions: str = field(
         default="senders", metadata={"section": "policy", "check": choice("senders", "nobody")}
     )
     required_layers: tuple[str, ...] = field(
@@ -173,7 +173,7 @@ RELOADED = frozenset(
         "only_relays",
         "incoming",
         "offer_days",
-        "tell_deletions",
+        "report_deletions",
         "quota_gib",
         "reserve_mib",
         "retention_days",
@@ -282,7 +282,7 @@ introduction = "{introduction}"
 # offer_days = 30
 # "senders": the sender of a package is notified when it is deleted here, so that the sender does
 # not rely on it. "nobody": no notice.
-# tell_deletions = "senders"
+# report_deletions = "senders"
 
 [parsers]
 # Processes that read foreign files give up all rights that they do not need, as far as the kernel

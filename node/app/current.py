@@ -24,7 +24,7 @@ class Current:
 
     def reports_deletions(self) -> bool:
         """Whether senders are told that what they sent was deleted here."""
-        return self.config.tell_deletions == "senders"
+        return self.config.report_deletions == "senders"
 
     def relay_policy(self) -> RelayPolicy:
         """Return which relays may be used."""

@@ -81,7 +81,7 @@ class VerifyReport:
         return [w for w in self._answer.witnesses if w.problem]
 
     def _is_live(self, witness: pb.AuditWitness) -> bool:
-        return witness.heard and self._now - witness.told_seconds < _LIVE_SECONDS
+        return witness.heard and self._now - witness.reported_seconds < _LIVE_SECONDS
 
 
 def _keep(good: Sequence[object]) -> str:

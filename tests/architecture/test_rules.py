@@ -170,7 +170,8 @@ def test_parts_are_joined_by_their_constructors() -> None:
 
 
 _NEVER_NAMED = re.compile(
-    r"_?(hold_(?!reasons)\w+|took_\w+|let_in|shun\w*|was_fooled|blacklist|whitelist|master|slave)",
+    r"_?(hold_(?!reasons)\w+|took_\w+|let_in|shun\w*|was_fooled|blacklist|whitelist|master|slave"
+    r"|(\w+_)?(news|told|untold|knowledge|remembered)(_\w+)?|tell_\w+)",
     re.IGNORECASE,
 )
 _NEVER_SAID = re.compile(r"(HIPAA|GDPR)[ -]compliant|blacklist|whitelist", re.IGNORECASE)

@@ -260,7 +260,9 @@ def _zip_of_zips(folder: Path) -> None:
 @_case(
     "ZIPs that are encrypted, of bzip2, of LZMA, with backslashes in their names",
     "bioformats #3843",
-    Right(carried=1, refused=3, words=("encrypted", "compressed by a method that is not supported")),
+    Right(
+        carried=1, refused=3, words=("encrypted", "compressed by a method that is not supported")
+    ),
 )
 def _zips_of_all_kinds(folder: Path) -> None:
     a, b, c, d = _images("ZIPs of all kinds", 4)

@@ -267,7 +267,7 @@ async def test_verified_log_names_who_confirms_it_and_who_was_silent() -> None:
     assert (found.entries, found.head, found.problem) == (9, b"h" * 32, "")
     good, bad = found.witnesses
     assert (good.facility_id, good.display_name) == (str(BILLINGS.facility), "Billings Hospital")
-    assert (good.sequence, good.taken_seconds, good.told_seconds) == (4, 1000, 2000)
+    assert (good.sequence, good.taken_seconds, good.reported_seconds) == (4, 1000, 2000)
     assert (good.heard, good.problem) == (True, "")
     assert (bad.display_name, bad.sequence, bad.heard) == (HELENA.facility.short(), 0, False)
     assert "entry 8 was confirmed, but this log has a different one" in bad.problem

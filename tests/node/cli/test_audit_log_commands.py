@@ -77,7 +77,7 @@ def witness(*, heard: bool = True, problem: str = "") -> pb.AuditWitness:
         display_name="Billings Hospital",
         sequence=4700,
         taken_seconds=NOW - 20,
-        told_seconds=NOW - 5,
+        reported_seconds=NOW - 5,
         heard=heard,
         problem=problem,
     )

@@ -18,7 +18,7 @@ def witness(name: str, through: int, *, heard_ago: int = -1, problem: str = "") 
         sequence=through,
         taken_seconds=int(time.time()) - 2 * HOURS,
         heard=heard_ago >= 0,
-        told_seconds=int(NOW) - max(heard_ago, 0),
+        reported_seconds=int(NOW) - max(heard_ago, 0),
         problem=problem,
     )
 

@@ -1295,22 +1295,22 @@ class VerifyAuditResponse(_message.Message):
     def __init__(self, entries: _Optional[int] = ..., head: _Optional[bytes] = ..., problem: _Optional[str] = ..., witnesses: _Optional[_Iterable[_Union[AuditWitness, _Mapping]]] = ..., given_problem: _Optional[str] = ..., given_sequence: _Optional[int] = ..., silent: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AuditWitness(_message.Message):
-    __slots__ = ("facility_id", "display_name", "sequence", "taken_seconds", "told_seconds", "heard", "problem")
+    __slots__ = ("facility_id", "display_name", "sequence", "taken_seconds", "reported_seconds", "heard", "problem")
     FACILITY_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TAKEN_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    TOLD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REPORTED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     HEARD_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     facility_id: str
     display_name: str
     sequence: int
     taken_seconds: int
-    told_seconds: int
+    reported_seconds: int
     heard: bool
     problem: str
-    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., sequence: _Optional[int] = ..., taken_seconds: _Optional[int] = ..., told_seconds: _Optional[int] = ..., heard: _Optional[bool] = ..., problem: _Optional[str] = ...) -> None: ...
+    def __init__(self, facility_id: _Optional[str] = ..., display_name: _Optional[str] = ..., sequence: _Optional[int] = ..., taken_seconds: _Optional[int] = ..., reported_seconds: _Optional[int] = ..., heard: _Optional[bool] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class GetAuditHeadRequest(_message.Message):
     __slots__ = ()
