@@ -166,7 +166,9 @@ def test_old_node_is_refused_by_the_directory_for_good(world: World) -> None:
             "the directory lets it in",
             60,
         )
-        assert any("has replaced" in a for a in world.directory.json("status")["alarms"])
+        assert any(
+            "a replaced node of facility" in a for a in world.directory.json("status")["alarms"]
+        )
     finally:
         thief.stop()
         world.facility.start()
