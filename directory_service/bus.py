@@ -81,7 +81,7 @@ class Bus(Protocol):
         """
 
     async def run(self, take: Take) -> None:
-        """Take what the others tell, for ever."""
+        """Take what the others publish, for ever."""
 
 
 class NoBus:
@@ -90,7 +90,7 @@ class NoBus:
     is_shared = False
 
     async def publish(self, message: BusMessage) -> None:
-        """There is nobody to tell."""
+        """There is nobody to publish to."""
 
     async def run(self, take: Take) -> None:
         """There is nobody to listen to."""

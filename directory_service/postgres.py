@@ -103,7 +103,7 @@ class PostgresBus:
         self._key = key
 
     async def publish(self, message: BusMessage) -> None:
-        """See `Bus.tell`."""
+        """See `Bus.publish`."""
         await self._engine.run(lambda _: None, message)
 
     async def run(self, take: Take) -> None:

@@ -81,7 +81,7 @@ Metadata = tuple[tuple[str, str], ...]
 def to_status(error: NodeError, *, is_local: bool) -> tuple[grpc.StatusCode, str, Metadata]:
     """Return status code, message and trailing metadata for an error of ours.
 
-    Remote callers get no details of this machine; see `errors.told`.
+    Remote callers get no details of this machine; see `errors.public_text`.
     """
     metadata = [(CODE_KEY, error.code.value)]
     if isinstance(error, PeerBusy):
