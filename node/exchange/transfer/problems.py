@@ -73,7 +73,7 @@ def is_ours(error: NodeError) -> bool:
 
 
 async def send_error(link: Link, error: NodeError, *, is_final: bool) -> None:
-    """Report an error to the other side, without details of this machine; see `errors.public_text`."""
+    """Send an error to the other side, without details of this machine (`errors.public_text`)."""
     await send_problem(link, Problem(error.code.value, public_text(error), is_final=is_final))
 
 
