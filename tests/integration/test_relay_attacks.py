@@ -164,12 +164,12 @@ def test_study_arrives_though_the_relay_breaks_off_again_and_again(pair: Pair) -
     pair.restart()
     pair.acknowledge()
     cuts = 0
-    told = pair.has_told("broke 3 connections")  # in the log of the tests before
+    told = pair.has_told("3 connections by the relay")  # in the log of the tests before
 
     def alter(data: bytes, count: int) -> bytes:
         nonlocal cuts
         # Each side notices those that it made itself; the third that it notices is told of.
-        if count > 1_000_000 and cuts < 12 and pair.has_told("broke 3 connections") == told:
+        if count > 1_000_000 and cuts < 12 and pair.has_told("3 connections by the relay") == told:
             cuts += 1
             pair.relay.cut()
         return data
@@ -178,7 +178,7 @@ def test_study_arrives_though_the_relay_breaks_off_again_and_again(pair: Pair) -
     try:
         pair.arrives(106)
         assert cuts >= 3
-        wait_until(lambda: pair.is_shown("broke 3 connections"), "nobody was told")
+        wait_until(lambda: pair.is_shown("3 connections by the relay"), "nobody was told")
     finally:
         pair.relay.alter = lambda data, _: data
 

@@ -102,7 +102,7 @@ def test_directory_asks_who_calls_before_it_parses(directory: Directory) -> None
         found = {m.name: ask(channel, m.path, b"\xff") for m in methods(service)}
     for name, answer in found.items():
         if name in _SESSIONLESS:
-            assert answer == ("INVALID_ARGUMENT", f"what came is no {name}Request")
+            assert answer == ("INVALID_ARGUMENT", f"the message is not a valid {name}Request")
         else:
             assert answer == ("PERMISSION_DENIED", "the session is not of this directory; log in")
 
