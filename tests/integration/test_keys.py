@@ -147,7 +147,7 @@ def test_rotation_that_cannot_move_a_package_destroys_nothing(node: Node) -> Non
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CommandFailed, match="does not open"):
+    with pytest.raises(CommandFailed, match="cannot be decrypted"):
         node.run("keys", "rotate-epoch")
     assert 1 in epochs(node)
 

@@ -48,7 +48,7 @@ def test_import_of_a_killed_node_is_called_incomplete_until_it_is_resumed(tmp_pa
         wait_until(lambda: _chunks(node) > there, "nothing is imported")
         importing.send_signal(signal.SIGINT)
         _, said = importing.communicate(timeout=60)
-        kept = "the import was cancelled; i1 keeps what it had before"
+        kept = "the import was cancelled; i1 keeps the instances stored before"
         assert (importing.returncode, kept in said) == (130, True), said
         assert _kept(node) >= left["instances"]
         # A DICOMDIR names a file that is not there: as an import, this ends with 1.
