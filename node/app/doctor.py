@@ -303,6 +303,7 @@ class Doctor:
                 advice = "contact the network's operator, or leave the network: emix networks leave"
                 return Finding(subject, "problem", text, advice)
             case Standing.LIST_EXPIRED:
+                text = "the network's signed list has expired"
                 advice = "ask the network's operator to sign a new list; paired facilities go on"
                 return Finding(subject, "problem", text, advice)
             case Standing.PROVISIONAL:
