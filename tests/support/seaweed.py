@@ -80,7 +80,12 @@ def seaweed(folder: Path, *, volumes: int = 8) -> Iterator[Seaweed]:
     command += [f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += [*(f"-{name}.port={port}" for name, port in ports.items()), *inner]
     command += ["-filer", "-s3", f"-s3.config={config}", "-s3.autoCreateBucket=false"]
-    command += ["-s3.iam=false", "-s3.port.iceberg=0", "-master.telemetry=false"]
+    command += [
+        "-s3.iam=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-master.telemetry=false",
+    ]
     command += [
         f"-volume.max={volumes}",
         "-master.volumeSizeLimitMB=64",
