@@ -109,7 +109,7 @@ def test_chunks_move_into_the_bucket_and_back_while_a_study_is_sent(
 
 def _has_moved(node: Node) -> bool:
     findings = node.json("doctor", statuses=(0, 1))["findings"]
-    return any("all of them are in" in finding["text"] for finding in findings)
+    return any("all chunks are in" in finding["text"] for finding in findings)
 
 
 def test_kills_while_a_study_is_received_into_a_bucket_lose_nothing(
