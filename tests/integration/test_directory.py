@@ -340,6 +340,7 @@ def back_at(directory: Directory, *nodes: Node) -> None:
     assert names >= {node.display_name for node in nodes}
 
 
+@pytest.mark.slow
 def test_directory_that_lost_everything_but_the_network_key_is_made_anew(tmp_path: Path) -> None:
     directory = Directory(tmp_path)
     directory.make()

@@ -230,6 +230,7 @@ def test_port_in_use_is_an_error_with_a_word_of_advice(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_wheel_installs_in_a_clean_environment_and_runs(tmp_path: Path) -> None:
     built = subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)],

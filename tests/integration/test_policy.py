@@ -57,6 +57,7 @@ def transfer(node: Node, transfer_id: str) -> dict[str, str]:
     return next(t for t in found if t["transfer_id"] == transfer_id)
 
 
+@pytest.mark.slow
 def test_full_quota_asks_to_come_later_and_never_evicts(
     nodes: tuple[Node, Node], tmp_path: Path
 ) -> None:

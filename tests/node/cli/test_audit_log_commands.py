@@ -17,7 +17,6 @@ LIST, ACKNOWLEDGE = "AuditService.ListAudit", "AuditService.AcknowledgeAlarms"
 VERIFY, HEAD = "AuditService.VerifyAudit", "AuditService.GetAuditHead"
 ACCEPT = "AuditService.AcceptPeerLog"
 DIGEST = bytes(range(32))
-NOW = int(time.time())
 ENCODED = sign_head(4711, DIGEST, 1_800_000_000_000, A).encode()
 ENTRIES = [
     pb.AuditEntry(
@@ -72,12 +71,13 @@ def verified(*witnesses: pb.AuditWitness, problem: str = "") -> pb.VerifyAuditRe
 
 
 def witness(*, heard: bool = True, problem: str = "") -> pb.AuditWitness:
+    now = int(time.time())
     return pb.AuditWitness(
         facility_id="b",
         display_name="Billings Hospital",
         sequence=4700,
-        taken_seconds=NOW - 20,
-        reported_seconds=NOW - 5,
+        taken_seconds=now - 20,
+        reported_seconds=now - 5,
         heard=heard,
         problem=problem,
     )

@@ -133,7 +133,7 @@ def test_closed_terminal_ends_a_server_cleanly(tmp_path: Path) -> None:
     process, terminal = in_terminal(tmp_path / "out")
     os.kill(process.pid, signal.SIGHUP)  # by a person, who wants the settings read
     os.close(terminal)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     lines = (tmp_path / "out").read_text().split("\n")
     assert [line for line in lines[1:] if line not in ("reloads", "has a child")] == [
         "leaves",
