@@ -117,7 +117,8 @@ def in_terminal(out: Path, *prefix: str) -> tuple[subprocess.Popen[bytes], int]:
     """Start a server in a terminal of its own; return it, and the terminal's other end."""
     ours, theirs = os.openpty()
     command = [*prefix, sys.executable, "-c", _SERVER, str(out)]
-    shell = ["setsid", "--ctty", *command]
+    # The tests themselves may run under nohup.
+    shell = ["env", "--default-signal=HUP", "setsid", "--ctty", *command]
     try:
         # nohup writes to the folder that it was started in.
         process = subprocess.Popen(
@@ -133,7 +134,7 @@ def test_closed_terminal_ends_a_server_cleanly(tmp_path: Path) -> None:
     process, terminal = in_terminal(tmp_path / "out")
     os.kill(process.pid, signal.SIGHUP)  # by a person, who wants the settings read
     os.close(terminal)
-    assert process.wait(60) == 0
+    assert process.wait(20) == 0
     lines = (tmp_path / "out").read_text().split("\n")
     assert [line for line in lines[1:] if line not in ("reloads", "has a child")] == [
         "leaves",
