@@ -157,7 +157,8 @@ def _keys(level: Level = Level.STUDY, **keys: str) -> Callable[[random.Random], 
 
 def _filled(text: str, chance: random.Random) -> str:
     name = _person(chance).partition("^")[0]
-    return "".join(str(chance.randrange(10)) if c == "#" else name if c == "@" else c for c in text)
+    of = {"#": lambda: str(chance.randrange(10)), "+": lambda: str(chance.randint(1, 9))}
+    return "".join(name if c == "@" else of[c]() if c in of else c for c in text)
 
 
 QUESTIONS = {
@@ -167,13 +168,13 @@ QUESTIONS = {
     "a patient ID": _typed("P0#####"),
     "an accession number": _typed("A000#####"),
     "a name that nobody has": _typed("zzyzx"),
-    "a name and a birth date": _typed("@ 19#0-0#-1#"),
+    "a name and a birth date": _typed("@ 19#0-0+-1#"),
     "an examination and a day": _typed("screening 202#-0#-1#"),
     "PatientID": _keys(PatientID="P0#####"),
     "AccessionNumber": _keys(AccessionNumber="A000#####"),
     "PatientName=@*": _keys(PatientName="@*"),
     "PatientName=*@*": _keys(PatientName="*@*"),
-    "PatientName=@^A* and birth date": _keys(PatientName="@^A*", PatientBirthDate="19#0####"),
+    "PatientName=@^A* and birth date": _keys(PatientName="@^A*", PatientBirthDate="19#00+1#"),
     "StudyDate of a week": _keys(StudyDate="20260601-20260607"),
     "StudyDate and modality": _keys(StudyDate="20260101-20261231", ModalitiesInStudy="MG"),
     "StudyDescription=*kopf*": _keys(StudyDescription="*kopf*"),
