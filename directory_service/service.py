@@ -237,16 +237,16 @@ class DirectoryServer:
     # -- handlers -----------------------------------------------------------------------------
 
     async def _get_network(self, call: Call[None]) -> pb.GetNetworkResponse:
-        response = self._list_for(call)
-        if response.whole:
+        answer = self._list_for(call)
+        if answer.whole:
             self._count_whole_list(call)
         epoch, number = self._registry.view.place
         return pb.GetNetworkResponse(
             network_key=self._registry.network_key,
             name=self._name,
-            list=response.whole,
-            list_change=response.change,
-            list_is_known=response.is_known,
+            list=answer.whole,
+            list_change=answer.change,
+            list_is_known=answer.is_known,
             list_epoch=epoch,
             list_number=number,
             time_milliseconds=int(self._clock() * 1000),
@@ -264,9 +264,9 @@ class DirectoryServer:
         """
         known, shown = call.request.known_list, call.request.membership
         is_confirmed = self._is_session_of_confirmed(call)
-        response = self._registry.list_for(known, may_have_whole=is_confirmed)
-        if response != ListAnswer() or not shown:
-            return response
+        answer = self._registry.list_for(known, may_have_whole=is_confirmed)
+        if answer != ListAnswer() or not shown:
+            return answer
         membership = open_membership(shown, self._registry.network_key)
         is_revoked = self._registry.is_revoked_by_list(membership)
         return self._registry.list_for(known, may_have_whole=is_revoked)
@@ -501,10 +501,10 @@ class DirectoryServer:
                 await call.write(response)
 
     def _list_response(self, known: bytes) -> pb.WatchResponse:
-        response = self._registry.list_for(known, may_have_whole=True)
-        if response.change:
-            return pb.WatchResponse(list_change=response.change)
-        return pb.WatchResponse(list=response.whole) if response.whole else pb.WatchResponse()
+        answer = self._registry.list_for(known, may_have_whole=True)
+        if answer.change:
+            return pb.WatchResponse(list_change=answer.change)
+        return pb.WatchResponse(list=answer.whole) if answer.whole else pb.WatchResponse()
 
     def _fitting(self, records: Sequence[Record]) -> list[pb.NodeRecord]:
         """Return as many records, in order, as fit a message."""

@@ -49,7 +49,7 @@ def asking_for_origin(context: click.Context, uid: str, *arguments: str) -> Gene
                 print_line(f"  {command}", is_error=True)
         if left_out and not is_json_asked.get():
             print_line(f"Add {' and '.join(left_out)} as before.", is_error=True)
-        exc.facts = {"origins": facts}
+        exc.facts = {"origins": facts, "left_out": left_out}
         raise
 
 

@@ -317,11 +317,11 @@ class Networks:
             raise NotFound(f"no directory lists facility {facility.short()} as a member now")
         return max(found, key=_rank)
 
-    async def _ask_all(self, ask: _Ask, remember: _Ask, limit: int) -> list[Found]:
+    async def _ask_all(self, ask: _Ask, ask_cache: _Ask, limit: int) -> list[Found]:
         if not self.all():
             raise UsageError("this facility has joined no network yet: `emix join LETTER`")
         shown: list[Found] = []
-        record_cache: list[Found] = []
+        cached: list[Found] = []
         error: NodeError | None = None
         for network in self.all():
             try:
@@ -334,14 +334,14 @@ class Networks:
             here = {record.identity.facility_id for record in records}
             shown += [Found(network, record) for record in records]
             with suppress(NodeError):  # nor does a damaged record of ours
-                record_cache += [
+                cached += [
                     Found(network, record)
-                    for record in await remember(network)
+                    for record in await ask_cache(network)
                     if record.identity.facility_id not in here
                 ]
-        if error is not None and not shown and not record_cache:
+        if error is not None and not shown and not cached:
             raise error
-        return (shown + record_cache)[:limit]
+        return (shown + cached)[:limit]
 
 
 def _rank(found: Found) -> tuple[bool, int]:
