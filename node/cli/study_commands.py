@@ -8,7 +8,7 @@ from emix.admin.v1 import admin_pb2 as pb
 from node.cli.choosing import incomplete, of_patient, summary_of
 from node.cli.client import run_call
 from node.cli.origins import asking_for_origin, origin_option
-from node.domain.names import same_name
+from node.domain.names import id_letters, same_name
 from node.errors import NotFound, UsageError
 from node.terminal.commands import as_json
 from node.terminal.output import (
@@ -420,23 +420,18 @@ def _of_origin(context: click.Context, found: Iterable[pb.Study], origin: str) -
     Raises:
         NotFound: it means none of them, so there is nothing to ask about.
     """
-    plain = _plain(origin)
+    plain = id_letters(origin)
     if plain == "OWN":
         identity = run_call(context, "NodeService.GetIdentity", pb.GetIdentityRequest())
-        plain = _plain(identity.facility_id)
+        plain = id_letters(identity.facility_id)
     meant = [
         source
         for source in found
-        if _plain(source.origin).startswith(plain) or same_name(source.origin_name, origin)
+        if id_letters(source.origin).startswith(plain) or same_name(source.origin_name, origin)
     ]
     if not meant:
         raise NotFound("that facility sealed no package of the study; see `emix study`")
     return meant
-
-
-def _plain(origin: str) -> str:
-    """Return an ID as it is compared: people write it with and without hyphens."""
-    return origin.strip().upper().replace("-", "").replace(" ", "")
 
 
 COMMANDS = (studies, query, study, delete)

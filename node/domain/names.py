@@ -55,9 +55,14 @@ def looks_like_id(name: str) -> bool:
     return found is not None and any(c.isdigit() for c in found.group())
 
 
+def id_letters(text: str) -> str:
+    """Return a typed Facility ID, or a part of one, as IDs are compared: in one run, folded."""
+    return _plain(text).replace("-", "").replace(" ", "")
+
+
 def beginning_of_id(text: str) -> str:
     """Return what of a Facility ID a text could spell, without hyphens; empty if nothing."""
-    plain = _plain(text).replace("-", "").replace(" ", "")
+    plain = id_letters(text)
     return plain if _RUN.fullmatch(plain) else ""
 
 

@@ -6,7 +6,7 @@ export or a send takes the packages of one origin. If the origins differ, a pers
 
 from node.domain.ids import LEAST_CHARACTERS, FacilityId
 from node.domain.manifest import StudyInstanceUID
-from node.domain.names import OWN
+from node.domain.names import OWN, id_letters
 from node.errors import NotFound, SeveralOrigins
 from node.sql.database import Db
 
@@ -71,7 +71,7 @@ def _digests(db: Db, study_uid: StudyInstanceUID, origin: FacilityId) -> set[byt
 
 
 def _named(origins: list[FacilityId], wanted: str, me: FacilityId) -> FacilityId:
-    plain = wanted.strip().upper().replace("-", "").replace(" ", "")
+    plain = id_letters(wanted)
     if plain == OWN.upper():
         found = [me] if me in origins else []
     elif len(plain) < LEAST_CHARACTERS:

@@ -380,6 +380,7 @@ def test_origin_that_a_study_number_chose_is_the_one_that_is_deleted(node: Answe
         (" OWN", "Great Falls"),
         ("bbbbbbb-o", "Billings Hospital"),
         (OTHER.replace("-", "").lower(), "Billings Hospital"),
+        (OTHER.replace("O", "0").replace("-", "\u2013"), "Billings Hospital"),
         ("BILLINGS hospital", "Billings Hospital"),
     ],
 )

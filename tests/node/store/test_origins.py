@@ -117,8 +117,14 @@ def test_person_is_told_how_much_is_of_whom(db: Db) -> None:
 
 @pytest.mark.parametrize(
     "wanted",
-    [str(ONE), str(ONE)[:19], str(ONE).lower(), f" {str(ONE).replace('-', ' ')} "],
-    ids=["whole", "beginning", "lower case", "with blanks"],
+    [
+        str(ONE),
+        str(ONE)[:19],
+        str(ONE).lower(),
+        f" {str(ONE).replace('-', ' ')} ",
+        str(ONE).replace("O", "0").replace("I", "1").replace("-", "\u2013"),
+    ],
+    ids=["whole", "beginning", "lower case", "with blanks", "as typed"],
 )
 def test_origin_is_named_as_people_write_it(db: Db, wanted: str) -> None:
     for origin in (ME, ONE, TWO):
