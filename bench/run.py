@@ -155,7 +155,7 @@ def _report(rows: list[str], sealed: tuple[int, int], memory: dict[str, float]) 
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
     )
-    packages = ", ".join(f"{p} {version(p)}" for p in ("grpcio", "blosc2", "PyNaCl", "pydicom"))
+    packages = ", ".join(f"{p} {version(p)}" for p in ("grpcio", "numpy", "PyNaCl", "pydicom"))
     head = [
         "# Bench results",
         "",

@@ -346,7 +346,7 @@ class Doctor:
 
 
 def _versions() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("grpcio", "pydicom", "blosc2"))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("grpcio", "pydicom", "numpy"))
     python = platform.python_version()
     return f"{SOFTWARE}, Python {python}, {packages}, SQLCipher with SQLite {sqlite_version()}"
 

@@ -21,6 +21,7 @@ from node.app.admin import AdminStores, admin_services, guarded
 from node.app.config import Config, changed_settings, load_config
 from node.app.current import Current
 from node.app.doctor import Doctor
+from node.app.expanding import ParserExpander
 from node.app.gauges import NodeGauges
 from node.app.home import Home, Unlocked, unlock
 from node.app.housekeeping import ClockWatch, Housekeeper, TrustKeeper
@@ -83,7 +84,8 @@ from node.store.retention import RetentionStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
 from node.system import clock, sync_failure
-from node.system.process import Stop, notify, run_until_signal, tune_memory
+from node.system.memory import tune_memory
+from node.system.process import Stop, notify, run_until_signal
 from node.telemetry.logs import configure_logs, use_level
 from node.telemetry.metrics import served_metrics
 from node.version import SOFTWARE
@@ -166,15 +168,16 @@ async def _reload(home: Home, running: "Running") -> None:
 @asynccontextmanager
 async def open_node(home: Home, config: Config, unlocked: Unlocked) -> AsyncGenerator[Running]:
     """Run a node for the time of the block, in a home that this process has locked."""
-    context = open_home_store(home, config, unlocked)
-    try:
-        async with AsyncExitStack() as stack:
-            with context.ballast.in_need():  # files are made at a start, a certificate perhaps
-                node = _Node(home, config, unlocked, context)
-                addresses = await node.start(stack)
-            yield Running(addresses, node.use)
-    finally:
-        context.close()
+    async with AsyncExitStack() as stack:
+        examiner = await stack.enter_async_context(open_examiner(required=config.required_layers))
+        for layer, why in examiner.denied.items():
+            log.warning("the kernel denies parsers a layer", layer=layer, reason=why)
+        context = open_home_store(home, config, unlocked, expander=ParserExpander(examiner))
+        stack.callback(context.close)
+        with context.ballast.in_need():  # files are made at a start, a certificate perhaps
+            node = _Node(home, config, unlocked, context, examiner)
+            addresses = await node.start(stack)
+        yield Running(addresses, node.use)
 
 
 class _Node:
@@ -185,9 +188,15 @@ class _Node:
     """
 
     def __init__(
-        self, home: Home, config: Config, unlocked: Unlocked, context: StoreContext
+        self,
+        home: Home,
+        config: Config,
+        unlocked: Unlocked,
+        context: StoreContext,
+        examiner: Examiner,
     ) -> None:
         self._home = home
+        self._examiner = examiner
         self._unlocked = unlocked
         self._context = context
         self._started_time = clock.now()
@@ -318,16 +327,13 @@ class _Node:
         stack.push_async_callback(self._note_stop)
         await self._memberships.load()
         await self._keeper.pins_changed(PinsChanged())
-        examiner = await stack.enter_async_context(open_examiner(required=config.required_layers))
-        for layer, why in examiner.denied.items():
-            log.warning("the kernel denies parsers a layer", layer=layer, reason=why)
-        self._make_transfers(examiner)
+        self._make_transfers()
         remove_ways(self._home.root)
         # Outlives the services: peers that came by relay hear from them that we stop.
         relaying = await stack.enter_async_context(trio.open_nursery())
         stack.callback(relaying.cancel_scope.cancel)
         relaying.start_soon(self._relaying.run)
-        await self._serve(stack, self._admin_services(examiner))
+        await self._serve(stack, self._admin_services())
         gauges = NodeGauges(
             self._home.root,
             self._maintenance,
@@ -342,7 +348,7 @@ class _Node:
         await self._run(nursery)
         return self._statements.addresses
 
-    def _make_transfers(self, examiner: Examiner) -> None:
+    def _make_transfers(self) -> None:
         config, carrier = self._current.config, ChunkAccess(self._context)
         self._receiver = Receiver(
             me=self._context.facility,
@@ -350,7 +356,7 @@ class _Node:
             store=self._arrivals,
             transfers=self._transfer_store,
             carrier=carrier,
-            examiner=examiner,
+            examiner=self._examiner,
             policy=self._current.receiver_policy(),
             clock=clock.now,
             replaced_since=self._trust.replaced_since,
@@ -472,7 +478,7 @@ class _Node:
         group = await trio.to_thread.run_sync(self._home.admit_group, config.admin_group)
         await stack.enter_async_context(door.accepting(self._home.socket, group))
 
-    def _admin_services(self, examiner: Examiner) -> list[Service]:
+    def _admin_services(self) -> list[Service]:
         config = self._current.config
         doctor = Doctor(
             self._home,
@@ -481,7 +487,7 @@ class _Node:
             self._heads,
             self._trust,
             self._federation,
-            examiner,
+            self._examiner,
             self._networks,
             self._directories,
             self._retention,
@@ -517,7 +523,7 @@ class _Node:
             context=self._context,
             stores=stores,
             facilities=facilities,
-            imports=Imports(self._import_store, examiner, self._events.publish),
+            imports=Imports(self._import_store, self._examiner, self._events.publish),
             transfers=self._transfers,
             changes=self._changes,
             pairing=self._pairing,

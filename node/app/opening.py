@@ -11,14 +11,22 @@ from node.chunks.storage import ChunkStorage
 from node.crypto.keyring import RootKey
 from node.errors import ConfigError
 from node.store.context import StoreContext, open_store
+from node.store.opening import Expander
 
 _MIB = 2**20
 
 
 def open_home_store(
-    home: Home, config: Config, unlocked: Unlocked, *, may_be_lost: bool = False
+    home: Home,
+    config: Config,
+    unlocked: Unlocked,
+    *,
+    expander: Expander | None = None,
+    may_be_lost: bool = False,
 ) -> StoreContext:
     """Open the store in a home that this process has locked. Blocking, for minutes at most.
+
+    Without an `expander` none of its chunks can be opened.
 
     Raises:
         ConfigError: the object store's client or credentials cannot be used.
@@ -33,6 +41,7 @@ def open_home_store(
         ballast_bytes=config.ballast_mib * _MIB,
         may_be_lost=may_be_lost,
         storage=_storage(home, config, unlocked.root_key),
+        expander=expander,
     )
 
 

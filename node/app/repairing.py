@@ -6,12 +6,13 @@ from contextlib import aclosing
 import trio
 
 from node.app.config import Config, load_config
+from node.app.expanding import ParserExpander
 from node.app.home import Home, Unlocked, unlock
 from node.app.opening import open_home_store
 from node.dicom.examiner import Examiner, open_examiner
 from node.errors import ungrouped
 from node.store.repair import Repaired, repair
-from node.system.process import tune_memory
+from node.system.memory import tune_memory
 from node.telemetry.logs import configure_logs
 
 
@@ -30,12 +31,13 @@ def repair_home(home: Home, passphrase: bytes | None) -> list[Repaired]:
 
 
 async def _repair(home: Home, config: Config, unlocked: Unlocked) -> list[Repaired]:
-    context = open_home_store(home, config, unlocked, may_be_lost=True)
-    try:
-        async with open_examiner(parsers=1, required=config.required_layers) as examiner:
+    async with open_examiner(parsers=1, required=config.required_layers) as examiner:
+        expander = ParserExpander(examiner)
+        context = open_home_store(home, config, unlocked, expander=expander, may_be_lost=True)
+        try:
             return await repair(context, _Indexer(examiner))
-    finally:
-        context.close()
+        finally:
+            context.close()
 
 
 class _Indexer:

@@ -1,81 +1,119 @@
 """The parser process's answers to requests; `node.dicom.worker` describes their form."""
 
-import codecs
-import signal
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from pydicom.charset import python_encoding
-
+from node.codec.decoding import decode
+from node.codec.kinds import Codec
+from node.crypto.digests import Hasher, digest
 from node.dicom.examine import examine, examine_bytes, verdict_on
+from node.dicom.limits import limit_time
 from node.dicom.stream import Refused
 from node.dicom.walker import Walker
-from node.domain.verdicts import Examined
+from node.domain.verdicts import Examined, Verdict
+from node.errors import ChunkDamaged
 
 TURN_SECONDS = 0.2
 """After so much CPU time the remaining files wait for another turn."""
 
-BASE_SECONDS, SECONDS_A_MIB = 5.0, 5.0
-"""What one file, or one window of it, may take: many times what the walk's own bounds leave
-possible (*measured*: 1.5 s a MiB), since machines differ. It ends a parser that has gone astray,
-also when the node has gone."""
+_NOT_LOOKED_AT = Examined(Verdict.NOT_DICOM)
 
 
-def load_codecs() -> None:
-    """Load every text codec that a file can ask for, before files can no longer be opened."""
-    for name in set(python_encoding.values()):
-        with suppress(LookupError):
-            codecs.lookup(name)
+class _Session:
+    """The walk over one file that comes in windows, and its digest where that is wanted."""
 
+    def __init__(self, size: int | None) -> None:
+        self.walker = Walker(size)
+        self.hasher = Hasher()
+        self.refused: Examined | None = None
 
-def limit_time(size: int) -> None:
-    """Let the kernel end this process if what comes next takes too much computing."""
-    signal.setitimer(signal.ITIMER_PROF, BASE_SECONDS + SECONDS_A_MIB * size / 2**20)
+    def feed(self, window: memoryview | bytes, passed: int, *, is_last: bool) -> dict[str, Any]:
+        """Walk over the next bytes; return the verdict so far, as the answer has it."""
+        if self.refused is not None:
+            return asdict(self.refused)
+        try:
+            self.walker.pass_over(passed)
+            self.walker.feed(window, is_last=is_last)
+        except Refused as exc:
+            self.refused = verdict_on(exc, self.walker)
+            return asdict(self.refused)
+        found = asdict(examine(self.walker, is_whole=is_last))
+        return {**found, "skippable": self.walker.skippable_bytes}
 
 
 class Server:
     """Answers requests about what lies in the arena."""
 
-    def __init__(self, arena: memoryview) -> None:
+    def __init__(self, arena: memoryview, output: memoryview) -> None:
         self._arena = arena
-        self._walkers: dict[int, Walker | Examined] = {}  # a verdict once refused
+        self._output = output
+        self._sessions: dict[int, _Session] = {}
 
     def answer(self, request: dict[str, Any]) -> Any:
         """Return what is to be sent back."""
         for session in request.get("drop", ()):
-            self._walkers.pop(session, None)
+            self._sessions.pop(session, None)
+        if "chunk" in request:
+            return self._chunk(request)
         if "files" in request:
-            return self._files(request["files"])
-        return self._window(request)
-
-    def _files(self, extents: list[list[int]]) -> list[dict[str, Any]]:
-        """Examine files for one turn, one at least."""
-        found, begun = [], time.process_time()
-        for offset, length in extents:
-            limit_time(length)
-            found.append(asdict(examine_bytes(self._arena[offset : offset + length])))
-            if time.process_time() - begun > TURN_SECONDS:
-                break
-        return found
-
-    def _window(self, request: dict[str, Any]) -> Any:
-        session = request["session"]
-        if request["is_first"]:
-            self._walkers[session] = Walker(request["size"] or None)
-        walker = self._walkers[session]
-        if isinstance(walker, Examined):
-            return asdict(walker)
+            return _files([self._arena[at : at + length] for at, length in request["files"]])
         offset, length = request["window"]
         limit_time(length)
+        # A copy: the slab is used again before the walk has left this window.
+        window = bytes(self._arena[offset : offset + length])
+        return self._session(request).feed(window, request["passed"], is_last=request["is_last"])
+
+    def _session(self, request: dict[str, Any]) -> _Session:
+        number = request["session"]
+        if request["is_first"]:
+            self._sessions[number] = _Session(request["size"] or None)
+        return self._sessions[number]
+
+    def _chunk(self, request: dict[str, Any]) -> dict[str, Any]:
+        offset, length, codec, size = request["chunk"]
+        limit_time(size)
         try:
-            # A copy: the slab is used again before the walk has left this window.
-            window = bytes(self._arena[offset : offset + length])
-            walker.pass_over(request["passed"])
-            walker.feed(window, is_last=request["is_last"])
-        except Refused as exc:
-            refused = self._walkers[session] = verdict_on(exc, walker)
-            return asdict(refused)
-        found = examine(walker, is_whole=request["is_last"])
-        return {**asdict(found), "skippable": walker.skippable_bytes}
+            plaintext = decode(Codec(codec), self._arena[offset : offset + length], size)
+        except ChunkDamaged:
+            return {"is_damaged": True}
+        if "output" in request:
+            self._output[:size] = plaintext
+            return {}
+        pieces = _cut(plaintext, request["pieces"])
+        answer: dict[str, Any] = {"digests": [digest(piece).hex() for piece in pieces]}
+        if "piece" in request:
+            answer |= self._piece(request, pieces[request["piece"]])
+        if "files" in request:
+            answer["found"] = _files([pieces[i] for i in request["files"]])
+        return answer
+
+    def _piece(self, request: dict[str, Any], piece: memoryview) -> dict[str, Any]:
+        """Take a piece of a chunk as the next window of a file."""
+        session = self._session(request)
+        session.hasher.update(piece)
+        if request["chunk"][2] == Codec.STORED:
+            piece = memoryview(bytes(piece))  # the slab is used again before the walk leaves it
+        if not request["is_dicom"]:
+            return {"examined": asdict(_NOT_LOOKED_AT), "digest": session.hasher.digest().hex()}
+        found = session.feed(piece, 0, is_last=request["is_last"])
+        return {"examined": found, "digest": session.hasher.digest().hex()}
+
+
+def _files(files: list[memoryview]) -> list[dict[str, Any]]:
+    """Examine files for one turn, one at least."""
+    found, begun = [], time.process_time()
+    for file in files:
+        limit_time(len(file))
+        found.append(asdict(examine_bytes(file)))
+        if time.process_time() - begun > TURN_SECONDS:
+            break
+    return found
+
+
+def _cut(plaintext: memoryview, lengths: list[int]) -> list[memoryview]:
+    pieces, start = [], 0
+    for length in lengths:
+        pieces.append(plaintext[start : start + length])
+        start += length
+    return pieces

@@ -1,8 +1,12 @@
-"""Memory that the node and its parser processes share: slabs in an anonymous file.
+"""Memory that the node and its parser processes share, in anonymous files.
 
-It is never on disk (`memfd`). Once this process has mapped it, the file is sealed: no other
-process, such as a compromised parser, can map it writable, write to it, or truncate it. A slab is
-used by one task at a time.
+It is never on disk (`memfd`). The node writes slabs, which every parser reads. Once this process
+has mapped them, their file is sealed: no other process, such as a compromised parser, can map it
+writable, write to it, or truncate it. A slab is used by one task at a time.
+
+What a parser expands for the node it writes into an output of its own, which no other parser can
+see. The node copies from there before it looks at anything: a compromised parser could change it at
+any time.
 """
 
 import fcntl
@@ -12,8 +16,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from node.dicom.fairness import OWN, CpuBudget, FairPlaces
+from node.domain.manifest import MAX_CHUNK_BYTES
 
-SLAB_BYTES = 4 * 2**20
+SLAB_BYTES = MAX_CHUNK_BYTES
+_NEVER_RESIZED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _KEPT_SLABS, _SLABS_EACH = 2, 4
 _F_SEAL_FUTURE_WRITE = 0x10  # since Linux 5.1; Python has no name for it
 
@@ -29,8 +35,7 @@ class Arena:
         self.fd = os.memfd_create("emix-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.fd, self.size)
         self._map = mmap.mmap(self.fd, self.size)
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _NEVER_RESIZED | _F_SEAL_FUTURE_WRITE)
         self._free = [i * SLAB_BYTES for i in range(slabs)]
         self._budget = budget
         kept = _KEPT_SLABS if slabs > _KEPT_SLABS else 0
@@ -69,3 +74,23 @@ class Slab:
             raise ValueError("more bytes than a slab holds")
         begin = self.offset + start
         self._memory[begin : begin + len(data)] = data
+
+
+class Output:
+    """Memory that one parser writes, and that the node copies from."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("emix-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, SLAB_BYTES)
+        # Else whoever reads it after a parser has cut it would be killed.
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _NEVER_RESIZED)
+        self._map = mmap.mmap(self.fd, SLAB_BYTES, prot=mmap.PROT_READ)
+
+    def copy(self, length: int) -> bytes:
+        """Return a copy of the first bytes."""
+        return self._map[:length]
+
+    def close(self) -> None:
+        """Unmap the memory."""
+        self._map.close()
+        os.close(self.fd)

@@ -44,6 +44,7 @@ _ANY_PIXEL_DATA = (_PIXEL_DATA, 0x7FE00008, 0x7FE00009)
 # Elements in place of pixel data that also complete an image: spectra (PS3.3 C.8.14.4, C.10.9), and
 # references to the pixels (PS3.5 §A.6).
 _IN_PLACE_OF_PIXELS = (0x7FE00008, 0x7FE00009, 0x56000010, 0x56000020, 0x00287FE0)
+_FLOAT_BYTES = {0x7FE00008: 4, 0x7FE00009: 8}
 _REFERENCED_FILE = frozenset({0x00041500})
 _FIRST_GROUP = 0x0008
 
@@ -68,7 +69,7 @@ WANTED = frozenset(
         0x00080080, 0x00080090, 0x00081030, 0x0008103E,
         0x00100010, 0x00100020, 0x00100030, 0x00100040, 0x00180015,
         0x0020000D, 0x0020000E, 0x00200010, 0x00200011, 0x00200013,
-        0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100,
+        0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011, 0x00280100,
         0x00400244, 0x00400245,
     }
 )  # fmt: skip
@@ -84,6 +85,8 @@ class DatasetWalk(FedStream):
         references: The files that a DICOMDIR names, their components joined by `/`.
         names_more: Whether it names others: too many, or by too long a name.
         pixel_bytes: Length of native pixel data; None when encapsulated or absent.
+        pixel_offset: Where native or encapsulated pixel data, or floats, begin; None without them.
+        float_pixels: The length of floats in place of pixel data, and the bytes of one.
         has_other_pixels: Whether something stands for pixel data: floats, spectra, an address.
         is_encapsulated: Whether pixel data came in fragments.
         little_endian: The byte order of the dataset.
@@ -97,6 +100,8 @@ class DatasetWalk(FedStream):
         self.references: list[str] = []
         self.names_more = False
         self.pixel_bytes: int | None = None
+        self.pixel_offset: int | None = None
+        self.float_pixels: tuple[int, int] | None = None
         self.is_encapsulated = False
         self.has_other_pixels = False
         self.little_endian = True
@@ -322,9 +327,11 @@ class DatasetWalk(FedStream):
             raise Refused("a header value is over 16 MiB")
         is_outermost = len(frames) == 1
         if is_outermost and tag == _PIXEL_DATA:
-            self.pixel_bytes = length
+            self.pixel_bytes, self.pixel_offset = length, self._offset()
         elif is_outermost and tag in _IN_PLACE_OF_PIXELS:
             self.has_other_pixels = True
+            if tag in _FLOAT_BYTES:
+                self.float_pixels, self.pixel_offset = (length, _FLOAT_BYTES[tag]), self._offset()
         if is_outermost and tag in WANTED and length <= MAX_WANTED_VALUE:
             self.values[tag] = yield from self._take(length)
         elif tag in self._wanted_inside and length <= _MAX_REFERENCE:
@@ -409,7 +416,7 @@ class DatasetWalk(FedStream):
         if tag in _ANY_PIXEL_DATA and (vr in (b"OB", b"OW", b"UN") or is_implicit):
             if len(frames) == 1:
                 self.is_encapsulated = True
-                self.pixel_bytes = None
+                self.pixel_bytes, self.pixel_offset = None, self._offset()
             self._open(frames, _Frame(None, _Inside.FRAGMENTS, is_implicit))
         elif vr in (b"SQ", b"UN", b""):
             # PS3.5 §6.2.2: inside UN of undefined length everything is implicit.

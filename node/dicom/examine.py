@@ -16,8 +16,9 @@ from node.dicom.identifiers import uid_from_bytes
 from node.dicom.stream import NotDicom, Refused
 from node.dicom.walker import MEDIA_DIRECTORY, Walker
 from node.domain.display_text import printable
+from node.domain.pixels import MOST_SAMPLES, TO_THE_END, Pixels
 from node.domain.uids import is_loose_uid, is_uid
-from node.domain.verdicts import Examined, PixelLayout, Verdict
+from node.domain.verdicts import Examined, Verdict
 
 # What an operating system or an interpreter would run or open, at the very start of a file.
 # A TIFF header there is common and harmless (dual-personality files, PS3.10 §7.1).
@@ -62,6 +63,7 @@ _DIGIT_TAGS = {0x00200013: "InstanceNumber", 0x00280008: "NumberOfFrames"}
 _NUMBER_TAGS = {0x00280010: "Rows", 0x00280011: "Columns", 0x00280100: "BitsAllocated"}
 _NAME_TAGS = {0x00100010: "PatientName", 0x00080090: "ReferringPhysicianName"}
 _HALF_SAMPLES = {b"YBR_FULL_422": 4, b"YBR_PARTIAL_422": 4, b"YBR_PARTIAL_420": 3}
+_WHOLE_BYTES = (8, 16, 32, 64)
 _ACR_DATE = re.compile(r"[0-9]{4}\.[0-9]{2}\.[0-9]{2}")  # PS3.5 6.2, of DA and TM
 _ACR_TIME = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?")
 _MAX_TEXT = 256
@@ -128,7 +130,7 @@ def examine(walker: Walker, *, is_whole: bool = True) -> Examined:
         sop_instance_uid=instance,
         sop_class_uid=sop_class,
         transfer_syntax_uid=syntax,
-        layout=_layout(walker),
+        pixels=_pixels(walker),
         index=_index(walker),
     )
 
@@ -194,21 +196,48 @@ def _is_short_of_pixels(walker: Walker) -> bool:
     if not frames_text.isdigit() or len(frames_text) > 10:
         return True
     bits = _number(walker, 0x00280100)
-    photometric = walker.values.get(0x00280004, b"").strip(b"\0 ")
     # Pixels share chrominance there (PS3.3 C.7.6.3.1.2): so many half samples have two of them.
-    half_samples = _HALF_SAMPLES.get(photometric) or 2 * (_number(walker, 0x00280002) or 1)
+    half_samples = _HALF_SAMPLES.get(_photometric(walker)) or 2 * (_number(walker, 0x00280002) or 1)
     pixels = _number(walker, 0x00280010) * _number(walker, 0x00280011) * int(frames_text)
     return walker.pixel_bytes < pixels * half_samples * bits // 16
 
 
-def _layout(walker: Walker) -> PixelLayout:
+def _pixels(walker: Walker) -> Pixels | None:
+    """Return where pixels lie, and how, as far as the header says so."""
     native = (IMPLICIT_LITTLE, EXPLICIT_BIG, EXPLICIT_LITTLE)
-    if walker.is_encapsulated or (walker.transfer_syntax and walker.transfer_syntax not in native):
-        return PixelLayout.PACKED
-    bits = _number(walker, 0x00280100)
-    if not walker.pixel_bytes:
-        return PixelLayout.PLAIN
-    return {16: PixelLayout.WORDS, 32: PixelLayout.LONGS}.get(bits, PixelLayout.PLAIN)
+    offset = walker.pixel_offset
+    if offset is None:
+        if walker.transfer_syntax and walker.transfer_syntax not in native:
+            return Pixels(0, TO_THE_END)  # deflated
+        return None
+    if walker.is_encapsulated:
+        return Pixels(offset, TO_THE_END)
+    length, bits = walker.pixel_bytes or 0, _number(walker, 0x00280100)
+    if walker.float_pixels is not None:
+        length, bits = walker.float_pixels[0], 8 * walker.float_pixels[1]
+    beside, half_samples = _samples_beside(walker)
+    row_bytes = _number(walker, 0x00280011) * bits * half_samples // 16
+    if bits not in _WHOLE_BYTES:
+        return Pixels(offset, length, 1, 1, row_bytes)
+    return Pixels(offset, length, bits // 8, beside, row_bytes)
+
+
+def _samples_beside(walker: Walker) -> tuple[int, int]:
+    """Return how many like samples lie beside each other, and how many half samples a pixel has.
+
+    Three only for colour by pixel (PS3.3 C.7.6.3.1.3) that shares nothing with its neighbours.
+    """
+    samples = _number(walker, 0x00280002) or 1
+    if samples == 1 or _number(walker, 0x00280006) == 1:  # one sample, or planes
+        return 1, 2
+    shared = _HALF_SAMPLES.get(_photometric(walker))
+    if shared is not None:
+        return 1, shared
+    return (MOST_SAMPLES if samples == MOST_SAMPLES else 1), 2 * samples
+
+
+def _photometric(walker: Walker) -> bytes:
+    return walker.values.get(0x00280004, b"").strip(b"\0 ")
 
 
 def _index(walker: Walker) -> dict[str, str]:

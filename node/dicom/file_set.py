@@ -39,8 +39,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from node.dicom import records
-from node.dicom.answering import load_codecs
 from node.dicom.dataset import LONG_VRS
+from node.dicom.limits import load_codecs
 from node.dicom.walker import Walker
 from node.domain.exports import is_attached
 from node.sandbox.confine import confine_to_computing, confine_to_folder

@@ -63,7 +63,7 @@ def encode_body(manifest: Manifest) -> bytes:
                 chunk_id=chunk.chunk_id.digest,
                 plaintext_bytes=chunk.plaintext_bytes,
                 sealed_bytes=chunk.sealed_bytes,
-                plaintext_digest=chunk.plaintext_digest,
+                pieces_digest=chunk.pieces_digest,
             )
             for chunk in manifest.chunks
         ],
@@ -99,7 +99,7 @@ def decode_body(body: bytes) -> Manifest:
                     ChunkId(chunk.chunk_id),
                     chunk.plaintext_bytes,
                     chunk.sealed_bytes,
-                    chunk.plaintext_digest,
+                    chunk.pieces_digest,
                 )
                 for chunk in wire.chunks
             ),

@@ -42,14 +42,15 @@ class ChunkEntry:
 
     `number` is what it was sealed under. Numbers of abandoned chunks are not used again, and
     a large instance's chunks are sealed between those of others, so numbers have gaps and
-    another order than the manifest.
+    another order than the manifest. `pieces_digest` is the digest of the digests of what the chunk
+    holds of each instance or attachment, in order: that of a whole one is in the manifest already.
     """
 
     number: int
     chunk_id: ChunkId
     plaintext_bytes: int
     sealed_bytes: int
-    plaintext_digest: bytes
+    pieces_digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,22 @@ class Manifest:
         return sum(chunk.sealed_bytes for chunk in self.chunks)
 
 
+def piece_lengths(
+    entries: Sequence[InstanceEntry | AttachmentEntry], chunks: int
+) -> list[list[int]]:
+    """Return for each chunk how long the pieces in it are, in order; see `ChunkEntry`.
+
+    Args:
+        entries: All instances of a package, then all its attachments.
+        chunks: How many chunks it has.
+    """
+    lengths: list[list[int]] = [[] for _ in range(chunks)]
+    for entry in entries:
+        for extent in entry.extents:
+            lengths[extent.chunk_index].append(extent.length)
+    return lengths
+
+
 def _check_uids(study: str, instances: Sequence[InstanceEntry]) -> None:
     """Check that what is called a UID is digits and dots, or is missing where it may be."""
     needed, others = {study}, set[str]()
@@ -189,7 +206,7 @@ def _check_chunks(chunks: Sequence[ChunkEntry]) -> None:
             raise ValueError("a chunk's plaintext size is out of bounds")
         if not 0 < chunk.sealed_bytes <= MAX_CHUNK_BYTES + MAX_SEALED_OVERHEAD:
             raise ValueError("a chunk's sealed size is out of bounds")
-        if len(chunk.plaintext_digest) != DIGEST_BYTES:
+        if len(chunk.pieces_digest) != DIGEST_BYTES:
             raise ValueError("a chunk's digest has the wrong length")
         if chunk.chunk_id in seen:
             raise ValueError("a chunk is named twice")

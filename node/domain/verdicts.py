@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from node.domain.index import ImageIndexes, PackageIndex
+from node.domain.pixels import Pixels
 
 
 class Verdict(enum.StrEnum):
@@ -24,21 +25,13 @@ class Verdict(enum.StrEnum):
         return self is Verdict.HOLD
 
 
-class PixelLayout(enum.IntEnum):
-    """How an instance's bytes are best grouped before compression."""
-
-    PLAIN = 0  # no structure known: text, 8-bit samples
-    WORDS = 1  # 16-bit samples
-    LONGS = 2  # 32-bit samples
-    PACKED = 3  # compressed already: stored as it is
-
-
 @dataclass(frozen=True, slots=True)
 class Examined:
     """What the examination of one file found.
 
     Identifiers are empty unless `verdict` puts the instance into a package or holds it.
-    `is_failure` says that it is the examination that failed, whatever the file is like.
+    `pixels` is where its pixels lie, if it has any. `is_failure` says that it is the examination
+    that failed, whatever the file is like.
     `index` has the decoded values that people search by, keyed by DICOM keyword; it is
     patient data and stays inside the encrypted database. `references` are the files that a
     DICOMDIR names, their components joined by `/`; `is_partial` says that it may name more, and
@@ -52,7 +45,7 @@ class Examined:
     sop_instance_uid: str = ""
     sop_class_uid: str = ""
     transfer_syntax_uid: str = ""
-    layout: PixelLayout = PixelLayout.PLAIN
+    pixels: Pixels | None = None
     index: dict[str, str] = field(default_factory=dict)
     references: Sequence[str] = ()
     is_partial: bool = False

@@ -7,12 +7,14 @@ from typing import BinaryIO, Protocol, TypeVar
 import trio
 
 from node.domain.actors import Actor
+from node.domain.encoded import ChunkFindings, EncodedChunk, PieceFindings
 from node.domain.exports import Place, Report, Sink
 from node.domain.held import HeldInstance
 from node.domain.ids import ChunkId, FacilityId, PackageId
 from node.domain.packages import Package, PackageState
 from node.domain.patients import Patient
-from node.domain.verdicts import Examined, PixelLayout
+from node.domain.pixels import Pixels
+from node.domain.verdicts import Examined
 from node.domain.versions import Namesake
 
 
@@ -58,7 +60,7 @@ class Writer(Protocol):
     async def add(self, examined: Examined, digest: bytes, content: bytes) -> None:
         """Add one whole instance."""
 
-    def begin_large(self, layout: PixelLayout) -> LargeWriter:
+    def begin_large(self, pixels: Pixels | None) -> LargeWriter:
         """Begin an instance that comes in windows."""
 
     async def flush(self) -> None:
@@ -212,6 +214,15 @@ class LargeExamination(Protocol):
         """Give the next bytes; the verdict stands with the last, a refusal at once."""
 
 
+class SpanningExamination(Protocol):
+    """The examination of one file that spans chunks."""
+
+    async def feed(
+        self, chunk: EncodedChunk, pieces: Sequence[int], piece: int, *, is_last: bool
+    ) -> PieceFindings:
+        """Give the next bytes as a piece of a chunk. Raises `ChunkDamaged`."""
+
+
 class Arena(Protocol):
     """Lends slabs."""
 
@@ -229,8 +240,18 @@ class Examiner(Protocol):
     async def examine_files(self, slab: Slab, extents: Sequence[tuple[int, int]]) -> list[Examined]:
         """Examine whole files that lie in a slab."""
 
+    async def examine_chunk(
+        self, chunk: EncodedChunk, pieces: Sequence[int], files: Sequence[int], source: str = ""
+    ) -> ChunkFindings:
+        """Digest the pieces of a chunk and examine those that are files. Raises `ChunkDamaged`."""
+
     def large(self, size: int, source: str = "") -> AbstractAsyncContextManager[LargeExamination]:
         """Examine one file in windows, from the same source as a slab's."""
+
+    def spanning(
+        self, size: int, source: str = "", *, is_dicom: bool = True
+    ) -> AbstractAsyncContextManager[SpanningExamination]:
+        """Examine one file chunk by chunk; one that is not DICOM is only digested."""
 
 
 class ArchivedFile(Protocol):

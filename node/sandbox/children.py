@@ -12,7 +12,7 @@ import site
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -77,13 +77,13 @@ def run(module: str, *arguments: str, given: bytes = b"", seconds: float) -> End
     return Ended(done.returncode, done.stdout)
 
 
-async def start(module: str, *arguments: str, fd: int) -> "trio.Process":
+async def start(module: str, *arguments: str, fds: Sequence[int]) -> "trio.Process":
     """Start a module of ours that serves on standard input and output.
 
     Args:
         module: Its full name.
         arguments: Of its command line.
-        fd: One more file that it has open, under the same number.
+        fds: More files that it has open, under the same numbers.
 
     Raises:
         OSError: it could not be started.
@@ -98,7 +98,7 @@ async def start(module: str, *arguments: str, fd: int) -> "trio.Process":
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        pass_fds=[fd],
+        pass_fds=fds,
         cwd="/",
         env=_environment(),
         process_group=_process_group(),

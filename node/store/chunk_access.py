@@ -1,11 +1,12 @@
-"""Chunks on their way: read for a peer, put from a peer, opened to be checked. Blocking."""
+"""Chunks on their way: read for a peer, put from a peer, unsealed to be checked. Blocking."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from node.chunks.format import check_sealed, open_chunk
+from node.chunks.format import check_sealed, unseal_chunk
 from node.crypto.digests import digest
 from node.documents.arrivals import Arrival
+from node.domain.encoded import EncodedChunk
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.errors import BadManifest, ChunkDamaged, ChunkNotFound
@@ -35,20 +36,20 @@ class ChunkAccess:
             check_sealed(entry, sealed)
         return sealed
 
-    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> bytes:
-        """Keep a chunk that a peer sent, and return its plaintext; durable after `sync`.
+    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> EncodedChunk:
+        """Keep a chunk that a peer sent, and return what is in it; durable after `sync`.
 
         Raises:
-            ChunkDamaged: it is not the chunk that the manifest names, or does not open.
+            ChunkDamaged: it is not the chunk that the manifest names, or cannot be decrypted.
                 It was not kept.
         """
         keys = arrival.data_key.sealing_keys()
-        plaintext = open_chunk(keys, arrival.package.package_id, entry, sealed)
+        chunk = unseal_chunk(keys, arrival.package.package_id, entry, sealed)
         self._context.storage.put(entry.chunk_id, sealed)
-        return plaintext
+        return chunk
 
-    def open_stored(self, arrival: Arrival, entry: ChunkEntry) -> bytes:
-        """Return the plaintext of a chunk that is here already.
+    def unseal_stored(self, arrival: Arrival, entry: ChunkEntry) -> EncodedChunk:
+        """Return what is in a chunk that is here already.
 
         Raises:
             ChunkNotFound, ChunkDamaged: the local storage has lost or damaged it.
@@ -58,7 +59,7 @@ class ChunkAccess:
         sealed = self._context.storage.get(entry.chunk_id)
         check_sealed(entry, sealed)
         try:
-            return open_chunk(keys, arrival.package.package_id, entry, sealed)
+            return unseal_chunk(keys, arrival.package.package_id, entry, sealed)
         except ChunkDamaged as exc:
             raise BadManifest("a chunk is not what the manifest says") from exc
 

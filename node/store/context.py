@@ -19,6 +19,7 @@ from node.sql.database import Database, open_database
 from node.store.ballast import Ballast
 from node.store.clock_notes import last_believed
 from node.store.envelopes import Envelopes
+from node.store.opening import Expander, NoExpander
 from node.store.schema import migrations
 from node.system import clock, safe_paths
 
@@ -38,6 +39,7 @@ class StoreContext:
     secrets: Secrets
     signer: DocumentSigner
     ballast: Ballast
+    expander: Expander = field(default_factory=NoExpander)
     removals: "Removals" = field(default_factory=lambda: Removals())
 
     @property
@@ -71,11 +73,12 @@ def open_store(
     ballast_bytes: int = 0,
     may_be_lost: bool = False,
     storage: ChunkStorage | None = None,
+    expander: Expander | None = None,
 ) -> StoreContext:
     """Open or create the store in a home that this process has locked.
 
     The process's clock is judged anew, by the last time that was believed here. The chunks are in
-    `storage`, or else in files of the home.
+    `storage`, or else in files of the home. Without an `expander` none of them can be opened.
 
     Raises:
         StoreDenied: this user may not use a part of it; the message names it and its owner.
@@ -107,6 +110,7 @@ def open_store(
         envelopes=envelopes,
         secrets=secrets,
         signer=signer,
+        expander=expander or NoExpander(),
     )
 
 

@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 
 import trio
 
-from node.chunks.format import open_chunk
 from node.domain.actors import Actor
 from node.domain.exports import Place, Report, Sink, attached_name, is_attached, zeroed_preamble
 from node.domain.held import HeldInstance
 from node.domain.ids import FacilityId
-from node.domain.manifest import AttachmentEntry, ChunkEntry, InstanceEntry, Manifest
+from node.domain.manifest import AttachmentEntry, InstanceEntry, Manifest, piece_lengths
 from node.domain.packages import Package
 from node.domain.versions import older_versions
 from node.sql.database import Db
 from node.store import audit_rows, findings, import_rows, package_rows
 from node.store.context import StoreContext
 from node.store.lost import lost_instances, noted_if_lost, whole_attachments
+from node.store.opening import open_chunk
 from node.store.studies import StudyStore
 
 READING_THREADS = 4
@@ -26,10 +26,14 @@ MOST_NAMED = 100
 
 @dataclass(eq=False)
 class _ExportChunk:
-    """One chunk to open and the pieces to write: path, offset there, offset here, length."""
+    """One chunk to open and the pieces to write: path, offset there, offset here, length.
+
+    `lengths` are those of what every chunk of the package holds.
+    """
 
     package: Package
     manifest: Manifest
+    lengths: list[list[int]]
     position: int
     pieces: list[tuple[str, int, int, int]]
 
@@ -43,6 +47,7 @@ class ExportPlan:
         files: Their names and sizes.
         places: The location of each file in its package.
         manifests: The packages' manifests.
+        pieces: For each package, the lengths of what each chunk holds.
         attachments: How many of the files are not DICOM.
         older_versions: How many instances are left out because a later version is written.
         unfinished_imports: Imports whose part of the study is left out.
@@ -55,6 +60,7 @@ class ExportPlan:
     files: list[tuple[str, int]] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     manifests: Sequence[Manifest] = ()
+    pieces: Sequence[list[list[int]]] = ()
     chunks: list[_ExportChunk] = field(default_factory=list)
     attachments: int = 0
     older_versions: int = 0
@@ -168,18 +174,24 @@ class Exporter:
         Raises:
             StoreError: it is lost or damaged, which is noted.
         """
-        return self._open(plan.packages[package], plan.manifests[package].chunks[position])
+        planned = plan.packages[package], plan.manifests[package], plan.pieces[package]
+        return self._open(*planned, position)
 
-    def _open(self, package: Package, entry: ChunkEntry) -> bytes:
-        context = self._context
+    def _open(
+        self, package: Package, manifest: Manifest, pieces: list[list[int]], position: int
+    ) -> bytes:
+        context, entry = self._context, manifest.chunks[position]
         keys = context.data_key(package).sealing_keys()
         with noted_if_lost(context, entry.chunk_id):
             sealed = context.storage.get(entry.chunk_id)
-            return open_chunk(keys, package.package_id, entry, sealed)
+            return open_chunk(
+                context.expander, keys, package.package_id, entry, pieces[position], sealed
+            )
 
     def _write_chunk(self, job: "_ExportChunk", sink: Sink, safe_preamble: bool) -> tuple[int, int]:
         """Open one chunk and pass its pieces to the sink; return instances begun and bytes."""
-        plaintext = memoryview(self._open(job.package, job.manifest.chunks[job.position]))
+        opened = self._open(job.package, job.manifest, job.lengths, job.position)
+        plaintext = memoryview(opened)
         begun = written = 0
         for path, file_offset, chunk_offset, length in job.pieces:
             piece = bytes(plaintext[chunk_offset : chunk_offset + length])
@@ -201,7 +213,8 @@ def _plan_export(
             packages += package_rows.find_packages(db, "id = ?", (found.package,))
     manifests = [package_rows.get_manifest(db, p, p.created_time) for p in packages]
     older = older_versions([manifest.instances for manifest in manifests])
-    plan = ExportPlan(packages[0].origin, packages, manifests=manifests)
+    lengths = [_piece_lengths(manifest) for manifest in manifests]
+    plan = ExportPlan(packages[0].origin, packages, manifests=manifests, pieces=lengths)
     names = _Names()
     done: set[bytes] = set()
     attached: set[tuple[bytes, str, tuple[str, ...]]] = set()
@@ -246,7 +259,7 @@ def _plan_export(
             plan.places.append(Place(number, attachment.extents))
             _add_pieces(pieces, path, attachment)
         plan.chunks += [
-            _ExportChunk(package, manifest, position, found)
+            _ExportChunk(package, manifest, lengths[number], position, found)
             for position, found in sorted(pieces.items())
         ]
     plan.unfinished_imports = import_rows.of_study(db, packages[0].study_uid, plan.origin)
@@ -256,6 +269,10 @@ def _plan_export(
     plan.left_out += [] if include_held else waiting
     plan.released = [found for digest, found in held_digests.items() if digest in done]
     return plan
+
+
+def _piece_lengths(manifest: Manifest) -> list[list[int]]:
+    return piece_lengths((*manifest.instances, *manifest.attachments), len(manifest.chunks))
 
 
 def _add_pieces(

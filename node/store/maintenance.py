@@ -1,13 +1,12 @@
 """Looking after a store: counts, checks, retention, backup."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import trio
 
-from node.chunks.format import open_chunk
 from node.chunks.storage import Requests, raise_if_general
 from node.domain.backups import Piece
 from node.domain.ids import ChunkId
@@ -20,6 +19,7 @@ from node.store import audit_rows, findings, package_rows
 from node.store.backup import Backup
 from node.store.context import StoreContext
 from node.store.lost import count_lost, lost_positions, note_found, noted_if_lost
+from node.store.opening import check_chunk
 from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans
 from node.store.transfer_rows import FINAL
@@ -150,11 +150,10 @@ class Maintenance:
                 await report(done, total, f"package {package.package_id.short()}: no envelope")
             noted = await context.database.read(partial(_lost_of, package))
             chunks = await context.database.read(partial(_chunks_of, package))
-            for position, entry in enumerate(chunks):
+            for position, (entry, pieces) in enumerate(chunks):
+                look = partial(self._look, package, entry, pieces)
                 try:
-                    await trio.to_thread.run_sync(
-                        self._look, package, entry, read_data, position in noted
-                    )
+                    await trio.to_thread.run_sync(look, read_data, position in noted)
                 except StoreError as exc:
                     await trio.to_thread.run_sync(raise_if_general, context.storage, exc)
                     problems += 1
@@ -165,7 +164,14 @@ class Maintenance:
         await report(done, total, "")
         return problems
 
-    def _look(self, package: Package, entry: ChunkEntry, read_data: bool, is_noted: bool) -> None:
+    def _look(
+        self,
+        package: Package,
+        entry: ChunkEntry,
+        pieces: Sequence[int],
+        read_data: bool,
+        is_noted: bool,
+    ) -> None:
         """Check a chunk, and note if it was lost or found again since the last check."""
         context = self._context
         with noted_if_lost(context, entry.chunk_id):
@@ -175,7 +181,7 @@ class Maintenance:
                 return
             sealed = context.storage.get(entry.chunk_id)
             keys = context.data_key(package).sealing_keys()
-            open_chunk(keys, package.package_id, entry, sealed)
+            check_chunk(context.expander, keys, package.package_id, entry, pieces, sealed)
         if is_noted:  # it was noted as lost, and is intact again
             context.storage.sync([entry.chunk_id])
             note_found(context, [entry.chunk_id])
@@ -224,8 +230,12 @@ class Maintenance:
                 await trio.to_thread.run_sync(finish_removals, self._context)
 
 
-def _chunks_of(package: Package, db: Db) -> tuple[ChunkEntry, ...]:
-    return package_rows.get_chunks(db, package.id)
+def _chunks_of(package: Package, db: Db) -> list[tuple[ChunkEntry, list[int]]]:
+    """Return a package's chunks, each with the lengths of the pieces in it."""
+    chunks = package_rows.get_chunks(db, package.id)
+    return list(
+        zip(chunks, package_rows.get_piece_lengths(db, package.id, len(chunks)), strict=True)
+    )
 
 
 def _lost_of(package: Package, db: Db) -> frozenset[int]:

@@ -1,21 +1,20 @@
 """Mending this facility's packages: lost chunks sealed again from other copies of their content.
 
-How this works. Sealing is deterministic. A lost chunk's plaintext is put together from other
-copies of the instances that lay in it (an import of the same files has just made some), held
-against the digest that the manifest has, and sealed under the package's own key. If that gives
-the very chunk that the manifest names, it is put back: deliveries, receipts and envelope stay
-true. It does not where another version of the codec made the chunk; then the copies stay in a
-package of their own.
+How this works. Sealing is deterministic. A lost chunk's pieces are read from other copies of the
+instances that lay in it (an import of the same files has just made some), held against the digest
+that the manifest has, and sealed under the package's own key. If that gives the very chunk that the
+manifest names, it is put back: deliveries, receipts and envelope stay true. It does not where
+another version of the codec made the chunk; then the copies stay in a package of their own.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
-from node.chunks.format import open_chunk, seal_chunk
+from node.chunks.format import Piece, digest_of_pieces, seal_chunk
 from node.crypto.digests import digest
 from node.crypto.sealing import Suite
-from node.domain.manifest import ChunkEntry, InstanceEntry
+from node.domain.manifest import MAX_CHUNK_BYTES, ChunkEntry, InstanceEntry
 from node.domain.packages import Package
-from node.domain.verdicts import PixelLayout
 from node.errors import StoreError
 from node.sql.database import Db
 from node.store import audit_rows, package_rows
@@ -27,6 +26,7 @@ from node.store.lost import (
     noted_if_lost,
     whole_attachments,
 )
+from node.store.opening import open_chunk
 
 _DAMAGED = (
     "origin = ? AND study_uid = ? AND state = 'closed' AND EXISTS"
@@ -53,10 +53,11 @@ def _mend_package(context: StoreContext, package: Package) -> int:
             package_rows.get_instances(db, package.id),
         )
     )
+    copies = _Copies(context)
     mended = [
         chunks[position].chunk_id
         for position in positions
-        if _mend_chunk(context, package, position, chunks[position], instances)
+        if _mend_chunk(context, copies, package, position, chunks[position], instances)
     ]
     if not mended:
         return 0
@@ -69,41 +70,37 @@ def _mend_package(context: StoreContext, package: Package) -> int:
 
 def _mend_chunk(
     context: StoreContext,
+    copies: "_Copies",
     package: Package,
     position: int,
     entry: ChunkEntry,
     instances: tuple[InstanceEntry, ...],
 ) -> bool:
-    pieces = []
-    for instance in instances:
+    found: list[Piece] = []
+    for instance in instances:  # their pieces lie in the chunk in this order
         start = 0
         for extent in instance.extents:
             if extent.chunk_index == position:
-                pieces.append((extent.offset, instance.digest, start, extent.length))
+                piece = copies.piece(instance, start, extent.length)
+                if piece is None:
+                    return False
+                found.append(piece)
             start += extent.length
-    plaintext = bytearray()
-    for _, name, start, length in sorted(pieces):
-        piece = _Copies(context).read(name, start, length)
-        if piece is None:
-            return False
-        plaintext += piece
-    content = bytes(plaintext)
-    if digest(content) != entry.plaintext_digest:
+    if digest_of_pieces([piece.digest for piece in found]) != entry.pieces_digest:
         return False
-    return _seal_again(context, package, entry, content)
+    return _seal_again(context, package, entry, found)
 
 
-def _seal_again(context: StoreContext, package: Package, entry: ChunkEntry, content: bytes) -> bool:
-    """Seal in each way there is until it gives the chunk that was; keep it then."""
+def _seal_again(
+    context: StoreContext, package: Package, entry: ChunkEntry, pieces: Sequence[Piece]
+) -> bool:
+    """Seal with each suite until that gives the chunk that was; keep it then."""
     keys = context.data_key(package).sealing_keys()
     for suite in Suite:
-        for layout in PixelLayout:
-            made, sealed = seal_chunk(
-                keys, package.package_id, entry.number, content, layout, suite
-            )
-            if made == entry:
-                context.storage.put(entry.chunk_id, sealed)
-                return True
+        made, sealed = seal_chunk(keys, package.package_id, entry.number, pieces, suite)
+        if made == entry:
+            context.storage.put(entry.chunk_id, sealed)
+            return True
     return False
 
 
@@ -112,9 +109,25 @@ class _Copies:
 
     def __init__(self, context: StoreContext) -> None:
         self._context = context
+        # The last package and chunk: neighbours lie in the same one, nearly always.
+        self._known: dict[int, tuple[Sequence[ChunkEntry], list[list[int]]]] = {}
+        self._opened = ((0, 0), b"")
 
-    def read(self, name: bytes, start: int, length: int) -> bytes | None:
-        """Return bytes of the instance of that digest; None if no copy can be read."""
+    def piece(self, instance: InstanceEntry, start: int, length: int) -> Piece | None:
+        """Return a piece of an instance as it was sealed; None if no copy can be read."""
+        content = self._read_copy(instance.digest, start, length)
+        if content is None:
+            return None
+        beginning: bytes | None = content
+        if start:
+            most = min(MAX_CHUNK_BYTES, instance.size_bytes)
+            beginning = self._read_copy(instance.digest, 0, most)
+        if beginning is None:
+            return None
+        pixels = self._context.expander.find_pixels(beginning, instance.size_bytes)
+        return Piece(content, digest(content), pixels and pixels.within(start, length))
+
+    def _read_copy(self, name: bytes, start: int, length: int) -> bytes | None:
         for package, position in self._context.database.read_sync(partial(_find_copies, name)):
             try:
                 return self._read(package, position, start, length)
@@ -137,13 +150,29 @@ class _Copies:
         return bytes(content)
 
     def _open(self, package: Package, position: int) -> bytes:
-        entry = self._context.database.read_sync(
-            lambda db: package_rows.get_chunk(db, package.id, position)
-        )
-        with noted_if_lost(self._context, entry.chunk_id):
-            sealed = self._context.storage.get(entry.chunk_id)
-            keys = self._context.data_key(package).sealing_keys()
-            return open_chunk(keys, package.package_id, entry, sealed)
+        if self._opened[0] == (package.id, position):
+            return self._opened[1]
+        context, keys = self._context, self._context.data_key(package).sealing_keys()
+        chunks, pieces = self._chunks_of(package)
+        entry = chunks[position]
+        with noted_if_lost(context, entry.chunk_id):
+            sealed = context.storage.get(entry.chunk_id)
+            plaintext = open_chunk(
+                context.expander, keys, package.package_id, entry, pieces[position], sealed
+            )
+        self._opened = (package.id, position), plaintext
+        return plaintext
+
+    def _chunks_of(self, package: Package) -> tuple[Sequence[ChunkEntry], list[list[int]]]:
+        """Return a package's chunks, and the lengths of the pieces in each."""
+        if package.id not in self._known:
+
+            def look(db: Db) -> tuple[Sequence[ChunkEntry], list[list[int]]]:
+                chunks = package_rows.get_chunks(db, package.id)
+                return chunks, package_rows.get_piece_lengths(db, package.id, len(chunks))
+
+            self._known = {package.id: self._context.database.read_sync(look)}
+        return self._known[package.id]
 
 
 def _find_copies(name: bytes, db: Db) -> list[tuple[Package, int]]:

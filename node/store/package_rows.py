@@ -28,6 +28,7 @@ from node.domain.manifest import (
     SOPInstanceUID,
     StudyInstanceUID,
     TransferSyntaxUID,
+    piece_lengths,
 )
 from node.domain.packages import Package, PackageState
 from node.domain.patients import Patient
@@ -176,7 +177,7 @@ def add_chunks(
                 c.chunk_id.digest,
                 c.plaintext_bytes,
                 c.sealed_bytes,
-                c.plaintext_digest,
+                c.pieces_digest,
                 int(present),
             )
             for i, c in enumerate(chunks)
@@ -263,7 +264,7 @@ def _packed(extents: Iterable[Extent]) -> bytes:
     return b"".join(_EXTENT.pack(e.chunk_index, e.offset, e.length) for e in extents)
 
 
-_CHUNK = "number, chunk_id, plaintext_bytes, sealed_bytes, plaintext_digest"
+_CHUNK = "number, chunk_id, plaintext_bytes, sealed_bytes, pieces_digest"
 _INSTANCE = (
     "sop_class_uid, sop_instance_uid, series_uid, transfer_syntax_uid, size_bytes, digest, extents"
 )
@@ -294,6 +295,11 @@ def get_chunks(db: Db, package: int) -> tuple[ChunkEntry, ...]:
     """Return a package's chunks by position."""
     sql = f"SELECT {_CHUNK} FROM chunks WHERE package = ? ORDER BY position"
     return tuple(_chunk(row) for row in db.execute(sql, (package,)))
+
+
+def get_piece_lengths(db: Db, package: int, chunks: int) -> list[list[int]]:
+    """Return for each chunk of a package how long the pieces in it are; see `piece_lengths`."""
+    return piece_lengths((*get_instances(db, package), *get_attachments(db, package)), chunks)
 
 
 def chunks_after(db: Db, after: bytes, limit: int) -> list[tuple[ChunkId, bool]]:

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 import trio
 
-from node.chunks.format import seal_chunk
+from node.chunks.format import Piece, seal_chunk
 from node.chunks.storage import ChunkStorage
-from node.crypto.digests import Hasher
+from node.crypto.digests import Hasher, digest
 from node.crypto.keys import DataKey
 from node.domain.ids import ChunkId, PackageId
 from node.domain.index import ImageIndex, PackageIndex
@@ -35,7 +35,8 @@ from node.domain.manifest import (
     TransferSyntaxUID,
     check_attached,
 )
-from node.domain.verdicts import Examined, PixelLayout
+from node.domain.pixels import Pixels
+from node.domain.verdicts import Examined
 from node.errors import UsageError
 from node.sql.database import Database, Db
 from node.store import package_rows
@@ -51,7 +52,6 @@ _Entry = TypeVar("_Entry", InstanceEntry, AttachmentEntry)
 class _Unit:
     """Chunks and the instances, or the attachment, whose bytes they hold, recorded together."""
 
-    layout: PixelLayout
     attachment: AttachmentEntry | None = None  # without its extents
     instances: list[InstanceEntry] = field(default_factory=list)  # without their extents
     images: list[ImageIndex] = field(default_factory=list)
@@ -115,7 +115,7 @@ class PackageWriter:
         self._limiter = limiter
         self.unrecorded_ids: set[ChunkId] = set()
         self._units: deque[_Unit] = deque()
-        self._filling: dict[PixelLayout, tuple[_Unit, list[bytes]]] = {}
+        self._filling: tuple[_Unit, list[Piece]] | None = None
         self._unrecorded_bytes = 0
         self._changed = trio.Event()
         self._attachments = 0
@@ -132,31 +132,32 @@ class PackageWriter:
         await self._record_if_due()  # apart: others go on adding while a batch is synced
 
     async def _add(self, examined: Examined, digest: bytes, content: bytes) -> None:
-        unit, pieces = self._filling.get(examined.layout) or self._new_filling(examined.layout)
-        if unit.plaintext_bytes + len(content) > MAX_CHUNK_BYTES:
-            await self._seal_filling(examined.layout)
-            unit, pieces = self._new_filling(examined.layout)
-        pieces.append(content)
+        filling = self._filling
+        if filling is not None and filling[0].plaintext_bytes + len(content) > MAX_CHUNK_BYTES:
+            await self._seal_filling()
+            filling = None
+        if filling is None:
+            filling = self._filling = (_Unit(), [])
+        unit, pieces = filling
+        pieces.append(Piece(content, digest, examined.pixels))
         unit.add(examined, digest, len(content))
         unit.plaintext_bytes += len(content)
 
-    def _new_filling(self, layout: PixelLayout) -> tuple[_Unit, list[bytes]]:
-        filling = (_Unit(layout), list[bytes]())
-        self._filling[layout] = filling
-        return filling
-
-    async def _seal_filling(self, layout: PixelLayout) -> None:
-        unit, pieces = self._filling.pop(layout)
+    async def _seal_filling(self) -> None:
+        if self._filling is None:
+            return
+        unit, pieces = self._filling
+        self._filling = None
         unit.is_complete = True
         self._units.append(unit)
         self._unrecorded_bytes += unit.plaintext_bytes
         await self._start_sealing(unit, pieces)
 
-    def begin_large(self, layout: PixelLayout) -> "LargeInstance":
+    def begin_large(self, pixels: Pixels | None) -> "LargeInstance":
         """Begin an instance that is larger than a chunk; its bytes come in windows."""
-        unit = _Unit(layout)
+        unit = _Unit()
         self._units.append(unit)
-        return LargeInstance(self, unit)
+        return LargeInstance(self, unit, pixels)
 
     async def attach(
         self, media_type: str, windows: AsyncIterable[bytes], about: Sequence[str] = ()
@@ -183,13 +184,13 @@ class PackageWriter:
         if self._attachments == MAX_ATTACHMENTS:
             raise UsageError(f"a package has at most {MAX_ATTACHMENTS} attachments")
         self._attachments += 1
-        unit, hasher = _Unit(PixelLayout.PLAIN), Hasher()
+        unit, hasher = _Unit(), Hasher()
         self._units.append(unit)
         try:
             async for window in windows:
-                await trio.to_thread.run_sync(hasher.update, window)
+                piece = await trio.to_thread.run_sync(_piece, hasher, window, None)
                 unit.plaintext_bytes += len(window)
-                await self._start_sealing(unit, [window])
+                await self._start_sealing(unit, [piece])
         except BaseException:
             self._forget(unit)
             raise
@@ -211,16 +212,16 @@ class PackageWriter:
         unit.is_dropped = True
         self.note_change()
 
-    async def _start_sealing(self, unit: _Unit, pieces: list[bytes]) -> None:
+    async def _start_sealing(self, unit: _Unit, pieces: list[Piece]) -> None:
         number, self._next_number = self._next_number, self._next_number + 1
         unit.chunks[number] = None
         token = object()
         await self._limiter.acquire_on_behalf_of(token)
         self._nursery.start_soon(self._seal, unit, number, pieces, token)
 
-    async def _seal(self, unit: _Unit, number: int, pieces: list[bytes], token: object) -> None:
+    async def _seal(self, unit: _Unit, number: int, pieces: list[Piece], token: object) -> None:
         try:
-            entry = await trio.to_thread.run_sync(self._seal_sync, number, pieces, unit.layout)
+            entry = await trio.to_thread.run_sync(self._seal_sync, number, pieces)
         finally:
             self._limiter.release_on_behalf_of(token)
         unit.chunks[number] = entry
@@ -231,10 +232,9 @@ class PackageWriter:
         self._changed.set()
         self._changed = trio.Event()
 
-    def _seal_sync(self, number: int, pieces: list[bytes], layout: PixelLayout) -> ChunkEntry:
-        plaintext = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()  # or all of it would be in memory twice
-        entry, sealed = seal_chunk(self._keys, self.package_id, number, plaintext, layout)
+    def _seal_sync(self, number: int, pieces: list[Piece]) -> ChunkEntry:
+        entry, sealed = seal_chunk(self._keys, self.package_id, number, pieces)
+        pieces.clear()  # the sealed bytes are enough while they are written
         self.unrecorded_ids.add(entry.chunk_id)
         self._storage.put(entry.chunk_id, sealed)
         return entry
@@ -303,13 +303,12 @@ class PackageWriter:
     @property
     def filling_bytes(self) -> int:
         """Plaintext that waits in memory for more of its kind."""
-        return sum(unit.plaintext_bytes for unit, _ in self._filling.values())
+        return 0 if self._filling is None else self._filling[0].plaintext_bytes
 
     async def flush(self) -> None:
         """Seal what is still filling and record everything; durable once this returns."""
         async with self._adding:
-            for layout in list(self._filling):
-                await self._seal_filling(layout)
+            await self._seal_filling()
         while not all(unit.is_ready or unit.is_dropped for unit in self._units):
             await self._changed.wait()
         await self._record()
@@ -318,16 +317,19 @@ class PackageWriter:
 class LargeInstance:
     """One instance that spans chunks, while its bytes come."""
 
-    def __init__(self, writer: PackageWriter, unit: _Unit) -> None:
+    def __init__(self, writer: PackageWriter, unit: _Unit, pixels: Pixels | None) -> None:
         self._writer = writer
         self._unit = unit
+        self._pixels = pixels
         self._hasher = Hasher()
 
     async def add(self, window: bytes) -> None:
         """Add the next bytes, at most a chunk's worth."""
-        await trio.to_thread.run_sync(self._hasher.update, window)
+        start = self._unit.plaintext_bytes
+        pixels = self._pixels and self._pixels.within(start, len(window))
+        piece = await trio.to_thread.run_sync(_piece, self._hasher, window, pixels)
         self._unit.plaintext_bytes += len(window)
-        await self._writer._start_sealing(self._unit, [window])
+        await self._writer._start_sealing(self._unit, [piece])
 
     async def finish(self, examined: Examined) -> bytes:
         """Complete the instance and return its digest."""
@@ -347,6 +349,11 @@ class LargeInstance:
     def digest(self) -> bytes:
         """Return the digest of the bytes so far."""
         return self._hasher.digest()
+
+
+def _piece(hasher: Hasher, window: bytes, pixels: Pixels | None) -> Piece:
+    hasher.update(window)
+    return Piece(window, digest(window), pixels)
 
 
 def _entries(unit: _Unit) -> list[ChunkEntry]:

@@ -14,14 +14,13 @@ from typing import Protocol
 
 import trio
 
-from node.chunks.format import open_chunk
 from node.crypto.keys import DataKey, unwrap
 from node.documents.delivery import Delivery, open_delivery
 from node.documents.manifest import open_manifest
 from node.documents.receipt import Receipt, sign_receipt
 from node.documents.signed import Document
 from node.domain.index import ImageIndex, ImageIndexes, PackageIndex
-from node.domain.manifest import ChunkEntry, InstanceEntry, Manifest
+from node.domain.manifest import InstanceEntry, Manifest, piece_lengths
 from node.domain.packages import PackageState
 from node.domain.transfers import Direction, State
 from node.errors import ChunkDamaged, ChunkNotFound, DocumentError, StoreError
@@ -30,6 +29,7 @@ from node.store import audit_rows, findings, package_rows, transfer_rows
 from node.store.context import StoreContext
 from node.store.envelopes import Envelope
 from node.store.lost import find_lost
+from node.store.opening import open_chunk
 from node.system import clock
 
 _BEGINNING_CHUNKS = 16
@@ -188,19 +188,19 @@ async def _said(
         StoreError: a chunk cannot be read now, though it may be there.
     """
     merged, images = PackageIndex(), ImageIndexes(len(manifest.instances))
+    chunks = _Chunks(context, key, manifest)
     whole: dict[int, list[int]] = {}
     for i, instance in enumerate(manifest.instances):
         if len(instance.extents) == 1:
             whole.setdefault(instance.extents[0].chunk_index, []).append(i)
             continue
         with suppress(ChunkDamaged, ChunkNotFound):
-            beginning = _beginning(context, key, manifest, instance)
-            said = await index.beginning(instance.size_bytes, beginning)
+            said = await index.beginning(instance.size_bytes, chunks.beginning(instance))
             merged.add(said)
             images.put(i, ImageIndex.of(said))
     for position, instances in sorted(whole.items()):
         with suppress(ChunkDamaged, ChunkNotFound):
-            plaintext = await _open(context, key, manifest.chunks[position])
+            plaintext = await chunks.open(position)
             extents = [manifest.instances[i].extents[0] for i in instances]
             found = await index.whole(plaintext, [(e.offset, e.length) for e in extents])
             for i, said in zip(instances, found, strict=True):
@@ -209,18 +209,35 @@ async def _said(
     return merged, images
 
 
-async def _beginning(
-    context: StoreContext, key: DataKey, manifest: Manifest, instance: InstanceEntry
-) -> AsyncGenerator[bytes]:
-    """Yield the first bytes of an instance that spans chunks."""
-    for extent in instance.extents[:_BEGINNING_CHUNKS]:
-        plaintext = await _open(context, key, manifest.chunks[extent.chunk_index])
-        yield plaintext[extent.offset : extent.offset + extent.length]
+class _Chunks:
+    """Opens the chunks of one package."""
 
+    def __init__(self, context: StoreContext, key: DataKey, manifest: Manifest) -> None:
+        self._context = context
+        self._key = key
+        self._chunks = manifest.chunks
+        self._pieces = piece_lengths(
+            (*manifest.instances, *manifest.attachments), len(manifest.chunks)
+        )
 
-async def _open(context: StoreContext, key: DataKey, chunk: ChunkEntry) -> bytes:
-    def work() -> bytes:
-        sealed = context.storage.get(chunk.chunk_id)
-        return open_chunk(key.sealing_keys(), key.package_id, chunk, sealed)
+    async def beginning(self, instance: InstanceEntry) -> AsyncGenerator[bytes]:
+        """Yield the first bytes of an instance that spans chunks."""
+        for extent in instance.extents[:_BEGINNING_CHUNKS]:
+            plaintext = await self.open(extent.chunk_index)
+            yield plaintext[extent.offset : extent.offset + extent.length]
 
-    return await trio.to_thread.run_sync(work)
+    async def open(self, position: int) -> bytes:
+        """Return a chunk's plaintext."""
+        return await trio.to_thread.run_sync(self._open, position)
+
+    def _open(self, position: int) -> bytes:
+        context, key, entry = self._context, self._key, self._chunks[position]
+        sealed = context.storage.get(entry.chunk_id)
+        return open_chunk(
+            context.expander,
+            key.sealing_keys(),
+            key.package_id,
+            entry,
+            self._pieces[position],
+            sealed,
+        )

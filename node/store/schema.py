@@ -80,7 +80,7 @@ CREATE TABLE chunks (
     chunk_id BLOB NOT NULL,
     plaintext_bytes INTEGER NOT NULL,
     sealed_bytes INTEGER NOT NULL,
-    plaintext_digest BLOB NOT NULL,
+    pieces_digest BLOB NOT NULL,
     present INTEGER NOT NULL,
     PRIMARY KEY (package, position)
 ) STRICT, WITHOUT ROWID;

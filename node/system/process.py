@@ -6,7 +6,6 @@ that: the server and its children outlive the terminal. If systemd started it, s
 when it serves and when it stops (`sd_notify`).
 """
 
-import ctypes
 import os
 import signal
 import socket
@@ -124,19 +123,3 @@ def _stopper(nursery: trio.Nursery) -> Callable[[], None]:
             token.run_sync_soon(nursery.cancel_scope.cancel)
 
     return stop
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-
-
-def tune_memory() -> None:
-    """Have glibc keep large blocks instead of mapping and unmapping each.
-
-    *Measured*: with its defaults the page faults of fresh 4 MiB blocks cost more than the
-    cipher. Other C libraries ignore this.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
-        libc.mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
-        libc.mallopt(_M_ARENA_MAX, 2)

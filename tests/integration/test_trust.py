@@ -414,7 +414,7 @@ def _lies() -> Iterator[Any]:
         {"entry_changes": {"transfer_syntax_uid": "1.2.840.10008.1.2"}}, "bad-manifest", id="syntax"
     )
     yield pytest.param(
-        {"chunk_changes": {"plaintext_digest": bytes(32)}}, "chunk-damaged", id="plaintext"
+        {"chunk_changes": {"pieces_digest": bytes(32)}}, "chunk-damaged", id="plaintext"
     )
     yield pytest.param({"chunk_changes": {"number": 7}}, "chunk-damaged", id="wrong-place")
 

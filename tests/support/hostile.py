@@ -9,7 +9,7 @@ from time import time
 from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.app.home import Home, NewNode, Unlocked, make_home, unlock
-from node.chunks.format import seal_chunk
+from node.chunks.format import Piece, seal_chunk
 from node.crypto.certificates import TlsIdentity, server_name
 from node.crypto.digests import digest, sha256
 from node.crypto.keys import DataKey
@@ -29,7 +29,6 @@ from node.domain.manifest import (
     StudyInstanceUID,
 )
 from node.domain.transfers import Priority
-from node.domain.verdicts import PixelLayout
 from node.federation.connections.link import GrpcLink, open_link
 from node.federation.connections.wire import CARRY as CARRY_BOUND
 from node.rpc.calling import Channel, open_channel
@@ -178,7 +177,7 @@ def forge(
     parts = [content[:split_at], content[split_at:]] if split_at else [content]
     keys = key.sealing_keys()
     made = [
-        seal_chunk(keys, key.package_id, n, part, PixelLayout.WORDS)
+        seal_chunk(keys, key.package_id, n, [Piece(part, digest(part))])
         for n, part in enumerate([*parts, *(attached for _, attached, _ in attachments)])
     ]
     chunks = [replace(c, **(chunk_changes or {})) for c, _ in made]  # type: ignore[arg-type]

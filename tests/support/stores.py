@@ -17,6 +17,7 @@ from node.documents.signed import DocumentSigner, certify_node
 from node.sql.database import Db, open_database
 from node.store.context import StoreContext, open_store
 from node.store.schema import migrations
+from tests.support.examining import LocalExpander
 
 ROOT_KEY = RootKey.new()
 """Of every store here."""
@@ -48,7 +49,15 @@ def new_store(home: Path, storage: ChunkStorage | None = None) -> StoreContext:
     home.mkdir(parents=True, exist_ok=True)
     (home / "metadata.db").write_bytes(_empty())
     content, signer = new_secrets()
-    return open_store(home, ROOT_KEY, content, signer, reserve_bytes=0, storage=storage)
+    return open_store(
+        home,
+        ROOT_KEY,
+        content,
+        signer,
+        reserve_bytes=0,
+        storage=storage,
+        expander=LocalExpander(),
+    )
 
 
 @contextmanager

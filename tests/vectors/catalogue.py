@@ -14,10 +14,10 @@ from typing import Any
 
 from emix.exchange.v1 import exchange_pb2
 
-from node.chunks.codec import Codec
-from node.chunks.format import open_chunk, seal_chunk
+from node.chunks.format import Piece, check_pieces, seal_chunk, unseal_chunk
+from node.codec.kinds import Codec
 from node.crypto.certificates import make_directory_root, make_tls_identity
-from node.crypto.digests import sha256
+from node.crypto.digests import digest, sha256
 from node.crypto.keyring import Secrets
 from node.crypto.keys import DataKey, SealKey, open_sealed_key, unwrap
 from node.crypto.sealing import Suite
@@ -63,11 +63,12 @@ from node.documents.tickets import Ticket, certify_tickets, open_ticket, read_ti
 from node.domain.ids import ChunkId, FacilityId, InvitationId, TransferId
 from node.domain.manifest import AttachmentEntry, ChunkEntry, Extent, InstanceEntry, Manifest
 from node.domain.patients import Patient
+from node.domain.pixels import TO_THE_END, Pixels
 from node.domain.summary import Summary
 from node.domain.transfers import Priority
-from node.domain.verdicts import PixelLayout
 from node.federation.connections import wire
 from node.store.envelopes import Envelope, Envelopes
+from tests.support.examining import LocalExpander
 from tests.vectors import homes
 
 NOW = 1_800_000_000.0
@@ -128,17 +129,25 @@ def described(value: Any) -> Any:
 # -- chunks and envelopes ---------------------------------------------------------------------
 
 
-def _chunk(suite: Suite, layout: PixelLayout) -> Vector:
+_FORMS: dict[str, Pixels | None] = {
+    "plain": None,
+    "rows": Pixels(64, 4000, 2, 1, 128),
+    "colours": Pixels(64, 3999, 1, 3, 96),
+    "packed": Pixels(0, TO_THE_END),
+}
+
+
+def _chunk(suite: Suite, form: str) -> Vector:
     def make() -> bytes:
-        entry, sealed = seal_chunk(
-            DATA_KEY.sealing_keys(), DATA_KEY.package_id, 7, PLAINTEXT, layout, suite
-        )
-        return entry.chunk_id.digest + entry.plaintext_digest + sealed
+        piece = Piece(PLAINTEXT, digest(PLAINTEXT), _FORMS[form])
+        entry, sealed = seal_chunk(DATA_KEY.sealing_keys(), DATA_KEY.package_id, 7, [piece], suite)
+        return entry.chunk_id.digest + entry.pieces_digest + sealed
 
     def open_(data: bytes) -> Any:
         entry = ChunkEntry(7, ChunkId(data[:32]), len(PLAINTEXT), len(data) - 64, data[32:64])
-        plaintext = open_chunk(DATA_KEY.sealing_keys(), DATA_KEY.package_id, entry, data[64:])
-        assert plaintext == PLAINTEXT
+        chunk = unseal_chunk(DATA_KEY.sealing_keys(), DATA_KEY.package_id, entry, data[64:])
+        assert LocalExpander().expand(chunk) == PLAINTEXT
+        check_pieces(entry, LocalExpander().digest_pieces(chunk, [len(PLAINTEXT)]))
         return {"suite": Suite(data[69]).name, "codec": Codec(data[70]).name}
 
     return Vector(make, open_)
@@ -362,9 +371,9 @@ def _listing() -> bytes:
 
 VECTORS: dict[str, Vector] = {
     **{
-        f"chunk-{suite.name.lower()}-{layout.name.lower()}": _chunk(suite, layout)
+        f"chunk-{suite.name.lower()}-{form}": _chunk(suite, form)
         for suite in Suite
-        for layout in (PixelLayout.PACKED, PixelLayout.PLAIN, PixelLayout.WORDS, PixelLayout.LONGS)
+        for form in _FORMS
     },
     "home": Vector(homes.make, homes.open_),
     "envelope": Vector(_make_envelope, _open_envelope),

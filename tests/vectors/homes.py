@@ -30,6 +30,7 @@ from node.store.imports import ImportStore
 from node.store.studies import StudyStore
 from tests.support.catalogue import listed
 from tests.support.dicom_files import make_instance
+from tests.support.examining import LocalExpander
 
 _PASSPHRASE = b"a home that every later version opens"
 _LEAST = Cost(3, 64 * 2**20)
@@ -40,7 +41,8 @@ _KIT = "kit.json"
 def _opened(folder: Path) -> Iterator[StoreContext]:
     home = Home(folder / "home")
     config = replace(load_config(home.config), reserve_mib=0, ballast_mib=0)
-    context = open_home_store(home, config, unlock(home, _PASSPHRASE))
+    unlocked = unlock(home, _PASSPHRASE)
+    context = open_home_store(home, config, unlocked, expander=LocalExpander())
     try:
         yield context
     finally:

@@ -266,7 +266,7 @@ class Intake:
         async with self._studies.using(found.study_instance_uid) as study:
             is_held = found.verdict.keeps_out
             writer = await (self._open_held(study.uid) if is_held else self._writer(study))
-            large = writer.begin_large(found.layout)
+            large = writer.begin_large(found.pixels)
 
             async def finish(at_end: Examined) -> Taken:
                 if at_end.study_instance_uid != study.uid:

@@ -1,9 +1,10 @@
 """Receives and checks the chunks of one package over one link.
 
 How this works. A reader takes frames off the link and passes whole chunks to a few tasks. Each
-task, on a worker thread, checks the chunk against its id, opens it and writes it; then the checker
-rebuilds the instances in it. So opening and checking overlap with receiving. Every 16 MiB the chunk
-directories are synced and the chunks recorded, so that a kill loses at most a window.
+task, on a worker thread, checks the chunk against its id, decrypts it and writes it; then the
+checker has it expanded and looks at what is in it. So all of that overlaps with receiving. Every
+16 MiB the chunk directories are synced and the chunks recorded, so that a kill loses at most a
+window.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from node.documents.messages import ChunkFrame, Progress
 from node.documents.signed import Document
 from node.domain.actors import NODE, Actor
 from node.domain.connections import Route
+from node.domain.encoded import EncodedChunk
 from node.domain.ids import ChunkId, FacilityId, TransferId
 from node.domain.manifest import ChunkEntry, Manifest
 from node.domain.transfers import State, Transfer
@@ -74,11 +76,11 @@ class TransferStates(Protocol):
 class ChunkKeeper(Protocol):
     """What arriving does with chunks, on worker threads."""
 
-    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> bytes:
-        """Check, open and keep a chunk; return its plaintext."""
+    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> EncodedChunk:
+        """Check, decrypt and keep a chunk; return what is in it."""
 
-    def open_stored(self, arrival: Arrival, entry: ChunkEntry) -> bytes:
-        """Return the plaintext of a chunk that is here."""
+    def unseal_stored(self, arrival: Arrival, entry: ChunkEntry) -> EncodedChunk:
+        """Return what is in a chunk that is here."""
 
     def find_unrecorded(self, arrival: Arrival, entries: Sequence[ChunkEntry]) -> list[int]:
         """Return positions of chunks that a kill left here unrecorded."""
@@ -134,26 +136,26 @@ class Arriving:
         self._is_looking = True  # at what is here already
         self._machine: ReceiverMachine
 
-    async def _open(self, position: int) -> bytes | None:
-        """Return the plaintext of a chunk that is here; None if it is not as it was.
+    async def _unseal(self, position: int) -> EncodedChunk | None:
+        """Return what is in a chunk that is here; None if it is not as it was.
 
         That is our own disk's fault, not the sender's: the chunk is to be carried again.
         """
         entry = self._manifest.chunks[position]
         try:
             return await trio.to_thread.run_sync(
-                self._keeper.open_stored, self._arrival, entry, limiter=self._threads
+                self._keeper.unseal_stored, self._arrival, entry, limiter=self._threads
             )
         except (ChunkDamaged, ChunkNotFound):
             await self._store.forget_chunk(self._arrival, position)
             await trio.to_thread.run_sync(self._keeper.delete_damaged, entry.chunk_id)
             return None
 
-    async def _reopen(self, position: int) -> bytes:
-        plaintext = await self._open(position)
-        if plaintext is None:
+    async def _unseal_again(self, position: int) -> EncodedChunk:
+        chunk = await self._unseal(position)
+        if chunk is None:
             raise StoreError("a chunk was damaged here; it will be sent again")
-        return plaintext
+        return chunk
 
     async def run(self, link: Link) -> Checked:
         """Carry and check everything; return what was found. All chunks are durable."""
@@ -162,9 +164,8 @@ class Arriving:
             Checker,
             self._manifest,
             self._examiner,
-            self._reopen,
+            self._unseal_again,
             str(self._row.peer),
-            self._threads,
         )
         unrecorded = await trio.to_thread.run_sync(
             self._keeper.find_unrecorded, self._arrival, chunks
@@ -208,10 +209,10 @@ class Arriving:
         holder = object()
         await self._places.acquire(self._row.peer, holder)
         try:
-            plaintext = await self._open(position)
-            if plaintext is not None:
-                await self._checker.add(position, plaintext)
-            return plaintext is not None
+            chunk = await self._unseal(position)
+            if chunk is not None:
+                await self._checker.add(position, chunk)
+            return chunk is not None
         finally:
             self._places.release(self._row.peer, holder)
 
@@ -252,7 +253,7 @@ class Arriving:
 
     async def _store_chunk(self, link: Link, chunk: WholeChunk, token: object) -> None:
         try:
-            plaintext = await trio.to_thread.run_sync(
+            encoded = await trio.to_thread.run_sync(
                 self._keeper.put_sealed,
                 self._arrival,
                 chunk.entry,
@@ -264,7 +265,7 @@ class Arriving:
             self._unsynced_bytes += chunk.entry.sealed_bytes
             if self._unsynced_bytes >= BATCH_BYTES or len(self._unsynced) >= BATCH_CHUNKS:
                 await self._record(link)
-            await self._checker.add(chunk.position, plaintext)
+            await self._checker.add(chunk.position, encoded)
         finally:
             self._places.release(self._row.peer, token)
             self._in_hand.release_on_behalf_of(token)

@@ -1,25 +1,46 @@
 """Checks arriving instances: each is rebuilt, digested, examined and compared to the manifest.
 
-How this works. Plaintext comes chunk by chunk, in any order. Instances that lie whole in one
-chunk are checked at once. An instance that spans chunks must be digested and parsed in order, so
-one task, `follow`, reads such instances extent by extent. It takes a chunk's plaintext from a small
-cache if it is there (nearly always), and else opens the chunk again. While `follow` is working and
-the cache is full, `add` waits for it, so that carrying is no faster than checking.
+How this works. Chunks come decrypted, one by one, in any order. The examiner expands them in its
+parsers, digests what lies in them and examines it: no plaintext is in this process. Instances that
+lie whole in one chunk are checked at once. An instance that spans chunks must be digested and
+parsed in order, so one task, `follow`, handles such instances piece by piece. It takes a chunk from
+a small cache if it is there (nearly always), and else has it decrypted again. While `follow` is
+working and the cache is full, `add` waits for it, so that carrying is no faster than checking.
 """
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 import trio
 
-from node.crypto.digests import Hasher, digest
+from node.crypto.digests import digest
+from node.domain.encoded import EncodedChunk, PieceFindings
 from node.domain.index import ImageIndex, ImageIndexes, PackageIndex
 from node.domain.manifest import AttachmentEntry, InstanceEntry, Manifest
 from node.domain.verdicts import Checked, Doubt, Examined, Verdict
-from node.errors import BadManifest, StoreError
-from node.exchange.ports import Examiner, Slab
+from node.errors import BadManifest, ChunkDamaged, StoreError
+from node.exchange.ports import Examiner
 
 _CACHE_BYTES = 8 * 2**20
+
+_Entry = InstanceEntry | AttachmentEntry
+
+
+@dataclass(slots=True)
+class _Layout:
+    """What lies in one chunk.
+
+    Attributes:
+        lengths: Of its pieces, in order.
+        whole: The pieces that are a whole instance or attachment, by their number here, with the
+            number of the entry.
+        has_parts: Whether others are in it.
+    """
+
+    lengths: list[int] = field(default_factory=list)
+    whole: dict[int, int] = field(default_factory=dict)
+    has_parts: bool = False
 
 
 class Checker:
@@ -29,41 +50,30 @@ class Checker:
         self,
         manifest: Manifest,
         examiner: Examiner,
-        reopen: Callable[[int], Awaitable[bytes]],
+        unseal_again: Callable[[int], Awaitable[EncodedChunk]],
         source: str,
-        threads: trio.CapacityLimiter | None = None,
     ) -> None:
         """Prepare for a manifest.
 
         Args:
             manifest: What the instances are compared to.
             examiner: Examines instances.
-            reopen: Opens the chunk at a position again; returns its plaintext.
+            unseal_again: Returns the chunk at a position, which came before.
             source: The peer that sends the package.
-            threads: Limits the threads that digest; trio's default limiter if None.
         """
         self._source = source
-        self._threads = threads
         self._manifest = manifest
         self._examiner = examiner
-        self._reopen = reopen
-        self._whole: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
-        self._split: list[int] = []
-        self._split_positions: set[int] = set()
-        # By position; of attachments after that of the last instance.
-        self._entries: Sequence[InstanceEntry | AttachmentEntry] = (
-            *manifest.instances,
-            *manifest.attachments,
-        )
+        self._unseal_again = unseal_again
+        self._layouts = [_Layout() for _ in manifest.chunks]
+        # Instances and attachments that span chunks: by number, where their pieces are.
+        self._split: dict[int, list[tuple[int, int]]] = {}
+        # By number; attachments after the last instance.
+        self._entries: Sequence[_Entry] = (*manifest.instances, *manifest.attachments)
         for i, entry in enumerate(self._entries):
-            if len(entry.extents) == 1:
-                extent = entry.extents[0]
-                self._whole[extent.chunk_index].append((i, extent.offset, extent.length))
-            else:
-                self._split.append(i)
-                self._split_positions.update(e.chunk_index for e in entry.extents)
+            self._lay_out(i, entry)
         self._available: dict[int, trio.Event] = defaultdict(trio.Event)
-        self._cache: dict[int, bytes] = {}
+        self._cache: dict[int, EncodedChunk] = {}
         self._needed: int | None = None  # where the task that follows is
         self._come: set[int] = set()  # of split instances' chunks, ready or not
         self._moved = trio.Event()
@@ -72,43 +82,58 @@ class Checker:
         self._doubts: dict[int, Doubt] = {}
         self._reasons: dict[tuple[str, ...], tuple[str, ...]] = {}  # each kept once
 
+    def _lay_out(self, number: int, entry: _Entry) -> None:
+        places = []
+        for extent in entry.extents:
+            layout = self._layouts[extent.chunk_index]
+            places.append((extent.chunk_index, len(layout.lengths)))
+            layout.lengths.append(extent.length)
+        if len(places) == 1:
+            ((position, piece),) = places
+            self._layouts[position].whole[piece] = number
+            return
+        self._split[number] = places
+        for position, _ in places:
+            self._layouts[position].has_parts = True
+
     @property
     def checked(self) -> Checked:
         """The index of the instances checked so far, and the doubts about them."""
         doubts = sorted(self._doubts.values(), key=lambda doubt: doubt.position)
         return Checked(self._index, doubts, self._images)
 
-    async def add(self, position: int, plaintext: bytes) -> None:
-        """Check the instances that lie whole in a chunk, and offer it to those that do not.
+    async def add(self, position: int, chunk: EncodedChunk) -> None:
+        """Check what lies whole in a chunk, and offer the chunk to what does not.
 
         Raises:
             BadManifest: an instance is not what the manifest says.
+            ChunkDamaged: the chunk does not expand to what the manifest says.
         """
-        if position in self._split_positions:
-            await self._offer(position, plaintext)
-        extents = self._whole.get(position)
-        if not extents:
+        layout = self._layouts[position]
+        if layout.has_parts:
+            await self._offer(position, chunk)
+        if not layout.whole:
             return
-        async with self._examiner.arena.slab(self._source) as slab:
-            places = await trio.to_thread.run_sync(
-                self._digest_and_lay_out, slab, plaintext, extents, limiter=self._threads
-            )
-            examined = await self._examiner.examine_files(slab, places) if places else []
-        instances = [i for i, _, _ in extents if self._is_instance(i)]
-        for i, found in zip(instances, examined, strict=True):
-            self._hold(i, found)
+        files = [piece for piece, number in layout.whole.items() if self._is_instance(number)]
+        found = await self._examiner.examine_chunk(chunk, layout.lengths, files, self._source)
+        self._check_pieces(position, found.digests)
+        for piece, number in layout.whole.items():
+            _check_digest(self._entries[number], found.digests[piece])
+        for piece, examined in zip(files, found.examined, strict=True):
+            self._hold(layout.whole[piece], examined)
 
-    async def _offer(self, position: int, plaintext: bytes) -> None:
+    async def _offer(self, position: int, chunk: EncodedChunk) -> None:
         """Have a chunk ready for the task that follows, if it can be expected soon."""
         self._come.add(position)
-        while position != self._needed and self._is_full(plaintext) and self._is_following:
+        while position != self._needed and self._is_full(chunk) and self._is_following:
             await self._moved.wait()
-        if position == self._needed or not self._is_full(plaintext):
-            self._cache[position] = plaintext
+        if position == self._needed or not self._is_full(chunk):
+            self._cache[position] = chunk
         self._available[position].set()
 
-    def _is_full(self, plaintext: bytes) -> bool:
-        return sum(map(len, self._cache.values())) + len(plaintext) > _CACHE_BYTES
+    def _is_full(self, chunk: EncodedChunk) -> bool:
+        kept = sum(len(other.encoded) for other in self._cache.values())
+        return kept + len(chunk.encoded) > _CACHE_BYTES
 
     @property
     def _is_following(self) -> bool:
@@ -120,75 +145,54 @@ class Checker:
         self._moved.set()
         self._moved = trio.Event()
 
-    def _digest_and_lay_out(
-        self, slab: Slab, plaintext: bytes, extents: Sequence[tuple[int, int, int]]
-    ) -> list[tuple[int, int]]:
-        view = memoryview(plaintext)
-        for i, offset, length in extents:
-            _check_digest(self._entries[i], digest(view[offset : offset + length]))
-        slab.write(0, plaintext)
-        return [(offset, length) for i, offset, length in extents if self._is_instance(i)]
-
-    def _is_instance(self, position: int) -> bool:
+    def _is_instance(self, number: int) -> bool:
         """Whether it is examined; of an attachment nothing but its digest is looked at."""
-        return position < len(self._manifest.instances)
+        return number < len(self._manifest.instances)
 
     async def follow(self) -> None:
-        """Check the instances that span chunks, in order; ends when all are checked.
+        """Check what spans chunks, in order; ends when all is checked.
 
         Raises:
             BadManifest: an instance is not what the manifest says.
+            ChunkDamaged: a chunk does not expand to what the manifest says.
         """
-        for i in self._split:
-            if not self._is_instance(i):
-                await self._digest(self._manifest.attachments[i - len(self._manifest.instances)])
-                continue
-            instance = self._manifest.instances[i]
-            found = await self._walk(instance)
-            if found.is_failure:  # another instance may have ended the parser
-                found = await self._walk(instance)
-            self._hold(i, found)
+        for number, places in self._split.items():
+            found = await self._walk(number, places)
+            if found.examined.is_failure:  # another instance may have ended the parser
+                found = await self._walk(number, places)
+            if found.digest:
+                _check_digest(self._entries[number], found.digest)
+            if self._is_instance(number):
+                self._hold(number, found.examined)
+            elif not found.digest:
+                raise StoreError("an attachment could not be digested; it is tried again")
         self._move_to(None)
 
-    async def _walk(self, instance: InstanceEntry) -> Examined:
-        """Digest and examine an instance that spans chunks.
-
-        Raises:
-            BadManifest: it has other bytes than the manifest says.
-        """
-        hasher = Hasher()
-        async with self._examiner.large(instance.size_bytes, self._source) as examination:
-            last = len(instance.extents) - 1
-            found = None
-            for n, extent in enumerate(instance.extents):
-                plaintext = await self._plaintext(extent.chunk_index)
-                piece = plaintext[extent.offset : extent.offset + extent.length]
-                await trio.to_thread.run_sync(hasher.update, piece, limiter=self._threads)
-                found = await examination.feed(piece, is_last=n == last)
-        _check_digest(instance, hasher.digest())
+    async def _walk(self, number: int, places: Sequence[tuple[int, int]]) -> PieceFindings:
+        """Digest and examine what spans chunks; return what was found at its end."""
+        size, is_dicom = self._entries[number].size_bytes, self._is_instance(number)
+        found = None
+        async with self._examiner.spanning(size, self._source, is_dicom=is_dicom) as examination:
+            for n, (position, piece) in enumerate(places, start=1):
+                chunk = await self._chunk(position)
+                lengths, is_last = self._layouts[position].lengths, n == len(places)
+                found = await examination.feed(chunk, lengths, piece, is_last=is_last)
+                self._check_pieces(position, found.digests)
         if found is None:
             raise BadManifest("an instance is empty")
         return found
 
-    async def _digest(self, attachment: AttachmentEntry) -> None:
-        """Digest an attachment that spans chunks.
+    def _check_pieces(self, position: int, digests: Sequence[bytes]) -> None:
+        entry = self._manifest.chunks[position]
+        if digest(b"".join(digests)) != entry.pieces_digest:
+            raise ChunkDamaged(f"chunk {entry.chunk_id.short()} does not match its manifest")
 
-        Raises:
-            BadManifest: it has other bytes than the manifest says.
-        """
-        hasher = Hasher()
-        for extent in attachment.extents:
-            plaintext = await self._plaintext(extent.chunk_index)
-            piece = plaintext[extent.offset : extent.offset + extent.length]
-            await trio.to_thread.run_sync(hasher.update, piece, limiter=self._threads)
-        _check_digest(attachment, hasher.digest())
-
-    async def _plaintext(self, position: int) -> bytes:
+    async def _chunk(self, position: int) -> EncodedChunk:
         self._move_to(position)
         await self._available[position].wait()
         cached = self._cache.pop(position, None)
         self._move_to(position)  # there is room now
-        return cached if cached is not None else await self._reopen(position)
+        return cached if cached is not None else await self._unseal_again(position)
 
     def _hold(self, position: int, found: Examined) -> None:
         """Check an instance's examination against the manifest, and keep the verdict.
@@ -220,6 +224,6 @@ class Checker:
             self._doubts[position] = Doubt(position, found.verdict, reasons)
 
 
-def _check_digest(entry: InstanceEntry | AttachmentEntry, found: bytes) -> None:
+def _check_digest(entry: _Entry, found: bytes) -> None:
     if found != entry.digest:
         raise BadManifest("an instance or attachment does not match its digest in the manifest")

@@ -26,6 +26,7 @@ from node.documents.messages import (
     Withdraw,
 )
 from node.documents.signed import Document
+from node.domain.encoded import EncodedChunk
 from node.domain.ids import TransferId
 from node.domain.manifest import ChunkEntry
 from node.errors import NodeError
@@ -252,7 +253,7 @@ class StuckCarrier(ChunkAccess):
 
     begun, may_go = threading.Semaphore(0), threading.Event()
 
-    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> bytes:
+    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> EncodedChunk:
         self.begun.release()
         assert self.may_go.wait(60)
         return super().put_sealed(arrival, entry, sealed)

@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from node.dicom import examiner as module
+from node.dicom.arena import Output
 from node.dicom.examiner import Examiner, ParserFailed, _Parser, open_examiner
 from node.dicom.fairness import OWN, CpuBudget
 from node.domain.verdicts import Verdict
@@ -55,7 +56,7 @@ async def test_parser_that_answers_with_endless_depth_has_failed() -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    parser = _Parser(process)
+    parser = _Parser(process, Output())
     try:
         with trio.fail_after(30), pytest.raises(module.ParserFailed):
             await parser.ask({})

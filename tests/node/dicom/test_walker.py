@@ -13,7 +13,8 @@ from node.dicom.dataset import EXPLICIT_BIG, MAX_DEPTH
 from node.dicom.examine import active_preamble, examine, examine_bytes
 from node.dicom.stream import Refused
 from node.dicom.walker import Walker
-from node.domain.verdicts import Examined, PixelLayout, Verdict
+from node.domain.pixels import TO_THE_END, Pixels
+from node.domain.verdicts import Examined, Verdict
 from tests.support.dicom_files import encode, make_dataset, make_instance, part10_files
 
 # pydicom warns about odd text; the parser process ignores its warnings, and so do these tests.
@@ -53,7 +54,6 @@ def test_sound_file_is_carried_with_its_identifiers() -> None:
     found = examine_bytes(SOUND)
     assert found.verdict is Verdict.CARRY
     assert found.index["PatientName"] == "Synthetic^Person"
-    assert found.layout is PixelLayout.WORDS
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 1000])
@@ -181,7 +181,7 @@ def test_deflated_file_is_carried() -> None:
     packed = packer.compress(IDENTITY) + packer.flush()
     found = examine_bytes(part10(packed, syntax=DEFLATED))
     assert found.verdict is Verdict.CARRY
-    assert found.layout is PixelLayout.PACKED
+    assert found.pixels == Pixels(0, TO_THE_END)
 
 
 @pytest.mark.parametrize(

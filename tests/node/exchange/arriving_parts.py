@@ -22,6 +22,7 @@ from node.store.arrivals import ArrivalStore
 from node.store.chunk_access import ChunkAccess
 from node.store.context import StoreContext, open_store
 from node.store.transfers import TransferStore
+from tests.support.examining import LocalExpander
 from tests.support.hostile import HostilePeer
 
 
@@ -88,7 +89,9 @@ async def open_receiving(
     home = folder / "home"
     home.mkdir()
     keys = me.keys
-    context = open_store(home, keys.root_key, keys.secrets, keys.signer, reserve_bytes=0)
+    context = open_store(
+        home, keys.root_key, keys.secrets, keys.signer, reserve_bytes=0, expander=LocalExpander()
+    )
     try:
         async with open_examiner(parsers=1) as examiner:
             store = TransferStore(context)

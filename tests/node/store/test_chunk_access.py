@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from node.chunks.format import seal_chunk
+from node.chunks.format import Piece, seal_chunk
 from node.chunks.testing import MemoryChunkStorage
 from node.crypto.digests import digest
 from node.crypto.keys import DataKey
@@ -14,13 +14,13 @@ from node.documents.arrivals import Arrival
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.packages import PackageState
-from node.domain.verdicts import PixelLayout
 from node.errors import BadManifest, ChunkDamaged, ChunkNotFound
 from node.sql.database import Db
 from node.store import chunk_access, package_rows
 from node.store.chunk_access import ChunkAccess
 from node.store.context import StoreContext
 from node.store.lost import lost_positions
+from tests.support.examining import LocalExpander
 from tests.support.stores import new_store
 
 
@@ -65,7 +65,12 @@ def world(tmp_path: Path) -> Iterator[World]:
     storage, key = MemoryChunkStorage(), DataKey.new()
     context = new_store(tmp_path, storage)
     made = [
-        seal_chunk(key.sealing_keys(), key.package_id, n, bytes([n]) * 500, PixelLayout.PLAIN)
+        seal_chunk(
+            key.sealing_keys(),
+            key.package_id,
+            n,
+            [Piece(bytes([n]) * 500, digest(bytes([n]) * 500))],
+        )
         for n in range(5)
     ]
     entries = [entry for entry, _ in made]
@@ -74,16 +79,16 @@ def world(tmp_path: Path) -> Iterator[World]:
     context.close()
 
 
-def test_chunk_that_came_is_opened_and_kept(world: World) -> None:
-    plaintext = world.chunks.put_sealed(world.arrival, world.entries[2], world.sealed[2])
-    assert plaintext == bytes([2]) * 500
+def test_chunk_that_came_is_decrypted_and_kept(world: World) -> None:
+    chunk = world.chunks.put_sealed(world.arrival, world.entries[2], world.sealed[2])
+    assert LocalExpander().expand(chunk) == bytes([2]) * 500
     world.chunks.sync([world.entries[2].chunk_id])
     assert world.storage.crashed().get(world.entries[2].chunk_id) == world.sealed[2]
     assert world.chunks.get_sealed(world.entries[2]) == world.sealed[2]
-    assert world.chunks.open_stored(world.arrival, world.entries[2]) == plaintext
+    assert world.chunks.unseal_stored(world.arrival, world.entries[2]) == chunk
 
 
-def test_what_is_not_the_named_chunk_or_does_not_open_is_not_kept(world: World) -> None:
+def test_what_is_not_the_named_chunk_or_cannot_be_decrypted_is_not_kept(world: World) -> None:
     entry, sealed = world.entries[0], world.sealed[0]
     other = replace(world.arrival, data_key=DataKey.new())
     for arrival, content in (
@@ -113,18 +118,17 @@ def test_chunk_that_is_read_and_is_not_as_it_was_is_noted(
 def test_damage_of_our_disk_is_not_called_the_manifests_fault(world: World) -> None:
     entry = world.entries[0]
     with pytest.raises(ChunkNotFound):
-        world.chunks.open_stored(world.arrival, entry)
+        world.chunks.unseal_stored(world.arrival, entry)
     world.storage.put(entry.chunk_id, world.sealed[0])
     for wrong in (
-        replace(entry, plaintext_digest=digest(b"other")),
         replace(entry, number=9),
         replace(entry, plaintext_bytes=499),
     ):
         with pytest.raises(BadManifest):
-            world.chunks.open_stored(world.arrival, wrong)
+            world.chunks.unseal_stored(world.arrival, wrong)
     world.storage.replace(entry.chunk_id, b"damaged")
     with pytest.raises(ChunkDamaged):
-        world.chunks.open_stored(world.arrival, entry)
+        world.chunks.unseal_stored(world.arrival, entry)
 
 
 def test_chunks_that_a_kill_left_are_found_and_made_durable(

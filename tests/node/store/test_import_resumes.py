@@ -36,6 +36,7 @@ from node.store.studies import StudyStore
 from tests.support.actors import actor
 from tests.support.catalogue import listed
 from tests.support.dicom_files import encode, make_dataset, study_uid, write_study
+from tests.support.examining import LocalExpander
 from tests.support.incoming import PlainFile
 
 
@@ -49,7 +50,9 @@ def make_store(home: Path) -> StoreContext:
         {1: secrets.token_bytes(32)},
     )
     signer = DocumentSigner(node, certify_node(facility, node, now))
-    return open_store(home, RootKey.new(), content, signer, reserve_bytes=0)
+    return open_store(
+        home, RootKey.new(), content, signer, reserve_bytes=0, expander=LocalExpander()
+    )
 
 
 class Cut(StoreError):

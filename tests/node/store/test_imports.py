@@ -18,7 +18,7 @@ from node.documents.manifest import open_manifest
 from node.documents.signed import Document
 from node.domain.ids import ChunkId, FacilityId
 from node.domain.packages import PackageState
-from node.domain.verdicts import Doubt, Examined, PixelLayout, Verdict
+from node.domain.verdicts import Doubt, Examined, Verdict
 from node.domain.versions import Namesake
 from node.errors import Conflict, NotFound, StoreError
 from node.sql.database import Db
@@ -40,7 +40,7 @@ FOUND = Examined(
     "1.2.1.1",
     "1.2.840",
     "1.2.840.1",
-    PixelLayout.PLAIN,
+    None,
     {"PatientName": "Brown^Bob", "PatientID": "P1"},
 )
 ODD = replace(FOUND, verdict=Verdict.HOLD, reasons=("it begins as a program does",))

@@ -9,22 +9,23 @@ import pytest
 import trio
 
 from node.chunks.testing import MemoryChunkStorage
+from node.codec.kinds import Codec
 from node.crypto.digests import digest
+from node.dicom.examine import examine_bytes
 from node.domain.actors import NODE
 from node.domain.ids import ChunkId
 from node.domain.packages import Package
-from node.domain.verdicts import Examined, PixelLayout, Verdict
+from node.domain.verdicts import Examined, Verdict
 from node.store import audit_rows, package_rows
 from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.lost import count_lost, note_lost
 from node.store.mending import is_superfluous, mend_study
+from tests.support.dicom_files import make_instance
 from tests.support.stores import new_store
 
 STUDY = "1.2"
-FOUND = Examined(
-    Verdict.CARRY, (), STUDY, "1.2.1", "1.2.1.1", "1.2.840", "1.2.840.1", PixelLayout.WORDS
-)
+FOUND = Examined(Verdict.CARRY, (), STUDY, "1.2.1", "1.2.1.1", "1.2.840", "1.2.840.1")
 SMALL = [bytes([n]) * 300 for n in range(3)]
 LARGE = bytes(range(256)) * 10
 
@@ -57,7 +58,7 @@ async def put(
             if not window:
                 await writer.add(FOUND, digest(content), content)
                 continue
-            large = writer.begin_large(PixelLayout.WORDS)
+            large = writer.begin_large(None)
             for start in range(0, len(content), window):
                 await large.add(content[start : start + window])
             await large.finish(FOUND)
@@ -111,6 +112,38 @@ async def test_pieces_come_from_copies_that_lie_in_other_windows(
     assert mended(context) == 1, "once for a package"
 
 
+async def test_pixels_are_found_again_where_they_were(
+    context: StoreContext, storage: MemoryChunkStorage
+) -> None:
+    """What was sealed by rows is sealed by rows again, though no row here says where pixels lie."""
+    files = [make_instance(1, n, size=512) for n in range(3)]
+    store = ImportStore(context)
+
+    async def fill(window: int) -> Package:
+        async with trio.open_nursery() as nursery:
+            writer = await store.open_package(STUDY, nursery)
+            for file in files:
+                found = examine_bytes(file)
+                if not window:
+                    await writer.add(found, digest(file), file)
+                    continue
+                large = writer.begin_large(found.pixels)
+                for start in range(0, len(file), window):
+                    await large.add(file[start : start + window])
+                await large.finish(found)
+            await writer.flush()
+        return (await store.close_packages([writer.row_id], NODE))[writer.row_id]
+
+    for window in (0, 200_000):
+        package = await fill(window)
+        await fill(150_000)
+        lost = chunks(context, package)
+        contents = {chunk_id: lose(context, storage, chunk_id) for chunk_id in lost}
+        assert all(content[6] == Codec.REGIONS for content in contents.values())
+        assert mend_study(context, STUDY) == len(lost)
+        assert {chunk_id: storage.get(chunk_id) for chunk_id in lost} == contents
+
+
 async def test_what_an_import_has_not_closed_yet_mends(
     context: StoreContext, storage: MemoryChunkStorage
 ) -> None:
@@ -143,7 +176,7 @@ async def test_copy_that_is_damaged_too_is_noted_and_another_is_taken(
     assert storage.size(second)
 
 
-@pytest.mark.parametrize("column", ["plaintext_digest", "chunk_id"])
+@pytest.mark.parametrize("column", ["pieces_digest", "chunk_id"])
 async def test_what_gives_another_chunk_than_was_named_is_not_kept(
     context: StoreContext, storage: MemoryChunkStorage, column: str
 ) -> None:
@@ -151,7 +184,7 @@ async def test_what_gives_another_chunk_than_was_named_is_not_kept(
     first, _ = await put(context), await put(context)
     lose(context, storage, chunks(context, first)[0])
     sql = {
-        "plaintext_digest": "UPDATE chunks SET plaintext_digest = ? WHERE package = ?",
+        "pieces_digest": "UPDATE chunks SET pieces_digest = ? WHERE package = ?",
         "chunk_id": "UPDATE chunks SET chunk_id = ? WHERE package = ?",
     }[column]
     context.database.write_sync(lambda db: db.execute(sql, (digest(b"other"), first.id)))

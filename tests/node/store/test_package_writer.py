@@ -12,14 +12,15 @@ import trio
 from node.chunks.files import FileChunkStorage
 from node.crypto.digests import digest
 from node.domain.ids import ChunkId
-from node.domain.verdicts import Examined, PixelLayout, Verdict
+from node.domain.pixels import Pixels
+from node.domain.verdicts import Examined, Verdict
 from node.store import package_writer
 from node.store.imports import ImportStore
 from tests.node.exchange.transfer.test_verifying import wordy_index
 from tests.node.store.test_import_resumes import make_store
 
 FOUND = Examined(
-    Verdict.CARRY, (), "1.2", "1.2.1", "1.2.1.1", "1.2.840", "1.2.840.1", PixelLayout.PACKED
+    Verdict.CARRY, (), "1.2", "1.2.1", "1.2.1.1", "1.2.840", "1.2.840.1", Pixels(0, 2**40)
 )
 
 

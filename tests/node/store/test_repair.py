@@ -19,7 +19,7 @@ from node.domain.actors import NODE
 from node.domain.ids import ChunkId
 from node.domain.packages import Package
 from node.domain.transfers import Direction, State
-from node.domain.verdicts import Doubt, Examined, PixelLayout, Verdict
+from node.domain.verdicts import Doubt, Examined, Verdict
 from node.store import audit_rows, findings, package_rows, transfer_rows
 from node.store.context import StoreContext
 from node.store.envelopes import Envelope
@@ -29,9 +29,7 @@ from node.store.repair import Repaired, find_orphans, repair
 from tests.node.store.test_arrivals import make_delivery
 from tests.support.stores import new_store
 
-FOUND = Examined(
-    Verdict.CARRY, (), "1.2", "1.2.1", "1.2.1.1", "1.2.840", "1.2.840.1", PixelLayout.PLAIN
-)
+FOUND = Examined(Verdict.CARRY, (), "1.2", "1.2.1", "1.2.1.1", "1.2.840", "1.2.840.1")
 SMALL, LARGE = [b"first one", b"second one"], bytes(range(256)) * 8
 
 
@@ -69,7 +67,7 @@ async def put(context: StoreContext, *, study: str = "1.2", with_large: bool = F
         for content in SMALL:
             await writer.add(FOUND, digest(content), content)
         if with_large:
-            large = writer.begin_large(PixelLayout.PLAIN)
+            large = writer.begin_large(None)
             for start in range(0, len(LARGE), 500):
                 await large.add(LARGE[start : start + 500])
             await large.finish(FOUND)

@@ -161,18 +161,18 @@ class Extent(_message.Message):
     def __init__(self, chunk_index: _Optional[int] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("chunk_id", "plaintext_bytes", "sealed_bytes", "plaintext_digest", "number")
+    __slots__ = ("chunk_id", "plaintext_bytes", "sealed_bytes", "pieces_digest", "number")
     CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
     PLAINTEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
     SEALED_BYTES_FIELD_NUMBER: _ClassVar[int]
-    PLAINTEXT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PIECES_DIGEST_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     chunk_id: bytes
     plaintext_bytes: int
     sealed_bytes: int
-    plaintext_digest: bytes
+    pieces_digest: bytes
     number: int
-    def __init__(self, chunk_id: _Optional[bytes] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., plaintext_digest: _Optional[bytes] = ..., number: _Optional[int] = ...) -> None: ...
+    def __init__(self, chunk_id: _Optional[bytes] = ..., plaintext_bytes: _Optional[int] = ..., sealed_bytes: _Optional[int] = ..., pieces_digest: _Optional[bytes] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Delivery(_message.Message):
     __slots__ = ("transfer_id", "package_id", "origin", "manifest_digest", "manifest_bytes", "sender", "receiver", "sealed_key_digest", "created_milliseconds", "expires_milliseconds", "priority", "recipient", "note", "instances", "sealed_bytes", "sealed_summary")

@@ -10,6 +10,7 @@ import trio
 
 from node.documents.arrivals import Arrival
 from node.documents.messages import Answer, AnswerKind, Offer, Problem, ReceiptMessage
+from node.domain.encoded import EncodedChunk
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.transfers import State
@@ -25,7 +26,7 @@ class SlowCarrier(ChunkAccess):
 
     begun, may_go = threading.Event(), threading.Event()
 
-    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> bytes:
+    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> EncodedChunk:
         self.begun.set()
         assert self.may_go.wait(30)
         return super().put_sealed(arrival, entry, sealed)
@@ -99,7 +100,7 @@ async def test_receipt_is_not_repeated_for_a_chunk_that_rotted(
 class FailingCarrier(ChunkAccess):
     """Has a disk that takes nothing."""
 
-    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> bytes:
+    def put_sealed(self, arrival: Arrival, entry: ChunkEntry, sealed: bytes) -> EncodedChunk:
         raise StoreError("/var/lib/emix/chunks belongs to root (uid 0)")
 
 

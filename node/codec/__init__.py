@@ -1,0 +1,1 @@
+"""Lossless compression of what chunks hold, by what the bytes are."""

@@ -1,0 +1,183 @@
+"""The form of codec 2: which regions of a chunk belong together, and what was done with each group.
+
+```
+1  groups (n)    1  zero    2  regions (m)    4  bytes of the table
+n times:
+    1  form      what was done (Form)
+    1  bytes of a sample
+    1  samples of a pixel
+    1  zero
+    4  samples of a row; 0 without differences of rows
+    4  plaintext bytes
+table            m times the number of its group (1), then m times its length (4), as one zstd frame
+for each group, for each byte of a sample, lowest first:
+    4  length, and so many bytes: a zstd frame, or the bytes themselves where it is no shorter
+```
+
+Numbers are little-endian. Regions tile the plaintext in the order of the table; a group is what its
+regions hold, joined. This module has no transform in it: it writes and checks the form alone.
+"""
+
+import enum
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from node.codec import zstd
+from node.codec.planes import LEAST_ROW
+from node.domain.pixels import MOST_SAMPLES, SAMPLE_BYTES
+from node.errors import ChunkDamaged
+
+MOST_GROUPS, MOST_REGIONS = 64, 2**16 - 1
+
+_HEAD = struct.Struct("<BxHI")
+_GROUP = struct.Struct("<BBBxII")
+_LENGTH = struct.Struct("<I")
+
+
+class Form(enum.IntFlag):
+    """What was done with a group's samples before its bytes were put apart."""
+
+    PLAIN = 0
+    ROWS = 1  # differences of rows
+    COLOURS = 2  # samples of a pixel apart
+    GREEN = 4  # with green subtracted from red and blue
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """How a group was encoded.
+
+    Attributes:
+        form: What was done.
+        sample_bytes: 1, 2, 4 or 8.
+        samples: Samples of a pixel: 1 or 3.
+        row: Samples of a row; 0 where no differences of rows are taken.
+        plaintext_bytes: Its size.
+    """
+
+    form: Form
+    sample_bytes: int
+    samples: int
+    row: int
+    plaintext_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A run of the plaintext, and the number of its group."""
+
+    group: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An encoded chunk, taken apart but not expanded: `planes` has the bytes of each group."""
+
+    groups: Sequence[Group]
+    regions: Sequence[Region]
+    planes: Sequence[Sequence[bytes | memoryview]]
+
+
+def write(encoded: Encoded) -> bytes:
+    """Return an encoded chunk's bytes."""
+    regions = encoded.regions
+    owners = np.array([region.group for region in regions], np.uint8).tobytes()
+    lengths = np.array([region.length for region in regions], "<u4").tobytes()
+    table = zstd.compress(owners + lengths)
+    parts: list[bytes | memoryview] = [_HEAD.pack(len(encoded.groups), len(regions), len(table))]
+    parts += (
+        _GROUP.pack(g.form, g.sample_bytes, g.samples, g.row, g.plaintext_bytes)
+        for g in encoded.groups
+    )
+    parts.append(table)
+    for planes in encoded.planes:
+        for plane in planes:
+            parts += (_LENGTH.pack(len(plane)), plane)
+    return b"".join(parts)
+
+
+def read(data: bytes | memoryview, plaintext_bytes: int) -> Encoded:
+    """Take an encoded chunk apart, and check all that it says; nothing large is expanded.
+
+    Args:
+        data: As `write` makes it, or anything else.
+        plaintext_bytes: How much it is to expand to.
+
+    Raises:
+        ChunkDamaged: it contradicts itself, or that size.
+    """
+    try:
+        return _read(memoryview(data), plaintext_bytes)
+    except (struct.error, ValueError) as exc:
+        raise ChunkDamaged("a compressed chunk is malformed") from exc
+
+
+def _read(data: memoryview, plaintext_bytes: int) -> Encoded:
+    count, regions, table_bytes = _HEAD.unpack_from(data)
+    if not 0 < count <= MOST_GROUPS or not 0 < regions <= MOST_REGIONS:
+        raise ValueError("too many groups or regions, or none")
+    position = _HEAD.size
+    groups = []
+    for _ in range(count):
+        groups.append(_group(*_GROUP.unpack_from(data, position)))
+        position += _GROUP.size
+    if sum(group.plaintext_bytes for group in groups) != plaintext_bytes:
+        raise ValueError("another size")
+    table = _slice(data, position, table_bytes)
+    found = _table(table, regions, groups)
+    position += table_bytes
+    planes = []
+    for group in groups:
+        mine = []
+        for _ in range(group.sample_bytes):
+            (length,) = _LENGTH.unpack_from(data, position)
+            mine.append(_slice(data, position + _LENGTH.size, length))
+            position += _LENGTH.size + length
+        planes.append(mine)
+    if position != len(data):
+        raise ValueError("bytes follow the last plane")
+    return Encoded(groups, found, planes)
+
+
+def _group(form: int, sample_bytes: int, samples: int, row: int, size: int) -> Group:
+    group = Group(Form(form), sample_bytes, samples, row, size)
+    is_colour = Form.COLOURS in group.form
+    ok = (
+        0 <= form <= Form.ROWS | Form.COLOURS | Form.GREEN
+        and sample_bytes in SAMPLE_BYTES
+        and samples == (MOST_SAMPLES if is_colour else 1)
+        and (is_colour or Form.GREEN not in group.form)
+        and size > 0
+        and size % (sample_bytes * samples) == 0
+    )
+    if not ok:
+        raise ValueError("a group in an impossible form")
+    if Form.ROWS in group.form:
+        ok = LEAST_ROW <= row < size // sample_bytes
+    elif row:
+        ok = False
+    if not ok:
+        raise ValueError("an impossible row")
+    return group
+
+
+def _table(table: memoryview, count: int, groups: Sequence[Group]) -> list[Region]:
+    plain = zstd.expand(table, 5 * count)
+    owners = np.frombuffer(plain, np.uint8, count)
+    lengths = np.frombuffer(plain, "<u4", count, offset=count)
+    if owners.max() >= len(groups) or not lengths.all():
+        raise ValueError("a region of no group, or of no length")
+    totals = np.bincount(owners, weights=lengths, minlength=len(groups))
+    if any(int(t) != g.plaintext_bytes for t, g in zip(totals, groups, strict=True)):
+        raise ValueError("a group has another size than its regions")
+    return [Region(int(g), int(n)) for g, n in zip(owners, lengths, strict=True)]
+
+
+def _slice(data: memoryview, start: int, length: int) -> memoryview:
+    if start + length > len(data):
+        raise ValueError("it ends too early")
+    return data[start : start + length]
