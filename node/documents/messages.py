@@ -73,7 +73,7 @@ class ChunkFrame:
     """The next bytes of a wanted chunk; `chunk_id` stands in its first frame only."""
 
     chunk_id: ChunkId | None
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)

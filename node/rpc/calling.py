@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from node.errors import PeerUnreachable
 from node.rpc.bounds import SMALL
-from node.rpc.methods import Method
+from node.rpc.methods import Method, encoded
 from node.rpc.options import CLIENT_OPTIONS, PING_MILLISECONDS, Option, merged
 from node.rpc.status import error_of, strings, to_error
 
@@ -39,8 +39,8 @@ class Stream(Generic[Request, Response]):
         self._call = call
         self._method = method
 
-    async def write(self, message: Request) -> None:
-        """Send the next request; a broken stream raises as `read` does."""
+    async def write(self, message: Request | bytes) -> None:
+        """Send the next request, encoded or not; a broken stream raises as `read` does."""
         try:
             await trio_asyncio.aio_as_trio(self._call.write)(message)
         except grpc.aio.AioRpcError as exc:
@@ -57,6 +57,14 @@ class Stream(Generic[Request, Response]):
             NodeError: the error of the other side, or of the connection.
             RemoteProtocolError: the response exceeds the method's bound, or does not parse.
         """
+        data = await self.read_bytes()
+        return None if data is None else self._method.parse_answer(data)
+
+    async def read_bytes(self) -> bytes | None:
+        """Return the next response as it came, None at the end; raises as `read` does.
+
+        The channel bounds its size. Nothing else is checked.
+        """
         try:
             data = await trio_asyncio.aio_as_trio(self._call.read)()
         except grpc.aio.AioRpcError as exc:
@@ -67,7 +75,8 @@ class Stream(Generic[Request, Response]):
         if data is grpc.aio.EOF:
             await self._raise_status(None)
             return None
-        return self._method.parse_answer(data)
+        found: bytes = data
+        return found
 
     async def done_writing(self) -> None:
         """Tell the other side that no request follows."""
@@ -175,7 +184,7 @@ class Channel:
         # The answer comes as the bytes that it is: they are checked before they are parsed.
         return make(
             method.path,
-            request_serializer=method.request.SerializeToString,
+            request_serializer=encoded,
             response_deserializer=None,
         )
 

@@ -40,6 +40,11 @@ class Method(Generic[Request, Response]):
         return parse(self.response, data, self.answer)
 
 
+def encoded(message: Message | bytes) -> bytes:
+    """Return a message's bytes, as gRPC sends them."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
 def method(
     service: ServiceDescriptor,
     name: str,

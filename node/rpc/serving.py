@@ -38,7 +38,7 @@ from node.errors import (
 )
 from node.rpc.bounds import SMALL, Bound, parse
 from node.rpc.limits import caller_origin
-from node.rpc.methods import Method, methods
+from node.rpc.methods import Method, encoded, methods
 from node.rpc.options import PING_MILLISECONDS, merged
 from node.rpc.refusing import Door, Refusals
 from node.rpc.status import to_status
@@ -96,13 +96,22 @@ class Call(Generic[Caller]):
             PeerUnreachable: the caller's connection is gone.
             RemoteProtocolError: the message is over the method's bound, or none of its kind.
         """
+        data = await self.read_bytes()
+        return None if data is None else parse(self.method.request, data, self._bound)
+
+    async def read_bytes(self) -> bytes | None:
+        """Return the next message of a request stream as it came; raises as `read` does.
+
+        The server bounds its size. Nothing else is checked.
+        """
         data = await self._ask(self._context.read)
         if data is grpc.aio.EOF:
             return None
-        return parse(self.method.request, data, self._bound)
+        found: bytes = data
+        return found
 
-    async def write(self, message: Message) -> None:
-        """Send the next message of a response stream; raises as `read` does."""
+    async def write(self, message: Message | bytes) -> None:
+        """Send the next message of a response stream, encoded or not; raises as `read` does."""
         await self._ask(self._context.write, message)
 
     async def _ask(self, what: Callable[..., Any], *arguments: Any) -> Any:
@@ -369,7 +378,7 @@ def _generic_handler(
         m.name: makers[m.is_response_stream](
             _Behavior(m, service, reading, refusals).run,
             request_deserializer=None,  # the bytes as they are: they are not checked yet
-            response_serializer=m.response.SerializeToString,
+            response_serializer=encoded,
         )
         for m in methods(service.descriptor)
     }

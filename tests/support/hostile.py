@@ -104,15 +104,13 @@ class HostilePeer:
     async def carry(self, channel: Channel, identity: Identity) -> AsyncGenerator[GrpcLink]:
         """Open a Carry stream."""
         async with channel.stream(CARRY) as stream:
-
-            async def read() -> pb.CarryMessage | None:
-                response = await stream.read()
-                return None if response is None else response.message
-
-            async def write(message: pb.CarryMessage) -> None:
-                await stream.write(pb.CarryRequest(message=message))
-
-            link = GrpcLink(identity.facility_id, Route.DIRECT, read, write, lambda _: frozenset())
+            link = GrpcLink(
+                identity.facility_id,
+                Route.DIRECT,
+                stream.read_bytes,
+                stream.write,
+                lambda _: frozenset(),
+            )
             async with open_link(link):
                 yield link
 

@@ -41,7 +41,7 @@ class ReceiverMachine:
         self._chunks = manifest.chunks
         self._missing = deque(missing)
         self._wanted: deque[int] = deque()
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._received_bytes = 0
         self._window_bytes = window_bytes
         self._open_bytes = 0  # wanted and not yet stored

@@ -249,11 +249,12 @@ class _Session:
 
     async def _send_chunk(self, entry: ChunkEntry, sealed: bytes) -> None:
         name: ChunkId | None = entry.chunk_id
+        view = memoryview(sealed)
         for i in range(0, len(sealed), FRAME_BYTES):
             if i + FRAME_BYTES >= len(sealed):
                 # Noted first: the receiver may want more before we go on after its last frame.
                 self._machine.chunk_sent(entry)
-            await self._link.send(ChunkFrame(name, sealed[i : i + FRAME_BYTES]))
+            await self._link.send(ChunkFrame(name, view[i : i + FRAME_BYTES]))
             name = None
         self._carried += len(sealed)
 

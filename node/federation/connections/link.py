@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import trio
-from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.documents.messages import Message
 from node.domain.capabilities import Capability
@@ -27,10 +26,22 @@ class GrpcLink:
         self,
         peer: FacilityId,
         route: Route,
-        read: Callable[[], Awaitable[pb.CarryMessage | None]],
-        write: Callable[[pb.CarryMessage], Awaitable[None]],
+        read: Callable[[], Awaitable[bytes | None]],
+        write: Callable[[bytes], Awaitable[None]],
         capabilities: Callable[[FacilityId], frozenset[Capability]],
+        heard: Callable[[], None] = lambda: None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            peer: Who is at the other end.
+            route: How they are reached.
+            read: Returns the next message's bytes; None at the end.
+            write: Sends a message's bytes.
+            capabilities: Returns what a peer understands.
+            heard: Called for each message that is more than a heartbeat.
+        """
+        self._heard = heard
         self._capabilities = capabilities
         self.peer = peer
         self.route = route
@@ -45,9 +56,9 @@ class GrpcLink:
 
     async def send(self, message: Message) -> None:
         """See `Link.send`."""
-        await self._send(wire.to_wire(message))
+        await self._send(wire.encode(message))
 
-    async def _send(self, message: pb.CarryMessage) -> None:
+    async def _send(self, message: bytes) -> None:
         with _timeout(_STUCK_SECONDS, "the other side does not read any more"):
             async with self._writing:
                 await self._write(message)
@@ -59,8 +70,9 @@ class GrpcLink:
                 found = await self._read()
             if found is None:
                 return None
-            message = wire.from_wire(found)
+            message = wire.decode(found)
             if message is not None:
+                self._heard()
                 return message
 
     async def beat(self) -> None:

@@ -184,16 +184,7 @@ class PeerClient:
         """Open a link for one transfer, for the time of the block."""
         with ungrouped():
             async with channel.stream(_CARRY) as stream:
-
-                async def read() -> pb.CarryMessage | None:
-                    response = await stream.read()
-                    return None if response is None else response.message
-
-                async def write(message: pb.CarryMessage) -> None:
-                    await stream.write(pb.CarryRequest(message=message))
-
-                async with open_link(
-                    GrpcLink(peer, route, read, write, self._capabilities.of)
-                ) as link:
+                link = GrpcLink(peer, route, stream.read_bytes, stream.write, self._capabilities.of)
+                async with open_link(link):
                     yield link
                     await stream.done_writing()

@@ -265,19 +265,18 @@ class ExchangeServer:
         # Signs of life alone would hold a place for ever.
         waiting = trio.CancelScope(deadline=trio.current_time() + BEGIN_SECONDS)
 
-        async def read() -> pb.CarryMessage | None:
-            request: pb.CarryRequest | None = await call.read()
-            if request is None:
-                return None
-            if not request.message.HasField("heartbeat"):
-                waiting.deadline = math.inf
-            return request.message
-
-        async def write(message: pb.CarryMessage) -> None:
-            await call.write(pb.CarryResponse(message=message))
+        def heard() -> None:
+            waiting.deadline = math.inf
 
         peer = call.caller.facility_id
-        link = GrpcLink(peer, self._ways.route_of(call.address), read, write, self._capabilities.of)
+        link = GrpcLink(
+            peer,
+            self._ways.route_of(call.address),
+            call.read_bytes,
+            call.write,
+            self._capabilities.of,
+            heard,
+        )
         with waiting:
             async with open_link(link):
                 try:

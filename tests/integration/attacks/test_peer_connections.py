@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import trio
-from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.documents.identity import Identity
 from node.documents.messages import Collect, Problem
@@ -127,7 +126,7 @@ def test_transfers_that_nobody_begins_end_and_their_places_come_back(
                 await stack.enter_async_context(channel.stream(CARRY)) for _ in range(MAX_CARRIES)
             ]
             for stream in streams:
-                await stream.write(pb.CarryRequest(message=wire.heartbeat()))
+                await stream.write(wire.heartbeat())
             for stream in streams:
                 with pytest.raises(PeerTimeout):
                     await _read_to_end(stream)

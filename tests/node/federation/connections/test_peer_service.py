@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.crypto.certificates import make_tls_identity
 from node.documents.identity import Identity
@@ -107,7 +106,9 @@ async def test_running_transfer_ends_when_its_peer_is_trusted_no_longer(
     exchange: Any = Exchange()
     ways: Any = SimpleNamespace(route_of=lambda _: Route.DIRECT)
     server = make_server(trust, exchange, ways)
-    call: Any = SimpleNamespace(caller=peer, address="ipv4:127.0.0.1:1")
+    call: Any = SimpleNamespace(
+        caller=peer, address="ipv4:127.0.0.1:1", read_bytes=None, write=None
+    )
 
     async def dialled() -> None:
         with pytest.raises(PeerUntrusted):
@@ -174,18 +175,20 @@ async def test_transfer_that_nobody_begins_gives_its_place_back(
             while await link.receive() is not None:
                 pass
 
-    def caller(first: pb.CarryMessage, seconds: float) -> Any:
-        async def read() -> pb.CarryRequest | None:
+    def caller(first: bytes, seconds: float) -> Any:
+        async def read() -> bytes | None:
             if trio.current_time() > started + seconds:
                 return None
             await trio.sleep(10)
             is_first = trio.current_time() < started + 15
-            return pb.CarryRequest(message=first if is_first else wire.heartbeat())
+            return first if is_first else wire.heartbeat()
 
         async def write(_: object) -> None:
             return
 
-        return SimpleNamespace(caller=peer, address="ipv4:127.0.0.1:1", read=read, write=write)
+        return SimpleNamespace(
+            caller=peer, address="ipv4:127.0.0.1:1", read_bytes=read, write=write
+        )
 
     ways, exchange = SimpleNamespace(route_of=lambda _: Route.DIRECT), Exchange()
     server = make_server(trust, exchange, ways)
@@ -194,5 +197,5 @@ async def test_transfer_that_nobody_begins_gives_its_place_back(
         await server._carry(caller(wire.heartbeat(), 1000))
     assert trio.current_time() - started == BEGIN_SECONDS
     started = trio.current_time()
-    await server._carry(caller(wire.to_wire(Collect(TransferId.new())), 300))
+    await server._carry(caller(wire.encode(Collect(TransferId.new())), 300))
     assert trio.current_time() - started > 300

@@ -1,5 +1,6 @@
 """Messages of a transfer over protobuf, and what is not one."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.documents.messages import (
+    FRAME_BYTES,
     Answer,
     AnswerKind,
     ChunkFrame,
@@ -26,7 +28,8 @@ from node.documents.messages import (
 from node.documents.signed import Document, Signer
 from node.domain.ids import ChunkId, TransferId
 from node.errors import NodeError, RemoteProtocolError
-from node.federation.connections.wire import from_wire, heartbeat, to_wire
+from node.federation.connections.wire import CARRY, decode, encode, from_wire, heartbeat, to_wire
+from node.rpc.bounds import parse
 
 small = st.binary(max_size=100)
 printable = st.text(st.characters(categories=("L", "N")), max_size=100)
@@ -55,8 +58,68 @@ def test_message_comes_out_as_it_went_in(message: Message) -> None:
     assert from_wire(pb.CarryMessage.FromString(encoded)) == message
 
 
+def as_bytes(message: Message | None) -> Message | None:
+    """Return a message whose data are bytes, to compare it."""
+    if isinstance(message, ChunkFrame):
+        return ChunkFrame(message.chunk_id, bytes(message.data))
+    return message
+
+
+@given(messages)
+def test_bytes_are_those_of_protobuf(message: Message) -> None:
+    """Whoever carries, whichever way."""
+    encoded = encode(message)
+    for kind in (pb.CarryRequest, pb.CarryResponse):
+        assert encoded == kind(message=to_wire(message)).SerializeToString()
+    assert as_bytes(decode(encoded)) == message
+
+
+@given(st.none() | chunk_ids, st.sampled_from([0, 1, 127, 128, 16_383, 16_384, FRAME_BYTES]))
+def test_frames_of_every_length_are_those_of_protobuf(name: ChunkId | None, size: int) -> None:
+    frame = ChunkFrame(name, bytes(size))
+    encoded = encode(ChunkFrame(name, memoryview(bytes(size))))
+    assert encoded == pb.CarryRequest(message=to_wire(frame)).SerializeToString()
+    assert as_bytes(decode(encoded)) == frame
+
+
+@given(st.none() | chunk_ids, st.binary(min_size=1, max_size=200), st.data())
+def test_changed_frame_is_read_as_protobuf_reads_it(
+    name: ChunkId | None, content: bytes, data: st.DataObject
+) -> None:
+    """What is taken apart by hand means nothing else than what protobuf takes it for."""
+    changed = bytearray(encode(ChunkFrame(name, content)))
+    at = data.draw(st.integers(0, min(len(changed), 48) - 1))
+    match data.draw(st.sampled_from(["set", "cut", "put", "end"])):
+        case "set":
+            changed[at] = data.draw(st.integers(0, 255))
+        case "cut":
+            del changed[at : at + data.draw(st.integers(1, 40))]
+        case "put":
+            changed[at:at] = data.draw(st.binary(min_size=1, max_size=5))
+        case _:
+            changed += data.draw(st.binary(min_size=1, max_size=9))
+    assert said(decode, bytes(changed)) == said(by_protobuf, bytes(changed))
+
+
+def by_protobuf(data: bytes) -> Message | None:
+    return from_wire(parse(pb.CarryRequest, data, CARRY).message)
+
+
+def said(read: Callable[[bytes], Message | None], data: bytes) -> object:
+    try:
+        return as_bytes(read(data))
+    except RemoteProtocolError:
+        return None
+
+
+def test_frame_that_is_too_large_is_refused_unread() -> None:
+    frame = encode(ChunkFrame(None, bytes(CARRY.size)))
+    with pytest.raises(RemoteProtocolError, match="bytes; at most"):
+        decode(frame)
+
+
 def test_heartbeat_says_nothing() -> None:
-    assert from_wire(heartbeat()) is None
+    assert decode(heartbeat()) is None
 
 
 @given(st.binary(max_size=300))
