@@ -13,6 +13,7 @@ from pydicom.valuerep import PersonName
 
 from node.dicom.dataset import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from node.dicom.identifiers import uid_from_bytes
+from node.dicom.skeletons import Skeletons
 from node.dicom.stream import NotDicom, Refused
 from node.dicom.walker import MEDIA_DIRECTORY, Walker
 from node.domain.display_text import printable
@@ -135,13 +136,21 @@ def examine(walker: Walker, *, is_whole: bool = True) -> Examined:
     )
 
 
-def examine_bytes(data: memoryview | bytes) -> Examined:
-    """Walk and examine a whole file in memory; never raises for anything in the bytes."""
+def examine_bytes(data: memoryview | bytes, skeletons: Skeletons | None = None) -> Examined:
+    """Walk and examine a whole file in memory; never raises for anything in the bytes.
+
+    With `skeletons`, a file is not walked over if it has the heads of an earlier one.
+    """
+    if skeletons is not None and (walked := skeletons.find(data)) is not None:
+        return examine(walked)
     walker = Walker(len(data))
+    trace = None if skeletons is None else walker.trace()
     try:
         walker.feed(data, is_last=True)
     except Refused as exc:
         return verdict_on(exc, walker)
+    if skeletons is not None and trace is not None:
+        skeletons.keep(data, walker, trace)
     return examine(walker)
 
 

@@ -58,6 +58,16 @@ class Walker(DatasetWalk):
         self.preamble = b""
         self.transfer_syntax = ""
 
+    def repeated(self, preamble: bytes, values: dict[int, bytes]) -> "Walker":
+        """Return a finished walk that went the same way over a file with other values."""
+        found = Walker(self._size)
+        found.preamble, found.values = preamble, values
+        found.transfer_syntax, found.little_endian = self.transfer_syntax, self.little_endian
+        found.pixel_bytes, found.pixel_offset = self.pixel_bytes, self.pixel_offset
+        found.float_pixels, found.has_other_pixels = self.float_pixels, self.has_other_pixels
+        found.is_encapsulated = self.is_encapsulated
+        return found
+
     @property
     def is_directory(self) -> bool:
         """Whether this is a DICOMDIR."""
@@ -109,6 +119,8 @@ class Walker(DatasetWalk):
             if head == 0:
                 raise Refused("a file meta element has no valid VR")
             self._count_element()
+            if self._traced is not None:
+                self._trace_meta(tag, head, length)
             self._position += head
             if length > MAX_HEADER_VALUE and vr not in BULK_VRS:
                 raise Refused("a file meta value is over 16 MiB")
@@ -120,6 +132,18 @@ class Walker(DatasetWalk):
                 yield from self._skip(length)
         if declared_end is not None and declared_end != self._offset():
             self._odd("file meta group length is wrong")
+
+    def _trace_meta(self, tag: int, head: int, length: int) -> None:
+        traced, start = self._traced, self._position + head
+        if traced is None:
+            return
+        traced.heads.append(self._position)
+        if head == 12:
+            traced.lengths.append(self._position + 8)
+        if tag in WANTED and length <= MAX_WANTED_VALUE:
+            traced.values[tag] = start, start + length
+        elif tag == 0x00020000 and length == 4:
+            traced.lengths.append(start)  # it is held against where the file meta ends
 
     def _peek_meta(self) -> Generator[None, None, tuple[int, bytes, int, int]]:
         """Return tag, VR, value length and header size (0 for an impossible VR)."""
@@ -142,6 +166,8 @@ class Walker(DatasetWalk):
 
     def _walk_deflated(self) -> Needs:
         """Walk a deflated dataset, expanded in steps and thrown away (PS3.5 §A.5)."""
+        if self._traced is not None:
+            self._traced.is_complete = False
         if not (yield from self._need(8)):
             raise Refused("no dataset after the file meta")
         start = bytes(self._buffer[self._position : self._position + 8])
