@@ -132,7 +132,7 @@ async def test_facility_is_paired_by_its_id_however_it_was_typed() -> None:
 
 async def test_id_with_a_typing_error_pairs_with_nobody() -> None:
     text = str(HELENA.facility)
-    wrong = text[:-1] + ("a" if text[-1] != "a" else "b")
+    wrong = text[:-1] + ("A" if text[-1] != "A" else "B")
     for typed, reason in ((wrong, "typing error"), (text[:20], "56 characters"), ("", "56")):
         parts = Parts(met=peer_of(HELENA))
         with pytest.raises(UsageError, match=reason):
