@@ -133,14 +133,16 @@ class _Export:
         with suppress(trio.WouldBlock):  # a slow reader misses some, never the last
             self._send.send_nowait(self._latest)
 
-    def _pieces(self, name: str, offset: int, data: bytes) -> Iterator[pb.ExportStudyResponse]:
+    def _pieces(
+        self, name: str, offset: int, data: bytes | memoryview
+    ) -> Iterator[pb.ExportStudyResponse]:
         for i in range(0, len(data), _PIECE_BYTES):
-            part = data[i : i + _PIECE_BYTES]
+            part = bytes(data[i : i + _PIECE_BYTES])
             size = self._sizes[name]
             piece = pb.ExportPiece(name=name, offset=offset + i, data=part, size=size)
             yield pb.ExportStudyResponse(piece=piece)
 
-    def _send_piece(self, name: str, offset: int, data: bytes) -> None:
+    def _send_piece(self, name: str, offset: int, data: bytes | memoryview) -> None:
         for piece in self._pieces(name, offset, data):
             trio.from_thread.run(self._send.send, piece)
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from node.domain.manifest import Extent
 
-Sink = Callable[[str, int, bytes], None]
-"""Takes a piece of a file: name (ours, relative), offset and bytes. Called on worker threads."""
+Sink = Callable[[str, int, bytes | memoryview], None]
+"""Takes a piece of a file: name (ours, relative), offset and bytes, which are its own only until it
+returns. Called on worker threads."""
 
 Report = Callable[[int, int, int, int], None]
 """Called with files begun and in all, bytes written and in all."""
@@ -45,7 +46,7 @@ def is_attached(path: str) -> bool:
     return path.startswith(f"{ATTACHED}/")
 
 
-def zeroed_preamble(offset: int, piece: bytes) -> bytes:
+def zeroed_preamble(offset: int, piece: bytes | memoryview) -> bytes | memoryview:
     """Return a piece of a file that begins at an offset, with zeroes for what is preamble."""
     zeroed = min(len(piece), max(0, PREAMBLE_BYTES - offset))
-    return bytes(zeroed) + piece[zeroed:] if zeroed else piece
+    return b"".join((bytes(zeroed), piece[zeroed:])) if zeroed else piece

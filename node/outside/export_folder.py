@@ -56,6 +56,7 @@ class ExportFolder:
         self._is_open = False
         self._fd = self._partial_fd = -1
         self._closing = ExitStack()
+        self._folders: set[str] = set()
         self._begun: set[str] = set()
         self._durable: set[str] = set()
         self._failure = ""
@@ -141,7 +142,7 @@ class ExportFolder:
                     f" images may be left in {self.partial}; remove it"
                 ) from exc
 
-    def write(self, name: str, offset: int, piece: bytes) -> None:
+    def write(self, name: str, offset: int, piece: bytes | memoryview) -> None:
         """Write a piece of a file; several threads may, each its own.
 
         Raises:
@@ -164,11 +165,13 @@ class ExportFolder:
         except OSError as exc:
             raise self._failed(exc) from exc
 
-    def _whole(self, name: str, content: bytes) -> bool:
+    def _whole(self, name: str, content: bytes | memoryview) -> bool:
         """Write a whole file past the page cache, durably; False where that cannot be done."""
         with self._lock:
             self._make_folder_of(name)
-        if not write_direct(name, content, _sync, dir_fd=self._partial_fd):
+        # Threads that make files in one folder at once wait for each other in the kernel, at work.
+        creating = self._lock
+        if not write_direct(name, content, _sync, dir_fd=self._partial_fd, creating=creating):
             return False
         with self._lock:
             self._begun.add(name)
@@ -176,8 +179,12 @@ class ExportFolder:
         return True
 
     def _make_folder_of(self, name: str) -> None:
+        folder = name.partition("/")[0]
+        if folder in self._folders:
+            return
         with suppress(FileExistsError):
-            os.mkdir(name.partition("/")[0], 0o700, dir_fd=self._partial_fd)
+            os.mkdir(folder, 0o700, dir_fd=self._partial_fd)
+        self._folders.add(folder)
 
     def _file(self, name: str) -> int:
         """Open a file of ours; the first time, nothing may be there."""

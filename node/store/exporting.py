@@ -194,7 +194,7 @@ class Exporter:
         plaintext = memoryview(opened)
         begun = written = 0
         for path, file_offset, chunk_offset, length in job.pieces:
-            piece = bytes(plaintext[chunk_offset : chunk_offset + length])
+            piece: bytes | memoryview = plaintext[chunk_offset : chunk_offset + length]
             if safe_preamble and not is_attached(path):
                 piece = zeroed_preamble(file_offset, piece)
             sink(path, file_offset, piece)

@@ -10,6 +10,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 LEAST_BYTES = 64 * 1024
@@ -23,7 +24,12 @@ _local = threading.local()
 
 
 def write_direct(
-    path: Path | str, data: bytes, sync: Callable[[int], None], *, dir_fd: int | None = None
+    path: Path | str,
+    data: bytes | memoryview,
+    sync: Callable[[int], None],
+    *,
+    dir_fd: int | None = None,
+    creating: AbstractContextManager[object] | None = None,
 ) -> bool:
     """Write a new file past the page cache, and sync it; False if it must be written normally.
 
@@ -35,6 +41,7 @@ def write_direct(
         data: All of it.
         sync: Makes what an open file has durable.
         dir_fd: The folder that the path is relative to, open.
+        creating: A lock to hold while the file is made.
 
     Raises:
         OSError: it cannot be written. What `sync` raises passes through, too; the file stays.
@@ -49,7 +56,8 @@ def write_direct(
     buffer[: len(data)] = data
     buffer[len(data) : padded] = bytes(padded - len(data))
     try:
-        fd = os.open(path, NEW | os.O_DIRECT, 0o600, dir_fd=dir_fd)
+        with creating or nullcontext():
+            fd = os.open(path, NEW | os.O_DIRECT, 0o600, dir_fd=dir_fd)
     except OSError as exc:
         if exc.errno == errno.EINVAL:
             return False

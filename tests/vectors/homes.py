@@ -108,7 +108,9 @@ async def _read(context: StoreContext) -> dict[str, Any]:
         plan = await exporter.plan(source.study_uid, "", all_versions=True, include_held=True)
         files = {file: bytearray(size) for file, size in plan.files}
 
-        def sink(name: str, at: int, piece: bytes, files: dict[str, bytearray] = files) -> None:
+        def sink(
+            name: str, at: int, piece: bytes | memoryview, files: dict[str, bytearray] = files
+        ) -> None:
             files[name][at : at + len(piece)] = piece
 
         await exporter.export(

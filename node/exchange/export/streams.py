@@ -52,7 +52,7 @@ class ZeroedPreamble:
     def feed(self, piece: bytes) -> bytes:
         """See `Overlay.feed`."""
         offset, self._offset = self._offset, self._offset + len(piece)
-        return zeroed_preamble(offset, piece)
+        return bytes(zeroed_preamble(offset, piece))
 
     def end(self) -> bytes:
         """See `Overlay.end`."""

@@ -58,7 +58,7 @@ async def exported(
     )
     files = {name: bytearray(size) for name, size in plan.files}
 
-    def sink(name: str, offset: int, piece: bytes) -> None:
+    def sink(name: str, offset: int, piece: bytes | memoryview) -> None:
         files[name][offset : offset + len(piece)] = piece
 
     await exporter.export(

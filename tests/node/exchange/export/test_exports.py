@@ -61,7 +61,7 @@ async def test_scattered_bytes_make_the_files_that_were_planned(here: Here) -> N
     files = {name: bytearray(size) for name, size in plan.files}
     logged: list[bool] = []
 
-    def sink(name: str, offset: int, piece: bytes) -> None:
+    def sink(name: str, offset: int, piece: bytes | memoryview) -> None:
         sql = "SELECT count(*) FROM audit WHERE body LIKE '%/media/usb%'"
         count = here.context.database.read_sync(lambda db: db.execute(sql).fetchone()[0])
         logged.append(count == 1)
@@ -85,7 +85,7 @@ async def test_scattered_bytes_make_the_files_that_were_planned(here: Here) -> N
 async def test_error_of_whoever_writes_ends_it_and_it_is_in_the_log_all_the_same(
     here: Here,
 ) -> None:
-    def sink(name: str, offset: int, piece: bytes) -> None:
+    def sink(name: str, offset: int, piece: bytes | memoryview) -> None:
         raise StoreError("the medium is full")
 
     with pytest.raises(ExceptionGroup) as raised:
