@@ -2,15 +2,16 @@
 
 SQLCipher encrypts the whole file, its write-ahead log and its temporary files. All work
 runs on worker threads. What is written goes over one connection, under one lock: SQLite has
-a single writer anyway, and our transactions are short. What is read goes over others, each in
-a transaction of its own, so that a long list keeps nobody from writing.
+a single writer anyway, and our transactions are short. What several tasks write at the same time
+is committed together (`node.sql.group_commit`). What is read goes over others, each in a
+transaction of its own, so that a long list keeps nobody from writing.
 """
 
 import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from node.errors import (
     StoreLocked,
     SyncFailed,
 )
+from node.sql.group_commit import MOST_TOGETHER, GroupCommit, Job
 from node.system import durable_files, safe_paths, sync_failure
 from node.system.durable_files import TEMPORARY_SUFFIX
 
@@ -119,7 +121,8 @@ class Database:
         self._translated = partial(_Translated, path, if_damaged)
         self._db = sqlite_utils.Database(self._connection, execute_plugins=False)
         self._lock = threading.Lock()
-        self._writing = trio.CapacityLimiter(1)
+        self._group_commit = GroupCommit(self._transact_group)
+        self._writing = trio.CapacityLimiter(MOST_TOGETHER)
         self._reading = trio.CapacityLimiter(READERS)
         self._idle: list[Db] = []  # readers; appended and popped, which one thread does at a time
         self._is_closed = False
@@ -139,7 +142,10 @@ class Database:
         return await trio.to_thread.run_sync(self.read_sync, work, limiter=self._reading)
 
     async def write(self, work: Callable[[Db], T], *, in_need: bool = False) -> T:
-        """Run `work` in one transaction; durable once this returns.
+        """Run `work` as one transaction; durable once this returns.
+
+        Others' work may be in the same transaction of the database, before and after it: either
+        sees what the other did, and neither fails because of the other.
 
         Args:
             work: What to do.
@@ -193,9 +199,11 @@ class Database:
 
     def write_sync(self, work: Callable[[Db], T], *, in_need: bool = False) -> T:
         """Do as `write`, on the calling thread."""
-        spare = self._spare.in_need() if in_need else nullcontext()
-        with self._lock, spare:
-            return self._transact(work)
+        if in_need:  # alone: the spare room is given up for this and nothing else
+            with self._lock, self._spare.in_need():
+                return self._transact(work)
+        result: T = self._group_commit.run(work)
+        return result
 
     def _transact(self, work: Callable[[Db], T]) -> T:
         with self._translated():
@@ -208,6 +216,40 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
             return result
+
+    def _transact_group(self, jobs: Sequence[Job]) -> None:
+        """Do several things in one transaction; one that fails takes nothing along.
+
+        If the transaction as a whole fails, so does everything in it that had not failed already.
+        """
+
+        def work(_: Db) -> None:
+            for job in jobs:
+                self._do_apart(job)
+
+        try:
+            with self._lock:
+                if len(jobs) == 1:
+                    jobs[0].succeed(self._transact(jobs[0].work))
+                else:
+                    self._transact(work)
+        except BaseException as exc:
+            for job in jobs:
+                if not job.is_failed:
+                    job.fail(exc)
+
+    def _do_apart(self, job: Job) -> None:
+        """Do one thing of a transaction; if it fails, the transaction goes on without it."""
+        self._connection.execute("SAVEPOINT apart")
+        try:
+            with self._translated():
+                job.succeed(job.work(self._db))
+        except BaseException as exc:
+            if not self._connection.in_transaction:
+                raise  # SQLite has undone all of it: the disk is full, or fails
+            self._connection.execute("ROLLBACK TO apart")
+            job.fail(exc)
+        self._connection.execute("RELEASE apart")
 
     def copy_to(self, path: Path, read: Callable[[Db], T]) -> T:
         """Write a consistent, encrypted copy (same key) to a path that does not exist.
