@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from node.domain.connections import Route
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.summary import Summary
 
@@ -63,6 +64,28 @@ _NEXT: dict[State, frozenset[State]] = {
         {State.CARRYING, State.DELIVERED, State.DECLINED, State.CANCELLED, State.FAILED}
     ),
 }
+
+
+SMALL_BYTES = 4 * 2**20
+"""Sealed bytes of a small package: of its transfer nothing is recorded between begin and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What went over a link and is not recorded yet.
+
+    Attributes:
+        bytes: Sealed bytes, repeats included.
+        seconds: For how long.
+        route: How the peer was reached; None if that is recorded.
+    """
+
+    bytes: int = 0
+    seconds: float = 0.0
+    route: Route | None = None
+
+
+NOTHING_CARRIED = Carried()
 
 
 def can_follow(state: State, following: State) -> bool:

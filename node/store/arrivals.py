@@ -1,6 +1,6 @@
 """Arriving packages: offers, chunks that are already stored, and the commit of a whole package."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import trio
@@ -10,11 +10,19 @@ from node.documents.arrivals import Arrival
 from node.documents.delivery import Delivery
 from node.documents.receipt import Receipt, sign_receipt
 from node.documents.signed import Document
+from node.domain.connections import Route
 from node.domain.ids import FacilityId
 from node.domain.manifest import Manifest
 from node.domain.packages import Package, PackageState
 from node.domain.summary import Summary
-from node.domain.transfers import Direction, State, Transfer, transfer_facts
+from node.domain.transfers import (
+    NOTHING_CARRIED,
+    Carried,
+    Direction,
+    State,
+    Transfer,
+    transfer_facts,
+)
 from node.domain.verdicts import Checked
 from node.errors import (
     BadDelivery,
@@ -71,10 +79,12 @@ class ArrivalStore:
         *,
         is_held: bool,
         summary: Summary | None = None,
+        route: Route | None = None,
     ) -> Transfer:
         """Return the transfer of a delivery that was shown to us, kept if it is new.
 
-        A summary is kept for the person who decides about it, and no longer.
+        A summary is kept for the person who decides about it, and no longer. The route is kept of a
+        new one.
 
         Durable once this returns; cancelled, it was done whole or not at all.
 
@@ -101,6 +111,7 @@ class ArrivalStore:
                 db, Direction.RECEIVE, delivery, document, sealed_key, state, study_uid=""
             )
             transfer_rows.keep_summary(db, row_id, summary)
+            transfer_rows.add_carried(db, row_id, Carried(route=route))
             added = transfer_rows.by_id(db, row_id)
             audit_rows.append(db, "offer.received", {**transfer_facts(added), "state": state})
             return added
@@ -232,14 +243,9 @@ class ArrivalStore:
 
     async def mark_present(self, arrival: Arrival, positions: Sequence[int]) -> None:
         """Record chunks as durable; their directories have been synced."""
-
-        def work(db: Db) -> None:
-            db.conn.executemany(
-                "UPDATE chunks SET present = 1 WHERE package = ? AND position = ?",
-                [(arrival.package.id, position) for position in positions],
-            )
-
-        await self._context.database.write(work)
+        await self._context.database.write(
+            lambda db: _mark_present(db, arrival.package.id, positions)
+        )
 
     async def forget_chunk(self, arrival: Arrival, position: int) -> None:
         """Record a chunk as not there: it was damaged here."""
@@ -255,23 +261,35 @@ class ArrivalStore:
         row: Transfer,
         manifest: Manifest,
         checked: Checked,
+        arrived: Collection[int] = (),
+        carried: Carried = NOTHING_CARRIED,
     ) -> Transfer:
         """Commit a whole package whose chunks are all durable, opened and checked.
 
         The envelope is synced first. Then one transaction makes the package visible and keeps
         the signed receipt and the audit entry. Only after that may the receipt leave.
 
+        Args:
+            row: The transfer.
+            manifest: What the package has.
+            checked: What was found in it.
+            arrived: Positions of synced chunks that are not recorded as durable yet.
+            carried: What is not recorded yet of what came over the link.
+
         Raises:
             StoreError: some chunk is not here, or not as it was; that is noted.
             NotFound, Conflict: the package or the transfer were ended meanwhile.
         """
-        return await trio.to_thread.run_sync(self._commit_arrival, row, manifest, checked)
+        commit = partial(self._commit_arrival, row, manifest, checked, arrived, carried)
+        return await trio.to_thread.run_sync(commit)
 
     def _commit_arrival(
         self,
         row: Transfer,
         manifest: Manifest,
         checked: Checked,
+        arrived: Collection[int],
+        carried: Carried,
     ) -> Transfer:
         context = self._context
         package = context.database.read_sync(
@@ -279,7 +297,7 @@ class ArrivalStore:
         )
         if package is None:
             raise NotFound("the arrival was discarded meanwhile")
-        if not is_whole(context, package.id):
+        if not is_whole(context, package.id, unrecorded=arrived):
             raise StoreError("chunks were damaged or lost here meanwhile; they are carried again")
         if package.state is PackageState.ARRIVING:
             self._put_envelope(row, package, checked)
@@ -289,6 +307,8 @@ class ArrivalStore:
 
         def work(db: Db) -> Transfer:
             now = transfer_rows.by_id(db, row.id)
+            _mark_present(db, package.id, arrived)
+            transfer_rows.add_carried(db, row.id, carried)
             if now.receipt is not None:
                 return now
             if now.state.is_final:
@@ -358,6 +378,13 @@ class ArrivalStore:
             return [package.id]
 
         return await self._context.database.write(work, in_need=True)
+
+
+def _mark_present(db: Db, package: int, positions: Collection[int]) -> None:
+    db.conn.executemany(
+        "UPDATE chunks SET present = 1 WHERE package = ? AND position = ?",
+        [(package, position) for position in positions],
+    )
 
 
 def _check_offers(db: Db, peer: FacilityId, size: int) -> None:

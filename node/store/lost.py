@@ -5,7 +5,7 @@ damaged. The next transfer of its package then carries the chunk again, or the n
 same files seals it again. So damage is noted where it is found.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from node.crypto.digests import digest
@@ -70,11 +70,18 @@ def _is_here(context: StoreContext, entry: ChunkEntry, *, reads_it: bool) -> boo
         return False  # any other error says that nothing is known
 
 
-def is_whole(context: StoreContext, package: int) -> bool:
-    """Return whether every chunk of a package is here, by marks and sizes; note what is not."""
-    chunks = context.database.read_sync(
-        lambda db: None if lost_positions(db, package) else package_rows.get_chunks(db, package)
-    )
+def is_whole(context: StoreContext, package: int, unrecorded: Collection[int] = ()) -> bool:
+    """Return whether every chunk of a package is here, by marks and sizes; note what is not.
+
+    Chunks at the positions `unrecorded` came just now: they are here, though not marked so.
+    """
+
+    def look(db: Db) -> Sequence[ChunkEntry] | None:
+        if lost_positions(db, package) - set(unrecorded):
+            return None
+        return package_rows.get_chunks(db, package)
+
+    chunks = context.database.read_sync(look)
     return chunks is not None and not find_lost(context, chunks, reads_them=False)
 
 

@@ -10,7 +10,7 @@ from node.domain.actors import Actor, Door
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.patients import Patient
 from node.domain.summary import Summary
-from node.domain.transfers import Direction, Priority, State, Transfer
+from node.domain.transfers import Carried, Direction, Priority, State, Transfer
 from node.errors import NotFound
 from node.sql.database import Db
 from node.store import audit_rows
@@ -189,6 +189,15 @@ def forget_offer(db: Db, row_id: int) -> None:
         "UPDATE transfers SET delivery = x'', sealed_key = x'', recipient = '', note = '',"
         " summary = '' WHERE id = ? AND direction = 'receive' AND receipt IS NULL",
         (row_id,),
+    )
+
+
+def add_carried(db: Db, row_id: int, carried: Carried) -> None:
+    """Add what went over a link to what is recorded of a transfer."""
+    db.execute(
+        "UPDATE transfers SET bytes_carried = bytes_carried + ?, carried_seconds = carried_seconds"
+        " + ?, route = COALESCE(?, route) WHERE id = ?",
+        (carried.bytes, carried.seconds, carried.route, row_id),
     )
 
 

@@ -17,7 +17,9 @@ from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.packages import Package, PackageState
 from node.domain.patients import Patient
 from node.domain.transfers import (
+    NOTHING_CARRIED,
     OVERDUE_SECONDS,
+    Carried,
     Direction,
     State,
     Transfer,
@@ -376,7 +378,9 @@ class TransferStore:
 
         return await self._context.database.read(work)
 
-    async def keep_receipt(self, row: Transfer, receipt: Document) -> Transfer:
+    async def keep_receipt(
+        self, row: Transfer, receipt: Document, carried: Carried = NOTHING_CARRIED
+    ) -> Transfer:
         """Keep a verified receipt: the transfer is delivered. Durable once this returns.
 
         A transfer that has ended otherwise keeps its state. Its receipt is kept all the same: it
@@ -387,6 +391,7 @@ class TransferStore:
 
         def work(db: Db) -> None:
             now = transfer_rows.by_id(db, row.id)
+            transfer_rows.add_carried(db, row.id, carried)
             if now.receipt is not None:
                 return
             state = now.state if now.state.is_final else State.DELIVERED

@@ -8,6 +8,7 @@ window.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
@@ -20,7 +21,7 @@ from node.domain.connections import Route
 from node.domain.encoded import EncodedChunk
 from node.domain.ids import ChunkId, FacilityId, TransferId
 from node.domain.manifest import ChunkEntry, Manifest
-from node.domain.transfers import State, Transfer
+from node.domain.transfers import SMALL_BYTES, Carried, State, Transfer
 from node.domain.verdicts import Checked
 from node.errors import ChunkDamaged, ChunkNotFound, StoreError, ungrouped
 from node.exchange.ports import Examiner
@@ -92,6 +93,21 @@ class ChunkKeeper(Protocol):
         """Make chunks durable."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A package that is here: durable, opened and checked.
+
+    Attributes:
+        checked: What was found in it.
+        unrecorded: Positions of chunks that are durable and not recorded as such.
+        carried: What came over the link and is not recorded.
+    """
+
+    checked: Checked
+    unrecorded: Sequence[int]
+    carried: Carried
+
+
 class Arriving:
     """One package on its way in. Run it once."""
 
@@ -157,7 +173,7 @@ class Arriving:
             raise StoreError("a chunk was damaged here; it will be sent again")
         return chunk
 
-    async def run(self, link: Link) -> Checked:
+    async def run(self, link: Link) -> Arrived:
         """Carry and check everything; return what was found. All chunks are durable."""
         chunks = self._manifest.chunks
         self._checker = await trio.to_thread.run_sync(
@@ -179,13 +195,16 @@ class Arriving:
                     nursery.start_soon(self._checker.follow)
                     nursery.start_soon(self._check_present, here)
                     await self._read(link, nursery)
-        finally:
+        except BaseException:
             with trio.move_on_after(_NOTE_SECONDS, shield=True):
                 await self._note_carried()
-        await self._record(link)
-        if self._row.receipt is None:
+            raise
+        async with self._recording:
+            positions, self._unsynced = self._unsynced, []
+            await self._sync(positions)
+        if self._row.receipt is None and self._manifest.sealed_bytes > SMALL_BYTES:
             await self._transfers.set_state(self._row, State.CHECKING)
-        return self._checker.checked
+        return Arrived(self._checker.checked, positions, self._take_carried())
 
     async def _check_present(self, positions: Sequence[int]) -> None:
         """Check the chunks that an earlier link brought, as if they had come now."""
@@ -280,16 +299,28 @@ class Arriving:
             positions, self._unsynced, self._unsynced_bytes = self._unsynced, [], 0
             if not positions:
                 return
-            entries = [self._manifest.chunks[p] for p in positions]
-            await trio.to_thread.run_sync(self._keeper.sync, [e.chunk_id for e in entries])
+            await self._sync(positions)
             await self._store.mark_present(self._arrival, positions)
-            self._durable_bytes += sum(e.sealed_bytes for e in entries)
+            self._durable_bytes += sum(self._manifest.chunks[p].sealed_bytes for p in positions)
             await self._note_carried()
             await link.send(Progress(self._durable_bytes, self._manifest.sealed_bytes))
 
+    async def _sync(self, positions: Sequence[int]) -> None:
+        """Make chunks durable."""
+        ids = [self._manifest.chunks[position].chunk_id for position in positions]
+        if ids:
+            await trio.to_thread.run_sync(self._keeper.sync, ids)
+
     async def _note_carried(self) -> None:
+        """Record what came over the link since the last time, and how much of it is durable."""
+        carried = self._take_carried()
+        await self._transfers.note_progress(
+            self._row, self._durable_bytes, carried.bytes, carried.seconds
+        )
+
+    def _take_carried(self) -> Carried:
+        """Return what came over the link since the last time."""
         carried = self._machine.carried_bytes - self._noted_carried
         self._noted_carried += carried
         before, self._noted_time = self._noted_time, trio.current_time()
-        seconds = self._noted_time - before
-        await self._transfers.note_progress(self._row, self._durable_bytes, carried, seconds)
+        return Carried(carried, self._noted_time - before)

@@ -1,6 +1,6 @@
 """What receiving needs of the store, and the facility's policy for incoming packages."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,10 +10,11 @@ from node.crypto.keys import DataKey
 from node.documents.arrivals import Arrival
 from node.documents.delivery import Delivery
 from node.documents.signed import Document
+from node.domain.connections import Route
 from node.domain.manifest import Manifest
 from node.domain.packages import Package
 from node.domain.summary import Summary
-from node.domain.transfers import Transfer
+from node.domain.transfers import NOTHING_CARRIED, Carried, Transfer
 from node.domain.verdicts import Checked
 from node.exchange.transfer.arriving import ArrivingStore, ChunkKeeper
 
@@ -29,6 +30,7 @@ class ReceiverStore(ArrivingStore, Protocol):
         *,
         is_held: bool,
         summary: Summary | None = None,
+        route: Route | None = None,
     ) -> Transfer:
         """Return the transfer of a delivery, kept if it is new."""
 
@@ -51,8 +53,15 @@ class ReceiverStore(ArrivingStore, Protocol):
     ) -> Arrival:
         """Commit what must be there before the first chunk is written."""
 
-    async def commit_arrival(self, row: Transfer, manifest: Manifest, checked: Checked) -> Transfer:
-        """Commit a whole package with its receipt."""
+    async def commit_arrival(
+        self,
+        row: Transfer,
+        manifest: Manifest,
+        checked: Checked,
+        arrived: Collection[int] = (),
+        carried: Carried = NOTHING_CARRIED,
+    ) -> Transfer:
+        """Commit a whole package with its receipt, and what is not recorded yet of its way."""
 
     async def discard_arrival(self, row: Transfer) -> list[int]:
         """Mark what arrived of a transfer that ended; return the package rows to remove."""

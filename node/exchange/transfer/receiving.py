@@ -8,7 +8,7 @@ checked, one transaction commits the package with its receipt; only then is the 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -31,7 +31,7 @@ from node.documents.summary import open_summary
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import Manifest
 from node.domain.packages import PackageState
-from node.domain.transfers import State, Transfer
+from node.domain.transfers import SMALL_BYTES, State, Transfer
 from node.errors import (
     BadDataKey,
     BadDelivery,
@@ -206,6 +206,7 @@ class Receiver:
                     offer.sealed_key,
                     is_held=self._policy.asks_first,
                     summary=summary,
+                    route=link.route,
                 )
         except PeerBusy as exc:
             await _ask_later(link, exc)
@@ -303,7 +304,8 @@ class Receiver:
                 why = "another transfer of the same package is under way"
                 await _ask_later(link, PeerBusy(why, _BUSY_SECONDS))
                 return False
-            row = await self._transfers.set_route(row, link.route)
+            if row.bytes_total > SMALL_BYTES:
+                row = await self._transfers.set_route(row, link.route)
             try:
                 committed = await self._take_reserved(link, row, delivery, data_key)
             except NodeError as exc:
@@ -431,8 +433,11 @@ class Receiver:
             self._places,
             promise.wrote,
         )
-        checked = await arriving.run(link)
-        return await self._store.commit_arrival(row, manifest, checked)
+        arrived = await arriving.run(link)
+        carried = replace(arrived.carried, route=link.route)
+        return await self._store.commit_arrival(
+            row, manifest, arrived.checked, arrived.unrecorded, carried
+        )
 
     async def _receive_manifest(self, link: Link, delivery: Delivery) -> Document:
         encoded = bytearray()

@@ -19,9 +19,10 @@ from node.documents.messages import (
 from node.documents.signed import Document
 from node.domain.actors import NODE, Actor
 from node.domain.capabilities import Capability
+from node.domain.connections import Route
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
-from node.domain.transfers import State, Transfer
+from node.domain.transfers import NOTHING_CARRIED, SMALL_BYTES, Carried, State, Transfer
 from node.errors import NodeError, PeerBusy, PeerLacks, PeerRefused, PeerUnreachable, ungrouped
 from node.exchange.transfer import patience
 from node.exchange.transfer import sender_machine as machine
@@ -57,8 +58,10 @@ class SenderStore(Protocol):
     ) -> Transfer:
         """Record the progress of a transfer."""
 
-    async def keep_receipt(self, row: Transfer, receipt: Document) -> Transfer:
-        """Keep a verified receipt durably."""
+    async def keep_receipt(
+        self, row: Transfer, receipt: Document, carried: Carried = NOTHING_CARRIED
+    ) -> Transfer:
+        """Keep a verified receipt durably, and what went over the link."""
 
     async def note_withdrawal_known(self, row: Transfer) -> Transfer:
         """Keep that the receiver has been told of a withdrawal."""
@@ -82,10 +85,11 @@ class Sender:
         self._manifest_bytes = Pace(MANIFEST_BYTES_A_SECOND, burst=MANIFEST_BYTES_AT_ONCE)
         self._decoding = trio.CapacityLimiter(1)
 
-    async def send(self, link: Link, row: Transfer, gate: PriorityGate) -> None:
+    async def send(self, link: Link, row: Transfer, gate: PriorityGate, route: Route) -> None:
         """Offer a transfer on a link and send the wanted chunks, until the receipt is stored.
 
-        Returns when it is delivered, held at the receiver, or declined.
+        Returns when it is delivered, held at the receiver, or declined. The route is recorded with
+        the receipt.
 
         Raises:
             PeerBusy: the receiver asks to retry later.
@@ -98,7 +102,7 @@ class Sender:
                 await self._manifest_bytes.turn(link.peer, size)
                 threads = self._threads.of(link.peer)
                 session = _Session(
-                    self._store, self._carrier, link, row, gate, threads, self._decoding
+                    self._store, self._carrier, link, row, gate, threads, self._decoding, route
                 )
                 await session.run()
         except NodeError as exc:
@@ -132,8 +136,10 @@ class _Session:
         gate: PriorityGate,
         threads: trio.CapacityLimiter,
         decoding: trio.CapacityLimiter,
+        route: Route,
     ) -> None:
         self._threads = threads
+        self._route = route
         self._decoding = decoding
         self._store = store
         self._carrier = carrier
@@ -153,10 +159,16 @@ class _Session:
 
         Durable once this returns; cancelled, it was done whole or not at all.
         """
+        carried = self._take_carried()
+        await self._store.note_progress(
+            self._row, self._durable_bytes, carried.bytes, carried.seconds
+        )
+
+    def _take_carried(self) -> Carried:
+        """Return what went over the link since the last time."""
         carried, self._carried = self._carried, 0
         before, self._carried_since = self._carried_since, trio.current_time()
-        seconds = self._carried_since - before
-        await self._store.note_progress(self._row, self._durable_bytes, carried, seconds)
+        return Carried(carried, self._carried_since - before, self._route)
 
     async def run(self) -> None:
         try:
@@ -200,7 +212,8 @@ class _Session:
         """Carry an action out; return whether the transfer goes on on this link."""
         match action:
             case machine.SendManifest():
-                await self._store.set_state(self._row, State.CARRYING)
+                if self._row.bytes_total > SMALL_BYTES:
+                    await self._store.set_state(self._row, State.CARRYING)
                 self._carried_since = trio.current_time()
                 encoded = self._manifest.encode()
                 for i in range(0, len(encoded), FRAME_BYTES):
@@ -213,7 +226,7 @@ class _Session:
                 self._durable_bytes = max(self._durable_bytes, durable)
                 await self.note_carried()
             case machine.KeepReceipt(receipt):
-                await self._store.keep_receipt(self._row, receipt)
+                await self._store.keep_receipt(self._row, receipt, self._take_carried())
                 await self._link.send(ReceiptKept())
                 return False
             case machine.Held():

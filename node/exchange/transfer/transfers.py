@@ -25,7 +25,7 @@ from node.domain.actors import NODE, Actor
 from node.domain.connections import Route
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import StudyInstanceUID
-from node.domain.transfers import Direction, Priority, State, Transfer
+from node.domain.transfers import SMALL_BYTES, Direction, Priority, State, Transfer
 from node.errors import (
     Conflict,
     NodeError,
@@ -527,8 +527,9 @@ class Transfers:
         with trio.CancelScope() as scope:
             self._sending[row.id] = scope
             try:
-                row = await self._book.set_route(row, route)
-                await self._sender.send(link, row, gate)
+                if row.bytes_total > SMALL_BYTES:
+                    row = await self._book.set_route(row, route)
+                await self._sender.send(link, row, gate, route)
             finally:
                 del self._sending[row.id]
         if scope.cancelled_caught:

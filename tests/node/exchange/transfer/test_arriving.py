@@ -16,6 +16,7 @@ from node.domain.manifest import ChunkEntry
 from node.domain.transfers import State, Transfer
 from node.domain.verdicts import Checked
 from node.errors import BadManifest, ChunkDamaged, PeerUnreachable, ungrouped
+from node.exchange.transfer import arriving as arriving_module
 from node.exchange.transfer.arriving import Arriving
 from node.exchange.transfer.shares import ChunkPlaces
 from node.store.arrivals import ArrivalStore
@@ -74,6 +75,7 @@ class Here:
         self.context = make_store(folder / "home")
         self.transfers = TransferStore(self.context)
         self.store = ArrivalStore(self.context, self.transfers)
+        self.carried = 0  # that only the commit of a package records
         self.wrote: list[int] = []
         self.written = trio.Event()
         self._places = ChunkPlaces(in_all=1, per_peer=1)
@@ -124,9 +126,12 @@ class Here:
         with trio.fail_after(30), ungrouped():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(sender.serve, theirs, self)
-                checked = await arriving.run(ours)
+                arrived = await arriving.run(ours)
                 await ours.end()
-        return checked
+        # As the commit of the package does.
+        await self.store.mark_present(arrival, arrived.unrecorded)
+        self.carried += arrived.carried.bytes
+        return arrived.checked
 
 
 @pytest.fixture
@@ -143,15 +148,26 @@ async def test_whole_package_is_carried_once_checked_and_durable(here: Here) -> 
     assert checked.doubts == []
     assert checked.index.study["StudyDescription"] == "Made for a test"
     assert sender.wanted == [0, 1]
-    assert sender.durable[-1] == first + second
+    assert sender.durable == [], "its receipt says so"
     assert sorted(here.wrote) == sorted([first, second])
     row = await here.row(sender.forgery)
-    assert (row.state, row.bytes_done, row.bytes_carried) == (
-        State.CHECKING,
-        first + second,
-        first + second,
-    )
+    assert (row.state, row.bytes_done, row.bytes_carried) == (State.CARRYING, 0, 0)
+    assert here.carried == first + second
     assert await here.present(sender.forgery) == {0, 1}
+
+
+async def test_large_package_is_recorded_on_its_way(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arriving_module, "BATCH_BYTES", 1)
+    monkeypatch.setattr(arriving_module, "SMALL_BYTES", 1)
+    sender = Sender(here.forge())
+    first, second = (chunk.sealed_bytes for chunk in sender.chunks)
+    await here.arrive(sender)
+    assert sender.durable[-1] == first + second
+    row = await here.row(sender.forgery)
+    assert (row.state, row.bytes_done) == (State.CHECKING, first + second)
+    assert row.bytes_carried + here.carried == first + second
 
 
 async def test_chunk_that_a_broken_link_left_unrecorded_is_not_carried_again(here: Here) -> None:
@@ -166,8 +182,8 @@ async def test_chunk_that_a_broken_link_left_unrecorded_is_not_carried_again(her
     await here.arrive(again)
     assert again.wanted == [1]
     row = await here.row(broken.forgery)
-    assert row.bytes_done == sum(chunk.sealed_bytes for chunk in again.chunks)
-    assert row.bytes_carried == carried + again.chunks[1].sealed_bytes
+    assert row.bytes_carried + here.carried == carried + again.chunks[1].sealed_bytes
+    assert await here.present(broken.forgery) == {0, 1}
 
 
 @pytest.mark.parametrize("is_lost", [True, False])
@@ -191,7 +207,7 @@ async def test_chunk_that_was_damaged_here_comes_again_and_the_others_do_not(
     again = Sender(sender.forgery)
     checked = await here.arrive(again)
     assert again.wanted == [position]
-    assert again.durable[-1] == sum(chunk.sealed_bytes for chunk in again.chunks)
+    assert await here.present(sender.forgery) == {0, 1}
     assert here.files()[path.name].read_bytes() == whole
     assert checked.doubts == []
 
@@ -214,7 +230,7 @@ async def test_chunk_with_other_bytes_than_its_name_says_is_not_kept(here: Here)
     assert altered not in [path.read_bytes() for path in here.files().values()]
     again = Sender(forgery)  # and nothing that the broken one had is missing now
     await here.arrive(again)
-    assert again.durable[-1] == sum(chunk.sealed_bytes for chunk in again.chunks)
+    assert await here.present(forgery) == {0, 1}
 
 
 async def test_instance_that_is_not_what_its_manifest_says_ends_it(here: Here) -> None:

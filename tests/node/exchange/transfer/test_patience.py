@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from node.documents.delivery import open_delivery, sign_delivery
 from node.documents.messages import Answer, AnswerKind, ManifestFrame, Offer, ReceiptMessage, Want
+from node.domain.connections import Route
 from node.errors import NodeError, PeerTimeout
 from node.exchange.transfer import patience, receiving
 from node.exchange.transfer.priority_gate import PriorityGate
@@ -143,4 +144,4 @@ async def test_receiver_that_only_beats_ends_the_sending(
         if has_accepted:
             await theirs.send(Answer(AnswerKind.ACCEPTED, is_manifest_needed=False))
         with trio.fail_after(20), pytest.raises(PeerTimeout):
-            await Sender(store, store).send(ours, row, PriorityGate())
+            await Sender(store, store).send(ours, row, PriorityGate(), Route.DIRECT)

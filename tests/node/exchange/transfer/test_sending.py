@@ -12,6 +12,7 @@ from node.documents.identity import Identity
 from node.documents.manifest import decode_body, sign_manifest
 from node.documents.messages import Answer, AnswerKind, ChunkFrame, Message, Offer, Want
 from node.documents.signed import Document
+from node.domain.connections import Route
 from node.domain.manifest import AttachmentEntry, ChunkEntry
 from node.domain.transfers import State, Transfer
 from node.errors import PeerLacks, PeerUnreachable
@@ -105,7 +106,7 @@ async def test_attachments_are_not_sent_to_a_peer_that_does_not_take_them(tmp_pa
     store.set_state = set_state
     link: Any = FastLink(peer.facility, [], 1)
     with trio.fail_after(30), pytest.raises(PeerLacks, match="upgrade emix"):
-        await Sender(store, store).send(link, row, PriorityGate())
+        await Sender(store, store).send(link, row, PriorityGate(), Route.DIRECT)
     assert [state for state, _ in states] == [State.FAILED]
     assert not link.is_offered
 
@@ -119,5 +120,5 @@ async def test_receiver_may_want_more_as_soon_as_a_chunk_is_whole(
     chunks = decode_body(store.manifest.body).chunks
     link: Any = FastLink(peer.facility, [Want((c.chunk_id,)) for c in chunks], 3)
     with trio.fail_after(30), pytest.raises(PeerUnreachable):
-        await Sender(store, store).send(link, row, PriorityGate())
+        await Sender(store, store).send(link, row, PriorityGate(), Route.DIRECT)
     assert len(store.entries) >= 6

@@ -112,7 +112,8 @@ class HeldSender:
         self.accepted: set[TransferId] = set()
         self.delivered: list[float] = []
 
-    async def send(self, _: object, row: Transfer, *__: object) -> None:
+    async def send(self, _: object, row: Transfer, __: object, route: Route) -> None:
+        row = replace(row, route=route)
         self.offers.append(trio.current_time())
         self.offered.set()
         self.offered = trio.Event()
@@ -501,7 +502,7 @@ async def test_delivery_whose_time_is_over_fails_unless_the_clock_is_in_doubt(
 
 async def test_busy_peer_is_offered_to_again_when_it_said(autojump_clock: MockClock) -> None:
     class BusySender(HeldSender):
-        async def send(self, _: object, __: Transfer, *___: object) -> None:
+        async def send(self, _: object, row: Transfer, __: object, route: Route) -> None:
             self.offers.append(trio.current_time())
             raise PeerBusy("no room on the receiver's disk", 500.0)
 
