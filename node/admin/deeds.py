@@ -33,7 +33,7 @@ _BY_DEED: Mapping[Deed, Mapping[str, Sequence[str]]] = {
         "StudyService": ("DecideHeld", "DiscardImport"),
         "TransferService": ("DecideOffer",),
     },
-    Deed.SEND: {"TransferService": ("Send", "CancelTransfer")},
+    Deed.SEND: {"TransferService": ("Send", "SendStudies", "CancelTransfer")},
     Deed.TAKE_OUT: {"StudyService": ("ExportStudy",)},
     Deed.DELETE: {"StudyService": ("DeleteStudy",)},
     Deed.TRUST: {

@@ -13,10 +13,37 @@ from node.terminal.output import ask, print_line, show_day
 _PLAIN = re.compile(r"[sS][0-9]{1,18}|[0-9]+\.[0-9.]*(?:…[0-9.]+)?")
 """What can name a study by number or UID only."""
 
+_SHOWN = 10
+
 
 def is_path(text: str) -> bool:
     """Return whether a text names files rather than a study: only with a / in it."""
     return "/" in text
+
+
+def is_plain(text: str) -> bool:
+    """Return whether a text can only be a number or UID of a study: nobody is asked about it."""
+    return _PLAIN.fullmatch(text.strip()) is not None
+
+
+def all_matching(context: click.Context, query: str, *, is_sure: bool) -> list[str]:
+    """Return the UIDs of all studies that match search words, after a person has confirmed them.
+
+    Raises:
+        NotFound: none does.
+        NotMeant: the person did not confirm them.
+        UsageError: there is no terminal to ask at, and --yes was not given.
+    """
+    answer = run_call(context, "StudyService.ListStudies", pb.ListStudiesRequest(query=query))
+    found = {study.study_instance_uid: study for study in answer.studies}
+    if not found:
+        raise NotFound("no study matches; `emix studies` lists what is here")
+    if not is_sure:
+        for study in list(found.values())[:_SHOWN]:
+            print_line(summary_of(study), is_error=True)
+        more = f" (the newest {_SHOWN} are shown)" if len(found) > _SHOWN else ""
+        ask(f"Are these {len(found)} studies meant{more}?", is_sure=False)
+    return list(found)
 
 
 def chosen(context: click.Context, text: str, *, is_sure: bool) -> str:
@@ -30,7 +57,7 @@ def chosen(context: click.Context, text: str, *, is_sure: bool) -> str:
         NotMeant: the person did not confirm it.
         UsageError: there is no terminal to ask at, and --yes was not given.
     """
-    if _PLAIN.fullmatch(text.strip()):
+    if is_plain(text):
         return text
     try:
         answer = run_call(context, "StudyService.GetStudy", pb.GetStudyRequest(study=text))

@@ -1,5 +1,6 @@
 """Sends several studies with one command; an error with one does not stop the others."""
 
+import itertools
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -9,12 +10,19 @@ from typing import Any
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.choosing import chosen, incomplete, is_path, of_patient
+from node.cli.choosing import chosen, incomplete, is_path, is_plain, of_patient
 from node.cli.client import node_client, run_call
 from node.cli.import_commands import import_and_show, is_whole
 from node.cli.moves import FINAL, Moves, name_of
 from node.cli.origins import asking_for_origin
-from node.errors import NodeError, NotMeant, PeerTimeout, SeveralPatients
+from node.errors import (
+    NodeError,
+    NotMeant,
+    PeerTimeout,
+    SeveralOrigins,
+    SeveralPatients,
+    by_code,
+)
 from node.terminal.output import (
     ProgressBar,
     as_dict,
@@ -25,6 +33,8 @@ from node.terminal.output import (
     show_json,
     show_time,
 )
+
+_MOST_TOGETHER = 1000
 
 
 class Sending:
@@ -46,13 +56,48 @@ class Sending:
         Unless `is_sure`, a person is asked to confirm a study found by words, and one with several
         patients. A path is imported first.
         """
-        for number, text in enumerate(texts, 1):
-            place = f"{number} of {len(texts)}: " if len(texts) > 1 else ""
+        rest = list(texts)
+        while rest:
+            place = f"{len(texts) - len(rest) + 1} of {len(texts)}: " if len(texts) > 1 else ""
+            together = list(itertools.takewhile(is_plain, rest[:_MOST_TOGETHER]))
+            if len(together) > 1:
+                self._send_together(together, len(texts) - len(rest), len(texts), is_sure=is_sure)
+                del rest[: len(together)]
+                continue
+            text = rest.pop(0)
             if is_path(text):
                 self._import_and_send(text, place, is_sure=is_sure)
                 continue
             with self._noting(text, place):
                 self._send(chosen(self._context, text, is_sure=is_sure), is_sure=is_sure)
+
+    def _send_together(
+        self, texts: Sequence[str], before: int, total: int, *, is_sure: bool
+    ) -> None:
+        """Send studies that nobody needs to be asked about with one call.
+
+        Of those about which a person has to be asked after all, it is asked then.
+        """
+        order = pb.SendRequest(several_patients=is_sure)
+        order.MergeFrom(self._order)
+        request = pb.SendStudiesRequest(studies=texts, order=order)
+        errors: dict[int, NodeError] = {}
+        with (
+            node_client(self._context) as client,
+            client.stream("TransferService.SendStudies", request) as responses,
+        ):
+            for response in responses:
+                if response.error_code:
+                    errors[response.index] = by_code(response.error_code)(response.error)
+                    continue
+                self._answer.MergeFrom(response.sent)
+                self._transfers |= {t.number: t for t in response.sent.transfers}
+        for index, error in sorted(errors.items()):
+            text, place = texts[index], f"{before + index + 1} of {total}: "
+            with self._noting(text, place):
+                if not isinstance(error, SeveralPatients | SeveralOrigins):
+                    raise error
+                self._send(text, is_sure=is_sure)
 
     @contextmanager
     def _noting(self, text: str, place: str) -> Generator[None]:

@@ -1,5 +1,6 @@
 """Commands about transfers: sending, watching, deciding."""
 
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -7,11 +8,12 @@ from contextlib import suppress
 import click
 from emix.admin.v1 import admin_pb2 as pb
 
-from node.cli.choosing import name_of_patients, of_several
+from node.cli.choosing import all_matching, name_of_patients, of_several
 from node.cli.client import Client, node_client, run_call
 from node.cli.moves import FINAL, Moves, name_of, why
 from node.cli.origins import origin_option
 from node.cli.sending import Sending
+from node.errors import UsageError
 from node.terminal.commands import as_json
 from node.terminal.output import (
     Column,
@@ -31,10 +33,14 @@ from node.terminal.output import (
     yes_option,
 )
 
+_MOST_INPUT = 16 * 2**20
+
 
 @click.command()
-@click.argument("studies", nargs=-1, required=True, metavar="STUDY|PATH...")
+@click.argument("studies", nargs=-1, metavar="STUDY|PATH...")
 @click.argument("facility")
+@click.option("--all", "is_query", is_flag=True, help="Send every study that matches the words.")
+@click.option("--stdin", is_flag=True, help="Read studies from standard input, one a line.")
 @click.option("--to", "recipient", help="The recipient at the facility.")
 @click.option("--note", help="A note for the receiver.")
 @click.option(
@@ -61,6 +67,8 @@ def send(
     context: click.Context,
     studies: tuple[str, ...],
     facility: str,
+    is_query: bool,
+    stdin: bool,
     recipient: str | None,
     note: str | None,
     priority: str | None,
@@ -78,7 +86,8 @@ def send(
     search words that match one study only: it is shown, and you confirm it, unless --yes is given.
     An argument with a / in it is a PATH: a CD, folder, file or ZIP, which is imported first; for a
     DICOMDIR, only the files that it references. Items that cannot be sent are reported, and the
-    others are sent.
+    others are sent. With --all, the words are searched as `emix studies` does, and every study that
+    matches is sent, after you have confirmed them.
 
     The transfer survives restarts and broken links; `emix transfers` shows its progress. With
     --wait the exit status is 0 only when the receiver's signed receipt was verified here; until
@@ -98,6 +107,8 @@ def send(
     Examples:
       emix send s12 "Billings Hospital" --to "Dr. Jones" --priority stat --wait
       emix send s12 s13 1.2.840.113619.2 "Billings Hospital"
+      emix send --all muller CT "Billings Hospital"
+      emix send --stdin "Billings Hospital" < uids.txt
       emix send /media/cdrom "Billings Hospital" --note "second opinion" --timeout 600
     """
     order = pb.SendRequest(
@@ -110,14 +121,42 @@ def send(
         include_held=include_held,
     )
     sent = Sending(context, order, json_=json_)
+    named = _named(context, studies, is_query=is_query, stdin=stdin, is_sure=yes)
     try:
-        sent.send(studies, is_sure=yes)
+        sent.send(named, is_sure=yes)
         if wait or timeout is not None:
             sent.wait(timeout)
     finally:  # also if interrupted: transfers made by then continue
         sent.show_end()
     if status := sent.status(is_waited=wait or timeout is not None):
         raise SystemExit(status)
+
+
+def _named(
+    context: click.Context, studies: Sequence[str], *, is_query: bool, stdin: bool, is_sure: bool
+) -> Sequence[str]:
+    """Return what names the studies to send.
+
+    Raises:
+        UsageError: nothing does, or it is named in two ways.
+    """
+    if is_query and stdin:
+        raise UsageError("name the studies with --all or with --stdin, not with both")
+    if is_query:
+        return all_matching(context, " ".join(studies), is_sure=is_sure)
+    if not stdin:
+        if not studies:
+            raise UsageError("name a study to send, and the facility last; see `emix send --help`")
+        return studies
+    if studies:
+        raise UsageError("with --stdin, only the facility is named on the command line")
+    lines = sys.stdin.read(_MOST_INPUT + 1)
+    if len(lines) > _MOST_INPUT:
+        raise UsageError("standard input has more than 16 MiB; send fewer studies at once")
+    named = [line.strip() for line in lines.splitlines() if line.strip()]
+    if not named:
+        raise UsageError("standard input names no study")
+    return named
 
 
 @click.command()

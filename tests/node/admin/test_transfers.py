@@ -333,11 +333,46 @@ async def test_number_that_no_transfer_can_have_is_refused() -> None:
     assert call.got == []
 
 
+async def test_many_studies_are_ordered_and_one_that_fails_keeps_no_other() -> None:
+    async def send(order: SendOrder) -> Sent:
+        await trio.sleep(0.01 if order.study == "s0" else 0)  # the first is ready last
+        if order.study in ("s3", "s17"):
+            raise NotFound(f"no study {order.study}")
+        number = int(order.study[1:])
+        return sent(*(row(1000 * number + n) for n in range(250 if number == 5 else 1)))
+
+    node = Node()
+    node.transfers.send = send  # type: ignore[attr-defined]
+    request_ = pb.SendStudiesRequest(
+        studies=[f"s{n}" for n in range(40)], order=request(study="", note="many")
+    )
+    got = await answers(node.service, "SendStudies", AdminCall(request_))
+    order = [one.index for one in got]
+    assert order == sorted(order), "in the order given"
+    assert {one.index: one.error for one in got if one.error_code} == {
+        3: "no study s3",
+        17: "no study s17",
+    }
+    assert {one.error_code for one in got} == {"", "not-found"}
+    of_five = [t.number for one in got if one.index == 5 for t in one.sent.transfers]
+    assert of_five == [5000 + n for n in range(250)]
+    assert all(len(one.sent.transfers) <= 100 for one in got)
+    assert len({one.index for one in got}) == 40
+
+
+async def test_facility_that_cannot_be_sent_to_ends_all_of_them() -> None:
+    node = Node(why_not="not paired")
+    request_ = pb.SendStudiesRequest(studies=["s1", "s2"], order=request(study=""))
+    with pytest.raises(PeerUntrusted):
+        await answers(node.service, "SendStudies", AdminCall(request_))
+    assert node.transfers.calls == []
+
+
 def test_very_many_transfers_can_be_watched_and_only_that_request_is_large() -> None:
     service = Node().service
     many = pb.WatchTransfersRequest(numbers=range(2**62, 2**62 + 100_000))
     assert many.ByteSize() < service.bound("WatchTransfers").size
-    assert set(service.bounds) == {"WatchTransfers"}
+    assert set(service.bounds) == {"WatchTransfers", "SendStudies"}
 
 
 # -- deciding -------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from node.terminal.output import show_time
 from tests.support.answering import IDENTITY, AnsweringNode
 
 SEND, WATCH = "TransferService.Send", "TransferService.WatchTransfers"
+TOGETHER, LIST = "TransferService.SendStudies", "StudyService.ListStudies"
 GET, IMPORT = "StudyService.GetStudy", "StudyService.Import"
 UID = "1.2.826.0.1.3680043.10.1338.7"
 BILLINGS = "Billings Hospital"
@@ -42,6 +43,19 @@ def taken(request: pb.SendRequest) -> pb.SendResponse | NodeError:
     return pb.SendResponse(transfers=[transfer(int(request.study.lstrip("s").rpartition(".")[2]))])
 
 
+def taken_together(request: pb.SendStudiesRequest) -> Iterator[pb.SendStudiesResponse]:
+    """Do as `taken`, of each."""
+    for index, study in enumerate(request.studies):
+        one = pb.SendRequest(study=study)
+        one.MergeFrom(request.order)
+        said = taken(one)
+        if isinstance(said, NodeError):
+            code = said.code.value
+            yield pb.SendStudiesResponse(index=index, error_code=code, error=str(said))
+        else:
+            yield pb.SendStudiesResponse(index=index, sent=said)
+
+
 def found(chosen_by: str = "words", **changes: object) -> pb.GetStudyResponse:
     facts: dict[str, object] = {
         "number": 12,
@@ -64,20 +78,30 @@ def node(tmp_path: Path) -> AnsweringNode:
         {
             IDENTITY: pb.GetIdentityResponse(facility_id="AAAAAAA-OWN"),
             SEND: taken,
+            TOGETHER: taken_together,
             GET: found(),
         },
     )
 
 
 def sent(node: AnsweringNode) -> list[str]:
-    return [request.study for request in node.requests(SEND)]
+    """Return what was sent, in the order of its calls."""
+    names = []
+    for call in node.sent:
+        match call.request:
+            case pb.SendRequest(study=study):
+                names.append(study)
+            case pb.SendStudiesRequest(studies=studies):
+                names += studies
+    return names
 
 
 def test_error_with_one_study_does_not_keep_the_others_here(node: AnsweringNode) -> None:
     done = node.run("send", "s12", "s99", "s13", BILLINGS)
     assert done.exit_code == 4
     assert sent(node) == ["s12", "s99", "s13"]
-    assert {request.facility for request in node.requests(SEND)} == {BILLINGS}
+    (request,) = node.requests(TOGETHER)
+    assert request.order.facility == BILLINGS
     assert done.stderr == "emix: 2 of 3: no study matches; see `emix studies`\n"
     assert [line.split()[1] for line in done.stdout.splitlines()] == ["t12", "t13"]
 
@@ -347,3 +371,94 @@ def test_what_was_left_out_is_named_and_the_command_fails(
     assert done.exit_code == 1
     assert text in done.stdout.splitlines()
     assert "transfer t12" in done.stdout
+
+
+def test_many_studies_are_sent_with_one_call_and_questions_come_after(node: AnsweringNode) -> None:
+    asked: list[str] = []
+
+    def patients(request: pb.SendStudiesRequest) -> Iterator[pb.SendStudiesResponse]:
+        for index, study in enumerate(request.studies):
+            if study == "s13":
+                error = SeveralPatients("two patients")
+                code = error.code.value
+                yield pb.SendStudiesResponse(index=index, error_code=code, error=str(error))
+            else:
+                said = taken(pb.SendRequest(study=study))
+                assert isinstance(said, pb.SendResponse)
+                yield pb.SendStudiesResponse(index=index, sent=said)
+
+    def one(request: pb.SendRequest) -> pb.SendResponse | NodeError:
+        asked.append(request.study)
+        return taken(request)
+
+    node.answers |= {TOGETHER: patients, SEND: one}
+    done = node.run("send", "s12", "s13", "s14", BILLINGS, "--json")
+    assert done.exit_code == 0
+    assert asked == ["s13"]
+    assert [t["number"] for t in json.loads(done.stdout)["transfers"]] == [12, 14, 13]
+
+
+def test_very_many_studies_are_sent_in_several_calls(
+    node: AnsweringNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.cli.sending._MOST_TOGETHER", 4)
+    node.answers[GET] = found("accession")
+    names = [f"s{n}" for n in range(20, 30)]
+    done = node.run("send", *names, "ACC7", "s31", "s32", BILLINGS)
+    assert done.exit_code == 0
+    together = [list(request.studies) for request in node.requests(TOGETHER)]
+    assert together == [names[:4], names[4:8], names[8:], ["s31", "s32"]]
+    assert sent(node) == [*names, f"{UID}.12", "s31", "s32"]
+
+
+def test_studies_come_from_standard_input(node: AnsweringNode) -> None:
+    done = node.run("send", "--stdin", BILLINGS, typed="s12\n\n  s13 \ns99\n")
+    assert done.exit_code == 4
+    assert sent(node) == ["s12", "s13", "s99"]
+    assert done.stderr == "emix: 3 of 3: no study matches; see `emix studies`\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed", "reason"),
+    [
+        ([], "", "name a study to send"),
+        (["--stdin"], " \n\n", "names no study"),
+        (["--stdin", "s12"], "s13", "only the facility is named"),
+        (["--stdin", "--all"], "s13", "not with both"),
+    ],
+)
+def test_studies_are_named_in_one_way(
+    node: AnsweringNode, arguments: list[str], typed: str, reason: str
+) -> None:
+    done = node.run("send", *arguments, BILLINGS, typed=typed)
+    assert done.exit_code == 2
+    assert reason in done.stderr
+    assert sent(node) == []
+
+
+def listing(count: int) -> pb.ListStudiesResponse:
+    studies = [
+        pb.Study(number=n, study_instance_uid=f"{UID}.{n}", patient_name=f"Doe^Jane {n}")
+        for n in range(1, count + 1)
+    ]
+    return pb.ListStudiesResponse(studies=[*studies, studies[0]])  # of two origins
+
+
+def test_all_that_match_are_sent_once_a_person_has_seen_them(node: AnsweringNode) -> None:
+    node.answers[LIST] = listing(12)
+    done = node.run("send", "--all", "doe", "CT", BILLINGS)
+    assert done.exit_code == 2, "there is no terminal to ask at"
+    assert sent(node) == []
+    assert "Doe^Jane 10" in done.stderr
+    assert "Doe^Jane 11" not in done.stderr
+    done = node.run("send", "--all", "doe", "CT", BILLINGS, "--yes")
+    assert done.exit_code == 0
+    assert sent(node) == [f"{UID}.{n}" for n in range(1, 13)]
+    assert {request.query for request in node.requests(LIST)} == {"doe CT"}
+
+
+def test_nothing_matches_all(node: AnsweringNode) -> None:
+    node.answers[LIST] = pb.ListStudiesResponse()
+    done = node.run("send", "--all", "nobody", BILLINGS, "--yes")
+    assert done.exit_code == 4
+    assert "no study matches" in done.stderr

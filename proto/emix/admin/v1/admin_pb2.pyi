@@ -1014,6 +1014,26 @@ class SendRequest(_message.Message):
     several_patients: bool
     def __init__(self, study: _Optional[str] = ..., facility: _Optional[str] = ..., recipient: _Optional[str] = ..., note: _Optional[str] = ..., priority: _Optional[str] = ..., again: _Optional[bool] = ..., origin: _Optional[str] = ..., include_held: _Optional[bool] = ..., several_patients: _Optional[bool] = ...) -> None: ...
 
+class SendStudiesRequest(_message.Message):
+    __slots__ = ("studies", "order")
+    STUDIES_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    studies: _containers.RepeatedScalarFieldContainer[str]
+    order: SendRequest
+    def __init__(self, studies: _Optional[_Iterable[str]] = ..., order: _Optional[_Union[SendRequest, _Mapping]] = ...) -> None: ...
+
+class SendStudiesResponse(_message.Message):
+    __slots__ = ("index", "sent", "error_code", "error")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    sent: SendResponse
+    error_code: str
+    error: str
+    def __init__(self, index: _Optional[int] = ..., sent: _Optional[_Union[SendResponse, _Mapping]] = ..., error_code: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+
 class SendResponse(_message.Message):
     __slots__ = ("transfers", "known", "held_packages", "origin", "held", "unfinished_imports")
     TRANSFERS_FIELD_NUMBER: _ClassVar[int]
