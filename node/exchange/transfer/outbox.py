@@ -105,16 +105,23 @@ class Outbox:
         elif row.withdrawal_pending and row.id not in self._going:
             entry.due = min(entry.due, max(now, entry.offered + _RING_PAUSE))
 
-    def take_due(self, now: float) -> list[int]:
-        """Return the numbers of what is to be offered now, most urgent first."""
+    def take_due(self, now: float, most: int | None = None) -> list[int]:
+        """Return the numbers of what is to be offered now, most urgent first; not too many."""
         waiting = [(e.priority, n) for n, e in self._entries.items() if e.due <= now]
-        taken = []
+        taken: list[int] = []
         for priority, number in sorted(waiting):
+            if len(taken) == most:
+                break
             if self._may_go(number, self._is_full()):
                 self._going[number] = priority
                 self._entries[number].due = math.inf
                 taken.append(number)
         return taken
+
+    def take_next(self, now: float) -> int | None:
+        """Return the number of the most urgent that is to be offered now; None if nothing is."""
+        taken = self.take_due(now, most=1)
+        return taken[0] if taken else None
 
     def offered(self, number: int, row: Transfer, now: float) -> None:
         """Note a transfer's state after a successful offer: ended, or held by the peer."""

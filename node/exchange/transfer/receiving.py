@@ -70,14 +70,14 @@ _BUSY_SECONDS = 5
 _DOCUMENTS_BYTES = 2**17  # delivery, receipt, what is shown of them, and audit entries, at most
 # Of at most 4 MiB in plain: 32 MiB for a peer, whose one transfer has five in hand.
 _CHUNKS_PER_PEER, _CHUNKS_IN_ALL = 8, 64
-OFFERS_A_SECOND, OFFERS_AT_ONCE = 20.0, 50.0
+OFFERS_A_SECOND, OFFERS_AT_ONCE = 100.0, 250.0
 # How many additional offers a fruitless, failed or broken one counts as. Fruitless: it brought
 # nothing new; a hundred urgent offers that find no room come again every half minute. An offer of a
 # package that is here already counts by its bytes: those read again, or those of its manifest if
 # they were read within the hour.
-_FRUITLESS, _FAILED, _BROKEN = 3.0, 100.0, 20.0
+_FRUITLESS, _FAILED, _BROKEN = 15.0, 500.0, 100.0
 READ_AGAIN_SECONDS = 3600.0
-_LISTED_BYTES, _READ_BYTES = 2.0**16, 2.0**22
+_LISTED_BYTES, _READ_BYTES = 2.0**16 / 5, 2.0**22 / 5
 
 
 @dataclass(frozen=True, eq=False)

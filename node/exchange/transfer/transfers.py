@@ -8,7 +8,7 @@ and with growing pauses after an error that a retry can mend.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,6 +47,7 @@ from node.system import clock
 
 log = structlog.get_logger()
 CONCURRENT_SENDS = 3
+_MOST_ON_A_LINK = 100
 _NOTIFY_AGAIN_SECONDS = 10.0
 _OVERDUE_LOOK_SECONDS = 60.0
 _NOTIFIED_AT_ONCE = 1000
@@ -364,21 +365,33 @@ class Transfers:
 
     # -- links that peers open ------------------------------------------------------------
 
-    async def serve_link(self, link: Link) -> None:
-        """Run the transfer that a peer comes with or comes for."""
+    async def serve_link(self, link: Link, *, is_first: bool = True) -> bool:
+        """Run the next transfer that a peer comes with or comes for on a link.
+
+        Args:
+            link: The link.
+            is_first: Whether no other transfer went over it before.
+
+        Returns:
+            Whether another may follow.
+        """
         message = await link.receive()
         match message:
             case Offer():
                 await self._receiver.receive(link, message)
+                return True
             case Collect(transfer_id):
                 await self._receiver.turn(link.peer)
                 await self._serve_collect(link, transfer_id)
+                return False
             case Withdraw():
                 await self._receiver.withdrawn(link, message)
+                return True
             case None:
-                await self._receiver.turn(link.peer)  # it has cost a call all the same
-            case _:
-                raise RemoteProtocolError("a transfer begins with an offer or a collect")
+                if is_first:
+                    await self._receiver.turn(link.peer)  # it has cost a call all the same
+                return False
+        raise RemoteProtocolError("a transfer begins with an offer or a collect")
 
     async def _serve_collect(self, link: Link, transfer_id: TransferId) -> None:
         row = await self._book.waiting_one(link.peer, transfer_id)
@@ -441,7 +454,7 @@ class Transfers:
         self._outboxes[peer] = outbox, poked
 
         async def attempt(number: int) -> None:
-            await self._attempt(peer, number, outbox)
+            await self._attempt_in_turn(peer, number, outbox, poked)
             poked.poke()
 
         async def follow(changed: Subscription[Transfer]) -> None:
@@ -465,17 +478,61 @@ class Transfers:
             if self._outboxes.get(peer) == (outbox, poked):
                 del self._outboxes[peer]
 
-    async def _attempt(self, peer: FacilityId, number: int, outbox: Outbox) -> None:
-        """Offer a transfer once, and note in the outbox what became of it."""
+    async def _attempt_in_turn(
+        self, peer: FacilityId, number: int, outbox: Outbox, poked: Poke
+    ) -> None:
+        """Offer a transfer, and what is due after it on the same link, one after the other.
+
+        A link ends with the first transfer that does not go well on it. It ends after a while in
+        any case: there may be a better way to the peer by now.
+        """
+        left, under_way = _MOST_ON_A_LINK, number
+        link: Link | None = None
+
+        async def opened() -> Link:
+            nonlocal link
+            if link is None:
+                link = await stack.enter_async_context(self._links.carry(peer))
+            return link
+
+        try:
+            async with AsyncExitStack() as stack:
+                following: int | None = number
+                while following is not None:
+                    under_way = following
+                    is_well = await self._attempt(peer, following, outbox, opened)
+                    left, under_way = left - 1, 0
+                    following = outbox.take_next(trio.current_time()) if is_well and left else None
+                    poked.poke()
+        except* NodeError as group:  # the link broke under a transfer, or after the last one
+            if under_way:
+                code = first_error(group).code.value
+                log.info("transfer interrupted", peer=peer.short(), code=code)
+                row = await self._seen(under_way)
+                outbox.failed(under_way, row, trio.current_time())
+
+    async def _attempt(
+        self,
+        peer: FacilityId,
+        number: int,
+        outbox: Outbox,
+        opened: Callable[[], Awaitable[Link]],
+    ) -> bool:
+        """Offer a transfer once, and note in the outbox what became of it.
+
+        Returns:
+            Whether another transfer may follow on the same link.
+        """
         row, later = None, LONGEST_PAUSE
         try:
             row = await self._book.by_number(number)
             row = await self._ended_by_time(row)
+            is_well = True
             if not row.state.is_final or row.withdrawal_pending:
-                async with self._links.carry(peer) as link:
-                    await self._send_on(link, row, link.route)
+                link = await opened()
+                is_well = await self._send_on(link, row, link.route)
             outbox.offered(number, await self._book.by_number(number), trio.current_time())
-            return
+            return is_well
         except* Conflict:
             pass  # it was ended by a person meanwhile, or is on another link
         except* PeerBusy as group:
@@ -493,6 +550,7 @@ class Transfers:
         except* Exception:  # a supervisor: one transfer does not end the others
             log.exception("sending failed", transfer=number, peer=peer.short())
         outbox.failed(number, await self._seen(number), trio.current_time(), later)
+        return False
 
     async def _ended_by_time(self, row: Transfer) -> Transfer:
         """Return a transfer, after ending it if its delivery has expired."""
@@ -517,13 +575,14 @@ class Transfers:
             if not now.state.is_final:
                 await self._book.set_state(now, now.state, reason)
 
-    async def _send_on(self, link: Link, row: Transfer, route: Route) -> None:
+    async def _send_on(self, link: Link, row: Transfer, route: Route) -> bool:
+        """Send a transfer on a link; return whether another may follow on it."""
         if row.id in self._sending:
             raise Conflict("the transfer is on another link already")
         gate = self._gates.setdefault(link.peer, PriorityGate())
         if row.withdrawal_pending:
             await self._sender.withdraw(link, row)
-            return
+            return True
         with trio.CancelScope() as scope:
             self._sending[row.id] = scope
             try:
@@ -536,6 +595,7 @@ class Transfers:
             await send_problem(
                 link, Problem("peer-refused", "cancelled by the sender", is_final=True)
             )
+        return not scope.cancelled_caught
 
 
 def _is_just_decided(row: Transfer) -> bool:

@@ -76,8 +76,8 @@ class Waiting(Protocol):
 class Exchange(Protocol):
     """The use cases behind a peer's calls; `node.exchange` implements it."""
 
-    async def serve_link(self, link: GrpcLink) -> None:
-        """Run the transfer that a peer comes with or comes for."""
+    async def serve_link(self, link: GrpcLink, *, is_first: bool) -> bool:
+        """Run the next transfer that a peer comes with; return whether another may follow."""
 
     def watch_waiting(self, peer: FacilityId) -> Waiting:
         """Return the transfers that wait for a peer."""
@@ -280,7 +280,10 @@ class ExchangeServer:
         with waiting:
             async with open_link(link):
                 try:
-                    await self._exchange.serve_link(link)
+                    is_first = True
+                    while await self._exchange.serve_link(link, is_first=is_first):
+                        is_first = False
+                        waiting.deadline = trio.current_time() + BEGIN_SECONDS
                 except NodeError as exc:
                     if self._may_log(peer):
                         log.info("transfer ended early", peer=peer.short(), code=exc.code.value)

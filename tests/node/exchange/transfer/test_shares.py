@@ -140,7 +140,7 @@ async def test_nobody_waits_longer_than_a_minute(autojump_clock: MockClock) -> N
 
 
 @pytest.mark.parametrize(
-    ("first", "cost"), [(Collect(TransferId(bytes(16))), 1), (Withdraw(TransferId(bytes(16))), 4)]
+    ("first", "cost"), [(Collect(TransferId(bytes(16))), 1), (Withdraw(TransferId(bytes(16))), 16)]
 )
 async def test_transfers_begin_at_a_pace_whichever_way(
     autojump_clock: MockClock, first: Message, cost: int

@@ -18,9 +18,17 @@ from node.documents.signed import Document
 from node.domain.connections import Route
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.transfers import Direction, Priority, State, Transfer
-from node.errors import Conflict, PeerBusy, RemoteProtocolError, StoreError, UsageError
+from node.errors import (
+    Conflict,
+    NodeError,
+    PeerBusy,
+    PeerUnreachable,
+    RemoteProtocolError,
+    StoreError,
+    UsageError,
+)
 from node.exchange.events import Feed
-from node.exchange.transfer.transfers import SendOrder, Transfers, Waiting
+from node.exchange.transfer.transfers import CONCURRENT_SENDS, SendOrder, Transfers, Waiting
 from node.store.context import StoreContext
 from node.store.transfers import TransferStore
 from node.system import clock
@@ -166,6 +174,84 @@ async def test_held_offer_is_offered_again_after_growing_pauses(autojump_clock: 
     with trio.move_on_after(HOUR):
         await make_transfers(sender).run_peer(PEER)
     assert 2 <= len(sender.offers) < 20, "an hour of holding is no reason to ask 360 times"
+
+
+class CountedLinks(OneLink):
+    """Counts links, and breaks the one under a transfer that is to break it."""
+
+    def __init__(self) -> None:
+        self.opened = self.closed = 0
+        self.breaks = trio.Event()
+
+    @asynccontextmanager
+    async def carry(self, _: FacilityId) -> AsyncGenerator[OneLink]:
+        self.opened += 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._break)
+            yield self
+            nursery.cancel_scope.cancel()
+        self.closed += 1
+
+    async def _break(self) -> None:
+        await self.breaks.wait()
+        self.breaks = trio.Event()
+        raise PeerUnreachable("the line is cut")
+
+
+class Deliverer(HeldSender):
+    """Delivers at once, but for what a test says."""
+
+    def __init__(self, book: Book, links: CountedLinks) -> None:
+        super().__init__(book)
+        self.links = links
+        self.order: list[int] = []
+        self.fails: dict[int, NodeError | None] = {}
+
+    async def send(self, _: object, row: Transfer, __: object, route: Route) -> None:
+        self.order.append(row.id)
+        if row.id in self.fails:
+            error = self.fails.pop(row.id)
+            if error is not None:
+                raise error
+            self.links.breaks.set()
+            await trio.sleep_forever()
+        await self.book.set_state(row, State.DELIVERED)
+
+
+async def deliver(
+    rows: list[Transfer], fails: dict[int, NodeError | None]
+) -> tuple[Deliverer, CountedLinks]:
+    links = CountedLinks()
+    sender = Deliverer(Book(*rows), links)
+    sender.fails = dict(fails)
+    transfers = make_transfers(sender)
+    transfers._links = links  # type: ignore[assignment]
+    with trio.move_on_after(HOUR):
+        await transfers.run_peer(PEER)
+    assert {row.state for row in sender.book.rows.values()} == {State.DELIVERED}
+    return sender, links
+
+
+async def test_what_is_due_follows_on_the_same_link(autojump_clock: MockClock) -> None:
+    sender, links = await deliver(many_rows(50, State.PENDING), {})
+    assert sorted(sender.order) == list(range(1, 51))
+    assert links.opened == CONCURRENT_SENDS
+    assert links.closed == links.opened, "nothing is due any more"
+
+
+async def test_link_is_left_after_a_while_for_a_better_way(autojump_clock: MockClock) -> None:
+    _, links = await deliver(many_rows(700, State.PENDING), {})
+    assert 7 <= links.opened <= 12
+
+
+@pytest.mark.parametrize("error", [PeerBusy("later", 5), PeerUnreachable("gone"), None])
+async def test_transfer_that_fails_ends_its_link_and_the_others_go_on(
+    autojump_clock: MockClock, error: NodeError | None
+) -> None:
+    """Whether it raises, or the link breaks under it."""
+    sender, links = await deliver(many_rows(9, State.PENDING), {2: error, 5: error})
+    assert sorted(sender.order) == sorted([*range(1, 10), 2, 5])
+    assert CONCURRENT_SENDS < links.opened <= CONCURRENT_SENDS + 4
 
 
 async def test_transfer_goes_on_after_the_store_failed(autojump_clock: MockClock) -> None:

@@ -99,7 +99,7 @@ async def test_running_transfer_ends_when_its_peer_is_trusted_no_longer(
     begun = trio.Event()
 
     class Exchange:
-        async def serve_link(self, _: object) -> None:
+        async def serve_link(self, _: object, *, is_first: bool) -> bool:
             begun.set()
             await trio.sleep_forever()
 
@@ -171,9 +171,12 @@ async def test_transfer_that_nobody_begins_gives_its_place_back(
     trust.update([peer])
 
     class Exchange:
-        async def serve_link(self, link: GrpcLink) -> None:
-            while await link.receive() is not None:
-                pass
+        async def serve_link(self, link: GrpcLink, *, is_first: bool) -> bool:
+            served.append(is_first)
+            if await link.receive() is None:
+                return False
+            await trio.sleep(300)
+            return True
 
     def caller(first: bytes, seconds: float) -> Any:
         async def read() -> bytes | None:
@@ -192,6 +195,7 @@ async def test_transfer_that_nobody_begins_gives_its_place_back(
 
     ways, exchange = SimpleNamespace(route_of=lambda _: Route.DIRECT), Exchange()
     server = make_server(trust, exchange, ways)
+    served: list[bool] = []
     started = trio.current_time()
     with pytest.raises(PeerTimeout):
         await server._carry(caller(wire.heartbeat(), 1000))
@@ -199,3 +203,8 @@ async def test_transfer_that_nobody_begins_gives_its_place_back(
     started = trio.current_time()
     await server._carry(caller(wire.encode(Collect(TransferId.new())), 300))
     assert trio.current_time() - started > 300
+    assert served == [True, True, False]
+    started = trio.current_time()
+    with pytest.raises(PeerTimeout):  # after one transfer another has to begin as soon
+        await server._carry(caller(wire.encode(Collect(TransferId.new())), 1000))
+    assert trio.current_time() - started == pytest.approx(10 + 300 + BEGIN_SECONDS)
