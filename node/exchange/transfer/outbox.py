@@ -5,6 +5,7 @@ again unprompted only as a slow fallback, in case that report was lost. So held 
 however many there are.
 """
 
+import heapq
 import math
 import random
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from node.domain.transfers import Direction, Priority, State, Transfer
 
 FIRST_HELD_PAUSE, LONGEST_HELD_PAUSE = 600.0, 3600.0
 _FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
+_MOST_STALE = 1000
 _RING_PAUSE = 1.0  # between two offers of one transfer, however often a peer says so
 
 
@@ -29,6 +31,7 @@ class _Entry:
         pause: The pause after a failed offer.
         held_pause: The pause after an offer that is held at the peer.
         offered: When it was offered last.
+        is_ready: It is due, and waits for a place only.
     """
 
     transfer_id: TransferId
@@ -37,6 +40,7 @@ class _Entry:
     pause: float = _FIRST_PAUSE
     held_pause: float = FIRST_HELD_PAUSE
     offered: float = -math.inf
+    is_ready: bool = False
 
     @property
     def is_rung(self) -> bool:
@@ -61,6 +65,10 @@ class Outbox:
         self._entries: dict[int, _Entry] = {}
         self._numbers: dict[TransferId, int] = {}
         self._going: dict[int, Priority] = {}
+        # Heaps with the time at which each waiting transfer becomes due, those of priority stat
+        # apart, and one of those that are due. What is not as an entry says is passed over.
+        self._later: dict[bool, list[tuple[float, int]]] = {False: [], True: []}
+        self._ready: list[tuple[Priority, int]] = []
 
     def __contains__(self, number: int) -> bool:
         """Whether a transfer waits."""
@@ -68,18 +76,57 @@ class Outbox:
 
     @property
     def next_due(self) -> float:
-        """When something is due next, as long as nothing changes; infinite for never."""
+        """When something is due next, or was, as long as nothing changes; infinite for never."""
         is_full = self._is_full()
-        return min(
-            (e.due for n, e in self._entries.items() if self._may_go(n, is_full)), default=math.inf
+        dues = [self._first_later(is_stat=True)]
+        if not is_full:
+            dues.append(self._first_later(is_stat=False))
+        number = self._first_ready()
+        if number is not None and self._may_go(number, is_full):
+            dues.append(self._entries[number].due)
+        return min(dues)
+
+    def _first_later(self, *, is_stat: bool) -> float:
+        heap = self._later[is_stat]
+        while heap and not self._is_later(*heap[0]):
+            heapq.heappop(heap)
+        return heap[0][0] if heap else math.inf
+
+    def _is_later(self, due: float, number: int) -> bool:
+        entry = self._entries.get(number)
+        return (
+            entry is not None
+            and entry.due == due
+            and not entry.is_ready
+            and number not in self._going
         )
+
+    def _first_ready(self) -> int | None:
+        while self._ready:
+            number = self._ready[0][1]
+            entry = self._entries.get(number)
+            if entry is not None and entry.is_ready and number not in self._going:
+                return number
+            heapq.heappop(self._ready)
+        return None
+
+    def _put_off(self, number: int, due: float) -> None:
+        """Have a transfer become due at a time; infinite for never by itself."""
+        entry = self._entries[number]
+        entry.due, entry.is_ready = due, False
+        if due == math.inf:
+            return
+        heap = self._later[entry.priority is Priority.STAT]
+        heapq.heappush(heap, (due, number))
+        if len(heap) > 2 * len(self._entries) + _MOST_STALE:
+            heap[:] = [kept for kept in heap if self._is_later(*kept)]
+            heapq.heapify(heap)
 
     def _is_full(self) -> bool:
         return sum(p is not Priority.STAT for p in self._going.values()) >= self._at_once
 
     def _may_go(self, number: int, is_full: bool) -> bool:
-        is_stat = self._entries[number].priority is Priority.STAT
-        return number not in self._going and (is_stat or not is_full)
+        return self._entries[number].priority is Priority.STAT or not is_full
 
     def found(self, row: Transfer, now: float) -> None:
         """Add a transfer that was stored before changes were subscribed to.
@@ -89,7 +136,8 @@ class Outbox:
         """
         self.changed(row, now)
         if row.id in self._entries and row.state is State.HELD and not row.withdrawal_pending:
-            self._entries[row.id].due += self._jitter(0.1, 1.0) * FIRST_HELD_PAUSE
+            due = self._entries[row.id].due + self._jitter(0.1, 1.0) * FIRST_HELD_PAUSE
+            self._put_off(row.id, due)
 
     def changed(self, row: Transfer, now: float) -> None:
         """Note a transfer's new state; one that does not wait any more is removed."""
@@ -102,20 +150,28 @@ class Outbox:
         elif entry is None:
             self._entries[row.id] = _Entry(row.transfer_id, row.priority, now)
             self._numbers[row.transfer_id] = row.id
+            self._put_off(row.id, now)
         elif row.withdrawal_pending and row.id not in self._going:
-            entry.due = min(entry.due, max(now, entry.offered + _RING_PAUSE))
+            self._hurry(row.id, now)
 
     def take_due(self, now: float, most: int | None = None) -> list[int]:
         """Return the numbers of what is to be offered now, most urgent first; not too many."""
-        waiting = [(e.priority, n) for n, e in self._entries.items() if e.due <= now]
+        for heap in self._later.values():
+            while heap and heap[0][0] <= now:
+                due, number = heapq.heappop(heap)
+                if self._is_later(due, number):
+                    entry = self._entries[number]
+                    entry.is_ready = True
+                    heapq.heappush(self._ready, (entry.priority, number))
         taken: list[int] = []
-        for priority, number in sorted(waiting):
-            if len(taken) == most:
+        while len(taken) != most:
+            first = self._first_ready()
+            if first is None or not self._may_go(first, self._is_full()):
                 break
-            if self._may_go(number, self._is_full()):
-                self._going[number] = priority
-                self._entries[number].due = math.inf
-                taken.append(number)
+            heapq.heappop(self._ready)
+            self._going[first] = self._entries[first].priority
+            self._put_off(first, math.inf)
+            taken.append(first)
         return taken
 
     def take_next(self, now: float) -> int | None:
@@ -127,7 +183,7 @@ class Outbox:
         """Note a transfer's state after a successful offer: ended, or held by the peer."""
         entry = self._ended(number, row, now)
         if entry is not None and not entry.is_rung:
-            entry.due = now + self._jitter(0.8, 1.2) * entry.held_pause
+            self._put_off(number, now + self._jitter(0.8, 1.2) * entry.held_pause)
             entry.pause = _FIRST_PAUSE
             entry.held_pause = min(2 * entry.held_pause, LONGEST_HELD_PAUSE)
 
@@ -142,7 +198,7 @@ class Outbox:
         """
         entry = self._ended(number, row, now)
         if entry is not None and not entry.is_rung:
-            entry.due = now + self._jitter(0.8, 1.2) * (later or entry.pause)
+            self._put_off(number, now + self._jitter(0.8, 1.2) * (later or entry.pause))
             if not later:
                 entry.pause = min(2 * entry.pause, LONGEST_PAUSE)
 
@@ -154,7 +210,7 @@ class Outbox:
         if entry is not None:
             entry.offered = now
             if entry.is_rung:
-                entry.due = now + _RING_PAUSE
+                self._put_off(number, now + _RING_PAUSE)
         return entry
 
     def rung(self, transfer_id: TransferId, now: float) -> bool:
@@ -162,6 +218,12 @@ class Outbox:
         number = self._numbers.get(transfer_id)
         if number is None:
             return False
-        entry = self._entries[number]
-        entry.due = min(entry.due, max(now, entry.offered + _RING_PAUSE))
+        self._hurry(number, now)
         return True
+
+    def _hurry(self, number: int, now: float) -> None:
+        """Have a transfer become due as soon as it may; one that is due stays it."""
+        entry = self._entries[number]
+        due = max(now, entry.offered + _RING_PAUSE)
+        if due < entry.due and not entry.is_ready:
+            self._put_off(number, due)

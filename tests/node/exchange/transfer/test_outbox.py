@@ -142,6 +142,59 @@ def test_held_offers_that_are_found_are_spread_and_the_others_go_at_once() -> No
     assert outbox.take_due(FIRST_HELD_PAUSE) == [2]
 
 
+def may_go(outbox: Outbox, number: int, going: dict[int, Priority]) -> bool:
+    is_full = sum(p is not Priority.STAT for p in going.values()) >= outbox._at_once
+    is_stat = outbox._entries[number].priority is Priority.STAT
+    return number not in going and (is_stat or not is_full)
+
+
+def looked_for(outbox: Outbox) -> float:
+    """Return when something is due next, by a look at everything."""
+    dues = (e.due for n, e in outbox._entries.items() if may_go(outbox, n, outbox._going))
+    return min(dues, default=math.inf)
+
+
+def looked_at(outbox: Outbox, now: float) -> list[int]:
+    """Return what is to be offered now, by a look at everything."""
+    going, taken = dict(outbox._going), []
+    for priority, number in sorted(
+        (e.priority, n) for n, e in outbox._entries.items() if e.due <= now
+    ):
+        if may_go(outbox, number, going):
+            going[number] = priority
+            taken.append(number)
+    return taken
+
+
+def test_what_is_picked_does_not_cost_more_the_more_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 20,000 is looked at a few times in all, and not each time that one is picked."""
+    looks = 0
+    plain = Outbox._is_later
+
+    def counted(self: Outbox, due: float, number: int) -> bool:
+        nonlocal looks
+        looks += 1
+        return plain(self, due, number)
+
+    monkeypatch.setattr(Outbox, "_is_later", counted)
+    outbox = outbox_of(*(row(n) for n in range(1, 20_001)))
+    for n in range(1, 20_001):
+        assert outbox.take_next(1.0) == n
+        assert outbox.next_due == 0.0 or n == 20_000
+        outbox.offered(n, row(n, state=State.DELIVERED), 1.0)
+    assert outbox.next_due == math.inf
+    assert looks < 100_000
+
+
+def test_what_is_put_off_again_and_again_takes_bounded_room() -> None:
+    outbox = outbox_of(row(1), row(2))
+    for n in range(10_000):
+        for number in outbox.take_due(1000.0 * n):
+            outbox.failed(number, row(number), 1000.0 * n)
+        outbox.rung(row(1).transfer_id, 1000.0 * n + 1)
+    assert sum(map(len, outbox._later.values())) + len(outbox._ready) < 2000
+
+
 @given(st.integers(1, 3), st.data())
 def test_whatever_happens_what_waits_is_under_way_or_due(at_once: int, data: st.DataObject) -> None:
     outbox = outbox_of(at_once=at_once)
@@ -171,10 +224,13 @@ def test_whatever_happens_what_waits_is_under_way_or_due(at_once: int, data: st.
                 ended(number, rows[number], now)
             case _:
                 was_due = outbox.next_due <= now
-                taken = outbox.take_due(now)
-                assert bool(taken) == was_due
+                expected = looked_at(outbox, now)
+                taken = outbox.take_due(now, most=data.draw(st.sampled_from([None, 1])))
+                assert taken == expected[: len(taken)]
+                assert bool(taken) == was_due == bool(expected)
                 assert not going & set(taken)
                 going |= set(taken)
+        assert max(outbox.next_due, now) == max(looked_for(outbox), now)
         waiting = {n for n, one in rows.items() if one.state is not State.DELIVERED}
         assert {n for n in range(1, 6) if n in outbox} == waiting
         assert sum(n % 3 != Priority.STAT for n in going) <= at_once
