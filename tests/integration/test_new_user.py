@@ -236,6 +236,7 @@ def test_every_command_of_the_readme_works_in_its_order(ground: Path) -> None:
         assert "Nothing matches" in a.run(take("emix query"))
         assert "Synthetic^Person" in a.run("emix query PatientName=synthetic^p*")
         assert "delivered" in a.run(take("emix send s12"))
+        assert "were sent there before" in a.run(take("emix send --all"), "--yes")
         second = take("emix send /media/cdrom").replace("/media/cdrom", str(a.folder / "second"))
         with _watching(a, take("emix transfers --watch")) as watched:
             a.run(second, "--wait")
