@@ -23,11 +23,13 @@ from node.exchange.keeping import Keeping
 from node.exchange.membership.facilities import Facilities
 from node.exchange.membership.pairing import Pairing
 from node.exchange.transfer.lists import TransferLists
+from node.rpc.bounds import Bound
 from node.rpc.pages import Pages
 from node.rpc.serving import Call, Service, allow_all
 from node.system import clock
 from node.version import SOFTWARE
 
+_MANY_STUDIES = Bound(4 * 2**20, fields=100_000)
 _LOOKED_AT, _SHOWN = 100, 5
 """How many of the newest open alarms are read, and how many are shown."""
 
@@ -97,7 +99,8 @@ class NodeHandlers:
             "PreviewRetention": self._preview_retention,
             "ApplyRetention": self._apply_retention,
         }
-        return Service(pb.DESCRIPTOR.services_by_name["NodeService"], handlers, allow_all)
+        bounds = {"CheckStore": _MANY_STUDIES}
+        return Service(pb.DESCRIPTOR.services_by_name["NodeService"], handlers, allow_all, bounds)
 
     async def _status(self, _: Call[None]) -> pb.GetStatusResponse:
         about, counts = self._about, await self._keeping.counts()
@@ -161,7 +164,11 @@ class NodeHandlers:
                 pb.CheckStoreResponse(chunks_done=done, chunks_total=total, problem=problem)
             )
 
-        await self._keeping.check(read_data=call.request.read_data, report=report)
+        request: pb.CheckStoreRequest = call.request
+        studies = tuple(request.study_instance_uids)
+        await self._keeping.check(read_data=request.read_data, report=report, studies=studies)
+        unopened = (await self._keeping.counts())["unopened_chunks"]
+        await call.write(pb.CheckStoreResponse(chunks_unopened=unopened))
 
     async def _backup(self, call: Call[None]) -> None:
         destination, had = "", set[bytes]()

@@ -22,6 +22,7 @@ _COUNTS = {
     "sealed_bytes": "Sealed bytes in the store",
     "free_bytes": "Free bytes for chunks, without the reserve",
     "lost_chunks": "Chunks that are missing or damaged on this disk",
+    "unopened_chunks": "Chunks that were not opened and checked since they were sealed",
     "held_instances": "Held instances, which wait for a person's decision",
     "unfinished_imports": "Imports that are running or unfinished",
     "alarms": "Alarms in the audit log that nobody has acknowledged",

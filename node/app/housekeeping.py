@@ -19,11 +19,13 @@ from node.store.maintenance import Maintenance
 from node.store.peers import PeerStore
 from node.store.retention import RetentionStore
 from node.store.transfers import TransferStore
+from node.store.verification import Verification
 from node.system import clock
 
 log = structlog.get_logger()
 _HOUR_SECONDS, _AGAIN_SECONDS = 3600.0, 600.0
 _TRUST_SECONDS = 30.0
+_VERIFY_SECONDS, _LEAST_PAUSE = 60.0, 0.5
 _CLOCK_SECONDS = 5.0
 _NOTE_SECONDS = 600.0
 
@@ -91,6 +93,27 @@ class ClockWatch:
             except StoreError as exc:  # a full disk: tried again
                 log.warning("the time could not be noted", code=exc.code.value)
             await trio.sleep(_CLOCK_SECONDS)
+
+
+class ChunkVerifier:
+    """Opens what was sealed and never opened, little by little."""
+
+    def __init__(self, verification: Verification) -> None:
+        self._verification = verification
+
+    async def run(self) -> None:
+        """Open it, for ever; it takes a fifth of the time at most."""
+        while True:
+            pause, begun = _VERIFY_SECONDS, trio.current_time()
+            try:
+                opened = await self._verification.open_next()
+                if opened.damaged:
+                    log.error("chunks do not open", chunks=opened.damaged)
+                if opened.chunks > opened.damaged:
+                    pause = max(_LEAST_PAUSE, 4 * (trio.current_time() - begun))
+            except StoreError as exc:  # an object store that is away
+                log.warning("chunks could not be opened", code=exc.code.value)
+            await trio.sleep(pause)
 
 
 class Housekeeper:

@@ -24,7 +24,7 @@ from node.app.doctor import Doctor
 from node.app.expanding import ParserExpander
 from node.app.gauges import NodeGauges
 from node.app.home import Home, Unlocked, unlock
-from node.app.housekeeping import ClockWatch, Housekeeper, TrustKeeper
+from node.app.housekeeping import ChunkVerifier, ClockWatch, Housekeeper, TrustKeeper
 from node.app.moving_chunks import move_chunks
 from node.app.opening import open_home_store
 from node.app.statements import Addresses, OwnIdentity, Statements
@@ -83,6 +83,7 @@ from node.store.records import RecordStore
 from node.store.retention import RetentionStore
 from node.store.studies import StudyStore
 from node.store.transfers import TransferStore
+from node.store.verification import Verification
 from node.system import clock, sync_failure
 from node.system.memory import tune_memory
 from node.system.process import Stop, notify, run_until_signal
@@ -391,6 +392,8 @@ class _Node:
         nursery.start_soon(self._directories.run)
         nursery.start_soon(self._networks.keep_remembering)
         nursery.start_soon(housekeeper.run)
+        verifier = ChunkVerifier(Verification(self._context))
+        nursery.start_soon(verifier.run)
         nursery.start_soon(self._transfers.watch_overdue)
         nursery.start_soon(self._keeper.run)
         nursery.start_soon(ClockWatch(self._clock_notes).run)

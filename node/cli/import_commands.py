@@ -31,9 +31,12 @@ from node.terminal.output import (
 @click.command("import")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--stream", is_flag=True, help="Stream files even if the node can read the paths.")
+@click.option("--verify", is_flag=True, help="Open all that was imported, and check it.")
 @as_json
 @click.pass_context
-def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_: bool) -> None:
+def import_(
+    context: click.Context, paths: tuple[str, ...], stream: bool, verify: bool, json_: bool
+) -> None:
     """Import files, folders, discs, disc images and archives (ZIP, tar, gzip).
 
     Every DICOM file gets one of four verdicts: carried, carried and flagged (odd), held (a person
@@ -45,18 +48,49 @@ def import_(context: click.Context, paths: tuple[str, ...], stream: bool, json_:
     A folder or disc is imported whole. If you name a DICOMDIR itself, only the files that it
     references are imported.
 
+    What was imported is on the disk when the command ends. --verify also decrypts and expands it
+    again, and compares it with the digests of the files: do that before you delete them. The node
+    does so by itself within hours.
+
     \b
     Examples:
       emix import /media/cdrom
       emix import study.zip /srv/incoming/2026-11-24
+      emix import --verify /media/cdrom      # before the disc is given away
     """
     if not all(paths):
         raise UsageError("an empty path")
     done = import_and_show(context, [Path(path) for path in paths], stream=stream, json_=json_)
+    if verify:
+        done["verified"] = _verify(context, done["summary"]["study_instance_uids"], json_=json_)
     if json_:
         show_json(done)
-    if not is_whole(done):
+    if not is_whole(done) or (verify and done["verified"]["problems"]):
         raise SystemExit(1)
+
+
+def _verify(context: click.Context, studies: Sequence[str], *, json_: bool) -> dict[str, Any]:
+    """Have all that was imported of studies opened; show and return what was found."""
+    chunks, problems = 0, list[str]()
+    request = pb.CheckStoreRequest(read_data=True, study_instance_uids=studies)
+    if studies:
+        with (
+            node_client(context) as client,
+            ProgressBar("verifying") as bar,
+            client.stream("NodeService.CheckStore", request) as events,
+        ):
+            for event in events:
+                if event.HasField("chunks_unopened"):
+                    continue
+                chunks = event.chunks_done
+                bar.update(event.chunks_done, event.chunks_total)
+                if event.problem:
+                    problems.append(event.problem)
+    if not json_:
+        for problem in problems:
+            print_line(f"PROBLEM  {problem}: keep the files, and import them again")
+        print_line(f"Verified: {chunks} chunks opened and checked, {len(problems)} problems.")
+    return {"chunks": chunks, "problems": problems}
 
 
 def is_whole(done: dict[str, Any]) -> bool:

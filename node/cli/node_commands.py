@@ -148,10 +148,13 @@ def check(context: click.Context, read_data: bool, json_: bool) -> None:
       emix store check
       emix store check --read-data                # opens every chunk; takes its time
     """
-    chunks, problems = 0, list[str]()
+    chunks, unopened, problems = 0, 0, list[str]()
     request = pb.CheckStoreRequest(read_data=read_data)
     with node_client(context) as client, client.stream("NodeService.CheckStore", request) as events:
         for event in events:
+            if event.HasField("chunks_unopened"):
+                unopened = event.chunks_unopened
+                continue
             chunks = event.chunks_done
             if event.problem:
                 problems.append(event.problem)
@@ -159,7 +162,13 @@ def check(context: click.Context, read_data: bool, json_: bool) -> None:
                     print_line(f"PROBLEM  {event.problem}")
     how = "read and opened" if read_data else "looked at"
     text = f"{chunks} chunks {how}, {len(problems)} problems."
-    show_done({"chunks": chunks, "problems": problems}, text, json_=json_)
+    if unopened:
+        text += (
+            f" {unopened} chunks were not opened since they were sealed: the node opens them by"
+            " itself, little by little, or --read-data does it now."
+        )
+    done = {"chunks": chunks, "problems": problems, "unopened": unopened}
+    show_done(done, text, json_=json_)
     if problems:
         raise SystemExit(1)
 

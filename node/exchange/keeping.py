@@ -22,9 +22,13 @@ class Maintained(Protocol):
         """Return how much is here: studies, instances, sealed bytes, held, free bytes."""
 
     async def check(
-        self, *, read_data: bool, report: Callable[[int, int, str], Awaitable[None]]
+        self,
+        *,
+        read_data: bool,
+        report: Callable[[int, int, str], Awaitable[None]],
+        studies: Collection[str] = (),
     ) -> int:
-        """Hold every closed package against its envelope and its chunks."""
+        """Hold every closed package, or those of some studies, against envelope and chunks."""
 
     async def backup(
         self,
@@ -77,17 +81,22 @@ class Keeping:
         return await self._store.counts()
 
     async def check(
-        self, *, read_data: bool, report: Callable[[int, int, str], Awaitable[None]]
+        self,
+        *,
+        read_data: bool,
+        report: Callable[[int, int, str], Awaitable[None]],
+        studies: Collection[str] = (),
     ) -> int:
         """Check every closed package against its envelope and its chunks; return how many problems.
 
         Damage is recorded as it is found. `report` is called with the chunks done, the chunks in
-        all, and a problem or an empty text.
+        all, and a problem or an empty text. With `studies`, only what was imported of these is
+        checked.
 
         Cancellation:
             The damage found so far is recorded.
         """
-        return await self._store.check(read_data=read_data, report=report)
+        return await self._store.check(read_data=read_data, report=report, studies=studies)
 
     async def backup(
         self,

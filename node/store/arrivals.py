@@ -40,6 +40,7 @@ from node.store.envelopes import Envelope
 from node.store.lost import find_lost, is_whole, lost_positions
 from node.store.transfer_rows import FINAL, OPEN
 from node.store.transfers import TransferStore
+from node.store.verification import mark_opened
 from node.system import clock
 
 MAX_OPEN_OFFERS = 10_000
@@ -461,6 +462,7 @@ def _close_arrived(
         raise StoreError("chunks were damaged or lost here meanwhile; they are carried again")
     if package.state is PackageState.CLOSED:
         return
+    mark_opened(db, package.id, range(len(manifest.chunks)))
     package_rows.add_instances(db, package.id, 0, manifest.instances, checked.images)
     package_rows.add_attachments(db, package.id, 0, manifest.attachments)
     package_rows.merge_index(db, package.id, checked.index, forms)

@@ -23,6 +23,7 @@ from node.store.opening import check_chunk
 from node.store.removal import finish_removals, sweep
 from node.store.repair import find_orphans
 from node.store.transfer_rows import FINAL
+from node.store.verification import count_unopened, note_opened
 from node.system import clock
 from node.system.durable_files import TEMPORARY_SUFFIX
 
@@ -121,7 +122,11 @@ class Maintenance:
         return {(row[0], row[1]): row[2] for row in rows}
 
     async def check(
-        self, *, read_data: bool, report: Callable[[int, int, str], Awaitable[None]]
+        self,
+        *,
+        read_data: bool,
+        report: Callable[[int, int, str], Awaitable[None]],
+        studies: Collection[str] = (),
     ) -> int:
         """Hold every closed package against its envelope and its chunks.
 
@@ -131,6 +136,8 @@ class Maintenance:
         Args:
             read_data: Open every chunk too, instead of looking at sizes only.
             report: Called with chunks done and in all, and a problem or an empty text.
+            studies: Look at this facility's packages of these studies only; at all if there are
+                none.
 
         Returns:
             How many problems were found.
@@ -139,10 +146,8 @@ class Maintenance:
             StoreError: what keeps the chunks does not answer, or refuses this node.
         """
         context, problems, done = self._context, 0, 0
-        packages = await context.database.read(
-            lambda db: package_rows.find_packages(db, "state = 'closed'", ())
-        )
-        total = (await self._chunk_count()) or 0
+        packages = await context.database.read(partial(self._packages_of, studies))
+        total = await context.database.read(partial(_count_chunks, [p.id for p in packages]))
         names = {p.name for p in context.envelopes.paths()}
         for package in packages:
             if context.envelopes.name(package.origin, package.package_id) not in names:
@@ -150,10 +155,13 @@ class Maintenance:
                 await report(done, total, f"package {package.package_id.short()}: no envelope")
             noted = await context.database.read(partial(_lost_of, package))
             chunks = await context.database.read(partial(_chunks_of, package))
+            opened: list[int] = []
             for position, (entry, pieces) in enumerate(chunks):
                 look = partial(self._look, package, entry, pieces)
                 try:
                     await trio.to_thread.run_sync(look, read_data, position in noted)
+                    if read_data:
+                        opened.append(position)
                 except StoreError as exc:
                     await trio.to_thread.run_sync(raise_if_general, context.storage, exc)
                     problems += 1
@@ -161,6 +169,7 @@ class Maintenance:
                 done += 1
                 if done % _REPORT_EVERY == 0:
                     await report(done, total, "")
+            await trio.to_thread.run_sync(note_opened, context, package.id, opened)
         await report(done, total, "")
         return problems
 
@@ -186,15 +195,14 @@ class Maintenance:
             context.storage.sync([entry.chunk_id])
             note_found(context, [entry.chunk_id])
 
-    async def _chunk_count(self) -> int:
-        return await self._context.database.read(
-            lambda db: int(
-                db.execute(
-                    "SELECT COUNT(*) FROM chunks c JOIN packages p ON p.id = c.package"
-                    " WHERE p.state = 'closed'"
-                ).fetchone()[0]
-            )
-        )
+    def _packages_of(self, studies: Collection[str], db: Db) -> list[Package]:
+        if not studies:
+            return package_rows.find_packages(db, "state = 'closed'", ())
+        me, found = self._context.facility.digest, list[Package]()
+        for study in studies:
+            where = "state = 'closed' AND study_uid = ? AND origin = ?"
+            found += package_rows.find_packages(db, where, (study, me))
+        return found
 
     async def backup(
         self,
@@ -232,10 +240,12 @@ class Maintenance:
 
 def _chunks_of(package: Package, db: Db) -> list[tuple[ChunkEntry, list[int]]]:
     """Return a package's chunks, each with the lengths of the pieces in it."""
-    chunks = package_rows.get_chunks(db, package.id)
-    return list(
-        zip(chunks, package_rows.get_piece_lengths(db, package.id, len(chunks)), strict=True)
-    )
+    return list(zip(*package_rows.get_chunks_and_pieces(db, package.id), strict=True))
+
+
+def _count_chunks(packages: Sequence[int], db: Db) -> int:
+    sql = "SELECT COUNT(*) FROM chunks WHERE package = ?"
+    return sum(int(db.execute(sql, (package,)).fetchone()[0]) for package in packages)
 
 
 def _lost_of(package: Package, db: Db) -> frozenset[int]:
@@ -252,4 +262,4 @@ def _counts(db: Db) -> dict[str, int]:
         "alarms": f"SELECT COUNT(*) FROM audit WHERE {audit_rows.OPEN_ALARMS}",
     }
     counts = {name: int(db.execute(query).fetchone()[0]) for name, query in sql.items()}
-    return {**counts, "lost_chunks": count_lost(db)}
+    return {**counts, "lost_chunks": count_lost(db), "unopened_chunks": count_unopened(db)}

@@ -166,12 +166,10 @@ class _Copies:
     def _chunks_of(self, package: Package) -> tuple[Sequence[ChunkEntry], list[list[int]]]:
         """Return a package's chunks, and the lengths of the pieces in each."""
         if package.id not in self._known:
-
-            def look(db: Db) -> tuple[Sequence[ChunkEntry], list[list[int]]]:
-                chunks = package_rows.get_chunks(db, package.id)
-                return chunks, package_rows.get_piece_lengths(db, package.id, len(chunks))
-
-            self._known = {package.id: self._context.database.read_sync(look)}
+            found = self._context.database.read_sync(
+                lambda db: package_rows.get_chunks_and_pieces(db, package.id)
+            )
+            self._known = {package.id: found}
         return self._known[package.id]
 
 

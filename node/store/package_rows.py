@@ -168,7 +168,7 @@ def add_chunks(
         (sum(c.sealed_bytes for c in chunks), package),
     )
     db.conn.executemany(
-        "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
         [
             (
                 package,
@@ -295,6 +295,12 @@ def get_chunks(db: Db, package: int) -> tuple[ChunkEntry, ...]:
     """Return a package's chunks by position."""
     sql = f"SELECT {_CHUNK} FROM chunks WHERE package = ? ORDER BY position"
     return tuple(_chunk(row) for row in db.execute(sql, (package,)))
+
+
+def get_chunks_and_pieces(db: Db, package: int) -> tuple[Sequence[ChunkEntry], list[list[int]]]:
+    """Return a package's chunks by position, and for each the lengths of the pieces in it."""
+    chunks = get_chunks(db, package)
+    return chunks, get_piece_lengths(db, package, len(chunks))
 
 
 def get_piece_lengths(db: Db, package: int, chunks: int) -> list[list[int]]:

@@ -451,3 +451,10 @@ def _transfers(db: sqlite_utils.Database) -> None:
     db.execute("ALTER TABLE transfers RENAME COLUMN untold TO withdrawal_pending")
     # `transfers_state` answers what is open: SQLite never chose this one.
     db.execute("DROP INDEX transfers_open")
+
+
+@migrations(name="0007_opened")
+def _opened(db: sqlite_utils.Database) -> None:
+    # When a chunk was opened and checked last; 0 for never since it was made.
+    db.execute("ALTER TABLE chunks ADD COLUMN opened_time REAL NOT NULL DEFAULT 0")
+    db.execute("CREATE INDEX chunks_unopened ON chunks (package, position) WHERE opened_time = 0")

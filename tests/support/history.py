@@ -63,7 +63,7 @@ def _add_package(
         (row, name, origin, study_of(n), bytes(72), when, _DOCUMENT, digest, received_from),
     )
     db.execute(
-        "INSERT INTO chunks VALUES (?, 0, 0, ?, 2000, 1000, ?, 1)",
+        "INSERT INTO chunks VALUES (?, 0, 0, ?, 2000, 1000, ?, 1, 1)",
         (row, secrets.token_bytes(32), secrets.token_bytes(32)),
     )
     db.execute(

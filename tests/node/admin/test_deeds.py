@@ -88,7 +88,14 @@ async def test_lists_that_name_patients_need_more_than_the_nodes_state(
     ("deed", "methods"),
     [
         (Deed.BRING_IN, {"StudyService/Import"}),
-        (Deed.SEND, {"TransferService/Send", "TransferService/CancelTransfer"}),
+        (
+            Deed.SEND,
+            {
+                "TransferService/Send",
+                "TransferService/SendStudies",
+                "TransferService/CancelTransfer",
+            },
+        ),
         (Deed.TAKE_OUT, {"StudyService/ExportStudy"}),
         (Deed.DELETE, {"StudyService/DeleteStudy"}),
         (

@@ -42,6 +42,7 @@ COUNTS = {
     "free_bytes": 4,
     "held_instances": 5,
     "alarms": 0,
+    "unopened_chunks": 7,
 }
 ABOUT = About(
     ME.facility,
@@ -62,8 +63,8 @@ class Store(Recorded):
         super().__init__(**({"counts": COUNTS} | answered))
         self.calls, self._pieces = log, pieces
 
-    async def check(self, *, read_data: bool, report: Any) -> int:
-        self.calls.append(("check", (read_data,)))
+    async def check(self, *, read_data: bool, report: Any, studies: Any) -> int:
+        self.calls.append(("check", (read_data, studies)))
         await report(1, 2, "")
         await report(2, 2, "chunk abc is damaged")
         return 1
@@ -224,13 +225,19 @@ async def test_check_of_the_store_answers_with_each_problem_as_it_is_found(
 ) -> None:
     node = Node()
     got = await answers(
-        node.service, "CheckStore", AdminCall(pb.CheckStoreRequest(read_data=read_data))
+        node.service,
+        "CheckStore",
+        AdminCall(pb.CheckStoreRequest(read_data=read_data, study_instance_uids=["1.2", "1.3"])),
     )
-    assert [(m.chunks_done, m.chunks_total, m.problem) for m in got] == [
+    *found, last = got
+    assert [(m.chunks_done, m.chunks_total, m.problem) for m in found] == [
         (1, 2, ""),
         (2, 2, "chunk abc is damaged"),
     ]
-    assert node.log == [("check", (read_data,))]
+    assert last == pb.CheckStoreResponse(chunks_unopened=7)
+    assert [call for call in node.log if call[0] == "check"] == [
+        ("check", (read_data, ("1.2", "1.3")))
+    ]
 
 
 # -- backup ---------------------------------------------------------------------------------------

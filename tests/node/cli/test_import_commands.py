@@ -268,3 +268,37 @@ def test_error_of_the_node_ends_an_import_without_a_summary(
     assert done.stderr == "emix: the disk is full\n"
     assert "imported" not in done.stdout
     assert signal.getsignal(signal.SIGINT) is before
+
+
+CHECK = "NodeService.CheckStore"
+
+
+@pytest.mark.parametrize("problems", [[], ["chunk abc is damaged"]])
+def test_verified_is_what_was_opened_again(
+    node: AnsweringNode, disc: Path, problems: list[str]
+) -> None:
+    node.answers[CHECK] = [
+        pb.CheckStoreResponse(chunks_done=1, chunks_total=2),
+        *(pb.CheckStoreResponse(chunks_done=1, problem=problem) for problem in problems),
+        pb.CheckStoreResponse(chunks_done=2, chunks_total=2),
+        pb.CheckStoreResponse(chunks_unopened=9),
+    ]
+    node.answers["NodeService.GetIdentity"] = pb.GetIdentityResponse()
+    done = node.run("import", "--verify", str(disc))
+    assert done.exit_code == bool(problems)
+    assert node.requests(CHECK) == [
+        pb.CheckStoreRequest(read_data=True, study_instance_uids=["1.2.3"])
+    ]
+    last = f"Verified: 2 chunks opened and checked, {len(problems)} problems."
+    assert done.stdout.splitlines()[-1] == last
+    for problem in problems:
+        assert f"PROBLEM  {problem}: keep the files, and import them again" in done.stdout
+    said = node.json("import", "--verify", str(disc), status=bool(problems))
+    assert said["verified"] == {"chunks": 2, "problems": problems}
+
+
+def test_nothing_is_verified_where_nothing_came(node: AnsweringNode, disc: Path) -> None:
+    node.answers[IMPORT] = ended(pb.ImportSummary(), [])
+    said = node.json("import", "--verify", str(disc), status=1)
+    assert said["verified"] == {"chunks": 0, "problems": []}
+    assert node.requests(CHECK) == []

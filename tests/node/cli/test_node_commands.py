@@ -170,6 +170,7 @@ def test_every_problem_of_the_store_is_named_and_fails_the_check(node: Answering
     node.answers[CHECK] = [
         pb.CheckStoreResponse(chunks_done=5, problem="chunk abc is missing"),
         pb.CheckStoreResponse(chunks_done=9, problem="chunk def is damaged"),
+        pb.CheckStoreResponse(chunks_unopened=0),
     ]
     done = node.run("store", "check")
     assert done.exit_code == 1
@@ -181,7 +182,19 @@ def test_every_problem_of_the_store_is_named_and_fails_the_check(node: Answering
     assert node.json("store", "check", status=1) == {
         "chunks": 9,
         "problems": ["chunk abc is missing", "chunk def is damaged"],
+        "unopened": 0,
     }
+
+
+def test_check_says_what_was_never_opened(node: AnsweringNode) -> None:
+    node.answers[CHECK] = [
+        pb.CheckStoreResponse(chunks_done=9),
+        pb.CheckStoreResponse(chunks_unopened=4),
+    ]
+    done = node.run("store", "check")
+    assert done.exit_code == 0
+    assert "9 chunks looked at, 0 problems. 4 chunks were not opened since" in done.stdout
+    assert node.json("store", "check") == {"chunks": 9, "problems": [], "unopened": 4}
 
 
 def test_check_that_breaks_off_is_not_taken_for_a_whole_one(node: AnsweringNode) -> None:

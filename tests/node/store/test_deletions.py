@@ -111,7 +111,7 @@ async def test_what_was_added_after_a_delivery_is_not_called_sent(context: Store
         db.execute("UPDATE more SET id = 9999, package_id = randomblob(32)")
         db.execute("INSERT INTO packages SELECT * FROM more")
         db.execute("DROP TABLE more")
-        db.execute("INSERT INTO chunks VALUES (9999, 0, 0, randomblob(32), 1, 1, x'', 1)")
+        db.execute("INSERT INTO chunks VALUES (9999, 0, 0, randomblob(32), 1, 1, x'', 1, 0)")
         db.execute(
             "INSERT INTO instances (package, position, sop_instance_uid, sop_class_uid, series_uid,"
             " transfer_syntax_uid, size_bytes, digest, extents)"

@@ -170,6 +170,7 @@ async def test_counts_are_of_what_people_see(world: World) -> None:
         "unfinished_imports": 1,
         "alarms": 1,
         "lost_chunks": 1,
+        "unopened_chunks": 3,
     }
 
 
@@ -180,6 +181,26 @@ async def test_whole_store_has_no_problem(world: World) -> None:
     assert await world.check(read_data=True) == []
     chunks = len(list(world.storage.contents())) - 1
     assert world.counted[-1] == (chunks, chunks), "what is open is nobody's yet"
+
+
+async def test_what_a_check_has_opened_counts_as_opened(world: World) -> None:
+    for study in (1, 2):
+        await put_package(world.context, study, [("text/plain", REPORT, ())])
+    await world.check()
+    assert (await world.maintenance.counts())["unopened_chunks"] == 4, "sizes say nothing"
+    found: list[str] = []
+
+    async def report(done: int, total: int, problem: str) -> None:
+        found.append(f"{done} of {total} {problem}")
+
+    uid = world.context.database.read_sync(
+        lambda db: package_rows.find_packages(db, "id = 1", ())[0].study_uid
+    )
+    await world.maintenance.check(read_data=True, report=report, studies=[uid, "1.2.3.4"])
+    assert found[-1] == "2 of 2 "
+    assert (await world.maintenance.counts())["unopened_chunks"] == 2
+    await world.check(read_data=True)
+    assert (await world.maintenance.counts())["unopened_chunks"] == 0
 
 
 async def test_each_problem_is_told_and_what_is_damaged_is_noted(world: World) -> None:

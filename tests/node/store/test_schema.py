@@ -232,6 +232,8 @@ QUESTIONS: dict[str, str] = {
         "SELECT id, study_uid, origin FROM packages WHERE state = 'closed' ORDER BY id DESC"
     ),
     "chunks_id": "SELECT chunk_id FROM chunks WHERE chunk_id IN (?, ?)",
+    "chunks_unopened": "SELECT c.package FROM chunks c JOIN packages p ON p.id = c.package"
+    " WHERE c.opened_time = 0 AND c.present = 1 AND p.state = 'closed' ORDER BY c.package LIMIT 1",
     "chunks_absent": "SELECT position FROM chunks WHERE package = ? AND present = 0",
     "instances_sop": "SELECT package FROM instances WHERE sop_instance_uid IN (?, ?)",
     "instances_digest": "SELECT package, position FROM instances WHERE digest = ?",

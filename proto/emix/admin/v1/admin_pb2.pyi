@@ -87,20 +87,24 @@ class Finding(_message.Message):
     def __init__(self, subject: _Optional[str] = ..., level: _Optional[str] = ..., text: _Optional[str] = ..., advice: _Optional[str] = ...) -> None: ...
 
 class CheckStoreRequest(_message.Message):
-    __slots__ = ("read_data",)
+    __slots__ = ("read_data", "study_instance_uids")
     READ_DATA_FIELD_NUMBER: _ClassVar[int]
+    STUDY_INSTANCE_UIDS_FIELD_NUMBER: _ClassVar[int]
     read_data: bool
-    def __init__(self, read_data: _Optional[bool] = ...) -> None: ...
+    study_instance_uids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, read_data: _Optional[bool] = ..., study_instance_uids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CheckStoreResponse(_message.Message):
-    __slots__ = ("chunks_done", "chunks_total", "problem")
+    __slots__ = ("chunks_done", "chunks_total", "problem", "chunks_unopened")
     CHUNKS_DONE_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_UNOPENED_FIELD_NUMBER: _ClassVar[int]
     chunks_done: int
     chunks_total: int
     problem: str
-    def __init__(self, chunks_done: _Optional[int] = ..., chunks_total: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+    chunks_unopened: int
+    def __init__(self, chunks_done: _Optional[int] = ..., chunks_total: _Optional[int] = ..., problem: _Optional[str] = ..., chunks_unopened: _Optional[int] = ...) -> None: ...
 
 class BackupRequest(_message.Message):
     __slots__ = ("destination", "had_chunks")
