@@ -5,6 +5,7 @@ the medians are compared: core-seconds of all processes, and seconds, of each ki
 worse" means core-seconds within 5 %.
 """
 
+import inspect
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench import cores
 from bench.ct_study import hold_digest, make_ct_study
 from bench.run import DATA
 
@@ -23,9 +25,10 @@ _WORK = ("start", "import", "send", "export")
 """What is measured apart. To start is: two homes are made, two nodes started and paired."""
 
 # This runs in the tree that is measured, with what that tree has for running nodes.
-_ROUND = """
-import json, os, resource, sys, time
-from pathlib import Path
+_ROUND = (
+    inspect.getsource(cores)
+    + """
+import json, sys, time
 
 try:
     from tests.support.nodes import two_nodes
@@ -34,28 +37,6 @@ except ImportError:
 
 study, folder = Path(sys.argv[1]), Path(sys.argv[2])
 found = {}
-hertz = os.sysconf("SC_CLK_TCK")
-
-def used():
-    "Core-seconds of all processes below this one: those that run, and those that have ended."
-    parents, ticks = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(fields[1])
-            ticks[int(entry.name)] = sum(map(int, fields[11:15]))
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    total = ended.ru_utime + ended.ru_stime
-    for pid in ticks:
-        above = parents[pid]
-        while above in parents and above != os.getpid():
-            above = parents[above]
-        if above == os.getpid():
-            total += ticks[pid] / hertz
-    return total
 
 def timed(name, work):
     cores, begun = used(), time.perf_counter()
@@ -74,6 +55,7 @@ finally:
     nodes.__exit__(None, None, None)
 print(json.dumps(found))
 """
+)
 _Round = dict[str, dict[str, float]]
 
 
@@ -99,18 +81,14 @@ def main() -> None:
 
 
 def _checked_out(commit: str, folder: Path) -> Path:
-    """Return a tree of a commit with an environment in which all processes run its code."""
+    """Return a tree of a commit with the environment that its own lock describes."""
     tree = folder / f"tree-{commit}"
     tree.mkdir()
     archive = subprocess.run(
         ["git", "archive", commit], cwd=ROOT, stdout=subprocess.PIPE, check=True
     ).stdout
     subprocess.run(["tar", "-x", "-C", str(tree)], input=archive, check=True)
-    environment = tree / ".env"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
-    (packages,) = environment.glob("lib/python*/site-packages")
-    libraries = next(path for path in sys.path if path.endswith("site-packages"))
-    (packages / "tree.pth").write_text(f"{tree}\n{tree / 'proto'}\n{libraries}\n")
+    subprocess.run(["make", "-s", ".venv/.ready"], cwd=tree, check=True)
     return tree
 
 
@@ -118,7 +96,7 @@ def _round(tree: Path, study: Path, homes: Path) -> _Round:
     homes.mkdir()
     try:
         done = subprocess.run(
-            [str(tree / ".env/bin/python"), "-c", _ROUND, str(study), str(homes)],
+            [str(tree / ".venv/bin/python"), "-c", _ROUND, str(study), str(homes)],
             cwd=tree,
             stdout=subprocess.PIPE,
             check=True,
