@@ -10,30 +10,66 @@ from node.terminal.commands import EXIT_STATUS, SETTINGS, CommandGroup
 from node.terminal.extras import add_extras
 
 # Each module is loaded with the first of its commands: all of them together cost more than most
-# commands do.
+# commands do. The list of commands is told without them.
 _MODULES = {
-    "audit_commands": "receipts",
-    "audit_log_commands": "audit",
-    "config_commands": "config",
-    "export_commands": "export",
-    "held_commands": "held",
-    "import_commands": "import",
-    "keeping_commands": "clock retention",
-    "key_commands": "node keys",
-    "network_commands": "join networks find",
-    "home_commands": "init serve passphrase restore",
-    "node_commands": "id status doctor store backup",
-    "peer_commands": "peers",
-    "study_commands": "studies query study delete",
-    "transfer_commands": "send transfers cancel inbox accept decline",
-    "unfinished_commands": "imports",
+    "audit_commands": {"receipts": "List receipts, given and received."},
+    "audit_log_commands": {"audit": "List the audit log's latest entries."},
+    "config_commands": {"config": "Check the settings in emix.toml."},
+    "export_commands": {"export": "Write a study's files into a new folder, or a ZIP file."},
+    "held_commands": {"held": "List held instances, which wait for a person's decision."},
+    "import_commands": {"import": "Import files, folders, discs, disc images and archives."},
+    "keeping_commands": {
+        "clock": "Confirm this node's clock.",
+        "retention": "Run one retention step, as the node does every hour.",
+    },
+    "key_commands": {
+        "node": "Replace the node key or renew its certificate.",
+        "keys": "Show the node key and its expiry; rotate or destroy keys.",
+    },
+    "network_commands": {
+        "join": "Join a network with the letter that its operator sent.",
+        "networks": "List the networks that this facility has joined.",
+        "find": "Find facilities of the networks by name, city, department.",
+    },
+    "home_commands": {
+        "init": "Make a new node: keys, encrypted store, configuration.",
+        "serve": "Run the node until it is stopped (Ctrl-C, SIGTERM).",
+        "passphrase": "Set a new passphrase; stop the node first.",
+        "restore": "Make the home from a backup (on a new machine, say).",
+    },
+    "node_commands": {
+        "id": "Show this facility's ID, which partners compare.",
+        "status": "Show the node's state and its alarms.",
+        "doctor": "Find problems and say how to fix them.",
+        "store": "Check or repair the local store.",
+        "backup": "Write a copy of the whole node, encrypted; or verify one.",
+    },
+    "peer_commands": {"peers": "List paired facilities; pair with one, or part from it."},
+    "study_commands": {
+        "studies": "List studies, newest first, all or those with some words.",
+        "query": "Find studies, series or instances by DICOM attributes.",
+        "study": "Show one study: patient, series, packages, where it went.",
+        "delete": "Delete a study here.",
+    },
+    "transfer_commands": {
+        "send": "Send studies to a facility: paired, or of a network.",
+        "transfers": "List transfers, newest first; watch them.",
+        "cancel": "Cancel a transfer that is not delivered yet.",
+        "inbox": "List received studies, waiting offers, incoming transfers.",
+        "accept": "Accept a waiting offer.",
+        "decline": "Decline a waiting offer.",
+    },
+    "unfinished_commands": {"imports": "List running and unfinished imports."},
 }
 
 
 class _Group(CommandGroup):
     interrupted = "interrupted; the node continues the work that it was given"
     modules = MappingProxyType(
-        {name: f"node.cli.{module}" for module, names in _MODULES.items() for name in names.split()}
+        {name: f"node.cli.{module}" for module, told in _MODULES.items() for name in told}
+    )
+    summaries = MappingProxyType(
+        {name: summary for told in _MODULES.values() for name, summary in told.items()}
     )
 
 

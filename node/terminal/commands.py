@@ -53,10 +53,12 @@ class CommandGroup(click.Group):
         interrupted: The message after Ctrl-C.
         modules: Commands that are loaded on demand: each with the module that has it in
             `COMMANDS`.
+        summaries: What the list of commands says of each of them.
     """
 
     interrupted = "interrupted"
     modules: Mapping[str, str] = MappingProxyType({})
+    summaries: Mapping[str, str] = MappingProxyType({})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in order."""
@@ -66,8 +68,20 @@ class CommandGroup(click.Group):
         """Return a command; provides `help COMMAND`, too, which people often try first."""
         if cmd_name in self.modules and cmd_name not in self.commands:
             for command in import_module(self.modules[cmd_name]).COMMANDS:
+                command.short_help = self.summaries[command.name]
                 self.add_command(command)
         return super().get_command(ctx, cmd_name) or (_help if cmd_name == "help" else None)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands; those that are not loaded need not be for it."""
+        names = self.list_commands(ctx)
+        limit = formatter.width - 6 - max(len(name) for name in names)
+        told = [
+            (name, self.summaries.get(name) or self.commands[name].get_short_help_str(limit))
+            for name in names
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(told)
 
     def main(self, args: Sequence[str] | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Run the command line; what cannot be read or written is a line and a status, too."""
