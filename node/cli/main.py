@@ -66,10 +66,10 @@ _MODULES = {
 class _Group(CommandGroup):
     interrupted = "interrupted; the node continues the work that it was given"
     modules = MappingProxyType(
-        {name: f"node.cli.{module}" for module, told in _MODULES.items() for name in told}
+        {name: f"node.cli.{module}" for module, commands in _MODULES.items() for name in commands}
     )
     summaries = MappingProxyType(
-        {name: summary for told in _MODULES.values() for name, summary in told.items()}
+        {name: summary for commands in _MODULES.values() for name, summary in commands.items()}
     )
 
 

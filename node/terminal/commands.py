@@ -76,12 +76,12 @@ class CommandGroup(click.Group):
         """Write the list of commands; those that are not loaded need not be for it."""
         names = self.list_commands(ctx)
         limit = formatter.width - 6 - max(len(name) for name in names)
-        told = [
+        rows = [
             (name, self.summaries.get(name) or self.commands[name].get_short_help_str(limit))
             for name in names
         ]
         with formatter.section("Commands"):
-            formatter.write_dl(told)
+            formatter.write_dl(rows)
 
     def main(self, args: Sequence[str] | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Run the command line; what cannot be read or written is a line and a status, too."""

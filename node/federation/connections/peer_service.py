@@ -60,7 +60,7 @@ WATCHES_A_SECOND, WATCHES_AT_ONCE = 0.5, 10.0
 """How fast one peer may open watches; each looks through what waits for it."""
 
 CALLS_A_SECOND, CALLS_AT_ONCE = 25.0, 100.0
-"""Of one peer, of whatever kind: more than its transfers at their pace with all else."""
+"""Of one peer, of whatever kind. One call may carry a hundred transfers."""
 
 LINES_A_MINUTE = 60
 """In the log, of one peer's transfers that ended early."""
