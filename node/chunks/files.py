@@ -114,14 +114,18 @@ class FileChunkStorage:
 
     def contents(self) -> Iterator[tuple[ChunkId, int]]:
         """See `ChunkStorage.contents`."""
+        for chunk_id in self.ids():
+            if (size := self.size(chunk_id)) is not None:
+                yield chunk_id, size
+
+    def ids(self) -> Iterator[ChunkId]:
+        """See `ChunkStorage.ids`."""
         for folder in self.folders()[1:]:
             with durable_files.translated():
                 names = [entry.name for entry in os.scandir(folder)]
             for name in names:
                 with suppress(ValueError):  # a foreign file, which is ignored
-                    chunk_id = ChunkId.parse(name)
-                    if (size := self.size(chunk_id)) is not None:
-                        yield chunk_id, size
+                    yield ChunkId.parse(name)
 
     def free_bytes(self) -> int:
         """See `ChunkStorage.free_bytes`."""

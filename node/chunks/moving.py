@@ -38,7 +38,7 @@ class MovingChunkStorage:
         Raises:
             StoreError: one of the places failed; chunks that have moved stay moved.
         """
-        some = [chunk_id for chunk_id, _ in islice(self._before.contents(), _BATCH)]
+        some = list(islice(self._before.ids(), _BATCH))
         self._move(some)
         return len(some)
 
@@ -54,7 +54,7 @@ class MovingChunkStorage:
         Raises:
             StoreError: as for `move_some`.
         """
-        there = {chunk_id for chunk_id, _ in self._to.contents()}
+        there = set(self._to.ids())
         unseen = (chunk_id for chunk_id in named if chunk_id not in there)
         while some := list(islice(unseen, _BATCH)):
             self._move([one for one in some if self._before.size(one) is not None])
@@ -118,6 +118,14 @@ class MovingChunkStorage:
         for chunk_id, size in self._to.contents():
             if chunk_id not in left:
                 yield chunk_id, size
+
+    def ids(self) -> Iterator[ChunkId]:
+        """See `ChunkStorage.ids`."""
+        left = set()
+        for chunk_id in self._before.ids():
+            left.add(chunk_id)
+            yield chunk_id
+        yield from (chunk_id for chunk_id in self._to.ids() if chunk_id not in left)
 
     def free_bytes(self) -> int:
         """See `ChunkStorage.free_bytes`."""

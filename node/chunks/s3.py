@@ -153,6 +153,10 @@ class S3ChunkStorage:
                 return
             after = max(names)
 
+    def ids(self) -> Iterator[ChunkId]:
+        """See `ChunkStorage.ids`."""
+        return (chunk_id for chunk_id, _ in self.contents())
+
     def free_bytes(self) -> int:
         """See `ChunkStorage.free_bytes`."""
         return _UNBOUNDED if shutil.disk_usage(self._disk).free > self._reserve_bytes else 0

@@ -29,7 +29,8 @@ class ChunkStorage(Protocol):
     Threads: every method blocks and is called on worker threads, by several at once. Two puts of
     one chunk at the same time leave that chunk.
 
-    Memory: a method holds one chunk at most, beside its arguments; `contents` holds a page.
+    Memory: a method holds one chunk at most, beside its arguments; `contents` and
+    `ids` hold a page.
 
     Time: a call to another machine gives up after a bounded number of tries and seconds, and raises
     `StoreError`.
@@ -89,6 +90,9 @@ class ChunkStorage(Protocol):
         A listing may lag: recent puts may be missing, and recent deletions may still appear. So use
         it to find surplus chunks, never to find missing ones.
         """
+
+    def ids(self) -> Iterator[ChunkId]:
+        """Yield every chunk that is there, as `contents` does, without asking for its size."""
 
     def free_bytes(self) -> int:
         """Return how much more can be put, the reserve left out."""

@@ -95,6 +95,10 @@ class MemoryChunkStorage:
         self.check()
         yield from (self._sizes() if self._listed is None else self._listed).items()
 
+    def ids(self) -> Iterator[ChunkId]:
+        """See `ChunkStorage.ids`."""
+        return (chunk_id for chunk_id, _ in self.contents())
+
     def free_bytes(self) -> int:
         """See `ChunkStorage.free_bytes`."""
         with self._lock:

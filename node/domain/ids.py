@@ -15,6 +15,8 @@ from typing import Self
 DIGEST_BYTES = 32
 _CHECK_BYTES = 3
 _GROUP = 7
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_DIGITS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 # What people type for a character that the alphabet lacks.
 _TYPED = str.maketrans({"0": "O", "1": "I", "8": "B", "-": None, " ": None, "\n": None})
 
@@ -24,11 +26,14 @@ def _base32(data: bytes) -> str:
 
 
 def _unbase32(text: str) -> bytes:
-    padding = "=" * (-len(text) % 8)
-    data = base64.b32decode(text + padding)
-    if _base32(data) != text:  # stray bits at the end would give one id two spellings
+    """A store is listed by names in base32, and Python's own decoder takes eight times as long."""
+    if not text or text.strip(_ALPHABET):
+        raise ValueError("not base32")
+    size, stray = divmod(5 * len(text), 8)
+    number = int(text.translate(_DIGITS), 32)
+    if stray > 4 or number & ((1 << stray) - 1):  # they would give one id two spellings
         raise ValueError("not canonical base32")
-    return data
+    return (number >> stray).to_bytes(size)
 
 
 @dataclass(frozen=True, slots=True, order=True)

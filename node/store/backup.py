@@ -104,8 +104,8 @@ class Backup:
                 elif is_present:
                     yield Piece(_chunk_name(chunk_id), b"", "it is missing")
             after = some[-1][0].digest
-        contents = self._context.storage.contents()
-        while listed := [chunk_id for chunk_id, _ in islice(contents, _SLICE)]:
+        ids = self._context.storage.ids()
+        while listed := list(islice(ids, _SLICE)):
             for chunk_id in database.read_sync(partial(package_rows.unnamed, chunk_ids=listed)):
                 if piece := self._chunk(chunk_id):
                     yield piece

@@ -11,6 +11,7 @@ has been opened and checked (or was just sealed here), and synced before the dat
 ```
 """
 
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ _HEADER = struct.Struct("<4sQ")
 _MAGIC = b"emxe"
 _KIND = "emix/envelope/v1"
 _LENGTHS = struct.Struct("<4Q")
+ORIGIN_BYTES = 8
+"""How much of the origin's id stands in an envelope's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,19 @@ class Envelopes:
 
     def name(self, origin: FacilityId, package_id: PackageId) -> str:
         """Return an envelope's file name; two facilities' packages never share one."""
-        return f"{package_id}-{origin.digest[:8].hex()}"
+        return f"{package_id}-{origin.digest[:ORIGIN_BYTES].hex()}"
+
+    def named(self, name: str) -> tuple[bytes, bytes] | None:
+        """Return what a file name states: package id, origin's first bytes; None: it is foreign."""
+        package_id, _, origin = name.partition("-")
+        try:
+            stated = PackageId.parse(package_id).digest, bytes.fromhex(origin)
+        except ValueError:
+            return None
+        return stated if name == f"{package_id.lower()}-{stated[1].hex()}" else None
 
     def _path(self, origin: FacilityId, package_id: PackageId) -> Path:
-        return self._root / self.name(origin, package_id)
+        return self.path(self.name(origin, package_id))
 
     def put(self, envelope: Envelope) -> None:
         """Write or replace an envelope; durable once this returns."""
@@ -138,9 +150,17 @@ class Envelopes:
 
     def paths(self) -> Iterator[Path]:
         """Yield the envelope files."""
+        return (self.path(name) for name in self.names())
+
+    def names(self) -> list[str]:
+        """Return the names of the envelope files, in order."""
         with durable_files.translated():  # an unreadable folder is no empty one
-            found = sorted(p for p in self._root.iterdir() if not p.name.startswith("."))
-        yield from found
+            found = [entry.name for entry in os.scandir(self._root)]
+        return sorted(name for name in found if not name.startswith("."))
+
+    def path(self, name: str) -> Path:
+        """Return the file of an envelope by its name."""
+        return self._root / name
 
 
 @contextmanager

@@ -148,7 +148,7 @@ class Maintenance:
         context, problems, done = self._context, 0, 0
         packages = await context.database.read(partial(self._packages_of, studies))
         total = await context.database.read(partial(_count_chunks, [p.id for p in packages]))
-        names = {p.name for p in context.envelopes.paths()}
+        names = frozenset(context.envelopes.names())
         for package in packages:
             if context.envelopes.name(package.origin, package.package_id) not in names:
                 problems += 1

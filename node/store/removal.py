@@ -6,6 +6,7 @@ the envelope (or a repair would bring it back), then the rows, then the chunks.
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 
 from node.domain.ids import ChunkId
 from node.domain.packages import Package
@@ -68,13 +69,10 @@ def sweep(context: StoreContext) -> int:
 
     Only for when nothing is being imported or received: at start.
     """
-    deleted, some = 0, []
-    for chunk_id, _ in context.storage.contents():
-        some.append(chunk_id)
-        if len(some) == _SLICE:
-            deleted += delete_unnamed(context, some)
-            some = []
-    return deleted + delete_unnamed(context, some)
+    deleted, ids = 0, context.storage.ids()
+    while some := list(islice(ids, _SLICE)):
+        deleted += delete_unnamed(context, some)
+    return deleted
 
 
 def delete_unnamed(context: StoreContext, chunk_ids: Sequence[ChunkId]) -> int:

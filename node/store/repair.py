@@ -27,7 +27,7 @@ from node.errors import ChunkDamaged, ChunkNotFound, DocumentError, StoreError
 from node.sql.database import Db
 from node.store import audit_rows, findings, package_rows, transfer_rows
 from node.store.context import StoreContext
-from node.store.envelopes import Envelope
+from node.store.envelopes import ORIGIN_BYTES, Envelope
 from node.store.lost import find_lost
 from node.store.opening import open_chunk
 from node.system import clock
@@ -58,13 +58,12 @@ class Repaired:
 
 def find_orphans(context: StoreContext) -> list[Path]:
     """Return envelopes whose packages have no row: the database is older than they are."""
-    named = context.database.read_sync(
-        lambda db: {
-            context.envelopes.name(p.origin, p.package_id)
-            for p in package_rows.find_packages(db, "1", ())
-        }
-    )
-    orphans = [path for path in context.envelopes.paths() if path.name not in named]
+    sql = f"SELECT package_id, substr(origin, 1, {ORIGIN_BYTES}) FROM packages"
+    known = context.database.read_sync(lambda db: set(map(tuple, db.execute(sql))))
+    envelopes = context.envelopes
+    orphans = [
+        envelopes.path(name) for name in envelopes.names() if envelopes.named(name) not in known
+    ]
     # In the order in which they came: row numbers, by which lists are sorted, follow this order.
     return sorted(orphans, key=lambda path: (path.stat().st_mtime_ns, path.name))
 

@@ -108,6 +108,7 @@ class Machine(RuleBasedStateMachine):
             found = list(self.storage.contents())
             assert dict(found) == {name: len(content) for name, content in self.truth.items()}
             assert len(found) == len(self.truth)
+            assert sorted(self.storage.ids()) == sorted(self.truth)
 
 
 class ChunkStorageContract:

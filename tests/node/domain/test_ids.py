@@ -1,8 +1,10 @@
+import base64
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from node.domain.ids import ChunkId, FacilityId, TransferId
+from node.domain.ids import ChunkId, FacilityId, TransferId, _unbase32
 
 digests = st.binary(min_size=32, max_size=32)
 
@@ -28,6 +30,30 @@ def test_facility_id_with_one_wrong_character_is_refused(
 @given(digests)
 def test_chunk_id_text_parses_back(digest: bytes) -> None:
     assert ChunkId.parse(str(ChunkId(digest))) == ChunkId(digest)
+
+
+@given(
+    st.binary(max_size=40).map(lambda data: base64.b32encode(data).decode())
+    | st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", max_size=60)
+    | st.text(max_size=20)
+)
+@example("A_A")
+@example(" A")
+@example("+7")
+@example("AA=A")
+@example("\N{ARABIC-INDIC DIGIT SEVEN}A")
+def test_base32_is_taken_as_python_takes_it(text: str) -> None:
+    unpadded = text.rstrip("=")
+    try:
+        expected = base64.b32decode(unpadded + "=" * (-len(unpadded) % 8))
+        is_canonical = base64.b32encode(expected).decode().rstrip("=") == unpadded
+    except ValueError:
+        is_canonical = False
+    if is_canonical and unpadded:
+        assert _unbase32(unpadded) == expected
+    else:
+        with pytest.raises(ValueError, match="base32"):
+            _unbase32(unpadded)
 
 
 @pytest.mark.parametrize("text", ["", "a", "a" * 51, "a" * 53, "!" * 52, "../../etc/passwd"])

@@ -46,6 +46,13 @@ def test_envelope_is_replaced_whole(envelopes: Envelopes) -> None:
     assert envelopes.read(only(envelopes)) == replace(FULL, epoch=1, findings=b"")
 
 
+def test_name_states_what_it_was_made_of(envelopes: Envelopes) -> None:
+    name = envelopes.name(ME, NAME)
+    assert envelopes.named(name) == (NAME.digest, ME.digest[:8])
+    for foreign in (name.upper(), name[:-1], f"{name}0", f"{name} ", name[1:], "notes.txt", ""):
+        assert envelopes.named(foreign) != (NAME.digest, ME.digest[:8])
+
+
 def test_packages_of_two_facilities_never_share_an_envelope(envelopes: Envelopes) -> None:
     envelopes.put_all([FULL, replace(FULL, origin=PEER, manifest=b"theirs")])
     envelopes.remove(PEER, NAME)
