@@ -149,7 +149,7 @@ class ImportStore:
             where = "state = 'open' AND study_uid = ?"
             return [p for p in package_rows.find_packages(db, where, (study_uid,)) if p.id in mine]
 
-        def add(db: Db) -> Package:
+        def add(db: Db) -> tuple[Package, DataKey]:
             key = DataKey.new()
             epoch, wrapped = context.wrap(key, context.facility)
             row_id = package_rows.add_package(
@@ -162,15 +162,20 @@ class ImportStore:
                 wrapped_key=wrapped,
                 import_id=import_id if state == "open" else None,
             )
-            return package_rows.find_packages(db, "id = ?", (row_id,))[0]
+            self._in_use.add(row_id)  # before anybody else can see the row
+            return package_rows.find_packages(db, "id = ?", (row_id,))[0], key
 
         async with self._opening:
             found = await context.database.read(find_mine) if state == "open" and mine else []
-            package = found[0] if found else await context.database.write(add)
-            self._in_use.add(package.id)
+            self._in_use.update(package.id for package in found[:1])
+        # Not one after the other: what is opened at the same time is committed together.
+        if found:
+            package, key = found[0], context.data_key(found[0])
+        else:
+            package, key = await context.database.write(add)
         return PackageWriter(
             package=package.id,
-            data_key=context.data_key(package),
+            data_key=key,
             next_number=package.next_number,
             database=context.database,
             storage=context.storage,
@@ -196,10 +201,9 @@ class ImportStore:
         """
         for row in list(rows):
             if await trio.to_thread.run_sync(self._lost_of, row):
-                async with self._opening:  # a package opened meanwhile could get the same row id
-                    await self.discard_packages([row])
-                    self._in_use.discard(row)
-                    rows.discard(row)
+                await self.discard_packages([row])
+                self._in_use.discard(row)
+                rows.discard(row)
 
     def _lost_of(self, row: int) -> list[ChunkId]:
         chunks = self._context.database.read_sync(lambda db: package_rows.get_chunks(db, row))

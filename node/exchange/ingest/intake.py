@@ -23,6 +23,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import structlog
 import trio
@@ -43,6 +44,7 @@ log = structlog.get_logger()
 _DISCARD_SECONDS = 60.0  # what is left then stays in open packages
 _MOST_FILLING_BYTES = 64 * 2**20
 _CLOSED_AT_ONCE = 100
+_Item = TypeVar("_Item")
 
 
 class Outcome(enum.StrEnum):
@@ -207,7 +209,20 @@ class Intake:
         known = await self._find_known([(f.found.study_instance_uid, f.digest) for f in files])
         named = [f.found.sop_instance_uid for f in files if _is_carried(f.found)]
         versions = await self._store.find_versions(named, self._rows)
+        await self._open_ahead(file for file in files if file.digest not in known)
         return [await self._take(file, known, versions) for file in files]
+
+    async def _open_ahead(self, files: Iterable[Incoming]) -> None:
+        """Open the packages of several new studies at once: they are committed together."""
+        carried = (f.found.study_instance_uid for f in files if _is_carried(f.found))
+        closed = [uid for uid in dict.fromkeys(carried) if self._studies.find(uid) is None]
+
+        async def open_one(uid: str) -> None:
+            async with self._studies.using(uid) as study:
+                await self._writer(study)
+
+        if len(closed) > 1:
+            await _for_each(open_one, closed)
 
     async def _take(
         self,
@@ -420,9 +435,7 @@ class Intake:
         return closed
 
     async def _close(self, studies: Sequence[OpenStudy], why: Closing) -> list[StudyClosed]:
-        for study in studies:
-            await study.unused_by_all()
-            await self.flush([study.uid])
+        await _for_each(self._flush_unused, studies)  # at once: they share syncs and commits
         rows = sorted(row for study in studies for row in study.rows)
         packages = await self._store.close_packages(rows, self._actor)
         closed = []
@@ -443,6 +456,11 @@ class Intake:
         for event in closed:
             await self._publish(event)
         return closed
+
+    async def _flush_unused(self, study: OpenStudy) -> None:
+        """Flush a study once nobody uses it."""
+        await study.unused_by_all()
+        await self.flush([study.uid])
 
     async def _close_quiet(self, seconds: float) -> None:
         while True:
@@ -475,6 +493,27 @@ class LargeIncoming:
         taken = await self._finish(found)
         self.is_taken = taken.outcome in (Outcome.CARRIED, Outcome.HELD)
         return taken
+
+
+async def _for_each(work: Callable[[_Item], Awaitable[None]], items: Iterable[_Item]) -> None:
+    """Do work for all of some items at once; where one fails, the others are done all the same.
+
+    Raises:
+        NodeError: the first error of ours.
+    """
+    errors: list[NodeError] = []
+
+    async def do(item: _Item) -> None:
+        try:
+            await work(item)
+        except NodeError as exc:
+            errors.append(exc)
+
+    async with trio.open_nursery() as nursery:
+        for item in items:
+            nursery.start_soon(do, item)
+    if errors:
+        raise errors[0]
 
 
 def _is_carried(found: Examined) -> bool:

@@ -262,6 +262,95 @@ async def test_study_that_was_damaged_keeps_no_other_from_closing(
     assert await instances_of(context) == {study_uid(2): 1, study_uid(3): 1}
 
 
+class Together:
+    """Lets tasks pass once so many have come."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self.have_come = trio.Event()
+
+    async def pass_by(self) -> None:
+        """Come, and wait for the others."""
+        self.left -= 1
+        if self.left == 0:
+            self.have_come.set()
+        await self.have_come.wait()
+
+
+class TogetherStore(ImportStore):
+    """Opens and flushes packages only when so many are opened, or flushed, at the same time."""
+
+    def __init__(self, context: StoreContext, count: int) -> None:
+        super().__init__(context)
+        self.opening, self.flushing = Together(count), Together(count)
+        self.fails_for = ""
+
+    async def open_package(self, study_uid: str, *args: Any, **options: Any) -> Any:
+        await self.opening.pass_by()
+        writer = await super().open_package(study_uid, *args, **options)
+        flush = writer.flush
+
+        async def together() -> None:
+            await self.flushing.pass_by()
+            if study_uid == self.fails_for:
+                raise StoreError("not now")
+            await flush()
+
+        writer.flush = together  # type: ignore[method-assign]
+        return writer
+
+
+async def test_new_studies_of_a_batch_are_opened_and_closed_at_the_same_time(
+    context: StoreContext,
+) -> None:
+    with trio.fail_after(30):
+        async with opened(TogetherStore(context, 20), Heard()) as intake:
+            await intake.take([incoming(n, i) for i in (1, 2) for n in range(1, 21)])
+            await intake.close()
+    assert await instances_of(context) == {study_uid(n): 2 for n in range(1, 21)}
+
+
+async def test_study_that_cannot_be_flushed_keeps_no_other_from_being_durable(
+    context: StoreContext,
+) -> None:
+    store, files = TogetherStore(context, 8), [incoming(n, 1) for n in range(1, 9)]
+    store.fails_for = study_uid(3)
+
+    async def failing() -> None:
+        async with opened(store, Heard()) as intake:
+            await intake.take(files)
+            await intake.close()
+
+    with pytest.raises(StoreError, match="not now"):
+        await failing()
+    async with opened(ImportStore(context), Heard()) as intake:
+        again = [taken.outcome for taken in await intake.take(files)]
+        assert again == [Outcome.CARRIED if n == 3 else Outcome.KNOWN for n in range(1, 9)]
+        await intake.close()
+    assert await instances_of(context) == {study_uid(n): 1 for n in range(1, 9)}
+
+
+async def test_study_that_cannot_be_opened_fails_the_batch_and_is_taken_when_it_comes_again(
+    context: StoreContext,
+) -> None:
+    class Failing(ImportStore):
+        has_failed = False
+
+        async def open_package(self, study_uid: str, *args: Any, **options: Any) -> Any:
+            if study_uid.endswith(".3") and not self.has_failed:
+                self.has_failed = True
+                raise StoreError("not now")
+            return await super().open_package(study_uid, *args, **options)
+
+    files = [incoming(n, 1) for n in range(1, 9)]
+    async with opened(Failing(context), Heard()) as intake:
+        with pytest.raises(StoreError, match="not now"):
+            await intake.take(files)
+        assert {t.outcome for t in await intake.take(files)} == {Outcome.CARRIED}
+        assert len(await intake.close()) == 8
+    assert await instances_of(context) == {study_uid(n): 1 for n in range(1, 9)}
+
+
 class FakePackage:
     """An open package that keeps what it is given until it is flushed."""
 
