@@ -33,7 +33,8 @@ def main() -> int:
         )
         lines = figures.read_text(encoding="utf-8").splitlines()
     names = (
-        "kills at each system call, random kills, flipped bits, and properties with many examples"
+        "kills at each system call, random kills, flipped bits, changed streams of codecs,"
+        " and properties with many examples"
     )
     page = _HEAD.format(
         names=names,

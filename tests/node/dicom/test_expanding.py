@@ -250,14 +250,18 @@ async def test_parser_sees_no_output_but_its_own() -> None:
         assert len(inodes) == 3
 
 
-@pytest.mark.parametrize("codec", [Codec.SHUFFLED, Codec.REGIONS])
-async def test_10_000_changed_streams_are_errors_of_their_chunks(codec: Codec) -> None:
-    """Each within its time, and the parser within its memory: none of them ends it."""
-    chance, originals = random.Random(9), streams(codec, 60)
+async def expand_changed(codec: Codec, count: int, seed: int) -> tuple[int, float, float]:
+    """Have one parser expand changed streams; none of them may end it.
+
+    Returns:
+        How many were errors of their chunks, the seconds of the slowest, and the parser's peak
+        memory in MiB.
+    """
+    chance, originals = random.Random(seed), streams(codec, 60)
     failed, slowest = 0, 0.0
     async with one_parser() as examiner:
         pid = parser_of(examiner)._process.pid
-        for _ in range(10_000):
+        for _ in range(count):
             encoded, size = chance.choice(originals)
             chunk = EncodedChunk(codec, mutated(chance, encoded)[:size], size)
             begun = time.monotonic()
@@ -268,7 +272,13 @@ async def test_10_000_changed_streams_are_errors_of_their_chunks(codec: Codec) -
             slowest = max(slowest, time.monotonic() - begun)
         status = Path(f"/proc/{pid}/status").read_text()
         assert parser_of(examiner)._process.pid == pid
-    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return failed, slowest, int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+@pytest.mark.parametrize("codec", [Codec.SHUFFLED, Codec.REGIONS])
+async def test_10_000_changed_streams_are_errors_of_their_chunks(codec: Codec) -> None:
+    """Each within its time, and the parser within its memory."""
+    failed, slowest, peak = await expand_changed(codec, 10_000, seed=9)
     assert failed > 2_000
     assert slowest < 5, "a parser may compute five seconds, and more by the size"
     assert peak < 150, "MiB"
