@@ -90,6 +90,11 @@ class ImportStore(Protocol):
     ) -> Writer:
         """Return the study's package among `mine`, or a new one."""
 
+    async def open_packages(
+        self, study_uids: Sequence[str], nursery: trio.Nursery, *, import_id: int | None = None
+    ) -> Sequence[Writer]:
+        """Return new packages of studies, in their order."""
+
     def release_packages(self, rows: Iterable[int]) -> None:
         """Let the next import of their studies go on in packages that are still open."""
 

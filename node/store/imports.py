@@ -149,30 +149,49 @@ class ImportStore:
             where = "state = 'open' AND study_uid = ?"
             return [p for p in package_rows.find_packages(db, where, (study_uid,)) if p.id in mine]
 
-        def add(db: Db) -> tuple[Package, DataKey]:
-            key = DataKey.new()
-            epoch, wrapped = context.wrap(key, context.facility)
-            row_id = package_rows.add_package(
-                db,
-                package_id=key.package_id,
-                origin=context.facility,
-                study_uid=study_uid,
-                state=state,
-                epoch=epoch,
-                wrapped_key=wrapped,
-                import_id=import_id if state == "open" else None,
-            )
-            self._in_use.add(row_id)  # before anybody else can see the row
-            return package_rows.find_packages(db, "id = ?", (row_id,))[0], key
-
         async with self._opening:
             found = await context.database.read(find_mine) if state == "open" and mine else []
             self._in_use.update(package.id for package in found[:1])
-        # Not one after the other: what is opened at the same time is committed together.
         if found:
             package, key = found[0], context.data_key(found[0])
         else:
-            package, key = await context.database.write(add)
+            package, key = await context.database.write(
+                lambda db: self._add(db, study_uid, state, import_id if state == "open" else None)
+            )
+        return self._writer(package, key, nursery)
+
+    async def open_packages(
+        self, study_uids: Sequence[str], nursery: trio.Nursery, *, import_id: int | None = None
+    ) -> list[PackageWriter]:
+        """Return writers for new packages of studies, in their order; else as `open_package`.
+
+        One commit for all. Cancelled, there are none, or they are returned all the same.
+        """
+        opened = await self._context.database.write(
+            lambda db: [self._add(db, uid, PackageState.OPEN, import_id) for uid in study_uids]
+        )
+        return [self._writer(package, key, nursery) for package, key in opened]
+
+    def _add(
+        self, db: Db, study_uid: str, state: PackageState, import_id: int | None
+    ) -> tuple[Package, DataKey]:
+        context, key = self._context, DataKey.new()
+        epoch, wrapped = context.wrap(key, context.facility)
+        row_id = package_rows.add_package(
+            db,
+            package_id=key.package_id,
+            origin=context.facility,
+            study_uid=study_uid,
+            state=state,
+            epoch=epoch,
+            wrapped_key=wrapped,
+            import_id=import_id,
+        )
+        self._in_use.add(row_id)  # before anybody else can see the row
+        return package_rows.find_packages(db, "id = ?", (row_id,))[0], key
+
+    def _writer(self, package: Package, key: DataKey, nursery: trio.Nursery) -> PackageWriter:
+        context = self._context
         return PackageWriter(
             package=package.id,
             data_key=key,

@@ -213,16 +213,27 @@ class Intake:
         return [await self._take(file, known, versions) for file in files]
 
     async def _open_ahead(self, files: Iterable[Incoming]) -> None:
-        """Open the packages of several new studies at once: they are committed together."""
+        """Open the packages of several new studies with one commit."""
         carried = (f.found.study_instance_uid for f in files if _is_carried(f.found))
-        closed = [uid for uid in dict.fromkeys(carried) if self._studies.find(uid) is None]
-
-        async def open_one(uid: str) -> None:
-            async with self._studies.using(uid) as study:
-                await self._writer(study)
-
-        if len(closed) > 1:
-            await _for_each(open_one, closed)
+        new = [uid for uid in dict.fromkeys(carried) if self._studies.find(uid) is None]
+        if len(new) < 2:
+            return
+        surplus = []
+        for uid, writer in zip(
+            new,
+            await self._store.open_packages(new, self._sealing, import_id=self._number),
+            strict=True,
+        ):
+            study = self._studies.get(uid)
+            if study.closed or study.rows or study.opening.locked():
+                surplus.append(writer.row_id)  # it was opened by another task meanwhile
+            else:
+                study.writer = writer
+                study.rows.add(writer.row_id)
+                self._rows.add(writer.row_id)
+        if surplus:
+            await self._store.discard_packages(surplus)
+            self._store.release_packages(surplus)
 
     async def _take(
         self,

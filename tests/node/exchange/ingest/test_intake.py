@@ -278,36 +278,72 @@ class Together:
 
 
 class TogetherStore(ImportStore):
-    """Opens and flushes packages only when so many are opened, or flushed, at the same time."""
+    """Flushes packages only when so many are flushed at the same time; counts its commits."""
 
     def __init__(self, context: StoreContext, count: int) -> None:
         super().__init__(context)
-        self.opening, self.flushing = Together(count), Together(count)
+        self.flushing = Together(count)
         self.fails_for = ""
+        self.openings = 0
 
-    async def open_package(self, study_uid: str, *args: Any, **options: Any) -> Any:
-        await self.opening.pass_by()
-        writer = await super().open_package(study_uid, *args, **options)
-        flush = writer.flush
+    async def open_package(self, *args: Any, **options: Any) -> Any:
+        self.openings += 1
+        return await super().open_package(*args, **options)
 
+    async def open_packages(self, study_uids: Any, *args: Any, **options: Any) -> Any:
+        self.openings += 1
+        writers = await super().open_packages(study_uids, *args, **options)
+        for uid, writer in zip(study_uids, writers, strict=True):
+            writer.flush = self._flush(uid, writer.flush)  # type: ignore[method-assign]
+        return writers
+
+    def _flush(self, uid: str, flush: Any) -> Any:
         async def together() -> None:
             await self.flushing.pass_by()
-            if study_uid == self.fails_for:
+            if uid == self.fails_for:
                 raise StoreError("not now")
             await flush()
 
-        writer.flush = together  # type: ignore[method-assign]
-        return writer
+        return together
 
 
 async def test_new_studies_of_a_batch_are_opened_and_closed_at_the_same_time(
     context: StoreContext,
 ) -> None:
+    store = TogetherStore(context, 20)
     with trio.fail_after(30):
-        async with opened(TogetherStore(context, 20), Heard()) as intake:
+        async with opened(store, Heard()) as intake:
             await intake.take([incoming(n, i) for i in (1, 2) for n in range(1, 21)])
             await intake.close()
+    assert store.openings == 1
     assert await instances_of(context) == {study_uid(n): 2 for n in range(1, 21)}
+    by_row = context.database.read_sync(
+        lambda db: [row[0] for row in db.execute("SELECT study_uid FROM packages ORDER BY id")]
+    )
+    assert by_row == [study_uid(n) for n in range(1, 21)], "in the order of their files"
+
+
+async def test_two_batches_with_the_same_new_studies_open_each_once(context: StoreContext) -> None:
+    class Both(ImportStore):
+        """Opens packages once two tasks have asked for some."""
+
+        both = Together(2)
+
+        async def open_packages(self, *args: Any, **options: Any) -> Any:
+            await self.both.pass_by()
+            return await super().open_packages(*args, **options)
+
+    with trio.fail_after(30):
+        async with opened(Both(context), Heard()) as intake:
+            async with trio.open_nursery() as nursery:
+                for i in (1, 2):
+                    nursery.start_soon(intake.take, [incoming(n, i) for n in range(1, 11)])
+            closed = await intake.close()
+    assert [len(event.packages) for event in closed] == [1] * 10
+    assert await instances_of(context) == {study_uid(n): 2 for n in range(1, 11)}
+    assert context.database.read_sync(
+        lambda db: db.execute("SELECT count(*) FROM packages").fetchone()[0]
+    ) == len(closed)
 
 
 async def test_study_that_cannot_be_flushed_keeps_no_other_from_being_durable(
@@ -330,17 +366,17 @@ async def test_study_that_cannot_be_flushed_keeps_no_other_from_being_durable(
     assert await instances_of(context) == {study_uid(n): 1 for n in range(1, 9)}
 
 
-async def test_study_that_cannot_be_opened_fails_the_batch_and_is_taken_when_it_comes_again(
+async def test_studies_that_cannot_be_opened_fail_the_batch_and_are_taken_when_they_come_again(
     context: StoreContext,
 ) -> None:
     class Failing(ImportStore):
         has_failed = False
 
-        async def open_package(self, study_uid: str, *args: Any, **options: Any) -> Any:
-            if study_uid.endswith(".3") and not self.has_failed:
+        async def open_packages(self, *args: Any, **options: Any) -> Any:
+            if not self.has_failed:
                 self.has_failed = True
                 raise StoreError("not now")
-            return await super().open_package(study_uid, *args, **options)
+            return await super().open_packages(*args, **options)
 
     files = [incoming(n, 1) for n in range(1, 9)]
     async with opened(Failing(context), Heard()) as intake:
