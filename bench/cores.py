@@ -1,4 +1,4 @@
-"""Core-seconds of processes, as the kernel counts them."""
+"""Core-seconds and memory of processes, as the kernel counts them."""
 
 # `against` runs this in trees of other commits too: it has to stand by itself.
 import os
@@ -13,6 +13,13 @@ def used() -> float:
 def of_process(pid: int) -> float:
     """Return core-seconds of a process and of all below it."""
     return _of(pid, itself=True)
+
+
+def peak_memory(pid: int) -> float:
+    """Return the most memory that a process has held, in MB (10**6 bytes)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def _of(root: int, *, itself: bool) -> float:

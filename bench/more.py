@@ -18,7 +18,7 @@ import numpy as np
 import pydicom
 from pydicom.data import get_testdata_file
 
-from bench import peers
+from bench import cores, peers
 from bench.ct_study import make_ct_study
 from tests.support.nodes import Node, free_port, two_nodes
 from tests.support.slow_line import SlowLine, only_through
@@ -88,9 +88,7 @@ def measure(study: Path, runs: int = RUNS) -> tuple[float, float, list[float]]:
 def _peak_memory(node: Node) -> float:
     if node.process is None:
         return math.nan
-    status = Path(f"/proc/{node.process.pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024 / 1e6
+    return cores.peak_memory(node.process.pid)
 
 
 def slow_line(study: Path) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import peers
+from bench import cores, peers
 from bench.ct_study import hold_digest, make_ct_study
 from tests.support.nodes import Node, two_nodes
 
@@ -144,9 +144,7 @@ def main() -> None:
 
 def _peak_memory(node: Node) -> float:
     assert node.process is not None
-    status = Path(f"/proc/{node.process.pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+    return cores.peak_memory(node.process.pid)
 
 
 def _report(rows: list[str], sealed: tuple[int, int], memory: dict[str, float]) -> str:
@@ -170,7 +168,7 @@ def _report(rows: list[str], sealed: tuple[int, int], memory: dict[str, float]) 
     ]
     tail = [
         f"| sealed size | {100 * sealed[0] / sealed[1]:.1f} % | | | at most 50 % |",
-        *(f"| peak memory, {name} | {mib:.0f} MB | | | 300 MB |" for name, mib in memory.items()),
+        *(f"| peak memory, {name} | {mb:.0f} MB | | | 300 MB |" for name, mb in memory.items()),
         "",
     ]
     return "\n".join([*head, *rows, *tail])

@@ -43,7 +43,7 @@ def many(folder: Path, studies: int, instances: int) -> list[str]:
         arrived = len(b.json("studies")["studies"])
         if arrived != studies:
             raise RuntimeError(f"{arrived} of {studies} studies arrived")
-        memory = ", ".join(f"{_peak_memory(node):.0f} MB" for node in (a, b))
+        memory = ", ".join(f"{cores.peak_memory(_pid(node)):.0f} MB" for node in (a, b))
     return [f"{row} {memory} |" for row in done]
 
 
@@ -59,15 +59,12 @@ def _row(label: str, count: int, nodes: tuple[Node, Node], work: Callable[[], ob
 
 
 def _of(node: Node) -> float:
-    assert node.process is not None
-    return cores.of_process(node.process.pid)
+    return cores.of_process(_pid(node))
 
 
-def _peak_memory(node: Node) -> float:
+def _pid(node: Node) -> int:
     assert node.process is not None
-    status = Path(f"/proc/{node.process.pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024 / 1e6
+    return node.process.pid
 
 
 def commands(folder: Path) -> list[str]:

@@ -26,7 +26,10 @@ def _base32(data: bytes) -> str:
 
 
 def _unbase32(text: str) -> bytes:
-    """A store is listed by names in base32, and Python's own decoder takes eight times as long."""
+    """Return the bytes that a text spells, in capitals and without padding.
+
+    A store is listed by such names, and Python's own decoder takes several times as long.
+    """
     if not text or text.strip(_ALPHABET):
         raise ValueError("not base32")
     size, stray = divmod(5 * len(text), 8)
