@@ -357,7 +357,7 @@ async def test_study_that_cannot_be_flushed_keeps_no_other_from_being_durable(
             await intake.take(files)
             await intake.close()
 
-    with pytest.raises(StoreError, match="not now"):
+    with pytest.raises(StoreError, match="not now"), trio.fail_after(30):
         await failing()
     async with opened(ImportStore(context), Heard()) as intake:
         again = [taken.outcome for taken in await intake.take(files)]
