@@ -22,6 +22,10 @@ class Current:
         before, self.config = self.config, taken_while_running(self.config, config)
         return changed_settings(before, self.config)
 
+    def is_small(self) -> bool:
+        """Whether JPEG-LS is used for what is sealed here, where it is smaller."""
+        return self.config.compression == "small"
+
     def reports_deletions(self) -> bool:
         """Whether senders are told that what they sent was deleted here."""
         return self.config.report_deletions == "senders"

@@ -77,6 +77,7 @@ from node.store.deletions import DeletionStore
 from node.store.heads import HeadStore
 from node.store.imports import ImportStore
 from node.store.maintenance import Maintenance
+from node.store.needs import installed
 from node.store.networks import NetworkStore
 from node.store.peers import PeerStore
 from node.store.records import RecordStore
@@ -258,7 +259,7 @@ class _Node:
         self._retention = RetentionStore(context, self._current.config.retention_days)
         self._heads = HeadStore(context)
         self._studies = StudyStore(context)
-        self._import_store = ImportStore(context)
+        self._import_store = ImportStore(context, is_small=self._current.is_small())
 
     def _connect(self, authority: Authority) -> None:
         """Make the parts that connect to peers."""
@@ -285,7 +286,7 @@ class _Node:
         self._list_exchange = ListExchange(self._memberships, self._networks.accept_passed_list)
         self._witnessing = Witnessing(self._heads)
         self._deletion_reports = DeletionReports(self._deletions, self._current.reports_deletions)
-        self._capabilities = Capabilities()
+        self._capabilities = Capabilities(installed())
         self._federation = Federation(
             identity=self._own.tls,
             trust=self._trust,
@@ -361,6 +362,7 @@ class _Node:
             policy=self._current.receiver_policy(),
             clock=clock.now,
             replaced_since=self._trust.replaced_since,
+            installed=installed(),
         )
         self._transfers = Transfers(
             signer=self._unlocked.signer,
@@ -417,6 +419,7 @@ class _Node:
         self._transfers.use_offer_seconds(now.offer_days * _DAY_SECONDS)
         self._context.storage.use_reserve(now.reserve_mib * _MIB)
         self._retention.use_days(now.retention_days)
+        self._import_store.use_compression(is_small=self._current.is_small())
         use_level(now.log_level)
         return changed_settings(now, config)
 

@@ -57,10 +57,13 @@ def seal_chunk(
     number: int,
     pieces: Sequence[Piece],
     suite: Suite | None = None,
+    *,
+    is_small: bool = False,
 ) -> tuple[ChunkEntry, bytes]:
     """Return a chunk's entry and its sealed bytes. Deterministic for equal input.
 
-    Sealed with the suite that is fastest here, unless one is named.
+    Sealed with the suite that is fastest here, unless one is named; `is_small` has JPEG-LS used
+    where it is smaller.
 
     Raises:
         ChunkTooLarge: more plaintext than `MAX_CHUNK_BYTES`.
@@ -68,7 +71,7 @@ def seal_chunk(
     size = sum(len(piece.content) for piece in pieces)
     if size > MAX_CHUNK_BYTES:
         raise ChunkTooLarge(f"a chunk holds at most {MAX_CHUNK_BYTES} bytes")
-    codec, encoded = encode([(piece.content, piece.pixels) for piece in pieces])
+    codec, encoded = encode([(piece.content, piece.pixels) for piece in pieces], is_small=is_small)
     suite = suite or preferred_suite()
     header = _HEADER.pack(_MAGIC, _VERSION, suite, codec)
     ad = _associated_data(header, package_id, number, size)
@@ -81,6 +84,11 @@ def seal_chunk(
         pieces_digest=digest_of_pieces([piece.digest for piece in pieces]),
     )
     return entry, sealed
+
+
+def codec_of(sealed: bytes) -> Codec:
+    """Return how a chunk that this node has sealed was encoded."""
+    return Codec(_HEADER.unpack_from(sealed)[3])
 
 
 def digest_of_pieces(digests: Sequence[bytes]) -> bytes:

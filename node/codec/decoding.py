@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from node.codec import regions, shuffled, zstd
+from node.codec import jpeg_ls, regions, shuffled, zstd
 from node.codec.kinds import Codec
 from node.codec.planes import Samples, join_bytes, join_colour, undo_row_differences
-from node.codec.regions import Form, Group
+from node.codec.regions import Encoded, Form, Group
 from node.errors import ChunkDamaged
 
 
@@ -28,18 +28,18 @@ def decode(codec: Codec, encoded: bytes | memoryview, plaintext_bytes: int) -> m
             return memoryview(encoded)
         case Codec.SHUFFLED:
             return shuffled.decode(encoded, plaintext_bytes)
-        case Codec.REGIONS:
-            return _decode_regions(encoded, plaintext_bytes)
+        case Codec.REGIONS | Codec.SMALL:
+            has_jpeg_ls = codec == Codec.SMALL
+            return _expanded(regions.read(encoded, plaintext_bytes, has_jpeg_ls=has_jpeg_ls))
 
 
-def _decode_regions(encoded: bytes | memoryview, plaintext_bytes: int) -> memoryview:
-    found = regions.read(encoded, plaintext_bytes)
+def _expanded(found: Encoded) -> memoryview:
     contents = [
         _unpack(group, planes) for group, planes in zip(found.groups, found.planes, strict=True)
     ]
     if len(found.regions) == 1:
         return memoryview(contents[0])
-    plaintext = np.empty(plaintext_bytes, np.uint8).data
+    plaintext = np.empty(sum(region.length for region in found.regions), np.uint8).data
     positions, start = [0] * len(contents), 0
     for region in found.regions:
         position, end = positions[region.group], start + region.length
@@ -50,15 +50,21 @@ def _decode_regions(encoded: bytes | memoryview, plaintext_bytes: int) -> memory
 
 
 def _unpack(group: Group, planes: Sequence[bytes | memoryview]) -> memoryview:
-    size = group.plaintext_bytes // group.sample_bytes
-    samples: Samples = join_bytes(
-        [np.frombuffer(_plane(plane, size), np.uint8) for plane in planes], group.sample_bytes
-    )
+    samples = _samples(group, planes)
     if Form.ROWS in group.form:
         undo_row_differences(samples, group.row)
     if Form.COLOURS in group.form:
         samples = join_colour(samples, is_subtracted=Form.GREEN in group.form)
     return samples.view(np.uint8).data
+
+
+def _samples(group: Group, planes: Sequence[bytes | memoryview]) -> Samples:
+    if Form.JPEG_LS in group.form:
+        rows: Samples = np.empty((group.rows, group.row), f"<u{group.sample_bytes}")
+        jpeg_ls.expand(planes[0], rows)
+        return rows.reshape(-1)[: group.length]
+    parts = [np.frombuffer(_plane(plane, group.length), np.uint8) for plane in planes]
+    return join_bytes(parts, group.sample_bytes)
 
 
 def _plane(plane: bytes | memoryview, size: int) -> bytes | memoryview:

@@ -9,3 +9,4 @@ class Codec(enum.IntEnum):
     STORED = 0
     SHUFFLED = 1  # one blosc2 chunk: read, and no longer made
     REGIONS = 2  # headers apart, pixels as differences of rows, in planes
+    SMALL = 3  # the same, with JPEG-LS where it is smaller: an extra opens it

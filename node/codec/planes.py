@@ -19,7 +19,7 @@ Samples = NDArray[np.unsignedinteger]
 Bytes = NDArray[np.uint8]
 
 LEAST_ROW = 16
-"""Shorter rows, in samples, have no differences taken: undoing them would be slow."""
+"""Shorter rows, in samples, are not looked at: undoing differences of them would be slow."""
 
 _CENTRE = 128
 _GROUP = 64  # rows

@@ -1,4 +1,4 @@
-"""The form of codec 2: which regions of a chunk belong together, and what was done with each group.
+"""The form of codecs 2 and 3: which regions of a chunk belong together, and how they are kept.
 
 ```
 1  groups (n)    1  zero    2  regions (m)    4  bytes of the table
@@ -10,8 +10,9 @@ n times:
     4  samples of a row; 0 without differences of rows
     4  plaintext bytes
 table            m times the number of its group (1), then m times its length (4), as one zstd frame
-for each group, for each byte of a sample, lowest first:
-    4  length, and so many bytes: a zstd frame, or the bytes themselves where it is no shorter
+for each group, for each byte of a sample, lowest first (one time for JPEG-LS):
+    4  length, and so many bytes: a zstd frame, or the bytes themselves where it is no shorter;
+       or a scan of JPEG-LS (node.codec.jpeg_ls)
 ```
 
 Numbers are little-endian. Regions tile the plaintext in the order of the table; a group is what its
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from node.codec import zstd
+from node.codec import jpeg_ls, zstd
 from node.codec.planes import LEAST_ROW
 from node.domain.pixels import MOST_SAMPLES, SAMPLE_BYTES
 from node.errors import ChunkDamaged
@@ -44,6 +45,7 @@ class Form(enum.IntFlag):
     ROWS = 1  # differences of rows
     COLOURS = 2  # samples of a pixel apart
     GREEN = 4  # with green subtracted from red and blue
+    JPEG_LS = 8  # instead of zstd, in rows: codec 3 alone has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Group:
         form: What was done.
         sample_bytes: 1, 2, 4 or 8.
         samples: Samples of a pixel: 1 or 3.
-        row: Samples of a row; 0 where no differences of rows are taken.
+        row: Samples of a row; 0 where rows do not matter.
         plaintext_bytes: Its size.
     """
 
@@ -63,6 +65,21 @@ class Group:
     samples: int
     row: int
     plaintext_bytes: int
+
+    @property
+    def length(self) -> int:
+        """How many samples it has."""
+        return self.plaintext_bytes // self.sample_bytes
+
+    @property
+    def planes(self) -> int:
+        """How many planes its samples are kept in."""
+        return 1 if Form.JPEG_LS in self.form else self.sample_bytes
+
+    @property
+    def rows(self) -> int:
+        """How many rows JPEG-LS has of it; the last one may be filled up."""
+        return -(-self.length // self.row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +117,24 @@ def write(encoded: Encoded) -> bytes:
     return b"".join(parts)
 
 
-def read(data: bytes | memoryview, plaintext_bytes: int) -> Encoded:
+def read(data: bytes | memoryview, plaintext_bytes: int, *, has_jpeg_ls: bool = False) -> Encoded:
     """Take an encoded chunk apart, and check all that it says; nothing large is expanded.
 
     Args:
         data: As `write` makes it, or anything else.
         plaintext_bytes: How much it is to expand to.
+        has_jpeg_ls: Whether its codec has that form.
 
     Raises:
         ChunkDamaged: it contradicts itself, or that size.
     """
     try:
-        return _read(memoryview(data), plaintext_bytes)
+        found = _read(memoryview(data), plaintext_bytes)
     except (struct.error, ValueError) as exc:
         raise ChunkDamaged("a compressed chunk is malformed") from exc
+    if not has_jpeg_ls and any(Form.JPEG_LS in group.form for group in found.groups):
+        raise ChunkDamaged("a compressed chunk has a form that its codec has not")
+    return found
 
 
 def _read(data: memoryview, plaintext_bytes: int) -> Encoded:
@@ -133,7 +154,7 @@ def _read(data: memoryview, plaintext_bytes: int) -> Encoded:
     planes = []
     for group in groups:
         mine = []
-        for _ in range(group.sample_bytes):
+        for _ in range(group.planes):
             (length,) = _LENGTH.unpack_from(data, position)
             mine.append(_slice(data, position + _LENGTH.size, length))
             position += _LENGTH.size + length
@@ -147,7 +168,7 @@ def _group(form: int, sample_bytes: int, samples: int, row: int, size: int) -> G
     group = Group(Form(form), sample_bytes, samples, row, size)
     is_colour = Form.COLOURS in group.form
     ok = (
-        0 <= form <= Form.ROWS | Form.COLOURS | Form.GREEN
+        0 <= form < 2 * Form.JPEG_LS
         and sample_bytes in SAMPLE_BYTES
         and samples == (MOST_SAMPLES if is_colour else 1)
         and (is_colour or Form.GREEN not in group.form)
@@ -156,8 +177,15 @@ def _group(form: int, sample_bytes: int, samples: int, row: int, size: int) -> G
     )
     if not ok:
         raise ValueError("a group in an impossible form")
-    if Form.ROWS in group.form:
-        ok = LEAST_ROW <= row < size // sample_bytes
+    if Form.JPEG_LS in group.form:
+        ok = (
+            Form.ROWS not in group.form
+            and sample_bytes in jpeg_ls.SAMPLE_BYTES
+            and LEAST_ROW <= row <= jpeg_ls.MOST_COLUMNS
+            and group.rows <= jpeg_ls.MOST_ROWS
+        )
+    elif Form.ROWS in group.form:
+        ok = LEAST_ROW <= row < group.length
     elif row:
         ok = False
     if not ok:

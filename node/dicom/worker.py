@@ -38,6 +38,7 @@ def confine() -> dict[str, str]:
 
 def main() -> None:
     """Serve until standard input closes."""
+    from node.codec import jpeg_ls
     from node.dicom.answering import Server
     from node.dicom.limits import load_codecs
 
@@ -48,6 +49,7 @@ def main() -> None:
     arena = mmap.mmap(arena_fd, size, prot=mmap.PROT_READ)
     output = mmap.mmap(output_fd, 0)
     load_codecs()
+    jpeg_ls.load()
     denied = confine()
     server = Server(memoryview(arena), memoryview(output))
     out = sys.stdout.buffer

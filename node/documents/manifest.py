@@ -12,6 +12,7 @@ from node.domain.manifest import (
     MAX_ATTACHMENTS,
     MAX_CHUNKS,
     MAX_INSTANCES,
+    MAX_NEEDS,
     AttachmentEntry,
     ChunkEntry,
     Extent,
@@ -77,6 +78,7 @@ def encode_body(manifest: Manifest) -> bytes:
             )
             for one in manifest.attachments
         ],
+        needs=manifest.needs,
     ).SerializeToString()
 
 
@@ -113,6 +115,7 @@ def decode_body(body: bytes) -> Manifest:
                 )
                 for one in wire.attachments
             ),
+            needs=tuple(wire.needs),
         )
     except ValueError as exc:
         raise BadManifest(f"the manifest is malformed: {exc}") from exc
@@ -127,6 +130,8 @@ def _check_counts(wire: pb.Manifest) -> None:
         raise ValueError("too many instances or chunks for one package")
     if len(wire.attachments) > MAX_ATTACHMENTS:
         raise ValueError("too many attachments for one package")
+    if len(wire.needs) > MAX_NEEDS:
+        raise ValueError("the package states impossible needs")
     if any(len(attachment.about_uids) > MAX_ABOUT for attachment in wire.attachments):
         raise ValueError("an attachment names too many series or instances")
     extents = sum(len(instance.extents) for instance in wire.instances)

@@ -5,7 +5,7 @@ feature that only some versions understand is used only with peers that state th
 """
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 MOST_READ, MOST_CHARACTERS = 64, 32
 
@@ -16,9 +16,8 @@ class Capability(enum.StrEnum):
     ATTACHMENTS = "attachments"
     """Manifests that name files that are not DICOM."""
 
-
-OURS: Sequence[str] = tuple(Capability)
-"""What this version tells peers."""
+    JPEG_LS = "jpeg-ls"
+    """Chunks with JPEG-LS in them: where its library is installed."""
 
 
 def known(names: Iterable[str]) -> frozenset[Capability]:

@@ -30,9 +30,11 @@ MAX_INSTANCES = 200_000
 MAX_CHUNKS = 250_000
 MAX_ATTACHMENTS = 200
 MAX_ABOUT = 20
+MAX_NEEDS = 8
 """Series or instances that one attachment names."""
 
 # RFC 6838 4.2, without parameters: what a file is does not depend on them.
+_NEED = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}")
 
 
@@ -106,6 +108,8 @@ class Manifest:
     Attributes:
         instances: In the order in which their bytes fill the chunks.
         attachments: Likewise, after the instances.
+        needs: Names of the capabilities (`node.domain.capabilities`) that opening its chunks takes
+            beyond those of every version.
 
     Raises:
         ValueError: on construction, if sizes, extents and chunks do not fit together.
@@ -118,6 +122,7 @@ class Manifest:
     instances: tuple[InstanceEntry, ...]
     chunks: tuple[ChunkEntry, ...]
     attachments: tuple[AttachmentEntry, ...] = ()
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.instances) > MAX_INSTANCES or len(self.chunks) > MAX_CHUNKS:
@@ -126,6 +131,8 @@ class Manifest:
             raise ValueError("the package has neither instances nor attachments")
         _check_uids(self.study_instance_uid, self.instances)
         _check_attachments(self.attachments)
+        if len(self.needs) > MAX_NEEDS or not all(map(_NEED.fullmatch, self.needs)):
+            raise ValueError("the package states impossible needs")
         _check_chunks(self.chunks)
         _check_coverage((*self.instances, *self.attachments), self.chunks)
 

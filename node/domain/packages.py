@@ -44,6 +44,7 @@ class Package:
         epoch: Which of this node's keys wraps its data key.
         next_number: The number for the next chunk sealed into it.
         received_from: Who sent it here; None for a package sealed here.
+        needs: As in its manifest.
     """
 
     id: int
@@ -57,3 +58,4 @@ class Package:
     created_time: float
     manifest_digest: bytes | None
     received_from: FacilityId | None
+    needs: tuple[str, ...] = ()

@@ -196,6 +196,7 @@ class ArrivalStore:
                     epoch=epoch,
                     wrapped_key=wrapped,
                     received_from=row.peer,
+                    needs=manifest.needs,
                 )
                 package_rows.add_chunks(db, package_id, 0, manifest.chunks, present=False)
                 db.execute(

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from node.chunks.format import check_sealed, unseal_chunk
+from node.codec.kinds import Codec
 from node.crypto.digests import digest
 from node.documents.arrivals import Arrival
+from node.domain.capabilities import Capability
 from node.domain.encoded import EncodedChunk
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
@@ -42,9 +44,12 @@ class ChunkAccess:
         Raises:
             ChunkDamaged: it is not the chunk that the manifest names, or cannot be decrypted.
                 It was not kept.
+            BadManifest: opening it takes what the manifest does not say.
         """
         keys = arrival.data_key.sealing_keys()
         chunk = unseal_chunk(keys, arrival.package.package_id, entry, sealed)
+        if chunk.codec == Codec.SMALL and Capability.JPEG_LS not in arrival.package.needs:
+            raise BadManifest("a chunk has JPEG-LS in it, which the manifest does not say")
         self._context.storage.put(entry.chunk_id, sealed)
         return chunk
 

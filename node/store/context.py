@@ -19,6 +19,7 @@ from node.sql.database import Database, open_database
 from node.store.ballast import Ballast
 from node.store.clock_notes import last_believed
 from node.store.envelopes import Envelopes
+from node.store.needs import check_needs
 from node.store.opening import Expander, NoExpander
 from node.store.schema import migrations
 from node.system import clock, safe_paths
@@ -82,7 +83,8 @@ def open_store(
 
     Raises:
         StoreDenied: this user may not use a part of it; the message names it and its owner.
-        StoreError: the database does not open, or is gone while its envelopes are there.
+        StoreError: the database does not open, or is gone while its envelopes are there; or what
+            opens its chunks is not installed.
     """
     path = home / "metadata.db"
     _check_usable(home)
@@ -101,6 +103,11 @@ def open_store(
             path, root_key.database_key(), migrations, if_damaged=_IF_DAMAGED, spare=ballast
         )
     ballast.fill()
+    try:
+        check_needs(database)
+    except BaseException:
+        database.close()
+        raise
     # Node and commands alike: a time that a wrong clock wrote would be believed at the next start.
     clock.CLOCK.begin(database.read_sync(last_believed))
     return StoreContext(

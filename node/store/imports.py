@@ -40,8 +40,10 @@ _SQL_VARIABLES = 500
 class ImportStore:
     """Packages of this facility, while they fill and when they close."""
 
-    def __init__(self, context: StoreContext) -> None:
+    def __init__(self, context: StoreContext, *, is_small: bool = False) -> None:
+        """Prepare; `is_small` has JPEG-LS used where it is smaller."""
         self._context = context
+        self._is_small = is_small
         # Bounds plaintext in memory: that many chunks are being sealed at once.
         self._limiter = trio.CapacityLimiter(SEALING_THREADS)
         # Rows that some running import fills: two imports of one study at the same time
@@ -52,6 +54,10 @@ class ImportStore:
         self._beginning = trio.Lock()
         # A package is closed once: two decisions about one instance follow each other.
         self._deciding = trio.Lock()
+
+    def use_compression(self, *, is_small: bool) -> None:
+        """Have packages that are opened from now on use JPEG-LS, or not."""
+        self._is_small = is_small
 
     # -- imports as people see them -------------------------------------------------------
 
@@ -200,6 +206,8 @@ class ImportStore:
             storage=context.storage,
             nursery=nursery,
             limiter=self._limiter,
+            needs=package.needs,
+            is_small=self._is_small,
         )
 
     @contextmanager

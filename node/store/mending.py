@@ -9,10 +9,12 @@ another version of the codec made the chunk; then the copies stay in a package o
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 
 from node.chunks.format import Piece, digest_of_pieces, seal_chunk
 from node.crypto.digests import digest
 from node.crypto.sealing import Suite
+from node.domain.capabilities import Capability
 from node.domain.manifest import MAX_CHUNK_BYTES, ChunkEntry, InstanceEntry
 from node.domain.packages import Package
 from node.errors import StoreError
@@ -94,10 +96,13 @@ def _mend_chunk(
 def _seal_again(
     context: StoreContext, package: Package, entry: ChunkEntry, pieces: Sequence[Piece]
 ) -> bool:
-    """Seal with each suite until that gives the chunk that was; keep it then."""
+    """Seal in each way until that gives the chunk that was; keep it then."""
     keys = context.data_key(package).sealing_keys()
-    for suite in Suite:
-        made, sealed = seal_chunk(keys, package.package_id, entry.number, pieces, suite)
+    is_any_small = Capability.JPEG_LS in package.needs
+    for suite, is_small in product(Suite, (False, True) if is_any_small else (False,)):
+        made, sealed = seal_chunk(
+            keys, package.package_id, entry.number, pieces, suite, is_small=is_small
+        )
         if made == entry:
             context.storage.put(entry.chunk_id, sealed)
             return True

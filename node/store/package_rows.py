@@ -82,7 +82,7 @@ _UNKNOWN_IMAGE = ImageIndex()
 
 _PACKAGE = (
     "id, package_id, origin, study_uid, state, epoch, wrapped_key, next_number, created_time,"
-    " manifest_digest, received_from"
+    " manifest_digest, received_from, needs"
 )
 
 
@@ -106,6 +106,7 @@ def _package(row: Any) -> Package:
         created_time=row[8],
         manifest_digest=row[9],
         received_from=FacilityId(row[10]) if row[10] is not None else None,
+        needs=tuple(row[11].split()),
     )
 
 
@@ -138,11 +139,12 @@ def add_package(
     wrapped_key: bytes,
     received_from: FacilityId | None = None,
     import_id: int | None = None,
+    needs: Sequence[str] = (),
 ) -> int:
     """Add a package and return its row id."""
     cursor = db.execute(
         "INSERT INTO packages (package_id, origin, study_uid, state, epoch, wrapped_key,"
-        " created_time, received_from, import_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " created_time, received_from, import_id, needs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             package_id.digest,
             origin.digest,
@@ -153,9 +155,15 @@ def add_package(
             clock.now(),
             received_from.digest if received_from else None,
             import_id,
+            " ".join(needs),
         ),
     )
     return int(cursor.lastrowid or 0)
+
+
+def set_needs(db: Db, package: int, needs: Sequence[str]) -> None:
+    """Record what opening a package's chunks takes; see `Manifest`."""
+    db.execute("UPDATE packages SET needs = ? WHERE id = ?", (" ".join(needs), package))
 
 
 def add_chunks(
@@ -358,6 +366,7 @@ def get_manifest(db: Db, package: Package, created_time: float) -> Manifest:
         instances=get_instances(db, package.id),
         chunks=get_chunks(db, package.id),
         attachments=get_attachments(db, package.id),
+        needs=package.needs,
     )
 
 

@@ -16,10 +16,12 @@ from typing import TypeVar
 
 import trio
 
-from node.chunks.format import Piece, seal_chunk
+from node.chunks.format import Piece, codec_of, seal_chunk
 from node.chunks.storage import ChunkStorage
+from node.codec.kinds import Codec
 from node.crypto.digests import Hasher, digest
 from node.crypto.keys import DataKey
+from node.domain.capabilities import Capability
 from node.domain.ids import ChunkId, PackageId
 from node.domain.index import ImageIndex, PackageIndex
 from node.domain.manifest import (
@@ -102,6 +104,8 @@ class PackageWriter:
         storage: ChunkStorage,
         nursery: trio.Nursery,
         limiter: trio.CapacityLimiter,
+        needs: Sequence[str] = (),
+        is_small: bool = False,
     ) -> None:
         self.package_id: PackageId = data_key.package_id
         self.row_id = package
@@ -113,6 +117,9 @@ class PackageWriter:
         self._storage = storage
         self._nursery = nursery
         self._limiter = limiter
+        self._is_small = is_small
+        self._recorded_needs = frozenset(needs)
+        self._needs = set(needs)
         self.unrecorded_ids: set[ChunkId] = set()
         self._units: deque[_Unit] = deque()
         self._filling: tuple[_Unit, list[Piece]] | None = None
@@ -233,7 +240,11 @@ class PackageWriter:
         self._changed = trio.Event()
 
     def _seal_sync(self, number: int, pieces: list[Piece]) -> ChunkEntry:
-        entry, sealed = seal_chunk(self._keys, self.package_id, number, pieces)
+        entry, sealed = seal_chunk(
+            self._keys, self.package_id, number, pieces, is_small=self._is_small
+        )
+        if codec_of(sealed) is Codec.SMALL:
+            self._needs.add(Capability.JPEG_LS)
         pieces.clear()  # the sealed bytes are enough while they are written
         self.unrecorded_ids.add(entry.chunk_id)
         self._storage.put(entry.chunk_id, sealed)
@@ -257,7 +268,7 @@ class PackageWriter:
             if not ready:
                 return
             self._unrecorded_bytes -= sum(unit.plaintext_bytes for unit in ready)
-            next_number = self._next_number
+            next_number, needs = self._next_number, sorted(self._needs)
             index = PackageIndex()
             for unit in ready:
                 index.merge(unit.index)
@@ -268,8 +279,9 @@ class PackageWriter:
 
             forms = await trio.to_thread.run_sync(prepare)
             await self._database.write(
-                lambda db: self._record_rows(db, ready, next_number, index, forms)
+                lambda db: self._record_rows(db, ready, next_number, index, forms, needs)
             )
+            self._recorded_needs = frozenset(needs)
             self.unrecorded_ids -= {c.chunk_id for unit in ready for c in _entries(unit)}
             self.plaintext_bytes += sum(unit.plaintext_bytes for unit in ready)
             self.sealed_bytes += sum(c.sealed_bytes for unit in ready for c in _entries(unit))
@@ -281,6 +293,7 @@ class PackageWriter:
         next_number: int,
         index: PackageIndex,
         forms: Mapping[str, tuple[str, str]],
+        needs: Sequence[str],
     ) -> None:
         position = _count(db, "chunks", self.row_id)
         instance_position = _count(db, "instances", self.row_id)
@@ -298,6 +311,8 @@ class PackageWriter:
             position += len(chunks)
             instance_position += len(instances)
         package_rows.merge_index(db, self.row_id, index, forms)
+        if self._recorded_needs != frozenset(needs):
+            package_rows.set_needs(db, self.row_id, needs)
         db.execute("UPDATE packages SET next_number = ? WHERE id = ?", (next_number, self.row_id))
 
     @property

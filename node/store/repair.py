@@ -124,6 +124,7 @@ def _add_rows(
         epoch=envelope.epoch,
         wrapped_key=envelope.wrapped_key,
         received_from=promised.sender if promised else None,
+        needs=manifest.needs,
     )
     package_rows.add_chunks(db, row, 0, manifest.chunks, present=True)
     package_rows.add_instances(db, row, 0, manifest.instances, images)

@@ -458,3 +458,10 @@ def _opened(db: sqlite_utils.Database) -> None:
     # When a chunk was opened and checked last; 0 for never since it was made.
     db.execute("ALTER TABLE chunks ADD COLUMN opened_time REAL NOT NULL DEFAULT 0")
     db.execute("CREATE INDEX chunks_unopened ON chunks (package, position) WHERE opened_time = 0")
+
+
+@migrations(name="0008_needs")
+def _needs(db: sqlite_utils.Database) -> None:
+    # Capabilities that opening its chunks takes, as in its manifest; separated by spaces.
+    db.execute("ALTER TABLE packages ADD COLUMN needs TEXT NOT NULL DEFAULT ''")
+    db.execute("CREATE INDEX packages_needs ON packages (needs) WHERE needs != ''")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pynetdicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -52,6 +53,16 @@ def encode(ds: FileDataset) -> bytes:
 def make_instance(study: int, instance: int, *, size: int = 64, series: int = 1) -> bytes:
     """Return a small CT instance as a Part 10 file."""
     return encode(make_dataset(study, instance, size=size, series=series))
+
+
+def make_noisy_instance(study: int, instance: int, *, size: int = 256) -> bytes:
+    """Return a CT instance with structure and noise, as real ones have."""
+    ds = make_dataset(study, instance, size=size)
+    noise = np.random.default_rng(instance).normal(0, 10, (size, size))
+    y, x = np.mgrid[0:size, 0:size]
+    plane = 1000 + 1000 * np.hypot(y - size / 2, x - size / 2) / size + noise
+    ds.PixelData = np.rint(plane).astype("<u2").tobytes()
+    return encode(ds)
 
 
 def write_study(folder: Path, study: int, instances: int, *, size: int = 64) -> Path:

@@ -165,6 +165,7 @@ def forge(
     origin: HostilePeer | None = None,
     split_at: int = 0,
     attachments: Sequence[tuple[str, bytes, Sequence[str]]] = (),
+    needs: Sequence[str] = (),
 ) -> Forgery:
     """Make a package of one instance for a real node; the changes make its manifest lie.
 
@@ -207,6 +208,7 @@ def forge(
             )
             for n, (media_type, attached, about) in enumerate(attachments, len(parts))
         ),
+        tuple(needs),
     )
     document = sign_manifest(manifest, signer)
     transfer_id = TransferId.new()

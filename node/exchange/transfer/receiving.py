@@ -6,7 +6,7 @@ checked, one transaction commits the package with its receipt; only then is the 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -28,6 +28,7 @@ from node.documents.messages import (
 )
 from node.documents.signed import Document
 from node.documents.summary import open_summary
+from node.domain.capabilities import Capability
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import Manifest
 from node.domain.packages import PackageState
@@ -104,6 +105,7 @@ class Receiver:
         policy: ReceiverPolicy,
         clock: Callable[[], float],
         replaced_since: Callable[[FacilityId], int] = lambda _: 0,
+        installed: Collection[str] = frozenset(Capability),
     ) -> None:
         self._me = me
         self._seal_keys = seal_keys
@@ -114,6 +116,7 @@ class Receiver:
         self._policy = policy
         self._clock = clock
         self._replaced_since = replaced_since
+        self._installed = installed
         self._room = Room(carrier.free_bytes, carrier.used_bytes, policy.quota_bytes)
         self._manifests = Share("manifests", in_all=3 * MAX_BYTES, per_peer=MAX_BYTES)
         self._offers = Pace(OFFERS_A_SECOND, burst=OFFERS_AT_ONCE)
@@ -408,7 +411,7 @@ class Receiver:
         if document is None:
             document = await self._receive_manifest(link, delivery)
         manifest = await trio.to_thread.run_sync(
-            _open_manifest, document, delivery, limiter=self._decoding
+            _open_manifest, document, delivery, self._installed, limiter=self._decoding
         )
         if self._is_by_replaced_node(document, manifest.origin, manifest.created_time):
             raise BadManifest("the manifest was signed with a node key that its origin replaced")
@@ -466,7 +469,7 @@ async def _ask_later(link: Link, why: PeerBusy) -> None:
     await link.send(Answer(AnswerKind.LATER, retry_seconds=seconds, reason=str(why)))
 
 
-def _open_manifest(document: Document, delivery: Delivery) -> Manifest:
+def _open_manifest(document: Document, delivery: Delivery, installed: Collection[str]) -> Manifest:
     """Open a manifest and hold it against its delivery; seconds for the largest."""
     manifest = open_manifest(document)
     if document.digest() != delivery.manifest_digest:
@@ -480,6 +483,10 @@ def _open_manifest(document: Document, delivery: Delivery) -> Manifest:
     if manifest.is_out_of_proportion:
         gib, mib = manifest.plaintext_bytes // 2**30, manifest.sealed_bytes // 2**20
         raise BadManifest(f"the package expands too much: {gib} GiB out of {mib} MiB")
+    if lacking := set(manifest.needs) - set(installed):
+        raise BadManifest(
+            f"the package takes what is not installed here: {', '.join(sorted(lacking))}"
+        )
     return manifest
 
 

@@ -286,6 +286,18 @@ def _make_machine(
             "the package has attachments, which the receiver's version of emix does not support:"
             " nothing was sent. Ask its facility to upgrade emix, then send again"
         )
+    if Capability.JPEG_LS in opened.needs and Capability.JPEG_LS not in capabilities:
+        raise PeerLacks(
+            "the package is compressed with JPEG-LS, whose library the receiver has not installed:"
+            " nothing was sent. Ask its facility to run `pip install 'emix[small]'`, then send"
+            " again"
+        )
+    if lacking := set(opened.needs) - set(capabilities):
+        raise PeerLacks(
+            "the receiver's version of emix cannot open the package"
+            f" ({', '.join(sorted(lacking))}): nothing was sent."
+            " Ask its facility to upgrade emix, then send again"
+        )
     return machine.SenderMachine(open_delivery(delivery), delivery.digest(), opened)
 
 

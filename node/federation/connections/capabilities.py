@@ -1,15 +1,20 @@
-"""The capabilities that each peer stated in its last Hello."""
+"""The capabilities of this node, and those that each peer stated in its last Hello."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from node.domain.capabilities import Capability, known
 from node.domain.ids import FacilityId
 
 
 class Capabilities:
-    """The capabilities of each peer that has said Hello since this node started."""
+    """The capabilities of each peer that has said Hello since this node started.
 
-    def __init__(self) -> None:
+    Attributes:
+        ours: Those that this node states.
+    """
+
+    def __init__(self, ours: Collection[Capability]) -> None:
+        self.ours = ours
         self._of: dict[FacilityId, frozenset[Capability]] = {}
 
     def note(self, peer: FacilityId, names: Iterable[str]) -> None:

@@ -11,7 +11,6 @@ import trio
 from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.documents.peers import Peer
-from node.domain.capabilities import OURS
 from node.domain.connections import Route
 from node.domain.display_text import printable
 from node.domain.ids import FacilityId, TransferId
@@ -100,7 +99,7 @@ class PeerClient:
             kept_heads=await self._witnessing.report(peer),
             deletions=await self._deletions.give(peer.facility_id),
             confirmed_deletions=self._deletions.confirmations(peer.facility_id),
-            capabilities=OURS,
+            capabilities=self._capabilities.ours,
         )
         started = trio.current_time()
         response = await channel.unary(_HELLO, request, timeout=seconds)

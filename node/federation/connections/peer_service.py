@@ -14,7 +14,6 @@ from emix.exchange.v1 import exchange_pb2 as pb
 from node.crypto.signing import facility_id
 from node.documents.identity import Identity
 from node.documents.peers import Peer
-from node.domain.capabilities import OURS
 from node.domain.connections import Route
 from node.domain.ids import FacilityId, TransferId
 from node.errors import (
@@ -196,7 +195,7 @@ class ExchangeServer:
             kept_heads=await self._witnessing.report(call.caller),
             deletions=await self._deletions.give(call.caller.facility_id),
             confirmed_deletions=confirmed,
-            capabilities=OURS,
+            capabilities=self._capabilities.ours,
         )
 
     async def _watch(self, call: Call[Peer]) -> None:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from directory_service.cli import cli as directory_cli
 from node.app.config import RELOADED, Config, check_text, default_text, taken_while_running
 from node.cli.main import cli
+from node.codec import jpeg_ls
 from node.terminal.extras import manual
 
 TEXT = default_text("Great Falls", "0.0.0.0:7410", "0.0.0.0:7411")
@@ -59,6 +60,19 @@ def test_all_problems_of_settings_are_listed(tmp_path: Path) -> None:
         "cannot be read"
         in json.loads(run("config", "check", str(file), "--json")[1])["problems"][0]
     )
+
+
+def test_compression_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "emix.toml"
+    file.write_text(TEXT.replace('# compression = "normal"', 'compression = "small"'))
+    assert run("config", "check", str(file))[0] == 0
+    monkeypatch.setattr(jpeg_ls, "is_available", lambda: False)
+    status, said = run("config", "check", str(file), "--json")
+    assert status == 3
+    assert json.loads(said)["problems"] == [
+        '[store] compression must be "normal" until an extra is installed: '
+        "pip install 'emix[small]'"
+    ]
 
 
 def test_group_of_admins_is_one_that_the_node_can_let_in(

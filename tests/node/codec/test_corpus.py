@@ -31,8 +31,9 @@ def pieces_of(content: bytes) -> list[Piece]:
 
 def check(pieces: list[Piece]) -> None:
     plaintext = b"".join(content for content, _ in pieces)
-    codec, encoded = encode(pieces)
-    assert bytes(decode(codec, encoded, len(plaintext))) == plaintext
+    for is_small in (False, True):
+        codec, encoded = encode(pieces, is_small=is_small)
+        assert bytes(decode(codec, encoded, len(plaintext))) == plaintext
 
 
 def corpus() -> Iterator[Path]:

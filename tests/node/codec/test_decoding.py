@@ -44,13 +44,13 @@ def streams(codec: Codec, count: int) -> list[tuple[bytes, int]]:
     found: list[tuple[bytes, int]] = []
     while len(found) < count:
         given = pieces(chance, chance.choice((700, 3000, 20_000, 65_536)))
-        made, encoded = encode(given)
+        made, encoded = encode(given, is_small=codec is Codec.SMALL)
         if made is codec:
             found.append((encoded, sum(len(content) for content, _ in given)))
     return found
 
 
-@pytest.mark.parametrize("codec", [Codec.SHUFFLED, Codec.REGIONS])
+@pytest.mark.parametrize("codec", [Codec.SHUFFLED, Codec.REGIONS, Codec.SMALL])
 def test_changed_streams_are_errors_or_have_the_length_asked_for(codec: Codec) -> None:
     chance, originals = random.Random(5), streams(codec, 30)
     failed = 0

@@ -12,13 +12,14 @@ from node.domain.pixels import Pixels
 from tests.node.codec.material import LAYOUTS, Piece, content, pieces, pixels_of, sizes
 
 
-def check(given: list[Piece]) -> tuple[Codec, bytes]:
+def check(given: list[Piece]) -> list[tuple[Codec, bytes]]:
     """Check that pieces come back byte for byte, and are never longer than they were."""
     plaintext = b"".join(content for content, _ in given)
-    codec, encoded = encode(given)
-    assert bytes(decode(codec, encoded, len(plaintext))) == plaintext
-    assert len(encoded) <= len(plaintext)
-    return codec, encoded
+    found = [encode(given, is_small=is_small) for is_small in (False, True)]
+    for codec, encoded in found:
+        assert bytes(decode(codec, encoded, len(plaintext))) == plaintext
+        assert len(encoded) <= len(plaintext)
+    return found
 
 
 @given(st.lists(st.tuples(st.binary(max_size=900), st.sampled_from(LAYOUTS), st.integers(0, 900))))
@@ -81,17 +82,37 @@ def test_colours_apart_make_an_image_smaller() -> None:
     assert len(apart) < 0.8 * len(beside)
 
 
+def test_jpeg_ls_makes_images_smaller_still() -> None:
+    grey = np.frombuffer(ct(256, 256), "<i2") // 2
+    noise = np.random.default_rng(2).integers(0, 2, (len(grey), 3))
+    colour = (grey[:, None] + noise).astype(np.uint8).tobytes()
+    for image, pixels in (
+        (ct(), Pixels(0, 2**19, 2, 1, 1024)),
+        (ct()[:-700], Pixels(0, 2**19, 2, 1, 1024)),  # the last row is cut short
+        (colour, Pixels(0, len(colour), 1, 3, 768)),
+    ):
+        (_, normal), (codec, small) = check([(image, pixels)])
+        assert codec is Codec.SMALL
+        assert len(small) < 0.97 * len(normal)
+
+
+def test_jpeg_ls_is_used_only_where_it_is_smaller() -> None:
+    image = np.arange(512, dtype="<u2").repeat(512).tobytes()  # rows all alike
+    normal, small = check([(image * 2, Pixels(0, 2**20, 2, 1, 1024))])
+    assert small == normal
+
+
 def test_headers_of_many_instances_are_compressed_together() -> None:
     chance = random.Random(5)
     headers = [b"%04d" % n + content(random.Random(7), 3000) for n in range(40)]
     given = [(h + chance.randbytes(2000), Pixels(3004, 2000, 2, 1, 100)) for h in headers]
-    _, encoded = check([*given])
+    _, encoded = check([*given])[0]
     assert len(encoded) < 40 * 2000 + 3 * 3004
 
 
 def test_compressed_pixels_are_kept_and_their_headers_compressed() -> None:
     given = [(b"header " * 500 + random.Random(1).randbytes(9000), Pixels(3500, 2**40))]
-    codec, encoded = check([*given])
+    codec, encoded = check([*given])[0]
     assert codec is Codec.REGIONS
     assert 9000 < len(encoded) < 9300
 
@@ -105,10 +126,10 @@ def test_noise_is_stored_as_it_is() -> None:
 
 def test_more_kinds_of_pixels_than_groups_share_one() -> None:
     data = content(random.Random(9), 600)
-    codec, _ = check([(data, Pixels(100, 400, 1, 1, 16 + n)) for n in range(300)])
+    (codec, _), _ = check([(data, Pixels(100, 400, 1, 1, 16 + n)) for n in range(300)])
     assert codec is Codec.REGIONS
 
 
 def test_more_regions_than_a_chunk_may_name_become_one() -> None:
-    codec, _ = check([(b"a" * 40, Pixels(10, 20, 2, 1, 4))] * 40_000)
+    (codec, _), _ = check([(b"a" * 40, Pixels(10, 20, 2, 1, 4))] * 40_000)
     assert codec is Codec.REGIONS

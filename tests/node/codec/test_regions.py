@@ -54,6 +54,45 @@ def test_regions_that_do_not_fit_their_groups_are_refused(regions: list[Region])
         read(write(replace(ENCODED, regions=regions)), 410)
 
 
+SCAN = replace(
+    ENCODED, groups=[PLAIN, Group(Form.JPEG_LS, 2, 1, 16, 400)], planes=[[b"0123456789"], [b"a"]]
+)
+
+
+def test_jpeg_ls_is_of_its_own_codec_alone() -> None:
+    found = read(write(SCAN), 410, has_jpeg_ls=True)
+    assert found.groups == SCAN.groups
+    assert found.groups[1].rows == 13
+    assert [bytes(plane) for plane in found.planes[1]] == [b"a"]
+    with pytest.raises(ChunkDamaged, match="a form that its codec has not"):
+        read(write(SCAN), 410)
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        replace(SCAN.groups[1], row=0),
+        replace(SCAN.groups[1], row=15),
+        replace(SCAN.groups[1], row=2**16),
+        replace(SCAN.groups[1], sample_bytes=4),
+        replace(SCAN.groups[1], form=Form.JPEG_LS | Form.ROWS),
+        replace(SCAN.groups[1], form=Form.JPEG_LS | Form.GREEN),
+        replace(SCAN.groups[1], form=Form(16)),
+    ],
+)
+def test_impossible_groups_of_jpeg_ls_are_refused(group: Group) -> None:
+    planes = [[b"0123456789"], [b"a"] * group.planes]
+    with pytest.raises(ChunkDamaged, match="malformed"):
+        read(write(replace(SCAN, groups=[PLAIN, group], planes=planes)), 410, has_jpeg_ls=True)
+
+
+def test_more_rows_than_a_frame_has_are_refused() -> None:
+    group = Group(Form.JPEG_LS, 1, 1, 16, 16 * 2**16)
+    encoded = Encoded([group], [Region(0, group.plaintext_bytes)], [[b"a"]])
+    with pytest.raises(ChunkDamaged, match="malformed"):
+        read(write(encoded), group.plaintext_bytes, has_jpeg_ls=True)
+
+
 def test_every_cut_and_every_addition_is_refused() -> None:
     data = write(ENCODED)
     for length in range(len(data)):

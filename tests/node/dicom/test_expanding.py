@@ -275,7 +275,7 @@ async def expand_changed(codec: Codec, count: int, seed: int) -> tuple[int, floa
     return failed, slowest, int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-@pytest.mark.parametrize("codec", [Codec.SHUFFLED, Codec.REGIONS])
+@pytest.mark.parametrize("codec", [Codec.SHUFFLED, Codec.REGIONS, Codec.SMALL])
 async def test_10_000_changed_streams_are_errors_of_their_chunks(codec: Codec) -> None:
     """Each within its time, and the parser within its memory."""
     failed, slowest, peak = await expand_changed(codec, 10_000, seed=9)

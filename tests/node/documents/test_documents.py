@@ -138,6 +138,14 @@ def test_attachments_come_back_as_signed() -> None:
     assert manifest.plaintext_bytes == 270
 
 
+def test_needs_come_back_as_signed_and_are_plain_words() -> None:
+    manifest = dataclasses.replace(make_manifest(), needs=("jpeg-ls", "another-one"))
+    assert open_manifest(Document.decode(sign_manifest(manifest, A).encode())) == manifest
+    for needs in (("",), ("JPEG",), ("-x",), ("x" * 33,), ("a b",), ("a",) * 9):
+        with pytest.raises(ValueError, match="impossible needs"):
+            dataclasses.replace(make_manifest(), needs=needs)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -161,7 +161,7 @@ async def test_second_manifest_of_a_package_is_one_alarm_until_it_is_seen(
     store, audit = ArrivalStore(context, TransferStore(context)), AuditStore(context)
     sender = make_signer()
     manifest: Any = SimpleNamespace(
-        study_instance_uid="1.2", plaintext_bytes=1, sealed_bytes=1, chunks=()
+        needs=(), study_instance_uid="1.2", plaintext_bytes=1, sealed_bytes=1, chunks=()
     )
     for _ in range(2):
         delivery, document = make_delivery(sender, context.facility)
@@ -217,7 +217,7 @@ async def test_what_another_peer_has_begun_is_not_discarded(context: StoreContex
     store = ArrivalStore(context, transfers)
     key, sender, other = DataKey.new(), make_signer(), make_signer()
     manifest: Any = SimpleNamespace(
-        study_instance_uid="1.2", plaintext_bytes=1, sealed_bytes=1, chunks=()
+        needs=(), study_instance_uid="1.2", plaintext_bytes=1, sealed_bytes=1, chunks=()
     )
     first = replace(make_delivery(sender, context.facility)[0], package_id=key.package_id)
     document = sign_delivery(first, sender)

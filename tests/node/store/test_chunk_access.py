@@ -10,6 +10,7 @@ from node.chunks.format import Piece, seal_chunk
 from node.chunks.testing import MemoryChunkStorage
 from node.crypto.digests import digest
 from node.crypto.keys import DataKey
+from node.dicom.examine import examine_bytes
 from node.documents.arrivals import Arrival
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
@@ -20,6 +21,7 @@ from node.store import chunk_access, package_rows
 from node.store.chunk_access import ChunkAccess
 from node.store.context import StoreContext
 from node.store.lost import lost_positions
+from tests.support.dicom_files import make_noisy_instance
 from tests.support.examining import LocalExpander
 from tests.support.stores import new_store
 
@@ -100,6 +102,18 @@ def test_what_is_not_the_named_chunk_or_cannot_be_decrypted_is_not_kept(world: W
         with pytest.raises(ChunkDamaged):
             world.chunks.put_sealed(arrival, entry, content)
     assert list(world.storage.contents()) == []
+
+
+def test_jpeg_ls_comes_only_where_the_manifest_says_so(world: World) -> None:
+    """Else the home would not say that opening it takes a library."""
+    arrival, image = world.arrival, make_noisy_instance(1, 1)
+    keys, name = arrival.data_key.sealing_keys(), arrival.package.package_id
+    piece = Piece(image, digest(image), examine_bytes(image).pixels)
+    entry, sealed = seal_chunk(keys, name, 0, [piece], is_small=True)
+    with pytest.raises(BadManifest, match="JPEG-LS"):
+        world.chunks.put_sealed(arrival, entry, sealed)
+    stating = replace(arrival, package=replace(arrival.package, needs=("jpeg-ls",)))
+    assert LocalExpander().expand(world.chunks.put_sealed(stating, entry, sealed)) == image
 
 
 @pytest.mark.parametrize(("content", "error"), [(None, ChunkNotFound), (b"damaged", ChunkDamaged)])

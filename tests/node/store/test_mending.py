@@ -21,7 +21,7 @@ from node.store.context import StoreContext
 from node.store.imports import ImportStore
 from node.store.lost import count_lost, note_lost
 from node.store.mending import is_superfluous, mend_study
-from tests.support.dicom_files import make_instance
+from tests.support.dicom_files import make_noisy_instance
 from tests.support.stores import new_store
 
 STUDY = "1.2"
@@ -112,12 +112,13 @@ async def test_pieces_come_from_copies_that_lie_in_other_windows(
     assert mended(context) == 1, "once for a package"
 
 
+@pytest.mark.parametrize("codec", [Codec.REGIONS, Codec.SMALL])
 async def test_pixels_are_found_again_where_they_were(
-    context: StoreContext, storage: MemoryChunkStorage
+    context: StoreContext, storage: MemoryChunkStorage, codec: Codec
 ) -> None:
     """What was sealed by rows is sealed by rows again, though no row here says where pixels lie."""
-    files = [make_instance(1, n, size=512) for n in range(3)]
-    store = ImportStore(context)
+    files = [make_noisy_instance(1, n, size=512) for n in range(3)]
+    store = ImportStore(context, is_small=codec is Codec.SMALL)
 
     async def fill(window: int) -> Package:
         async with trio.open_nursery() as nursery:
@@ -136,10 +137,12 @@ async def test_pixels_are_found_again_where_they_were(
 
     for window in (0, 200_000):
         package = await fill(window)
+        store.use_compression(is_small=False)
         await fill(150_000)
+        store.use_compression(is_small=codec is Codec.SMALL)
         lost = chunks(context, package)
         contents = {chunk_id: lose(context, storage, chunk_id) for chunk_id in lost}
-        assert all(content[6] == Codec.REGIONS for content in contents.values())
+        assert {content[6] for content in contents.values()} == {codec}
         assert mend_study(context, STUDY) == len(lost)
         assert {chunk_id: storage.get(chunk_id) for chunk_id in lost} == contents
 

@@ -221,6 +221,7 @@ QUESTIONS: dict[str, str] = {
     "packages_open": "SELECT COUNT(*) FROM packages WHERE state = 'open'",
     "packages_held": "SELECT 1 FROM packages WHERE state = 'held'",
     "packages_deleting": "SELECT * FROM packages WHERE state = 'deleting' ORDER BY id",
+    "packages_needs": "SELECT DISTINCT needs FROM packages WHERE needs != ''",
     "packages_expiring": "SELECT MIN(expiring_time) FROM packages WHERE expiring_time IS NOT NULL",
     "packages_closed": "SELECT COUNT(DISTINCT study_uid) FROM packages WHERE state = 'closed'",
     "packages_arriving": (

@@ -49,7 +49,7 @@ def make_manifest(chance: random.Random, chunks: int) -> Any:
     )
     size = sum(c.sealed_bytes for c in entries)
     return SimpleNamespace(
-        study_instance_uid="1.2", plaintext_bytes=1, sealed_bytes=size, chunks=entries
+        needs=(), study_instance_uid="1.2", plaintext_bytes=1, sealed_bytes=size, chunks=entries
     )
 
 

@@ -101,7 +101,7 @@ class Statements(_message.Message):
     def __init__(self, facility_key: _Optional[bytes] = ..., node_cert: _Optional[_Union[SignedBytes, _Mapping]] = ..., tls_bindings: _Optional[_Iterable[_Union[SignedBytes, _Mapping]]] = ..., seal_key: _Optional[_Union[SignedBytes, _Mapping]] = ..., profile: _Optional[_Union[SignedBytes, _Mapping]] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("package_id", "origin", "study_instance_uid", "created_milliseconds", "instances", "chunks", "attachments")
+    __slots__ = ("package_id", "origin", "study_instance_uid", "created_milliseconds", "instances", "chunks", "attachments", "needs")
     PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +109,7 @@ class Manifest(_message.Message):
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_FIELD_NUMBER: _ClassVar[int]
     package_id: bytes
     origin: bytes
     study_instance_uid: str
@@ -116,7 +117,8 @@ class Manifest(_message.Message):
     instances: _containers.RepeatedCompositeFieldContainer[Instance]
     chunks: _containers.RepeatedCompositeFieldContainer[Chunk]
     attachments: _containers.RepeatedCompositeFieldContainer[Attachment]
-    def __init__(self, package_id: _Optional[bytes] = ..., origin: _Optional[bytes] = ..., study_instance_uid: _Optional[str] = ..., created_milliseconds: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ...) -> None: ...
+    needs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, package_id: _Optional[bytes] = ..., origin: _Optional[bytes] = ..., study_instance_uid: _Optional[str] = ..., created_milliseconds: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ..., needs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Attachment(_message.Message):
     __slots__ = ("media_type", "size_bytes", "digest", "extents", "about_uids")

@@ -97,6 +97,20 @@ async def test_receipt_is_not_repeated_for_a_chunk_that_rotted(
             assert len(read) == 1, "once an hour"
 
 
+async def test_package_that_cannot_be_opened_here_is_refused_before_its_chunks(
+    tmp_path: Path,
+) -> None:
+    peer = HostilePeer(tmp_path)
+    with trio.fail_after(60):
+        async with open_receiving(tmp_path) as here:
+            forgery = forge(peer, here.identity, 1, needs=("jpeg-ls", "newer"))
+            problem = await offer(here, forgery)
+            assert isinstance(problem, Problem)
+            assert problem.is_final
+            assert "not installed here: newer" in problem.message
+            assert not _files(tmp_path / "home")
+
+
 class FailingCarrier(ChunkAccess):
     """Has a disk that takes nothing."""
 

@@ -111,6 +111,27 @@ async def test_attachments_are_not_sent_to_a_peer_that_does_not_take_them(tmp_pa
     assert not link.is_offered
 
 
+@pytest.mark.parametrize(
+    ("need", "advice"), [("jpeg-ls", r"pip install 'emix\[small\]'"), ("newer", "upgrade emix")]
+)
+async def test_what_the_peer_cannot_open_is_not_sent(
+    tmp_path: Path, need: str, advice: str
+) -> None:
+    peer = HostilePeer(tmp_path)
+    row, store = make_sending(peer)
+    changed = replace(decode_body(store.manifest.body), needs=(need,))
+    store.manifest = sign_manifest(changed, peer.keys.signer)
+
+    async def set_state(row: Transfer, *_: object) -> Transfer:
+        return row
+
+    store.set_state = set_state
+    link: Any = FastLink(peer.facility, [], 1)
+    with trio.fail_after(30), pytest.raises(PeerLacks, match=advice):
+        await Sender(store, store).send(link, row, PriorityGate(), Route.DIRECT)
+    assert not link.is_offered
+
+
 async def test_receiver_may_want_more_as_soon_as_a_chunk_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

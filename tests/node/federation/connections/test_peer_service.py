@@ -39,7 +39,7 @@ NOBODY: Any = None
 
 def make_server(trust: Any = NOBODY, exchange: Any = NOBODY, ways: Any = NOBODY) -> ExchangeServer:
     return ExchangeServer(
-        trust, exchange, NOBODY, NOBODY, ways, NOBODY, NOBODY, NOBODY, Capabilities(), NOBODY
+        trust, exchange, NOBODY, NOBODY, ways, NOBODY, NOBODY, NOBODY, Capabilities(()), NOBODY
     )
 
 
