@@ -58,6 +58,7 @@ bench: $(VENV)/.ready
 	$(PY) -m bench.more
 	$(PY) -m bench.sealed
 	$(PY) -m bench.routes
+	$(PY) -m bench.lines
 	$(PY) -m bench.relays
 	$(PY) -m bench.directory
 

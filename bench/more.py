@@ -1,7 +1,6 @@
-"""Sizes and lines other than the CT study: `python -m bench.more`, into results-more.md.
+"""Sizes other than the CT study: `python -m bench.more`, into results-more.md.
 
-10,000 small instances, one instance of 2 GB, memory while 1 GB and 4 GB are sent, and a slow
-line (20 ms each way, 50 Mbit/s, a proxy in trio) beside rsync -z through the same.
+10,000 small instances, one instance of 2 GB, and memory while 1 GB and 4 GB are sent.
 """
 
 import math
@@ -10,18 +9,16 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.data import get_testdata_file
 
-from bench import cores, peers
+from bench import cores
 from bench.ct_study import make_ct_study
-from tests.support.nodes import Node, free_port, two_nodes
-from tests.support.slow_line import SlowLine, only_through
+from tests.support.nodes import Node, two_nodes
 
 DATA = Path(__file__).parent / ".data"
 RESULTS = Path(__file__).with_name("results-more.md")
@@ -91,38 +88,6 @@ def _peak_memory(node: Node) -> float:
     return cores.peak_memory(node.process.pid)
 
 
-def slow_line(study: Path) -> tuple[float, float]:
-    """Return seconds of ours and of rsync -z through the same slow line."""
-    ours: list[float] = []
-    theirs: list[float] = []
-    with tempfile.TemporaryDirectory(prefix="emix-bench-") as name:
-        folder = Path(name)
-        with two_nodes(folder) as (a, b), _slow_rsync(folder, study) as rsync:
-            port = free_port()
-            with SlowLine(port, int(b.addresses["peer"].rpartition(":")[2])):
-                # Reached through the proxy from now on, both ways of dialling.
-                only_through(a, b, f"127.0.0.1:{port}")
-                for _ in range(RUNS):
-                    uid = a.json("import", str(study))["summary"]["study_instance_uids"][0]
-                    started = time.perf_counter()
-                    a.run("send", uid, b.display_name, "--wait")
-                    ours.append(time.perf_counter() - started)
-                    for node in (a, b):
-                        node.run("delete", uid, "--yes")
-                    theirs.append(rsync())
-                    print(f"slow line: {ours[-1]:.1f} s, rsync -z {theirs[-1]:.1f} s", flush=True)
-    return statistics.median(ours), statistics.median(theirs)
-
-
-@contextmanager
-def _slow_rsync(folder: Path, study: Path) -> Iterator[peers.Once]:
-    """`rsync -az` over ssh through a slow line of its own."""
-    slow = free_port()
-    rsync = peers.rsync_ssh(folder, study, options="-az", through=slow)
-    with rsync as (once, port), SlowLine(slow, port):
-        yield once
-
-
 def main() -> None:
     """Measure all and write the results."""
     ct = DATA / "ct"
@@ -142,12 +107,6 @@ def main() -> None:
         seconds, size, memory = measure(path)
         rows.append((label, size, seconds, memory))
         shutil.rmtree(path)
-    part = DATA / "ct200"
-    if not part.exists():
-        part.mkdir()
-        for file in sorted(ct.iterdir())[:200]:
-            os.link(file, part / file.name)
-    ours, theirs = slow_line(part)
     lines = [
         "# More bench results",
         "",
@@ -161,9 +120,6 @@ def main() -> None:
             f" {memory[0]:.0f} MB, {memory[1]:.0f} MB |"
             for label, size, s, memory in rows
         ),
-        "",
-        f"Slow line (20 ms each way, 50 Mbit/s), 200 CT instances: ours {ours:.1f} s, rsync -z"
-        f" {theirs:.1f} s, {theirs / ours:.2f} times as fast (to reach: 1.4).",
         "",
     ]
     RESULTS.write_text("\n".join(lines))

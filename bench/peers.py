@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.long_line import LongLine
 from tests.support.nodes import free_port
 
 ROOT = Path(__file__).parent
@@ -70,13 +71,14 @@ Once = Callable[[], float]
 
 @contextmanager
 def rsync_ssh(
-    folder: Path, study: Path, *, options: str = "-a", through: int = 0
+    folder: Path, study: Path, *, options: str = "-a", line: LongLine | None = None
 ) -> Iterator[tuple[Once, int]]:
-    """Rsync over ssh to an sshd of our own on the loopback.
+    """Rsync over ssh to an sshd of our own, on the loopback or at the far end of a line.
 
-    Yields what does it once, and the port of the sshd; `through` is the port to connect to,
-    where that is another one.
+    Yields what does it once, and the port of the sshd.
     """
+    host = line.hosts[1] if line else "127.0.0.1"
+    near, far = (line.prefix(0), line.prefix(1)) if line else ([], [])
     host_key, user_key, port = folder / "host_key", folder / "user_key", free_port()
     for key in (host_key, user_key):
         _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)])
@@ -85,11 +87,11 @@ def rsync_ssh(
     Path("/run/sshd").mkdir(exist_ok=True)
     config = folder / "sshd_config"
     config.write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nStrictModes no\n"
+        f"Port {port}\nListenAddress {host}\nHostKey {host_key}\nStrictModes no\n"
         f"AuthorizedKeysFile {authorized}\nPermitRootLogin yes\nUsePAM no\n"
     )
     shell = (
-        f"ssh -p {through or port} -i {user_key} -o StrictHostKeyChecking=no"
+        f"ssh -p {port} -i {user_key} -o StrictHostKeyChecking=no"
         f" -o UserKnownHostsFile={folder / 'known_hosts'} -o LogLevel=ERROR"
     )
     out = folder / "rsync"
@@ -97,12 +99,12 @@ def rsync_ssh(
     def once() -> float:
         shutil.rmtree(out, ignore_errors=True)
         seconds = _timed(
-            lambda: _run(["rsync", options, "-e", shell, f"{study}/", f"localhost:{out}/"])
+            lambda: _run([*near, "rsync", options, "-e", shell, f"{study}/", f"{host}:{out}/"])
         )
         _hold_count(out, study)
         return seconds
 
-    with _served(["/usr/sbin/sshd", "-D", "-f", str(config)]):
+    with _served([*far, "/usr/sbin/sshd", "-D", "-f", str(config)]):
         yield once, port
 
 

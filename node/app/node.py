@@ -61,9 +61,8 @@ from node.rpc.credentials import renewed_credentials, server_credentials
 from node.rpc.descriptors import fitted, raise_limit
 from node.rpc.door import MAX_CALLS, opened_door
 from node.rpc.serving import (
-    AGE_OPTIONS,
+    EXCHANGE_OPTIONS,
     INTRODUCTION_OPTIONS,
-    PEER_OPTIONS,
     Service,
     serve,
 )
@@ -448,7 +447,7 @@ class _Node:
                 [exchange.service()],
                 config.peer_listen,
                 credentials=server_credentials(self._trust.snapshot),
-                options=fitted((*PEER_OPTIONS, *AGE_OPTIONS), 1 / 2),
+                options=fitted(EXCHANGE_OPTIONS, 1 / 2),
                 door=self._peer_door,
                 max_calls=_PEER_CALLS,
                 requests_of_caller=_PEER_REQUESTS,

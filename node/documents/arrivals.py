@@ -9,11 +9,19 @@ from node.domain.summary import Summary
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A package on its way in: its row, its key, and which chunks are recorded as durable."""
+    """A package on its way in.
+
+    Attributes:
+        package: Its row.
+        data_key: Its key.
+        present: Which chunks are recorded as durable: positions in the manifest.
+        is_new: Nothing of it was here before.
+    """
 
     package: Package
     data_key: DataKey
-    present: frozenset[int]  # positions in the manifest
+    present: frozenset[int]
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)

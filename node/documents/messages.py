@@ -10,6 +10,8 @@ from node.documents.signed import Document
 from node.domain.ids import ChunkId, TransferId
 
 FRAME_BYTES = 2 << 20
+MOST_OFFERED_BYTES = 32 * 1024
+"""How long a manifest may be that lies in its offer."""
 """Of a chunk or a manifest in one message."""
 
 
@@ -31,10 +33,14 @@ class Collect:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The sender shows its delivery, and the data key sealed to the receiver."""
+    """The sender shows its delivery, the data key sealed to the receiver, and a short manifest.
+
+    A receiver that accepts an offer with a manifest need not answer: it goes on with what it wants.
+    """
 
     delivery: Document
     sealed_key: bytes
+    manifest: Document | None = None
 
 
 @dataclass(frozen=True, slots=True)

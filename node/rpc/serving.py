@@ -273,12 +273,15 @@ _SMALL_WINDOWS = (
     ("grpc.http2.lookahead_bytes", 64 * 1024),
 )
 
-AGE_OPTIONS = (
+EXCHANGE_OPTIONS = (
+    *PEER_OPTIONS,
+    # As many as one peer's calls: gRPC refuses a stream that is more, instead of having it wait.
+    ("grpc.max_concurrent_streams", 48),
     # Not more often: each time running transfers break off, and the receiver rechecks its chunks.
     ("grpc.max_connection_age_ms", 86_400_000),
     ("grpc.max_connection_age_grace_ms", 120_000),
 )
-"""Options of a server whose connections are made anew every day: the peer service's."""
+"""Options of the peer service; its connections are made anew every day."""
 
 INTRODUCTION_OPTIONS = (
     *PEER_OPTIONS,

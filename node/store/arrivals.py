@@ -178,12 +178,14 @@ class ArrivalStore:
             PeerBusy: the peer has begun so much that it has to complete some of it first.
         """
         context = self._context
+        begun: list[tuple[Package, frozenset[int], bool]] = []
 
         def work(db: Db) -> None:
             now = transfer_rows.by_id(db, row.id)
             if now.receipt is None and now.state.is_final:
                 raise Conflict("the transfer was ended meanwhile")
             package = package_rows.get_package(db, row.origin, row.package_id)
+            is_new = package is None
             if package is None:
                 _check_arrivals(db, row.peer, len(document.body), manifest, arriving_bytes)
                 epoch, wrapped = context.wrap(data_key, row.origin)
@@ -218,9 +220,10 @@ class ArrivalStore:
                 " reason = '', updated_time = ? WHERE id = ? AND receipt IS NULL",
                 (manifest.study_instance_uid, manifest.plaintext_bytes, clock.now(), row.id),
             )
+            begun.append((*_begun(db, row), is_new))
 
         await self._transfers.change(row.id, work)
-        return await self.arrival(row, document.digest())
+        return self._arrival(document.digest(), *begun[-1])
 
     async def arrival(self, row: Transfer, manifest_digest: bytes) -> Arrival:
         """Return an arrival that was begun.
@@ -228,20 +231,19 @@ class ArrivalStore:
         Raises:
             BadManifest: another manifest is kept for this package: equivocation.
         """
+        package, present = await self._context.database.read(lambda db: _begun(db, row))
+        return self._arrival(manifest_digest, package, present)
 
-        def work(db: Db) -> tuple[Package, frozenset[int]]:
-            package = package_rows.get_package(db, row.origin, row.package_id)
-            if package is None:
-                raise NotFound("the arrival was not begun")
-            positions = db.execute(
-                "SELECT position FROM chunks WHERE package = ? AND present = 1", (package.id,)
-            )
-            return package, frozenset(r[0] for r in positions)
-
-        package, present = await self._context.database.read(work)
+    def _arrival(
+        self,
+        manifest_digest: bytes,
+        package: Package,
+        present: frozenset[int],
+        is_new: bool = False,
+    ) -> Arrival:
         if package.manifest_digest != manifest_digest:
             raise BadManifest("another manifest is kept here for the same package")
-        return Arrival(package, self._context.data_key(package), present)
+        return Arrival(package, self._context.data_key(package), present, is_new)
 
     async def mark_present(self, arrival: Arrival, positions: Sequence[int]) -> None:
         """Record chunks as durable; their directories have been synced."""
@@ -446,6 +448,17 @@ def _check_arrivals(
     ).fetchone()[0]
     if kept + size > MAX_ARRIVING_MANIFESTS or begun + manifest.sealed_bytes > arriving_bytes:
         raise PeerBusy("too much data of this facility is in transit already", _FULL_SECONDS)
+
+
+def _begun(db: Db, row: Transfer) -> tuple[Package, frozenset[int]]:
+    """Return the package of an arrival that was begun, and which chunks of it are here."""
+    package = package_rows.get_package(db, row.origin, row.package_id)
+    if package is None:
+        raise NotFound("the arrival was not begun")
+    positions = db.execute(
+        "SELECT position FROM chunks WHERE package = ? AND present = 1", (package.id,)
+    )
+    return package, frozenset(r[0] for r in positions)
 
 
 def _close_arrived(

@@ -92,7 +92,7 @@ class HeadStore:
     async def reported(self) -> list[ReportedHead]:
         """Return what witnesses told, by witness, newest entry first."""
         sql = (
-            "SELECT witness, sequence, digest, taken_time, told_time FROM told_heads"
+            "SELECT witness, sequence, digest, taken_time, reported_time FROM reported_heads"
             " ORDER BY witness, sequence DESC, taken_time DESC"
         )
         rows = await self._database.read(lambda db: db.execute(sql).fetchall())
@@ -168,7 +168,7 @@ class HeadStore:
 def _unproven_entries(db: Db, witness: FacilityId) -> tuple[list[AuditEntry], int]:
     """Return the entries after the head that a witness keeps, and its number; else newest and 0."""
     sql = (
-        "SELECT t.sequence FROM told_heads t JOIN audit a ON a.sequence = t.sequence"
+        "SELECT t.sequence FROM reported_heads t JOIN audit a ON a.sequence = t.sequence"
         " AND a.digest = t.digest WHERE t.witness = ? ORDER BY t.sequence DESC LIMIT 1"
     )
     row = db.execute(sql, (witness.digest,)).fetchone()
@@ -181,7 +181,8 @@ def _confirmed(db: Db) -> Confirmed:
     entries, _ = audit_rows.newest(db) or (0, b"")
     row = db.execute(
         "SELECT MAX(a.sequence), COUNT(DISTINCT t.witness), COUNT(*) - COUNT(a.sequence)"
-        " FROM told_heads t LEFT JOIN audit a ON a.sequence = t.sequence AND a.digest = t.digest"
+        " FROM reported_heads t"
+        " LEFT JOIN audit a ON a.sequence = t.sequence AND a.digest = t.digest"
     ).fetchone()
     sequence = row[0] or 0
     sql = "SELECT time_milliseconds FROM audit WHERE sequence = ?"
@@ -190,11 +191,11 @@ def _confirmed(db: Db) -> Confirmed:
 
 
 def _note_reported(db: Db, witness: FacilityId, kept: Sequence[KeptHead]) -> None:
-    db.execute("DELETE FROM told_heads WHERE witness = ?", (witness.digest,))
+    db.execute("DELETE FROM reported_heads WHERE witness = ?", (witness.digest,))
     for found in kept:
         head = found.head
         values = (witness.digest, head.sequence, head.digest, found.taken_time, clock.now())
-        db.execute("INSERT OR IGNORE INTO told_heads VALUES (?, ?, ?, ?, ?)", values)
+        db.execute("INSERT OR IGNORE INTO reported_heads VALUES (?, ?, ?, ?, ?)", values)
         digest = audit_rows.digest_at(db, head.sequence)
         if problem := own_problem(head.sequence, head.digest, digest):
             audit_rows.alarm_about(db, OWN_ALARM, str(witness), f"this node's own: {problem}")

@@ -465,3 +465,9 @@ def _needs(db: sqlite_utils.Database) -> None:
     # Capabilities that opening its chunks takes, as in its manifest; separated by spaces.
     db.execute("ALTER TABLE packages ADD COLUMN needs TEXT NOT NULL DEFAULT ''")
     db.execute("CREATE INDEX packages_needs ON packages (needs) WHERE needs != ''")
+
+
+@migrations(name="0009_reported_heads")
+def _reported_heads(db: sqlite_utils.Database) -> None:
+    db.execute("ALTER TABLE told_heads RENAME TO reported_heads")
+    db.execute("ALTER TABLE reported_heads RENAME COLUMN told_time TO reported_time")

@@ -91,6 +91,16 @@ SIGNER = DocumentSigner(NODE, certify_node(FACILITY, NODE, NOW))
 RECEIVER = DocumentSigner(OTHER_NODE, certify_node(OTHER_FACILITY, OTHER_NODE, NOW))
 SECRETS = Secrets(NODE, (SEAL_KEY,), (), {EPOCH: EPOCH_KEY})
 PLAINTEXT = struct.pack("<2048H", *(n % 600 for n in range(2048)))
+_NOISE = b"".join(sha256(b"noise %d" % n) for n in range(1024))
+
+
+def _noisy(n: int) -> int:
+    x, y = n % 128, n // 128
+    noise = sum(_NOISE[(4 * n + i) % len(_NOISE)] % 6 for i in range(4))
+    return 800 + (x - 64) ** 2 // 4 + (y - 128) ** 2 // 3 + noise
+
+
+NOISY = struct.pack("<32768H", *map(_noisy, range(32768)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,20 +144,25 @@ _FORMS: dict[str, Pixels | None] = {
     "rows": Pixels(64, 4000, 2, 1, 128),
     "colours": Pixels(64, 3999, 1, 3, 96),
     "packed": Pixels(0, TO_THE_END),
+    "small": Pixels(0, 65536, 2, 1, 256),
 }
 
 
 def _chunk(suite: Suite, form: str) -> Vector:
+    is_small = form == "small"
+    plaintext = NOISY if is_small else PLAINTEXT
+
     def make() -> bytes:
-        piece = Piece(PLAINTEXT, digest(PLAINTEXT), _FORMS[form])
-        entry, sealed = seal_chunk(DATA_KEY.sealing_keys(), DATA_KEY.package_id, 7, [piece], suite)
+        piece = Piece(plaintext, digest(plaintext), _FORMS[form])
+        keys, name = DATA_KEY.sealing_keys(), DATA_KEY.package_id
+        entry, sealed = seal_chunk(keys, name, 7, [piece], suite, is_small=is_small)
         return entry.chunk_id.digest + entry.pieces_digest + sealed
 
     def open_(data: bytes) -> Any:
-        entry = ChunkEntry(7, ChunkId(data[:32]), len(PLAINTEXT), len(data) - 64, data[32:64])
+        entry = ChunkEntry(7, ChunkId(data[:32]), len(plaintext), len(data) - 64, data[32:64])
         chunk = unseal_chunk(DATA_KEY.sealing_keys(), DATA_KEY.package_id, entry, data[64:])
-        assert LocalExpander().expand(chunk) == PLAINTEXT
-        check_pieces(entry, LocalExpander().digest_pieces(chunk, [len(PLAINTEXT)]))
+        assert LocalExpander().expand(chunk) == plaintext
+        check_pieces(entry, LocalExpander().digest_pieces(chunk, [len(plaintext)]))
         return {"suite": Suite(data[69]).name, "codec": Codec(data[70]).name}
 
     return Vector(make, open_)
@@ -191,6 +206,11 @@ def _make_attachments() -> bytes:
     )
     whole = dataclasses.replace(manifest, chunks=(*manifest.chunks, chunk), attachments=attachments)
     return sign_manifest(whole, SIGNER).encode()
+
+
+def _make_needs() -> bytes:
+    """Return a manifest that says what opening its chunks takes."""
+    return sign_manifest(dataclasses.replace(_manifest(), needs=("jpeg-ls",)), SIGNER).encode()
 
 
 def _open_manifest(data: bytes) -> Any:
@@ -275,6 +295,7 @@ def _messages() -> dict[str, Any]:
     return {
         "collect": Collect(TRANSFER),
         "offer": Offer(proof.delivery, b"sealed key"),
+        "offer-with-manifest": Offer(proof.delivery, b"sealed key", proof.manifest),
         "withdraw": Withdraw(TRANSFER),
         "answer": Answer(AnswerKind.LATER, 60, "busy", is_manifest_needed=True),
         "manifest-frame": ManifestFrame(b"bytes of a manifest"),
@@ -378,6 +399,7 @@ VECTORS: dict[str, Vector] = {
     "home": Vector(homes.make, homes.open_),
     "envelope": Vector(_make_envelope, _open_envelope),
     "manifest-attachments": Vector(_make_attachments, _open_manifest),
+    "manifest-needs": Vector(_make_needs, _open_manifest),
     "wrapped-key": Vector(_wrapped, _open_wrapped),
     "sealed-key": Vector(lambda: DATA_KEY.seal_to(SEAL_KEY.public, TRANSFER), _open_sealed),
     "summary": Vector(

@@ -9,6 +9,7 @@ window.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -34,6 +35,7 @@ from node.exchange.transfer.verifying import Checker
 
 _NOTE_SECONDS = 15.0  # to record what was carried, shielded from cancellation
 BATCH_BYTES, BATCH_CHUNKS = 16 * 2**20, 1000
+_FEW_INSTANCES = 500  # so many are laid out in a millisecond
 CHUNKS_IN_HAND = 5
 """So many chunks are stored or checked at once; the others wait on the line, not in memory.
 
@@ -176,16 +178,12 @@ class Arriving:
     async def run(self, link: Link) -> Arrived:
         """Carry and check everything; return what was found. All chunks are durable."""
         chunks = self._manifest.chunks
-        self._checker = await trio.to_thread.run_sync(
-            Checker,
-            self._manifest,
-            self._examiner,
-            self._unseal_again,
-            str(self._row.peer),
-        )
-        unrecorded = await trio.to_thread.run_sync(
-            self._keeper.find_unrecorded, self._arrival, chunks
-        )
+        self._checker = await self._prepared()
+        unrecorded: Sequence[int] = ()
+        if not self._arrival.is_new:
+            unrecorded = await trio.to_thread.run_sync(
+                self._keeper.find_unrecorded, self._arrival, chunks
+            )
         here = sorted({*self._arrival.present, *unrecorded})
         self._machine = ReceiverMachine(self._manifest, set(here))
         self._durable_bytes = sum(chunks[p].sealed_bytes for p in self._arrival.present)
@@ -205,6 +203,15 @@ class Arriving:
         if self._row.receipt is None and self._manifest.sealed_bytes > SMALL_BYTES:
             await self._transfers.set_state(self._row, State.CHECKING)
         return Arrived(self._checker.checked, positions, self._take_carried())
+
+    async def _prepared(self) -> Checker:
+        """Return the checker; that takes a second for a large study."""
+        make = partial(
+            Checker, self._manifest, self._examiner, self._unseal_again, str(self._row.peer)
+        )
+        if len(self._manifest.instances) <= _FEW_INSTANCES:
+            return make()
+        return await trio.to_thread.run_sync(make)
 
     async def _check_present(self, positions: Sequence[int]) -> None:
         """Check the chunks that an earlier link brought, as if they had come now."""

@@ -17,6 +17,8 @@ from node.domain.transfers import Direction, Priority, State, Transfer
 FIRST_HELD_PAUSE, LONGEST_HELD_PAUSE = 600.0, 3600.0
 _FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
 _MOST_STALE = 1000
+_LARGE_BYTES = 5 * 2**20
+_LEAST_SHARE = 1 / 8
 _RING_PAUSE = 1.0  # between two offers of one transfer, however often a peer says so
 
 
@@ -27,6 +29,7 @@ class _Entry:
     Attributes:
         transfer_id: The ID by which the peer knows it.
         priority: A lower value goes first.
+        share: How much of a large transfer's place it takes.
         due: When it is offered next.
         pause: The pause after a failed offer.
         held_pause: The pause after an offer that is held at the peer.
@@ -36,6 +39,7 @@ class _Entry:
 
     transfer_id: TransferId
     priority: Priority
+    share: float
     due: float
     pause: float = _FIRST_PAUSE
     held_pause: float = FIRST_HELD_PAUSE
@@ -57,14 +61,16 @@ class Outbox:
         """Prepare.
 
         Args:
-            at_once: So many are under way at once; those of priority stat wait for nobody.
+            at_once: So many large ones are under way at once, or eight times as many small ones:
+                on a long line a few small ones would leave most of it empty. Those of priority stat
+                wait for nobody.
             jitter: Returns a number between two.
         """
         self._at_once = at_once
         self._jitter = jitter
         self._entries: dict[int, _Entry] = {}
         self._numbers: dict[TransferId, int] = {}
-        self._going: dict[int, Priority] = {}
+        self._going: dict[int, float] = {}  # what each takes of the places
         # Heaps with the time at which each waiting transfer becomes due, those of priority stat
         # apart, and one of those that are due. What is not as an entry says is passed over.
         self._later: dict[bool, list[tuple[float, int]]] = {False: [], True: []}
@@ -123,7 +129,7 @@ class Outbox:
             heapq.heapify(heap)
 
     def _is_full(self) -> bool:
-        return sum(p is not Priority.STAT for p in self._going.values()) >= self._at_once
+        return sum(self._going.values()) >= self._at_once
 
     def _may_go(self, number: int, is_full: bool) -> bool:
         return self._entries[number].priority is Priority.STAT or not is_full
@@ -148,7 +154,8 @@ class Outbox:
             if entry is not None:
                 del self._entries[row.id], self._numbers[entry.transfer_id]
         elif entry is None:
-            self._entries[row.id] = _Entry(row.transfer_id, row.priority, now)
+            share = min(1.0, max(_LEAST_SHARE, row.bytes_total / _LARGE_BYTES))
+            self._entries[row.id] = _Entry(row.transfer_id, row.priority, share, now)
             self._numbers[row.transfer_id] = row.id
             self._put_off(row.id, now)
         elif row.withdrawal_pending and row.id not in self._going:
@@ -169,7 +176,8 @@ class Outbox:
             if first is None or not self._may_go(first, self._is_full()):
                 break
             heapq.heappop(self._ready)
-            self._going[first] = self._entries[first].priority
+            entry = self._entries[first]
+            self._going[first] = 0.0 if entry.priority is Priority.STAT else entry.share
             self._put_off(first, math.inf)
             taken.append(first)
         return taken

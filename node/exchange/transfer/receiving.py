@@ -16,6 +16,7 @@ from node.crypto.keys import DataKey, SealKey, open_sealed_key
 from node.documents.delivery import Delivery, check_delivery, open_delivery
 from node.documents.manifest import MAX_BYTES, open_manifest
 from node.documents.messages import (
+    MOST_OFFERED_BYTES,
     Answer,
     AnswerKind,
     Collect,
@@ -31,7 +32,7 @@ from node.documents.summary import open_summary
 from node.domain.capabilities import Capability
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import Manifest
-from node.domain.packages import PackageState
+from node.domain.packages import Package, PackageState
 from node.domain.transfers import SMALL_BYTES, State, Transfer
 from node.errors import (
     BadDataKey,
@@ -225,7 +226,7 @@ class Receiver:
             await link.send(Answer(AnswerKind.HELD))
             return True  # for whom it waits is a person here
         else:
-            return await self._carry(link, row, delivery, data_key)
+            return await self._carry(link, row, delivery, data_key, offer.manifest)
         return False
 
     async def _is_whole(self, row: Transfer, delivery: Delivery) -> bool:
@@ -300,7 +301,12 @@ class Receiver:
             carrying.ended.set()
 
     async def _carry(
-        self, link: Link, row: Transfer, delivery: Delivery, data_key: DataKey
+        self,
+        link: Link,
+        row: Transfer,
+        delivery: Delivery,
+        data_key: DataKey,
+        offered: Document | None,
     ) -> bool:
         with trio.CancelScope() as scope, self._claimed(delivery, scope) as is_mine:
             if not is_mine:
@@ -310,7 +316,7 @@ class Receiver:
             if row.bytes_total > SMALL_BYTES:
                 row = await self._transfers.set_route(row, link.route)
             try:
-                committed = await self._take_reserved(link, row, delivery, data_key)
+                committed = await self._take_reserved(link, row, delivery, data_key, offered)
             except NodeError as exc:
                 # Carrying that came to nothing costs as much as carrying; it goes slower then.
                 if not is_ours(exc):
@@ -326,21 +332,31 @@ class Receiver:
         return False
 
     async def _take_reserved(
-        self, link: Link, row: Transfer, delivery: Delivery, data_key: DataKey
+        self,
+        link: Link,
+        row: Transfer,
+        delivery: Delivery,
+        data_key: DataKey,
+        offered: Document | None,
     ) -> Transfer | None:
         """Take a package in if there is room for it; if not, ask to come later, and return None."""
         async with AsyncExitStack() as stack:
             try:
-                promise = await self._reserve(stack, row, delivery)
+                package, promise = await self._reserve(stack, row, delivery)
             except PeerBusy as exc:
                 if not row.state.is_final:
                     await self._transfers.set_state(row, row.state, str(exc))
                 await _ask_later(link, exc)
                 return None
-            return await self._take(link, row, delivery, data_key, promise)
+            return await self._take(link, row, delivery, data_key, offered, package, promise)
 
-    async def _reserve(self, stack: AsyncExitStack, row: Transfer, delivery: Delivery) -> Promise:
+    async def _reserve(
+        self, stack: AsyncExitStack, row: Transfer, delivery: Delivery
+    ) -> tuple[Package | None, Promise]:
         """Reserve the memory and room of an arrival, until the stack is closed.
+
+        Returns:
+            The package, if something of it is here already, and the promise.
 
         Raises:
             PeerBusy: there is not enough, for this peer or for anybody.
@@ -348,14 +364,20 @@ class Receiver:
         """
         _check_manifest_bytes(delivery)
         stack.enter_context(self._manifests.taken(row.peer, delivery.manifest_bytes))
-        promise = await self._promise(stack, row, delivery)
+        package = await self._store.find_package(row)
+        promise = await self._promise(stack, row, delivery, package)
         # Last: who gets no room has had no manifest read.
         if wait := self._manifest_bytes.wait_seconds(row.peer, delivery.manifest_bytes):
             raise PeerBusy("too many manifests of this facility at once; read in turn", wait)
-        return promise
+        return package, promise
 
-    async def _promise(self, stack: AsyncExitStack, row: Transfer, delivery: Delivery) -> Promise:
-        package = await self._store.find_package(row)
+    async def _promise(
+        self,
+        stack: AsyncExitStack,
+        row: Transfer,
+        delivery: Delivery,
+        package: Package | None,
+    ) -> Promise:
         # In the database a manifest lies beside its rows, then with its receipt, and sealed.
         size = delivery.sealed_bytes + 4 * delivery.manifest_bytes + _DOCUMENTS_BYTES
         if package is None:
@@ -396,23 +418,29 @@ class Receiver:
         row: Transfer,
         delivery: Delivery,
         data_key: DataKey,
+        offered: Document | None,
+        package: Package | None,
         promise: Promise,
     ) -> Transfer:
-        package = await self._store.find_package(row)
-        if package is not None and package.state in (PackageState.OPEN, PackageState.HELD):
-            raise BadManifest("another package here has the same package id")
-        document = await self._transfers.stored_manifest(row)
-        if document is not None and document.digest() != delivery.manifest_digest:
-            document = None  # compared with the kept one as soon as it is here
-        if package is not None and package.state is PackageState.CLOSED:
-            # It costs the sender nothing to have all of it read here once more.
-            await self._offers.turn(link.peer, delivery.sealed_bytes / _READ_BYTES)
-        await link.send(Answer(AnswerKind.ACCEPTED, is_manifest_needed=document is None))
-        if document is None:
-            document = await self._receive_manifest(link, delivery)
-        manifest = await trio.to_thread.run_sync(
-            _open_manifest, document, delivery, self._installed, limiter=self._decoding
-        )
+        document = None
+        if package is not None:
+            if package.state in (PackageState.OPEN, PackageState.HELD):
+                raise BadManifest("another package here has the same package id")
+            document = await self._transfers.stored_manifest(row)
+            if document is not None and document.digest() != delivery.manifest_digest:
+                document = None  # compared with the kept one as soon as it is here
+            if package.state is PackageState.CLOSED:
+                # It costs the sender nothing to have all of it read here once more.
+                await self._offers.turn(link.peer, delivery.sealed_bytes / _READ_BYTES)
+        if offered is None:
+            await link.send(Answer(AnswerKind.ACCEPTED, is_manifest_needed=document is None))
+        document = document or offered or await self._receive_manifest(link, delivery)
+        if len(document.body) <= MOST_OFFERED_BYTES:
+            manifest = _open_manifest(document, delivery, self._installed)
+        else:
+            manifest = await trio.to_thread.run_sync(
+                _open_manifest, document, delivery, self._installed, limiter=self._decoding
+            )
         if self._is_by_replaced_node(document, manifest.origin, manifest.created_time):
             raise BadManifest("the manifest was signed with a node key that its origin replaced")
         arriving_bytes = self._room.unpromised_bytes() + promise.disk_bytes

@@ -33,6 +33,11 @@ WINDOW_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    """The receiver has accepted; what comes now is on its way."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendManifest:
     """Send the manifest document in frames."""
 
@@ -86,14 +91,31 @@ class Broken:
 
 
 Action = (
-    SendManifest | SendChunk | NoteProgress | KeepReceipt | Held | ComeLater | Declined | Broken
+    Begin
+    | SendManifest
+    | SendChunk
+    | NoteProgress
+    | KeepReceipt
+    | Held
+    | ComeLater
+    | Declined
+    | Broken
 )
 
 
 class SenderMachine:
     """Starts after the offer was sent; pass it every message with `got`."""
 
-    def __init__(self, delivery: Delivery, delivery_digest: bytes, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        delivery_digest: bytes,
+        manifest: Manifest,
+        *,
+        is_manifest_offered: bool = False,
+    ) -> None:
+        """Prepare; `is_manifest_offered` says that the offer has the manifest in it."""
+        self._is_manifest_offered = is_manifest_offered
         self._delivery = delivery
         self._delivery_digest = delivery_digest
         self._manifest = manifest
@@ -120,8 +142,8 @@ class SenderMachine:
                 return [Broken(message)]
             case Answer() if not self._is_accepted:
                 return self._got_answer(message)
-            case Want() if self._is_accepted:
-                return self._got_want(message)
+            case Want() if self._is_accepted or self._is_manifest_offered:
+                return [*self._begin(), *self._got_want(message)]
             case Progress() if self._is_accepted:
                 return self._got_progress(message)
             case ReceiptMessage():
@@ -140,8 +162,14 @@ class SenderMachine:
                 return [ComeLater(answer.retry_seconds, answer.reason)]
             case AnswerKind.DECLINED:
                 return [Declined(answer.reason)]
+        begin = self._begin()
+        return [*begin, SendManifest()] if answer.is_manifest_needed else begin
+
+    def _begin(self) -> list[Action]:
+        if self._is_accepted:
+            return []
         self._is_accepted = True
-        return [SendManifest()] if answer.is_manifest_needed else []
+        return [Begin()]
 
     def _got_want(self, want: Want) -> list[Action]:
         actions: list[Action] = []

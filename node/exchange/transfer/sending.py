@@ -1,6 +1,7 @@
 """Sending one transfer over a link: from the offer to the kept receipt."""
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -9,6 +10,7 @@ from node.documents.delivery import open_delivery
 from node.documents.manifest import MAX_BYTES, open_manifest
 from node.documents.messages import (
     FRAME_BYTES,
+    MOST_OFFERED_BYTES,
     Answer,
     ChunkFrame,
     ManifestFrame,
@@ -152,6 +154,7 @@ class _Session:
         self._patience = patience.for_checking(row.bytes_total)
         self._machine: machine.SenderMachine
         self._manifest: Document
+        self._is_manifest_offered: bool
         self._queue, self._queued = trio.open_memory_channel[ChunkEntry](10_000)
 
     async def note_carried(self) -> None:
@@ -181,14 +184,20 @@ class _Session:
     async def _run(self) -> None:
         self._manifest = await self._store.sending_manifest(self._row)
         delivery = Document.decode(self._row.delivery)
-        self._machine = await trio.to_thread.run_sync(
+        self._is_manifest_offered = len(self._manifest.encode()) <= MOST_OFFERED_BYTES
+        make = partial(
             _make_machine,
             delivery,
             self._manifest,
             self._link.capabilities,
-            limiter=self._decoding,
+            is_manifest_offered=self._is_manifest_offered,
         )
-        await self._link.send(Offer(delivery, self._row.sealed_key))
+        if self._is_manifest_offered:
+            self._machine = make()
+        else:
+            self._machine = await trio.to_thread.run_sync(make, limiter=self._decoding)
+        offered = self._manifest if self._is_manifest_offered else None
+        await self._link.send(Offer(delivery, self._row.sealed_key, offered))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_chunks)
             nursery.start_soon(self._keep_patience)
@@ -211,10 +220,11 @@ class _Session:
     async def _do(self, action: machine.Action) -> bool:
         """Carry an action out; return whether the transfer goes on on this link."""
         match action:
-            case machine.SendManifest():
+            case machine.Begin():
                 if self._row.bytes_total > SMALL_BYTES:
                     await self._store.set_state(self._row, State.CARRYING)
                 self._carried_since = trio.current_time()
+            case machine.SendManifest():
                 encoded = self._manifest.encode()
                 for i in range(0, len(encoded), FRAME_BYTES):
                     await self._link.send(ManifestFrame(encoded[i : i + FRAME_BYTES]))
@@ -273,7 +283,11 @@ class _Session:
 
 
 def _make_machine(
-    delivery: Document, manifest: Document, capabilities: Collection[Capability]
+    delivery: Document,
+    manifest: Document,
+    capabilities: Collection[Capability],
+    *,
+    is_manifest_offered: bool,
 ) -> machine.SenderMachine:
     """Return the machine; that takes a second for a large study, so call it on a worker thread.
 
@@ -298,7 +312,12 @@ def _make_machine(
             f" ({', '.join(sorted(lacking))}): nothing was sent."
             " Ask its facility to upgrade emix, then send again"
         )
-    return machine.SenderMachine(open_delivery(delivery), delivery.digest(), opened)
+    return machine.SenderMachine(
+        open_delivery(delivery),
+        delivery.digest(),
+        opened,
+        is_manifest_offered=is_manifest_offered,
+    )
 
 
 class _Reading:

@@ -46,7 +46,7 @@ from node.exchange.transfer.sending import Sender
 from node.system import clock
 
 log = structlog.get_logger()
-CONCURRENT_SENDS = 3
+CONCURRENT_SENDS = 3  # large ones
 _MOST_ON_A_LINK = 100
 _NOTIFY_AGAIN_SECONDS = 10.0
 _OVERDUE_LOOK_SECONDS = 60.0

@@ -46,7 +46,7 @@ WATCH_HEARTBEAT_SECONDS = 10.0
 HELLOS_A_MINUTE = 120
 """Limit for one peer; its node says one every 15 seconds on each connection."""
 
-MAX_CARRIES = 16
+MAX_CARRIES = 32
 """Of one peer at once."""
 
 BEGIN_SECONDS = 60.0

@@ -9,6 +9,7 @@ from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.documents.messages import (
     FRAME_BYTES,
+    MOST_OFFERED_BYTES,
     Answer,
     AnswerKind,
     ChunkFrame,
@@ -143,8 +144,12 @@ def to_wire(message: Message) -> pb.CarryMessage:
         case Withdraw(transfer_id):
             withdraw = pb.Withdraw(transfer_id=transfer_id.value)
             return pb.CarryMessage(withdraw=withdraw)
-        case Offer(delivery, sealed_key):
-            offer = pb.Offer(delivery=delivery.to_wire(), sealed_key=sealed_key)
+        case Offer(delivery, sealed_key, manifest):
+            offer = pb.Offer(
+                delivery=delivery.to_wire(),
+                sealed_key=sealed_key,
+                manifest=manifest.to_wire() if manifest else None,
+            )
             return pb.CarryMessage(offer=offer)
         case Answer():
             return pb.CarryMessage(answer=_answer_to_wire(message))
@@ -190,9 +195,7 @@ def _from_wire(wire: pb.CarryMessage) -> Message | None:
         case "withdraw":
             return Withdraw(TransferId(wire.withdraw.transfer_id))
         case "offer":
-            if len(wire.offer.sealed_key) > MAX_SEALED_KEY_BYTES:
-                raise ValueError("a sealed key of another length")
-            return Offer(_document(wire.offer.delivery), wire.offer.sealed_key)
+            return _offer(wire.offer)
         case "answer":
             return _answer_from_wire(wire.answer)
         case "manifest_frame":
@@ -215,6 +218,17 @@ def transfer_id(value: bytes) -> TransferId:
         return TransferId(value)
     except ValueError as exc:
         raise RemoteProtocolError("a transfer ID does not have 16 bytes") from exc
+
+
+def _offer(wire: pb.Offer) -> Offer:
+    if len(wire.sealed_key) > MAX_SEALED_KEY_BYTES:
+        raise ValueError("a sealed key of another length")
+    manifest = None
+    if wire.HasField("manifest"):
+        if wire.manifest.ByteSize() > MOST_OFFERED_BYTES:
+            raise ValueError("a manifest too long for an offer")
+        manifest = _document(wire.manifest)
+    return Offer(_document(wire.delivery), wire.sealed_key, manifest)
 
 
 def _document(wire: documents_pb2.Document) -> Document:

@@ -202,12 +202,14 @@ class Collect(_message.Message):
     def __init__(self, transfer_id: _Optional[bytes] = ...) -> None: ...
 
 class Offer(_message.Message):
-    __slots__ = ("delivery", "sealed_key")
+    __slots__ = ("delivery", "sealed_key", "manifest")
     DELIVERY_FIELD_NUMBER: _ClassVar[int]
     SEALED_KEY_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
     delivery: _documents_pb2.Document
     sealed_key: bytes
-    def __init__(self, delivery: _Optional[_Union[_documents_pb2.Document, _Mapping]] = ..., sealed_key: _Optional[bytes] = ...) -> None: ...
+    manifest: _documents_pb2.Document
+    def __init__(self, delivery: _Optional[_Union[_documents_pb2.Document, _Mapping]] = ..., sealed_key: _Optional[bytes] = ..., manifest: _Optional[_Union[_documents_pb2.Document, _Mapping]] = ...) -> None: ...
 
 class Withdraw(_message.Message):
     __slots__ = ("transfer_id",)

@@ -27,10 +27,14 @@ PROOF, DELIVERY, _ = make_proof()
 MANIFEST = PROOF.verify()[0]
 
 
-def sender() -> tuple[sm.SenderMachine, Manifest, ReceiptMessage]:
+def sender(
+    *, is_manifest_offered: bool = False
+) -> tuple[sm.SenderMachine, Manifest, ReceiptMessage]:
     proof, delivery, _ = make_proof()
     manifest, _, _ = proof.verify()
-    machine = sm.SenderMachine(delivery, proof.delivery.digest(), manifest)
+    machine = sm.SenderMachine(
+        delivery, proof.delivery.digest(), manifest, is_manifest_offered=is_manifest_offered
+    )
     return machine, manifest, ReceiptMessage(proof.receipt)
 
 
@@ -40,7 +44,7 @@ ACCEPTED = Answer(AnswerKind.ACCEPTED, is_manifest_needed=True)
 
 def test_sender_serves_what_is_wanted_and_keeps_the_receipt() -> None:
     machine, manifest, receipt = sender()
-    assert machine.got(ACCEPTED) == [sm.SendManifest()]
+    assert machine.got(ACCEPTED) == [sm.Begin(), sm.SendManifest()]
     want = Want(tuple(c.chunk_id for c in manifest.chunks))
     assert machine.got(want) == [sm.SendChunk(c) for c in manifest.chunks]
     for chunk in manifest.chunks:
@@ -175,7 +179,28 @@ def test_sender_is_answered_once() -> None:
 
 def test_sender_shows_no_manifest_that_the_receiver_has() -> None:
     machine, _, _ = sender()
-    assert machine.got(Answer(AnswerKind.ACCEPTED, is_manifest_needed=False)) == []
+    assert machine.got(Answer(AnswerKind.ACCEPTED, is_manifest_needed=False)) == [sm.Begin()]
+
+
+def test_who_was_offered_the_manifest_accepts_by_what_it_wants() -> None:
+    machine, manifest, _ = sender(is_manifest_offered=True)
+    first, second, *_ = manifest.chunks
+    assert machine.got(Want((first.chunk_id,))) == [sm.Begin(), sm.SendChunk(first)]
+    assert machine.got(Want((second.chunk_id,))) == [sm.SendChunk(second)]
+    with pytest.raises(RemoteProtocolError, match="Answer"):
+        machine.got(ACCEPTED)
+    plain, _, _ = sender()
+    with pytest.raises(RemoteProtocolError, match="Want"):
+        plain.got(Want((first.chunk_id,)))
+
+
+@pytest.mark.parametrize("kind", [AnswerKind.HELD, AnswerKind.LATER, AnswerKind.DECLINED])
+def test_who_was_offered_the_manifest_may_answer_all_the_same(kind: AnswerKind) -> None:
+    machine, _, _ = sender(is_manifest_offered=True)
+    (action,) = machine.got(Answer(kind))
+    assert isinstance(action, sm.Held | sm.ComeLater | sm.Declined)
+    machine, _, _ = sender(is_manifest_offered=True)
+    assert machine.got(ACCEPTED) == [sm.Begin(), sm.SendManifest()]
 
 
 def test_sender_keeps_the_receipt_of_who_has_the_package_already() -> None:

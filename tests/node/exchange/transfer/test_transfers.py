@@ -273,7 +273,9 @@ async def test_transfer_goes_on_after_the_store_failed(autojump_clock: MockClock
 
 def many_rows(count: int, state: State) -> list[Transfer]:
     return [
-        make_row(id=n, transfer_id=TransferId(n.to_bytes(16, "big")), state=state)
+        make_row(
+            id=n, transfer_id=TransferId(n.to_bytes(16, "big")), state=state, bytes_total=2**30
+        )
         for n in range(1, count + 1)
     ]
 

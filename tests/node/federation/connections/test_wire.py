@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from node.documents.messages import (
     FRAME_BYTES,
+    MOST_OFFERED_BYTES,
     Answer,
     AnswerKind,
     ChunkFrame,
@@ -40,7 +41,7 @@ numbers = st.integers(0, 2**53)
 messages = st.one_of(
     st.builds(Collect, transfer_ids),
     st.builds(Withdraw, transfer_ids),
-    st.builds(Offer, documents, small),
+    st.builds(Offer, documents, small, st.none() | documents),
     st.builds(Answer, st.sampled_from(AnswerKind), st.integers(0, 3600), printable, st.booleans()),
     st.builds(ManifestFrame, small),
     st.builds(Want, st.lists(chunk_ids, max_size=5).map(tuple)),
@@ -147,6 +148,20 @@ def test_whatever_comes_is_a_message_or_an_error_of_ours(data: bytes) -> None:
 def test_what_is_malformed_is_refused(wire: pb.CarryMessage) -> None:
     with pytest.raises(NodeError):
         from_wire(wire)
+
+
+def test_manifest_in_an_offer_is_short() -> None:
+    def offer(size: int) -> Offer:
+        signer = Signer(b"1" * 32, b"c", b"s")
+        return Offer(
+            Document("delivery", b"d", b"s", signer),
+            b"k",
+            Document("manifest", bytes(size), b"s", signer),
+        )
+
+    assert from_wire(to_wire(offer(MOST_OFFERED_BYTES - 200))) == offer(MOST_OFFERED_BYTES - 200)
+    with pytest.raises(RemoteProtocolError):
+        from_wire(to_wire(offer(MOST_OFFERED_BYTES)))
 
 
 def test_problem_of_a_peer_cannot_fool_a_terminal() -> None:
