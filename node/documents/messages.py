@@ -10,6 +10,7 @@ from node.documents.signed import Document
 from node.domain.ids import ChunkId, TransferId
 
 FRAME_BYTES = 2 << 20
+MOST_FURTHER_LINKS = 7
 MOST_OFFERED_BYTES = 32 * 1024
 """How long a manifest may be that lies in its offer."""
 """Of a chunk or a manifest in one message."""
@@ -36,11 +37,15 @@ class Offer:
     """The sender shows its delivery, the data key sealed to the receiver, and a short manifest.
 
     A receiver that accepts an offer with a manifest need not answer: it goes on with what it wants.
+    It leaves something to be wanted on each of the further links that the sender may open. Those
+    begin with the same offer, which then says that it is a further one.
     """
 
     delivery: Document
     sealed_key: bytes
     manifest: Document | None = None
+    further_links: int = 0
+    is_further: bool = False
 
 
 @dataclass(frozen=True, slots=True)

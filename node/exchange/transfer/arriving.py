@@ -29,7 +29,7 @@ from node.exchange.ports import Examiner
 from node.exchange.transfer import patience
 from node.exchange.transfer.links import Link
 from node.exchange.transfer.problems import expect
-from node.exchange.transfer.receiver_machine import ReceiverMachine, WholeChunk
+from node.exchange.transfer.receiver_machine import Missing, ReceiverMachine, WholeChunk
 from node.exchange.transfer.shares import ChunkPlaces
 from node.exchange.transfer.verifying import Checker
 
@@ -110,8 +110,22 @@ class Arrived:
     carried: Carried
 
 
+class _Way:
+    """A link over which a package comes: its machine, and what its two tasks wait for."""
+
+    def __init__(self, link: Link, missing: Missing) -> None:
+        self.link = link
+        self.machine = ReceiverMachine(missing)
+        self.opened = trio.Event()  # more may be wanted
+        self.moved = trio.Event()  # something is wanted, or nothing more will be
+
+    def wake(self) -> None:
+        self.opened.set()
+        self.moved.set()
+
+
 class Arriving:
-    """One package on its way in. Run it once."""
+    """One package on its way in. Run it once; meanwhile other links may join."""
 
     def __init__(
         self,
@@ -125,13 +139,15 @@ class Arriving:
         threads: trio.CapacityLimiter,
         places: ChunkPlaces,
         wrote: Callable[[int], None],
+        links: int = 1,
     ) -> None:
-        """Prepare.
+        """Prepare; so many `links` are expected.
 
         `threads` does the peer's chunk work, a chunk has one of `places` before it is opened,
         and `wrote` is told of bytes written.
         """
         self._threads = threads
+        self._links = links
         self._places = places
         self._wrote = wrote
         self._store = store
@@ -149,10 +165,11 @@ class Arriving:
         self._noted_time = trio.current_time()
         self._recording = trio.Lock()
         self._in_hand = trio.CapacityLimiter(CHUNKS_IN_HAND)
-        self._opened = trio.Event()
-        self._moved = trio.Event()  # something is wanted, or nothing more will be
         self._is_looking = True  # at what is here already
-        self._machine: ReceiverMachine
+        self._missing: Missing
+        self._ways: list[_Way] = []
+        self._link: Link  # the first
+        self._storing: trio.Nursery | None = None
 
     async def _unseal(self, position: int) -> EncodedChunk | None:
         """Return what is in a chunk that is here; None if it is not as it was.
@@ -185,14 +202,20 @@ class Arriving:
                 self._keeper.find_unrecorded, self._arrival, chunks
             )
         here = sorted({*self._arrival.present, *unrecorded})
-        self._machine = ReceiverMachine(self._manifest, set(here))
+        self._missing = Missing(self._manifest, set(here), links=self._links)
+        self._link = link
         self._durable_bytes = sum(chunks[p].sealed_bytes for p in self._arrival.present)
         try:
             with ungrouped():
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._checker.follow)
                     nursery.start_soon(self._check_present, here)
-                    await self._read(link, nursery)
+                    self._storing = nursery
+                    try:
+                        await self.join(link)
+                    finally:
+                        self._storing = None
+                        self._wake()
         except BaseException:
             with trio.move_on_after(_NOTE_SECONDS, shield=True):
                 await self._note_carried()
@@ -223,12 +246,10 @@ class Arriving:
                 continue
             if is_recorded:
                 self._durable_bytes -= self._manifest.chunks[position].sealed_bytes
-            self._machine.lost(position)
-            self._opened.set()
-            self._moved.set()
+            self._missing.lost(position)
+            self._wake()
         self._is_looking = False
-        self._opened.set()
-        self._moved.set()
+        self._wake()
 
     async def _check_one(self, position: int) -> bool:
         """Check a chunk that is here; return False if it is not as it was."""
@@ -242,42 +263,90 @@ class Arriving:
         finally:
             self._places.release(self._row.peer, holder)
 
-    async def _read(self, link: Link, nursery: trio.Nursery) -> None:
-        """Take frames until every chunk has been handed to a storing task."""
-        nursery.start_soon(self._want, link)
-        patient = patience.for_bytes(self._manifest.sealed_bytes)
-        while await self._is_due():
-            with patient.waiting():
-                frame = await expect(link, ChunkFrame)
-            patient.earn(len(frame.data))
-            whole = self._machine.got_frame(frame)
-            if whole is not None:
-                token = object()  # the chunk itself would be hashed, all of it
-                await self._in_hand.acquire_on_behalf_of(token)
-                await self._places.acquire(self._row.peer, token)
-                nursery.start_soon(self._store_chunk, link, whole, token)
+    async def join(self, link: Link) -> None:
+        """Carry missing chunks over a link until all are stored, or the transfer has ended.
 
-    async def _is_due(self) -> bool:
-        """Wait until a frame is due; return False if none will come.
+        What a link that breaks has not brought is wanted of the others.
 
-        While nothing is wanted, because chunks are being stored or checked, no frame is due from
-        the sender.
+        Raises:
+            PeerError: the link broke, or the peer is too slow.
+            RemoteProtocolError: the peer breaks a rule on this link.
         """
-        while not self._machine.is_due and (self._is_looking or self._machine.is_receiving):
-            await self._moved.wait()
-            self._moved = trio.Event()
-        return self._machine.is_due
+        way = _Way(link, self._missing)
+        self._ways.append(way)
+        try:
+            with ungrouped():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._want, way)
+                    await self._read(way)
+                    nursery.cancel_scope.cancel()
+        finally:
+            way.machine.leave()
+            self._ways.remove(way)
+            self._wake()
 
-    async def _want(self, link: Link) -> None:
+    def _wake(self) -> None:
+        for way in self._ways:
+            way.wake()
+
+    async def _read(self, way: _Way) -> None:
+        """Take frames until every chunk is stored."""
+        patient = patience.for_bytes(self._manifest.sealed_bytes)
+        while await self._is_due(way):
+            with patient.waiting():
+                frame = await expect(way.link, ChunkFrame)
+            patient.earn(len(frame.data))
+            whole = way.machine.got_frame(frame)
+            if whole is not None:
+                await self._take_in(whole)
+
+    async def _take_in(self, whole: WholeChunk) -> None:
+        """Have a chunk stored; wait until there is a place for it."""
+        token = object()  # the chunk itself would be hashed, all of it
+        try:
+            await self._in_hand.acquire_on_behalf_of(token)
+            try:
+                await self._places.acquire(self._row.peer, token)
+            except BaseException:
+                self._in_hand.release_on_behalf_of(token)
+                raise
+        except BaseException:
+            self._missing.give_back(whole.position)
+            raise
+        if self._storing is None:  # the transfer has ended with its first link
+            self._release(token)
+            self._missing.give_back(whole.position)
+        else:
+            self._storing.start_soon(self._store_chunk, whole, token)
+
+    def _release(self, token: object) -> None:
+        self._places.release(self._row.peer, token)
+        self._in_hand.release_on_behalf_of(token)
+
+    async def _is_due(self, way: _Way) -> bool:
+        """Wait until a frame is due on a link; return False if none will come.
+
+        While nothing is wanted, because chunks are being stored or checked or come over another
+        link, no frame is due from the sender.
+        """
+        while not way.machine.is_due and (self._is_looking or not self._missing.is_complete):
+            if self._storing is None:
+                return False
+            way.moved = trio.Event()
+            if not way.machine.is_due:
+                await way.moved.wait()
+        return way.machine.is_due
+
+    async def _want(self, way: _Way) -> None:
         """Want more whenever the window has opened."""
-        while self._is_looking or not self._machine.is_complete:
-            self._opened = trio.Event()
-            while wanted := self._machine.next_want():
-                self._moved.set()
-                await link.send(wanted)
-            await self._opened.wait()
+        while self._is_looking or not self._missing.is_complete:
+            way.opened = trio.Event()
+            while wanted := way.machine.next_want():
+                way.moved.set()
+                await way.link.send(wanted)
+            await way.opened.wait()
 
-    async def _store_chunk(self, link: Link, chunk: WholeChunk, token: object) -> None:
+    async def _store_chunk(self, chunk: WholeChunk, token: object) -> None:
         try:
             encoded = await trio.to_thread.run_sync(
                 self._keeper.put_sealed,
@@ -290,17 +359,16 @@ class Arriving:
             self._unsynced.append(chunk.position)
             self._unsynced_bytes += chunk.entry.sealed_bytes
             if self._unsynced_bytes >= BATCH_BYTES or len(self._unsynced) >= BATCH_CHUNKS:
-                await self._record(link)
+                await self._record()
             await self._checker.add(chunk.position, encoded)
         finally:
-            self._places.release(self._row.peer, token)
-            self._in_hand.release_on_behalf_of(token)
+            self._release(token)
         # The window opens only now: unchecked chunks count as outstanding, so memory stays
         # bounded however slow checking is.
-        self._machine.stored(chunk.position)
-        self._opened.set()
+        self._missing.stored(chunk.position)
+        self._wake()
 
-    async def _record(self, link: Link) -> None:
+    async def _record(self) -> None:
         """Sync and record what was stored, then report the progress to the sender."""
         async with self._recording:
             positions, self._unsynced, self._unsynced_bytes = self._unsynced, [], 0
@@ -310,7 +378,7 @@ class Arriving:
             await self._store.mark_present(self._arrival, positions)
             self._durable_bytes += sum(self._manifest.chunks[p].sealed_bytes for p in positions)
             await self._note_carried()
-            await link.send(Progress(self._durable_bytes, self._manifest.sealed_bytes))
+            await self._link.send(Progress(self._durable_bytes, self._manifest.sealed_bytes))
 
     async def _sync(self, positions: Sequence[int]) -> None:
         """Make chunks durable."""
@@ -327,7 +395,7 @@ class Arriving:
 
     def _take_carried(self) -> Carried:
         """Return what came over the link since the last time."""
-        carried = self._machine.carried_bytes - self._noted_carried
+        carried = self._missing.carried_bytes - self._noted_carried
         self._noted_carried += carried
         before, self._noted_time = self._noted_time, trio.current_time()
         return Carried(carried, self._noted_time - before)

@@ -48,8 +48,11 @@ class Links(Protocol):
     def is_connected(self, peer: FacilityId) -> bool:
         """Return whether we have a connection to the peer that we dialled."""
 
+    def lanes(self, peer: FacilityId) -> int:
+        """Return how many connections to the peer there are beside the first, on a long line."""
+
     def carry(self, peer: FacilityId) -> AbstractAsyncContextManager[Link]:
-        """Open a link for the time of the block.
+        """Open a link for the time of the block, over the connection that has the fewest.
 
         Raises:
             PeerUnreachable: nobody answers.

@@ -18,7 +18,8 @@ FIRST_HELD_PAUSE, LONGEST_HELD_PAUSE = 600.0, 3600.0
 _FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
 _MOST_STALE = 1000
 _LARGE_BYTES = 5 * 2**20
-_LEAST_SHARE = 1 / 8
+_MOST_PACKED = 8.0
+_QUICK_SECONDS, _SLOW_SECONDS = 10.0, 20.0
 _RING_PAUSE = 1.0  # between two offers of one transfer, however often a peer says so
 
 
@@ -29,7 +30,7 @@ class _Entry:
     Attributes:
         transfer_id: The ID by which the peer knows it.
         priority: A lower value goes first.
-        share: How much of a large transfer's place it takes.
+        size: Its bytes, as a share of a large transfer's; at most 1.
         due: When it is offered next.
         pause: The pause after a failed offer.
         held_pause: The pause after an offer that is held at the peer.
@@ -39,7 +40,7 @@ class _Entry:
 
     transfer_id: TransferId
     priority: Priority
-    share: float
+    size: float
     due: float
     pause: float = _FIRST_PAUSE
     held_pause: float = FIRST_HELD_PAUSE
@@ -61,16 +62,19 @@ class Outbox:
         """Prepare.
 
         Args:
-            at_once: So many large ones are under way at once, or eight times as many small ones:
-                on a long line a few small ones would leave most of it empty. Those of priority stat
-                wait for nobody.
+            at_once: So many large ones are under way at once; of small ones up to eight times as
+                many, as long as each is over soon. Three would leave a long line empty most of the
+                time, and many on a slow line would each come too late. Those of priority stat wait
+                for nobody.
             jitter: Returns a number between two.
         """
         self._at_once = at_once
         self._jitter = jitter
         self._entries: dict[int, _Entry] = {}
         self._numbers: dict[TransferId, int] = {}
-        self._going: dict[int, float] = {}  # what each takes of the places
+        # What each that is under way takes of the places, and since when.
+        self._going: dict[int, tuple[float, float]] = {}
+        self._packed = 1.0  # how many small ones share a place
         # Heaps with the time at which each waiting transfer becomes due, those of priority stat
         # apart, and one of those that are due. What is not as an entry says is passed over.
         self._later: dict[bool, list[tuple[float, int]]] = {False: [], True: []}
@@ -129,7 +133,7 @@ class Outbox:
             heapq.heapify(heap)
 
     def _is_full(self) -> bool:
-        return sum(self._going.values()) >= self._at_once
+        return sum(share for share, _ in self._going.values()) >= self._at_once
 
     def _may_go(self, number: int, is_full: bool) -> bool:
         return self._entries[number].priority is Priority.STAT or not is_full
@@ -154,8 +158,8 @@ class Outbox:
             if entry is not None:
                 del self._entries[row.id], self._numbers[entry.transfer_id]
         elif entry is None:
-            share = min(1.0, max(_LEAST_SHARE, row.bytes_total / _LARGE_BYTES))
-            self._entries[row.id] = _Entry(row.transfer_id, row.priority, share, now)
+            size = min(1.0, row.bytes_total / _LARGE_BYTES)
+            self._entries[row.id] = _Entry(row.transfer_id, row.priority, size, now)
             self._numbers[row.transfer_id] = row.id
             self._put_off(row.id, now)
         elif row.withdrawal_pending and row.id not in self._going:
@@ -177,7 +181,8 @@ class Outbox:
                 break
             heapq.heappop(self._ready)
             entry = self._entries[first]
-            self._going[first] = 0.0 if entry.priority is Priority.STAT else entry.share
+            share = max(entry.size, 1 / self._packed)
+            self._going[first] = 0.0 if entry.priority is Priority.STAT else share, now
             self._put_off(first, math.inf)
             taken.append(first)
         return taken
@@ -189,6 +194,11 @@ class Outbox:
 
     def offered(self, number: int, row: Transfer, now: float) -> None:
         """Note a transfer's state after a successful offer: ended, or held by the peer."""
+        took = now - self._going[number][1]
+        if took < _QUICK_SECONDS:
+            self._packed = min(self._packed * 1.25, _MOST_PACKED)
+        elif took > _SLOW_SECONDS:
+            self._packed = max(self._packed / 2, 1.0)
         entry = self._ended(number, row, now)
         if entry is not None and not entry.is_rung:
             self._put_off(number, now + self._jitter(0.8, 1.2) * entry.held_pause)

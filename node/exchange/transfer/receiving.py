@@ -42,6 +42,7 @@ from node.errors import (
     PeerBusy,
     PeerRefused,
     PeerUnreachable,
+    ungrouped,
 )
 from node.exchange.ports import Examiner
 from node.exchange.transfer import patience
@@ -82,13 +83,21 @@ READ_AGAIN_SECONDS = 3600.0
 _LISTED_BYTES, _READ_BYTES = 2.0**16 / 5, 2.0**22 / 5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Carrying:
-    """A transfer that a link carries: its peer, its cancel scope, and the event of its end."""
+    """A transfer that links carry.
+
+    Attributes:
+        peer: Who sends it.
+        scope: Cancels it.
+        ended: It has ended.
+        arriving: Takes its chunks, once it has begun.
+    """
 
     peer: FacilityId
     scope: trio.CancelScope
     ended: trio.Event = field(default_factory=trio.Event)
+    arriving: Arriving | None = None
 
 
 class Receiver:
@@ -164,17 +173,25 @@ class Receiver:
             await self.end(row)
         await link.send(Answer(AnswerKind.DECLINED, reason="withdrawn"))
 
-    async def receive(self, link: Link, offer: Offer) -> None:
+    async def receive(self, link: Link, offer: Offer) -> bool:
         """Receive what is offered, as far as this link lasts.
 
-        If it is interrupted, the next offer of the transfer continues where it stopped.
+        If it is interrupted, the next offer of the transfer continues where it stopped. A further
+        link carries chunks of it meanwhile.
+
+        Returns:
+            Whether another offer may follow on the link.
 
         Raises:
             NodeError: the peer broke a rule (it has been told) or the link broke.
         """
         is_free = False
         try:
-            is_free = await self._receive(link, offer)
+            delivery = await self._opened(link, offer)
+            if offer.is_further:
+                is_free = await self._join(link, delivery)
+            else:
+                is_free = await self._receive(link, offer, delivery)
         except PeerUnreachable:
             raise
         except NodeError as exc:
@@ -184,9 +201,31 @@ class Receiver:
         finally:
             if not is_free:
                 self._offers.charge(link.peer, _FRUITLESS)
+        return not offer.is_further
 
-    async def _receive(self, link: Link, offer: Offer) -> bool:
-        """Receive what is offered; return whether the peer pays nothing more for having come."""
+    async def _join(self, link: Link, delivery: Delivery) -> bool:
+        """Carry chunks of a transfer that another link carries, until it has ended.
+
+        Returns:
+            Whether there is such a transfer.
+        """
+        carrying = self._active_transfers.get((delivery.sender, delivery.transfer_id))
+        if carrying is None or carrying.arriving is None:
+            return False
+        with ungrouped():
+            async with trio.open_nursery() as nursery:
+
+                async def end() -> None:
+                    await carrying.ended.wait()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(end)
+                await carrying.arriving.join(link)
+                nursery.cancel_scope.cancel()
+        return True
+
+    async def _opened(self, link: Link, offer: Offer) -> Delivery:
+        """Return the delivery that is offered, after checking it; in its peer's turn."""
         await self.turn(link.peer)
         delivery = open_delivery(offer.delivery)
         check_delivery(
@@ -198,6 +237,10 @@ class Receiver:
         )
         if self._is_by_replaced_node(offer.delivery, delivery.sender, delivery.created_time):
             raise BadDelivery("the delivery was signed with a node key that its sender replaced")
+        return delivery
+
+    async def _receive(self, link: Link, offer: Offer, delivery: Delivery) -> bool:
+        """Receive what is offered; return whether the peer pays nothing more for having come."""
         data_key = self._open_key(delivery, offer.sealed_key)
         summary = None
         if self._policy.asks_first:  # nobody else looks at it
@@ -226,7 +269,7 @@ class Receiver:
             await link.send(Answer(AnswerKind.HELD))
             return True  # for whom it waits is a person here
         else:
-            return await self._carry(link, row, delivery, data_key, offer.manifest)
+            return await self._carry(link, row, delivery, data_key, offer)
         return False
 
     async def _is_whole(self, row: Transfer, delivery: Delivery) -> bool:
@@ -306,7 +349,7 @@ class Receiver:
         row: Transfer,
         delivery: Delivery,
         data_key: DataKey,
-        offered: Document | None,
+        offer: Offer,
     ) -> bool:
         with trio.CancelScope() as scope, self._claimed(delivery, scope) as is_mine:
             if not is_mine:
@@ -316,7 +359,7 @@ class Receiver:
             if row.bytes_total > SMALL_BYTES:
                 row = await self._transfers.set_route(row, link.route)
             try:
-                committed = await self._take_reserved(link, row, delivery, data_key, offered)
+                committed = await self._take_reserved(link, row, delivery, data_key, offer)
             except NodeError as exc:
                 # Carrying that came to nothing costs as much as carrying; it goes slower then.
                 if not is_ours(exc):
@@ -337,7 +380,7 @@ class Receiver:
         row: Transfer,
         delivery: Delivery,
         data_key: DataKey,
-        offered: Document | None,
+        offer: Offer,
     ) -> Transfer | None:
         """Take a package in if there is room for it; if not, ask to come later, and return None."""
         async with AsyncExitStack() as stack:
@@ -348,7 +391,7 @@ class Receiver:
                     await self._transfers.set_state(row, row.state, str(exc))
                 await _ask_later(link, exc)
                 return None
-            return await self._take(link, row, delivery, data_key, offered, package, promise)
+            return await self._take(link, row, delivery, data_key, offer, package, promise)
 
     async def _reserve(
         self, stack: AsyncExitStack, row: Transfer, delivery: Delivery
@@ -418,7 +461,7 @@ class Receiver:
         row: Transfer,
         delivery: Delivery,
         data_key: DataKey,
-        offered: Document | None,
+        offer: Offer,
         package: Package | None,
         promise: Promise,
     ) -> Transfer:
@@ -432,9 +475,9 @@ class Receiver:
             if package.state is PackageState.CLOSED:
                 # It costs the sender nothing to have all of it read here once more.
                 await self._offers.turn(link.peer, delivery.sealed_bytes / _READ_BYTES)
-        if offered is None:
+        if offer.manifest is None:
             await link.send(Answer(AnswerKind.ACCEPTED, is_manifest_needed=document is None))
-        document = document or offered or await self._receive_manifest(link, delivery)
+        document = document or offer.manifest or await self._receive_manifest(link, delivery)
         if len(document.body) <= MOST_OFFERED_BYTES:
             manifest = _open_manifest(document, delivery, self._installed)
         else:
@@ -463,7 +506,9 @@ class Receiver:
             self._threads.of(link.peer),
             self._places,
             promise.wrote,
+            1 + offer.further_links,
         )
+        self._active_transfers[row.peer, row.transfer_id].arriving = arriving
         arrived = await arriving.run(link)
         carried = replace(arrived.carried, route=link.route)
         return await self._store.commit_arrival(

@@ -124,6 +124,12 @@ class SenderMachine:
         self._outstanding_bytes = 0
         self._wants: Counter[ChunkId] = Counter()
 
+    def beside(self) -> "SenderMachine":
+        """Return the machine of a further link of the transfer; there no answer need come."""
+        return SenderMachine(
+            self._delivery, self._delivery_digest, self._manifest, is_manifest_offered=True
+        )
+
     @property
     def is_owing(self) -> bool:
         """Whether something is wanted that has not left: then the receiver waits for us."""

@@ -1,15 +1,18 @@
 """Sending one transfer over a link: from the offer to the kept receipt."""
 
 from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Protocol
 
+import structlog
 import trio
 
 from node.documents.delivery import open_delivery
 from node.documents.manifest import MAX_BYTES, open_manifest
 from node.documents.messages import (
     FRAME_BYTES,
+    MOST_FURTHER_LINKS,
     MOST_OFFERED_BYTES,
     Answer,
     ChunkFrame,
@@ -25,7 +28,15 @@ from node.domain.connections import Route
 from node.domain.ids import ChunkId
 from node.domain.manifest import ChunkEntry
 from node.domain.transfers import NOTHING_CARRIED, SMALL_BYTES, Carried, State, Transfer
-from node.errors import NodeError, PeerBusy, PeerLacks, PeerRefused, PeerUnreachable, ungrouped
+from node.errors import (
+    NodeError,
+    PeerBusy,
+    PeerLacks,
+    PeerRefused,
+    PeerUnreachable,
+    first_error,
+    ungrouped,
+)
 from node.exchange.transfer import patience
 from node.exchange.transfer import sender_machine as machine
 from node.exchange.transfer.links import Link
@@ -39,9 +50,32 @@ from node.exchange.transfer.shares import (
 )
 from node.pace import Pace
 
+log = structlog.get_logger()
 _NOTE_SECONDS = 15.0  # to record what was carried, shielded from cancellation
 _READ_AHEAD = 3
 _LOOK_SECONDS = 10.0  # at whether the receiver still does something
+
+
+class FurtherLinks(Protocol):
+    """Further links to a receiver, which a large transfer uses beside its first."""
+
+    def count(self) -> int:
+        """Return how many it may use."""
+
+    def open(self) -> AbstractAsyncContextManager[Link]:
+        """Open one for the time of the block."""
+
+
+class NoFurtherLinks:
+    """None."""
+
+    def count(self) -> int:
+        """See `FurtherLinks`."""
+        return 0
+
+    def open(self) -> AbstractAsyncContextManager[Link]:
+        """See `FurtherLinks`; never called."""
+        raise NotImplementedError
 
 
 class SenderStore(Protocol):
@@ -87,11 +121,19 @@ class Sender:
         self._manifest_bytes = Pace(MANIFEST_BYTES_A_SECOND, burst=MANIFEST_BYTES_AT_ONCE)
         self._decoding = trio.CapacityLimiter(1)
 
-    async def send(self, link: Link, row: Transfer, gate: PriorityGate, route: Route) -> None:
+    async def send(
+        self,
+        link: Link,
+        row: Transfer,
+        gate: PriorityGate,
+        route: Route,
+        further: FurtherLinks | None = None,
+    ) -> None:
         """Offer a transfer on a link and send the wanted chunks, until the receipt is stored.
 
         Returns when it is delivered, held at the receiver, or declined. The route is recorded with
-        the receipt.
+        the receipt. If the transfer is large, chunks go over further links, too, once the
+        receiver has accepted.
 
         Raises:
             PeerBusy: the receiver asks to retry later.
@@ -104,7 +146,15 @@ class Sender:
                 await self._manifest_bytes.turn(link.peer, size)
                 threads = self._threads.of(link.peer)
                 session = _Session(
-                    self._store, self._carrier, link, row, gate, threads, self._decoding, route
+                    self._store,
+                    self._carrier,
+                    link,
+                    row,
+                    gate,
+                    threads,
+                    self._decoding,
+                    route,
+                    further if row.bytes_total > SMALL_BYTES else None,
                 )
                 await session.run()
         except NodeError as exc:
@@ -127,7 +177,7 @@ class Sender:
 
 
 class _Session:
-    """One transfer on one link."""
+    """One transfer on one link, with helpers on others."""
 
     def __init__(
         self,
@@ -139,7 +189,10 @@ class _Session:
         threads: trio.CapacityLimiter,
         decoding: trio.CapacityLimiter,
         route: Route,
+        further: FurtherLinks | None = None,
     ) -> None:
+        self._further = further or NoFurtherLinks()
+        self._helpers = 0
         self._threads = threads
         self._route = route
         self._decoding = decoding
@@ -197,7 +250,12 @@ class _Session:
         else:
             self._machine = await trio.to_thread.run_sync(make, limiter=self._decoding)
         offered = self._manifest if self._is_manifest_offered else None
-        await self._link.send(Offer(delivery, self._row.sealed_key, offered))
+        further = min(self._further.count(), MOST_FURTHER_LINKS)
+        await self._link.send(Offer(delivery, self._row.sealed_key, offered, further))
+        await self._follow()
+
+    async def _follow(self) -> None:
+        """Do what the receiver wants, until the transfer is over on this link."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_chunks)
             nursery.start_soon(self._keep_patience)
@@ -208,7 +266,19 @@ class _Session:
                     raise PeerUnreachable("the receiver ended the stream early")
                 for action in self._machine.got(message):
                     is_going_on = await self._do(action)
+                while self._machine.is_owing and self._helpers < self._further.count():
+                    self._helpers += 1
+                    nursery.start_soon(self._help)
             nursery.cancel_scope.cancel()
+
+    async def _help(self) -> None:
+        """Send chunks over one more link. If it breaks, the others go on without it."""
+        try:
+            async with self._further.open() as link:
+                await _Helper(self, link).run()
+        except* NodeError as group:
+            code = first_error(group).code.value
+            log.debug("a further link ended", peer=self._link.peer.short(), code=code)
 
     async def _keep_patience(self) -> None:
         """End the transfer if the receiver takes too long, and we owe it nothing meanwhile."""
@@ -279,7 +349,44 @@ class _Session:
                 self._machine.chunk_sent(entry)
             await self._link.send(ChunkFrame(name, view[i : i + FRAME_BYTES]))
             name = None
-        self._carried += len(sealed)
+        self._count(len(sealed))
+
+    def _count(self, size: int) -> None:
+        self._carried += size
+
+
+class _Helper(_Session):
+    """A further link of a transfer: it carries what the receiver wants of it, and nothing else."""
+
+    def __init__(self, first: _Session, link: Link) -> None:
+        super().__init__(
+            first._store,
+            first._carrier,
+            link,
+            first._row,
+            first._gate,
+            first._threads,
+            first._decoding,
+            first._route,
+        )
+        self._helped = first
+        self._machine = first._machine.beside()
+
+    async def run(self) -> None:
+        delivery = Document.decode(self._row.delivery)
+        await self._link.send(Offer(delivery, self._row.sealed_key, is_further=True))
+        await self._follow()
+
+    async def _do(self, action: machine.Action) -> bool:
+        match action:
+            case machine.SendChunk():
+                return await super()._do(action)
+            case machine.Begin():
+                return True
+        return False  # the first link hears of it, too
+
+    def _count(self, size: int) -> None:
+        self._helped._count(size)
 
 
 def _make_machine(

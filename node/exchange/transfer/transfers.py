@@ -8,7 +8,7 @@ and with growing pauses after an error that a retry can mend.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,7 +42,7 @@ from node.exchange.transfer.outbox import LONGEST_PAUSE, Outbox
 from node.exchange.transfer.priority_gate import PriorityGate
 from node.exchange.transfer.problems import send_problem
 from node.exchange.transfer.receiving import Receiver
-from node.exchange.transfer.sending import Sender
+from node.exchange.transfer.sending import FurtherLinks, Sender
 from node.system import clock
 
 log = structlog.get_logger()
@@ -378,8 +378,7 @@ class Transfers:
         message = await link.receive()
         match message:
             case Offer():
-                await self._receiver.receive(link, message)
-                return True
+                return await self._receiver.receive(link, message)
             case Collect(transfer_id):
                 await self._receiver.turn(link.peer)
                 await self._serve_collect(link, transfer_id)
@@ -530,7 +529,8 @@ class Transfers:
             is_well = True
             if not row.state.is_final or row.withdrawal_pending:
                 link = await opened()
-                is_well = await self._send_on(link, row, link.route)
+                further = _Further(self._links, peer)
+                is_well = await self._send_on(link, row, link.route, further)
             outbox.offered(number, await self._book.by_number(number), trio.current_time())
             return is_well
         except* Conflict:
@@ -575,8 +575,13 @@ class Transfers:
             if not now.state.is_final:
                 await self._book.set_state(now, now.state, reason)
 
-    async def _send_on(self, link: Link, row: Transfer, route: Route) -> bool:
-        """Send a transfer on a link; return whether another may follow on it."""
+    async def _send_on(
+        self, link: Link, row: Transfer, route: Route, further: FurtherLinks | None = None
+    ) -> bool:
+        """Send a transfer on a link; return whether another may follow on it.
+
+        A large one may have more links.
+        """
         if row.id in self._sending:
             raise Conflict("the transfer is on another link already")
         gate = self._gates.setdefault(link.peer, PriorityGate())
@@ -588,7 +593,7 @@ class Transfers:
             try:
                 if row.bytes_total > SMALL_BYTES:
                     row = await self._book.set_route(row, route)
-                await self._sender.send(link, row, gate, route)
+                await self._sender.send(link, row, gate, route, further)
             finally:
                 del self._sending[row.id]
         if scope.cancelled_caught:
@@ -596,6 +601,19 @@ class Transfers:
                 link, Problem("peer-refused", "cancelled by the sender", is_final=True)
             )
         return not scope.cancelled_caught
+
+
+class _Further:
+    """Links beside the first to a peer that we dialled."""
+
+    def __init__(self, links: Links, peer: FacilityId) -> None:
+        self._links, self._peer = links, peer
+
+    def count(self) -> int:
+        return self._links.lanes(self._peer)
+
+    def open(self) -> AbstractAsyncContextManager[Link]:
+        return self._links.carry(self._peer)
 
 
 def _is_just_decided(row: Transfer) -> bool:

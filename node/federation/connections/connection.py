@@ -2,6 +2,8 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -22,12 +24,38 @@ class Connection:
     problem: str = ""
     software: str = ""  # as the peer says
     channel: Channel | None = field(default=None, repr=False)
+    beside: list[Channel] = field(default_factory=list, repr=False)  # more of them, on a long line
+    links: Counter[Channel] = field(default_factory=Counter, repr=False)  # how many each has
     better: Won | None = field(default=None, repr=False)  # the next way, made already
     inbound: Counter[Route] = field(default_factory=Counter)  # what the peer opened, by route
     holding: trio.CancelScope | None = field(default=None, repr=False)
     waiting_at_relay: trio.CancelScope | None = field(default=None, repr=False)
     connected_time: float = -math.inf  # when it was at last, by trio's clock
     dialled: float = -math.inf  # when it was last tried because somebody asked
+
+    @property
+    def emptiest(self) -> Channel | None:
+        """The connection that has the fewest links."""
+        if self.channel is None:
+            return None
+        return min((self.channel, *self.beside), key=lambda channel: self.links[channel])
+
+    @contextmanager
+    def linked(self, channel: Channel) -> Iterator[None]:
+        """Count a link on a connection for the time of the block.
+
+        One of several connections that fails is not used again.
+        """
+        self.links[channel] += 1
+        try:
+            yield
+        except BaseException as exc:
+            if not isinstance(exc, trio.Cancelled) and channel in self.beside:
+                self.beside.remove(channel)
+            raise
+        finally:
+            self.links[channel] -= 1
+            self.links = +self.links
 
     def leave(self) -> None:
         """End the present connection, so that another is looked for."""

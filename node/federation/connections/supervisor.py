@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
+    AsyncExitStack,
     asynccontextmanager,
     contextmanager,
     suppress,
@@ -43,7 +44,7 @@ from node.federation.connections.deletions import DeletionReports
 from node.federation.connections.introduction_client import IntroductionClient
 from node.federation.connections.link import GrpcLink
 from node.federation.connections.list_exchange import ListExchange
-from node.federation.connections.peer_client import LARGEST_ANSWER, PeerClient
+from node.federation.connections.peer_client import HELLO_SECONDS, LARGEST_ANSWER, PeerClient
 from node.federation.connections.peer_service import (
     Exchange,
     PeerStatements,
@@ -66,6 +67,11 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _UP_SECONDS = 3.0  # a connection that stood so long is tried again at once
 _SOON_SECONDS = 30.0
 _ASKED_AT_ONCE = 32
+LONG_SECONDS = 0.02
+"""A line with such a round trip has several connections: one does not fill it, least of all with
+loss."""
+LANES = 4
+_APART = ("grpc.use_local_subchannel_pool", 1)  # else channels to one address share a connection
 
 
 class Hints(Protocol):
@@ -455,7 +461,7 @@ class Federation:
             endpoint,
             credentials=client_credentials(self._identity(), peer.identity.certificates),
             server_name=server_name(peer.identity.node_id),
-            options=(*KEEPALIVE_OPTIONS, *self._dialer.grpc_options(endpoint)),
+            options=(*KEEPALIVE_OPTIONS, _APART, *self._dialer.grpc_options(endpoint)),
             largest_answer=LARGEST_ANSWER,
         )
 
@@ -473,6 +479,8 @@ class Federation:
                     nursery.start_soon(
                         self._client.keep_saying_hello, peer, channel, connection, lists
                     )
+                    if route is Route.DIRECT:
+                        nursery.start_soon(self._keep_beside, peer, connection)
                     collect = partial(self._collect, peer)
                     decided = partial(self._exchange.decided, peer.facility_id)
                     nursery.start_soon(self._client.watch, channel, collect, decided)
@@ -485,6 +493,27 @@ class Federation:
             finally:
                 connection.channel = None
                 connection.state, connection.route = ConnectionState.WAITING, None
+
+    async def _keep_beside(self, peer: Peer, connection: Connection) -> None:
+        """Have more connections beside one with a long round trip, for ever."""
+        while connection.round_trip_seconds < LONG_SECONDS:  # noqa: ASYNC110  # a Hello finds it
+            await trio.sleep(HELLO_SECONDS)
+        try:
+            async with AsyncExitStack() as stack:
+                for _ in range(1, LANES):
+                    with suppress(PeerUnreachable, PeerTimeout):
+                        opened = self._open(peer, connection.endpoint)
+                        channel = await stack.enter_async_context(opened)
+                        # One that has not shown whose it is, the other side ends soon.
+                        await self._client.hello(peer, channel, connection)
+                        connection.beside.append(channel)
+                await trio.sleep_forever()
+        finally:
+            connection.beside.clear()
+
+    def lanes(self, peer: FacilityId) -> int:
+        """See `Links.lanes`."""
+        return len(self.connection(peer).beside)
 
     async def _collect(self, peer: Peer, transfer_id: TransferId) -> None:
         # However it ends, the sender tells us again when it has something for us.
@@ -509,11 +538,11 @@ class Federation:
         """See `Links.carry`."""
         connection = self.connection(peer)
         self._trust.trusted(peer)
-        channel, endpoint, route = connection.channel, connection.endpoint, connection.route
+        channel, endpoint, route = connection.emptiest, connection.endpoint, connection.route
         if channel is None or route is None:
             raise PeerUnreachable(connection.problem or "not connected")
         try:
-            with self._trust.lease(peer):
+            with self._trust.lease(peer), connection.linked(channel):
                 async with self._client.carry(peer, channel, route) as link:
                     yield link
         except PeerTimeout:

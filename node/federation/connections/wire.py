@@ -9,6 +9,7 @@ from emix.exchange.v1 import exchange_pb2 as pb
 
 from node.documents.messages import (
     FRAME_BYTES,
+    MOST_FURTHER_LINKS,
     MOST_OFFERED_BYTES,
     Answer,
     AnswerKind,
@@ -144,11 +145,13 @@ def to_wire(message: Message) -> pb.CarryMessage:
         case Withdraw(transfer_id):
             withdraw = pb.Withdraw(transfer_id=transfer_id.value)
             return pb.CarryMessage(withdraw=withdraw)
-        case Offer(delivery, sealed_key, manifest):
+        case Offer(delivery, sealed_key, manifest, further, is_further):
             offer = pb.Offer(
                 delivery=delivery.to_wire(),
                 sealed_key=sealed_key,
                 manifest=manifest.to_wire() if manifest else None,
+                further_streams=further,
+                further=is_further,
             )
             return pb.CarryMessage(offer=offer)
         case Answer():
@@ -228,7 +231,9 @@ def _offer(wire: pb.Offer) -> Offer:
         if wire.manifest.ByteSize() > MOST_OFFERED_BYTES:
             raise ValueError("a manifest too long for an offer")
         manifest = _document(wire.manifest)
-    return Offer(_document(wire.delivery), wire.sealed_key, manifest)
+    further = min(wire.further_streams, MOST_FURTHER_LINKS)
+    delivery = _document(wire.delivery)
+    return Offer(delivery, wire.sealed_key, manifest, further, wire.further)
 
 
 def _document(wire: documents_pb2.Document) -> Document:

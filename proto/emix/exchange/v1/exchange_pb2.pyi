@@ -202,14 +202,18 @@ class Collect(_message.Message):
     def __init__(self, transfer_id: _Optional[bytes] = ...) -> None: ...
 
 class Offer(_message.Message):
-    __slots__ = ("delivery", "sealed_key", "manifest")
+    __slots__ = ("delivery", "sealed_key", "manifest", "further_streams", "further")
     DELIVERY_FIELD_NUMBER: _ClassVar[int]
     SEALED_KEY_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_FIELD_NUMBER: _ClassVar[int]
     delivery: _documents_pb2.Document
     sealed_key: bytes
     manifest: _documents_pb2.Document
-    def __init__(self, delivery: _Optional[_Union[_documents_pb2.Document, _Mapping]] = ..., sealed_key: _Optional[bytes] = ..., manifest: _Optional[_Union[_documents_pb2.Document, _Mapping]] = ...) -> None: ...
+    further_streams: int
+    further: bool
+    def __init__(self, delivery: _Optional[_Union[_documents_pb2.Document, _Mapping]] = ..., sealed_key: _Optional[bytes] = ..., manifest: _Optional[_Union[_documents_pb2.Document, _Mapping]] = ..., further_streams: _Optional[int] = ..., further: _Optional[bool] = ...) -> None: ...
 
 class Withdraw(_message.Message):
     __slots__ = ("transfer_id",)

@@ -50,17 +50,39 @@ def test_what_is_stat_waits_for_nobody_and_takes_nobodys_place() -> None:
     assert outbox.take_due(1.0) == [10]
 
 
-def test_small_ones_take_less_room_of_what_is_under_way() -> None:
+def end(outbox: Outbox, numbers: list[int], now: float) -> None:
+    for number in numbers:
+        outbox.offered(number, row(number, state=State.DELIVERED), now)
+
+
+def test_small_ones_that_are_over_soon_share_places_and_slow_ones_do_not() -> None:
     """A line of 600 ms would stand empty most of the time with three of them."""
-    small = [row(n, bytes_total=1000) for n in range(1, 31)]
-    assert len(outbox_of(*small).take_due(0.0)) == 24
-    half = [row(n, bytes_total=5 * 2**19) for n in range(1, 31)]
-    assert len(outbox_of(*half).take_due(0.0)) == 6
-    outbox = outbox_of(row(1), row(2), *(row(n, bytes_total=1000) for n in range(3, 30)))
-    assert len(outbox.take_due(0.0)) == 2 + 8
-    for number in range(3, 10):
-        outbox.offered(number, row(number, state=State.DELIVERED), 1.0)
-    assert len(outbox.take_due(1.0)) == 7
+    outbox = outbox_of(*(row(n, bytes_total=1000) for n in range(1, 200)))
+    counts, under_way = [], outbox.take_due(0.0)
+    for now in range(1, 8):
+        counts.append(len(under_way))
+        end(outbox, under_way, float(now))
+        under_way = outbox.take_due(float(now))
+    assert counts[0] == 3
+    assert counts == sorted(counts)
+    assert counts[-1] == len(under_way) == 24
+    end(outbox, under_way[:3], 40.0)
+    assert len(outbox.take_due(40.0)) == 1, "21 are too many for a slow line"
+    end(outbox, under_way[3:], 41.0)
+    assert len(outbox.take_due(41.0)) == 2
+
+
+def test_larger_ones_take_more_room_and_large_ones_a_place_each() -> None:
+    outbox = outbox_of(*(row(n, bytes_total=1000) for n in range(1, 40)))
+    for now in range(10):
+        end(outbox, outbox.take_due(float(now)), float(now))
+    for number in range(40, 70):
+        outbox.changed(row(number, bytes_total=5 * 2**19), 20.0)
+    assert len(outbox.take_due(20.0)) == 6
+    end(outbox, list(range(40, 46)), 21.0)
+    for number in (71, 72):
+        outbox.changed(row(number, priority=Priority.URGENT), 21.0)
+    assert outbox.take_due(21.0) == [71, 72, 46, 47]
 
 
 def test_what_came_to_nothing_is_offered_again_after_pauses_that_grow_to_a_minute() -> None:
@@ -155,8 +177,8 @@ def test_held_offers_that_are_found_are_spread_and_the_others_go_at_once() -> No
     assert outbox.take_due(FIRST_HELD_PAUSE) == [2]
 
 
-def may_go(outbox: Outbox, number: int, going: dict[int, float]) -> bool:
-    is_full = sum(going.values()) >= outbox._at_once
+def may_go(outbox: Outbox, number: int, going: dict[int, tuple[float, float]]) -> bool:
+    is_full = sum(share for share, _ in going.values()) >= outbox._at_once
     is_stat = outbox._entries[number].priority is Priority.STAT
     return number not in going and (is_stat or not is_full)
 
@@ -175,7 +197,8 @@ def looked_at(outbox: Outbox, now: float) -> list[int]:
     ):
         if may_go(outbox, number, going):
             is_stat = priority is Priority.STAT
-            going[number] = 0.0 if is_stat else outbox._entries[number].share
+            share = max(outbox._entries[number].size, 1 / outbox._packed)
+            going[number] = 0.0 if is_stat else share, now
             taken.append(number)
     return taken
 
@@ -249,6 +272,6 @@ def test_whatever_happens_what_waits_is_under_way_or_due(at_once: int, data: st.
         waiting = {n for n, one in rows.items() if one.state is not State.DELIVERED}
         assert {n for n in range(1, 6) if n in outbox} == waiting
         routine = [n for n in going if n % 3 != Priority.STAT]
-        assert sum(1 if n % 2 else 1 / 8 for n in routine) < at_once + 1
+        assert sum(1 if n % 2 else 1 / 8 for n in routine) <= at_once + 1
         if waiting - going and not going:
             assert outbox.next_due <= now + 1.5 * LONGEST_HELD_PAUSE

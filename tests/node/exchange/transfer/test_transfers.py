@@ -120,7 +120,7 @@ class HeldSender:
         self.accepted: set[TransferId] = set()
         self.delivered: list[float] = []
 
-    async def send(self, _: object, row: Transfer, __: object, route: Route) -> None:
+    async def send(self, _: object, row: Transfer, __: object, route: Route, *___: object) -> None:
         row = replace(row, route=route)
         self.offers.append(trio.current_time())
         self.offered.set()
@@ -150,6 +150,9 @@ class OneLink:
 
     def is_connected(self, _: FacilityId) -> bool:
         return False
+
+    def lanes(self, _: FacilityId) -> int:
+        return 0
 
     @asynccontextmanager
     async def carry(self, _: FacilityId) -> AsyncGenerator["OneLink"]:
@@ -207,7 +210,7 @@ class Deliverer(HeldSender):
         self.order: list[int] = []
         self.fails: dict[int, NodeError | None] = {}
 
-    async def send(self, _: object, row: Transfer, __: object, route: Route) -> None:
+    async def send(self, _: object, row: Transfer, __: object, route: Route, *___: object) -> None:
         self.order.append(row.id)
         if row.id in self.fails:
             error = self.fails.pop(row.id)
@@ -590,7 +593,9 @@ async def test_delivery_whose_time_is_over_fails_unless_the_clock_is_in_doubt(
 
 async def test_busy_peer_is_offered_to_again_when_it_said(autojump_clock: MockClock) -> None:
     class BusySender(HeldSender):
-        async def send(self, _: object, row: Transfer, __: object, route: Route) -> None:
+        async def send(
+            self, _: object, row: Transfer, __: object, route: Route, *___: object
+        ) -> None:
             self.offers.append(trio.current_time())
             raise PeerBusy("no room on the receiver's disk", 500.0)
 

@@ -18,6 +18,7 @@ from node.domain.connections import ConnectionState, Route
 from node.domain.ids import FacilityId, NodeId
 from node.errors import NodeError, PeerTimeout, PeerUnreachable
 from node.federation.connections.connection import Connection
+from node.federation.connections.peer_client import PeerClient
 from node.federation.connections.supervisor import Federation
 from node.federation.connections.trust import Trust
 from node.federation.routes.dialing import Dialer
@@ -403,3 +404,41 @@ async def test_introduction_address_that_a_peer_states_anew_is_the_one_that_is_a
             await trio.sleep(100)
             assert asked[-1] == address
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("round_trip", "count"), [(0.001, 0), (0.02, 3), (0.6, 3)])
+async def test_distant_peer_has_several_connections(
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+    round_trip: float,
+    count: int,
+) -> None:
+    federation, facility = make_federation(tmp_path)
+    connection = federation.connection(facility)
+    connection.round_trip_seconds, connection.endpoint = 0.001, "far:1"
+    opened, said_hello = list[str](), list[object]()
+
+    @asynccontextmanager
+    async def open_(_: Federation, __: Peer, endpoint: str) -> AsyncGenerator[object]:
+        opened.append(endpoint)
+        yield object()
+
+    async def hello(_: object, __: Peer, channel: object, ___: Connection) -> None:
+        if len(said_hello) == 1 and len(opened) == 2:
+            said_hello.append(None)
+            raise PeerUnreachable("gone")
+        said_hello.append(channel)
+
+    monkeypatch.setattr(Federation, "_open", open_)
+    monkeypatch.setattr(PeerClient, "hello", hello)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(federation._keep_beside, federation._trust.peers[facility], connection)
+        await trio.sleep(1)
+        assert federation.lanes(facility) == 0
+        connection.round_trip_seconds = round_trip  # as a later Hello has found it
+        await trio.sleep(60)
+        assert len(opened) == count
+        assert federation.lanes(facility) == max(0, count - 1), "one did not answer"
+        nursery.cancel_scope.cancel()
+    assert federation.lanes(facility) == 0

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from node.documents.messages import (
     FRAME_BYTES,
+    MOST_FURTHER_LINKS,
     MOST_OFFERED_BYTES,
     Answer,
     AnswerKind,
@@ -41,7 +42,14 @@ numbers = st.integers(0, 2**53)
 messages = st.one_of(
     st.builds(Collect, transfer_ids),
     st.builds(Withdraw, transfer_ids),
-    st.builds(Offer, documents, small, st.none() | documents),
+    st.builds(
+        Offer,
+        documents,
+        small,
+        st.none() | documents,
+        st.integers(0, MOST_FURTHER_LINKS),
+        st.booleans(),
+    ),
     st.builds(Answer, st.sampled_from(AnswerKind), st.integers(0, 3600), printable, st.booleans()),
     st.builds(ManifestFrame, small),
     st.builds(Want, st.lists(chunk_ids, max_size=5).map(tuple)),
