@@ -45,6 +45,7 @@ class Server:
 
     module: str
     ready_event: str
+    python = sys.executable
     lists: ClassVar[Mapping[str, tuple[Method[Any, Any], Message]]]
     """What commands with --json ask for, and print as it comes."""
 
@@ -57,7 +58,7 @@ class Server:
 
     def command(self, *arguments: str) -> list[str]:
         """Return a command line for this server."""
-        return [sys.executable, "-m", self.module, "--home", str(self.home), *map(str, arguments)]
+        return [self.python, "-m", self.module, "--home", str(self.home), *map(str, arguments)]
 
     def run(self, *arguments: str, statuses: Sequence[int] = (0,)) -> str:
         """Run a command and return what it printed.
