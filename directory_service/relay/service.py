@@ -48,6 +48,7 @@ from node.errors import (
 )
 from node.rpc.limits import RateLimit, origin
 from node.system.splicing import Connection, splice_both
+from node.system.tls_stream import TlsStream
 
 log = structlog.get_logger()
 HELLO_SECONDS = 10.0
@@ -166,7 +167,7 @@ class Relay:
                 with self._counted():
                     with self._unknown(connection), _in_time():
                         if await connection.socket.recv(1, socket.MSG_PEEK) == _TLS_HANDSHAKE:
-                            stream = trio.SSLStream(connection, self._tls, server_side=True)
+                            stream = TlsStream(connection, self._tls, server_side=True)
                         ticket, is_look_out = await self._read_ticket(stream)
                     await (self._look_out if is_look_out else self._serve)(stream, ticket)
             except* NodeError as group:

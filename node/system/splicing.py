@@ -12,9 +12,11 @@ from typing import Literal
 
 import trio
 
-Connection = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+from node.system.tls_stream import TlsStream
+
+Connection = trio.SocketStream | TlsStream
 _PIECE_BYTES = 1 << 20
-_COPIED_BYTES = 1 << 18
+_COPIED_BYTES = 1 << 19
 
 
 Gone = Literal["source", "sink"]

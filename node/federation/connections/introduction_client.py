@@ -104,8 +104,8 @@ class IntroductionClient:
         raw = await self._dialer.connect(address)
         at = self._dialer.where(raw, address)
         stream = await within_tls(raw, address)
-        der = stream.getpeercert(binary_form=True)
+        der = stream.peer_certificate
         await trio.aclose_forcefully(stream)
         if der is None:
             raise PeerUnreachable(f"no node answers at {address}")
-        return bytes(der), at
+        return der, at

@@ -17,6 +17,7 @@ import trio
 
 from node.errors import PeerUnreachable
 from node.proxy import Proxy
+from node.system.tls_stream import TlsStream
 
 CONNECT_SECONDS = 10.0
 _MAX_ANSWER_BYTES = 16 * 1024
@@ -168,7 +169,7 @@ def resolve_names_apart() -> None:
     trio.socket.set_custom_hostname_resolver(_Resolver())
 
 
-async def within_tls(stream: trio.SocketStream, endpoint: str) -> trio.SSLStream[trio.SocketStream]:
+async def within_tls(stream: trio.SocketStream, endpoint: str) -> TlsStream:
     """Return a connection in unverified TLS; the other side is authenticated by other means.
 
     Raises:
@@ -179,7 +180,7 @@ async def within_tls(stream: trio.SocketStream, endpoint: str) -> trio.SSLStream
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        wrapped = trio.SSLStream(stream, context, server_hostname=split(endpoint)[0])
+        wrapped = TlsStream(stream, context, server_hostname=split(endpoint)[0])
         with trio.fail_after(CONNECT_SECONDS):
             await wrapped.do_handshake()
     except (trio.BrokenResourceError, trio.TooSlowError, OSError, ValueError) as exc:
