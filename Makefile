@@ -4,6 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SPREAD := --dist loadfile --no-loadscope-reorder
 DURATIONS := --durations=20
+BEFORE := 72dbaa5  # what `make bench` compares with
 COVERAGE := COVERAGE_FILE=$(CURDIR)/build/coverage/data $(VENV)/bin/coverage
 TESTED = $(PY) -m pytest
 
@@ -55,10 +56,13 @@ bench-setup: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(PY) -m bench.run
+	$(PY) -m bench.against $(BEFORE)
+	$(PY) -m bench.small
 	$(PY) -m bench.more
 	$(PY) -m bench.sealed
 	$(PY) -m bench.routes
 	$(PY) -m bench.lines
+	$(PY) -m bench.grown
 	$(PY) -m bench.relays
 	$(PY) -m bench.directory
 

@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from bench import cores
@@ -21,8 +22,10 @@ from bench.run import DATA
 
 RUNS = int(os.environ.get("RUNS", "5"))
 ROOT = Path(__file__).resolve().parents[1]
-_WORK = ("start", "import", "send", "export")
-"""What is measured apart. To start is: two homes are made, two nodes started and paired."""
+RESULTS = Path(__file__).with_name("results-against.md")
+_WORK = ("start", "import", "send", "export", "import small", "send small")
+"""What is measured apart. To start is: two homes are made, two nodes started and paired. Small are
+100 studies of three instances of 8 KB; they are sent with a command each."""
 
 # This runs in the tree that is measured, with what that tree has for running nodes.
 _ROUND = (
@@ -34,6 +37,8 @@ try:
     from tests.support.nodes import two_nodes
 except ImportError:
     from bench.nodes import two_nodes
+
+from tests.support.dicom_files import study_uid, write_study
 
 study, folder = Path(sys.argv[1]), Path(sys.argv[2])
 found = {}
@@ -51,6 +56,18 @@ try:
     uid = summary["study_instance_uids"][0]
     timed("send", lambda: a.run("send", uid, b.display_name, "--wait"))
     timed("export", lambda: b.run("export", uid, str(folder / "out")))
+    source = folder / "small"
+    for n in range(1, 101):
+        write_study(source / str(n), n, 3)
+    timed("import small", lambda: a.run("import", str(source)))
+
+    def send_small():
+        for n in range(1, 101):
+            a.run("send", study_uid(n), b.display_name)
+        while b.json("status")["studies"] != "101":
+            time.sleep(0.05)
+
+    timed("send small", send_small)
 finally:
     nodes.__exit__(None, None, None)
 print(json.dumps(found))
@@ -73,11 +90,25 @@ def main() -> None:
         for _ in range(RUNS):
             for name, tree in trees.items():
                 rounds[name].append(_round(tree, study, folder / "homes"))
-    print(f"medians of {RUNS}, in turn\n\n| | {' | '.join(trees)} | ratio |\n|---|---|---|---|")
+    rows = []
     for work in _WORK:
         for unit in ("core seconds", "seconds"):
             now, before = (statistics.median(r[work][unit] for r in rounds[name]) for name in trees)
-            print(f"| {work}, {unit} | {now:.2f} | {before:.2f} | {now / before:.2f} |")
+            rows.append(f"| {work}, {unit} | {now:.2f} | {before:.2f} | {now / before:.2f} |")
+    text = "\n".join(
+        [
+            f"# Beside {commit}",
+            "",
+            f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores; medians of {RUNS}, in turn.",
+            "",
+            f"| | {' | '.join(trees)} | ratio |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+    RESULTS.write_text(text)
+    print(text)
 
 
 def _checked_out(commit: str, folder: Path) -> Path:
