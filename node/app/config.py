@@ -313,8 +313,8 @@ introduction = "{introduction}"
 # A file with [default], aws_access_key_id and aws_secret_access_key that only this user may read;
 # it is read for each call. Empty: AWS_ACCESS_KEY_ID and so on, or the machine's role.
 {chunks_credentials}
-# "normal", or "small": with JPEG-LS, a tenth smaller and ten times as slow to import. It needs an
-# extra, pip install 'emix[small]', here and at every facility that such packages are sent to.
+# "normal", or "small": with JPEG-LS, a tenth smaller; an import computes three times as much. It
+# needs an extra, pip install 'emix[small]', here and wherever such packages are sent to.
 # compression = "normal"
 # Above so many GiB of sealed data and database, senders are asked to try later. 0: no quota.
 # quota_gib = 0

@@ -10,10 +10,13 @@ from node.documents.signed import Document
 from node.domain.ids import ChunkId, TransferId
 
 FRAME_BYTES = 2 << 20
+"""Of a chunk or a manifest in one message."""
+
 MOST_FURTHER_LINKS = 7
+"""Beside the first, of one transfer."""
+
 MOST_OFFERED_BYTES = 32 * 1024
 """How long a manifest may be that lies in its offer."""
-"""Of a chunk or a manifest in one message."""
 
 
 class AnswerKind(enum.Enum):

@@ -30,11 +30,11 @@ MAX_INSTANCES = 200_000
 MAX_CHUNKS = 250_000
 MAX_ATTACHMENTS = 200
 MAX_ABOUT = 20
-MAX_NEEDS = 8
 """Series or instances that one attachment names."""
 
-# RFC 6838 4.2, without parameters: what a file is does not depend on them.
+MAX_NEEDS = 8
 _NEED = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+# RFC 6838 4.2, without parameters: what a file is does not depend on them.
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}")
 
 

@@ -16,7 +16,7 @@ from node.system.tls_stream import TlsStream
 
 Connection = trio.SocketStream | TlsStream
 _PIECE_BYTES = 1 << 20
-_COPIED_BYTES = 1 << 19
+_COPIED_BYTES = 1 << 17
 
 
 Gone = Literal["source", "sink"]

@@ -11,7 +11,8 @@ from typing import cast
 
 import trio
 
-_READ_BYTES = 1 << 19
+# At once; what is read grows with what comes, since a memory BIO keeps its largest size.
+_LEAST_BYTES, _MOST_BYTES = 1 << 14, 1 << 17
 _CLOSE_SECONDS = 1.0
 
 
@@ -39,6 +40,7 @@ class TlsStream(trio.abc.Stream):
             server_hostname=server_hostname,
         )
         self._is_ready = False
+        self._read_bytes = _LEAST_BYTES
         self._preparing = trio.Lock()
         self._sending = trio.Lock()
 
@@ -74,10 +76,10 @@ class TlsStream(trio.abc.Stream):
         """
         if not self._is_ready:
             await self.do_handshake()
-        found = self._decrypted(max_bytes or _READ_BYTES)
+        found = self._decrypted(max_bytes or _MOST_BYTES)
         while found is None:
             await self._refill()
-            found = self._decrypted(max_bytes or _READ_BYTES)
+            found = self._decrypted(max_bytes or _MOST_BYTES)
         if self._outgoing.pending:
             await self._flush()
         return found
@@ -117,10 +119,11 @@ class TlsStream(trio.abc.Stream):
         async with self._sending:
             try:
                 while view:
-                    view = view[self._tls.write(view) :]
+                    written = self._tls.write(view[:_MOST_BYTES])
+                    await self._connection.send_all(self._outgoing.read())
+                    view = view[written:]
             except ssl.SSLError as exc:
                 raise trio.BrokenResourceError("the TLS connection broke") from exc
-            await self._connection.send_all(self._outgoing.read())
 
     async def wait_send_all_might_not_block(self) -> None:
         """See `trio.abc.SendStream`."""
@@ -143,7 +146,9 @@ class TlsStream(trio.abc.Stream):
                 await self._connection.send_all(self._outgoing.read())
 
     async def _refill(self) -> None:
-        data = await self._connection.receive_some(_READ_BYTES)
+        data = await self._connection.receive_some(self._read_bytes)
+        if len(data) == self._read_bytes and self._is_ready:
+            self._read_bytes = min(2 * self._read_bytes, _MOST_BYTES)
         if data:
             self._incoming.write(data)
         else:

@@ -15,7 +15,7 @@ from typing import Protocol
 import trio
 
 from node.documents.arrivals import Arrival
-from node.documents.messages import ChunkFrame, Progress
+from node.documents.messages import MOST_FURTHER_LINKS, ChunkFrame, Progress
 from node.documents.signed import Document
 from node.domain.actors import NODE, Actor
 from node.domain.connections import Route
@@ -35,7 +35,8 @@ from node.exchange.transfer.verifying import Checker
 
 _NOTE_SECONDS = 15.0  # to record what was carried, shielded from cancellation
 BATCH_BYTES, BATCH_CHUNKS = 16 * 2**20, 1000
-_FEW_INSTANCES = 500  # so many are laid out in a millisecond
+_FEW = 500  # instances and chunks: so many are laid out in a millisecond
+_LOOK_SECONDS = 10.0  # at whether the sender still does something
 CHUNKS_IN_HAND = 5
 """So many chunks are stored or checked at once; the others wait on the line, not in memory.
 
@@ -116,6 +117,7 @@ class _Way:
     def __init__(self, link: Link, missing: Missing) -> None:
         self.link = link
         self.machine = ReceiverMachine(missing)
+        self.is_waiting = False  # for a frame
         self.opened = trio.Event()  # more may be wanted
         self.moved = trio.Event()  # something is wanted, or nothing more will be
 
@@ -165,6 +167,7 @@ class Arriving:
         self._noted_time = trio.current_time()
         self._recording = trio.Lock()
         self._in_hand = trio.CapacityLimiter(CHUNKS_IN_HAND)
+        self._patience = patience.for_bytes(manifest.sealed_bytes)
         self._is_looking = True  # at what is here already
         self._missing: Missing
         self._ways: list[_Way] = []
@@ -212,7 +215,7 @@ class Arriving:
                     nursery.start_soon(self._check_present, here)
                     self._storing = nursery
                     try:
-                        await self.join(link)
+                        await self._join_first(link)
                     finally:
                         self._storing = None
                         self._wake()
@@ -232,7 +235,7 @@ class Arriving:
         make = partial(
             Checker, self._manifest, self._examiner, self._unseal_again, str(self._row.peer)
         )
-        if len(self._manifest.instances) <= _FEW_INSTANCES:
+        if len(self._manifest.instances) + len(self._manifest.chunks) <= _FEW:
             return make()
         return await trio.to_thread.run_sync(make)
 
@@ -263,6 +266,19 @@ class Arriving:
         finally:
             self._places.release(self._row.peer, holder)
 
+    async def _join_first(self, link: Link) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_patience)
+            await self.join(link)
+            nursery.cancel_scope.cancel()
+
+    async def _keep_patience(self) -> None:
+        """End the transfer if too little comes, however many links take turns to bring nothing."""
+        while True:
+            await trio.sleep(_LOOK_SECONDS)
+            if any(way.is_waiting for way in self._ways):
+                self._patience.spend(_LOOK_SECONDS)
+
     async def join(self, link: Link) -> None:
         """Carry missing chunks over a link until all are stored, or the transfer has ended.
 
@@ -272,6 +288,8 @@ class Arriving:
             PeerError: the link broke, or the peer is too slow.
             RemoteProtocolError: the peer breaks a rule on this link.
         """
+        if self._storing is None or len(self._ways) > MOST_FURTHER_LINKS:
+            return  # it has not begun, or has ended, or has enough
         way = _Way(link, self._missing)
         self._ways.append(way)
         try:
@@ -293,11 +311,14 @@ class Arriving:
         """Take frames until every chunk is stored."""
         patient = patience.for_bytes(self._manifest.sealed_bytes)
         while await self._is_due(way):
+            way.is_waiting = True
             with patient.waiting():
                 frame = await expect(way.link, ChunkFrame)
-            patient.earn(len(frame.data))
+            way.is_waiting = False
+            patient.earn(len(frame.data) * self._missing.links)  # together they owe the least rate
             whole = way.machine.got_frame(frame)
             if whole is not None:
+                self._patience.earn(len(whole.sealed))
                 await self._take_in(whole)
 
     async def _take_in(self, whole: WholeChunk) -> None:

@@ -48,7 +48,7 @@ class Links(Protocol):
     def is_connected(self, peer: FacilityId) -> bool:
         """Return whether we have a connection to the peer that we dialled."""
 
-    def lanes(self, peer: FacilityId) -> int:
+    def further_connections(self, peer: FacilityId) -> int:
         """Return how many connections to the peer there are beside the first, on a long line."""
 
     def carry(self, peer: FacilityId) -> AbstractAsyncContextManager[Link]:

@@ -53,6 +53,21 @@ class _Entry:
         return self.due < math.inf
 
 
+@dataclass(frozen=True)
+class _Going:
+    """One transfer that is under way.
+
+    Attributes:
+        share: What it takes of the places; none for one of priority stat.
+        since: When it was offered.
+        is_small: It takes less than a place where small ones share them.
+    """
+
+    share: float
+    since: float
+    is_small: bool
+
+
 class Outbox:
     """What waits for one peer. Times are of one clock that never goes back, in seconds."""
 
@@ -72,8 +87,7 @@ class Outbox:
         self._jitter = jitter
         self._entries: dict[int, _Entry] = {}
         self._numbers: dict[TransferId, int] = {}
-        # What each that is under way takes of the places, and since when.
-        self._going: dict[int, tuple[float, float]] = {}
+        self._going: dict[int, _Going] = {}
         self._packed = 1.0  # how many small ones share a place
         # Heaps with the time at which each waiting transfer becomes due, those of priority stat
         # apart, and one of those that are due. What is not as an entry says is passed over.
@@ -133,7 +147,7 @@ class Outbox:
             heapq.heapify(heap)
 
     def _is_full(self) -> bool:
-        return sum(share for share, _ in self._going.values()) >= self._at_once
+        return sum(going.share for going in self._going.values()) >= self._at_once
 
     def _may_go(self, number: int, is_full: bool) -> bool:
         return self._entries[number].priority is Priority.STAT or not is_full
@@ -182,7 +196,9 @@ class Outbox:
             heapq.heappop(self._ready)
             entry = self._entries[first]
             share = max(entry.size, 1 / self._packed)
-            self._going[first] = 0.0 if entry.priority is Priority.STAT else share, now
+            if entry.priority is Priority.STAT:
+                share = 0.0
+            self._going[first] = _Going(share, now, is_small=entry.size < 1)
             self._put_off(first, math.inf)
             taken.append(first)
         return taken
@@ -194,11 +210,9 @@ class Outbox:
 
     def offered(self, number: int, row: Transfer, now: float) -> None:
         """Note a transfer's state after a successful offer: ended, or held by the peer."""
-        took = now - self._going[number][1]
-        if took < _QUICK_SECONDS:
+        going = self._going[number]
+        if going.is_small and row.state is State.DELIVERED and now - going.since < _QUICK_SECONDS:
             self._packed = min(self._packed * 1.25, _MOST_PACKED)
-        elif took > _SLOW_SECONDS:
-            self._packed = max(self._packed / 2, 1.0)
         entry = self._ended(number, row, now)
         if entry is not None and not entry.is_rung:
             self._put_off(number, now + self._jitter(0.8, 1.2) * entry.held_pause)
@@ -221,7 +235,9 @@ class Outbox:
                 entry.pause = min(2 * entry.pause, LONGEST_PAUSE)
 
     def _ended(self, number: int, row: Transfer | None, now: float) -> _Entry | None:
-        del self._going[number]
+        going = self._going.pop(number)
+        if going.is_small and now - going.since > _SLOW_SECONDS:
+            self._packed = max(self._packed / 2, 1.0)
         if row is not None:
             self.changed(row, now)
         entry = self._entries.get(number)

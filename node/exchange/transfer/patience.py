@@ -14,7 +14,7 @@ from node.exchange.transfer.sender_machine import WINDOW_BYTES
 
 LEAST_SECONDS = 60.0
 LEAST_BYTES_A_SECOND = 16 * 2**10
-"""Of one transfer: eight of them share a line of one Mbit/s."""
+"""Of one transfer, over all its links together: eight of them share a line of one Mbit/s."""
 
 ANSWER_SECONDS = 600.0
 LEAST_CHECKED_A_SECOND = 4 * 2**20

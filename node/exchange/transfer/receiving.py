@@ -544,6 +544,8 @@ async def _ask_later(link: Link, why: PeerBusy) -> None:
 
 def _open_manifest(document: Document, delivery: Delivery, installed: Collection[str]) -> Manifest:
     """Open a manifest and hold it against its delivery; seconds for the largest."""
+    if len(document.encode()) != delivery.manifest_bytes:
+        raise BadManifest("the manifest has another length than the delivery says")
     manifest = open_manifest(document)
     if document.digest() != delivery.manifest_digest:
         raise BadManifest("the manifest is not the one that the delivery names")

@@ -103,6 +103,13 @@ Action = (
 )
 
 
+@dataclass(slots=True)
+class _Owed:
+    """Bytes that are wanted on the links of one transfer and have not left."""
+
+    size: int = 0
+
+
 class SenderMachine:
     """Starts after the offer was sent; pass it every message with `got`."""
 
@@ -113,8 +120,10 @@ class SenderMachine:
         manifest: Manifest,
         *,
         is_manifest_offered: bool = False,
+        owed: _Owed | None = None,
     ) -> None:
         """Prepare; `is_manifest_offered` says that the offer has the manifest in it."""
+        self._owed = owed or _Owed()  # shared with further links
         self._is_manifest_offered = is_manifest_offered
         self._delivery = delivery
         self._delivery_digest = delivery_digest
@@ -127,8 +136,17 @@ class SenderMachine:
     def beside(self) -> "SenderMachine":
         """Return the machine of a further link of the transfer; there no answer need come."""
         return SenderMachine(
-            self._delivery, self._delivery_digest, self._manifest, is_manifest_offered=True
+            self._delivery,
+            self._delivery_digest,
+            self._manifest,
+            is_manifest_offered=True,
+            owed=self._owed,
         )
+
+    def leave(self) -> None:
+        """Note that this link ends: what was wanted on it is wanted on another."""
+        self._owed.size -= self._outstanding_bytes
+        self._outstanding_bytes = 0
 
     @property
     def is_owing(self) -> bool:
@@ -159,6 +177,7 @@ class SenderMachine:
     def chunk_sent(self, entry: ChunkEntry) -> None:
         """Note that a chunk has left: the window opens by its size."""
         self._outstanding_bytes -= entry.sealed_bytes
+        self._owed.size -= entry.sealed_bytes
 
     def _got_answer(self, answer: Answer) -> list[Action]:
         match answer.kind:
@@ -187,8 +206,9 @@ class SenderMachine:
             if self._wants[chunk_id] > MAX_WANTS:
                 raise NotOffered(f"chunk {chunk_id.short()} was requested too often")
             self._outstanding_bytes += entry.sealed_bytes
+            self._owed.size += entry.sealed_bytes
             actions.append(SendChunk(entry))
-        if self._outstanding_bytes > WINDOW_BYTES:
+        if self._owed.size > WINDOW_BYTES:
             raise RemoteProtocolError("the receiver wants more at once than the window allows")
         return actions
 

@@ -177,7 +177,7 @@ class Sender:
 
 
 class _Session:
-    """One transfer on one link, with helpers on others."""
+    """One transfer on one link; further links have sessions of their own."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class _Session:
         further: FurtherLinks | None = None,
     ) -> None:
         self._further = further or NoFurtherLinks()
-        self._helpers = 0
+        self._further_sessions = 0
         self._threads = threads
         self._route = route
         self._decoding = decoding
@@ -263,19 +263,24 @@ class _Session:
             while is_going_on:
                 message = await self._link.receive()
                 if message is None:
-                    raise PeerUnreachable("the receiver ended the stream early")
+                    self._hear_end()
+                    break
                 for action in self._machine.got(message):
                     is_going_on = await self._do(action)
-                while self._machine.is_owing and self._helpers < self._further.count():
-                    self._helpers += 1
-                    nursery.start_soon(self._help)
+                while self._machine.is_owing and self._further_sessions < self._further.count():
+                    self._further_sessions += 1
+                    nursery.start_soon(self._send_further)
             nursery.cancel_scope.cancel()
 
-    async def _help(self) -> None:
+    def _hear_end(self) -> None:
+        """Hear that the receiver has ended the stream."""
+        raise PeerUnreachable("the receiver ended the stream early")
+
+    async def _send_further(self) -> None:
         """Send chunks over one more link. If it breaks, the others go on without it."""
         try:
             async with self._further.open() as link:
-                await _Helper(self, link).run()
+                await _FurtherSession(self, link).run()
         except* NodeError as group:
             code = first_error(group).code.value
             log.debug("a further link ended", peer=self._link.peer.short(), code=code)
@@ -355,7 +360,7 @@ class _Session:
         self._carried += size
 
 
-class _Helper(_Session):
+class _FurtherSession(_Session):
     """A further link of a transfer: it carries what the receiver wants of it, and nothing else."""
 
     def __init__(self, first: _Session, link: Link) -> None:
@@ -369,13 +374,16 @@ class _Helper(_Session):
             first._decoding,
             first._route,
         )
-        self._helped = first
+        self._first = first
         self._machine = first._machine.beside()
 
     async def run(self) -> None:
         delivery = Document.decode(self._row.delivery)
         await self._link.send(Offer(delivery, self._row.sealed_key, is_further=True))
-        await self._follow()
+        try:
+            await self._follow()
+        finally:
+            self._machine.leave()
 
     async def _do(self, action: machine.Action) -> bool:
         match action:
@@ -385,8 +393,11 @@ class _Helper(_Session):
                 return True
         return False  # the first link hears of it, too
 
+    def _hear_end(self) -> None:
+        """Nothing is missing any more, or the transfer has ended."""
+
     def _count(self, size: int) -> None:
-        self._helped._count(size)
+        self._first._count(size)
 
 
 def _make_machine(
@@ -396,10 +407,10 @@ def _make_machine(
     *,
     is_manifest_offered: bool,
 ) -> machine.SenderMachine:
-    """Return the machine; that takes a second for a large study, so call it on a worker thread.
+    """Return the machine; for a large study that takes a second: then call it on a worker thread.
 
     Raises:
-        PeerLacks: the receiver would refuse the manifest.
+        PeerLacks: the receiver would refuse the package, or could not open it.
     """
     opened = open_manifest(manifest)
     if opened.attachments and Capability.ATTACHMENTS not in capabilities:

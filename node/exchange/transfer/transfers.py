@@ -610,7 +610,7 @@ class _Further:
         self._links, self._peer = links, peer
 
     def count(self) -> int:
-        return self._links.lanes(self._peer)
+        return self._links.further_connections(self._peer)
 
     def open(self) -> AbstractAsyncContextManager[Link]:
         return self._links.carry(self._peer)

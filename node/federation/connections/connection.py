@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import trio
 
 from node.domain.connections import ConnectionState, PeerWay, Route
+from node.errors import PeerTimeout, PeerUnreachable
 from node.federation.routes.race import Won
 from node.rpc.calling import Channel
 
@@ -24,7 +25,8 @@ class Connection:
     problem: str = ""
     software: str = ""  # as the peer says
     channel: Channel | None = field(default=None, repr=False)
-    beside: list[Channel] = field(default_factory=list, repr=False)  # more of them, on a long line
+    # More of them, on a long line, and what happens when one is not used any more.
+    beside: dict[Channel, trio.Event] = field(default_factory=dict, repr=False)
     links: Counter[Channel] = field(default_factory=Counter, repr=False)  # how many each has
     better: Won | None = field(default=None, repr=False)  # the next way, made already
     inbound: Counter[Route] = field(default_factory=Counter)  # what the peer opened, by route
@@ -32,6 +34,15 @@ class Connection:
     waiting_at_relay: trio.CancelScope | None = field(default=None, repr=False)
     connected_time: float = -math.inf  # when it was at last, by trio's clock
     dialled: float = -math.inf  # when it was last tried because somebody asked
+
+    @contextmanager
+    def used_beside(self, channel: Channel) -> Iterator[trio.Event]:
+        """Use one more connection for the time of the block; yield what happens if it breaks."""
+        self.beside[channel] = trio.Event()
+        try:
+            yield self.beside[channel]
+        finally:
+            self.beside.pop(channel, None)
 
     @property
     def emptiest(self) -> Channel | None:
@@ -44,14 +55,14 @@ class Connection:
     def linked(self, channel: Channel) -> Iterator[None]:
         """Count a link on a connection for the time of the block.
 
-        One of several connections that fails is not used again.
+        One of several connections that breaks is not used again.
         """
         self.links[channel] += 1
         try:
             yield
         except BaseException as exc:
-            if not isinstance(exc, trio.Cancelled) and channel in self.beside:
-                self.beside.remove(channel)
+            if _is_of_connection(exc) and channel in self.beside:
+                self.beside.pop(channel).set()
             raise
         finally:
             self.links[channel] -= 1
@@ -88,3 +99,10 @@ class Connection:
     def is_inbound_only(self) -> bool:
         """Whether the peer has a connection to us, and we none to it."""
         return self.channel is None and bool(self.inbound)
+
+
+def _is_of_connection(error: BaseException) -> bool:
+    """Whether an error, or one in a group, says that a connection broke."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup((PeerUnreachable, PeerTimeout)) is not None
+    return isinstance(error, PeerUnreachable | PeerTimeout)

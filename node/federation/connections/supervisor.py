@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
-    AsyncExitStack,
     asynccontextmanager,
     contextmanager,
     suppress,
@@ -70,7 +69,7 @@ _ASKED_AT_ONCE = 32
 LONG_SECONDS = 0.02
 """A line with such a round trip has several connections: one does not fill it, least of all with
 loss."""
-LANES = 4
+CONNECTIONS = 4
 _APART = ("grpc.use_local_subchannel_pool", 1)  # else channels to one address share a connection
 
 
@@ -480,7 +479,7 @@ class Federation:
                         self._client.keep_saying_hello, peer, channel, connection, lists
                     )
                     if route is Route.DIRECT:
-                        nursery.start_soon(self._keep_beside, peer, connection)
+                        nursery.start_soon(self._keep_beside, peer, channel, connection)
                     collect = partial(self._collect, peer)
                     decided = partial(self._exchange.decided, peer.facility_id)
                     nursery.start_soon(self._client.watch, channel, collect, decided)
@@ -494,25 +493,39 @@ class Federation:
                 connection.channel = None
                 connection.state, connection.route = ConnectionState.WAITING, None
 
-    async def _keep_beside(self, peer: Peer, connection: Connection) -> None:
+    async def _keep_beside(self, peer: Peer, channel: Channel, connection: Connection) -> None:
         """Have more connections beside one with a long round trip, for ever."""
-        while connection.round_trip_seconds < LONG_SECONDS:  # noqa: ASYNC110  # a Hello finds it
+        # The first Hello made the connection, too; a later one may wait behind chunks.
+        round_trip = await self._round_trip(peer, channel)
+        while round_trip < LONG_SECONDS:
             await trio.sleep(HELLO_SECONDS)
-        try:
-            async with AsyncExitStack() as stack:
-                for _ in range(1, LANES):
-                    with suppress(PeerUnreachable, PeerTimeout):
-                        opened = self._open(peer, connection.endpoint)
-                        channel = await stack.enter_async_context(opened)
-                        # One that has not shown whose it is, the other side ends soon.
-                        await self._client.hello(peer, channel, connection)
-                        connection.beside.append(channel)
-                await trio.sleep_forever()
-        finally:
-            connection.beside.clear()
+            if not connection.links:
+                round_trip = connection.round_trip_seconds
+        async with trio.open_nursery() as nursery:
+            for _ in range(1, CONNECTIONS):
+                nursery.start_soon(self._keep_one_beside, peer, connection)
 
-    def lanes(self, peer: FacilityId) -> int:
-        """See `Links.lanes`."""
+    async def _keep_one_beside(self, peer: Peer, connection: Connection) -> None:
+        while True:
+            async with self._open(peer, connection.endpoint) as channel:
+                # One that has not shown whose it is, the other side ends soon.
+                if await self._round_trip(peer, channel):
+                    with connection.used_beside(channel) as broken:
+                        await broken.wait()
+            await trio.sleep(HELLO_SECONDS)
+
+    async def _round_trip(self, peer: Peer, channel: Channel) -> float:
+        """Say Hello; return how long that took, or 0 if it was not answered."""
+        found = Connection()
+        try:
+            with ungrouped():
+                await self._client.hello(peer, channel, found)
+        except NodeError:
+            return 0.0
+        return found.round_trip_seconds
+
+    def further_connections(self, peer: FacilityId) -> int:
+        """See `Links.further_connections`."""
         return len(self.connection(peer).beside)
 
     async def _collect(self, peer: Peer, transfer_id: TransferId) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from node.documents.signed import Document
 from node.domain.actors import NODE, Actor
 from node.domain.connections import Route
 from node.domain.manifest import ChunkEntry
-from node.domain.transfers import NOTHING_CARRIED, Carried, State, Transfer
-from node.errors import NodeError, PeerUnreachable
+from node.domain.transfers import NOTHING_CARRIED, SMALL_BYTES, Carried, State, Transfer
+from node.errors import NodeError, PeerTimeout, PeerUnreachable
+from node.exchange.transfer import arriving, patience
+from node.exchange.transfer.arriving import Arriving
 from node.exchange.transfer.priority_gate import PriorityGate
 from node.exchange.transfer.receiver_machine import Missing
 from node.exchange.transfer.sending import Sender
@@ -124,7 +127,9 @@ class Counted:
 
 
 @asynccontextmanager
-async def sending(folder: Path) -> AsyncGenerator[tuple[Any, Line, Store]]:
+async def sending(
+    folder: Path, *, bytes_total: int = 2**30
+) -> AsyncGenerator[tuple[Any, Line, Store]]:
     """Yield what sends a package of 41 chunks once, its links, and the sender's store."""
     peer = HostilePeer(folder)
     with trio.fail_after(60):
@@ -136,7 +141,7 @@ async def sending(folder: Path) -> AsyncGenerator[tuple[Any, Line, Store]]:
                 make_row(),
                 delivery=forgery.delivery.encode(),
                 sealed_key=forgery.sealed_key,
-                bytes_total=2**30,
+                bytes_total=bytes_total,
             )
 
             async def send() -> State:
@@ -164,6 +169,37 @@ async def test_every_link_carries_a_part_and_the_first_alone_the_receipt(tmp_pat
         assert store.receipts == 1
         assert store.carried == sum(map(len, line._forgery.chunks.values()))
         assert sorted(line.followed) == [False, False, False, True], "more may come on the first"
+
+
+async def test_link_that_joins_what_has_not_begun_ends(tmp_path: Path) -> None:
+    nothing: Any = SimpleNamespace(sealed_bytes=1)
+    await Arriving(*[nothing] * 10).join(nothing)
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+async def test_links_that_take_turns_to_bring_nothing_end_the_transfer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is patient for a minute; all of them together are, too."""
+    monkeypatch.setattr(arriving, "_LOOK_SECONDS", 0.01)
+    peer = HostilePeer(tmp_path)
+    with trio.fail_after(60):
+        async with open_receiving(tmp_path) as here, trio.open_nursery() as nursery:
+            forgery = forge(peer, here.identity, 1)
+            theirs, ours = link_pair(peer.facility, here.facility)
+            failed = trio.Event()
+
+            async def receive() -> None:
+                offer = await ours.receive()
+                assert isinstance(offer, Offer)
+                with pytest.raises(PeerTimeout):
+                    await here.receiver.receive(ours, offer)
+                failed.set()
+
+            nursery.start_soon(receive)
+            monkeypatch.setattr(patience, "LEAST_SECONDS", 0.5)
+            await theirs.send(Offer(forgery.delivery, forgery.sealed_key, forgery.manifest, 3))
+            await failed.wait()
 
 
 async def test_further_link_of_a_transfer_that_nobody_carries_ends(tmp_path: Path) -> None:
@@ -205,8 +241,8 @@ async def test_transfer_ends_with_its_first_link_and_goes_on_where_it_stopped(
         assert store.receipts == 1
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 async def test_small_transfer_has_one_link(tmp_path: Path) -> None:
-    async with sending(tmp_path) as (send, line, _):
-        line.further = 0
+    async with sending(tmp_path, bytes_total=SMALL_BYTES) as (send, line, _):
         assert await send() is State.DELIVERED
         assert sorted(line.carried) == [0]

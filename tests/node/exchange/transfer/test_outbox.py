@@ -72,6 +72,30 @@ def test_small_ones_that_are_over_soon_share_places_and_slow_ones_do_not() -> No
     assert len(outbox.take_due(41.0)) == 2
 
 
+@pytest.mark.parametrize("state", [State.HELD, State.DECLINED, State.DELIVERED])
+def test_only_what_was_delivered_says_how_fast_the_line_is(state: State) -> None:
+    outbox = outbox_of(*(row(n, bytes_total=1000) for n in range(1, 400)))
+    for now in range(10):
+        for number in outbox.take_due(float(now)):
+            outbox.offered(number, row(number, state=state, bytes_total=1000), float(now))
+    assert len(outbox.take_due(10.0)) == (24 if state is State.DELIVERED else 3)
+
+
+def test_large_one_that_takes_long_says_nothing_of_small_ones_and_a_broken_small_one_does() -> None:
+    outbox = outbox_of(*(row(n, bytes_total=1000) for n in range(1, 400)))
+    for now in range(10):
+        end(outbox, outbox.take_due(float(now)), float(now))
+    under_way = outbox.take_due(10.0)
+    assert len(under_way) == 24
+    end(outbox, under_way, 11.0)
+    outbox.changed(row(900, priority=Priority.URGENT), 11.0)
+    assert 900 in outbox.take_due(11.0)
+    outbox.offered(900, row(900, state=State.DELIVERED), 500.0)
+    assert outbox._packed == 8
+    outbox.failed(next(iter(outbox._going)), None, 500.0)
+    assert outbox._packed == 4
+
+
 def test_larger_ones_take_more_room_and_large_ones_a_place_each() -> None:
     outbox = outbox_of(*(row(n, bytes_total=1000) for n in range(1, 40)))
     for now in range(10):
@@ -177,28 +201,32 @@ def test_held_offers_that_are_found_are_spread_and_the_others_go_at_once() -> No
     assert outbox.take_due(FIRST_HELD_PAUSE) == [2]
 
 
-def may_go(outbox: Outbox, number: int, going: dict[int, tuple[float, float]]) -> bool:
-    is_full = sum(share for share, _ in going.values()) >= outbox._at_once
+def may_go(outbox: Outbox, number: int, going: dict[int, float]) -> bool:
+    is_full = sum(going.values()) >= outbox._at_once
     is_stat = outbox._entries[number].priority is Priority.STAT
     return number not in going and (is_stat or not is_full)
 
 
+def shares(outbox: Outbox) -> dict[int, float]:
+    return {number: going.share for number, going in outbox._going.items()}
+
+
 def looked_for(outbox: Outbox) -> float:
     """Return when something is due next, by a look at everything."""
-    dues = (e.due for n, e in outbox._entries.items() if may_go(outbox, n, outbox._going))
+    dues = (e.due for n, e in outbox._entries.items() if may_go(outbox, n, shares(outbox)))
     return min(dues, default=math.inf)
 
 
 def looked_at(outbox: Outbox, now: float) -> list[int]:
     """Return what is to be offered now, by a look at everything."""
-    going, taken = dict(outbox._going), []
+    going, taken = shares(outbox), []
     for priority, number in sorted(
         (e.priority, n) for n, e in outbox._entries.items() if e.due <= now
     ):
         if may_go(outbox, number, going):
             is_stat = priority is Priority.STAT
             share = max(outbox._entries[number].size, 1 / outbox._packed)
-            going[number] = 0.0 if is_stat else share, now
+            going[number] = 0.0 if is_stat else share
             taken.append(number)
     return taken
 

@@ -206,3 +206,19 @@ def test_who_was_offered_the_manifest_may_answer_all_the_same(kind: AnswerKind) 
 def test_sender_keeps_the_receipt_of_who_has_the_package_already() -> None:
     machine, _, receipt = sender()
     assert machine.got(receipt) == [sm.KeepReceipt(receipt.receipt)]
+
+
+def test_links_of_one_transfer_share_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, chunks = carrying([10] * 6)
+    monkeypatch.setattr(sm, "WINDOW_BYTES", 30)
+    further = first.beside()
+    assert further.got(Want((chunks[0].chunk_id,))) == [sm.Begin(), sm.SendChunk(chunks[0])]
+    first.got(Want((chunks[1].chunk_id, chunks[2].chunk_id)))
+    with pytest.raises(RemoteProtocolError, match="window"):
+        first.got(Want((chunks[3].chunk_id,)))
+    again, chunks = carrying([10] * 6)
+    further = again.beside()
+    further.got(Want((chunks[0].chunk_id, chunks[1].chunk_id)))
+    further.chunk_sent(chunks[0])
+    further.leave()  # what it has not sent is wanted on the first
+    again.got(Want(tuple(chunk.chunk_id for chunk in chunks[1:4])))

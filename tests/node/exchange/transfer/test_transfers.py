@@ -151,7 +151,7 @@ class OneLink:
     def is_connected(self, _: FacilityId) -> bool:
         return False
 
-    def lanes(self, _: FacilityId) -> int:
+    def further_connections(self, _: FacilityId) -> int:
         return 0
 
     @asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
 from node.crypto.certificates import make_tls_identity
@@ -16,7 +17,7 @@ from node.documents.identity import Identity
 from node.documents.peers import Peer
 from node.domain.connections import ConnectionState, Route
 from node.domain.ids import FacilityId, NodeId
-from node.errors import NodeError, PeerTimeout, PeerUnreachable
+from node.errors import NodeError, PeerBusy, PeerTimeout, PeerUnreachable
 from node.federation.connections.connection import Connection
 from node.federation.connections.peer_client import PeerClient
 from node.federation.connections.supervisor import Federation
@@ -406,39 +407,81 @@ async def test_introduction_address_that_a_peer_states_anew_is_the_one_that_is_a
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize(("round_trip", "count"), [(0.001, 0), (0.02, 3), (0.6, 3)])
-async def test_distant_peer_has_several_connections(
-    tmp_path: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    autojump_clock: trio.testing.MockClock,
-    round_trip: float,
-    count: int,
-) -> None:
-    federation, facility = make_federation(tmp_path)
-    connection = federation.connection(facility)
-    connection.round_trip_seconds, connection.endpoint = 0.001, "far:1"
-    opened, said_hello = list[str](), list[object]()
+class Far:
+    """A peer far away, to which several connections can be made."""
+
+    def __init__(self, folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.federation, self.facility = make_federation(folder)
+        self.connection = self.federation.connection(self.facility)
+        self.connection.endpoint = "far:1"
+        self.round_trip = 0.001
+        self.opened, self.closed, self.fails = 0, 0, 0
+        monkeypatch.setattr(Federation, "_open", self._open)
+        monkeypatch.setattr(PeerClient, "hello", self._hello)
 
     @asynccontextmanager
-    async def open_(_: Federation, __: Peer, endpoint: str) -> AsyncGenerator[object]:
-        opened.append(endpoint)
-        yield object()
+    async def _open(self, *_: object) -> AsyncGenerator[object]:
+        self.opened += 1
+        try:
+            yield object()
+        finally:
+            self.closed += 1
 
-    async def hello(_: object, __: Peer, channel: object, ___: Connection) -> None:
-        if len(said_hello) == 1 and len(opened) == 2:
-            said_hello.append(None)
-            raise PeerUnreachable("gone")
-        said_hello.append(channel)
+    async def _hello(self, *arguments: Any) -> None:
+        found: Connection = arguments[-1]
+        await trio.lowlevel.checkpoint()
+        if self.opened and self.fails:
+            self.fails -= 1
+            raise PeerBusy("later")
+        found.round_trip_seconds = self.round_trip
 
-    monkeypatch.setattr(Federation, "_open", open_)
-    monkeypatch.setattr(PeerClient, "hello", hello)
+    async def keep(self) -> None:
+        peer, nobody = self.federation._trust.peers[self.facility], NOBODY
+        await self.federation._keep_beside(peer, nobody, self.connection)
+
+    @property
+    def count(self) -> int:
+        return self.federation.further_connections(self.facility)
+
+
+async def test_distant_peer_has_several_connections_and_a_near_one_has_not(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    far = Far(tmp_path, monkeypatch)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(federation._keep_beside, federation._trust.peers[facility], connection)
-        await trio.sleep(1)
-        assert federation.lanes(facility) == 0
-        connection.round_trip_seconds = round_trip  # as a later Hello has found it
+        nursery.start_soon(far.keep)
         await trio.sleep(60)
-        assert len(opened) == count
-        assert federation.lanes(facility) == max(0, count - 1), "one did not answer"
+        assert far.opened == 0
+        far.connection.round_trip_seconds = 0.5  # a Hello that has waited behind chunks
+        far.connection.links[NOBODY] = 1
+        await trio.sleep(60)
+        assert far.opened == 0
+        far.connection.links.clear()
+        far.round_trip = 0.02
+        await trio.sleep(60)
+        assert far.count == far.opened == 3
+        assert far.connection.round_trip_seconds == 0.5, "what is shown is the first one's"
         nursery.cancel_scope.cancel()
-    assert federation.lanes(facility) == 0
+    assert far.count == 0
+    assert far.closed == 3
+
+
+async def test_further_connection_that_breaks_is_made_anew(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    far = Far(tmp_path, monkeypatch)
+    far.round_trip, far.fails = 0.6, 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(far.keep)
+        await trio.sleep(1)
+        assert far.count == 2, "one was not answered"
+        assert far.closed == 1
+        with (
+            pytest.raises(PeerUnreachable),
+            far.connection.linked(next(iter(far.connection.beside))),
+        ):
+            raise PeerUnreachable("it broke")
+        assert far.count == 1
+        await trio.sleep(60)
+        assert far.count == 3
+        nursery.cancel_scope.cancel()
