@@ -54,17 +54,18 @@ wheel: $(VENV)/.ready
 bench-setup: $(VENV)/.ready
 	bench/setup.sh
 
+# Two hours. `lines` needs root and /dev/net/tun, `sealed` npm, and most of it `make bench-setup`.
 bench: $(VENV)/.ready
 	$(PY) -m bench.run
 	$(PY) -m bench.against $(BEFORE)
 	$(PY) -m bench.small
-	$(PY) -m bench.more
-	$(PY) -m bench.sealed
-	$(PY) -m bench.routes
-	$(PY) -m bench.lines
 	$(PY) -m bench.grown
+	$(PY) -m bench.more
+	$(PY) -m bench.routes
 	$(PY) -m bench.relays
 	$(PY) -m bench.directory
+	$(PY) -m bench.sealed
+	$(PY) -m bench.lines
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

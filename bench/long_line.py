@@ -24,6 +24,7 @@ _SUBNET = "10.213.79"
 _MOST_PACKET = 2048
 _HEADERS = 52  # of IP and TCP with timestamps, of nearly every packet
 _LEAST_QUEUE_SECONDS = 0.1
+_NOTE_SECONDS = 0.1
 
 
 class Direction:
@@ -46,6 +47,13 @@ class Direction:
         """Count anew, and mark when so many bytes have come out."""
         self.carried = self.payload = 0
         self._mark, self.marked = mark, 0.0
+        self._noted: list[tuple[float, int]] = []
+
+    def rate_under_way(self) -> float:
+        """Return the bits a second after the first quarter and before the last twentieth."""
+        noted = [n for n in self._noted if 0.25 * self.carried <= n[1] <= 0.95 * self.carried]
+        (began, first), (ended, last) = noted[0], noted[-1]
+        return (last - first) * 8 / (ended - began)
 
     def take(self, now: float) -> None:
         """Take in what has come; what the queue does not hold is lost, as at a router."""
@@ -65,6 +73,8 @@ class Direction:
 
     def give(self, now: float) -> float:
         """Give out what is due; return when the next is, or a second from now."""
+        if not self._noted or now - self._noted[-1][0] > _NOTE_SECONDS:
+            self._noted.append((now, self.carried))
         while self._waiting and self._waiting[0][0] <= now:
             _, packet = self._waiting.popleft()
             self.carried += len(packet)
