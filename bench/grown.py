@@ -49,6 +49,7 @@ def starts(folder: Path, packages: int) -> tuple[float, float]:
     node.make()
     with _opened(node) as context:
         fill(context, History(_SOMEBODY, packages // 2, packages - packages // 2))
+        context.database.write_sync(lambda db: db.execute("DELETE FROM peers"))  # it states nothing
         storage = context.storage
         assert isinstance(storage, FileChunkStorage)
         chunks = context.database.read_sync(
