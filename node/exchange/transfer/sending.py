@@ -66,18 +66,6 @@ class FurtherLinks(Protocol):
         """Open one for the time of the block."""
 
 
-class NoFurtherLinks:
-    """None."""
-
-    def count(self) -> int:
-        """See `FurtherLinks`."""
-        return 0
-
-    def open(self) -> AbstractAsyncContextManager[Link]:
-        """See `FurtherLinks`; never called."""
-        raise NotImplementedError
-
-
 class SenderStore(Protocol):
     """What sending needs of the store's transfers."""
 
@@ -191,7 +179,7 @@ class _Session:
         route: Route,
         further: FurtherLinks | None = None,
     ) -> None:
-        self._further = further or NoFurtherLinks()
+        self._further = further
         self._further_sessions = 0
         self._threads = threads
         self._route = route
@@ -250,7 +238,7 @@ class _Session:
         else:
             self._machine = await trio.to_thread.run_sync(make, limiter=self._decoding)
         offered = self._manifest if self._is_manifest_offered else None
-        further = min(self._further.count(), MOST_FURTHER_LINKS)
+        further = min(self._further.count(), MOST_FURTHER_LINKS) if self._further else 0
         await self._link.send(Offer(delivery, self._row.sealed_key, offered, further))
         await self._follow()
 
@@ -267,19 +255,22 @@ class _Session:
                     break
                 for action in self._machine.got(message):
                     is_going_on = await self._do(action)
-                while self._machine.is_owing and self._further_sessions < self._further.count():
+                while self._further and self._is_worth_more(self._further):
                     self._further_sessions += 1
-                    nursery.start_soon(self._send_further)
+                    nursery.start_soon(self._send_further, self._further)
             nursery.cancel_scope.cancel()
 
     def _hear_end(self) -> None:
         """Hear that the receiver has ended the stream."""
         raise PeerUnreachable("the receiver ended the stream early")
 
-    async def _send_further(self) -> None:
+    def _is_worth_more(self, further: FurtherLinks) -> bool:
+        return self._machine.is_owing and self._further_sessions < further.count()
+
+    async def _send_further(self, further: FurtherLinks) -> None:
         """Send chunks over one more link. If it breaks, the others go on without it."""
         try:
-            async with self._further.open() as link:
+            async with further.open() as link:
                 await _FurtherSession(self, link).run()
         except* NodeError as group:
             code = first_error(group).code.value
