@@ -29,7 +29,6 @@ from node.documents.messages import (
 )
 from node.documents.signed import Document
 from node.documents.summary import open_summary
-from node.domain.capabilities import Capability
 from node.domain.ids import FacilityId, PackageId, TransferId
 from node.domain.manifest import Manifest
 from node.domain.packages import Package, PackageState
@@ -114,8 +113,8 @@ class Receiver:
         examiner: Examiner,
         policy: ReceiverPolicy,
         clock: Callable[[], float],
+        installed: Collection[str],
         replaced_since: Callable[[FacilityId], int] = lambda _: 0,
-        installed: Collection[str] = frozenset(Capability),
     ) -> None:
         self._me = me
         self._seal_keys = seal_keys
@@ -560,7 +559,7 @@ def _open_manifest(document: Document, delivery: Delivery, installed: Collection
         raise BadManifest(f"the package expands too much: {gib} GiB out of {mib} MiB")
     if lacking := set(manifest.needs) - set(installed):
         raise BadManifest(
-            f"the package takes what is not installed here: {', '.join(sorted(lacking))}"
+            f"the package needs what is not installed here: {', '.join(sorted(lacking))}"
         )
     return manifest
 

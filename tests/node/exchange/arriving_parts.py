@@ -104,6 +104,7 @@ async def open_receiving(
                 examiner=examiner,
                 policy=ReceiverPolicy(quota_bytes=quota_bytes),
                 clock=time,
+                installed=frozenset(Capability),
             )
             transfers = Transfers(
                 signer=keys.signer,

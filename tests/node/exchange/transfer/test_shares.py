@@ -150,7 +150,7 @@ async def test_transfers_begin_at_a_pace_whichever_way(
     carrier = SimpleNamespace(free_bytes=None, used_bytes=None)
     nobody: Any = dict.fromkeys(("me", "seal_keys", "store", "examiner", "clock"))
     book: Any = NoTransfers()
-    receiver = Receiver(transfers=book, carrier=carrier, policy=policy, **nobody)  # type: ignore[arg-type]
+    receiver = Receiver(transfers=book, carrier=carrier, policy=policy, installed=(), **nobody)  # type: ignore[arg-type]
     others: Any = dict.fromkeys(("signer", "sender", "links"))
     transfers = Transfers(book=book, receiver=receiver, offer_seconds=1.0, **others)
     started = trio.current_time()
